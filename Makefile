@@ -1,0 +1,30 @@
+# The commands of eventstream. `make` alone lists them. What each does stands in tools/; docs/development.md tells more.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The PostgreSQL major version to build for and run: 15, 16 or 18.
+PG ?= $(shell . tools/env.sh && default_major)
+# For `make install`: the pg_config of the server to install into.
+PG_CONFIG ?= pg_config
+
+.PHONY: help
+help: ## list these commands
+	@echo 'usage: make COMMAND [PG=15|16|18]'
+	@echo
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+.PHONY: install-private
+install-private: ## build it and install it into target/pg/PG, a private copy of PostgreSQL
+	@tools/install --private $(PG)
+
+.PHONY: install
+install: ## install it into the server that pg_config (or PG_CONFIG=…) names
+	@tools/install $(PG_CONFIG)
+
+.PHONY: uninstall
+uninstall: ## remove it from the server that pg_config (or PG_CONFIG=…) names
+	@tools/install --remove $(PG_CONFIG)
+
+.PHONY: venv
+venv: ## make target/venv, the Python that the tests use
+	@tools/venv
