@@ -28,3 +28,19 @@ uninstall: ## remove it from the server that pg_config (or PG_CONFIG=…) names
 .PHONY: venv
 venv: ## make target/venv, the Python that the tests use
 	@tools/venv
+
+.PHONY: test
+test: ## run all tests on PG
+	@tools/test $(PG)
+
+.PHONY: test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify
+test-core: ## …only the pure rules of crates/core, without a database
+test-backend: ## …only the tests inside a backend (pg_test/)
+test-regress: ## …only golden SQL output (tests/regress)
+test-isolation: ## …only interleavings of sessions (tests/isolation)
+test-cluster: ## …only whole servers: crash, standby, dump, tailing (tests/cluster)
+test-docs: ## …only the SQL in README and docs (tests/docs)
+test-tidy: ## …only the rules of how the code is laid out (tests/tidy)
+test-verify: ## …only the verifier outside the database, tools/verify.py
+test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify:
+	@tools/test $(PG) $(@:test-%=%)

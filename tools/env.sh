@@ -14,6 +14,9 @@ PGRX_VERSION=0.18.1
 # cargo is often installed for the user, and absent from the PATH of a non-login shell.
 [[ -d ${CARGO_HOME:-$HOME/.cargo}/bin ]] && PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
+# What `tools/server` put on the caller's PATH is a copy, and no server of the caller's.
+PATH=$(printf %s "$PATH" | tr : '\n' | grep -vxF -f <(printf '%s\n' "$TARGET"/pg/{15,16,18}/bin) | paste -sd:)
+
 # A psql or pg_ctl of ours must not pick up where the caller's own server is.
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGSERVICEFILE PGOPTIONS PGDATA PGSSLMODE
 
@@ -85,13 +88,28 @@ install_packages() {
         touch "$marker"
     fi
     # postgresql-common makes and starts a cluster on 5432 when a server package arrives, unless told not to.
-    if [[ " $* " == *" postgresql"* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
-        as_admin mkdir -p /etc/postgresql-common
-        echo "create_main_cluster = false" | as_admin tee /etc/postgresql-common/createcluster.conf >/dev/null
-        say "    wrote /etc/postgresql-common/createcluster.conf (create_main_cluster = false)"
+    # Afterwards its own file takes the place of ours.
+    local conf=/etc/postgresql-common/createcluster.conf ours=0
+    if [[ " $* " == *" postgresql"* && ! -e $conf ]]; then
+        ours=1
+        as_admin mkdir -p "$(dirname $conf)"
+        echo "create_main_cluster = false" | as_admin tee $conf >/dev/null
     fi
     as_admin env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         -o Dpkg::Options::=--force-confold "$@" >&2
+    if ((ours)) && [[ -e $conf.dpkg-dist ]]; then as_admin mv $conf.dpkg-dist $conf; fi
+}
+
+# pip_into DIRECTORY [pip option…] package…: what PyPI packages carry, unpacked; no Python environment is touched.
+pip_into() {
+    local into=$1
+    shift
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        may_install_packages || die "python3 has no pip: install python3-pip"
+        install_packages python3-pip
+    fi
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+        --only-binary=:all: --target "$into" "$@" >&2
 }
 
 # --- places -----------------------------------------------------------------------------------------------
@@ -180,5 +198,8 @@ cargo_env() {
     echo "PGRX_HOME=$home"
     echo "PGRX_PG_CONFIG_PATH=$pg_config"
     echo "CARGO_TARGET_DIR=$TARGET/build-pg$major"
-    [[ -z ${LIBCLANG_PATH-} ]] || echo "LIBCLANG_PATH=$LIBCLANG_PATH"
+    if [[ -d $TARGET/tools/libclang ]]; then
+        echo "LIBCLANG_PATH=$TARGET/tools/libclang/clang/native"
+        echo "BINDGEN_EXTRA_CLANG_ARGS=-isystem '$TARGET/tools/libclang/clang_tidy/data/lib/clang/18/include'"
+    fi
 }
