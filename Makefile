@@ -44,3 +44,28 @@ test-tidy: ## …only the rules of how the code is laid out (tests/tidy)
 test-verify: ## …only the verifier outside the database, tools/verify.py
 test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify:
 	@tools/test $(PG) $(@:test-%=%)
+
+.PHONY: demo
+demo: ## build it, start a private server and tell the ledger's story on it; DATA=path.csv uses a file of yours
+	@tools/demo $(PG) '$(DATA)'
+
+.PHONY: demo-stop
+demo-stop: ## stop the server that make demo started
+	@tools/demo $(PG) --stop
+
+.PHONY: crash
+crash: ## kill -9 the server CYCLES times under load, and count what was acknowledged (CYCLES=1000)
+	@tools/test $(PG) crash
+
+.PHONY: bench
+bench: ## measure it against plain tables and other stores (bench/)
+	@tools/install --private $(PG)
+	@PG=$(PG) bench/run $(BENCH)
+
+.PHONY: lint
+lint: ## rustfmt, clippy with warnings denied, cargo-deny (licences, bans, sources), shellcheck
+	@tools/test $(PG) fmt clippy deny shell
+
+.PHONY: clean
+clean: ## stop the private servers and remove target/ and what it keeps elsewhere
+	@tools/clean

@@ -9,7 +9,6 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 TARGET=$ROOT/target
 SUPPORTED_MAJORS="15 16 18"
 FIRST_MAJOR=15
-PGRX_VERSION=0.18.1
 
 # cargo is often installed for the user, and absent from the PATH of a non-login shell.
 [[ -d ${CARGO_HOME:-$HOME/.cargo}/bin ]] && PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
@@ -133,10 +132,12 @@ place() {
     printf '%s\n' "$path"
 }
 
-# The directory in /var/tmp that belongs to this checkout.
+# The directory in /var/tmp that belongs to this checkout: its name, and the same made and checked.
+elsewhere_name() { echo "/var/tmp/eventstream-$(id -u)-$(printf %s "$ROOT" | sha256sum | cut -c1-8)"; }
+
 elsewhere() {
     local dir
-    dir=/var/tmp/eventstream-$(id -u)-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
+    dir=$(elsewhere_name)
     mkdir -m 711 "$dir" 2>/dev/null || true
     # /var/tmp is everybody's: whoever made the name first could read or swap what we keep there.
     [[ -d $dir && ! -L $dir && -O $dir ]] || die "$dir exists and is not yours: remove it"
