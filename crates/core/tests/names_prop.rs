@@ -2,8 +2,7 @@
 //! says, and no input makes a message long or puts a control character into it.
 
 use eventstream_core::{
-    Category, EventType, ExpectedVersion, Privilege, StreamName, Subject, TenantName,
-    from_ulid_text,
+    Category, EventType, ExpectedVersion, Privilege, StreamName, Subject, TenantName, from_ulid_text,
 };
 use proptest::prelude::*;
 
@@ -20,8 +19,7 @@ fn any_text() -> impl Strategy<Value = String> {
 
 /// The rules once more, as plainly as they can be said.
 fn has_control(text: &str) -> bool {
-    text.chars()
-        .any(|c| matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'))
+    text.chars().any(|c| matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'))
 }
 
 fn has_outer_blank(text: &str) -> bool {

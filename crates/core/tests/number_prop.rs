@@ -6,19 +6,10 @@ use proptest::prelude::*;
 /// Stores a decimal number as make_result() in numeric.c does: base-10000 digits without leading and trailing zeros,
 /// in the short form where scale and weight fit it.
 fn stored(integer: &str, fraction: &str, is_negative: bool) -> Vec<u8> {
-    let left = format!(
-        "{}{integer}",
-        "0".repeat(integer.len().next_multiple_of(4) - integer.len())
-    );
-    let right = format!(
-        "{fraction}{}",
-        "0".repeat(fraction.len().next_multiple_of(4) - fraction.len())
-    );
+    let left = format!("{}{integer}", "0".repeat(integer.len().next_multiple_of(4) - integer.len()));
+    let right = format!("{fraction}{}", "0".repeat(fraction.len().next_multiple_of(4) - fraction.len()));
     let all = format!("{left}{right}");
-    let mut digits: Vec<u16> = (0..all.len())
-        .step_by(4)
-        .map(|at| all[at..at + 4].parse().unwrap())
-        .collect();
+    let mut digits: Vec<u16> = (0..all.len()).step_by(4).map(|at| all[at..at + 4].parse().unwrap()).collect();
     let mut weight = i16::try_from(left.len() / 4).unwrap() - 1;
     let leading = digits.iter().take_while(|digit| **digit == 0).count();
     digits.drain(..leading);
@@ -35,16 +26,9 @@ fn stored(integer: &str, fraction: &str, is_negative: bool) -> Vec<u8> {
         let weight_sign = if weight < 0 { 0x40 } else { 0 };
         vec![0x8000 | sign | (scale << 7) | weight_sign | (weight.cast_unsigned() & 0x3F)]
     } else {
-        vec![
-            if is_negative { 0x4000 } else { 0 } | scale,
-            weight.cast_unsigned(),
-        ]
+        vec![if is_negative { 0x4000 } else { 0 } | scale, weight.cast_unsigned()]
     };
-    header
-        .into_iter()
-        .chain(digits)
-        .flat_map(u16::to_ne_bytes)
-        .collect()
+    header.into_iter().chain(digits).flat_map(u16::to_ne_bytes).collect()
 }
 
 proptest! {

@@ -6,24 +6,16 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 fn vectors(file: &str, list: &str) -> Vec<Value> {
-    let path = format!(
-        "{}/../../tests/core_vectors/{file}",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/../../tests/core_vectors/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut document: Value = serde_json::from_str(&text).unwrap();
-    let Value::Array(rows) = document[list].take() else {
-        panic!("{path} has no list {list}")
-    };
+    let Value::Array(rows) = document[list].take() else { panic!("{path} has no list {list}") };
     assert!(rows.len() > 4, "{path} is nearly empty");
     rows
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 #[test]
@@ -33,16 +25,10 @@ fn chain_hashes_are_those_of_the_independent_implementation() {
         let text = |field: &str| event[field].as_str().unwrap();
         let number = |field: &str| event[field].as_i64().unwrap();
         let event_id = hex(&text("event_id").replace('-', ""));
-        let digest = content_digest(
-            &hex(text("salt")),
-            text("payload").as_bytes(),
-            text("metadata").as_bytes(),
-        );
+        let digest = content_digest(&hex(text("salt")), text("payload").as_bytes(), text("metadata").as_bytes());
         assert_eq!(digest.to_vec(), hex(text("content_digest")), "{event}");
 
-        let head = heads
-            .entry((text("tenant").to_owned(), text("stream").to_owned()))
-            .or_insert(GENESIS);
+        let head = heads.entry((text("tenant").to_owned(), text("stream").to_owned())).or_insert(GENESIS);
         *head = chain_hash(
             head,
             &EventFields {
@@ -67,14 +53,8 @@ fn chain_hashes_are_those_of_the_independent_implementation() {
 fn stored_numerics_print_as_many_digits_as_postgresql_printed() {
     for numeric in vectors("numeric.json", "numerics") {
         let little_endian = hex(numeric["body"].as_str().unwrap());
-        let words = little_endian
-            .chunks_exact(2)
-            .map(|word| u16::from_le_bytes([word[0], word[1]]));
+        let words = little_endian.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]]));
         let body: Vec<u8> = words.flat_map(u16::to_ne_bytes).collect();
-        assert_eq!(
-            printed_digits(&body),
-            numeric["printed_digits"].as_u64(),
-            "{numeric}"
-        );
+        assert_eq!(printed_digits(&body), numeric["printed_digits"].as_u64(), "{numeric}");
     }
 }
