@@ -50,6 +50,7 @@ class Client:
         self.go = threading.Event()
         self.done = threading.Event()
         self.idle = threading.Event()
+        self.only_retries = threading.Event()
         self.counter = 0
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -77,6 +78,9 @@ class Client:
             event_id, stream, token = self.open_outcome[0]
             self.append(session, event_id, stream, token)
             self.open_outcome.pop(0)
+            return
+        if self.only_retries.is_set():
+            self.done.set()
             return
         self.counter += 1
         event_id, stream = uuid.uuid4(), f"account-{self.choice.randrange(STREAMS)}"
@@ -224,11 +228,11 @@ def test_nothing_acknowledged_is_lost_in_many_crashes(crashing, tmp_path):
                 check(session, clients, consumer, owners, checked, f"cycle {cycle}")
                 checked = max(owners, default=0)
         for client in clients:
+            client.only_retries.set()
             client.go.set()
-        wait_until(lambda: not any(client.open_outcome for client in clients), 30, "the last retries")
         for client in clients:
-            client.done.set()
             client.thread.join(30)
+            assert not client.thread.is_alive() and not client.open_outcome, "the last retries"
         with database.connect() as session:
             last = value(session, "select last_position from es_log_info()")
             wait_until(lambda: consumer.checkpoint >= last or consumer.unexpected, 30, "the consumer to catch up")

@@ -221,7 +221,7 @@ def test_every_partition_looks_like_the_first(small):
         for partition in partitions(session):
             columns = rows(
                 session,
-                "select attname, atttypid::regtype::text, attnotnull, attstorage, attcompression, attoptions::text"
+                "select attname, atttypid::regtype::text, attnotnull, attstorage, attcompression"
                 " from pg_attribute where attrelid = %s::regclass and attnum > 0 order by attnum",
                 f"_eventstream.{partition}",
             )

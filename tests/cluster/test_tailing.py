@@ -87,7 +87,7 @@ def tailed(shared_server):
         session.execute("select es_append('rare-0', 'Rare', '{\"token\": \"second\"}')")
         before = value(session, "select es_horizon()")
         # The load crosses from the first partition into the second.
-        near_edge(session, 5_000)
+        near_edge(session, 2_000)
     writers = Writers(database, rare_every=8)
     readers = SimpleNamespace(
         whole=Reader(database, whole_log),
@@ -151,7 +151,7 @@ def test_a_filtered_reader_misses_none_of_the_rare_events(tailed, reader):
 def test_a_filtered_readers_checkpoint_advances_beyond_its_last_event(tailed, reader):
     checkpoints = getattr(tailed.readers, reader).checkpoints
     assert checkpoints == sorted(checkpoints)
-    assert len(checkpoints) > 10 * SECONDS, "the checkpoint hardly moved while others wrote"
+    assert len(checkpoints) > 2 * SECONDS, "the checkpoint hardly moved while others wrote"
     assert checkpoints[-1] == tailed.last
 
 

@@ -58,7 +58,7 @@ def test_interleaving(spec, isolation_server):
             f"host={isolation_server.socket} port={servers.PORT} user={servers.SUPERUSER} dbname={database}",
         ],
         stdin=(HERE / "specs" / f"{spec}.spec").open(),
-        env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"},
+        env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning", "PG_TEST_TIMEOUT_DEFAULT": "20"},
         capture_output=True,
         text=True,
         timeout=300,
