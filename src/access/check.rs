@@ -97,11 +97,11 @@ thread_local! {
     static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
 }
 
-/// The role's access to its current tenant. Errors: ES041 where several are possible and none is named, 42501 where the
+/// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
 /// role has no privilege there; ES040 for those that may everything.
-fn current(privilege: Privilege) -> Result<Rc<Access>> {
+fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
     catalog::refresh()?;
-    let key = (server::current_role(), settings::tenant());
+    let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
     let generation = catalog::access_generation();
     let known = CACHE.with_borrow_mut(|(at, cache)| {
         if *at != generation {
@@ -175,13 +175,13 @@ fn only_one(role: Oid, mut tenants: Vec<(i64, String)>) -> Result<Option<(i64, S
 
 /// The current tenant, where the current role has the privilege for the category. Errors: 42501, ES040, ES041.
 pub fn authorize(privilege: Privilege, category: &str) -> Result<Rc<Access>> {
-    let access = current(privilege)?;
+    let access = current(None, privilege)?;
     if access.covers(privilege, category) { Ok(access) } else { Err(access.refusal(privilege, Some(category))?.into()) }
 }
 
-/// The current tenant and the categories that the privilege covers there. Errors: 42501, ES040, ES041.
-pub fn authorize_tenant(privilege: Privilege) -> Result<(Rc<Access>, Scope)> {
-    let access = current(privilege)?;
+/// The tenant (None: the current one) and the categories that the privilege covers there. Errors: 42501, ES040, ES041.
+pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(Rc<Access>, Scope)> {
+    let access = current(tenant, privilege)?;
     match access.scope(privilege) {
         Some(scope) => Ok((access, scope)),
         None => Err(access.refusal(privilege, None)?.into()),
@@ -195,5 +195,5 @@ pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
     if server::may_everything(server::current_role(), owner)? {
         return Ok(None);
     }
-    authorize_tenant(privilege).map(|(access, _)| Some(access))
+    authorize_tenant(None, privilege).map(|(access, _)| Some(access))
 }

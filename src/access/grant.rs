@@ -27,7 +27,6 @@ thread_local! {
          on conflict (name) do nothing returning id",
         &[TEXTOID],
     ) };
-    static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
     static ROLE: Plan = const { Plan::new("select true from pg_roles where rolname = $1", &[TEXTOID]) };
     static GRANT: Plan = const { Plan::new(
         "insert into _eventstream.grants (role, privilege, tenant_id, category, granted_by) \
@@ -65,13 +64,12 @@ pub fn create_tenant(name: &str) -> Result<()> {
 /// Uses the tenant until the end of the transaction. Errors: 42501, ES040.
 pub fn use_tenant(name: &str) -> Result<()> {
     TenantName::parse(name)?;
-    server::set_locally(c"eventstream.tenant", name)?;
     // Any privilege will do; what a call needs is checked by the call.
     let all = [Privilege::Read, Privilege::Append, Privilege::Manage, Privilege::Audit, Privilege::Admin];
     let mut refusal = None;
     for privilege in all {
-        match authorize_tenant(privilege) {
-            Ok(_) => return Ok(()),
+        match authorize_tenant(Some(name), privilege) {
+            Ok(_) => return server::set_locally(c"eventstream.tenant", name),
             Err(failure) => refusal = refusal.or(Some(failure)),
         }
     }
@@ -116,30 +114,7 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, i64) -
         }
     }
     server::must_be_writable(call)?;
-    let tenant_id = match (grant.tenant, everything_or(Privilege::Admin)) {
-        (Some(name), Ok(None)) => as_owner(Planning::ByIndex, |db, _| {
-            TENANT
-                .with(|plan| plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0)))?
-                .ok_or_else(|| Error::TenantNotFound { tenant: name.into() }.into())
-        })?,
-        (None, _) => authorize_tenant(Privilege::Admin)?.0.tenant_id,
-        (Some(name), other) => {
-            let current = match other {
-                Ok(Some(access)) => access,
-                _ => authorize_tenant(Privilege::Admin)?.0,
-            };
-            if current.tenant != name {
-                return Err(Error::InsufficientPrivilege {
-                    role: server::role_name(server::current_role())?,
-                    privilege: Privilege::Admin.as_str(),
-                    tenant: name.into(),
-                    category: None,
-                }
-                .into());
-            }
-            current.tenant_id
-        }
-    };
+    let tenant_id = authorize_tenant(grant.tenant, Privilege::Admin)?.0.tenant_id;
     as_owner(Planning::ByIndex, |db, catalog| {
         work(db, tenant_id)?;
         announce_access_change(catalog)

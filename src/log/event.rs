@@ -3,8 +3,7 @@ use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
-use eventstream_core::name::{EventType, STREAM_CLOSED, Subject};
-use pgrx::pg_sys::{DT_NOBEGIN, DT_NOEND};
+use eventstream_core::name::{EventType, Subject};
 
 /// A document with the text that PostgreSQL prints for it: what the content digest covers.
 #[derive(Clone, Copy)]
@@ -45,10 +44,10 @@ impl<'a> NewEvent<'a> {
     /// Checks every part. Errors: ES005 naming the argument, ES007 naming the setting.
     pub fn check(parts: Parts<'a>) -> Result<Self> {
         EventType::parse(parts.event_type)?;
-        if parts.event_type == STREAM_CLOSED {
+        if parts.event_type == EventType::STREAM_CLOSED {
             return Err(Error::InvalidArgument {
                 argument: "event_type".into(),
-                reason: format!("must not be {STREAM_CLOSED}, which closes the stream"),
+                reason: format!("must not be {}, which closes the stream", EventType::STREAM_CLOSED),
                 hint: Some("Use es_close_stream(stream, reason).".into()),
             }
             .into());
@@ -59,7 +58,7 @@ impl<'a> NewEvent<'a> {
     /// The event that closes a stream.
     pub fn closing(payload: Jsonb<'a>) -> Result<Self> {
         Self::check_rest(Parts {
-            event_type: STREAM_CLOSED,
+            event_type: EventType::STREAM_CLOSED,
             payload,
             metadata: None,
             event_id: None,
@@ -181,7 +180,8 @@ pub fn integer(key: &str, value: Value<'_>) -> Result<i64> {
 }
 
 fn check_occurred_at(occurred_at: i64) -> Result<()> {
-    if occurred_at == DT_NOBEGIN || occurred_at == DT_NOEND {
+    // DT_NOBEGIN and DT_NOEND of datatype/timestamp.h.
+    if occurred_at == i64::MIN || occurred_at == i64::MAX {
         return Err(invalid("occurred_at", "must be finite"));
     }
     let limit = settings::max_future_skew();
@@ -203,25 +203,25 @@ fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
     let most = settings::max_payload_bytes();
     let measure = value.measure(most as u64)?;
     let exceeded = |setting, limit, actual: i64, what: &str| -> Failure {
-        Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument} {what}") }.into()
+        Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument}{what}") }.into()
     };
     if measure.depth > settings::max_json_depth() {
-        return Err(exceeded("eventstream.max_json_depth", settings::max_json_depth(), measure.depth, "levels"));
+        return Err(exceeded("eventstream.max_json_depth", settings::max_json_depth(), measure.depth, "'s depth in levels"));
     }
     if measure.digits as i64 > settings::max_number_digits() {
         return Err(exceeded(
             "eventstream.max_number_digits",
             settings::max_number_digits(),
             measure.digits as i64,
-            "digits in a number",
+            "'s longest number, in digits,",
         ));
     }
     if measure.bytes as i64 > most {
-        return Err(exceeded("eventstream.max_payload_bytes", most, measure.bytes as i64, "bytes of text, at least"));
+        return Err(exceeded("eventstream.max_payload_bytes", most, measure.bytes as i64, "'s size in bytes of text, at least,"));
     }
     let text = value.text()?;
     if text.len() as i64 > most {
-        return Err(exceeded("eventstream.max_payload_bytes", most, text.len() as i64, "bytes of text"));
+        return Err(exceeded("eventstream.max_payload_bytes", most, text.len() as i64, "'s size in bytes of text"));
     }
     Ok(Document { value, text })
 }

@@ -10,7 +10,7 @@ use crate::pg::sequence;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
-use eventstream_core::name::StreamName;
+use eventstream_core::name::{EventType, StreamName};
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
@@ -136,7 +136,7 @@ fn read_head(row: &Row) -> Result<Head> {
         chain_hash: row.hash(1)?,
         recorded_at: row.int8(2)?,
         max_occurred_at: row.int8(3)?,
-        closed: row.text(4)? == eventstream_core::name::STREAM_CLOSED,
+        closed: row.text(4)? == EventType::STREAM_CLOSED,
         global_position: row.int8(5)?,
     })
 }

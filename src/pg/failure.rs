@@ -126,15 +126,19 @@ pub fn raise(failure: Failure) -> ! {
     match failure {
         // SAFETY: a copy that CopyErrorData made, as ReThrowError wants it.
         Failure::Postgres(PgError(error)) => unsafe { ffi::ReThrowError(error) },
-        Failure::Rule(error) => report(pg_sys::ERROR as c_int, error),
+        Failure::Rule(error) => report(ERROR, error),
     }
     unreachable!("an ERROR does not return")
 }
 
 /// Reports a broken rule as a WARNING and goes on.
 pub fn warn(error: Error) {
-    report(pg_sys::WARNING as c_int, error);
+    report(WARNING, error);
 }
+
+/// Levels of elog.h, the same in all supported versions.
+const WARNING: c_int = 19;
+const ERROR: c_int = 21;
 
 fn report(level: c_int, error: Error) {
     let code = packed_sqlstate(error.sqlstate());

@@ -18,14 +18,15 @@ pub struct Args<'call> {
 
 /// Exports `$target: fn(&Args) -> Returned` as the C function `$symbol` (calling convention version 1).
 macro_rules! sql_function {
-    ($symbol:literal, $name:ident, $target:path) => {
+    ($symbol:literal, $target:path) => {
+        #[allow(unsafe_code)]
         const _: () = {
             #[unsafe(export_name = $symbol)]
-            extern "C-unwind" fn $name(info: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            extern "C-unwind" fn exported(info: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
                 $crate::pg::function::call(info, $target)
             }
             #[unsafe(export_name = concat!("pg_finfo_", $symbol))]
-            extern "C" fn info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            extern "C" fn record() -> &'static pgrx::pg_sys::Pg_finfo_record {
                 &pgrx::pg_sys::Pg_finfo_record { api_version: 1 }
             }
         };

@@ -30,15 +30,13 @@ static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
-    let user = GucContext::Userset;
-    let superuser = GucContext::Suset;
     let plain = GucFlags::empty();
     GucRegistry::define_string_guc(
         c"eventstream.tenant",
         c"The tenant that es_* functions and views work in.",
         c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
         &TENANT,
-        user,
+        GucContext::Userset,
         plain,
     );
     GucRegistry::define_enum_guc(
@@ -46,7 +44,7 @@ pub fn init() {
         c"What the commit of an append waits for.",
         c"strict: the disk, and the synchronous standby if there is one. session: what synchronous_commit says.",
         &DURABILITY,
-        superuser,
+        GucContext::Suset,
         plain,
     );
     let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 6] = [
@@ -106,7 +104,7 @@ pub fn init() {
         ),
     ];
     for (name, short, long, setting, least, most, flags) in integers {
-        GucRegistry::define_int_guc(name, short, long, setting, least, most, superuser, flags);
+        GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
     }
 }
 

@@ -45,9 +45,10 @@ fn copy(from: &CStr, to: &mut [c_char]) {
 /// Exports `$work: fn(i64) -> Result<()>` as a worker's main function `$symbol`.
 macro_rules! worker_function {
     ($symbol:literal, $work:path) => {
+        #[allow(unsafe_code)]
         const _: () = {
             #[unsafe(export_name = $symbol)]
-            extern "C-unwind" fn worker(argument: pgrx::pg_sys::Datum) {
+            extern "C-unwind" fn exported_worker(argument: pgrx::pg_sys::Datum) {
                 // SAFETY: PostgreSQL starts the worker on its main thread; the guard turns panics into errors.
                 unsafe {
                     pgrx::pg_sys::panic::pgrx_extern_c_guard(move || {
@@ -65,7 +66,6 @@ pub(crate) use worker_function;
 pub fn main(work: fn(i64) -> Result<()>, argument: i64) {
     // SAFETY: the order that bgworker.c prescribes; the process exits on any error.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(pg_sys::die));
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = ptr::read_unaligned((*pg_sys::MyBgworkerEntry).bgw_extra.as_ptr().cast::<u32>());
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);

@@ -47,6 +47,13 @@ pub fn to_ulid_text(id: [u8; 16]) -> String {
     Ulid::from_bytes(id).to_string()
 }
 
+/// The 36 characters of an id as PostgreSQL prints a uuid.
+#[must_use]
+pub fn to_uuid_text(id: &[u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(*id));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
 /// Reads an id from its 26 characters, in upper or lower case.
 ///
 /// # Errors

@@ -18,12 +18,12 @@ mod quote;
 pub mod time;
 
 pub use error::{Error, Result};
-pub use event_id::{EventIds, from_ulid_text, to_ulid_text};
+pub use event_id::{EventIds, from_ulid_text, to_ulid_text, to_uuid_text};
 pub use expected::ExpectedVersion;
 pub use hash::{EventFields, GENESIS, Hash, SALT_BYTES, chain_hash, content_digest};
 pub use name::{Category, EventType, StreamName, Subject, TenantName};
 pub use number::printed_digits;
-pub use partition::{FIRST_LOWER, FIRST_UPPER, next_range, table_name};
+pub use partition::{FIRST_LOWER, FIRST_UPPER, range_for, table_name};
 pub use privilege::Privilege;
 pub use quote::quote_literal;
 pub use time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};

@@ -8,19 +8,20 @@ pub const FIRST_LOWER: i64 = 1;
 /// what the script of `CREATE EXTENSION` makes must be the same everywhere.
 pub const FIRST_UPPER: i64 = 1 << 24;
 
-/// The range `[lower, upper)` that follows a log whose last partition ends at `last_upper` (exclusive), `size`
-/// positions wide (`eventstream.partition_size`; less than 1 counts as 1).
+/// The range `[lower, upper)` of the partition to be made for `position`: `size` positions wide
+/// (`eventstream.partition_size`; less than 1 counts as 1), a whole number of sizes after `previous_upper` (exclusive
+/// bound of the partition before it), and not beyond `next_lower`, where one after it exists already.
 ///
-/// Bounds saturate at `i64::MAX`; there `lower == upper`, and the log is full.
+/// After a jump of the sequence the ranges between are left out: nothing will ever be written there.
+/// Bounds saturate at `i64::MAX`.
 #[must_use]
-pub const fn next_range(last_upper: i64, size: i64) -> (i64, i64) {
-    let lower = if last_upper < FIRST_LOWER {
-        FIRST_LOWER
-    } else {
-        last_upper
-    };
-    let size = if size < 1 { 1 } else { size };
-    (lower, lower.saturating_add(size))
+pub fn range_for(position: i64, previous_upper: i64, next_lower: Option<i64>, size: i64) -> (i64, i64) {
+    let size = size.max(1);
+    let start = previous_upper.max(FIRST_LOWER);
+    let skipped = position.max(start).saturating_sub(start) / size;
+    let lower = start.saturating_add(skipped.saturating_mul(size));
+    let upper = lower.saturating_add(size);
+    (lower, next_lower.map_or(upper, |next| upper.min(next)))
 }
 
 /// The name of the partition that starts at `lower`, without its schema: `events_1`, `events_16777216`. The only
