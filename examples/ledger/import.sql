@@ -228,12 +228,12 @@ left join (
 ) l using (stream);
 
 -- A few accounts: the busiest, the one that drifts most from the bank's figure, and the first one.
-select stream as busiest from accounts order by transactions desc, stream limit 1
-\gset
-select stream as drifts from accounts where stream <> :'busiest' order by abs(exact_sum - bank_balance) desc, stream limit 1
-\gset
-select stream as first from transactions where stream not in (:'busiest', :'drifts') order by chunk, seq, stream limit 1
-\gset
+create temp table shown as
+(select stream from accounts order by transactions desc, stream limit 1)
+union
+(select stream from accounts order by abs(exact_sum - bank_balance) desc, stream limit 1)
+union
+(select stream from transactions order by chunk, seq, stream limit 1);
 \pset tuples_only off
 \pset format aligned
 \echo
@@ -241,12 +241,12 @@ select e.stream, e.version, e.event_type, e.payload ->> 'operation' as operation
        (e.payload ->> 'amount')::numeric as amount, (e.payload ->> 'bank_balance')::numeric as bank_balance,
        e.occurred_at::date as booked
 from accounts a
-cross join lateral es_read(a.stream, backward => true, max_count => 3) e
-where a.stream in (:'busiest', :'drifts', :'first')
+cross join lateral es_read(a.stream, from_version => null, backward => true, max_count => 3) e
+where a.stream in (select stream from shown)
 order by a.transactions desc, e.stream, e.version;
 select stream, events, exact_sum, bank_balance, exact_sum - bank_balance as difference
 from accounts
-where stream in (:'busiest', :'drifts', :'first')
+where stream in (select stream from shown)
 order by transactions desc, stream;
 \pset tuples_only on
 \pset format unaligned
