@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 
+import psycopg
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,6 +28,9 @@ class Database:
     def __init__(self, server, name):
         self.name = name
         self.environment = server | {"PGDATABASE": name}
+        self.dsn = psycopg.conninfo.make_conninfo(
+            host=server["PGHOST"], port=server["PGPORT"], user=server["PGUSER"], dbname=name
+        )
 
     def ask(self, sql):
         """The rows of one statement, as psql prints them unaligned: values separated by |."""

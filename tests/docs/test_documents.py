@@ -3,6 +3,8 @@
 EVENTSTREAM_ACCEPT=1 writes what really came out into the documents; then read the difference.
 """
 
+import concurrent.futures
+import decimal
 import os
 import re
 
@@ -93,23 +95,37 @@ def test_the_commands_of_the_readme_exist():
     assert not missing, f"README.md names make targets that do not exist: {missing}"
 
 
+def python_of(document):
+    """The functions that a document's one ```python block defines."""
+    (python,) = [block.text for block in blocks((ROOT / document).read_text(encoding="utf-8")) if block.info == "python"]
+    defined = {"psycopg": psycopg}
+    exec(python, defined)  # noqa: S102: our own page
+    return defined
+
+
+def test_the_program_of_the_guide_never_takes_more_than_there_is(database):
+    withdraw = python_of("docs/guide.md")["withdraw"]
+    database.ask("""select es_append('account-1', 'AccountCredited', '{"amount": 100.00}')""")
+
+    def client(_):
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            return [withdraw(connection, "account-1", decimal.Decimal("7.50")) for _ in range(4)]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        versions = [version for answers in clients.map(client, range(8)) for version in answers if version is not None]
+    assert sorted(versions) == list(range(2, 15)), "13 times 7.50 are covered by 100.00"
+
+
 def test_the_follower_of_the_documents_sees_every_event_once(database):
-    text = (ROOT / "docs/consume.md").read_text(encoding="utf-8")
-    (python,) = [block.text for block in blocks(text) if block.info == "python"]
-    code = {}
-    exec(python, code)  # noqa: S102: our own page
-    environment = database.environment
-    dsn = psycopg.conninfo.make_conninfo(
-        host=environment["PGHOST"], port=environment["PGPORT"], user=environment["PGUSER"], dbname=database.name
-    )
-    with psycopg.connect(dsn, autocommit=True) as connection, psycopg.connect(dsn) as writer:
+    follow = python_of("docs/consume.md")["follow"]
+    with psycopg.connect(database.dsn, autocommit=True) as connection, psycopg.connect(database.dsn) as writer:
         seen, checkpoint = [], 0
         for number in range(1, 8):
             writer.execute("select es_append(%s, 'Numbered', to_jsonb(%s::int))", (f"number-{number % 3}", number))
             if number % 3 == 0:
                 writer.rollback()
             # An open append is not settled: it comes later, and once.
-            checkpoint = code["follow"](connection, checkpoint, lambda event: seen.append(event[4]), max_count=2)
+            checkpoint = follow(connection, checkpoint, lambda event: seen.append(event[4]), max_count=2)
             writer.commit()
-        checkpoint = code["follow"](connection, checkpoint, lambda event: seen.append(event[4]), max_count=2)
+        follow(connection, checkpoint, lambda event: seen.append(event[4]), max_count=2)
     assert seen == [1, 2, 4, 5, 7]
