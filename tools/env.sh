@@ -200,6 +200,12 @@ extension_version() {
 
 # --- building ---------------------------------------------------------------------------------------------
 
+# Is there a libclang on this machine?
+has_libclang() {
+    [[ -n $(find "${LIBCLANG_PATH:-/nowhere}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/local/lib -maxdepth 1 \
+        -name 'libclang*.so*' -not -name 'libclang-cpp*' 2>/dev/null | head -n 1) ]]
+}
+
 # cargo_env PG_CONFIG: prints the environment in which cargo builds for that PostgreSQL, one NAME=value a line.
 # Each major has a build folder of its own: the features differ, and pgrx-pg-sys would be rebuilt at each change.
 cargo_env() {
@@ -215,7 +221,9 @@ cargo_env() {
     echo "PGRX_HOME=$home"
     echo "PGRX_PG_CONFIG_PATH=$pg_config"
     echo "CARGO_TARGET_DIR=$TARGET/build-pg$major"
-    if [[ -d $TARGET/tools/libclang ]]; then
+    if ! has_libclang && [[ -d $TARGET/tools/libclang ]]; then
+        # Headers of one compiler only: those of a second one switch each other off.
+        echo "PGRX_BINDGEN_NO_DETECT_INCLUDES=1"
         echo "LIBCLANG_PATH=$TARGET/tools/libclang/clang/native"
         echo "BINDGEN_EXTRA_CLANG_ARGS=-isystem '$TARGET/tools/libclang/clang_tidy/data/lib/clang/18/include'"
     fi
