@@ -98,6 +98,3 @@ select h.pid, h.since, h.global_position
 from _eventstream.horizon_holders() h;
 comment on view eventstream.horizon_holders is
 'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor.';
-
-grant select on eventstream.events, eventstream.streams, eventstream.audit, eventstream.grants to public;
-grant select on eventstream.horizon_holders to pg_monitor;
