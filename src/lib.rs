@@ -1,1 +1,32 @@
+//! eventstream: an event store inside PostgreSQL. ARCHITECTURE.md has the words, the data flow and the invariants; the
+//! folders here are the steps of that flow.
+#![deny(unsafe_code)]
 
+mod access;
+mod api;
+mod log;
+mod pg;
+
+::pgrx::pg_module_magic!(name, version);
+
+// The schema, in the order in which it loads; `make install` concatenates the same files in the same order.
+pgrx::extension_sql_file!("../sql/10_schemas.sql", name = "schemas", bootstrap);
+pgrx::extension_sql_file!("../sql/20_types.sql", name = "types", requires = ["schemas"]);
+pgrx::extension_sql_file!("../sql/30_tables.sql", name = "tables", requires = ["types"]);
+pgrx::extension_sql_file!("../sql/40_partitions.sql", name = "partitions", requires = ["tables"]);
+pgrx::extension_sql_file!("../sql/50_append.sql", name = "append", requires = ["partitions"]);
+pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["append"]);
+pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["read"]);
+pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["access"]);
+pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["view_functions"]);
+pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"], finalize);
+
+/// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::settings::init();
+    pg::slots::init();
+    pg::xact::init();
+    pg::catalog::init();
+}

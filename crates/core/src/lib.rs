@@ -1,1 +1,29 @@
+//! The rules of eventstream that need no database: names, expected versions, the chain hash, event ids,
+//! limits and errors. Owns no state and does no I/O; anybody may use it, and it uses nothing of PostgreSQL.
+//!
+//! Every function here is total: a user's mistake is an [`Error`], never a panic.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod event_id;
+pub mod expected;
+pub mod hash;
+pub mod name;
+pub mod number;
+pub mod partition;
+pub mod privilege;
+mod quote;
+pub mod time;
+
+pub use error::{Error, Result};
+pub use event_id::{EventIds, from_ulid_text, to_ulid_text, to_uuid_text};
+pub use expected::ExpectedVersion;
+pub use hash::{EventFields, GENESIS, Hash, SALT_BYTES, chain_hash, content_digest};
+pub use name::{Category, EventType, StreamName, Subject, TenantName};
+pub use number::printed_digits;
+pub use partition::{FIRST_LOWER, FIRST_UPPER, range_for, table_name};
+pub use privilege::Privilege;
+pub use quote::quote_literal;
+pub use time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};

@@ -1,0 +1,308 @@
+//! Every error of the product, one variant a condition. Owns SQLSTATE, message, DETAIL and HINT of each
+//! ("Errors" in the SQL API), so that they are the same wherever the condition is met.
+//! `src/pg` carries them to the client and adds nothing.
+
+use serde_json::{Value, json};
+
+use crate::privilege::Privilege;
+use crate::quote::quote_literal;
+
+/// A result whose error is [`enum@Error`] unless said otherwise.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. `to_string()` is the message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
+pub enum Error {
+    /// ES001: `expected_version` is not the stream's (0 = it has no events).
+    #[error(
+        "version conflict on stream \"{stream}\": expected version {expected}, actual version {actual}"
+    )]
+    VersionConflict {
+        stream: String,
+        expected: i64,
+        actual: i64,
+    },
+
+    /// ES002: no such stream in the current tenant.
+    #[error("stream \"{stream}\" does not exist")]
+    StreamNotFound { stream: String },
+
+    /// ES003: the stream's last event, at `version`, is `StreamClosed`.
+    #[error("stream \"{stream}\" was closed at version {version}")]
+    StreamClosed { stream: String, version: i64 },
+
+    /// ES004: `name` breaks a rule of stream names; `reason` says which ("must …").
+    #[error("invalid stream name {name:?}: {reason}")]
+    InvalidStreamName { name: String, reason: String },
+
+    /// ES005: `reason` reads "must be …, not …".
+    #[error("{argument} {reason}")]
+    InvalidArgument {
+        argument: String,
+        reason: String,
+        hint: Option<String>,
+    },
+
+    /// ES006: an id that the stream has already (at `version`, if known) with other content, or only part of a batch.
+    #[error("event id {event_id} was already used in stream \"{stream}\"{}: {reason}", at_version(*version))]
+    EventIdReused {
+        stream: String,
+        event_id: String,
+        version: Option<i64>,
+        reason: String,
+    },
+
+    /// ES007: `what` names the thing and its unit ("the payload's size in bytes"); `setting` is the full name of the
+    /// setting; `actual` is `None` where counting stopped at the limit.
+    #[error("{what} is {}more than the {limit} that {setting} allows", measured(*actual))]
+    LimitExceeded {
+        setting: &'static str,
+        limit: i64,
+        actual: Option<i64>,
+        what: String,
+    },
+
+    /// ES008: `what` (a function, a feature) works only in a preloaded library.
+    #[error("{what} needs eventstream in shared_preload_libraries")]
+    PreloadRequired { what: String },
+
+    /// ES009: `what` cannot work on a standby.
+    #[error("{what} needs the primary, and this server is a standby")]
+    PrimaryRequired { what: String },
+
+    /// ES025: the caller's position, given as `argument`, lies beyond the log.
+    #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
+    PositionAhead {
+        argument: String,
+        position: i64,
+        last_position: i64,
+    },
+
+    /// ES040: no such tenant, or none that the role may know of.
+    #[error("tenant \"{tenant}\" does not exist")]
+    TenantNotFound { tenant: String },
+
+    /// ES041: the role may use several tenants (`tenants`) and has not said which, or may use none.
+    #[error("role \"{role}\" must say which tenant it means")]
+    TenantRequired { role: String, tenants: Vec<String> },
+
+    /// ES050: an attempt to change what was recorded.
+    #[error("events cannot be changed: {operation} on {table} is refused")]
+    Immutable { operation: String, table: String },
+
+    /// 42501: the role lacks `privilege` in `tenant`, or in one category of it.
+    #[error(
+        "role \"{role}\" lacks the privilege \"{privilege}\" in tenant \"{tenant}\"{}",
+        in_category(category.as_deref())
+    )]
+    InsufficientPrivilege {
+        role: String,
+        privilege: &'static str,
+        tenant: String,
+        category: Option<String>,
+    },
+
+    /// 0A000: a use of PostgreSQL that cannot be made safe, such as PREPARE TRANSACTION after an append.
+    #[error("{what} is not supported")]
+    FeatureNotSupported { what: String, hint: Option<String> },
+
+    /// XX000: what cannot happen; never a user's mistake.
+    #[error("eventstream internal error: {what}")]
+    Internal { what: String },
+}
+
+impl Error {
+    /// The five characters of its SQLSTATE.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::VersionConflict { .. } => "ES001",
+            Self::StreamNotFound { .. } => "ES002",
+            Self::StreamClosed { .. } => "ES003",
+            Self::InvalidStreamName { .. } => "ES004",
+            Self::InvalidArgument { .. } => "ES005",
+            Self::EventIdReused { .. } => "ES006",
+            Self::LimitExceeded { .. } => "ES007",
+            Self::PreloadRequired { .. } => "ES008",
+            Self::PrimaryRequired { .. } => "ES009",
+            Self::PositionAhead { .. } => "ES025",
+            Self::TenantNotFound { .. } => "ES040",
+            Self::TenantRequired { .. } => "ES041",
+            Self::Immutable { .. } => "ES050",
+            Self::InsufficientPrivilege { .. } => "42501",
+            Self::FeatureNotSupported { .. } => "0A000",
+            Self::Internal { .. } => "XX000",
+        }
+    }
+
+    /// The same facts for machines: a JSON object. `None` for an internal error, which has none to offer.
+    #[must_use]
+    pub fn detail(&self) -> Option<Value> {
+        Some(match self {
+            Self::VersionConflict {
+                stream,
+                expected,
+                actual,
+            } => {
+                json!({"stream": stream, "expected_version": expected, "actual_version": actual})
+            }
+            Self::StreamNotFound { stream } => json!({"stream": stream}),
+            Self::StreamClosed { stream, version } => json!({"stream": stream, "version": version}),
+            Self::InvalidStreamName { name, reason } => json!({"stream": name, "reason": reason}),
+            Self::InvalidArgument {
+                argument, reason, ..
+            } => json!({"argument": argument, "reason": reason}),
+            Self::EventIdReused {
+                stream,
+                event_id,
+                version,
+                reason,
+            } => {
+                json!({"stream": stream, "event_id": event_id, "version": version, "reason": reason})
+            }
+            Self::LimitExceeded {
+                setting,
+                limit,
+                actual,
+                what,
+            } => {
+                json!({"setting": setting, "limit": limit, "actual": actual, "what": what})
+            }
+            Self::PreloadRequired { what } => {
+                json!({"needed_by": what, "setting": "shared_preload_libraries"})
+            }
+            Self::PrimaryRequired { what } => json!({"needed_by": what}),
+            Self::PositionAhead {
+                argument,
+                position,
+                last_position,
+            } => {
+                json!({"argument": argument, "global_position": position, "last_position": last_position})
+            }
+            Self::TenantNotFound { tenant } => json!({"tenant": tenant}),
+            Self::TenantRequired { role, tenants } => {
+                json!({"role": role, "setting": "eventstream.tenant", "tenants": tenants})
+            }
+            Self::Immutable { operation, table } => json!({"operation": operation, "table": table}),
+            Self::InsufficientPrivilege {
+                role,
+                privilege,
+                tenant,
+                category,
+            } => {
+                json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
+            }
+            Self::FeatureNotSupported { what, .. } => json!({"feature": what}),
+            Self::Internal { .. } => return None,
+        })
+    }
+
+    /// What to do about it, in a sentence or a statement to paste.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::VersionConflict { expected, actual, .. } => Some(conflict_hint(*expected, *actual)),
+            Self::StreamNotFound { .. } => Some(
+                "A stream exists from its first event on, within its tenant: check the name and eventstream.tenant.".into(),
+            ),
+            Self::StreamClosed { .. } => {
+                Some("A closed stream can be read but takes no more events: append to another stream.".into())
+            }
+            Self::InvalidStreamName { .. } => {
+                Some("A stream name is category-id, for example account-1000; es_stream_name(category, id) makes one.".into())
+            }
+            Self::InvalidArgument { hint, .. } | Self::FeatureNotSupported { hint, .. } => hint.clone(),
+            Self::EventIdReused { .. } => Some(
+                "Retry with exactly the events of the first attempt, or give other events new ids (es_new_event_id()).".into(),
+            ),
+            Self::LimitExceeded { setting, limit, actual, .. } => Some(format!(
+                "Send less, or have a superuser raise the limit: alter system set {setting} = {}; select pg_reload_conf();",
+                actual.unwrap_or_else(|| limit.saturating_mul(2))
+            )),
+            Self::PreloadRequired { .. } => Some(
+                "Put this line into postgresql.conf (append eventstream to the list if it names other libraries) and \
+                 restart the server: shared_preload_libraries = 'eventstream'"
+                    .into(),
+            ),
+            Self::PrimaryRequired { .. } => {
+                Some("Connect to the primary; reading streams (es_read) works here as well.".into())
+            }
+            Self::PositionAhead { .. } => Some(
+                "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
+                 with what was stored beside the position."
+                    .into(),
+            ),
+            Self::TenantNotFound { tenant } => {
+                Some(format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant)))
+            }
+            Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
+            Self::Immutable { .. } => {
+                Some("Append an event that corrects the earlier one; what was recorded stays.".into())
+            }
+            Self::InsufficientPrivilege { role, privilege, tenant, category } => {
+                Some(grant_hint(role, privilege, tenant, category.as_deref()))
+            }
+            Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
+        }
+    }
+}
+
+fn conflict_hint(expected: i64, actual: i64) -> String {
+    if actual > expected {
+        format!(
+            "Read from version {}, decide again, and append with expected_version => {actual}.",
+            expected.saturating_add(1)
+        )
+    } else if actual == 0 {
+        "The stream has no events: check its name and tenant, or append its first with expected_version => 0.".to_owned()
+    } else {
+        format!(
+            "The stream has only {actual} events; was version {expected} read elsewhere, or before a rollback or restore? Read \
+             the stream again, decide again, and append with expected_version => {actual}."
+        )
+    }
+}
+
+fn tenant_hint(tenants: &[String]) -> String {
+    match tenants.first() {
+        Some(first) => {
+            let first = quote_literal(first);
+            format!(
+                "For the session: set eventstream.tenant = {first}; for the transaction: select es_use_tenant({first});"
+            )
+        }
+        None => {
+            "The role may use no tenant yet: an admin of one can run es_grant for it.".to_owned()
+        }
+    }
+}
+
+fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>) -> String {
+    // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
+    let narrowed = Privilege::parse(privilege).is_ok_and(Privilege::may_be_narrowed);
+    let category = match category {
+        Some(category) if narrowed => format!(", category => {}", quote_literal(category)),
+        _ => String::new(),
+    };
+    format!(
+        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});",
+        quote_literal(role),
+        quote_literal(privilege),
+        quote_literal(tenant)
+    )
+}
+
+fn at_version(version: Option<i64>) -> String {
+    version.map_or_else(String::new, |version| format!(" at version {version}"))
+}
+
+fn measured(actual: Option<i64>) -> String {
+    actual.map_or_else(String::new, |actual| format!("{actual}, "))
+}
+
+fn in_category(category: Option<&str>) -> String {
+    category.map_or_else(String::new, |category| {
+        format!(" for category \"{category}\"")
+    })
+}

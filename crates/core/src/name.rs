@@ -1,0 +1,243 @@
+//! Names that people give: streams, categories, event types, tenants, subjects. Owns the rules of "What may be
+//! appended"; a value of these types has passed them, borrows its text, and is never checked again.
+//! Control characters are Unicode's category Cc, blanks are Unicode's White_Space.
+
+use crate::error::{Error, Result};
+use crate::quote::shortened;
+
+/// Longest stream name, in bytes.
+pub const STREAM_MAX_BYTES: usize = 512;
+/// Longest category, in bytes: a stream name needs a `-` and an id too.
+pub const CATEGORY_MAX_BYTES: usize = STREAM_MAX_BYTES - 2;
+/// Longest event type, tenant name or subject, in bytes.
+pub const LABEL_MAX_BYTES: usize = 255;
+
+macro_rules! text_type {
+    ($type:ident) => {
+        impl<'a> $type<'a> {
+            /// The text, as it was given.
+            #[must_use]
+            pub const fn as_str(self) -> &'a str {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $type<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+    };
+}
+
+/// A stream's name, `category-id`, such as `account-1000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName<'a>(&'a str);
+text_type!(StreamName);
+
+impl<'a> StreamName<'a> {
+    /// Checks a name: 1 to 512 bytes, `category-id` with both parts non-empty, no control characters, no leading or
+    /// trailing blank. The id may contain further `-`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidStreamName`], with the rule it breaks.
+    pub fn parse(name: &'a str) -> Result<Self> {
+        match stream_fault(name) {
+            None => Ok(Self(name)),
+            Some(reason) => Err(Error::InvalidStreamName {
+                name: shortened(name),
+                reason,
+            }),
+        }
+    }
+
+    /// The text before the first `-`.
+    #[must_use]
+    pub fn category(self) -> &'a str {
+        self.parts().0
+    }
+
+    /// The text after the first `-`.
+    #[must_use]
+    pub fn id(self) -> &'a str {
+        self.parts().1
+    }
+
+    fn parts(self) -> (&'a str, &'a str) {
+        // parse() let no name without a '-' through.
+        self.0.split_once('-').unwrap_or((self.0, ""))
+    }
+
+    /// Builds the name of the stream `id` in `category` (`es_stream_name`), and checks it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidStreamName`], which names the argument (`category` or `id`) and the rule it breaks.
+    pub fn join(category: &str, id: &str) -> Result<String> {
+        let name = format!("{category}-{id}");
+        let fault = if category.contains('-') {
+            Some("category must not contain '-', which ends it in a stream name".to_owned())
+        } else {
+            part_fault(category, category.starts_with(char::is_whitespace))
+                .map(|fault| format!("category {fault}"))
+                .or_else(|| {
+                    part_fault(id, id.ends_with(char::is_whitespace))
+                        .map(|fault| format!("id {fault}"))
+                })
+                .or_else(|| stream_fault(&name))
+        };
+        match fault {
+            None => Ok(name),
+            Some(reason) => Err(Error::InvalidStreamName {
+                name: shortened(&name),
+                reason,
+            }),
+        }
+    }
+}
+
+/// A category: what a stream's name has before its first `-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Category<'a>(&'a str);
+text_type!(Category);
+
+impl<'a> Category<'a> {
+    /// Checks a category given as the argument `argument`: 1 to 510 bytes, no `-`, no control characters, no leading
+    /// blank. It accepts exactly what [`StreamName::category`] can return, so that every stream can be asked for.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], which names `argument`.
+    pub fn parse(argument: &str, category: &'a str) -> Result<Self> {
+        checked(argument, category, CATEGORY_MAX_BYTES, |category| {
+            if category.contains('-') {
+                Some("must not contain '-', which ends the category in a stream name".to_owned())
+            } else {
+                part_fault(category, category.starts_with(char::is_whitespace))
+            }
+        })
+        .map(Self)
+    }
+}
+
+/// What kind of event it is, such as `AccountCredited`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventType<'a>(&'a str);
+text_type!(EventType);
+
+impl<'a> EventType<'a> {
+    /// The type of the last event of a closed stream, which `es_close_stream` appends.
+    pub const STREAM_CLOSED: &'static str = "StreamClosed";
+
+    /// Checks an event type: 1 to 255 bytes, no control characters.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for the argument `event_type`.
+    pub fn parse(event_type: &'a str) -> Result<Self> {
+        checked("event_type", event_type, LABEL_MAX_BYTES, control_fault).map(Self)
+    }
+}
+
+/// A tenant's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantName<'a>(&'a str);
+text_type!(TenantName);
+
+impl<'a> TenantName<'a> {
+    /// Checks a tenant's name: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for the argument `tenant`.
+    pub fn parse(tenant: &'a str) -> Result<Self> {
+        checked("tenant", tenant, LABEL_MAX_BYTES, edge_fault).map(Self)
+    }
+}
+
+/// The pseudonym of the person an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject<'a>(&'a str);
+text_type!(Subject);
+
+impl<'a> Subject<'a> {
+    /// Checks a subject: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for the argument `subject`.
+    pub fn parse(subject: &'a str) -> Result<Self> {
+        checked("subject", subject, LABEL_MAX_BYTES, edge_fault).map(Self)
+    }
+}
+
+/// `value` if it has 1 to `max_bytes` bytes and `fault` finds nothing; the error repeats it unless its length is at fault.
+fn checked<'a>(
+    argument: &str,
+    value: &'a str,
+    max_bytes: usize,
+    fault: impl FnOnce(&str) -> Option<String>,
+) -> Result<&'a str> {
+    let reason = length_fault(value, max_bytes)
+        .or_else(|| fault(value).map(|rule| format!("{rule}, not {:?}", shortened(value))));
+    match reason {
+        None => Ok(value),
+        Some(reason) => Err(Error::InvalidArgument {
+            argument: argument.to_owned(),
+            reason,
+            hint: None,
+        }),
+    }
+}
+
+fn stream_fault(name: &str) -> Option<String> {
+    let Some((category, id)) = name.split_once('-') else {
+        return length_fault(name, STREAM_MAX_BYTES)
+            .or(Some("must be category-id, with a '-'".to_owned()));
+    };
+    length_fault(name, STREAM_MAX_BYTES)
+        .or_else(|| {
+            category
+                .is_empty()
+                .then(|| "must have a category before the first '-'".to_owned())
+        })
+        .or_else(|| {
+            id.is_empty()
+                .then(|| "must have an id after the first '-'".to_owned())
+        })
+        .or_else(|| edge_fault(name))
+}
+
+/// One side of a stream name; a blank counts only where it would be the name's own edge.
+fn part_fault(part: &str, edge_is_blank: bool) -> Option<String> {
+    if part.is_empty() {
+        return Some("must not be empty".to_owned());
+    }
+    control_fault(part).or_else(|| edge_is_blank.then(outer_blank_rule))
+}
+
+fn length_fault(value: &str, max_bytes: usize) -> Option<String> {
+    if value.is_empty() {
+        Some("must not be empty".to_owned())
+    } else if value.len() > max_bytes {
+        Some(format!(
+            "must have at most {max_bytes} bytes, not {}",
+            value.len()
+        ))
+    } else {
+        None
+    }
+}
+
+fn control_fault(value: &str) -> Option<String> {
+    let control = value.chars().find(|c| c.is_control())?;
+    Some(format!(
+        "must not contain control characters (it has U+{:04X})",
+        u32::from(control)
+    ))
+}
+
+fn edge_fault(value: &str) -> Option<String> {
+    let outer_blank =
+        value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace);
+    control_fault(value).or_else(|| outer_blank.then(outer_blank_rule))
+}
+
+fn outer_blank_rule() -> String {
+    "must not start or end with a blank".to_owned()
+}

@@ -1,0 +1,68 @@
+//! The five privileges of `es_grant`. Owns their names and which of them a category may narrow;
+//! who holds which is the business of `src/access`.
+
+use crate::error::{Error, Result};
+use crate::quote::shortened;
+
+/// What a role may do in a tenant ("Privileges" in the SQL API).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Privilege {
+    /// Streams, states, views.
+    Read,
+    /// Appending events.
+    Append,
+    /// Registering, creating and dropping hooks, projections and snapshots.
+    Manage,
+    /// Verification, chain heads, grants, access.
+    Audit,
+    /// Tenants and grants.
+    Admin,
+}
+
+impl Privilege {
+    /// All of them, in the order the documentation lists them.
+    pub const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Append,
+        Self::Manage,
+        Self::Audit,
+        Self::Admin,
+    ];
+
+    /// Reads a privilege's name, in lower case.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for the argument `privilege`, with the list of those there are.
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|privilege| privilege.as_str() == name)
+            .ok_or_else(|| Error::InvalidArgument {
+                argument: "privilege".to_owned(),
+                reason: format!(
+                    "must be one of {}, not {:?}",
+                    Self::ALL.map(Self::as_str).join(", "),
+                    shortened(name)
+                ),
+                hint: None,
+            })
+    }
+
+    /// Its name in SQL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Append => "append",
+            Self::Manage => "manage",
+            Self::Audit => "audit",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether a grant of it may be limited to one category: only reading and appending concern single streams.
+    #[must_use]
+    pub const fn may_be_narrowed(self) -> bool {
+        matches!(self, Self::Read | Self::Append)
+    }
+}

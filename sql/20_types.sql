@@ -1,0 +1,54 @@
+-- The types that es_* functions return.
+create type eventstream.event as (
+    global_position bigint,
+    stream text,
+    version bigint,
+    event_id uuid,
+    event_type text,
+    schema_version int,
+    payload jsonb,
+    metadata jsonb,
+    subject text,
+    occurred_at timestamptz,
+    recorded_at timestamptz,
+    category text,
+    tenant text,
+    recorded_by text,
+    salt bytea,
+    chain_hash bytea
+);
+comment on type eventstream.event is
+'One event. version counts 1, 2, 3 … within its stream; global_position is its unique place in the log; occurred_at is valid time (the caller''s), recorded_at is transaction time (the database''s).';
+comment on column eventstream.event.global_position is 'place in the log of this database: unique, increasing, may have gaps';
+comment on column eventstream.event.stream is 'category-id, e.g. account-1000';
+comment on column eventstream.event.version is '1, 2, 3 … within the stream, without gaps';
+comment on column eventstream.event.event_id is 'unique within the stream; a ULID held in a uuid unless the caller gave another';
+comment on column eventstream.event.event_type is 'what happened, in the past tense, e.g. AccountCredited';
+comment on column eventstream.event.schema_version is 'version of the payload''s shape, from 1';
+comment on column eventstream.event.payload is 'the event''s data; numbers keep value and scale';
+comment on column eventstream.event.metadata is 'about the event: correlation_id, causation_id, actor, traceparent and whatever the caller adds';
+comment on column eventstream.event.subject is 'the person the event is about (a pseudonym), if any';
+comment on column eventstream.event.occurred_at is 'when it happened, as the caller says (valid time)';
+comment on column eventstream.event.recorded_at is 'when the database recorded it (transaction time); never falls along a stream';
+comment on column eventstream.event.category is 'the stream''s name before its first -';
+comment on column eventstream.event.tenant is 'the tenant the stream belongs to';
+comment on column eventstream.event.recorded_by is 'the session user that appended it';
+comment on column eventstream.event.salt is '16 random bytes that go into the content digest';
+comment on column eventstream.event.chain_hash is 'SHA-256 over the event and its predecessor''s chain hash';
+
+create type eventstream.stream_info as (
+    stream text,
+    version bigint,
+    first_position bigint,
+    last_position bigint,
+    first_occurred_at timestamptz,
+    last_occurred_at timestamptz,
+    first_recorded_at timestamptz,
+    last_recorded_at timestamptz,
+    events bigint,
+    bytes bigint,
+    snapshots bigint,
+    closed bool
+);
+comment on type eventstream.stream_info is
+'One stream at a glance: its version, the positions and times of its first and last event, how many events and bytes it holds, how many snapshots, and whether it is closed.';

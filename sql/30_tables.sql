@@ -1,0 +1,124 @@
+-- Tables, sequences and indexes. Only src/log and src/access write them.
+create table _eventstream.log_identities (
+    log_id uuid not null,
+    system_identifier bigint not null,
+    database_oid oid not null,
+    created_at timestamptz not null
+);
+comment on table _eventstream.log_identities is
+'Who this log is. The oldest row''s log_id names the log and survives dump and restore; CREATE EXTENSION adds a row of its own, which is how a restored copy is told from the original.';
+
+insert into _eventstream.log_identities
+select pg_catalog.gen_random_uuid(), c.system_identifier, d.oid, pg_catalog.clock_timestamp()
+from pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+where d.datname = pg_catalog.current_database();
+
+create sequence _eventstream.tenant_ids as bigint start 2;
+comment on sequence _eventstream.tenant_ids is 'ids of tenants; 1 is the tenant default';
+
+create table _eventstream.tenants (
+    id bigint not null,
+    name text not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint tenants_pkey primary key (id),
+    constraint tenants_name_key unique (name)
+);
+comment on table _eventstream.tenants is 'Tenants: walls between streams. A name never changes: chain hashes cover it.';
+comment on index _eventstream.tenants_pkey is 'a tenant by id';
+comment on index _eventstream.tenants_name_key is 'a tenant by name';
+insert into _eventstream.tenants (id, name) values (1, 'default');
+
+create table _eventstream.grants (
+    role text not null,
+    privilege text not null,
+    tenant_id bigint not null,
+    category text,
+    granted_by text not null,
+    granted_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint grants_key unique nulls not distinct (role, privilege, tenant_id, category),
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'manage', 'audit', 'admin'))
+);
+comment on table _eventstream.grants is
+'What es_grant allowed. Roles by name: an oid would not survive a restore. category NULL = every category.';
+comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the five privileges';
+
+create sequence _eventstream.stream_ids as bigint;
+comment on sequence _eventstream.stream_ids is 'ids of streams';
+
+create table _eventstream.streams (
+    id bigint not null,
+    tenant_id bigint not null,
+    first_position bigint not null,
+    newest_partition bigint not null,
+    name text not null,
+    category text not null,
+    constraint streams_pkey primary key (id),
+    constraint streams_name_key unique (tenant_id, name)
+) with (fillfactor = 90);
+comment on table _eventstream.streams is
+'One row a stream. An append locks it (FOR NO KEY UPDATE) and changes it only when the stream enters a new partition: the head is read from the newest event.';
+comment on column _eventstream.streams.first_position is 'position of version 1';
+comment on column _eventstream.streams.newest_partition is 'lower bound of the partition that holds the newest event';
+comment on index _eventstream.streams_pkey is 'a stream by id';
+comment on index _eventstream.streams_name_key is 'a stream by tenant and name';
+create index streams_category_idx on _eventstream.streams (tenant_id, category);
+comment on index _eventstream.streams_category_idx is 'the streams of a category';
+
+create table _eventstream.stream_segments (
+    stream_id bigint not null,
+    partition bigint not null,
+    first_version bigint not null,
+    constraint stream_segments_pkey primary key (stream_id, partition)
+);
+comment on table _eventstream.stream_segments is
+'Where a stream that crossed partitions goes on: one row for each partition after its first. Reads go straight to the partitions that hold the versions asked for.';
+comment on column _eventstream.stream_segments.partition is 'lower bound of the partition';
+comment on column _eventstream.stream_segments.first_version is 'the stream''s first version in it';
+comment on index _eventstream.stream_segments_pkey is 'the segments of a stream in order';
+
+create sequence _eventstream.positions as bigint cache 1;
+comment on sequence _eventstream.positions is 'global positions, handed out one by one (CACHE 1: the horizon depends on it)';
+
+create sequence _eventstream.recorded_floor as bigint minvalue -9223372036854775807 start 1;
+comment on sequence _eventstream.recorded_floor is
+'The database-wide floor of recorded_at in microseconds since 2000-01-01 UTC: raised by es_settled_until, durable at once, outside of transactions. No later event is recorded below it.';
+select pg_catalog.setval('_eventstream.recorded_floor', -9223372036854775807);
+
+create table _eventstream.events (
+    tenant_id bigint not null,
+    stream_id bigint not null,
+    version bigint not null,
+    global_position bigint not null,
+    occurred_at timestamptz not null,
+    max_occurred_at timestamptz not null,
+    recorded_at timestamptz not null,
+    event_id uuid not null,
+    schema_version int not null,
+    event_type text not null,
+    category text not null,
+    recorded_by text not null,
+    subject text,
+    recorded_from inet,
+    salt bytea,
+    chain_hash bytea not null,
+    payload jsonb,
+    metadata jsonb
+) partition by range (global_position);
+comment on table _eventstream.events is
+'The log: every event of every stream, partitioned by range of global_position. Written only by es_append and its kin; never updated, deleted or truncated.';
+comment on column _eventstream.events.max_occurred_at is 'the largest occurred_at of the stream up to this version: never falls, so a point in valid time is found by binary search';
+comment on column _eventstream.events.recorded_from is 'the client''s address; NULL for a unix socket. Not covered by the chain hash';
+
+create index events_position_idx on _eventstream.events (global_position);
+comment on index _eventstream.events_position_idx is 'the log in order';
+create index events_event_id_idx on _eventstream.events (event_id);
+comment on index _eventstream.events_event_id_idx is 'an event by id';
+create index events_category_idx on _eventstream.events (tenant_id, category, global_position);
+comment on index _eventstream.events_category_idx is 'the log of a category in order';
+create index events_subject_idx on _eventstream.events (tenant_id, subject) where subject is not null;
+comment on index _eventstream.events_subject_idx is 'what is held about a person';
+create index events_late_idx on _eventstream.events (stream_id, version) where occurred_at < max_occurred_at;
+comment on index _eventstream.events_late_idx is 'the late events of a stream';
+-- (stream_id, version) is unique within each partition: _eventstream.make_partition adds that index, which a
+-- partitioned table cannot have without its partition key.

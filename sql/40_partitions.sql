@@ -1,0 +1,63 @@
+-- Immutability and the partitions of the log.
+create function _eventstream.refuse_change() returns trigger
+language c as 'MODULE_PATHNAME', 'eventstream_refuse_change';
+comment on function _eventstream.refuse_change() is
+'Refuses UPDATE, DELETE and TRUNCATE of events with ES050, whoever asks.';
+revoke all on function _eventstream.refuse_change() from public;
+
+-- A row trigger (cloned to every partition) catches writers that fire no statement triggers, such as logical
+-- replication; a statement trigger catches TRUNCATE and statements that touch no row.
+create trigger refuse_change_of_row
+    before update or delete on _eventstream.events
+    for each row execute function _eventstream.refuse_change();
+comment on trigger refuse_change_of_row on _eventstream.events is 'events are immutable (ES050)';
+create trigger refuse_change
+    before update or delete or truncate on _eventstream.events
+    for each statement execute function _eventstream.refuse_change();
+comment on trigger refuse_change on _eventstream.events is 'events are immutable (ES050)';
+alter table _eventstream.events enable always trigger refuse_change_of_row;
+alter table _eventstream.events enable always trigger refuse_change;
+
+create function _eventstream.make_partition(lower_bound bigint, upper_bound bigint) returns bool
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set client_min_messages = warning
+as $$
+declare
+    name text := 'events_' || lower_bound;
+    whose record;
+begin
+    -- CREATE TABLE … PARTITION OF would take ACCESS EXCLUSIVE on the parent and stop every append.
+    lock table _eventstream.events in share update exclusive mode;
+    if to_regclass(format('_eventstream.%I', name)) is not null then
+        return false;
+    end if;
+    execute format('create table _eventstream.%I (like _eventstream.events including all)', name);
+    execute format('create unique index %I on _eventstream.%I (stream_id, version)', name || '_version_key', name);
+    execute format('comment on index _eventstream.%I is %L', name || '_version_key', 'a stream in order');
+    execute format('comment on table _eventstream.%I is %L', name,
+                   format('Events with global_position from %s to %s.', lower_bound, upper_bound - 1));
+    execute format('create trigger refuse_change before update or delete or truncate on _eventstream.%I '
+                   'for each statement execute function _eventstream.refuse_change()', name);
+    execute format('comment on trigger refuse_change on _eventstream.%I is %L', name, 'events are immutable (ES050)');
+    execute format('alter table _eventstream.%I enable always trigger refuse_change', name);
+    -- Default privileges of the owner may have granted something; nobody but the owner gets anything.
+    for whose in
+        select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
+        from pg_class c, aclexplode(c.relacl) a
+        where c.oid = to_regclass(format('_eventstream.%I', name)) and a.grantee <> c.relowner
+    loop
+        execute format('revoke all on _eventstream.%I from %s', name, whose.grantee);
+    end loop;
+    execute format('alter table _eventstream.events attach partition _eventstream.%I for values from (%s) to (%s)',
+                   name, lower_bound, upper_bound);
+    execute format('alter table _eventstream.%I enable always trigger refuse_change_of_row', name);
+    return true;
+end
+$$;
+comment on function _eventstream.make_partition(bigint, bigint) is
+'Makes and attaches the partition [lower_bound, upper_bound) of the log; false where it exists. Lets appends go on meanwhile.';
+revoke all on function _eventstream.make_partition(bigint, bigint) from public;
+
+-- The first partition belongs to the extension; later ones are ordinary tables, so that pg_dump takes them whole.
+select _eventstream.make_partition(1, 16777216);

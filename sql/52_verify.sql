@@ -1,0 +1,23 @@
+-- Verification: nothing here trusts the log it reads.
+create function es_verify_stream(stream text, out version bigint, out problem text) returns setof record
+language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_verify_stream';
+comment on function es_verify_stream(text) is
+$$Recomputes the stream's chain: no rows = intact. A row names the event and what is wrong with it. Privilege audit. ES002 where there is no such stream.
+Example: select * from es_verify_stream('account-1000');$$;
+
+create function es_verify(
+    from_position bigint default 0, to_position bigint default null,
+    out stream text, out version bigint, out global_position bigint, out problem text
+) returns setof record
+language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_verify';
+comment on function es_verify(bigint, bigint) is
+$$Recomputes the chains of all events with from_position <= global_position <= to_position (NULL = the end) in bounded memory: no rows = intact. Finds changed, deleted, inserted, moved and swapped events, gaps, duplicate versions across partitions, and events without a stream. Superusers and the owner verify every tenant, others (privilege audit) the current one. A cut tail or a chain recomputed whole needs heads kept outside: es_chain_heads, tools/verify.py --anchor.
+Example: select * from es_verify();$$;
+
+create function es_chain_heads(
+    up_to bigint default null, out tenant text, out stream text, out version bigint, out chain_hash bytea
+) returns setof record
+language c stable parallel restricted rows 1000 as 'MODULE_PATHNAME', 'eventstream_chain_heads';
+comment on function es_chain_heads(bigint) is
+$$The newest event of every stream (at or below up_to) with its chain hash: to keep outside of this database. Superusers and the owner see every tenant, others (privilege audit) the current one.
+Example: select tenant, stream, version, encode(chain_hash, 'hex') from es_chain_heads();$$;

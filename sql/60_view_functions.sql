@@ -1,0 +1,19 @@
+-- What the views ask. They run with the rights of whoever reads the view, and check that role themselves.
+create function _eventstream.readable_tenant(privilege text) returns bigint
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_tenant';
+comment on function _eventstream.readable_tenant(text) is
+'Id of the current tenant, where the current role has the privilege there; 42501 otherwise.';
+
+create function _eventstream.readable_categories() returns text[]
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_categories';
+comment on function _eventstream.readable_categories() is
+'The categories of the current tenant that the current role may read; NULL = all.';
+
+create function _eventstream.horizon_holders(
+    out pid int, out since timestamptz, out global_position bigint
+) returns setof record
+language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_horizon_holders';
+comment on function _eventstream.horizon_holders() is
+'The open transactions of this database that have appended.';
+revoke all on function _eventstream.horizon_holders() from public;
+grant execute on function _eventstream.horizon_holders() to pg_monitor;

@@ -1,0 +1,103 @@
+-- What people read: the current tenant, and no more than the role was granted.
+create view eventstream.events with (security_barrier) as
+select
+    e.global_position,
+    s.name as stream,
+    e.version,
+    e.event_id,
+    e.event_type,
+    e.schema_version,
+    e.payload,
+    e.metadata,
+    e.subject,
+    e.occurred_at,
+    e.recorded_at,
+    e.category,
+    t.name as tenant,
+    e.recorded_by,
+    e.salt,
+    e.chain_hash
+from _eventstream.events e
+join _eventstream.streams s on s.id = e.stream_id
+join _eventstream.tenants t on t.id = e.tenant_id
+where e.tenant_id = (select _eventstream.readable_tenant('read'))
+  and s.tenant_id = e.tenant_id
+  and ((select _eventstream.readable_categories()) is null
+       or e.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.events is
+'Every event of the current tenant that the role may read, with payloads as stored. The columns of type eventstream.event.';
+
+create view eventstream.streams with (security_barrier) as
+select
+    s.name as stream,
+    s.category,
+    h.version,
+    s.first_position,
+    h.global_position as last_position,
+    h.occurred_at as last_occurred_at,
+    h.recorded_at as last_recorded_at,
+    h.event_type = 'StreamClosed' as closed,
+    t.name as tenant
+from _eventstream.streams s
+join _eventstream.tenants t on t.id = s.tenant_id
+cross join lateral (
+    select e.version, e.global_position, e.occurred_at, e.recorded_at, e.event_type
+    from _eventstream.events e
+    where e.stream_id = s.id and e.global_position >= s.newest_partition
+    order by e.version desc
+    limit 1
+) h
+where s.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or s.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.streams is
+'Every stream of the current tenant that the role may read: version, first and last position, last times, closed or not.';
+
+create view eventstream.audit with (security_barrier) as
+select
+    e.global_position,
+    s.name as stream,
+    e.version,
+    e.event_type,
+    e.event_id,
+    e.occurred_at,
+    e.recorded_at,
+    e.recorded_by,
+    e.recorded_from,
+    e.metadata ->> 'actor' as actor,
+    e.metadata ->> 'correlation_id' as correlation_id,
+    e.metadata ->> 'causation_id' as causation_id,
+    e.metadata ->> 'traceparent' as traceparent,
+    e.subject,
+    t.name as tenant
+from _eventstream.events e
+join _eventstream.streams s on s.id = e.stream_id
+join _eventstream.tenants t on t.id = e.tenant_id
+where e.tenant_id = (select _eventstream.readable_tenant('audit'))
+  and s.tenant_id = e.tenant_id;
+comment on view eventstream.audit is
+'Who recorded what, when, from where and on whose behalf; no payloads. Privilege audit.';
+
+create view eventstream.grants with (security_barrier) as
+select
+    g.role,
+    g.privilege,
+    t.name as tenant,
+    g.category,
+    exists (select from pg_catalog.pg_roles r where r.rolname = g.role) or g.role = 'public' as role_exists,
+    g.granted_by,
+    g.granted_at
+from _eventstream.grants g
+join _eventstream.tenants t on t.id = g.tenant_id
+where g.tenant_id = (select _eventstream.readable_tenant('audit'));
+comment on view eventstream.grants is
+'What es_grant allowed in the current tenant. category NULL = all. Privilege audit.';
+
+create view eventstream.horizon_holders with (security_barrier) as
+select h.pid, h.since, h.global_position
+from _eventstream.horizon_holders() h;
+comment on view eventstream.horizon_holders is
+'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor.';
+
+grant select on eventstream.events, eventstream.streams, eventstream.audit, eventstream.grants to public;
+grant select on eventstream.horizon_holders to pg_monitor;

@@ -1,0 +1,199 @@
+//! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
+use crate::pg::catalog;
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{server, settings};
+use eventstream_core::error::Error;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// What a role may do in its current tenant.
+#[derive(Debug)]
+pub struct Access {
+    pub tenant_id: i64,
+    pub tenant: String,
+    /// Superusers and the owner.
+    everything: bool,
+    grants: Vec<(Privilege, Option<String>)>,
+}
+
+/// The categories that a privilege covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    Categories(Vec<String>),
+}
+
+impl Scope {
+    /// `wanted` (None = whatever may be read), narrowed to what is allowed.
+    pub fn narrow(self, wanted: Option<Vec<String>>) -> Option<Vec<String>> {
+        match (self, wanted) {
+            (Scope::All, wanted) => wanted,
+            (Scope::Categories(allowed), None) => Some(allowed),
+            (Scope::Categories(allowed), Some(wanted)) => {
+                Some(wanted.into_iter().filter(|category| allowed.contains(category)).collect())
+            }
+        }
+    }
+}
+
+impl Access {
+    /// What the privilege covers; None where the role does not have it at all.
+    pub fn scope(&self, privilege: Privilege) -> Option<Scope> {
+        if self.everything {
+            return Some(Scope::All);
+        }
+        let mut categories = Vec::new();
+        for (granted, category) in &self.grants {
+            match category {
+                _ if *granted != privilege => {}
+                None => return Some(Scope::All),
+                Some(category) => categories.push(category.clone()),
+            }
+        }
+        (!categories.is_empty()).then_some(Scope::Categories(categories))
+    }
+
+    fn covers(&self, privilege: Privilege, category: &str) -> bool {
+        self.everything
+            || self.grants.iter().any(|(granted, narrowed)| {
+                *granted == privilege && narrowed.as_deref().is_none_or(|narrowed| narrowed == category)
+            })
+    }
+
+    fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
+        refusal(privilege, &self.tenant, category)
+    }
+}
+
+fn refusal(privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
+    Ok(Error::InsufficientPrivilege {
+        role: server::role_name(server::current_role())?,
+        privilege: privilege.as_str(),
+        tenant: tenant.into(),
+        category: category.map(Into::into),
+    })
+}
+
+type Cache = HashMap<(Oid, Option<String>), Rc<Access>>;
+
+thread_local! {
+    static CACHE: RefCell<(u64, Cache)> = RefCell::default();
+    // A role has what was granted to it, to a role whose rights it has, and to everybody.
+    static GRANTED: Plan = const { Plan::new(
+        "select t.id, t.name, g.privilege, g.category \
+         from _eventstream.tenants t join _eventstream.grants g on g.tenant_id = t.id \
+         where g.role = 'public' \
+            or exists (select from pg_roles r where r.rolname = g.role and pg_has_role($1, r.oid, 'USAGE')) \
+         order by t.name",
+        &[OIDOID],
+    ) };
+    static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants order by name limit 100", &[]) };
+    static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
+}
+
+/// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
+/// role has no privilege there; ES040 for those that may everything.
+fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
+    catalog::refresh()?;
+    let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
+    let generation = catalog::access_generation();
+    let known = CACHE.with_borrow_mut(|(at, cache)| {
+        if *at != generation {
+            cache.clear();
+            *at = generation;
+        }
+        cache.get(&key).map(Rc::clone)
+    });
+    if let Some(access) = known {
+        return Ok(access);
+    }
+    let access = Rc::new(load(key.0, key.1.as_deref(), privilege)?);
+    CACHE.with_borrow_mut(|(at, cache)| {
+        if *at == generation {
+            cache.insert(key, Rc::clone(&access));
+        }
+    });
+    Ok(access)
+}
+
+fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> {
+    as_owner(Planning::ByCost, |db, catalog| {
+        if server::may_everything(role, catalog.owner)? {
+            let (tenant_id, tenant) = match named {
+                Some(name) => {
+                    let found = TENANT.with(|plan| {
+                        plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0))
+                    })?;
+                    (found.ok_or_else(|| Error::TenantNotFound { tenant: name.into() })?, name.to_owned())
+                }
+                None => only_one(role, TENANTS.with(|plan| {
+                    plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
+                })?)?
+                .ok_or_else(|| Error::Internal { what: "there is no tenant".into() })?,
+            };
+            return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
+        }
+        let granted = GRANTED.with(|plan| {
+            plan.rows(db, View::Latest, 0, &[Some(Datum::from(role))], |row| {
+                let privilege = Privilege::parse(row.text(2)?)?;
+                Ok((row.int8(0)?, row.text(1)?.to_owned(), privilege, row.text_opt(3)?.map(ToOwned::to_owned)))
+            })
+        })?;
+        let chosen = match named {
+            Some(name) => granted.iter().find(|grant| grant.1 == name).map(|grant| (grant.0, grant.1.clone())),
+            None => {
+                let mut tenants: Vec<_> = granted.iter().map(|grant| (grant.0, grant.1.clone())).collect();
+                tenants.dedup();
+                only_one(role, tenants)?
+            }
+        };
+        let Some((tenant_id, tenant)) = chosen else {
+            return Err(refusal(privilege, named.unwrap_or("default"), None)?.into());
+        };
+        let grants = granted
+            .into_iter()
+            .filter(|grant| grant.0 == tenant_id)
+            .map(|(_, _, privilege, category)| (privilege, category))
+            .collect();
+        Ok(Access { tenant_id, tenant, everything: false, grants })
+    })
+}
+
+fn only_one(role: Oid, mut tenants: Vec<(i64, String)>) -> Result<Option<(i64, String)>> {
+    if tenants.len() > 1 {
+        let tenants = tenants.into_iter().map(|(_, name)| name).collect();
+        return Err(Error::TenantRequired { role: server::role_name(role)?, tenants }.into());
+    }
+    Ok(tenants.pop())
+}
+
+/// The current tenant, where the current role has the privilege for the category. Errors: 42501, ES040, ES041.
+pub fn authorize(privilege: Privilege, category: &str) -> Result<Rc<Access>> {
+    let access = current(None, privilege)?;
+    if access.covers(privilege, category) { Ok(access) } else { Err(access.refusal(privilege, Some(category))?.into()) }
+}
+
+/// The tenant (None: the current one) and the categories that the privilege covers there. Errors: 42501, ES040, ES041.
+pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(Rc<Access>, Scope)> {
+    let access = current(tenant, privilege)?;
+    match access.scope(privilege) {
+        Some(scope) => Ok((access, scope)),
+        None => Err(access.refusal(privilege, None)?.into()),
+    }
+}
+
+/// None for those that may everything, in every tenant; else as [`authorize_tenant`].
+pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
+    catalog::refresh()?;
+    let owner = catalog::Catalog::current()?.owner;
+    if server::may_everything(server::current_role(), owner)? {
+        return Ok(None);
+    }
+    authorize_tenant(None, privilege).map(|(access, _)| Some(access))
+}

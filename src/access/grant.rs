@@ -1,0 +1,143 @@
+//! Tenants and grants are made and taken back here; every session notices at the commit.
+use super::check::{authorize_tenant, everything_or};
+use crate::pg::catalog::announce_access_change;
+use crate::pg::datum::{Nullable, from_text};
+use crate::pg::failure::{Failure, Result};
+use crate::pg::plan::{Plan, View};
+use crate::pg::server;
+use crate::pg::session::{Db, Planning, as_owner};
+use eventstream_core::error::Error;
+use eventstream_core::name::{Category, TenantName};
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+
+/// What is granted or revoked.
+pub struct Grant<'a> {
+    pub role: &'a str,
+    pub privilege: Privilege,
+    /// None = the current tenant.
+    pub tenant: Option<&'a str>,
+    /// None = every category.
+    pub category: Option<&'a str>,
+}
+
+thread_local! {
+    static CREATE_TENANT: Plan = const { Plan::new(
+        "insert into _eventstream.tenants (id, name) values (nextval('_eventstream.tenant_ids'), $1) \
+         on conflict (name) do nothing returning id",
+        &[TEXTOID],
+    ) };
+    static ROLE: Plan = const { Plan::new("select true from pg_roles where rolname = $1", &[TEXTOID]) };
+    static GRANT: Plan = const { Plan::new(
+        "insert into _eventstream.grants (role, privilege, tenant_id, category, granted_by) \
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
+        &[TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
+    ) };
+    static REVOKE: Plan = const { Plan::new(
+        "delete from _eventstream.grants where role = $1 and privilege = $2 and tenant_id = $3 \
+         and category is not distinct from $4",
+        &[TEXTOID, TEXTOID, INT8OID, TEXTOID],
+    ) };
+}
+
+fn invalid(argument: &str, reason: String, hint: Option<String>) -> Failure {
+    Error::InvalidArgument { argument: argument.into(), reason, hint }.into()
+}
+
+/// Errors: 42501 for roles without admin, ES005 where there is one of that name.
+pub fn create_tenant(name: &str) -> Result<()> {
+    TenantName::parse(name)?;
+    server::must_be_writable(c"es_create_tenant")?;
+    let admin = everything_or(Privilege::Admin)?;
+    let creator = server::role_name(server::current_role())?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let id = CREATE_TENANT
+            .with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?
+            .ok_or_else(|| invalid("tenant", format!("must be a new name: there is a tenant \"{name}\" already"), None))?;
+        if admin.is_some() {
+            write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
+        }
+        announce_access_change(catalog)
+    })
+}
+
+/// Uses the tenant until the end of the transaction. Errors: 42501, ES040.
+pub fn use_tenant(name: &str) -> Result<()> {
+    TenantName::parse(name)?;
+    // Any privilege will do; what a call needs is checked by the call.
+    let all = [Privilege::Read, Privilege::Append, Privilege::Manage, Privilege::Audit, Privilege::Admin];
+    let mut refusal = None;
+    for privilege in all {
+        match authorize_tenant(Some(name), privilege) {
+            Ok(_) => return server::set_locally(c"eventstream.tenant", name),
+            Err(failure) => refusal = refusal.or(Some(failure)),
+        }
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+/// Errors: 42501 without admin, ES005 for a role that does not exist or a privilege that cannot be narrowed, ES040.
+pub fn grant(grant: &Grant) -> Result<()> {
+    let creator = server::role_name(server::current_role())?;
+    in_tenant(grant, c"es_grant", |db, tenant_id| {
+        let exists = grant.role == "public"
+            || ROLE.with(|plan| plan.first(db, View::Latest, &[Some(from_text(grant.role)?)], |_| Ok(())))?.is_some();
+        if !exists {
+            let reason = format!("must be a role: there is no role \"{}\"", grant.role);
+            return Err(invalid("role", reason, Some("create role … first.".into())));
+        }
+        write(db, &GRANT, grant.role, grant.privilege, tenant_id, grant.category, Some(&creator)).map(drop)
+    })
+}
+
+/// Errors: as [`grant`]; ES005 where there was no such grant.
+pub fn revoke(grant: &Grant) -> Result<()> {
+    in_tenant(grant, c"es_revoke", |db, tenant_id| {
+        if write(db, &REVOKE, grant.role, grant.privilege, tenant_id, grant.category, None)? == 0 {
+            return Err(invalid(
+                "privilege",
+                format!("must have been granted: {} was never granted to \"{}\" like this", grant.privilege.as_str(), grant.role),
+                Some("See eventstream.grants.".into()),
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// Runs `work` where the current role is admin of the grant's tenant.
+fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, i64) -> Result<()>) -> Result<()> {
+    if let Some(category) = grant.category {
+        Category::parse("category", category)?;
+        if !grant.privilege.may_be_narrowed() {
+            let reason = format!("must be NULL with {}: only read and append can be narrowed", grant.privilege.as_str());
+            return Err(invalid("category", reason, None));
+        }
+    }
+    server::must_be_writable(call)?;
+    let tenant_id = authorize_tenant(grant.tenant, Privilege::Admin)?.0.tenant_id;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        work(db, tenant_id)?;
+        announce_access_change(catalog)
+    })
+}
+
+fn write(
+    db: &Db,
+    plan: &'static std::thread::LocalKey<Plan>,
+    role: &str,
+    privilege: Privilege,
+    tenant_id: i64,
+    category: Option<&str>,
+    by: Option<&str>,
+) -> Result<u64> {
+    let mut args: Vec<Nullable> = vec![
+        Some(from_text(role)?),
+        Some(from_text(privilege.as_str())?),
+        Some(Datum::from(tenant_id)),
+        category.map(from_text).transpose()?,
+    ];
+    if let Some(by) = by {
+        args.push(Some(from_text(by)?));
+    }
+    plan.with(|plan| plan.write(db, &args))
+}

@@ -1,0 +1,7 @@
+//! Who may do what: tenants are walls, grants open them for roles. Every function of the API asks here first, with the
+//! effective role; a setting of the session only chooses among what the role was granted.
+mod check;
+mod grant;
+
+pub use check::{Scope, authorize, authorize_tenant, everything_or};
+pub use grant::{Grant, create_tenant, grant, revoke, use_tenant};

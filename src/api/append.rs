@@ -1,0 +1,192 @@
+//! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
+use crate::access::authorize;
+use crate::log::append::{Request, Target, append, new_event_id};
+use crate::log::event::{NewEvent, Parts, integer, invalid, text};
+use crate::log::last_append;
+use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
+use crate::pg::failure::{Failure, Result};
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::jsonb::{Jsonb, Shape, Value};
+use crate::pg::settings;
+use crate::pg::store::{Store, composite};
+use eventstream_core::error::Error;
+use eventstream_core::expected::ExpectedVersion;
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_append", append_one);
+sql_function!("eventstream_append_events", append_events);
+sql_function!("eventstream_append_streams", append_streams);
+sql_function!("eventstream_close_stream", close_stream);
+sql_function!("eventstream_last_append", last);
+sql_function!("eventstream_new_event_id", new_id);
+
+fn append_one(args: &Args) -> Returned {
+    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let expected = ExpectedVersion::parse(args.int8_opt(3))?;
+    let access = authorize(Privilege::Append, stream.category())?;
+    let event = NewEvent::check(Parts {
+        event_type: args.text(1, "event_type")?,
+        payload: args.jsonb(2, "payload")?,
+        metadata: Some(args.jsonb(4, "metadata")?),
+        event_id: args.uuid_opt(5),
+        occurred_at: args.timestamptz_opt(6),
+        schema_version: args.int4_opt(7),
+        subject: args.text_opt(8)?,
+    })?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    let request = Request { stream, expected, events: vec![event], must_exist: false };
+    first(append(target, &[request])?)
+}
+
+fn append_events(args: &Args) -> Returned {
+    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let expected = ExpectedVersion::parse(args.int8_opt(2))?;
+    let access = authorize(Privilege::Append, stream.category())?;
+    let mut left = settings::max_batch_events();
+    let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    first(append(target, &[Request { stream, expected, events, must_exist: false }])?)
+}
+
+fn append_streams(args: &Args) -> Returned {
+    let mut requests: Vec<Request> = Vec::new();
+    let mut left = settings::max_batch_events();
+    let mut tenant = None;
+    let appends = elements("appends", args.jsonb(0, "appends")?)?;
+    for (place, element) in appends.into_iter().enumerate() {
+        let request = in_element(&format!("appends[{place}]"), stream_request(element, &mut left))?;
+        if requests.iter().any(|other| other.stream == request.stream) {
+            let reason = format!("must name a stream once, not twice: \"{}\"", request.stream.as_str());
+            return Err(invalid(format!("appends[{place}].stream"), reason));
+        }
+        tenant = Some(authorize(Privilege::Append, request.stream.category())?);
+        requests.push(request);
+    }
+    let Some(access) = tenant else {
+        return Err(invalid("appends", "must have at least one element"));
+    };
+    let store = Store::begin(args)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    for (request, version) in requests.iter().zip(append(target, &requests)?) {
+        store.put(&[Some(from_text(request.stream.as_str())?), Some(Datum::from(version))])?;
+    }
+    Ok(None)
+}
+
+fn close_stream(args: &Args) -> Returned {
+    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let reason = args.text(1, "reason")?;
+    let access = authorize(Privilege::Append, stream.category())?;
+    let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    let events = vec![NewEvent::closing(payload)?];
+    first(append(target, &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
+}
+
+fn last(args: &Args) -> Returned {
+    let row = match last_append::get() {
+        None => [None; 5],
+        Some(last) => [
+            Some(from_text(&last.stream)?),
+            Some(Datum::from(last.version)),
+            Some(Datum::from(last.global_position)),
+            Some(uuid_array_of(&last.event_ids)?),
+            Some(Datum::from(last.replayed)),
+        ],
+    };
+    composite(args, &row).map(Some)
+}
+
+fn new_id(_: &Args) -> Returned {
+    from_uuid(&new_event_id()?).map(Some)
+}
+
+fn first(versions: Vec<i64>) -> Returned {
+    Ok(versions.first().map(|&version| Datum::from(version)))
+}
+
+/// The elements of a JSON array.
+fn elements<'a>(argument: &str, array: Jsonb<'a>) -> Result<Vec<Value<'a>>> {
+    if array.shape() != Shape::Array {
+        return Err(invalid(argument, "must be a JSON array"));
+    }
+    let mut elements = Vec::new();
+    array.each(|_, value| {
+        elements.push(value);
+        Ok(())
+    })?;
+    Ok(elements)
+}
+
+/// A batch: at least one event, and no more than `left`, which it takes from.
+fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec<NewEvent<'a>>> {
+    let elements = elements(argument, array)?;
+    if elements.is_empty() {
+        return Err(invalid(argument, "must have at least one element"));
+    }
+    let count = elements.len() as i64;
+    if count > *left {
+        let limit = settings::max_batch_events();
+        return Err(Error::LimitExceeded {
+            setting: "eventstream.max_batch_events",
+            limit,
+            actual: Some(limit - *left + count),
+            what: "the number of events in one call".into(),
+        }
+        .into());
+    }
+    *left -= count;
+    elements
+        .into_iter()
+        .enumerate()
+        .map(|(place, element)| in_element(&format!("{argument}[{place}]"), NewEvent::from_element(element)))
+        .collect()
+}
+
+/// Puts the element's place before the name of the argument that is wrong in it.
+fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|failure| match failure {
+        Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
+            Error::InvalidArgument { argument: format!("{element}.{argument}"), reason, hint }.into()
+        }
+        Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {
+            Error::LimitExceeded { setting, limit, actual, what: format!("{element}: {what}") }.into()
+        }
+        other => other,
+    })
+}
+
+/// An element of es_append_streams.
+fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>> {
+    let Value::Object(object) = element else {
+        return Err(invalid("append", format!("must be an object, not {}", element.kind())));
+    };
+    let mut stream = None;
+    let mut expected = None;
+    let mut events = None;
+    object.each(|key, value| {
+        match key {
+            "stream" => stream = Some(StreamName::parse(text(key, value)?)?),
+            "expected_version" if matches!(value, Value::Null) => {}
+            "expected_version" => expected = Some(integer(key, value)?),
+            "events" => events = Some(value.document()?),
+            _ => {
+                return Err(Error::InvalidArgument {
+                    argument: key.into(),
+                    reason: "is not a key that an element can have".into(),
+                    hint: Some("Keys: stream, expected_version, events.".into()),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Request {
+        stream: stream.ok_or_else(|| invalid("stream", "must be given"))?,
+        expected: ExpectedVersion::parse(expected)?,
+        events: batch("events", events.ok_or_else(|| invalid("events", "must be given"))?, left)?,
+        must_exist: false,
+    })
+}

@@ -1,0 +1,9 @@
+//! What SQL can call, one file for each step of the flow. A function here reads its arguments, asks `access`, calls one
+//! function and returns. Nobody uses this module.
+mod append;
+mod maintain;
+mod read;
+mod tenant;
+mod trigger;
+mod verify;
+mod view;

@@ -1,0 +1,158 @@
+//! es_read and its kin, the horizon, and the small functions around ids and names.
+use crate::access::{authorize, authorize_tenant};
+use crate::log::append::Target;
+use crate::log::identity::log_info;
+use crate::log::read::{self, Filter, StreamRange};
+use crate::log::horizon;
+use crate::pg::datum::{from_text, from_uuid};
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::store::{Store, composite};
+use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_read", read_stream);
+sql_function!("eventstream_read_all", read_all);
+sql_function!("eventstream_read_backward", read_backward);
+sql_function!("eventstream_read_subject", read_subject);
+sql_function!("eventstream_event", event);
+sql_function!("eventstream_stream_version", stream_version);
+sql_function!("eventstream_stream", stream);
+sql_function!("eventstream_horizon", the_horizon);
+sql_function!("eventstream_settled_until", settled_until);
+sql_function!("eventstream_log_info", info);
+sql_function!("eventstream_ulid", ulid);
+sql_function!("eventstream_ulid_to_uuid", ulid_to_uuid);
+sql_function!("eventstream_stream_name", stream_name);
+
+fn read_stream(args: &Args) -> Returned {
+    let name = StreamName::parse(args.text(0, "stream")?)?;
+    let range = StreamRange {
+        from_version: args.int8_opt(1),
+        max_count: args.int8_opt(2),
+        backward: args.boolean(3, "backward")?,
+        until: args.timestamptz_opt(4),
+    };
+    // Payloads are stored raw; upcasting comes with the registered upcasters.
+    args.boolean(5, "raw")?;
+    let access = authorize(Privilege::Read, name.category())?;
+    let store = Store::begin(args)?;
+    read::read_stream(Target { id: access.tenant_id, name: &access.tenant }, &name, &range, &store)?;
+    Ok(None)
+}
+
+fn read_all(args: &Args) -> Returned {
+    let after_position = args.int8(0, "after_position")?;
+    let max_count = args.int4(1, "max_count")?;
+    let categories = args.text_array_opt(2, "categories")?;
+    let event_types = args.text_array_opt(3, "event_types")?;
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    let filter = Filter { categories: scope.narrow(categories), event_types };
+    let store = Store::begin(args)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    read::read_all(target, after_position, max_count, &filter, args.int8_opt(4), &store)?;
+    Ok(None)
+}
+
+fn read_backward(args: &Args) -> Returned {
+    let max_count = args.int4(1, "max_count")?;
+    let categories = args.text_array_opt(2, "categories")?;
+    let event_types = args.text_array_opt(3, "event_types")?;
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    let filter = Filter { categories: scope.narrow(categories), event_types };
+    let store = Store::begin(args)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    read::read_backward(target, args.int8_opt(0), max_count, &filter, &store)?;
+    Ok(None)
+}
+
+fn read_subject(args: &Args) -> Returned {
+    let subject = args.text(0, "subject")?;
+    let after_position = args.int8(1, "after_position")?;
+    let max_count = args.int4(2, "max_count")?;
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    let categories = scope.narrow(None);
+    let store = Store::begin(args)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    read::read_subject(target, subject, after_position, max_count, categories.as_deref(), &store)?;
+    Ok(None)
+}
+
+fn event(args: &Args) -> Returned {
+    let id = args.uuid(0, "event_id")?;
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    let store = Store::begin(args)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    read::read_event(target, &id, scope.narrow(None).as_deref(), &store)?;
+    Ok(None)
+}
+
+fn stream_version(args: &Args) -> Returned {
+    let name = StreamName::parse(args.text(0, "stream")?)?;
+    let access = authorize(Privilege::Read, name.category())?;
+    let version = read::stream_version(Target { id: access.tenant_id, name: &access.tenant }, &name)?;
+    Ok(Some(Datum::from(version)))
+}
+
+fn stream(args: &Args) -> Returned {
+    let name = StreamName::parse(args.text(0, "stream")?)?;
+    let access = authorize(Privilege::Read, name.category())?;
+    let info = read::stream_info(Target { id: access.tenant_id, name: &access.tenant }, &name)?;
+    let row = [
+        Some(from_text(name.as_str())?),
+        Some(Datum::from(info.version)),
+        Some(Datum::from(info.first_position)),
+        Some(Datum::from(info.last_position)),
+        Some(Datum::from(info.first_occurred_at)),
+        Some(Datum::from(info.last_occurred_at)),
+        Some(Datum::from(info.first_recorded_at)),
+        Some(Datum::from(info.last_recorded_at)),
+        Some(Datum::from(info.events)),
+        Some(Datum::from(info.bytes)),
+        Some(Datum::from(0_i64)),
+        Some(Datum::from(info.closed)),
+    ];
+    composite(args, &row).map(Some)
+}
+
+fn the_horizon(_: &Args) -> Returned {
+    horizon::must_be_known(c"es_horizon")?;
+    authorize_tenant(None, Privilege::Read)?;
+    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog))?;
+    Ok(Some(Datum::from(horizon.position)))
+}
+
+fn settled_until(_: &Args) -> Returned {
+    horizon::must_be_known(c"es_settled_until")?;
+    authorize_tenant(None, Privilege::Read)?;
+    let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled_until(catalog))?;
+    Ok(Some(Datum::from(settled)))
+}
+
+fn info(args: &Args) -> Returned {
+    authorize_tenant(None, Privilege::Read)?;
+    let info = log_info()?;
+    let row = [
+        Some(from_uuid(&info.log_id)?),
+        Some(Datum::from(info.system_identifier)),
+        Some(Datum::from(info.timeline)),
+        Some(Datum::from(info.last_position)),
+        info.horizon.map(Datum::from),
+        info.settled_until.map(Datum::from),
+    ];
+    composite(args, &row).map(Some)
+}
+
+fn ulid(args: &Args) -> Returned {
+    from_text(&to_ulid_text(args.uuid(0, "id")?)).map(Some)
+}
+
+fn ulid_to_uuid(args: &Args) -> Returned {
+    from_uuid(&from_ulid_text(args.text(0, "ulid")?)?).map(Some)
+}
+
+fn stream_name(args: &Args) -> Returned {
+    from_text(&StreamName::join(args.text(0, "category")?, args.text(1, "id")?)?).map(Some)
+}

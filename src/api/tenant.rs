@@ -1,0 +1,50 @@
+//! es_create_tenant, es_use_tenant, es_grant, es_revoke.
+use crate::access::{self, Grant};
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use eventstream_core::privilege::Privilege;
+
+sql_function!("eventstream_create_tenant", create_tenant);
+sql_function!("eventstream_use_tenant", use_tenant);
+sql_function!("eventstream_grant", grant);
+sql_function!("eventstream_revoke", revoke);
+
+fn create_tenant(args: &Args) -> Returned {
+    let tenant = args.text(0, "tenant")?;
+    access::create_tenant(tenant)?;
+    from_text(tenant).map(Some)
+}
+
+fn use_tenant(args: &Args) -> Returned {
+    let tenant = args.text(0, "tenant")?;
+    access::use_tenant(tenant)?;
+    from_text(tenant).map(Some)
+}
+
+fn grant(args: &Args) -> Returned {
+    let grant = read_grant(args)?;
+    access::grant(&grant)?;
+    from_text(&format!("granted {}", in_words(&grant, "to"))).map(Some)
+}
+
+fn revoke(args: &Args) -> Returned {
+    let grant = read_grant(args)?;
+    access::revoke(&grant)?;
+    from_text(&format!("revoked {}", in_words(&grant, "from"))).map(Some)
+}
+
+fn read_grant<'a>(args: &Args<'a>) -> Result<Grant<'a>> {
+    Ok(Grant {
+        role: args.name(0, "role")?,
+        privilege: Privilege::parse(args.text(1, "privilege")?)?,
+        tenant: args.text_opt(2)?,
+        category: args.text_opt(3)?,
+    })
+}
+
+fn in_words(grant: &Grant, preposition: &str) -> String {
+    let tenant = grant.tenant.map(|tenant| format!(" in tenant {tenant}")).unwrap_or_default();
+    let category = grant.category.map(|category| format!(" for category {category}")).unwrap_or_default();
+    format!("{}{tenant}{category} {preposition} {}", grant.privilege.as_str(), grant.role)
+}

@@ -1,0 +1,64 @@
+//! es_verify_stream, es_verify, es_chain_heads.
+use crate::access::{authorize_tenant, everything_or};
+use crate::log::event::invalid;
+use crate::log::verify;
+use crate::pg::datum::{from_text, varlena};
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::store::Store;
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_verify_stream", verify_stream);
+sql_function!("eventstream_verify", verify_log);
+sql_function!("eventstream_chain_heads", chain_heads);
+
+fn verify_stream(args: &Args) -> Returned {
+    let name = StreamName::parse(args.text(0, "stream")?)?;
+    let (access, _) = authorize_tenant(None, Privilege::Audit)?;
+    let store = Store::begin(args)?;
+    verify::verify_stream(access.tenant_id, &name, &mut |found| {
+        store.put(&[found.version.map(Datum::from), Some(from_text(&found.problem)?)])
+    })?;
+    Ok(None)
+}
+
+fn verify_log(args: &Args) -> Returned {
+    let from = args.int8(0, "from_position")?;
+    let to = args.int8_opt(1).unwrap_or(i64::MAX);
+    if from < 0 {
+        return Err(invalid("from_position", format!("must be 0 or more, not {from}")));
+    }
+    if to < from {
+        return Err(invalid("to_position", format!("must be from_position ({from}) or more, not {to}")));
+    }
+    let access = everything_or(Privilege::Audit)?;
+    let store = Store::begin(args)?;
+    verify::verify(from, to, access.map(|access| access.tenant_id), &mut |found| {
+        store.put(&[
+            found.stream.as_deref().map(from_text).transpose()?,
+            found.version.map(Datum::from),
+            found.global_position.map(Datum::from),
+            Some(from_text(&found.problem)?),
+        ])
+    })?;
+    Ok(None)
+}
+
+fn chain_heads(args: &Args) -> Returned {
+    let up_to = args.int8_opt(0);
+    if let Some(up_to) = up_to.filter(|&up_to| up_to < 0) {
+        return Err(invalid("up_to", format!("must be 0 or more, not {up_to}")));
+    }
+    let access = everything_or(Privilege::Audit)?;
+    let store = Store::begin(args)?;
+    verify::chain_heads(up_to, access.map(|access| access.tenant_id), &mut |tenant, stream, head| {
+        store.put(&[
+            Some(from_text(tenant)?),
+            Some(from_text(stream)?),
+            Some(Datum::from(head.version)),
+            Some(varlena(&head.chain_hash)?),
+        ])
+    })?;
+    Ok(None)
+}

@@ -1,0 +1,33 @@
+//! What the views ask: see sql/60_view_functions.sql.
+use crate::access::{Scope, authorize_tenant};
+use crate::pg::datum::text_array_of;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::slots;
+use crate::pg::store::Store;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_readable_tenant", readable_tenant);
+sql_function!("eventstream_readable_categories", readable_categories);
+sql_function!("eventstream_horizon_holders", horizon_holders);
+
+fn readable_tenant(args: &Args) -> Returned {
+    let privilege = Privilege::parse(args.text(0, "privilege")?)?;
+    let (access, _) = authorize_tenant(None, privilege)?;
+    Ok(Some(Datum::from(access.tenant_id)))
+}
+
+fn readable_categories(_: &Args) -> Returned {
+    match authorize_tenant(None, Privilege::Read)?.1 {
+        Scope::All => Ok(None),
+        Scope::Categories(categories) => text_array_of(&categories).map(Some),
+    }
+}
+
+fn horizon_holders(args: &Args) -> Returned {
+    let store = Store::begin(args)?;
+    for held in slots::scan() {
+        store.put(&[Some(Datum::from(held.pid)), Some(Datum::from(held.since)), Some(Datum::from(held.position))])?;
+    }
+    Ok(None)
+}

@@ -1,0 +1,324 @@
+//! Append, the only writer of events. Owns the order of steps that the invariants rest on:
+//!
+//! ```text
+//! slot (lower bounds of position and recorded_at) → lock the streams' rows, sorted → heads under newer snapshots
+//!   → retry? expected version? → positions and recorded_at → hash chain → insert
+//! ```
+//!
+//! Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
+//! that version, position, recorded_at and max_occurred_at never fall along a stream.
+use super::event::NewEvent;
+use super::last_append::{self, LastAppend};
+use super::partition::{self, Partition};
+use super::replay;
+use super::statements::Statement;
+use super::stream::{self, Head, Locked, Stream};
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::{sequence, server, slots, xact};
+use eventstream_core::error::Error;
+use eventstream_core::event_id::EventIds;
+use eventstream_core::expected::ExpectedVersion;
+use eventstream_core::hash::{EventFields, chain_hash, content_digest};
+use eventstream_core::name::StreamName;
+use eventstream_core::time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};
+use pgrx::pg_sys::Datum;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// The tenant that an append goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub id: i64,
+    pub name: &'a str,
+}
+
+/// What is to be appended to one stream.
+pub struct Request<'a> {
+    pub stream: StreamName<'a>,
+    pub expected: ExpectedVersion,
+    pub events: Vec<NewEvent<'a>>,
+    /// Whether the stream must have events already (es_close_stream).
+    pub must_exist: bool,
+}
+
+thread_local! {
+    static EVENT_IDS: RefCell<EventIds> = RefCell::new(EventIds::default());
+    static READ_ADDRESS: Plan = const { Plan::new("select inet_client_addr()", &[]) };
+    static CLIENT_ADDRESS: Cell<Option<Nullable>> = const { Cell::new(None) };
+}
+
+/// A fresh event id, larger than this session's last one.
+pub fn new_event_id() -> Result<[u8; 16]> {
+    let now_unix_ms = (server::clock() + PG_EPOCH_UNIX_US) / 1000;
+    let random = server::random_bytes()?;
+    Ok(EVENT_IDS.with_borrow_mut(|ids| ids.next(now_unix_ms as u64, random)))
+}
+
+/// What every event of a call has in common.
+struct Call<'a> {
+    db: &'a Db,
+    catalog: &'a Catalog,
+    target: Target<'a>,
+    tenant_id: Nullable,
+    recorded_by: String,
+    recorded_by_datum: Nullable,
+    recorded_from: Nullable,
+}
+
+/// Appends to all the streams or to none; the new version of each, in the order given.
+pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
+    server::must_be_writable(c"an append")?;
+    let recorded_by = server::role_name(server::session_role())?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        take_slot(catalog)?;
+        let call = Call {
+            db,
+            catalog,
+            target,
+            tenant_id: Some(Datum::from(target.id)),
+            recorded_by_datum: Some(from_text(&recorded_by)?),
+            recorded_by,
+            recorded_from: client_address(db)?,
+        };
+        let mut locked = lock_all(&call, requests)?;
+        let first_times = judge(&call, requests, &mut locked)?;
+        let mut versions = Vec::with_capacity(requests.len());
+        for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
+            let last = match first_time {
+                Some(last) => last,
+                None => write(&call, request, locked, requests.len() == 1)?,
+            };
+            versions.push(last.version);
+            last_append::remember(last);
+        }
+        Ok(versions)
+    })
+}
+
+/// Says, before the first position is taken, from which position and recorded_at on this transaction may own events.
+fn take_slot(catalog: &Catalog) -> Result<()> {
+    if !xact::has_appended() {
+        let (last_position, _) = sequence::last(catalog.positions)?;
+        let (floor, _) = sequence::last(catalog.recorded_floor)?;
+        let now = server::clock();
+        xact::note_append(last_append::on_end);
+        slots::hold(last_position + 1, now.max(floor), now);
+    }
+    Ok(())
+}
+
+/// The client's address, which a session never changes; NULL for a unix socket.
+fn client_address(db: &Db) -> Result<Nullable> {
+    if let Some(known) = CLIENT_ADDRESS.get() {
+        return Ok(known);
+    }
+    let found = READ_ADDRESS.with(|plan| plan.first(db, View::Caller, &[], |row| row.get(0).map(keep_varlena).transpose()))?;
+    CLIENT_ADDRESS.set(Some(found.flatten()));
+    Ok(found.flatten())
+}
+
+/// Locks all streams, in sorted order so that two calls never wait for each other in a circle.
+fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|&place| requests[place].stream.as_str());
+    let mut locked: Vec<Option<Locked>> = requests.iter().map(|_| None).collect();
+    for place in order {
+        let request = &requests[place];
+        let may_create = !request.must_exist && request.expected.accepts(0);
+        locked[place] = Some(stream::lock(call.db, call.catalog, call.target.id, &request.stream, may_create)?);
+    }
+    locked
+        .into_iter()
+        .map(|locked| locked.ok_or_else(|| Error::Internal { what: "a stream was not locked".into() }.into()))
+        .collect()
+}
+
+/// Decides for each stream whether its events are new or a retry. Errors: ES001, ES002, ES003, ES006.
+fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec<Option<LastAppend>>> {
+    let mut first_times = Vec::with_capacity(requests.len());
+    for (request, locked) in requests.iter().zip(locked.iter()) {
+        let name = request.stream.as_str();
+        refuse_repeated_ids(name, &request.events)?;
+        let first_time = match locked {
+            Locked::Existing(stream, head) => {
+                let first_time =
+                    replay::first_time(call.db, call.catalog, name, stream, head, request.expected, &request.events)?;
+                if first_time.is_none() {
+                    refuse_conflict(request, head.version)?;
+                    if head.closed {
+                        return Err(Error::StreamClosed { stream: name.into(), version: head.version }.into());
+                    }
+                }
+                first_time
+            }
+            Locked::Missing if request.must_exist => {
+                return Err(Error::StreamNotFound { stream: name.into() }.into());
+            }
+            Locked::New(_) | Locked::Missing => {
+                refuse_conflict(request, 0)?;
+                None
+            }
+        };
+        first_times.push(first_time.map(|first_time| LastAppend {
+            stream: name.into(),
+            version: first_time.version,
+            global_position: first_time.global_position,
+            event_ids: request.events.iter().filter_map(|event| event.event_id).collect(),
+            replayed: true,
+        }));
+    }
+    refuse_half_a_retry(requests, &first_times)?;
+    Ok(first_times)
+}
+
+fn refuse_conflict(request: &Request, actual: i64) -> Result<()> {
+    match request.expected.as_option() {
+        Some(expected) if !request.expected.accepts(actual) => {
+            Err(Error::VersionConflict { stream: request.stream.as_str().into(), expected, actual }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
+    let mut ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Error::EventIdReused {
+            stream: stream.into(),
+            event_id: eventstream_core::event_id::to_uuid_text(&pair[0]),
+            version: None,
+            reason: "twice in one batch".into(),
+        }
+        .into()),
+    }
+}
+
+/// All or nothing was written the first time, so all or nothing is a retry.
+fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>]) -> Result<()> {
+    let replayed = first_times.iter().flatten().count();
+    match first_times.iter().flatten().next() {
+        Some(first) if replayed < requests.len() => Err(Error::EventIdReused {
+            stream: first.stream.clone(),
+            event_id: first.event_ids.first().map(eventstream_core::event_id::to_uuid_text).unwrap_or_default(),
+            version: Some(first.version),
+            reason: format!("only {replayed} of the {} streams have their events already", requests.len()),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the events of one stream. `alone`: a new stream's first event takes the position that its row was made with;
+/// among several streams it does not, so that positions come in the order given.
+fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<LastAppend> {
+    let (mut stream, mut head, is_new) = match locked {
+        Locked::Existing(stream, head) => (stream, head, false),
+        Locked::New(stream) => (stream, stream::genesis(), true),
+        Locked::Missing => return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into()),
+    };
+    let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
+    let last = (head.version > 0).then_some(head.recorded_at);
+    let bound = slots::held_recorded_at().unwrap_or(floor);
+    let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
+    let category = Some(from_text(request.stream.category())?);
+    let mut partition: Option<Rc<Partition>> = None;
+    let mut newest_partition = (!is_new || alone).then_some(stream.newest_partition);
+    let mut event_ids = Vec::with_capacity(request.events.len());
+    for event in &request.events {
+        let position = if is_new && alone && head.version == 0 {
+            stream.first_position
+        } else {
+            sequence::next(call.catalog.positions)?
+        };
+        let into = match partition.take().filter(|partition| partition.contains(position)) {
+            Some(partition) => partition,
+            None => partition::for_append(call.db, call.catalog, position)?,
+        };
+        head = insert(call, request, &stream, head, event, position, recorded_at, category, &into, &mut event_ids)?;
+        match newest_partition {
+            None => {
+                stream.first_position = position;
+                stream::place(call.db, &stream, into.lower)?;
+            }
+            Some(newest) if newest != into.lower => stream::enter(call.db, &stream, into.lower, head.version)?,
+            Some(_) => {}
+        }
+        newest_partition = Some(into.lower);
+        partition = Some(into);
+    }
+    Ok(LastAppend {
+        stream: request.stream.as_str().into(),
+        version: head.version,
+        global_position: head.global_position,
+        event_ids,
+        replayed: false,
+    })
+}
+
+/// Writes one event behind `head`, and gives the new head.
+#[allow(clippy::too_many_arguments)]
+fn insert(
+    call: &Call,
+    request: &Request,
+    stream: &Stream,
+    head: Head,
+    event: &NewEvent,
+    position: i64,
+    recorded_at: i64,
+    category: Nullable,
+    into: &Partition,
+    event_ids: &mut Vec<[u8; 16]>,
+) -> Result<Head> {
+    let version = head.version + 1;
+    let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
+    let occurred_at = event.occurred_at.unwrap_or(recorded_at);
+    let max_occurred_at = occurred_at.max(head.max_occurred_at);
+    let salt = server::random_bytes()?;
+    let hash = chain_hash(
+        &head.chain_hash,
+        &EventFields {
+            tenant: call.target.name,
+            stream: request.stream.as_str(),
+            version,
+            event_id: &event_id,
+            event_type: event.event_type,
+            schema_version: event.schema_version,
+            subject: event.subject,
+            occurred_at_unix_us: pg_to_unix_us(occurred_at),
+            recorded_at_unix_us: pg_to_unix_us(recorded_at),
+            recorded_by: &call.recorded_by,
+            content_digest: &content_digest(&salt, event.payload.text, event.metadata.text),
+        },
+    );
+    into.plan(Statement::Insert).write(
+        call.db,
+        &[
+            call.tenant_id,
+            Some(Datum::from(stream.id)),
+            Some(Datum::from(version)),
+            Some(Datum::from(position)),
+            Some(Datum::from(occurred_at)),
+            Some(Datum::from(max_occurred_at)),
+            Some(Datum::from(recorded_at)),
+            Some(from_uuid(&event_id)?),
+            Some(Datum::from(event.schema_version)),
+            Some(from_text(event.event_type)?),
+            category,
+            call.recorded_by_datum,
+            event.subject.map(from_text).transpose()?,
+            call.recorded_from,
+            Some(varlena(&salt)?),
+            Some(varlena(&hash)?),
+            Some(event.payload.value.datum()),
+            Some(event.metadata.value.datum()),
+        ],
+    )?;
+    event_ids.push(event_id);
+    Ok(Head { version, chain_hash: hash, recorded_at, max_occurred_at, global_position: position, closed: false })
+}

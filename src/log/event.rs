@@ -1,0 +1,227 @@
+//! An event that is to be appended: checked, measured and printed before anything is locked or written.
+use crate::pg::failure::{Failure, Result};
+use crate::pg::jsonb::{Jsonb, Value};
+use crate::pg::{server, settings};
+use eventstream_core::error::Error;
+use eventstream_core::name::{EventType, Subject};
+
+/// A document with the text that PostgreSQL prints for it: what the content digest covers.
+#[derive(Clone, Copy)]
+pub struct Document<'a> {
+    pub value: Jsonb<'a>,
+    pub text: &'a [u8],
+}
+
+/// An event before it has a version.
+pub struct NewEvent<'a> {
+    pub event_type: &'a str,
+    pub payload: Document<'a>,
+    pub metadata: Document<'a>,
+    pub event_id: Option<[u8; 16]>,
+    /// Microseconds since 2000-01-01 UTC; None = when it is recorded.
+    pub occurred_at: Option<i64>,
+    pub schema_version: i32,
+    pub subject: Option<&'a str>,
+}
+
+/// The parts of an event as the caller gave them.
+pub struct Parts<'a> {
+    pub event_type: &'a str,
+    pub payload: Jsonb<'a>,
+    pub metadata: Option<Jsonb<'a>>,
+    pub event_id: Option<[u8; 16]>,
+    pub occurred_at: Option<i64>,
+    pub schema_version: Option<i32>,
+    pub subject: Option<&'a str>,
+}
+
+/// "… must be …", naming the argument.
+pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failure {
+    Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }.into()
+}
+
+impl<'a> NewEvent<'a> {
+    /// Checks every part. Errors: ES005 naming the argument, ES007 naming the setting.
+    pub fn check(parts: Parts<'a>) -> Result<Self> {
+        EventType::parse(parts.event_type)?;
+        if parts.event_type == EventType::STREAM_CLOSED {
+            return Err(Error::InvalidArgument {
+                argument: "event_type".into(),
+                reason: format!("must not be {}, which closes the stream", EventType::STREAM_CLOSED),
+                hint: Some("Use es_close_stream(stream, reason).".into()),
+            }
+            .into());
+        }
+        Self::check_rest(parts)
+    }
+
+    /// The event that closes a stream.
+    pub fn closing(payload: Jsonb<'a>) -> Result<Self> {
+        Self::check_rest(Parts {
+            event_type: EventType::STREAM_CLOSED,
+            payload,
+            metadata: None,
+            event_id: None,
+            occurred_at: None,
+            schema_version: None,
+            subject: None,
+        })
+    }
+
+    fn check_rest(parts: Parts<'a>) -> Result<Self> {
+        let metadata = match parts.metadata {
+            Some(metadata) if !metadata.is_object() => {
+                return Err(invalid("metadata", "must be a JSON object"));
+            }
+            Some(metadata) => metadata,
+            None => Jsonb::parse("{}")?,
+        };
+        if let Some(subject) = parts.subject {
+            Subject::parse(subject)?;
+        }
+        let schema_version = parts.schema_version.unwrap_or(1);
+        if schema_version < 1 {
+            return Err(invalid("schema_version", format!("must be 1 or more, not {schema_version}")));
+        }
+        if let Some(occurred_at) = parts.occurred_at {
+            check_occurred_at(occurred_at)?;
+        }
+        Ok(Self {
+            event_type: parts.event_type,
+            payload: print("payload", parts.payload)?,
+            metadata: print("metadata", metadata)?,
+            event_id: parts.event_id,
+            occurred_at: parts.occurred_at,
+            schema_version,
+            subject: parts.subject,
+        })
+    }
+
+    /// An element of a batch, an object with exactly the keys that sql-api names.
+    pub fn from_element(element: Value<'a>) -> Result<Self> {
+        let Value::Object(object) = element else {
+            return Err(invalid("event", format!("must be an object, not {}", element.kind())));
+        };
+        let mut event_type = None;
+        let mut payload = None;
+        let mut parts = (None, None, None, None, None);
+        object.each(|key, value| {
+            match key {
+                "type" => event_type = Some(text(key, value)?),
+                "payload" => payload = Some(value.document()?),
+                _ if matches!(value, Value::Null) && OPTIONAL.contains(&key) => {}
+                "metadata" => parts.0 = Some(value.document()?),
+                "event_id" => {
+                    let id = text(key, value)?;
+                    let read = server::read_uuid(id).map_err(|_| invalid(key, format!("must be a uuid, not \"{id}\"")))?;
+                    parts.1 = Some(read);
+                }
+                "occurred_at" => {
+                    let time = text(key, value)?;
+                    let read = server::read_time(time)
+                        .map_err(|_| invalid(key, format!("must be a time with its zone, not \"{time}\"")))?;
+                    parts.2 = Some(read);
+                }
+                "schema_version" => parts.3 = Some(integer(key, value)?),
+                "subject" => parts.4 = Some(text(key, value)?),
+                _ => {
+                    return Err(Error::InvalidArgument {
+                        argument: key.into(),
+                        reason: "is not a key that an event can have".into(),
+                        hint: Some(
+                            "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject.".into(),
+                        ),
+                    }
+                    .into());
+                }
+            }
+            Ok(())
+        })?;
+        let schema_version = parts
+            .3
+            .map(|version: i64| {
+                i32::try_from(version)
+                    .map_err(|_| invalid("schema_version", format!("must be 1 to {}, not {version}", i32::MAX)))
+            })
+            .transpose()?;
+        Self::check(Parts {
+            event_type: event_type.ok_or_else(|| invalid("type", "must be given"))?,
+            payload: payload.ok_or_else(|| invalid("payload", "must be given"))?,
+            metadata: parts.0,
+            event_id: parts.1,
+            occurred_at: parts.2,
+            schema_version,
+            subject: parts.4,
+        })
+    }
+}
+
+/// Keys of a batch element that may be absent, or null, which is the same.
+const OPTIONAL: [&str; 5] = ["metadata", "event_id", "occurred_at", "schema_version", "subject"];
+
+/// A member that must be a string.
+pub fn text<'a>(key: &str, value: Value<'a>) -> Result<&'a str> {
+    match value {
+        Value::Text(text) => Ok(text),
+        other => Err(invalid(key, format!("must be a string, not {}", other.kind()))),
+    }
+}
+
+/// A member that must be a whole number.
+pub fn integer(key: &str, value: Value<'_>) -> Result<i64> {
+    let Value::Number(number) = value else {
+        return Err(invalid(key, format!("must be a whole number, not {}", value.kind())));
+    };
+    if number.measure(u64::MAX)?.digits > 40 {
+        return Err(invalid(key, "must be a whole number of at most 18 digits"));
+    }
+    let text = String::from_utf8_lossy(number.text()?).into_owned();
+    text.parse().map_err(|_| invalid(key, format!("must be a whole number, not {text}")))
+}
+
+fn check_occurred_at(occurred_at: i64) -> Result<()> {
+    // DT_NOBEGIN and DT_NOEND of datatype/timestamp.h.
+    if occurred_at == i64::MIN || occurred_at == i64::MAX {
+        return Err(invalid("occurred_at", "must be finite"));
+    }
+    let limit = settings::max_future_skew();
+    let ahead_seconds = occurred_at.saturating_sub(server::clock()) / 1_000_000;
+    if ahead_seconds > limit {
+        return Err(Error::LimitExceeded {
+            setting: "eventstream.max_future_skew",
+            limit,
+            actual: Some(ahead_seconds),
+            what: format!("occurred_at {}, in seconds ahead of the clock,", server::print_time(occurred_at)?),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// Measures a document, and prints it once it is known to be small enough.
+fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
+    let most = settings::max_payload_bytes();
+    let measure = value.measure(most as u64)?;
+    let exceeded = |setting, limit, actual: i64, what: &str| -> Failure {
+        Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument}{what}") }.into()
+    };
+    if measure.depth > settings::max_json_depth() {
+        return Err(exceeded("eventstream.max_json_depth", settings::max_json_depth(), measure.depth, "'s depth in levels"));
+    }
+    if measure.digits as i64 > settings::max_number_digits() {
+        return Err(exceeded(
+            "eventstream.max_number_digits",
+            settings::max_number_digits(),
+            measure.digits as i64,
+            "'s longest number, in digits,",
+        ));
+    }
+    if measure.bytes as i64 > most {
+        return Err(exceeded("eventstream.max_payload_bytes", most, measure.bytes as i64, "'s size in bytes of text, at least,"));
+    }
+    let text = value.text()?;
+    if text.len() as i64 > most {
+        return Err(exceeded("eventstream.max_payload_bytes", most, text.len() as i64, "'s size in bytes of text"));
+    }
+    Ok(Document { value, text })
+}

@@ -1,0 +1,47 @@
+//! Who this log is: what a consumer stores beside its checkpoint to notice a restored copy.
+use super::horizon;
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{sequence, server, slots};
+use eventstream_core::error::Error;
+
+pub struct LogInfo {
+    pub log_id: [u8; 16],
+    pub system_identifier: i64,
+    pub timeline: i32,
+    pub last_position: i64,
+    /// None on a standby and without preload.
+    pub horizon: Option<i64>,
+    /// None on a standby and without preload.
+    pub settled_until: Option<i64>,
+}
+
+thread_local! {
+    // Restored rows are older than the one that CREATE EXTENSION made in the copy.
+    static OLDEST: Plan = const {
+        Plan::new("select log_id from _eventstream.log_identities order by created_at limit 1", &[])
+    };
+}
+
+pub fn log_info() -> Result<LogInfo> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let log_id = OLDEST
+            .with(|oldest| oldest.first(db, View::Caller, &[], |row| row.uuid(0)))?
+            .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() })?;
+        let (last_position, horizon, settled_until) = if slots::are_there() && !server::is_standby() {
+            let horizon = horizon::horizon(catalog)?;
+            (horizon.last_position, Some(horizon.position), Some(horizon::settled_until(catalog)?))
+        } else {
+            (sequence::last(catalog.positions)?.0, None, None)
+        };
+        Ok(LogInfo {
+            log_id,
+            system_identifier: server::system_identifier()?,
+            timeline: server::timeline()?,
+            last_position,
+            horizon,
+            settled_until,
+        })
+    })
+}

@@ -1,0 +1,46 @@
+//! This session's last append: for causation ids, and for waiting until it is visible somewhere. Forgotten where the
+//! (sub)transaction that made it is rolled back.
+use crate::pg::xact::{self, End};
+use std::cell::RefCell;
+
+#[derive(Debug, Clone)]
+pub struct LastAppend {
+    pub stream: String,
+    pub version: i64,
+    pub global_position: i64,
+    pub event_ids: Vec<[u8; 16]>,
+    /// A retry was recognised: nothing was written, and version and position are those of the first time.
+    pub replayed: bool,
+}
+
+thread_local! {
+    /// With the subtransaction that made it, and whether its transaction is still open.
+    static LAST: RefCell<Option<(LastAppend, u32, bool)>> = const { RefCell::new(None) };
+}
+
+pub fn remember(last: LastAppend) {
+    LAST.set(Some((last, xact::current_subtransaction(), true)));
+}
+
+pub fn get() -> Option<LastAppend> {
+    LAST.with_borrow(|last| last.as_ref().map(|(last, _, _)| last.clone()))
+}
+
+/// Called at the end of a (sub)transaction that appended.
+pub fn on_end(end: End) {
+    LAST.with_borrow_mut(|last| {
+        let Some((_, made_in, open)) = last else { return };
+        let lost = *open
+            && match end {
+                End::Committed => false,
+                End::RolledBack => true,
+                End::SubtransactionRolledBack(id) => *made_in >= id,
+            };
+        if end == End::Committed {
+            *open = false;
+        }
+        if lost {
+            *last = None;
+        }
+    });
+}

@@ -1,0 +1,12 @@
+//! The log: the sole owner of streams and events. `append` writes; everything else reads.
+pub mod append;
+pub mod event;
+pub mod horizon;
+pub mod identity;
+pub mod last_append;
+pub mod partition;
+pub mod read;
+mod replay;
+mod statements;
+pub mod stream;
+pub mod verify;

@@ -1,0 +1,155 @@
+//! The partitions of the log: which there are, the kept plans of each, and making the next one. A partition is made in a
+//! transaction of its own (a background worker), so that no caller's long transaction holds the parent's lock; where no
+//! worker can be had, in the caller's: an append never fails for want of a partition.
+use super::statements::{STATEMENTS, Statement};
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::worker::{self, worker_function};
+use crate::pg::{server, settings};
+use eventstream_core::error::Error;
+use eventstream_core::partition::range_for;
+use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// One partition: the positions `lower..upper`, and its plans.
+pub struct Partition {
+    pub lower: i64,
+    pub upper: i64,
+    table: String,
+    plans: [OnceCell<Plan>; STATEMENTS],
+}
+
+/// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
+const WORKER_TRIES: u32 = 20;
+const WORKER_PAUSE: Duration = Duration::from_millis(10);
+
+/// All partitions, in the order of the log.
+pub type Partitions = Rc<Vec<Rc<Partition>>>;
+
+thread_local! {
+    static KNOWN: RefCell<Option<(u64, Partitions)>> = const { RefCell::new(None) };
+    static LIST: Plan = const { Plan::new(
+        "select c.relname::text, \
+                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[1]::bigint, \
+                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[2]::bigint \
+         from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+         where i.inhparent = $1 and not i.inhdetachpending order by 2",
+        &[OIDOID],
+    ) };
+    static MAKE: Plan = const { Plan::new("select _eventstream.make_partition($1, $2)", &[INT8OID, INT8OID]) };
+}
+
+impl Partition {
+    /// The kept plan for `statement`.
+    pub fn plan(&self, statement: Statement) -> &Plan {
+        self.plans[statement as usize].get_or_init(|| {
+            let (sql, types) = statement.definition();
+            Plan::made(sql.replace("{events}", &self.table), types)
+        })
+    }
+
+    pub fn contains(&self, position: i64) -> bool {
+        (self.lower..self.upper).contains(&position)
+    }
+}
+
+/// The partitions there are now. Other sessions' new ones are seen as soon as [`catalog::refresh`] took them in.
+pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
+    let generation = catalog::relations_generation();
+    let known = KNOWN.with_borrow(Clone::clone);
+    if let Some((at, partitions)) = &known
+        && *at == generation
+    {
+        return Ok(Rc::clone(partitions));
+    }
+    let before = known.map(|(_, partitions)| partitions).unwrap_or_default();
+    let listed = LIST.with(|list| {
+        list.rows(db, View::Latest, 0, &[Some(Datum::from(catalog.events))], |row| {
+            Ok((format!("_eventstream.{}", row.text(0)?), row.int8(1)?, row.int8(2)?))
+        })
+    })?;
+    let partitions: Partitions = Rc::new(
+        listed
+            .into_iter()
+            .map(|(table, lower, upper)| {
+                // Plans survive: they find their table again by name.
+                let kept = before.iter().find(|known| known.table == table && known.upper == upper && known.lower == lower);
+                kept.cloned().unwrap_or_else(|| {
+                    Rc::new(Partition { lower, upper, table, plans: [const { OnceCell::new() }; STATEMENTS] })
+                })
+            })
+            .collect(),
+    );
+    KNOWN.set(Some((generation, Rc::clone(&partitions))));
+    Ok(partitions)
+}
+
+fn find(partitions: &Partitions, position: i64) -> Option<Rc<Partition>> {
+    let place = partitions.partition_point(|partition| partition.upper <= position);
+    partitions.get(place).filter(|partition| partition.contains(position)).cloned()
+}
+
+/// The partition whose lower bound is `lower`.
+pub fn by_lower_bound(partitions: &Partitions, lower: i64) -> Option<Rc<Partition>> {
+    let place = partitions.binary_search_by_key(&lower, |partition| partition.lower).ok()?;
+    Some(Rc::clone(&partitions[place]))
+}
+
+/// The partition for `position`, if it exists.
+pub fn containing(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc<Partition>>> {
+    Ok(find(&all(db, catalog)?, position))
+}
+
+/// The partition for `position`, made where there is none yet.
+pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partition>> {
+    if let Some(partition) = containing(db, catalog, position)? {
+        return Ok(partition);
+    }
+    for _ in 0..WORKER_TRIES {
+        let had_worker = worker::run_and_wait(c"eventstream partition maker", c"eventstream_make_partition", position)?;
+        catalog::refresh()?;
+        if let Some(partition) = containing(db, catalog, position)? {
+            return Ok(partition);
+        }
+        if had_worker {
+            break;
+        }
+        // Others at the same edge may have taken the last slots, and be about to make the partition.
+        server::pause(WORKER_PAUSE)?;
+    }
+    make_here(db, catalog, position)?;
+    containing(db, catalog, position)?
+        .ok_or_else(|| Error::Internal { what: format!("no partition for position {position} could be made") }.into())
+}
+
+/// In this transaction.
+fn make_here(db: &Db, catalog: &Catalog, position: i64) -> Result<()> {
+    let partitions = all(db, catalog)?;
+    let place = partitions.partition_point(|partition| partition.upper <= position);
+    let before = place.checked_sub(1).map_or(1, |before| partitions[before].upper);
+    let after = partitions.get(place).map(|partition| partition.lower);
+    let (lower, upper) = range_for(position, before, after, settings::partition_size());
+    MAKE.with(|make| make.write(db, &[Some(Datum::from(lower)), Some(Datum::from(upper))])).map(drop)
+}
+
+/// Makes the partition after the newest one in use; 1 where it was missing, 0 where it is there.
+pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64> {
+    let partitions = all(db, catalog)?;
+    let next = find(&partitions, last_position + 1).map_or(last_position + 1, |current| current.upper);
+    if find(&partitions, next).is_some() {
+        return Ok(0);
+    }
+    for_append(db, catalog, next).map(|_| 1)
+}
+
+worker_function!("eventstream_make_partition", make_in_worker);
+
+fn make_in_worker(position: i64) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        if containing(db, catalog, position)?.is_none() { make_here(db, catalog, position) } else { Ok(()) }
+    })
+}

@@ -1,0 +1,298 @@
+//! Reading: a stream from the partitions that hold it, the log partition by partition. Rows flow from the index scan into
+//! the result without a copy in between.
+use super::append::Target;
+use super::event::invalid;
+use super::statements::Statement;
+use super::{horizon, partition, stream};
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
+use crate::pg::failure::Result;
+use crate::pg::plan::View;
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::store::Store;
+use eventstream_core::error::Error;
+use eventstream_core::name::{StreamName, Subject};
+use pgrx::pg_sys::Datum;
+
+/// The most events that one read of the log may ask for.
+const MOST: i64 = 100_000;
+
+/// A range of one stream.
+pub struct StreamRange {
+    /// None: from the first event, or from the newest where `backward`.
+    pub from_version: Option<i64>,
+    pub max_count: Option<i64>,
+    pub backward: bool,
+    pub until: Option<i64>,
+}
+
+/// Which events of the log.
+pub struct Filter {
+    /// None = every category.
+    pub categories: Option<Vec<String>>,
+    pub event_types: Option<Vec<String>>,
+}
+
+/// The events of one stream. A stream that does not exist gives none.
+pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store: &Store) -> Result<()> {
+    if let Some(from) = range.from_version.filter(|&from| from < 1) {
+        return Err(invalid("from_version", format!("must be 1 or more, not {from}")));
+    }
+    if let Some(count) = range.max_count.filter(|&count| count < 0) {
+        return Err(invalid("max_count", format!("must be 0 or more, not {count}")));
+    }
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let Some(found) = stream::look_up(db, View::Caller, target.id, name)? else { return Ok(()) };
+        let segments = stream::segments(db, catalog, &found, View::Caller)?;
+        let from = range.from_version.unwrap_or(if range.backward { i64::MAX } else { 1 });
+        let mut args = [
+            Some(from_text(target.name)?),
+            Some(from_text(name.as_str())?),
+            Some(Datum::from(found.id)),
+            Some(Datum::from(from)),
+            range.until.map(Datum::from),
+            None,
+        ];
+        let mut left = range.max_count;
+        let mut read = |segment: &stream::Segment, statement| {
+            if left != Some(0) {
+                args[5] = left.map(Datum::from);
+                let count = segment.partition.plan(statement).into_store(db, View::Caller, &args, store)?;
+                left = left.map(|left| left - count as i64);
+            }
+            Ok(())
+        };
+        if range.backward {
+            stream::holding(&segments, 1, from).rev().try_for_each(|segment| read(segment, Statement::ReadBackward))
+        } else {
+            stream::holding(&segments, from, i64::MAX).try_for_each(|segment| read(segment, Statement::ReadForward))
+        }
+    })
+}
+
+/// At most `max_count`, which must be 1 to [`MOST`].
+fn checked_count(max_count: i32) -> Result<i64> {
+    let count = i64::from(max_count);
+    if (1..=MOST).contains(&count) {
+        Ok(count)
+    } else {
+        Err(invalid("max_count", format!("must be 1 to {MOST}, not {count}")))
+    }
+}
+
+fn checked_after(argument: &str, after_position: i64) -> Result<()> {
+    if after_position < 0 {
+        return Err(invalid(argument, format!("must be 0 or more, not {after_position}")));
+    }
+    Ok(())
+}
+
+/// The log in order, up to the horizon. The horizon comes first and the snapshot after it: never the other way round.
+pub fn read_all(
+    target: Target,
+    after_position: i64,
+    max_count: i32,
+    filter: &Filter,
+    up_to: Option<i64>,
+    store: &Store,
+) -> Result<()> {
+    horizon::must_be_known(c"es_read_all")?;
+    checked_after("after_position", after_position)?;
+    let count = checked_count(max_count)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let horizon = horizon::horizon(catalog)?;
+        if after_position > horizon.last_position {
+            return Err(Error::PositionAhead {
+                argument: "after_position".into(),
+                position: after_position,
+                last_position: horizon.last_position,
+            }
+            .into());
+        }
+        let last = up_to.map_or(horizon.position, |up_to| up_to.min(horizon.position));
+        read_log(db, catalog, target, after_position, last, count, filter, store)
+    })
+}
+
+/// Reads (after, last] under snapshots that are taken here, each newer than the horizon that `last` comes from.
+#[allow(clippy::too_many_arguments)]
+fn read_log(
+    db: &Db,
+    catalog: &Catalog,
+    target: Target,
+    after: i64,
+    last: i64,
+    count: i64,
+    filter: &Filter,
+    store: &Store,
+) -> Result<()> {
+    let mut args: Vec<Nullable> = vec![
+        Some(from_text(target.name)?),
+        Some(Datum::from(target.id)),
+        Some(Datum::from(after)),
+        Some(Datum::from(last)),
+        None,
+        filter.event_types.as_deref().map(text_array_of).transpose()?,
+    ];
+    let statement = match filter.categories.as_deref() {
+        None => Statement::LogAll,
+        Some([category]) => {
+            args.push(Some(from_text(category)?));
+            Statement::LogByCategory
+        }
+        Some(categories) => {
+            args.push(Some(text_array_of(categories)?));
+            Statement::LogByCategories
+        }
+    };
+    let mut left = count;
+    for partition in partition::all(db, catalog)?.iter() {
+        if left > 0 && partition.upper > after + 1 && partition.lower <= last {
+            args[4] = Some(Datum::from(left));
+            left -= partition.plan(statement).into_store(db, View::Latest, &args, store)? as i64;
+        }
+    }
+    Ok(())
+}
+
+/// The log newest first.
+pub fn read_backward(
+    target: Target,
+    before_position: Option<i64>,
+    max_count: i32,
+    filter: &Filter,
+    store: &Store,
+) -> Result<()> {
+    if let Some(before) = before_position {
+        checked_after("before_position", before)?;
+    }
+    let mut left = checked_count(max_count)?;
+    let before = before_position.unwrap_or(i64::MAX);
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let mut args = [
+            Some(from_text(target.name)?),
+            Some(Datum::from(target.id)),
+            Some(Datum::from(before)),
+            None,
+            filter.event_types.as_deref().map(text_array_of).transpose()?,
+            filter.categories.as_deref().map(text_array_of).transpose()?,
+        ];
+        for partition in partition::all(db, catalog)?.iter().rev() {
+            if left > 0 && partition.lower < before {
+                args[3] = Some(Datum::from(left));
+                let plan = partition.plan(Statement::LogBackward);
+                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Everything about one person, in the order of the log.
+pub fn read_subject(
+    target: Target,
+    subject: &str,
+    after_position: i64,
+    max_count: i32,
+    categories: Option<&[String]>,
+    store: &Store,
+) -> Result<()> {
+    Subject::parse(subject)?;
+    checked_after("after_position", after_position)?;
+    let mut left = checked_count(max_count)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let mut args = [
+            Some(from_text(target.name)?),
+            Some(Datum::from(target.id)),
+            Some(from_text(subject)?),
+            Some(Datum::from(after_position)),
+            None,
+            categories.map(text_array_of).transpose()?,
+        ];
+        for partition in partition::all(db, catalog)?.iter() {
+            if left > 0 && partition.upper > after_position + 1 {
+                args[4] = Some(Datum::from(left));
+                let plan = partition.plan(Statement::BySubject);
+                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The event with an id; newest partitions first, because that is where it is asked for.
+pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[String]>, store: &Store) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let args = [
+            Some(from_text(target.name)?),
+            Some(Datum::from(target.id)),
+            Some(from_uuid(event_id)?),
+            categories.map(text_array_of).transpose()?,
+        ];
+        for partition in partition::all(db, catalog)?.iter().rev() {
+            partition.plan(Statement::ByEventId).into_store(db, View::Caller, &args, store)?;
+        }
+        Ok(())
+    })
+}
+
+/// The stream's version; 0 where there is none.
+pub fn stream_version(target: Target, name: &StreamName) -> Result<i64> {
+    as_owner(Planning::ByIndex, |db, catalog| match stream::look_up(db, View::Caller, target.id, name)? {
+        Some(found) => stream::newest(db, catalog, &found, View::Caller).map(|head| head.version),
+        None => Ok(0),
+    })
+}
+
+/// One stream at a glance; times in microseconds since 2000-01-01 UTC.
+pub struct StreamInfo {
+    pub version: i64,
+    pub closed: bool,
+    pub events: i64,
+    pub bytes: i64,
+    pub first_position: i64,
+    pub last_position: i64,
+    pub first_occurred_at: i64,
+    pub last_occurred_at: i64,
+    pub first_recorded_at: i64,
+    pub last_recorded_at: i64,
+}
+
+/// Errors: ES002 where there is no such stream.
+pub fn stream_info(target: Target, name: &StreamName) -> Result<StreamInfo> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let found = stream::look_up(db, View::Caller, target.id, name)?
+            .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
+        let head = stream::newest(db, catalog, &found, View::Caller)?;
+        let mut info: Option<StreamInfo> = None;
+        for segment in stream::segments(db, catalog, &found, View::Caller)? {
+            let args = [Some(Datum::from(found.id))];
+            let part = segment.partition.plan(Statement::Size).first(db, View::Caller, &args, |row| {
+                Ok(StreamInfo {
+                    version: head.version,
+                    closed: head.closed,
+                    events: row.int8(0)?,
+                    bytes: row.int8(1)?,
+                    first_occurred_at: row.int8(2)?,
+                    last_occurred_at: row.int8(3)?,
+                    first_recorded_at: row.int8(4)?,
+                    last_recorded_at: row.int8(5)?,
+                    first_position: row.int8(6)?,
+                    last_position: row.int8(7)?,
+                })
+            })?;
+            info = match (info, part) {
+                (Some(before), Some(part)) => Some(StreamInfo {
+                    events: before.events + part.events,
+                    bytes: before.bytes + part.bytes,
+                    first_position: before.first_position,
+                    first_occurred_at: before.first_occurred_at,
+                    first_recorded_at: before.first_recorded_at,
+                    ..part
+                }),
+                (before, part) => part.or(before),
+            };
+        }
+        info.ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() }.into())
+    })
+}

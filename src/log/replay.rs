@@ -1,0 +1,127 @@
+//! Idempotent append: recognises a retry by its event ids. Within a stream an id stands for one content for ever; a retry
+//! of the same events in the same order writes nothing and is told the version they ended at the first time.
+use super::event::NewEvent;
+use super::statements::Statement;
+use super::stream::{self, Head, Stream};
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{Nullable, uuid_array_of};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Row, View};
+use crate::pg::session::Db;
+use eventstream_core::error::Error;
+use eventstream_core::event_id::to_uuid_text;
+use eventstream_core::expected::ExpectedVersion;
+use pgrx::pg_sys::Datum;
+
+/// How many of a stream's newest partitions are searched for an id. With an exact expected_version a retry is found beyond.
+const PARTITIONS_SEARCHED: usize = 2;
+
+/// An event of the stream that has one of the ids.
+struct Stored {
+    version: i64,
+    global_position: i64,
+    event_id: [u8; 16],
+    /// The place in the batch whose content is the same, if the content is.
+    same_as: Option<usize>,
+}
+
+/// Where these events ended when they were first appended.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstTime {
+    pub version: i64,
+    pub global_position: i64,
+}
+
+/// The version and position that these events ended at when they were first appended; None where they are new.
+///
+/// Errors: ES006 where only a part of them is there, or an id stands for other content.
+pub fn first_time(
+    db: &Db,
+    catalog: &Catalog,
+    name: &str,
+    stream: &Stream,
+    head: &Head,
+    expected: ExpectedVersion,
+    events: &[NewEvent],
+) -> Result<Option<FirstTime>> {
+    let ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let mut found = stored(db, catalog, stream, head, expected, &ids, events)?;
+    found.sort_by_key(|stored| stored.version);
+    let Some(first) = found.first() else { return Ok(None) };
+    let reused = |id: &[u8; 16], version: i64, reason: String| {
+        Err(Error::EventIdReused { stream: name.into(), event_id: to_uuid_text(id), version: Some(version), reason }
+            .into())
+    };
+    if let Some(other) = found.iter().find(|stored| stored.same_as.is_none()) {
+        return reused(&other.event_id, other.version, "there with other content".into());
+    }
+    if found.len() < events.len() {
+        let reason = format!("only {} of the {} events are there", found.len(), events.len());
+        return reused(&first.event_id, first.version, reason);
+    }
+    let start = first.version;
+    for (place, stored) in found.iter().enumerate() {
+        if stored.same_as != Some(place) || stored.version != start + place as i64 {
+            return reused(&stored.event_id, stored.version, "the events are there in another order".into());
+        }
+    }
+    Ok(found.last().map(|last| FirstTime { version: last.version, global_position: last.global_position }))
+}
+
+fn stored(
+    db: &Db,
+    catalog: &Catalog,
+    stream: &Stream,
+    head: &Head,
+    expected: ExpectedVersion,
+    ids: &[[u8; 16]],
+    events: &[NewEvent],
+) -> Result<Vec<Stored>> {
+    let segments = stream::segments(db, catalog, stream, View::Latest)?;
+    let by_ids: [Nullable; 2] = [Some(uuid_array_of(ids)?), Some(Datum::from(stream.id))];
+    let mut found = Vec::new();
+    for segment in segments.iter().rev().take(PARTITIONS_SEARCHED) {
+        found.extend(
+            segment.partition.plan(Statement::ByEventIds).rows(db, View::Latest, 0, &by_ids, |row| read(row, events))?,
+        );
+    }
+    // With an exact expected_version, a retry's events can only be right behind it.
+    let expected = match expected {
+        ExpectedVersion::Any => return Ok(found),
+        ExpectedVersion::NoStream => 0,
+        ExpectedVersion::Exact(version) => version,
+    };
+    if !found.is_empty() || expected >= head.version {
+        return Ok(found);
+    }
+    let (from, to) = (expected + 1, expected + events.len() as i64);
+    let range: [Nullable; 3] = [Some(Datum::from(stream.id)), Some(Datum::from(from)), Some(Datum::from(to))];
+    for segment in stream::holding(&segments, from, to) {
+        let rows =
+            segment.partition.plan(Statement::ByVersions).rows(db, View::Latest, 0, &range, |row| read(row, events))?;
+        found.extend(rows.into_iter().filter(|stored| ids.contains(&stored.event_id)));
+    }
+    Ok(found)
+}
+
+/// Type, payload, schema_version, subject and (if given) occurred_at are compared; metadata is not: a retry has another
+/// traceparent.
+fn read(row: &Row, events: &[NewEvent]) -> Result<Stored> {
+    let event_id = row.uuid(1)?;
+    let place = events.iter().position(|event| event.event_id == Some(event_id));
+    let mut same_as = None;
+    if let Some(place) = place {
+        let event = &events[place];
+        let payload = row.jsonb_opt(5)?.map(|payload| payload.text()).transpose()?;
+        let same = row.text(2)? == event.event_type
+            && row.int4(3)? == event.schema_version
+            && event.occurred_at.is_none_or(|occurred_at| row.int8(4).is_ok_and(|stored| stored == occurred_at))
+            && payload == Some(event.payload.text)
+            && row.text_opt(6)? == event.subject;
+        same_as = same.then_some(place);
+    }
+    Ok(Stored { version: row.int8(0)?, global_position: row.int8(7)?, event_id, same_as })
+}

@@ -1,0 +1,235 @@
+//! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
+//! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
+use pgrx::pg_sys::{
+    BYTEAOID, INETOID, INT4OID, INT8ARRAYOID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID,
+    UUIDOID,
+};
+
+/// What is asked of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statement {
+    Insert,
+    Head,
+    HeadUpTo,
+    ByEventIds,
+    ByVersions,
+    ReadForward,
+    ReadBackward,
+    LogAll,
+    LogByCategory,
+    LogByCategories,
+    LogBackward,
+    BySubject,
+    ByEventId,
+    Size,
+    Verify,
+    VerifyStream,
+    MissingFirst,
+}
+
+pub const STATEMENTS: usize = Statement::MissingFirst as usize + 1;
+
+const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
+
+/// The columns of type eventstream.event, for an event `e` of a stream `s` and the tenant's name `$1`.
+macro_rules! event_columns {
+    () => {
+        "e.global_position, s.name, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
+         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
+    };
+}
+
+/// The same for a stream whose name is `$2`.
+macro_rules! stream_event_columns {
+    () => {
+        "e.global_position, $2, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
+         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
+    };
+}
+
+/// What verification recomputes a chain from.
+macro_rules! verified_columns {
+    () => {
+        "e.stream_id, e.version, e.global_position, e.tenant_id, e.event_id, e.event_type, e.schema_version, e.category, \
+         e.subject, e.occurred_at, e.max_occurred_at, e.recorded_at, e.recorded_by, e.salt, e.chain_hash, e.payload, \
+         e.metadata"
+    };
+}
+
+impl Statement {
+    /// The SQL, and the types of its parameters.
+    pub fn definition(self) -> (&'static str, &'static [Oid]) {
+        match self {
+            Statement::Insert => (
+                "insert into {events} (tenant_id, stream_id, version, global_position, occurred_at, max_occurred_at, \
+                 recorded_at, event_id, schema_version, event_type, category, recorded_by, subject, recorded_from, salt, \
+                 chain_hash, payload, metadata) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+                &[
+                    INT8OID,
+                    INT8OID,
+                    INT8OID,
+                    INT8OID,
+                    TIMESTAMPTZOID,
+                    TIMESTAMPTZOID,
+                    TIMESTAMPTZOID,
+                    UUIDOID,
+                    INT4OID,
+                    TEXTOID,
+                    TEXTOID,
+                    TEXTOID,
+                    TEXTOID,
+                    INETOID,
+                    BYTEAOID,
+                    BYTEAOID,
+                    JSONBOID,
+                    JSONBOID,
+                ],
+            ),
+            Statement::Head => (
+                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
+                 where stream_id = $1 order by version desc limit 1",
+                &[INT8OID],
+            ),
+            Statement::HeadUpTo => (
+                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
+                 where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",
+                &[INT8OID, INT8OID],
+            ),
+            Statement::ByEventIds => (
+                "select version, event_id, event_type, schema_version, occurred_at, payload, subject, global_position from {events} \
+                 where event_id = any ($1) and stream_id + 0 = $2",
+                &[UUIDARRAYOID, INT8OID],
+            ),
+            Statement::ByVersions => (
+                "select version, event_id, event_type, schema_version, occurred_at, payload, subject, global_position from {events} \
+                 where stream_id = $1 and version >= $2 and version <= $3",
+                RANGE,
+            ),
+            Statement::ReadForward => (
+                concat!(
+                    "select ",
+                    stream_event_columns!(),
+                    " from {events} e where e.stream_id = $3 and e.version >= $4 and ($5 is null or e.occurred_at <= $5) \
+                     order by e.version limit $6"
+                ),
+                &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID],
+            ),
+            Statement::ReadBackward => (
+                concat!(
+                    "select ",
+                    stream_event_columns!(),
+                    " from {events} e where e.stream_id = $3 and e.version <= $4 and ($5 is null or e.occurred_at <= $5) \
+                     order by e.version desc limit $6"
+                ),
+                &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID],
+            ),
+            Statement::LogAll => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from (select * from {events} where global_position > $3 and global_position <= $4 \
+                     and tenant_id + 0 = $2 and ($6 is null or event_type = any ($6)) \
+                     order by global_position limit $5) e \
+                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                ),
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+            ),
+            Statement::LogByCategory => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from (select * from {events} where tenant_id = $2 and category = $7 \
+                     and global_position > $3 and global_position <= $4 and ($6 is null or event_type = any ($6)) \
+                     order by global_position limit $5) e \
+                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                ),
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID],
+            ),
+            Statement::LogByCategories => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from (select n.* from (select distinct unnest($7) as category) c cross join lateral \
+                     (select * from {events} where tenant_id = $2 and category = c.category \
+                     and global_position > $3 and global_position <= $4 and ($6 is null or event_type = any ($6)) \
+                     order by global_position limit $5) n order by n.global_position limit $5) e \
+                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                ),
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+            Statement::LogBackward => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from (select * from {events} where global_position < $3 \
+                     and tenant_id + 0 = $2 and ($5 is null or event_type = any ($5)) \
+                     and ($6 is null or category = any ($6)) order by global_position desc limit $4) e \
+                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position desc"
+                ),
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+            Statement::BySubject => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from (select * from {events} where tenant_id = $2 and subject = $3 and global_position + 0 > $4 \
+                     and ($6 is null or category = any ($6)) order by global_position limit $5) e \
+                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                ),
+                &[TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTARRAYOID],
+            ),
+            Statement::ByEventId => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                     where e.event_id = $3 and e.tenant_id + 0 = $2 and ($4 is null or e.category = any ($4)) \
+                     order by e.global_position"
+                ),
+                &[TEXTOID, INT8OID, UUIDOID, TEXTARRAYOID],
+            ),
+            Statement::Size => (
+                "select count(*), coalesce(sum(pg_column_size(e.*)), 0)::bigint, \
+                 (array_agg(e.occurred_at order by e.version))[1], (array_agg(e.occurred_at order by e.version desc))[1], \
+                 min(e.recorded_at), max(e.recorded_at), min(e.global_position), max(e.global_position) \
+                 from {events} e where e.stream_id = $1",
+                &[INT8OID],
+            ),
+            Statement::Verify => (
+                concat!(
+                    "select ",
+                    verified_columns!(),
+                    ", s.tenant_id, s.name, s.category, s.first_position \
+                     from {events} e left join _eventstream.streams s on s.id = e.stream_id \
+                     where e.global_position >= $1 and e.global_position <= $2 and ($3 is null or e.tenant_id = $3) \
+                     order by e.stream_id, e.version"
+                ),
+                RANGE,
+            ),
+            Statement::VerifyStream => (
+                concat!(
+                    "select ",
+                    verified_columns!(),
+                    ", s.tenant_id, s.name, s.category, s.first_position \
+                     from {events} e left join _eventstream.streams s on s.id = e.stream_id \
+                     where e.stream_id = $1 order by e.version"
+                ),
+                &[INT8OID],
+            ),
+            Statement::MissingFirst => (
+                "select s.name, s.first_position from _eventstream.streams s \
+                 where s.first_position >= $1 and s.first_position <= $2 and ($3 is null or s.tenant_id = $3) \
+                 and not exists (select from {events} e where e.stream_id = s.id and e.version = 1)",
+                RANGE,
+            ),
+        }
+    }
+}
+
+/// Parameters of the statements in `stream.rs`.
+pub const STREAM_KEY: &[Oid] = &[INT8OID, TEXTOID];
+pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID];
+pub const STREAM_ID: &[Oid] = &[INT8OID];
+pub const STREAM_ID_AND_TWO: &[Oid] = &[INT8OID, INT8OID, INT8OID];
+pub const STREAM_IDS: &[Oid] = &[INT8ARRAYOID];

@@ -1,0 +1,120 @@
+//! Where the extension's relations are. Looked up by name, kept until one of them (or everything) is invalidated; also
+//! tells others when to forget what they derived.
+use super::failure::{Result, catch};
+use super::ffi;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::Cell;
+use std::ffi::CStr;
+
+#[derive(Clone, Copy)]
+pub struct Catalog {
+    /// The owner of the log's tables, whose rights our own statements run with.
+    pub owner: Oid,
+    pub events: Oid,
+    pub positions: Oid,
+    pub recorded_floor: Oid,
+    pub grants: Oid,
+    pub tenants: Oid,
+}
+
+thread_local! {
+    static CATALOG: Cell<Option<Catalog>> = const { Cell::new(None) };
+    /// Counts invalidations of the log's tables (and their partitions' parent).
+    static RELATIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of tenants, grants, roles and memberships.
+    static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
+pub fn init() {
+    // SAFETY: callbacks that only set thread-local counters.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), Datum::null());
+        let roles = pg_sys::SysCacheIdentifier::AUTHOID as i32;
+        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
+        pg_sys::CacheRegisterSyscacheCallback(roles, Some(on_role), Datum::null());
+        pg_sys::CacheRegisterSyscacheCallback(memberships, Some(on_role), Datum::null());
+    }
+}
+
+extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
+    let Some(catalog) = CATALOG.get() else { return };
+    if relation == pg_sys::InvalidOid
+        || [catalog.events, catalog.positions, catalog.recorded_floor].contains(&relation)
+    {
+        CATALOG.set(None);
+        RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
+    }
+    if relation == pg_sys::InvalidOid || relation == catalog.grants || relation == catalog.tenants {
+        CATALOG.set(None);
+        ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    }
+}
+
+extern "C-unwind" fn on_role(_: Datum, _: i32, _: u32) {
+    ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+}
+
+/// A number that changes whenever partitions may have come or gone.
+pub fn relations_generation() -> u64 {
+    RELATIONS_CHANGED.get()
+}
+
+/// A number that changes whenever rights may have.
+pub fn access_generation() -> u64 {
+    ACCESS_CHANGED.get()
+}
+
+/// Takes in what other sessions changed: partitions, grants, roles.
+pub fn refresh() -> Result<()> {
+    // SAFETY: processes pending messages; locks nothing.
+    catch(|| unsafe { ffi::AcceptInvalidationMessages() })
+}
+
+/// Tells every session (at commit) that grants or tenants changed.
+pub fn announce_access_change(catalog: &Catalog) -> Result<()> {
+    let grants = catalog.grants;
+    ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(grants) })
+}
+
+impl Catalog {
+    pub fn current() -> Result<Self> {
+        if let Some(known) = CATALOG.get() {
+            return Ok(known);
+        }
+        let found = catch(|| {
+            // SAFETY: syscache look-ups by name.
+            unsafe {
+                let schema = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
+                if schema == pg_sys::InvalidOid {
+                    return None;
+                }
+                let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
+                let events = relation(c"events");
+                if events == pg_sys::InvalidOid {
+                    return None;
+                }
+                let opened = ffi::relation_open(events, pg_sys::AccessShareLock as i32);
+                let owner = (*(*opened).rd_rel).relowner;
+                ffi::relation_close(opened, pg_sys::AccessShareLock as i32);
+                Some(Catalog {
+                    owner,
+                    events,
+                    positions: relation(c"positions"),
+                    recorded_floor: relation(c"recorded_floor"),
+                    grants: relation(c"grants"),
+                    tenants: relation(c"tenants"),
+                })
+            }
+        })?;
+        let catalog = found.ok_or_else(|| Error::FeatureNotSupported {
+            what: "eventstream's tables are not in this database".into(),
+            hint: Some("create extension eventstream;".into()),
+        })?;
+        CATALOG.set(Some(catalog));
+        Ok(catalog)
+    }
+}

@@ -1,0 +1,84 @@
+//! Every difference between the supported PostgreSQL versions (15, 16, 18).
+use pgrx::pg_sys;
+
+/// A fixed search path (pg_catalog only), until it is popped or the (sub)transaction ends.
+#[derive(Clone, Copy)]
+pub struct SearchPath {
+    #[cfg(feature = "pg18")]
+    level: std::ffi::c_int,
+}
+
+#[cfg(not(feature = "pg18"))]
+mod before_17 {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn PushOverrideSearchPath(path: *mut pg_sys::OverrideSearchPath);
+        pub fn PopOverrideSearchPath();
+    }
+}
+
+#[cfg(feature = "pg18")]
+mod since_17 {
+    use std::ffi::c_int;
+    unsafe extern "C-unwind" {
+        pub fn NewGUCNestLevel() -> c_int;
+        pub fn RestrictSearchPath();
+        pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
+    }
+}
+
+impl SearchPath {
+    /// # Safety
+    /// May raise: call it inside `catch`. PushOverrideSearchPath is gone since PostgreSQL 17.
+    pub unsafe fn push() -> Self {
+        #[cfg(not(feature = "pg18"))]
+        // SAFETY: the struct is copied.
+        unsafe {
+            let mut path = pg_sys::OverrideSearchPath { addCatalog: true, ..Default::default() };
+            before_17::PushOverrideSearchPath(&mut path);
+            Self {}
+        }
+        #[cfg(feature = "pg18")]
+        // SAFETY: a nesting level of settings of our own.
+        unsafe {
+            let level = since_17::NewGUCNestLevel();
+            since_17::RestrictSearchPath();
+            Self { level }
+        }
+    }
+
+    /// # Safety
+    /// May raise: call it inside `catch`, once, in the (sub)transaction of `push`.
+    pub unsafe fn pop(self) {
+        #[cfg(not(feature = "pg18"))]
+        // SAFETY: pops what `push` pushed.
+        unsafe {
+            before_17::PopOverrideSearchPath();
+        }
+        #[cfg(feature = "pg18")]
+        // SAFETY: ends the level that `push` began.
+        unsafe {
+            since_17::AtEOXact_GUC(true, self.level);
+        }
+    }
+}
+
+/// This backend's number, from 0, below [`backend_slots`].
+pub fn backend_number() -> usize {
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: set before any of our functions can run; counts from 1.
+    unsafe {
+        (pg_sys::MyBackendId - 1) as usize
+    }
+    #[cfg(feature = "pg18")]
+    // SAFETY: set before any of our functions can run; counts from 0.
+    unsafe {
+        pg_sys::MyProcNumber as usize
+    }
+}
+
+/// How many backends there can be; final when shared memory is requested.
+pub fn backend_slots() -> usize {
+    // SAFETY: computed before shmem_request_hook runs (InitializeMaxBackends of postinit.c).
+    unsafe { pg_sys::MaxBackends as usize }
+}

@@ -1,0 +1,144 @@
+//! Values across the border: PostgreSQL's datums to Rust and back. By-reference datums are made in the current memory
+//! context and live as long as it does.
+use super::failure::{Result, catch};
+use super::ffi;
+use pgrx::pg_sys::{self, Datum};
+use std::ffi::{CStr, c_char};
+use std::{ptr, slice, str};
+
+pub type Nullable = Option<Datum>;
+
+/// # Safety
+/// `value` is a datum of a variable-length type; the result lives in the current memory context, or where the datum does.
+pub unsafe fn bytes<'a>(value: Datum) -> Result<&'a [u8]> {
+    // SAFETY: the caller vouches for the type.
+    catch(|| unsafe {
+        let packed = ffi::pg_detoast_datum_packed(value.cast_mut_ptr());
+        slice::from_raw_parts(pgrx::varlena::vardata_any(packed).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(packed))
+    })
+}
+
+/// # Safety
+/// `value` is a datum of type text in a database whose encoding is UTF8 (CREATE EXTENSION checked it).
+pub unsafe fn text<'a>(value: Datum) -> Result<&'a str> {
+    // SAFETY: the server validates the encoding of every text that enters.
+    unsafe { bytes(value).map(|bytes| str::from_utf8_unchecked(bytes)) }
+}
+
+/// # Safety
+/// `value` is a datum of type name.
+pub unsafe fn name<'a>(value: Datum) -> &'a str {
+    // SAFETY: a name is zero-terminated and in the server's encoding, UTF8.
+    unsafe { str::from_utf8_unchecked(CStr::from_ptr(value.cast_mut_ptr::<c_char>()).to_bytes()) }
+}
+
+/// # Safety
+/// `value` is a datum of type uuid.
+pub unsafe fn uuid(value: Datum) -> [u8; 16] {
+    // SAFETY: a uuid is 16 bytes without alignment.
+    unsafe { value.cast_mut_ptr::<[u8; 16]>().read_unaligned() }
+}
+
+/// # Safety
+/// `value` is a datum of type text[].
+pub unsafe fn text_array(value: Datum) -> Result<Vec<Option<String>>> {
+    let mut elements = ptr::null_mut();
+    let mut nulls = ptr::null_mut();
+    let mut count = 0;
+    // SAFETY: text is a variable-length type of alignment int; deconstruct_array fills the three results.
+    catch(|| unsafe {
+        ffi::deconstruct_array(
+            ffi::pg_detoast_datum(value.cast_mut_ptr()).cast(),
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            b'i' as c_char,
+            &mut elements,
+            &mut nulls,
+            &mut count,
+        );
+    })?;
+    (0..count as usize)
+        .map(|place| {
+            // SAFETY: both arrays have `count` elements.
+            unsafe {
+                if *nulls.add(place) { Ok(None) } else { text(*elements.add(place)).map(|text| Some(text.to_owned())) }
+            }
+        })
+        .collect()
+}
+
+/// A datum of type text or bytea.
+pub fn varlena(content: &[u8]) -> Result<Datum> {
+    let (from, len) = (content.as_ptr(), content.len());
+    catch(|| unsafe {
+        // SAFETY: palloc gives header + len bytes, all of which are written.
+        let size = len + pg_sys::VARHDRSZ;
+        let made = ffi::palloc(size).cast::<pg_sys::varlena>();
+        pgrx::varlena::set_varsize_4b(made, size as i32);
+        ptr::copy_nonoverlapping(from, made.cast::<u8>().add(pg_sys::VARHDRSZ), len);
+        Datum::from(made)
+    })
+}
+
+/// A copy of a variable-length datum that lives as long as the session.
+pub fn keep_varlena(value: Datum) -> Result<Datum> {
+    catch(|| unsafe {
+        // SAFETY: the caller's datum is of a variable-length type; the memory context is put back, by the abort on error.
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = pg_sys::TopMemoryContext;
+        let from = ffi::pg_detoast_datum(value.cast_mut_ptr());
+        let size = pgrx::varlena::varsize_any(from);
+        let made = ffi::palloc(size).cast::<u8>();
+        ptr::copy_nonoverlapping(from.cast::<u8>(), made, size);
+        pg_sys::CurrentMemoryContext = before;
+        Datum::from(made)
+    })
+}
+
+/// A datum of type text.
+pub fn from_text(text: &str) -> Result<Datum> {
+    varlena(text.as_bytes())
+}
+
+/// A zero-terminated copy; the text holds no zero byte, as no text of PostgreSQL's does.
+pub fn c_string(text: &str) -> Result<*mut c_char> {
+    let (from, len) = (text.as_ptr(), text.len());
+    catch(|| unsafe {
+        // SAFETY: palloc gives len + 1 bytes, all of which are written.
+        let made = ffi::palloc(len + 1).cast::<u8>();
+        ptr::copy_nonoverlapping(from, made, len);
+        *made.add(len) = 0;
+        made.cast()
+    })
+}
+
+/// A datum of type uuid.
+pub fn from_uuid(id: &[u8; 16]) -> Result<Datum> {
+    let from = id.as_ptr();
+    catch(|| unsafe {
+        // SAFETY: palloc gives 16 bytes, all of which are written.
+        let made = ffi::palloc(16).cast::<u8>();
+        ptr::copy_nonoverlapping(from, made, 16);
+        Datum::from(made)
+    })
+}
+
+/// A datum of an array of by-reference elements (text, uuid) that are datums already.
+pub fn array(elements: &mut [Datum], element_type: pg_sys::Oid, length: i32, alignment: u8) -> Result<Datum> {
+    let (from, count) = (elements.as_mut_ptr(), elements.len() as i32);
+    catch(|| unsafe {
+        // SAFETY: construct_array copies `count` datums of the type that the caller names.
+        Datum::from(ffi::construct_array(from, count, element_type, length, false, alignment as c_char))
+    })
+}
+
+pub fn text_array_of(elements: &[String]) -> Result<Datum> {
+    let mut made = elements.iter().map(|element| from_text(element)).collect::<Result<Vec<_>>>()?;
+    array(&mut made, pg_sys::TEXTOID, -1, b'i')
+}
+
+pub fn uuid_array_of(elements: &[[u8; 16]]) -> Result<Datum> {
+    let mut made = elements.iter().map(from_uuid).collect::<Result<Vec<_>>>()?;
+    array(&mut made, pg_sys::UUIDOID, 16, b'c')
+}

@@ -1,0 +1,163 @@
+//! Errors on their way to the client. Owns the only two ways one gets there: a broken rule becomes an error with its own
+//! SQLSTATE, message, DETAIL and HINT; PostgreSQL's own error (a user's trigger, a cancel, a deadlock) is kept as
+//! PostgreSQL made it and thrown again whole. Both happen as the last thing, when no Rust value is left to drop.
+use super::ffi;
+use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
+use eventstream_core::error::Error;
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char, c_int};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// A rule of eventstream's was broken.
+    Rule(Error),
+    /// PostgreSQL raised an error; the transaction cannot go on, so this must reach [`raise`].
+    Postgres(PgError),
+}
+
+/// An error as PostgreSQL made it, in memory that lives as long as the transaction.
+#[derive(Debug)]
+pub struct PgError(*mut pg_sys::ErrorData);
+
+impl PgError {
+    /// The error's message, for those that turn it into a rule of their own.
+    pub fn message(&self) -> String {
+        // SAFETY: CopyErrorData made the struct; its message is NULL or a C string of the same context.
+        unsafe {
+            let message = (*self.0).message;
+            if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Rule(error)
+    }
+}
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Puts PostgreSQL's idea of "where an error jumps to" back, also when a Rust panic passes.
+struct Landing {
+    exception_stack: *mut pg_sys::sigjmp_buf,
+    context_stack: *mut pg_sys::ErrorContextCallback,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // SAFETY: plain assignments of the values found at entry; their frames are still alive, below ours.
+        unsafe {
+            pg_sys::PG_exception_stack = self.exception_stack;
+            pg_sys::error_context_stack = self.context_stack;
+        }
+    }
+}
+
+/// Runs `work`, which calls functions of [`super::ffi`], and gives PostgreSQL's error as a value (PG_TRY).
+///
+/// # Safety contract
+/// The frames that an error jumps over must own nothing: `work` builds no value with a destructor before its last call into
+/// PostgreSQL. After an error the (sub)transaction cannot go on: the failure has to reach [`raise`], or be replaced by another.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let mut result = MaybeUninit::<T>::uninit();
+    // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
+    let jumped = unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let landing = Landing {
+            exception_stack: pg_sys::PG_exception_stack,
+            context_stack: pg_sys::error_context_stack,
+        };
+        let jumped = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            result.write(work());
+            0
+        });
+        drop(landing);
+        if jumped != 0 {
+            pg_sys::CurrentMemoryContext = context;
+        }
+        jumped
+    };
+    if jumped == 0 {
+        // SAFETY: the closure wrote it before it returned 0.
+        return Ok(unsafe { result.assume_init() });
+    }
+    // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = if pg_sys::CurTransactionContext.is_null() {
+            pg_sys::TopMemoryContext
+        } else {
+            pg_sys::CurTransactionContext
+        };
+        let error = ffi::CopyErrorData();
+        pg_sys::CurrentMemoryContext = context;
+        ffi::FlushErrorState();
+        Err(Failure::Postgres(PgError(error)))
+    }
+}
+
+/// MAKE_SQLSTATE of elog.h: five characters, six bits each.
+fn packed_sqlstate(code: &str) -> c_int {
+    code.bytes().take(5).enumerate().fold(0, |packed, (place, byte)| {
+        packed + ((c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place))
+    })
+}
+
+/// `text` as a C string in PostgreSQL's memory, which the end of the transaction frees.
+fn c_text(text: &str) -> *const c_char {
+    // SAFETY: palloc gives len + 1 bytes or raises an error, which leaves nothing half-made.
+    unsafe {
+        let copy = ffi::palloc(text.len() + 1).cast::<u8>();
+        for (place, byte) in text.bytes().enumerate() {
+            *copy.add(place) = if byte == 0 { b'?' } else { byte };
+        }
+        *copy.add(text.len()) = 0;
+        copy.cast()
+    }
+}
+
+/// Raises the failure as an ERROR. Call it as the last thing, with nothing alive that needs dropping.
+pub fn raise(failure: Failure) -> ! {
+    match failure {
+        // SAFETY: a copy that CopyErrorData made, as ReThrowError wants it.
+        Failure::Postgres(PgError(error)) => unsafe { ffi::ReThrowError(error) },
+        Failure::Rule(error) => report(ERROR, error),
+    }
+    unreachable!("an ERROR does not return")
+}
+
+/// Reports a broken rule as a WARNING and goes on.
+pub fn warn(error: Error) {
+    report(WARNING, error);
+}
+
+/// Levels of elog.h, the same in all supported versions.
+const WARNING: c_int = 19;
+const ERROR: c_int = 21;
+
+fn report(level: c_int, error: Error) {
+    let code = packed_sqlstate(error.sqlstate());
+    let message = c_text(&error.to_string());
+    let detail = error.detail().map(|detail| c_text(&detail.to_string()));
+    let hint = error.hint().map(|hint| c_text(&hint));
+    drop(error);
+    // SAFETY: the protocol of ereport(); every text is passed through "%s".
+    unsafe {
+        if ffi::errstart(level, ptr::null()) {
+            ffi::errcode(code);
+            ffi::errmsg(c"%s".as_ptr(), message);
+            if let Some(detail) = detail {
+                ffi::errdetail(c"%s".as_ptr(), detail);
+            }
+            if let Some(hint) = hint {
+                ffi::errhint(c"%s".as_ptr(), hint);
+            }
+            ffi::errfinish(c"failure.rs".as_ptr(), 0, c"report".as_ptr());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! PostgreSQL's functions as PostgreSQL declares them. pgrx's own bindings catch an error and rewrite it (SQLSTATE,
+//! DETAIL and CONTEXT suffer); these let it pass, so every call that can raise stands inside [`super::failure::catch`].
+use pgrx::pg_sys::*;
+use std::ffi::{c_char, c_int, c_long, c_void};
+
+unsafe extern "C-unwind" {
+    // utils/error/elog.c
+    pub fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+    pub fn errcode(code: c_int) -> c_int;
+    pub fn errmsg(format: *const c_char, ...) -> c_int;
+    pub fn errdetail(format: *const c_char, ...) -> c_int;
+    pub fn errhint(format: *const c_char, ...) -> c_int;
+    pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+    pub fn CopyErrorData() -> *mut ErrorData;
+    pub fn FlushErrorState();
+    pub fn FreeErrorData(error: *mut ErrorData);
+    pub fn ReThrowError(error: *mut ErrorData) -> !;
+    // executor/spi.c
+    pub fn SPI_connect() -> c_int;
+    pub fn SPI_finish() -> c_int;
+    pub fn SPI_prepare_cursor(sql: *const c_char, nargs: c_int, types: *mut Oid, options: c_int) -> SPIPlanPtr;
+    pub fn SPI_keepplan(plan: SPIPlanPtr) -> c_int;
+    pub fn SPI_freeplan(plan: SPIPlanPtr) -> c_int;
+    pub fn SPI_execute_snapshot(
+        plan: SPIPlanPtr,
+        values: *mut Datum,
+        nulls: *const c_char,
+        snapshot: Snapshot,
+        crosscheck: Snapshot,
+        read_only: bool,
+        fire_triggers: bool,
+        count: c_long,
+    ) -> c_int;
+    pub fn SPI_execute_plan_extended(plan: SPIPlanPtr, options: *const SPIExecuteOptions) -> c_int;
+    pub fn SPI_freetuptable(table: *mut SPITupleTable);
+    // nodes/params.c
+    pub fn makeParamList(count: c_int) -> ParamListInfo;
+    // executor/tstoreReceiver.c, utils/sort/tuplestore.c
+    pub fn CreateTuplestoreDestReceiver() -> *mut DestReceiver;
+    pub fn SetTuplestoreDestReceiverParams(
+        receiver: *mut DestReceiver,
+        store: *mut Tuplestorestate,
+        context: MemoryContext,
+        detoast: bool,
+        target: TupleDesc,
+        map_failure_message: *const c_char,
+    );
+    pub fn tuplestore_begin_heap(random_access: bool, inter_xact: bool, max_kilobytes: c_int) -> *mut Tuplestorestate;
+    pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: *const Datum, nulls: *const bool);
+    // utils/fmgr/funcapi.c, access/common/heaptuple.c, executor/execTuples.c
+    pub fn get_call_result_type(info: FunctionCallInfo, oid: *mut Oid, desc: *mut TupleDesc) -> TypeFuncClass::Type;
+    pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
+    pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
+    pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
+    pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, attributes: c_int);
+    // utils/time/snapmgr.c
+    pub fn GetLatestSnapshot() -> Snapshot;
+    pub fn PushActiveSnapshot(snapshot: Snapshot);
+    pub fn PushCopiedSnapshot(snapshot: Snapshot);
+    pub fn PopActiveSnapshot();
+    // access/transam/xact.c
+    pub fn CommandCounterIncrement();
+    pub fn PreventCommandIfReadOnly(command: *const c_char);
+    // utils/cache/inval.c
+    pub fn AcceptInvalidationMessages();
+    pub fn CacheInvalidateRelcacheByRelid(relation: Oid);
+    // utils/adt/jsonb_util.c, jsonb.c
+    pub fn JsonbIteratorInit(container: *mut JsonbContainer) -> *mut JsonbIterator;
+    pub fn JsonbIteratorNext(
+        iterator: *mut *mut JsonbIterator,
+        value: *mut JsonbValue,
+        skip_nested: bool,
+    ) -> JsonbIteratorToken::Type;
+    pub fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, estimated_len: c_int) -> *mut c_char;
+    pub fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
+    // utils/fmgr/fmgr.c
+    pub fn DirectFunctionCall1Coll(function: PGFunction, collation: Oid, a: Datum) -> Datum;
+    pub fn DirectFunctionCall3Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum, c: Datum) -> Datum;
+    pub fn pg_detoast_datum(datum: *mut varlena) -> *mut varlena;
+    pub fn pg_detoast_datum_packed(datum: *mut varlena) -> *mut varlena;
+    // utils/adt: input functions that DirectFunctionCall takes
+    pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
+    pub fn uuid_in(info: FunctionCallInfo) -> Datum;
+    pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
+    pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
+    pub fn numeric_out(info: FunctionCallInfo) -> Datum;
+    // utils/adt/arrayfuncs.c
+    pub fn deconstruct_array(
+        array: *mut ArrayType,
+        element: Oid,
+        length: c_int,
+        by_value: bool,
+        alignment: c_char,
+        elements: *mut *mut Datum,
+        nulls: *mut *mut bool,
+        count: *mut c_int,
+    );
+    pub fn construct_array(
+        elements: *mut Datum,
+        count: c_int,
+        element: Oid,
+        length: c_int,
+        by_value: bool,
+        alignment: c_char,
+    ) -> *mut ArrayType;
+    pub fn SPI_getbinval(tuple: HeapTuple, desc: TupleDesc, column: c_int, is_null: *mut bool) -> Datum;
+    // utils/mmgr/mcxt.c, aset.c
+    pub fn palloc(size: usize) -> *mut c_void;
+    pub fn pfree(pointer: *mut c_void);
+    pub fn AllocSetContextCreateInternal(
+        parent: MemoryContext,
+        name: *const c_char,
+        min: usize,
+        initial: usize,
+        max: usize,
+    ) -> MemoryContext;
+    pub fn MemoryContextReset(context: MemoryContext);
+    pub fn MemoryContextDelete(context: MemoryContext);
+    // catalog/namespace.c, utils/cache/lsyscache.c, miscinit.c
+    pub fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
+    pub fn get_relname_relid(name: *const c_char, namespace: Oid) -> Oid;
+    pub fn GetUserNameFromId(role: Oid, no_error: bool) -> *mut c_char;
+    pub fn superuser_arg(role: Oid) -> bool;
+    pub fn has_privs_of_role(member: Oid, role: Oid) -> bool;
+    // commands/sequence.c
+    pub fn nextval_internal(sequence: Oid, check_permissions: bool) -> i64;
+    pub fn DirectFunctionCall2Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum) -> Datum;
+    pub fn setval_oid(info: FunctionCallInfo) -> Datum;
+    pub fn relation_open(relation: Oid, lock: LOCKMODE) -> Relation;
+    pub fn relation_close(relation: Relation, lock: LOCKMODE);
+    pub fn ReadBuffer(relation: Relation, block: BlockNumber) -> Buffer;
+    pub fn LockBuffer(buffer: Buffer, mode: c_int);
+    pub fn UnlockReleaseBuffer(buffer: Buffer);
+    pub fn XLogFlush(position: XLogRecPtr);
+    pub fn GetSystemIdentifier() -> u64;
+    pub fn GetWALInsertionTimeLine() -> TimeLineID;
+    pub fn GetXLogReplayRecPtr(timeline: *mut TimeLineID) -> XLogRecPtr;
+    // postmaster/bgworker.c
+    pub fn RegisterDynamicBackgroundWorker(
+        worker: *mut BackgroundWorker,
+        handle: *mut *mut BackgroundWorkerHandle,
+    ) -> bool;
+    pub fn WaitForBackgroundWorkerShutdown(handle: *mut BackgroundWorkerHandle) -> BgwHandleStatus::Type;
+    // utils/misc/guc.c
+    pub fn set_config_option(
+        name: *const c_char,
+        value: *const c_char,
+        context: GucContext::Type,
+        source: GucSource::Type,
+        action: GucAction::Type,
+        change: bool,
+        level: c_int,
+        reload: bool,
+    ) -> c_int;
+    // tcop/postgres.c
+    pub fn ProcessInterrupts();
+}

@@ -1,0 +1,49 @@
+//! A memory context of one's own: for loops that would otherwise fill the caller's with what each step leaves behind.
+use super::failure::{Result, catch};
+use super::ffi;
+use pgrx::pg_sys;
+
+/// A child of the current memory context, deleted when dropped.
+pub struct Scratch {
+    context: pg_sys::MemoryContext,
+}
+
+impl Scratch {
+    pub fn new() -> Result<Self> {
+        let context = catch(|| {
+            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
+            unsafe {
+                ffi::AllocSetContextCreateInternal(
+                    pg_sys::CurrentMemoryContext,
+                    c"eventstream scratch".as_ptr(),
+                    0,
+                    8 * 1024,
+                    8 * 1024 * 1024,
+                )
+            }
+        })?;
+        Ok(Self { context })
+    }
+
+    /// Empties the scratch, then runs one step in it.
+    pub fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // SAFETY: the context is ours and alive; the previous one is put back, by the abort where a panic passes.
+        unsafe {
+            pg_sys::MemoryContextReset(self.context);
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.context;
+            let result = work();
+            pg_sys::CurrentMemoryContext = before;
+            result
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: nothing made in it outlives the loop it served; an error keeps its copy elsewhere (see `catch`).
+            unsafe { pg_sys::MemoryContextDelete(self.context) }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The border to PostgreSQL: the only home of `unsafe`, and of version differences. Nothing here knows about events.
+#![allow(unsafe_code)]
+pub mod catalog;
+pub mod compat;
+pub mod datum;
+pub mod failure;
+mod ffi;
+pub mod function;
+pub mod jsonb;
+pub mod memory;
+pub mod plan;
+pub mod sequence;
+pub mod server;
+pub mod session;
+pub mod settings;
+pub mod slots;
+pub mod store;
+pub mod worker;
+pub mod xact;

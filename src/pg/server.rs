@@ -1,0 +1,164 @@
+//! Facts about this server, session and role, and the few things that change them.
+use super::failure::{Result, catch};
+use super::{datum, ffi};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Oid};
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+/// Microseconds since 2000-01-01 UTC, by the server's clock.
+pub fn clock() -> i64 {
+    // SAFETY: gettimeofday.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+pub fn is_standby() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+pub fn is_read_only_transaction() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+/// ES009 on a standby, 25006 in a read-only transaction.
+pub fn must_be_writable(call: &CStr) -> Result<()> {
+    must_be_primary(call)?;
+    let call = call.as_ptr();
+    // SAFETY: raises, or does nothing.
+    catch(|| unsafe { ffi::PreventCommandIfReadOnly(call) })
+}
+
+/// ES009 on a standby.
+pub fn must_be_primary(call: &CStr) -> Result<()> {
+    if is_standby() {
+        return Err(Error::PrimaryRequired { what: call.to_string_lossy().into_owned() }.into());
+    }
+    Ok(())
+}
+
+/// The role whose rights are checked: the effective one, before we become the owner.
+pub fn current_role() -> Oid {
+    // SAFETY: reads the session's state.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The role that logged in: SET ROLE and SECURITY DEFINER do not hide it.
+pub fn session_role() -> Oid {
+    // SAFETY: reads the session's state.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
+pub fn role_name(role: Oid) -> Result<String> {
+    // SAFETY: a syscache look-up; raises where the role was dropped meanwhile.
+    catch(|| unsafe { CStr::from_ptr(ffi::GetUserNameFromId(role, false)) }).map(|name| name.to_string_lossy().into_owned())
+}
+
+/// Superusers and whoever has the owner's rights.
+pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
+    // SAFETY: syscache look-ups.
+    catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
+}
+
+pub fn random_bytes() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: fills 16 bytes, or says that it could not.
+    if unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
+        Ok(bytes)
+    } else {
+        Err(Error::Internal { what: "the system gives no random bytes".into() }.into())
+    }
+}
+
+pub fn system_identifier() -> Result<i64> {
+    // SAFETY: reads the control file's copy.
+    catch(|| unsafe { ffi::GetSystemIdentifier() as i64 })
+}
+
+pub fn timeline() -> Result<i32> {
+    let standby = is_standby();
+    catch(|| {
+        // SAFETY: each of the two is for its own state of the server.
+        unsafe {
+            if standby {
+                let mut timeline = 0;
+                ffi::GetXLogReplayRecPtr(&mut timeline);
+                timeline as i32
+            } else {
+                ffi::GetWALInsertionTimeLine() as i32
+            }
+        }
+    })
+}
+
+/// `set local NAME = VALUE`, with the session's own rights.
+pub fn set_locally(name: &CStr, value: &str) -> Result<()> {
+    let value = CString::new(value).map_err(|_| Error::Internal { what: "a setting holds a zero byte".into() })?;
+    let (name, value) = (name.as_ptr(), value.as_ptr());
+    catch(|| {
+        // SAFETY: as set_config_by_name of guc.c does.
+        unsafe {
+            ffi::set_config_option(
+                name,
+                value,
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                true,
+                0,
+                false,
+            );
+        }
+    })
+}
+
+/// A moment as PostgreSQL prints it in the session's zone.
+pub fn print_time(moment: i64) -> Result<String> {
+    let printed = catch(|| {
+        // SAFETY: timestamptz_out takes a timestamptz and gives a cstring.
+        unsafe {
+            ffi::DirectFunctionCall1Coll(Some(ffi::timestamptz_out), pg_sys::InvalidOid, pg_sys::Datum::from(moment))
+        }
+    })?;
+    // SAFETY: a cstring.
+    Ok(unsafe { CStr::from_ptr(printed.cast_mut_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// A moment from text, as a timestamptz literal is read.
+pub fn read_time(text: &str) -> Result<i64> {
+    super::function::read_value(ffi::timestamptz_in, text).map(|value| value.value() as i64)
+}
+
+/// A uuid from text, in any form that PostgreSQL reads.
+pub fn read_uuid(text: &str) -> Result<[u8; 16]> {
+    // SAFETY: uuid_in gives a uuid.
+    super::function::read_value(ffi::uuid_in, text).map(|value| unsafe { datum::uuid(value) })
+}
+
+/// Sleeps, and wakes up for a cancel.
+pub fn pause(time: Duration) -> Result<()> {
+    catch(|| {
+        super::jsonb::check_for_interrupts();
+        std::thread::sleep(time);
+    })
+}
+
+/// What `trigger`'s context says: the operation and the table, for messages.
+pub fn trigger_target(info: pg_sys::FunctionCallInfo) -> Result<Option<(&'static str, String)>> {
+    // SAFETY: TriggerData is what context points to where the node says so (CALLED_AS_TRIGGER of trigger.h).
+    unsafe {
+        let context = (*info).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Ok(None);
+        }
+        let data = context.cast::<pg_sys::TriggerData>();
+        let operation = match (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
+            pg_sys::TRIGGER_EVENT_UPDATE => "UPDATE",
+            _ => "TRUNCATE",
+        };
+        let name = CStr::from_ptr((*(*(*data).tg_relation).rd_rel).relname.data.as_ptr());
+        Ok(Some((operation, format!("_eventstream.{}", name.to_string_lossy()))))
+    }
+}

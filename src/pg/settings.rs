@@ -1,0 +1,144 @@
+//! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::ffi::CString;
+
+/// What an append's commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Durability {
+    #[name = c"strict"]
+    Strict,
+    #[name = c"session"]
+    Session,
+}
+
+/// Which tenant the session means; only a choice among those that its role was granted.
+static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// An acknowledged append is on disk (and on the synchronous standby), whatever synchronous_commit says.
+static DURABILITY: GucSetting<Durability> = GucSetting::<Durability>::new(Durability::Strict);
+/// Small enough that one partition's indexes stay in memory, large enough that a year of them plans quickly.
+static PARTITION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 24);
+/// An event is a fact, not a file.
+static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+/// A batch is one transaction, and holds its streams' locks that long.
+static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Readers in other languages recurse.
+static MAX_JSON_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// `1e131071` takes 8 bytes to write and 131,072 to print.
+static MAX_NUMBER_DIGITS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// A wrong clock at a client must not push a stream's valid time ahead for good.
+static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+
+/// Defines the settings; once a backend, from _PG_init.
+pub fn init() {
+    let plain = GucFlags::empty();
+    GucRegistry::define_string_guc(
+        c"eventstream.tenant",
+        c"The tenant that es_* functions and views work in.",
+        c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
+        &TENANT,
+        GucContext::Userset,
+        plain,
+    );
+    GucRegistry::define_enum_guc(
+        c"eventstream.durability",
+        c"What the commit of an append waits for.",
+        c"strict: the disk, and the synchronous standby if there is one. session: what synchronous_commit says.",
+        &DURABILITY,
+        GucContext::Suset,
+        plain,
+    );
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 6] = [
+        (
+            c"eventstream.partition_size",
+            c"How many global positions a new partition of the log covers.",
+            c"The first partition always covers 1 to 16777215.",
+            &PARTITION_SIZE,
+            100,
+            1 << 30,
+            plain,
+        ),
+        (
+            c"eventstream.max_payload_bytes",
+            c"The most bytes of text that a payload, or a metadata, may have.",
+            c"",
+            &MAX_PAYLOAD_BYTES,
+            1024,
+            64 << 20,
+            GucFlags::UNIT_BYTE,
+        ),
+        (
+            c"eventstream.max_batch_events",
+            c"The most events that one call may append.",
+            c"",
+            &MAX_BATCH_EVENTS,
+            1,
+            1_000_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_json_depth",
+            c"The deepest nesting that a payload or metadata may have.",
+            c"",
+            &MAX_JSON_DEPTH,
+            1,
+            1_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_number_digits",
+            c"The most digits that a number in a payload or metadata may print as.",
+            c"",
+            &MAX_NUMBER_DIGITS,
+            20,
+            20_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_future_skew",
+            c"How far ahead of the database's clock occurred_at may lie.",
+            c"",
+            &MAX_FUTURE_SKEW,
+            0,
+            i32::MAX,
+            GucFlags::UNIT_S,
+        ),
+    ];
+    for (name, short, long, setting, least, most, flags) in integers {
+        GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
+    }
+}
+
+/// The tenant that the session names, if any; empty counts as none.
+pub fn tenant() -> Option<String> {
+    TENANT.get().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+}
+
+pub fn is_durability_strict() -> bool {
+    DURABILITY.get() == Durability::Strict
+}
+
+/// In positions.
+pub fn partition_size() -> i64 {
+    PARTITION_SIZE.get().into()
+}
+
+pub fn max_payload_bytes() -> i64 {
+    MAX_PAYLOAD_BYTES.get().into()
+}
+
+pub fn max_batch_events() -> i64 {
+    MAX_BATCH_EVENTS.get().into()
+}
+
+pub fn max_json_depth() -> i64 {
+    MAX_JSON_DEPTH.get().into()
+}
+
+pub fn max_number_digits() -> i64 {
+    MAX_NUMBER_DIGITS.get().into()
+}
+
+/// In seconds.
+pub fn max_future_skew() -> i64 {
+    MAX_FUTURE_SKEW.get().into()
+}

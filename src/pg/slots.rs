@@ -1,0 +1,156 @@
+//! Shared memory: one slot a backend, in which an open transaction that has appended says from which position on, and
+//! from which recorded_at on, it may own events. `log::horizon` reads them; only the owner of a slot writes it.
+use super::compat::{backend_number, backend_slots};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst, fence};
+
+/// No open append: larger than every position.
+const FREE: i64 = i64::MAX;
+
+#[repr(C)]
+struct Slot {
+    position: AtomicI64,
+    recorded_at: AtomicI64,
+    since: AtomicI64,
+    database: AtomicU32,
+    pid: AtomicI32,
+}
+
+/// What an open append holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// No position below this one is the transaction's.
+    pub position: i64,
+    /// No recorded_at below this one is the transaction's (microseconds since 2000-01-01 UTC).
+    pub recorded_at: i64,
+    /// When it began to append (the same unit).
+    pub since: i64,
+    pub pid: i32,
+}
+
+static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
+
+thread_local! {
+    static HELD: Cell<Option<i64>> = const { Cell::new(None) };
+    static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Asks for the shared memory; only while shared_preload_libraries is processed.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
+    unsafe {
+        if !pg_sys::process_shared_preload_libraries_in_progress {
+            return;
+        }
+        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request);
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(startup);
+    }
+}
+
+fn size() -> usize {
+    backend_slots() * size_of::<Slot>()
+}
+
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: the hook's own protocol.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST {
+            previous();
+        }
+        pg_sys::RequestAddinShmemSpace(size());
+    }
+}
+
+unsafe extern "C-unwind" fn startup() {
+    // SAFETY: the hook's own protocol; the memory is ours and of the size asked for. After a crash it is made anew.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP {
+            previous();
+        }
+        let mut found = false;
+        let slots = pg_sys::ShmemInitStruct(c"eventstream append slots".as_ptr(), size(), &mut found).cast::<Slot>();
+        if !found {
+            for place in 0..backend_slots() {
+                slots.add(place).write(Slot {
+                    position: AtomicI64::new(FREE),
+                    recorded_at: AtomicI64::new(0),
+                    since: AtomicI64::new(0),
+                    database: AtomicU32::new(0),
+                    pid: AtomicI32::new(0),
+                });
+            }
+        }
+        SLOTS.store(slots, SeqCst);
+    }
+}
+
+fn slots() -> Option<&'static [Slot]> {
+    let slots = SLOTS.load(SeqCst);
+    // SAFETY: `startup` wrote that many slots, and shared memory stays mapped for the life of the process.
+    (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, backend_slots()) })
+}
+
+/// Whether the library was preloaded, so that there is a horizon.
+pub fn are_there() -> bool {
+    SLOTS.load(SeqCst) != ptr::null_mut()
+}
+
+/// The lower bound of recorded_at that this transaction holds, if it has appended.
+pub fn held_recorded_at() -> Option<i64> {
+    HELD.get()
+}
+
+/// Stores this transaction's bounds. To be called before the transaction takes its first position.
+pub fn hold(position: i64, recorded_at: i64, now: i64) {
+    if let Some(slots) = slots() {
+        if !EXIT_REGISTERED.replace(true) {
+            // SAFETY: on_shmem_exit callbacks run after the abort of an open transaction: nothing can commit any more.
+            unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
+        }
+        let slot = &slots[backend_number()];
+        // SAFETY: plain variables of this backend.
+        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
+        slot.recorded_at.store(recorded_at, SeqCst);
+        slot.since.store(now, SeqCst);
+        slot.database.store(database.to_u32(), SeqCst);
+        slot.pid.store(pid, SeqCst);
+        slot.position.store(position, SeqCst);
+        fence(SeqCst);
+    }
+    HELD.set(Some(recorded_at));
+}
+
+/// Clears this backend's slot. To be called after the transaction's end is visible to others.
+pub fn release() {
+    if HELD.take().is_some()
+        && let Some(slots) = slots()
+    {
+        slots[backend_number()].position.store(FREE, SeqCst);
+    }
+}
+
+unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
+    release();
+}
+
+/// The open appends of the current database.
+pub fn scan() -> impl Iterator<Item = Held> {
+    fence(SeqCst);
+    // SAFETY: a plain variable of this backend.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    slots().unwrap_or_default().iter().filter_map(move |slot| {
+        let position = slot.position.load(SeqCst);
+        (position != FREE && slot.database.load(SeqCst) == database).then(|| Held {
+            position,
+            recorded_at: slot.recorded_at.load(SeqCst),
+            since: slot.since.load(SeqCst),
+            pid: slot.pid.load(SeqCst),
+        })
+    })
+}

@@ -1,0 +1,92 @@
+//! Results of more than one value: a tuplestore for sets (it spills to disk beyond work_mem, so no result is too large),
+//! and composite values for single rows.
+use super::datum::Nullable;
+use super::failure::{Result, catch};
+use super::ffi;
+use super::function::Args;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum};
+use std::ptr;
+
+/// The result set of the function being called.
+pub struct Store {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    context: pg_sys::MemoryContext,
+}
+
+impl Store {
+    /// Tells the executor that the result comes in a tuplestore (as InitMaterializedSRF of funcapi.c).
+    pub fn begin(args: &Args) -> Result<Self> {
+        let info = args.info();
+        let made = catch(|| {
+            // SAFETY: resultinfo is a ReturnSetInfo where the caller accepts sets, as InitMaterializedSRF checks.
+            unsafe {
+                let result = (*info).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+                if result.is_null()
+                    || (*result).type_ != pg_sys::NodeTag::T_ReturnSetInfo
+                    || (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
+                {
+                    return None;
+                }
+                let context = (*(*result).econtext).ecxt_per_query_memory;
+                let before = pg_sys::CurrentMemoryContext;
+                pg_sys::CurrentMemoryContext = context;
+                let mut desc = ptr::null_mut();
+                ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
+                let desc = ffi::BlessTupleDesc(desc);
+                let random =
+                    (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
+                let store = ffi::tuplestore_begin_heap(random, false, pg_sys::work_mem);
+                (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+                (*result).setResult = store;
+                (*result).setDesc = desc;
+                pg_sys::CurrentMemoryContext = before;
+                Some(Store { store, desc, context })
+            }
+        })?;
+        made.ok_or_else(|| {
+            Error::FeatureNotSupported { what: "a set cannot be returned here".into(), hint: None }.into()
+        })
+    }
+
+    /// A receiver that puts rows of exactly the function's row type into the store.
+    pub fn receiver(&self) -> Result<*mut pg_sys::DestReceiver> {
+        catch(|| {
+            // SAFETY: the store and its context outlive the statement.
+            unsafe {
+                let receiver = ffi::CreateTuplestoreDestReceiver();
+                let none = ptr::null_mut();
+                ffi::SetTuplestoreDestReceiverParams(receiver, self.store, self.context, false, none, ptr::null());
+                receiver
+            }
+        })
+    }
+
+    pub fn put(&self, row: &[Nullable]) -> Result<()> {
+        let (values, nulls) = split(row);
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
+        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
+    }
+}
+
+fn split(row: &[Nullable]) -> (Vec<Datum>, Vec<bool>) {
+    (row.iter().map(|value| value.unwrap_or(Datum::null())).collect(), row.iter().map(Option::is_none).collect())
+}
+
+/// A composite value of the function's own result type.
+pub fn composite(args: &Args, row: &[Nullable]) -> Result<Datum> {
+    let info = args.info();
+    let (values, nulls) = split(row);
+    let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+    catch(|| {
+        // SAFETY: one value and one flag for each column of the function's declared result.
+        unsafe {
+            let mut desc = ptr::null_mut();
+            ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
+            let tuple = ffi::heap_form_tuple(ffi::BlessTupleDesc(desc), values, nulls);
+            ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
+        }
+    })
+}

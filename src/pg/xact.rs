@@ -1,0 +1,108 @@
+//! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
+//! (invariant 3), PREPARE TRANSACTION is refused, the slot is cleared once the end is visible to others, and what was
+//! noted for a rolled back (sub)transaction is forgotten. Callbacks for commit and abort never raise.
+use super::failure::raise;
+use super::{settings, slots};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, SubXactEvent, SyncCommitLevel, XactEvent};
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+
+/// How a (sub)transaction that may have appended ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Committed,
+    RolledBack,
+    /// A subtransaction, by its id, with all that began after it.
+    SubtransactionRolledBack(u32),
+}
+
+type OnEnd = fn(End);
+
+thread_local! {
+    static APPENDED: Cell<bool> = const { Cell::new(false) };
+    static SESSION_LEVEL: Cell<Option<c_int>> = const { Cell::new(None) };
+    static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
+}
+
+/// Registers for the ends of all transactions; once a backend, from _PG_init.
+pub fn init() {
+    // SAFETY: the callbacks live as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_sub_end), std::ptr::null_mut());
+    }
+}
+
+/// Whether this transaction has appended.
+pub fn has_appended() -> bool {
+    APPENDED.get()
+}
+
+/// This transaction appends. To be called before it takes a position.
+pub fn note_append(on_end: OnEnd) {
+    APPENDED.set(true);
+    ON_END.set(Some(on_end));
+}
+
+/// The id of the current subtransaction; ids only grow within a transaction.
+pub fn current_subtransaction() -> u32 {
+    // SAFETY: reads the transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
+    match event {
+        XactEvent::XACT_EVENT_PRE_COMMIT if APPENDED.get() => raise_durability(),
+        XactEvent::XACT_EVENT_PRE_PREPARE if APPENDED.get() => refuse_prepare(),
+        XactEvent::XACT_EVENT_COMMIT => finish(End::Committed),
+        XactEvent::XACT_EVENT_ABORT => finish(End::RolledBack),
+        _ => {}
+    }
+}
+
+extern "C-unwind" fn at_sub_end(event: SubXactEvent::Type, this: u32, _: u32, _: *mut c_void) {
+    if event == SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+        && let Some(on_end) = ON_END.get()
+    {
+        on_end(End::SubtransactionRolledBack(this));
+    }
+}
+
+fn finish(end: End) {
+    if let Some(on_end) = ON_END.take() {
+        on_end(end);
+    }
+    if let Some(level) = SESSION_LEVEL.take() {
+        // SAFETY: puts the session's own value back; a SET LOCAL ends right after, in AtEOXact_GUC.
+        unsafe { pg_sys::synchronous_commit = level };
+    }
+    APPENDED.set(false);
+    slots::release();
+}
+
+/// Waits for the flush here and, where synchronous_standby_names is set, there: ForceSyncCommit alone flushes locally
+/// only, because SyncRepWaitForLSN looks at the session's synchronous_commit. No user code runs after pre-commit.
+fn raise_durability() {
+    if !settings::is_durability_strict() {
+        return;
+    }
+    let strict = SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as c_int;
+    // SAFETY: a plain variable of this backend, read by RecordTransactionCommit.
+    unsafe {
+        if pg_sys::synchronous_commit < strict {
+            SESSION_LEVEL.set(Some(pg_sys::synchronous_commit));
+            pg_sys::synchronous_commit = strict;
+        }
+    }
+}
+
+fn refuse_prepare() {
+    raise(
+        Error::FeatureNotSupported {
+            what: "PREPARE TRANSACTION after an append".into(),
+            hint: Some("Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into()),
+        }
+        .into(),
+    )
+}

@@ -1,0 +1,182 @@
+"""The rules of how the source is laid out (ARCHITECTURE.md), those that a compiler does not know.
+
+Each test's name is its rule; a failure names file and line. `make test-tidy` runs them, without a database.
+"""
+
+import re
+import tomllib
+
+import pytest
+
+from source import ROOT, code_of, files, found_in, is_test, literals_of, name, take_apart, tracked_files
+
+#: What each folder of src/ may use of the others ("May use" in ARCHITECTURE.md). Whoever may use a layer may use those below it.
+MAY_USE = {
+    "pg": set(),
+    "log": {"pg"},
+    "access": {"pg"},
+    "state": {"log", "pg"},
+    "live": {"state", "log", "pg"},
+    "worker": {"live", "state", "log", "pg"},
+    "api": {"access", "live", "state", "log", "pg"},
+}
+#: The one module that makes tables: partitions.
+MAKES_TABLES = "src/log/partition.rs"
+LONGEST_FILE = 500
+LONGEST_LIB = 100
+
+
+def test_the_scanner_tells_code_from_comments_and_literals():
+    code, literals = take_apart(
+        "let a = \"unsafe \\\" x\"; // unsafe\n/* unsafe /* nested */ */ let b = r#\"create \"table\"#; let c = '\"';"
+        "fn f<'a>(x: &'a str) -> char { '\\'' } let d = b\"unsafe\";\nunsafe { g() }"
+    )
+    assert [text for _, text in literals] == ['unsafe \\" x', 'create "table', "unsafe"]
+    assert [line for line, _ in found_in(code, r"\bunsafe\b")] == [3]
+
+
+def test_core_knows_nothing_of_postgres():
+    manifest = tomllib.loads((ROOT / "crates/core/Cargo.toml").read_text())
+    used = {
+        crate
+        for kind in ("dependencies", "dev-dependencies", "build-dependencies")
+        for crate in manifest.get(kind, {})
+    }
+    assert not [crate for crate in used if "pgrx" in crate or "postgres" in crate]
+    bad = [
+        f"{name(path)}:{line}"
+        for path in files(".rs", "crates/core")
+        for line, _ in found_in(code_of(path), r"\bpgrx\b|\bpg_sys\b")
+    ]
+    assert not bad
+
+
+def test_unsafe_stands_only_in_pg():
+    # `#[unsafe(no_mangle)]` and its like only name a symbol.
+    bad = [
+        f"{name(path)}:{line}"
+        for path in files(".rs", "src", "crates")
+        if not path.is_relative_to(ROOT / "src/pg")
+        for line, _ in found_in(code_of(path), r"(?<!#\[)\bunsafe\b")
+    ]
+    assert not bad
+
+
+def test_layers_use_only_what_lies_below():
+    bad = []
+    for path in files(".rs", "src"):
+        parts = path.relative_to(ROOT / "src").parts
+        if parts == ("lib.rs",):
+            continue
+        layer = parts[0].removesuffix(".rs")
+        if layer not in MAY_USE:
+            bad.append(f"{name(path)}: src/{layer} is in no layer: add it to ARCHITECTURE.md and to MAY_USE here")
+            continue
+        code = code_of(path)
+        used = [(line, match[1]) for line, match in found_in(code, r"\bcrate::(\w+)")]
+        for line, match in found_in(code, r"\bcrate::\{([^;]*)\}"):
+            # use crate::{log::{…}, pg}: the first word of each
+            group = match[1]
+            while (flat := re.sub(r"\{[^{}]*\}", "", group)) != group:
+                group = flat
+            used += [(line, word) for word in re.findall(r"(?:^|,)\s*(\w+)", group)]
+        for line, module in used:
+            if module in MAY_USE and module != layer and module not in MAY_USE[layer]:
+                bad.append(f"{name(path)}:{line}: {layer} may not use {module}")
+    assert not bad
+
+
+def test_no_file_is_longer_than_one_sitting():
+    lengths = {
+        name(path): len(path.read_text().splitlines())
+        for suffix, folders in ((".rs", ("src", "crates")), (".sql", ("sql",)))
+        for path in files(suffix, *folders)
+        if not is_test(path)
+    }
+    assert not {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE}
+    assert lengths["src/lib.rs"] <= LONGEST_LIB
+
+
+def test_every_module_says_what_it_owns():
+    assert not [
+        name(path) for path in files(".rs", "src", "crates", "pg_test") if not path.read_text().startswith("//!")
+    ]
+
+
+def test_names_say_what_is_inside():
+    empty_words = {"util", "utils", "helper", "helpers", "common", "misc", "manager"}
+    assert not [
+        name(path)
+        for path in tracked_files()
+        if empty_words & {part.split(".")[0] for part in path.relative_to(ROOT).parts}
+    ]
+
+
+def test_every_sql_file_is_loaded_in_order():
+    """`cargo pgrx` puts the script for the tests together from lib.rs; tools/install from the names. Both give the same."""
+    listed = re.findall(r'extension_sql_file!\s*\(\s*"\.\./sql/([^"]+)"', (ROOT / "src/lib.rs").read_text())
+    there = [path.name for path in files(".sql", "sql") if re.match(r"\d", path.name)]
+    assert listed == sorted(there)
+    others = [path.name for path in files(".sql", "sql") if path.name not in there]
+    assert not [other for other in others if not re.fullmatch(r"eventstream--\d+\.\d+\.\d+--\d+\.\d+\.\d+\.sql", other)]
+
+
+def test_sql_objects_are_made_in_sql_files_only():
+    statement = re.compile(
+        r"\b(create|alter|drop)\s+(or\s+replace\s+)?((unlogged|temp|temporary|unique|materialized|constraint|event|foreign)\s+)*"
+        r"(table|view|function|procedure|schema|sequence|index|trigger|type|domain|operator|aggregate|role|policy)\b",
+        re.IGNORECASE,
+    )
+    bad = [
+        f"{name(path)}:{line}: {match.group()}"
+        for path in files(".rs", "src", "crates")
+        if name(path) != MAKES_TABLES
+        for line, text in literals_of(path)
+        if (match := statement.search(text))
+    ]
+    assert not bad
+
+
+def test_one_version_everywhere():
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    control = re.search(r"^default_version\s*=\s*'([^']+)'", (ROOT / "eventstream.control").read_text(), re.MULTILINE)
+    changelog = re.search(r"^## \[?v?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert (control[1], changelog[1]) == (version, version)
+
+
+def test_the_control_file_keeps_its_promises():
+    control = dict(re.findall(r"^(\w+)\s*=\s*(.+)$", (ROOT / "eventstream.control").read_text(), re.MULTILINE))
+    assert control["superuser"] == "true"
+    assert control["trusted"] == "false"
+    assert control["relocatable"] == "false"
+    assert control["module_pathname"] == "'$libdir/eventstream'"
+
+
+def test_the_three_pgrx_versions_are_one():
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    versions = {manifest["dependencies"]["pgrx"]["version"], *[
+        wanted if isinstance(wanted, str) else wanted["version"]
+        for wanted in [manifest["dev-dependencies"]["pgrx-tests"]]
+    ]}  # fmt: skip
+    assert versions == {"=0.18.1"}
+
+
+@pytest.mark.parametrize(
+    "what, pattern",
+    [
+        # Written in pieces, so that this file does not hold what it looks for.
+        ("a path of one machine", r"(?<![\w.$}~-])/(work|root|home/\w+|Users/\w+)" + "/"),
+        ("the host of a package registry", r"(index|static)\.crates" + r"\.io|files\.python" + r"hosted\.org"),
+        ("the host of a package registry", r"(?<![\w@-])pypi" + r"\.org|registry\.np" + r"mjs\.org|(deb|ftp)\.deb" + r"ian\.org"),
+        ("an address of a network", r"\b(10\.\d+|192\.168|172\.(1[6-9]|2\d|3[01]))\.\d+" + r"\.\d+\b"),
+    ],
+)
+def test_no_tracked_file_names(what, pattern):
+    bad = []
+    for path in tracked_files():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        bad += [f"{name(path)}:{line}: {match.group()}" for line, match in found_in(text, pattern)]
+    assert not bad, what
