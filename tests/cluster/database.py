@@ -1,0 +1,161 @@
+"""A database with the extension, and what the tests ask of it: the contents of the log in forms that can be compared."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+
+import psycopg
+
+from server import ROOT, SUPERUSER, Server
+
+FIRST_PARTITION_END = 2**24
+
+
+class Database:
+    def __init__(self, server: Server, name: str):
+        self.server = server
+        self.name = name
+        self.roles: list[str] = []
+
+    def create(self, extension: bool = True) -> "Database":
+        with self.server.connect("postgres") as admin:
+            admin.execute(f'create database "{self.name}"')
+        if extension:
+            with self.connect() as connection:
+                connection.execute("create extension eventstream")
+        return self
+
+    def make_partitions_small(self, size: int = 1024) -> None:
+        """For sessions and workers that start from now on; the first partition keeps its hard-coded range."""
+        with self.connect() as session:
+            session.execute(f'alter database "{self.name}" set eventstream.partition_size = {size}')
+
+    def drop(self) -> None:
+        with self.server.connect("postgres") as admin:
+            admin.execute(f'drop database if exists "{self.name}" with (force)')
+            for role in reversed(self.roles):
+                admin.execute(f'drop role if exists "{role}"')
+
+    def connect(self, user: str = SUPERUSER, **options) -> psycopg.Connection:
+        return self.server.connect(self.name, user, **options)
+
+    def role(self, name: str, attributes: str = "login", *memberships: str) -> str:
+        """A role of this database's tests; dropped with it."""
+        with self.server.connect("postgres") as admin:
+            admin.execute(f'create role "{name}" {attributes}')
+            for membership in memberships:
+                admin.execute(f'grant "{membership}" to "{name}"')
+        self.roles.append(name)
+        return name
+
+
+def value(connection: psycopg.Connection, statement: str, *parameters):
+    """The first column of the first row, or None."""
+    row = connection.execute(statement, parameters or None).fetchone()
+    return None if row is None else row[0]
+
+
+def rows(connection: psycopg.Connection, statement: str, *parameters) -> list[tuple]:
+    return connection.execute(statement, parameters or None).fetchall()
+
+
+def near_edge(connection: psycopg.Connection, distance: int, edge: int = FIRST_PARTITION_END) -> None:
+    """The next position handed out lies `distance` before the partition edge. Needs a superuser."""
+    connection.execute("select setval('_eventstream.positions', %s, true)", (edge - distance - 1,))
+
+
+def partitions(connection: psycopg.Connection) -> list[str]:
+    """The partitions of the log in the order of their positions."""
+    return [
+        name
+        for (name,) in rows(
+            connection,
+            "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+            " where i.inhparent = '_eventstream.events'::regclass"
+            " order by substring(c.relname from '\\d+$')::bigint",
+        )
+    ]
+
+
+def verify(connection: psycopg.Connection) -> list[tuple]:
+    """What es_verify finds; [] is an intact log."""
+    return rows(connection, "select stream, version, problem from es_verify()")
+
+
+def gaps(connection: psycopg.Connection) -> list[tuple]:
+    """Streams whose versions are not 1..n, found without the product's own verification."""
+    return rows(
+        connection,
+        "select stream_id, count(*), min(version), max(version), count(distinct version) from _eventstream.events"
+        " group by stream_id having min(version) <> 1 or max(version) <> count(*) or count(distinct version) <> count(*)",
+    )
+
+
+CONTENTS = (
+    "select tenant, stream, version, global_position, event_id, event_type, schema_version, payload::text, metadata::text,"
+    " subject, occurred_at, recorded_at, category, recorded_by, salt, chain_hash from eventstream.events order by global_position"
+)
+
+
+def contents(connection: psycopg.Connection) -> list[tuple]:
+    """Every event with everything that a restore must keep."""
+    return rows(connection, CONTENTS)
+
+
+def all_at_once(count: int, work, seconds: float = 60) -> list:
+    """Runs work(0) … work(count - 1) in threads that start together; their results in order, or their exceptions."""
+    barrier = threading.Barrier(count)
+    results: list = [None] * count
+
+    def one(number):
+        try:
+            barrier.wait(seconds)
+            results[number] = work(number)
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            results[number] = error
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
+        assert not thread.is_alive(), f"a session was still busy after {seconds:.0f} s"
+    return results
+
+
+def raised(results: list) -> list[BaseException]:
+    return [result for result in results if isinstance(result, BaseException)]
+
+
+def path_of(*parts: str) -> pathlib.Path:
+    return ROOT.joinpath(*parts)
+
+
+def refusals(connection: psycopg.Connection) -> dict[tuple[str, str, str], str | None]:
+    """What SQLSTATE each way to change events gives, on the parent and every partition, also for replication; None: it worked."""
+    found = {}
+    for role in ("origin", "replica"):
+        for table in ["events", *partitions(connection)]:
+            for statement in (
+                "update _eventstream.{} set payload = '1'",
+                "delete from _eventstream.{}",
+                "delete from _eventstream.{} where false",
+                "truncate _eventstream.{}",
+                "merge into _eventstream.{} e using (values (1)) v(n) on e.version = v.n when matched then update set salt = null",
+            ):
+                if statement.startswith("merge") and connection.info.server_version < 150000:
+                    continue
+                try:
+                    with connection.transaction(force_rollback=True):
+                        connection.execute(f"set local session_replication_role = {role}")
+                        connection.execute(statement.format(table))
+                    found[role, table, statement] = None
+                except psycopg.Error as error:
+                    found[role, table, statement] = error.sqlstate
+    return found
+
+
+def assert_immutable(connection: psycopg.Connection) -> None:
+    """Nobody, not even a superuser who says replica, changes an event of any partition without going around the triggers."""
+    assert {what: state for what, state in refusals(connection).items() if state != "ES050"} == {}

@@ -1,0 +1,257 @@
+"""What a superuser forces past the triggers is found and named: stream and version, by es_verify and es_verify_stream; what
+leaves a consistent chain behind (a cut tail, a stream gone, a chain rehashed) by heads that were kept outside."""
+
+import contextlib
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from database import assert_immutable, near_edge, partitions, rows, value, verify
+from psycopg.types.json import Jsonb
+from server import ROOT
+
+EVENTS = 8
+
+
+@pytest.fixture
+def session(database):
+    """Three streams over three partitions, in two categories; an intact log."""
+    database.make_partitions_small()
+    with database.connect() as connection:
+        for number in range(EVENTS):
+            if number in (3, 6):
+                near_edge(connection, 3, 2**24 + (1024 if number == 6 else 0))
+            for stream in ("account-1", "account-2", "order-1"):
+                connection.execute(
+                    "select es_append(%s, 'Moved', %s, metadata => %s, subject => 'customer-7', occurred_at => %s)",
+                    (stream, Jsonb({"n": number, "amount": 10}), Jsonb({"actor": "ann"}), f"2024-01-{10 + number}"),
+                )
+        assert len(partitions(connection)) == 3
+        assert verify(connection) == []
+        yield connection
+
+
+@contextlib.contextmanager
+def forced(session: psycopg.Connection):
+    """What a superuser can do who owns the machine: the triggers of every partition off, and on again afterwards."""
+    tables = ["events", *partitions(session)]
+    guards = {
+        table: rows(
+            session,
+            "select tgname, tgenabled from pg_trigger where tgrelid = %s::regclass and not tgisinternal",
+            f"_eventstream.{table}",
+        )
+        for table in tables
+    }
+    with session.transaction():
+        for table in tables:
+            session.execute(f"alter table only _eventstream.{table} disable trigger all")
+        yield
+    with session.transaction():
+        for table, triggers in guards.items():
+            for trigger, _ in triggers:
+                session.execute(f"alter table only _eventstream.{table} enable always trigger {trigger}")
+
+
+WHO = "stream_id = (select id from _eventstream.streams where name = '{stream}')"
+
+
+def event(stream: str, version: int) -> str:
+    return f"{WHO.format(stream=stream)} and version = {version}"
+
+
+def change(assignment: str):
+    return lambda session, version: session.execute(
+        f"update _eventstream.events set {assignment} where {event('account-1', version)}"
+    )
+
+
+def delete(session, version):
+    session.execute(f"delete from _eventstream.events where {event('account-1', version)}")
+
+
+def swap_contents(session, version):
+    """Two neighbours change places; each keeps the hash it had, and the numbers."""
+    session.execute(
+        f"""
+        update _eventstream.events e set payload = o.payload, metadata = o.metadata, event_id = o.event_id, salt = o.salt,
+            occurred_at = o.occurred_at, recorded_at = o.recorded_at, event_type = o.event_type
+        from (select * from _eventstream.events where {WHO.format(stream="account-1")}) o
+        where e.{WHO.format(stream="account-1")} and e.version in ({version}, {version + 1})
+          and o.version = {2 * version + 1} - e.version
+        """
+    )
+
+
+def swap_versions(session, version):
+    """Two neighbours change numbers, hashes and all."""
+    for left, right in ((version, -1), (version + 1, version), (-1, version + 1)):
+        session.execute(f"update _eventstream.events set version = {right} where {event('account-1', left)}")
+
+
+def insert_copy(session, version):
+    """A made-up event behind the newest: no hash of a chain, but everything else."""
+    session.execute(
+        f"""
+        insert into _eventstream.events
+        select (e).* from (
+            select jsonb_populate_record(e, jsonb_build_object('version', {EVENTS + 1}, 'event_id', gen_random_uuid(),
+                'global_position', nextval('_eventstream.positions'))) as e
+            from _eventstream.events e where {event("account-1", version)}) made
+        """
+    )
+
+
+def insert_duplicate(session, version):
+    """The same version again, in another partition, where no unique index can see it."""
+    session.execute(
+        f"""
+        insert into _eventstream.events
+        select (e).* from (
+            select jsonb_populate_record(e, jsonb_build_object('payload', '"made up"'::jsonb,
+                'global_position', nextval('_eventstream.positions'))) as e
+            from _eventstream.events e where {event("account-1", version)}) made
+        """
+    )
+
+
+def rehash_one(session, version):
+    """One hash is made to fit the changed event; the next event no longer follows from it."""
+    session.execute(
+        f"update _eventstream.events set payload = '\"changed\"', chain_hash = sha256('made up') where {event('account-1', version)}"
+    )
+
+
+#: What is forced on version 4 of account-1, and the versions that may be named as the first bad one.
+TAMPERINGS = {
+    "payload changed": (change("""payload = '{"n": 4, "amount": 1000}'"""), {4}),
+    "payload changed in scale only": (change("""payload = '{"n": 3, "amount": 10.0}'"""), {4}),
+    "payload removed": (change("payload = null"), {4}),
+    "metadata changed": (change("""metadata = '{"actor": "bob"}'"""), {4}),
+    "occurred_at changed": (change("occurred_at = occurred_at + interval '1 microsecond'"), {4}),
+    "recorded_at changed": (change("recorded_at = recorded_at - interval '1 microsecond'"), {4}),
+    "recorded_by changed": (change("recorded_by = 'somebody else'"), {4}),
+    "event_type changed": (change("event_type = 'Paid'"), {4}),
+    "event_id changed": (change("event_id = gen_random_uuid()"), {4}),
+    "schema_version changed": (change("schema_version = 7"), {4}),
+    "subject changed": (change("subject = 'customer-8'"), {4}),
+    "subject removed": (change("subject = null"), {4}),
+    "salt changed": (change("salt = decode('00112233445566778899aabbccddeeff', 'hex')"), {4}),
+    "chain_hash changed": (change("chain_hash = sha256('x')"), {4}),
+    "category changed": (change("category = 'order'"), {4}),
+    "max_occurred_at changed": (change("max_occurred_at = max_occurred_at + interval '1 day'"), {4, 5}),
+    "max_occurred_at lowered": (change("max_occurred_at = '2024-01-01'"), {4, 5}),
+    "deleted in the middle": (delete, {4, 5}),
+    "two rows swapped, hashes kept": (swap_contents, {4}),
+    "two rows swapped whole": (swap_versions, {4}),
+    "a row inserted at the end": (insert_copy, {EVENTS + 1}),
+    "a version twice in two partitions": (insert_duplicate, {4}),
+    "one hash recomputed": (rehash_one, {4}),
+    "version changed": (change("version = 100"), {4, 5, 100}),
+}
+
+
+def first_named(found: list[tuple]) -> list[tuple]:
+    return sorted((stream, version) for stream, version, *_ in found)[:1]
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_tampering_is_named_by_stream_and_version(session, tampering):
+    force, versions = TAMPERINGS[tampering]
+    with forced(session):
+        force(session, 4)
+    by_log = rows(session, "select stream, version, problem from es_verify()")
+    by_stream = rows(session, "select version, problem from es_verify_stream('account-1')")
+    assert {stream for stream, *_ in by_log} == {"account-1"}, by_log
+    assert by_log and {version for _, version, _ in by_log} & versions, by_log
+    assert by_stream and by_stream[0][0] in versions, by_stream
+    assert all(problem for *_, problem in by_log + by_stream)
+    # The others are as intact as they were.
+    for stream in ("account-2", "order-1"):
+        assert rows(session, "select * from es_verify_stream(%s)", stream) == []
+
+
+@pytest.mark.parametrize("version", [1, 2, EVENTS - 1])
+def test_a_changed_first_second_or_late_event_is_named_too(session, version):
+    with forced(session):
+        change("payload = '\"changed\"'")(session, version)
+    assert [(stream, at) for stream, at, _ in verify(session)] == [("account-1", version)]
+    assert [at for at, _ in rows(session, "select version, problem from es_verify_stream('account-1')")] == [version]
+
+
+def test_the_newest_event_changed_is_named(session):
+    with forced(session):
+        change("payload = '\"changed\"'")(session, EVENTS)
+    assert [(stream, at) for stream, at, _ in verify(session)] == [("account-1", EVENTS)]
+
+
+def test_an_event_moved_to_another_stream_is_named(session):
+    """account-1 loses its newest event to account-2, which it fits by number."""
+    with forced(session):
+        session.execute(f"delete from _eventstream.events where {event('account-2', EVENTS)}")
+        session.execute(
+            f"update _eventstream.events set stream_id = (select id from _eventstream.streams where name = 'account-2')"
+            f" where {event('account-1', EVENTS)}"
+        )
+    assert ("account-2", EVENTS) in {(stream, version) for stream, version, _ in verify(session)}
+    assert [at for at, _ in rows(session, "select version, problem from es_verify_stream('account-2')")] == [EVENTS]
+
+
+def test_a_stream_renamed_is_named(session):
+    with forced(session):
+        session.execute("update _eventstream.streams set name = 'account-3' where name = 'account-1'")
+    assert first_named(verify(session)) == [("account-3", 1)]
+    assert rows(session, "select version from es_verify_stream('account-3')")[0] == (1,)
+
+
+def test_events_without_their_stream_are_named(session):
+    with forced(session):
+        session.execute("delete from _eventstream.streams where name = 'account-1'")
+    found = rows(session, "select version, global_position, problem from es_verify()")
+    assert found, "orphans went unnoticed"
+    assert found[0][0] == 1
+
+
+def test_several_streams_tampered_with_are_each_named(session):
+    with forced(session):
+        for stream, version in (("account-1", 3), ("account-2", 6), ("order-1", 2)):
+            session.execute(f"update _eventstream.events set payload = '0' where {event(stream, version)}")
+    assert sorted((stream, version) for stream, version, _ in verify(session)) == [
+        ("account-1", 3),
+        ("account-2", 6),
+        ("order-1", 2),
+    ]
+
+
+def test_positions_out_of_order_within_a_stream_are_named(session):
+    """The chain does not cover the position; its order within the stream is checked all the same."""
+    with forced(session):
+        session.execute(
+            "update _eventstream.events set global_position = global_position + 100"
+            f" where {event('account-1', 1)} and global_position < 1000"
+        )
+    assert first_named(verify(session))[0][0] == "account-1"
+
+
+def test_tampering_is_found_in_every_partition_and_by_a_range_that_covers_it(session):
+    positions = dict(rows(session, "select version, global_position from es_read('account-1')"))
+    with forced(session):
+        for version in (2, 5, 8):
+            change("payload = '0'")(session, version)
+    for version in (2, 5, 8):
+        found = rows(
+            session,
+            "select stream, version from es_verify(%s, %s)",
+            positions[version] - 1,
+            positions[version] + 1,
+        )
+        assert found == [("account-1", version)]
+    assert rows(session, "select * from es_verify(%s, %s)", positions[3], positions[4]) == []
+
+
+def test_triggers_that_were_switched_off_are_noticed_by_whoever_tries(session):
+    """The helper of this file puts the guards back as they were."""
+    with forced(session):
+        pass
+    assert_immutable(session)
