@@ -1,9 +1,9 @@
 //! es_read and its kin, the horizon, and the small functions around ids and names.
 use crate::access::{authorize, authorize_tenant};
 use crate::log::append::Target;
+use crate::log::horizon;
 use crate::log::identity::log_info;
 use crate::log::read::{self, Filter, StreamRange};
-use crate::log::horizon;
 use crate::pg::datum::{from_text, from_uuid};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::session::{Planning, as_owner};

@@ -116,7 +116,8 @@ fn client_address(db: &Db) -> Result<Nullable> {
     if let Some(known) = CLIENT_ADDRESS.get() {
         return Ok(known);
     }
-    let found = READ_ADDRESS.with(|plan| plan.first(db, View::Caller, &[], |row| row.get(0).map(keep_varlena).transpose()))?;
+    let found =
+        READ_ADDRESS.with(|plan| plan.first(db, View::Caller, &[], |row| row.get(0).map(keep_varlena).transpose()))?;
     CLIENT_ADDRESS.set(Some(found.flatten()));
     Ok(found.flatten())
 }

@@ -77,7 +77,8 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
             .into_iter()
             .map(|(table, lower, upper)| {
                 // Plans survive: they find their table again by name.
-                let kept = before.iter().find(|known| known.table == table && known.upper == upper && known.lower == lower);
+                let kept =
+                    before.iter().find(|known| known.table == table && known.upper == upper && known.lower == lower);
                 kept.cloned().unwrap_or_else(|| {
                     Rc::new(Partition { lower, upper, table, plans: [const { OnceCell::new() }; STATEMENTS] })
                 })

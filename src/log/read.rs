@@ -57,7 +57,7 @@ pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store
         let mut read = |segment: &stream::Segment, statement| {
             if left != Some(0) {
                 args[5] = left.map(Datum::from);
-                let count = segment.partition.plan(statement).into_store(db, View::Caller, &args, store)?;
+                let count = segment.partition.plan(statement).fill(db, View::Caller, &args, store)?;
                 left = left.map(|left| left - count as i64);
             }
             Ok(())
@@ -149,7 +149,7 @@ fn read_log(
     for partition in partition::all(db, catalog)?.iter() {
         if left > 0 && partition.upper > after + 1 && partition.lower <= last {
             args[4] = Some(Datum::from(left));
-            left -= partition.plan(statement).into_store(db, View::Latest, &args, store)? as i64;
+            left -= partition.plan(statement).fill(db, View::Latest, &args, store)? as i64;
         }
     }
     Ok(())
@@ -181,7 +181,7 @@ pub fn read_backward(
             if left > 0 && partition.lower < before {
                 args[3] = Some(Datum::from(left));
                 let plan = partition.plan(Statement::LogBackward);
-                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+                left -= plan.fill(db, View::Caller, &args, store)? as i64;
             }
         }
         Ok(())
@@ -213,7 +213,7 @@ pub fn read_subject(
             if left > 0 && partition.upper > after_position + 1 {
                 args[4] = Some(Datum::from(left));
                 let plan = partition.plan(Statement::BySubject);
-                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+                left -= plan.fill(db, View::Caller, &args, store)? as i64;
             }
         }
         Ok(())
@@ -230,7 +230,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
             categories.map(text_array_of).transpose()?,
         ];
         for partition in partition::all(db, catalog)?.iter().rev() {
-            partition.plan(Statement::ByEventId).into_store(db, View::Caller, &args, store)?;
+            partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, store)?;
         }
         Ok(())
     })

@@ -52,7 +52,8 @@ pub fn session_role() -> Oid {
 
 pub fn role_name(role: Oid) -> Result<String> {
     // SAFETY: a syscache look-up; raises where the role was dropped meanwhile.
-    catch(|| unsafe { CStr::from_ptr(ffi::GetUserNameFromId(role, false)) }).map(|name| name.to_string_lossy().into_owned())
+    catch(|| unsafe { CStr::from_ptr(ffi::GetUserNameFromId(role, false)) })
+        .map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Superusers and whoever has the owner's rights.

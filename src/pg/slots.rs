@@ -98,7 +98,7 @@ fn slots() -> Option<&'static [Slot]> {
 
 /// Whether the library was preloaded, so that there is a horizon.
 pub fn are_there() -> bool {
-    SLOTS.load(SeqCst) != ptr::null_mut()
+    !SLOTS.load(SeqCst).is_null()
 }
 
 /// The lower bound of recorded_at that this transaction holds, if it has appended.
