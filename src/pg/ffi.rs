@@ -47,6 +47,8 @@ unsafe extern "C-unwind" {
     pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: *const Datum, nulls: *const bool);
     // utils/fmgr/funcapi.c, access/common/heaptuple.c, executor/execTuples.c
     pub fn get_call_result_type(info: FunctionCallInfo, oid: *mut Oid, desc: *mut TupleDesc) -> TypeFuncClass::Type;
+    pub fn init_MultiFuncCall(info: FunctionCallInfo) -> *mut FuncCallContext;
+    pub fn end_MultiFuncCall(info: FunctionCallInfo, context: *mut FuncCallContext);
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
     pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;

@@ -8,6 +8,7 @@ mod ffi;
 pub mod function;
 pub mod jsonb;
 pub mod memory;
+pub mod pages;
 pub mod plan;
 pub mod sequence;
 pub mod server;

@@ -36,6 +36,11 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// All values and null flags.
+    pub fn parts(&self) -> (&[Datum], &[bool]) {
+        (self.values, self.nulls)
+    }
+
     pub fn get(&self, column: usize) -> Nullable {
         (!self.nulls[column]).then(|| self.values[column])
     }
