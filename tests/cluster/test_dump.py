@@ -23,6 +23,7 @@ def fill(database: Database) -> None:
         database.role(role)
     with database.connect() as session:
         session.execute("select es_create_tenant('acme')")
+        session.execute("set eventstream.tenant = 'default'")
         session.execute("select es_grant('clerk', 'append', 'default', 'account')")
         session.execute("select es_grant('clerk', 'read', 'acme')")
         session.execute("select es_grant('auditor', 'audit', 'default')")
@@ -224,6 +225,7 @@ def test_pg_upgrade_to_itself_keeps_the_log(new_server, mode):
     fill(database)
     before = everything(database)
     with database.connect() as session:
+        session.execute("set eventstream.tenant = 'default'")
         settled = value(session, "select es_settled_until()")
     old.stop()
     new = Server("new", **SIZE)
@@ -252,6 +254,7 @@ def test_pg_upgrade_to_itself_keeps_the_log(new_server, mode):
     new.start()
     database = Database(new, "books")
     with database.connect() as session:
+        session.execute("set eventstream.tenant = 'default'")
         assert value(session, "select es_settled_until()") >= settled
     assert_same_and_going_on(before, database)
 
