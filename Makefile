@@ -54,8 +54,8 @@ demo-stop: ## stop the server that make demo started
 	@tools/demo $(PG) --stop
 
 .PHONY: crash
-crash: ## kill -9 the server CYCLES times under load, and count what was acknowledged (CYCLES=1000)
-	@tools/test $(PG) crash
+crash: ## kill -9 the server CYCLES times (100) under load: nothing acknowledged may be lost
+	@CYCLES=$(or $(CYCLES),100) tools/test $(PG) crash
 
 .PHONY: bench
 bench: ## measure it against plain tables and other stores (bench/)

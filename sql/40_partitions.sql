@@ -27,8 +27,9 @@ declare
     name text := 'events_' || lower_bound;
     whose record;
 begin
-    -- CREATE TABLE … PARTITION OF would take ACCESS EXCLUSIVE on the parent and stop every append.
-    lock table _eventstream.events in share update exclusive mode;
+    -- CREATE TABLE … PARTITION OF would take ACCESS EXCLUSIVE on the parent and stop every append. ONLY: old partitions
+    -- may be under VACUUM or REINDEX CONCURRENTLY.
+    lock table only _eventstream.events in share update exclusive mode;
     if to_regclass(format('_eventstream.%I', name)) is not null then
         return false;
     end if;

@@ -29,7 +29,11 @@ step() {
     local what=$1 began=$EPOCHREALTIME status=0
     shift
     say "==> $what"
-    "$@" || status=$?
+    # In a shell of its own, because a function that is called in a condition loses `set -e`.
+    set +e
+    (set -e; "$@")
+    status=$?
+    set -e
     if ((status == 0)); then
         say "    done in $(seconds_since "$began") s"
     else
@@ -78,12 +82,21 @@ may_install_packages() {
     is_root || { have sudo && sudo -n true 2>/dev/null; }
 }
 
+# quietly command…: shows what it printed only when it fails.
+quietly() {
+    local log status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || { status=$?; cat "$log" >&2; }
+    rm -f "$log"
+    return $status
+}
+
 # install_packages package…: Debian packages, without starting a service and without a system-wide cluster.
 install_packages() {
     local marker=$TARGET/.apt-updated
     mkdir -p "$TARGET"
     if [[ ! -e $marker || -n $(find "$marker" -mmin +720) ]]; then
-        as_admin apt-get update -qq >&2
+        quietly as_admin apt-get update -qq
         touch "$marker"
     fi
     # postgresql-common makes and starts a cluster on 5432 when a server package arrives, unless told not to.
@@ -94,8 +107,8 @@ install_packages() {
         as_admin mkdir -p "$(dirname $conf)"
         echo "create_main_cluster = false" | as_admin tee $conf >/dev/null
     fi
-    as_admin env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o Dpkg::Options::=--force-confold "$@" >&2
+    quietly as_admin env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o Dpkg::Options::=--force-confold "$@"
     if ((ours)) && [[ -e $conf.dpkg-dist ]]; then as_admin mv $conf.dpkg-dist $conf; fi
 }
 
@@ -113,7 +126,7 @@ pip_into() {
 
 # --- places -----------------------------------------------------------------------------------------------
 
-# place NAME: makes target/NAME and prints it. It is a symlink into /var/tmp where the server's user
+# place NAME: makes target/NAME and prints where it really is. It is a symlink into /var/tmp where the server's user
 # cannot enter the checkout (a checkout of root's under /root).
 place() {
     local name=$1 path=$TARGET/$1 elsewhere
@@ -129,8 +142,11 @@ place() {
             say "    $(server_user), the server's user, cannot enter $ROOT: target/$name is kept in $elsewhere"
         fi
     fi
-    printf '%s\n' "$path"
+    readlink -f "$path"
 }
+
+# programs MAJOR: the directory with the private PostgreSQL's programs, as the server's user can reach it.
+programs() { readlink -f "$TARGET/pg/$1/bin"; }
 
 # The directory in /var/tmp that belongs to this checkout: its name, and the same made and checked.
 elsewhere_name() { echo "/var/tmp/eventstream-$(id -u)-$(printf %s "$ROOT" | sha256sum | cut -c1-8)"; }
@@ -184,6 +200,12 @@ extension_version() {
 
 # --- building ---------------------------------------------------------------------------------------------
 
+# Is there a libclang on this machine?
+has_libclang() {
+    [[ -n $(find "${LIBCLANG_PATH:-/nowhere}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/local/lib -maxdepth 1 \
+        -name 'libclang*.so*' -not -name 'libclang-cpp*' 2>/dev/null | head -n 1) ]]
+}
+
 # cargo_env PG_CONFIG: prints the environment in which cargo builds for that PostgreSQL, one NAME=value a line.
 # Each major has a build folder of its own: the features differ, and pgrx-pg-sys would be rebuilt at each change.
 cargo_env() {
@@ -199,7 +221,9 @@ cargo_env() {
     echo "PGRX_HOME=$home"
     echo "PGRX_PG_CONFIG_PATH=$pg_config"
     echo "CARGO_TARGET_DIR=$TARGET/build-pg$major"
-    if [[ -d $TARGET/tools/libclang ]]; then
+    if ! has_libclang && [[ -d $TARGET/tools/libclang ]]; then
+        # Headers of one compiler only: those of a second one switch each other off.
+        echo "PGRX_BINDGEN_NO_DETECT_INCLUDES=1"
         echo "LIBCLANG_PATH=$TARGET/tools/libclang/clang/native"
         echo "BINDGEN_EXTRA_CLANG_ARGS=-isystem '$TARGET/tools/libclang/clang_tidy/data/lib/clang/18/include'"
     fi

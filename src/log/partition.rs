@@ -6,7 +6,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::worker::{self, worker_function};
+use crate::pg::worker::{self, Arguments, worker_function};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
@@ -110,7 +110,11 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
         return Ok(partition);
     }
     for _ in 0..WORKER_TRIES {
-        let had_worker = worker::run_and_wait(c"eventstream partition maker", c"eventstream_make_partition", position)?;
+        let had_worker = worker::run_and_wait(
+            c"eventstream partition maker",
+            c"eventstream_make_partition",
+            [position, settings::partition_size()],
+        )?;
         catalog::refresh()?;
         if let Some(partition) = containing(db, catalog, position)? {
             return Ok(partition);
@@ -121,18 +125,18 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
         // Others at the same edge may have taken the last slots, and be about to make the partition.
         server::pause(WORKER_PAUSE)?;
     }
-    make_here(db, catalog, position)?;
+    make_here(db, catalog, position, settings::partition_size())?;
     containing(db, catalog, position)?
         .ok_or_else(|| Error::Internal { what: format!("no partition for position {position} could be made") }.into())
 }
 
 /// In this transaction.
-fn make_here(db: &Db, catalog: &Catalog, position: i64) -> Result<()> {
+fn make_here(db: &Db, catalog: &Catalog, position: i64, size: i64) -> Result<()> {
     let partitions = all(db, catalog)?;
     let place = partitions.partition_point(|partition| partition.upper <= position);
     let before = place.checked_sub(1).map_or(1, |before| partitions[before].upper);
     let after = partitions.get(place).map(|partition| partition.lower);
-    let (lower, upper) = range_for(position, before, after, settings::partition_size());
+    let (lower, upper) = range_for(position, before, after, size);
     MAKE.with(|make| make.write(db, &[Some(Datum::from(lower)), Some(Datum::from(upper))])).map(drop)
 }
 
@@ -148,8 +152,8 @@ pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64>
 
 worker_function!("eventstream_make_partition", make_in_worker);
 
-fn make_in_worker(position: i64) -> Result<()> {
+fn make_in_worker([position, size]: Arguments) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        if containing(db, catalog, position)?.is_none() { make_here(db, catalog, position) } else { Ok(()) }
+        if containing(db, catalog, position)?.is_none() { make_here(db, catalog, position, size) } else { Ok(()) }
     })
 }

@@ -1,8 +1,7 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
 use pgrx::pg_sys::{
-    BYTEAOID, INETOID, INT4OID, INT8ARRAYOID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID,
-    UUIDOID,
+    BYTEAOID, INETOID, INT4OID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID,
 };
 
 /// What is asked of a partition.
@@ -191,7 +190,8 @@ impl Statement {
             ),
             Statement::Size => (
                 "select count(*), coalesce(sum(pg_column_size(e.*)), 0)::bigint, \
-                 (array_agg(e.occurred_at order by e.version))[1], (array_agg(e.occurred_at order by e.version desc))[1], \
+                 (select f.occurred_at from {events} f where f.stream_id = $1 order by f.version limit 1), \
+                 (select l.occurred_at from {events} l where l.stream_id = $1 order by l.version desc limit 1), \
                  min(e.recorded_at), max(e.recorded_at), min(e.global_position), max(e.global_position) \
                  from {events} e where e.stream_id = $1",
                 &[INT8OID],
@@ -232,4 +232,3 @@ pub const STREAM_KEY: &[Oid] = &[INT8OID, TEXTOID];
 pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID];
 pub const STREAM_ID: &[Oid] = &[INT8OID];
 pub const STREAM_ID_AND_TWO: &[Oid] = &[INT8OID, INT8OID, INT8OID];
-pub const STREAM_IDS: &[Oid] = &[INT8ARRAYOID];

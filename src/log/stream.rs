@@ -2,9 +2,9 @@
 //! is changed only when the stream enters a new partition; everything else is read from the newest event.
 use super::partition::{self, Partition};
 use super::statements::{STREAM_ID, STREAM_ID_AND_TWO, STREAM_KEY, STREAM_ROW, Statement};
-use crate::pg::catalog::Catalog;
+use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
-use crate::pg::failure::Result;
+use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::sequence;
 use crate::pg::session::Db;
@@ -88,7 +88,9 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, may_c
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     loop {
         if let Some(stream) = LOCK.with(|lock| lock.first(db, View::Write, &key, read))? {
-            // The head is read under a snapshot that is newer than the lock.
+            // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
+            // read under a snapshot that is newer than the lock.
+            catalog::refresh()?;
             let head = newest(db, catalog, &stream, View::Latest)?;
             return Ok(Locked::Existing(stream, head));
         }
@@ -119,15 +121,13 @@ pub fn newest(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result
         Some(partition) => head_in(db, &partition, stream.id, view)?,
         None => None,
     };
-    head.ok_or_else(|| {
-        Error::Internal {
-            what: format!(
-                "stream {} has no event in the partition from {}, where its newest should be: run es_verify()",
-                stream.id, stream.newest_partition
-            ),
-        }
-        .into()
-    })
+    head.ok_or_else(|| missing(stream, stream.newest_partition))
+}
+
+/// Somebody forced events away, or a partition.
+fn missing(stream: &Stream, position: i64) -> Failure {
+    let what = format!("stream {} has no events in the partition of position {position}: run es_verify()", stream.id);
+    Error::Internal { what }.into()
 }
 
 fn read_head(row: &Row) -> Result<Head> {
@@ -183,19 +183,20 @@ pub struct Segment {
 pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result<Vec<Segment>> {
     let partitions = partition::all(db, catalog)?;
     let mut segments = Vec::with_capacity(1);
-    if let Some(first) = partition::containing(db, catalog, stream.first_position)? {
-        let only_one = first.lower == stream.newest_partition;
-        segments.push(Segment { partition: first, first_version: 1 });
-        if only_one {
-            return Ok(segments);
-        }
+    let first = partition::containing(db, catalog, stream.first_position)?
+        .ok_or_else(|| missing(stream, stream.first_position))?;
+    let only_one = first.lower == stream.newest_partition;
+    segments.push(Segment { partition: first, first_version: 1 });
+    if only_one {
+        return Ok(segments);
     }
     let later = SEGMENTS.with(|plan| {
         plan.rows(db, view, 0, &[Some(Datum::from(stream.id))], |row| Ok((row.int8(0)?, row.int8(1)?)))
     })?;
-    segments.extend(later.into_iter().filter_map(|(lower, first_version)| {
-        partition::by_lower_bound(&partitions, lower).map(|partition| Segment { partition, first_version })
-    }));
+    for (lower, first_version) in later {
+        let partition = partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?;
+        segments.push(Segment { partition, first_version });
+    }
     Ok(segments)
 }
 

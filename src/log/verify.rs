@@ -44,7 +44,6 @@ struct Previous {
 
 struct Walk<'a> {
     db: &'a Db,
-    catalog: &'a Catalog,
     partitions: Partitions,
     tenants: HashMap<i64, String>,
     scratch: Scratch,
@@ -58,7 +57,6 @@ impl<'a> Walk<'a> {
             .with(|plan| plan.rows(db, View::Caller, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned()))))?;
         Ok(Self {
             db,
-            catalog,
             partitions: partition::all(db, catalog)?,
             tenants: tenants.into_iter().collect(),
             scratch: Scratch::new()?,
@@ -202,8 +200,6 @@ impl Walk<'_> {
             return Ok(Some(stream::genesis()));
         }
         let below = row.int8(2)?.min(from.max(partition.lower)) - 1;
-        let (db, catalog) = (self.db, self.catalog);
-        let _ = (db, catalog);
         as_owner(Planning::ByIndex, |db, catalog| {
             let args: [Nullable; 1] = [Some(Datum::from(stream_id))];
             let found = STREAM_BY_ID.with(|plan| plan.first(db, View::Caller, &args, |row| {
@@ -341,10 +337,7 @@ pub fn chain_heads(
             let Some((last, _, _)) = page.last() else { return Ok(()) };
             after = last.id;
             for (stream, name, tenant) in &page {
-                let head = match up_to {
-                    Some(up_to) => stream::head_up_to(db, catalog, stream, up_to, View::Caller)?,
-                    None => Some(stream::newest(db, catalog, stream, View::Caller)?),
-                };
+                let head = stream::head_up_to(db, catalog, stream, up_to.unwrap_or(i64::MAX), View::Caller)?;
                 if let (Some(head), Some(tenant)) = (head, tenants.get(tenant)) {
                     each(tenant, name, &head)?;
                 }

@@ -39,7 +39,12 @@ pub fn init() {
 }
 
 extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
-    let Some(catalog) = CATALOG.get() else { return };
+    let Some(catalog) = CATALOG.get() else {
+        // Not known which relation it is: it may be one of ours, whose list somebody has made meanwhile.
+        RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
+        ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+        return;
+    };
     if relation == pg_sys::InvalidOid
         || [catalog.events, catalog.positions, catalog.recorded_floor].contains(&relation)
     {

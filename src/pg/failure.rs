@@ -5,7 +5,7 @@ use super::ffi;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use eventstream_core::error::Error;
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -21,17 +21,6 @@ pub enum Failure {
 /// An error as PostgreSQL made it, in memory that lives as long as the transaction.
 #[derive(Debug)]
 pub struct PgError(*mut pg_sys::ErrorData);
-
-impl PgError {
-    /// The error's message, for those that turn it into a rule of their own.
-    pub fn message(&self) -> String {
-        // SAFETY: CopyErrorData made the struct; its message is NULL or a C string of the same context.
-        unsafe {
-            let message = (*self.0).message;
-            if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
-        }
-    }
-}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -126,21 +115,15 @@ pub fn raise(failure: Failure) -> ! {
     match failure {
         // SAFETY: a copy that CopyErrorData made, as ReThrowError wants it.
         Failure::Postgres(PgError(error)) => unsafe { ffi::ReThrowError(error) },
-        Failure::Rule(error) => report(ERROR, error),
+        Failure::Rule(error) => report(error),
     }
     unreachable!("an ERROR does not return")
 }
 
-/// Reports a broken rule as a WARNING and goes on.
-pub fn warn(error: Error) {
-    report(WARNING, error);
-}
-
-/// Levels of elog.h, the same in all supported versions.
-const WARNING: c_int = 19;
+/// The level of elog.h, the same in all supported versions.
 const ERROR: c_int = 21;
 
-fn report(level: c_int, error: Error) {
+fn report(error: Error) {
     let code = packed_sqlstate(error.sqlstate());
     let message = c_text(&error.to_string());
     let detail = error.detail().map(|detail| c_text(&detail.to_string()));
@@ -148,7 +131,7 @@ fn report(level: c_int, error: Error) {
     drop(error);
     // SAFETY: the protocol of ereport(); every text is passed through "%s".
     unsafe {
-        if ffi::errstart(level, ptr::null()) {
+        if ffi::errstart(ERROR, ptr::null()) {
             ffi::errcode(code);
             ffi::errmsg(c"%s".as_ptr(), message);
             if let Some(detail) = detail {

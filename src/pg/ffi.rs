@@ -13,14 +13,12 @@ unsafe extern "C-unwind" {
     pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     pub fn CopyErrorData() -> *mut ErrorData;
     pub fn FlushErrorState();
-    pub fn FreeErrorData(error: *mut ErrorData);
     pub fn ReThrowError(error: *mut ErrorData) -> !;
     // executor/spi.c
     pub fn SPI_connect() -> c_int;
     pub fn SPI_finish() -> c_int;
     pub fn SPI_prepare_cursor(sql: *const c_char, nargs: c_int, types: *mut Oid, options: c_int) -> SPIPlanPtr;
     pub fn SPI_keepplan(plan: SPIPlanPtr) -> c_int;
-    pub fn SPI_freeplan(plan: SPIPlanPtr) -> c_int;
     pub fn SPI_execute_snapshot(
         plan: SPIPlanPtr,
         values: *mut Datum,
@@ -56,10 +54,8 @@ unsafe extern "C-unwind" {
     // utils/time/snapmgr.c
     pub fn GetLatestSnapshot() -> Snapshot;
     pub fn PushActiveSnapshot(snapshot: Snapshot);
-    pub fn PushCopiedSnapshot(snapshot: Snapshot);
     pub fn PopActiveSnapshot();
     // access/transam/xact.c
-    pub fn CommandCounterIncrement();
     pub fn PreventCommandIfReadOnly(command: *const c_char);
     // utils/cache/inval.c
     pub fn AcceptInvalidationMessages();
@@ -83,7 +79,6 @@ unsafe extern "C-unwind" {
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
-    pub fn numeric_out(info: FunctionCallInfo) -> Datum;
     // utils/adt/arrayfuncs.c
     pub fn deconstruct_array(
         array: *mut ArrayType,
@@ -103,10 +98,8 @@ unsafe extern "C-unwind" {
         by_value: bool,
         alignment: c_char,
     ) -> *mut ArrayType;
-    pub fn SPI_getbinval(tuple: HeapTuple, desc: TupleDesc, column: c_int, is_null: *mut bool) -> Datum;
     // utils/mmgr/mcxt.c, aset.c
     pub fn palloc(size: usize) -> *mut c_void;
-    pub fn pfree(pointer: *mut c_void);
     pub fn AllocSetContextCreateInternal(
         parent: MemoryContext,
         name: *const c_char,

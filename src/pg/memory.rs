@@ -29,7 +29,7 @@ impl Scratch {
     pub fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: the context is ours and alive; the previous one is put back, by the abort where a panic passes.
         unsafe {
-            pg_sys::MemoryContextReset(self.context);
+            ffi::MemoryContextReset(self.context);
             let before = pg_sys::CurrentMemoryContext;
             pg_sys::CurrentMemoryContext = self.context;
             let result = work();
@@ -43,7 +43,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: nothing made in it outlives the loop it served; an error keeps its copy elsewhere (see `catch`).
-            unsafe { pg_sys::MemoryContextDelete(self.context) }
+            unsafe { ffi::MemoryContextDelete(self.context) }
         }
     }
 }

@@ -57,14 +57,6 @@ impl Row<'_> {
         self.required(column).map(|value| value.value() as i32)
     }
 
-    pub fn oid(&self, column: usize) -> Result<Oid> {
-        self.required(column).map(|value| Oid::from(value.value() as u32))
-    }
-
-    pub fn boolean(&self, column: usize) -> Result<bool> {
-        self.required(column).map(|value| value.value() & 1 == 1)
-    }
-
     pub fn text(&self, column: usize) -> Result<&str> {
         // SAFETY: the statement's author selects a text there.
         self.required(column).and_then(|value| unsafe { super::datum::text(value) })
@@ -179,7 +171,7 @@ impl Plan {
                 pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
                 results.push(each(&Row { values: &values, nulls: &nulls })?);
             }
-            pg_sys::SPI_freetuptable(table);
+            ffi::SPI_freetuptable(table);
             Ok(results)
         }
     }

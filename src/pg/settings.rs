@@ -106,6 +106,9 @@ pub fn init() {
     for (name, short, long, setting, least, most, flags) in integers {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
     }
+    // A misspelt eventstream.… is an error from now on, not a setting without effect.
+    // SAFETY: called once, after all settings were defined.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"eventstream".as_ptr()) }
 }
 
 /// The tenant that the session names, if any; empty counts as none.

@@ -124,7 +124,7 @@ def test_every_sql_file_is_loaded_in_order():
 def test_sql_objects_are_made_in_sql_files_only():
     statement = re.compile(
         r"\b(create|alter|drop)\s+(or\s+replace\s+)?((unlogged|temp|temporary|unique|materialized|constraint|event|foreign)\s+)*"
-        r"(table|view|function|procedure|schema|sequence|index|trigger|type|domain|operator|aggregate|role|policy)\b",
+        r"(table|view|function|procedure|schema|sequence|index|trigger|type|domain|operator|aggregate|policy)\b",
         re.IGNORECASE,
     )
     bad = [

@@ -15,14 +15,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
 pub enum Error {
     /// ES001: `expected_version` is not the stream's (0 = it has no events).
-    #[error(
-        "version conflict on stream \"{stream}\": expected version {expected}, actual version {actual}"
-    )]
-    VersionConflict {
-        stream: String,
-        expected: i64,
-        actual: i64,
-    },
+    #[error("version conflict on stream \"{stream}\": expected version {expected}, actual version {actual}")]
+    VersionConflict { stream: String, expected: i64, actual: i64 },
 
     /// ES002: no such stream in the current tenant.
     #[error("stream \"{stream}\" does not exist")]
@@ -38,30 +32,16 @@ pub enum Error {
 
     /// ES005: `reason` reads "must be …, not …".
     #[error("{argument} {reason}")]
-    InvalidArgument {
-        argument: String,
-        reason: String,
-        hint: Option<String>,
-    },
+    InvalidArgument { argument: String, reason: String, hint: Option<String> },
 
     /// ES006: an id that the stream has already (at `version`, if known) with other content, or only part of a batch.
     #[error("event id {event_id} was already used in stream \"{stream}\"{}: {reason}", at_version(*version))]
-    EventIdReused {
-        stream: String,
-        event_id: String,
-        version: Option<i64>,
-        reason: String,
-    },
+    EventIdReused { stream: String, event_id: String, version: Option<i64>, reason: String },
 
     /// ES007: `what` names the thing and its unit ("the payload's size in bytes"); `setting` is the full name of the
     /// setting; `actual` is `None` where counting stopped at the limit.
     #[error("{what} is {}more than the {limit} that {setting} allows", measured(*actual))]
-    LimitExceeded {
-        setting: &'static str,
-        limit: i64,
-        actual: Option<i64>,
-        what: String,
-    },
+    LimitExceeded { setting: &'static str, limit: i64, actual: Option<i64>, what: String },
 
     /// ES008: `what` (a function, a feature) works only in a preloaded library.
     #[error("{what} needs eventstream in shared_preload_libraries")]
@@ -73,11 +53,7 @@ pub enum Error {
 
     /// ES025: the caller's position, given as `argument`, lies beyond the log.
     #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
-    PositionAhead {
-        argument: String,
-        position: i64,
-        last_position: i64,
-    },
+    PositionAhead { argument: String, position: i64, last_position: i64 },
 
     /// ES040: no such tenant, or none that the role may know of.
     #[error("tenant \"{tenant}\" does not exist")]
@@ -96,12 +72,7 @@ pub enum Error {
         "role \"{role}\" lacks the privilege \"{privilege}\" in tenant \"{tenant}\"{}",
         in_category(category.as_deref())
     )]
-    InsufficientPrivilege {
-        role: String,
-        privilege: &'static str,
-        tenant: String,
-        category: Option<String>,
-    },
+    InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },
 
     /// 0A000: a use of PostgreSQL that cannot be made safe, such as PREPARE TRANSACTION after an append.
     #[error("{what} is not supported")]
@@ -140,44 +111,24 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> Option<Value> {
         Some(match self {
-            Self::VersionConflict {
-                stream,
-                expected,
-                actual,
-            } => {
+            Self::VersionConflict { stream, expected, actual } => {
                 json!({"stream": stream, "expected_version": expected, "actual_version": actual})
             }
             Self::StreamNotFound { stream } => json!({"stream": stream}),
             Self::StreamClosed { stream, version } => json!({"stream": stream, "version": version}),
             Self::InvalidStreamName { name, reason } => json!({"stream": name, "reason": reason}),
-            Self::InvalidArgument {
-                argument, reason, ..
-            } => json!({"argument": argument, "reason": reason}),
-            Self::EventIdReused {
-                stream,
-                event_id,
-                version,
-                reason,
-            } => {
+            Self::InvalidArgument { argument, reason, .. } => json!({"argument": argument, "reason": reason}),
+            Self::EventIdReused { stream, event_id, version, reason } => {
                 json!({"stream": stream, "event_id": event_id, "version": version, "reason": reason})
             }
-            Self::LimitExceeded {
-                setting,
-                limit,
-                actual,
-                what,
-            } => {
+            Self::LimitExceeded { setting, limit, actual, what } => {
                 json!({"setting": setting, "limit": limit, "actual": actual, "what": what})
             }
             Self::PreloadRequired { what } => {
                 json!({"needed_by": what, "setting": "shared_preload_libraries"})
             }
             Self::PrimaryRequired { what } => json!({"needed_by": what}),
-            Self::PositionAhead {
-                argument,
-                position,
-                last_position,
-            } => {
+            Self::PositionAhead { argument, position, last_position } => {
                 json!({"argument": argument, "global_position": position, "last_position": last_position})
             }
             Self::TenantNotFound { tenant } => json!({"tenant": tenant}),
@@ -185,12 +136,7 @@ impl Error {
                 json!({"role": role, "setting": "eventstream.tenant", "tenants": tenants})
             }
             Self::Immutable { operation, table } => json!({"operation": operation, "table": table}),
-            Self::InsufficientPrivilege {
-                role,
-                privilege,
-                tenant,
-                category,
-            } => {
+            Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
             }
             Self::FeatureNotSupported { what, .. } => json!({"feature": what}),
@@ -255,7 +201,8 @@ fn conflict_hint(expected: i64, actual: i64) -> String {
             expected.saturating_add(1)
         )
     } else if actual == 0 {
-        "The stream has no events: check its name and tenant, or append its first with expected_version => 0.".to_owned()
+        "The stream has no events: check its name and tenant, or append its first with expected_version => 0."
+            .to_owned()
     } else {
         format!(
             "The stream has only {actual} events; was version {expected} read elsewhere, or before a rollback or restore? Read \
@@ -272,9 +219,7 @@ fn tenant_hint(tenants: &[String]) -> String {
                 "For the session: set eventstream.tenant = {first}; for the transaction: select es_use_tenant({first});"
             )
         }
-        None => {
-            "The role may use no tenant yet: an admin of one can run es_grant for it.".to_owned()
-        }
+        None => "The role may use no tenant yet: an admin of one can run es_grant for it.".to_owned(),
     }
 }
 
@@ -302,7 +247,5 @@ fn measured(actual: Option<i64>) -> String {
 }
 
 fn in_category(category: Option<&str>) -> String {
-    category.map_or_else(String::new, |category| {
-        format!(" for category \"{category}\"")
-    })
+    category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
 }

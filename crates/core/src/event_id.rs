@@ -71,7 +71,6 @@ pub fn from_ulid_text(text: &str) -> Result<[u8; 16]> {
     if text.as_bytes()[0] > b'7' {
         return Err(invalid("at most 7ZZZZZZZZZZZZZZZZZZZZZZZZZ"));
     }
-    let id = Ulid::from_string(text)
-        .map_err(|_| invalid("26 characters of Crockford's base 32 (no I, L, O, U)"))?;
+    let id = Ulid::from_string(text).map_err(|_| invalid("26 characters of Crockford's base 32 (no I, L, O, U)"))?;
     Ok(id.to_bytes())
 }

@@ -44,10 +44,7 @@ impl<'a> StreamName<'a> {
     pub fn parse(name: &'a str) -> Result<Self> {
         match stream_fault(name) {
             None => Ok(Self(name)),
-            Some(reason) => Err(Error::InvalidStreamName {
-                name: shortened(name),
-                reason,
-            }),
+            Some(reason) => Err(Error::InvalidStreamName { name: shortened(name), reason }),
         }
     }
 
@@ -79,18 +76,12 @@ impl<'a> StreamName<'a> {
         } else {
             part_fault(category, category.starts_with(char::is_whitespace))
                 .map(|fault| format!("category {fault}"))
-                .or_else(|| {
-                    part_fault(id, id.ends_with(char::is_whitespace))
-                        .map(|fault| format!("id {fault}"))
-                })
+                .or_else(|| part_fault(id, id.ends_with(char::is_whitespace)).map(|fault| format!("id {fault}")))
                 .or_else(|| stream_fault(&name))
         };
         match fault {
             None => Ok(name),
-            Some(reason) => Err(Error::InvalidStreamName {
-                name: shortened(&name),
-                reason,
-            }),
+            Some(reason) => Err(Error::InvalidStreamName { name: shortened(&name), reason }),
         }
     }
 }
@@ -177,29 +168,17 @@ fn checked<'a>(
         .or_else(|| fault(value).map(|rule| format!("{rule}, not {:?}", shortened(value))));
     match reason {
         None => Ok(value),
-        Some(reason) => Err(Error::InvalidArgument {
-            argument: argument.to_owned(),
-            reason,
-            hint: None,
-        }),
+        Some(reason) => Err(Error::InvalidArgument { argument: argument.to_owned(), reason, hint: None }),
     }
 }
 
 fn stream_fault(name: &str) -> Option<String> {
     let Some((category, id)) = name.split_once('-') else {
-        return length_fault(name, STREAM_MAX_BYTES)
-            .or(Some("must be category-id, with a '-'".to_owned()));
+        return length_fault(name, STREAM_MAX_BYTES).or(Some("must be category-id, with a '-'".to_owned()));
     };
     length_fault(name, STREAM_MAX_BYTES)
-        .or_else(|| {
-            category
-                .is_empty()
-                .then(|| "must have a category before the first '-'".to_owned())
-        })
-        .or_else(|| {
-            id.is_empty()
-                .then(|| "must have an id after the first '-'".to_owned())
-        })
+        .or_else(|| category.is_empty().then(|| "must have a category before the first '-'".to_owned()))
+        .or_else(|| id.is_empty().then(|| "must have an id after the first '-'".to_owned()))
         .or_else(|| edge_fault(name))
 }
 
@@ -215,10 +194,7 @@ fn length_fault(value: &str, max_bytes: usize) -> Option<String> {
     if value.is_empty() {
         Some("must not be empty".to_owned())
     } else if value.len() > max_bytes {
-        Some(format!(
-            "must have at most {max_bytes} bytes, not {}",
-            value.len()
-        ))
+        Some(format!("must have at most {max_bytes} bytes, not {}", value.len()))
     } else {
         None
     }
@@ -226,15 +202,11 @@ fn length_fault(value: &str, max_bytes: usize) -> Option<String> {
 
 fn control_fault(value: &str) -> Option<String> {
     let control = value.chars().find(|c| c.is_control())?;
-    Some(format!(
-        "must not contain control characters (it has U+{:04X})",
-        u32::from(control)
-    ))
+    Some(format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
 }
 
 fn edge_fault(value: &str) -> Option<String> {
-    let outer_blank =
-        value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace);
+    let outer_blank = value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace);
     control_fault(value).or_else(|| outer_blank.then(outer_blank_rule))
 }
 

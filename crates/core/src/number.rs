@@ -27,11 +27,7 @@ pub fn printed_digits(numeric_body: &[u8]) -> Option<u64> {
         let dscale = (header & SHORT_DSCALE_MASK) >> SHORT_DSCALE_SHIFT;
         (short_weight(header), dscale, 1)
     } else {
-        (
-            word(numeric_body, 1)?.cast_signed(),
-            header & LONG_DSCALE_MASK,
-            2,
-        )
+        (word(numeric_body, 1)?.cast_signed(), header & LONG_DSCALE_MASK, 2)
     };
     // A number without stored digits is 0; with them, the first one is not zero-padded when printed.
     let first_digit = word(numeric_body, digits_start).unwrap_or(0);
@@ -45,11 +41,7 @@ pub fn printed_digits(numeric_body: &[u8]) -> Option<u64> {
 /// The weight in a short header: 6 bits and a sign bit, extended as `NUMERIC_WEIGHT` does.
 fn short_weight(header: u16) -> i16 {
     let magnitude = header & SHORT_WEIGHT_MASK;
-    let extended = if header & SHORT_WEIGHT_SIGN_MASK != 0 {
-        magnitude | !SHORT_WEIGHT_MASK
-    } else {
-        magnitude
-    };
+    let extended = if header & SHORT_WEIGHT_SIGN_MASK != 0 { magnitude | !SHORT_WEIGHT_MASK } else { magnitude };
     extended.cast_signed()
 }
 

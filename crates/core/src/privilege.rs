@@ -21,31 +21,18 @@ pub enum Privilege {
 
 impl Privilege {
     /// All of them, in the order the documentation lists them.
-    pub const ALL: [Self; 5] = [
-        Self::Read,
-        Self::Append,
-        Self::Manage,
-        Self::Audit,
-        Self::Admin,
-    ];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Append, Self::Manage, Self::Audit, Self::Admin];
 
     /// Reads a privilege's name, in lower case.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `privilege`, with the list of those there are.
     pub fn parse(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|privilege| privilege.as_str() == name)
-            .ok_or_else(|| Error::InvalidArgument {
-                argument: "privilege".to_owned(),
-                reason: format!(
-                    "must be one of {}, not {:?}",
-                    Self::ALL.map(Self::as_str).join(", "),
-                    shortened(name)
-                ),
-                hint: None,
-            })
+        Self::ALL.into_iter().find(|privilege| privilege.as_str() == name).ok_or_else(|| Error::InvalidArgument {
+            argument: "privilege".to_owned(),
+            reason: format!("must be one of {}, not {:?}", Self::ALL.map(Self::as_str).join(", "), shortened(name)),
+            hint: None,
+        })
     }
 
     /// Its name in SQL.

@@ -9,11 +9,7 @@ const SHOWN_CHARS: usize = 80;
 #[must_use]
 pub fn quote_literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
-    if escaped.contains('\\') {
-        format!("E'{}'", escaped.replace('\\', "\\\\"))
-    } else {
-        format!("'{escaped}'")
-    }
+    if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
 }
 
 /// `text` cut to [`SHOWN_CHARS`] characters, an ellipsis in place of the rest: an argument may have a gigabyte.

@@ -179,12 +179,6 @@ fn no_subject_is_not_an_empty_subject() {
         recorded_by: "r".into(),
         content_digest: [2; 32],
     };
-    let empty = Event {
-        subject: Some(String::new()),
-        ..event.clone()
-    };
-    assert_ne!(
-        chain_hash(&GENESIS, &event.fields()),
-        chain_hash(&GENESIS, &empty.fields())
-    );
+    let empty = Event { subject: Some(String::new()), ..event.clone() };
+    assert_ne!(chain_hash(&GENESIS, &event.fields()), chain_hash(&GENESIS, &empty.fields()));
 }

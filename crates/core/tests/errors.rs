@@ -4,79 +4,46 @@ use eventstream_core::{Error, quote_literal};
 use serde_json::json;
 
 fn conflict(expected: i64, actual: i64) -> Error {
-    Error::VersionConflict {
-        stream: "account-1000".into(),
-        expected,
-        actual,
-    }
+    Error::VersionConflict { stream: "account-1000".into(), expected, actual }
 }
 
 #[test]
 fn a_version_conflict_says_what_to_read_and_what_to_expect_next() {
     let error = conflict(2, 5);
     assert_eq!(error.sqlstate(), "ES001");
-    assert_eq!(
-        error.to_string(),
-        "version conflict on stream \"account-1000\": expected version 2, actual version 5"
-    );
-    assert_eq!(
-        error.detail().unwrap(),
-        json!({"stream": "account-1000", "expected_version": 2, "actual_version": 5})
-    );
-    assert_eq!(
-        error.hint().unwrap(),
-        "Read from version 3, decide again, and append with expected_version => 5."
-    );
+    assert_eq!(error.to_string(), "version conflict on stream \"account-1000\": expected version 2, actual version 5");
+    assert_eq!(error.detail().unwrap(), json!({"stream": "account-1000", "expected_version": 2, "actual_version": 5}));
+    assert_eq!(error.hint().unwrap(), "Read from version 3, decide again, and append with expected_version => 5.");
 }
 
 #[test]
 fn a_conflict_with_a_shorter_stream_does_not_tell_to_read_what_is_not_there() {
     let shorter = conflict(7, 4).hint().unwrap();
-    assert!(
-        shorter.contains("has only 4 events") && shorter.contains("expected_version => 4"),
-        "{shorter}"
-    );
+    assert!(shorter.contains("has only 4 events") && shorter.contains("expected_version => 4"), "{shorter}");
     let empty = conflict(7, 0).hint().unwrap();
-    assert!(
-        empty.contains("has no events") && empty.contains("expected_version => 0"),
-        "{empty}"
-    );
+    assert!(empty.contains("has no events") && empty.contains("expected_version => 0"), "{empty}");
     assert!(conflict(i64::MAX, i64::MIN).hint().is_some(), "no overflow");
 }
 
 /// One of each, with its SQLSTATE, and a part of its message, detail and hint.
-fn every_error() -> Vec<(
-    Error,
-    &'static str,
-    &'static str,
-    serde_json::Value,
-    &'static str,
-)> {
+fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &'static str)> {
     vec![
         (
-            Error::StreamNotFound {
-                stream: "a-1".into(),
-            },
+            Error::StreamNotFound { stream: "a-1".into() },
             "ES002",
             "stream \"a-1\" does not exist",
             json!({"stream": "a-1"}),
             "eventstream.tenant",
         ),
         (
-            Error::StreamClosed {
-                stream: "a-1".into(),
-                version: 9,
-            },
+            Error::StreamClosed { stream: "a-1".into(), version: 9 },
             "ES003",
             "stream \"a-1\" was closed at version 9",
             json!({"stream": "a-1", "version": 9}),
             "another stream",
         ),
         (
-            Error::InvalidStreamName {
-                name: "a".into(),
-                reason: "must be category-id".into(),
-            },
+            Error::InvalidStreamName { name: "a".into(), reason: "must be category-id".into() },
             "ES004",
             "invalid stream name \"a\": must be category-id",
             json!({"stream": "a", "reason": "must be category-id"}),
@@ -136,58 +103,42 @@ fn every_error() -> Vec<(
             "superuser",
         ),
         (
-            Error::PreloadRequired {
-                what: "es_read_all".into(),
-            },
+            Error::PreloadRequired { what: "es_read_all".into() },
             "ES008",
             "es_read_all needs eventstream in shared_preload_libraries",
             json!({"needed_by": "es_read_all", "setting": "shared_preload_libraries"}),
             "shared_preload_libraries = 'eventstream'",
         ),
         (
-            Error::PrimaryRequired {
-                what: "es_append".into(),
-            },
+            Error::PrimaryRequired { what: "es_append".into() },
             "ES009",
             "es_append needs the primary, and this server is a standby",
             json!({"needed_by": "es_append"}),
             "primary",
         ),
         (
-            Error::PositionAhead {
-                argument: "after_position".into(),
-                position: 500,
-                last_position: 100,
-            },
+            Error::PositionAhead { argument: "after_position".into(), position: 500, last_position: 100 },
             "ES025",
             "after_position 500 lies beyond the log, whose last position is 100",
             json!({"argument": "after_position", "global_position": 500, "last_position": 100}),
             "es_log_info()",
         ),
         (
-            Error::TenantNotFound {
-                tenant: "O'Hara".into(),
-            },
+            Error::TenantNotFound { tenant: "O'Hara".into() },
             "ES040",
             "tenant \"O'Hara\" does not exist",
             json!({"tenant": "O'Hara"}),
             "select es_create_tenant('O''Hara');",
         ),
         (
-            Error::TenantRequired {
-                role: "bob".into(),
-                tenants: vec!["acme".into(), "emca".into()],
-            },
+            Error::TenantRequired { role: "bob".into(), tenants: vec!["acme".into(), "emca".into()] },
             "ES041",
             "role \"bob\" must say which tenant it means",
             json!({"role": "bob", "setting": "eventstream.tenant", "tenants": ["acme", "emca"]}),
             "set eventstream.tenant = 'acme'; for the transaction: select es_use_tenant('acme');",
         ),
         (
-            Error::Immutable {
-                operation: "UPDATE".into(),
-                table: "_eventstream.events_1".into(),
-            },
+            Error::Immutable { operation: "UPDATE".into(), table: "_eventstream.events_1".into() },
             "ES050",
             "events cannot be changed: UPDATE on _eventstream.events_1 is refused",
             json!({"operation": "UPDATE", "table": "_eventstream.events_1"}),
@@ -231,26 +182,16 @@ fn each_error_has_its_code_message_machine_readable_detail_and_hint() {
 
 #[test]
 fn an_internal_error_is_not_blamed_on_the_user() {
-    let error = Error::Internal {
-        what: "no head at version 3".into(),
-    };
+    let error = Error::Internal { what: "no head at version 3".into() };
     assert_eq!(error.sqlstate(), "XX000");
-    assert_eq!(
-        error.to_string(),
-        "eventstream internal error: no head at version 3"
-    );
+    assert_eq!(error.to_string(), "eventstream internal error: no head at version 3");
     assert_eq!(error.detail(), None);
     assert!(error.hint().unwrap().contains("report"));
 }
 
 #[test]
 fn a_role_without_any_tenant_is_told_to_ask_for_a_grant() {
-    let hint = Error::TenantRequired {
-        role: "bob".into(),
-        tenants: vec![],
-    }
-    .hint()
-    .unwrap();
+    let hint = Error::TenantRequired { role: "bob".into(), tenants: vec![] }.hint().unwrap();
     assert!(hint.contains("es_grant"), "{hint}");
 }
 
@@ -263,12 +204,7 @@ fn the_grant_in_a_hint_is_one_that_es_grant_accepts() {
         category: Some("account".into()),
     };
     // audit cannot be narrowed to a category, and a backslash needs the E'' form.
-    assert!(
-        error
-            .hint()
-            .unwrap()
-            .ends_with(r"select es_grant(E'dom\\bob', 'audit', tenant => 't');")
-    );
+    assert!(error.hint().unwrap().ends_with(r"select es_grant(E'dom\\bob', 'audit', tenant => 't');"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Event ids: strictly increasing under any clock, and their text form.
 
-use eventstream_core::{EventIds, from_ulid_text, to_ulid_text};
+use eventstream_core::{EventIds, from_ulid_text, to_ulid_text, to_uuid_text};
 use proptest::prelude::*;
 
 #[test]
@@ -16,15 +16,8 @@ fn a_standing_clock_adds_one_and_a_full_random_part_carries_into_the_time() {
     let first = ids.next(1000, [0xFF; 16]);
     let second = ids.next(1000, [0; 16]);
     assert_eq!(first[..6], [0, 0, 0, 0, 0x03, 0xE8]);
-    assert_eq!(
-        second,
-        [0, 0, 0, 0, 0x03, 0xE9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    );
-    assert_eq!(
-        ids.next(5, [0xAA; 16])[15],
-        1,
-        "a clock that went back adds one, too"
-    );
+    assert_eq!(second, [0, 0, 0, 0, 0x03, 0xE9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(ids.next(5, [0xAA; 16])[15], 1, "a clock that went back adds one, too");
 }
 
 #[test]
@@ -42,16 +35,17 @@ fn the_end_of_time_is_no_panic_and_no_repetition() {
 fn the_text_form_is_the_spec_s() {
     // The example of the ULID specification; its first ten characters are the time.
     let id = from_ulid_text("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
-    assert_eq!(
-        u64::from_be_bytes([0, 0, id[0], id[1], id[2], id[3], id[4], id[5]]),
-        1_469_922_850_259
-    );
+    assert_eq!(u64::from_be_bytes([0, 0, id[0], id[1], id[2], id[3], id[4], id[5]]), 1_469_922_850_259);
     assert_eq!(to_ulid_text(id), "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     assert_eq!(from_ulid_text("01arz3ndektsv4rrffq69g5fav").unwrap(), id);
-    assert_eq!(
-        from_ulid_text("7ZZZZZZZZZZZZZZZZZZZZZZZZZ").unwrap(),
-        [0xFF; 16]
-    );
+    assert_eq!(from_ulid_text("7ZZZZZZZZZZZZZZZZZZZZZZZZZ").unwrap(), [0xFF; 16]);
+}
+
+#[test]
+fn the_uuid_form_is_postgresql_s() {
+    let id: [u8; 16] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    assert_eq!(to_uuid_text(&id), "00010203-0405-0607-0809-0a0b0c0d0e0f");
+    assert_eq!(to_uuid_text(&[0xFF; 16]), "ffffffff-ffff-ffff-ffff-ffffffffffff");
 }
 
 #[test]

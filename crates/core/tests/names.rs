@@ -17,29 +17,17 @@ fn argument_refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 #[test]
 fn a_stream_name_splits_at_its_first_dash() {
     let name = StreamName::parse("account-2024-07").unwrap();
-    assert_eq!(
-        (name.as_str(), name.category(), name.id()),
-        ("account-2024-07", "account", "2024-07")
-    );
+    assert_eq!((name.as_str(), name.category(), name.id()), ("account-2024-07", "account", "2024-07"));
     assert_eq!(StreamName::parse("a--").unwrap().id(), "-");
-    assert_eq!(
-        StreamName::parse("Konto-Zürich 8").unwrap().id(),
-        "Zürich 8"
-    );
+    assert_eq!(StreamName::parse("Konto-Zürich 8").unwrap().id(), "Zürich 8");
 }
 
 #[test]
 fn a_stream_name_has_1_to_512_bytes() {
     assert!(StreamName::parse(&format!("a-{}", "x".repeat(510))).is_ok());
     let long = refusal(&format!("a-{}", "x".repeat(511)));
-    assert!(
-        long.ends_with("must have at most 512 bytes, not 513"),
-        "{long}"
-    );
-    assert!(
-        long.contains("…\"") && long.len() < 200,
-        "a long name is shortened: {long}"
-    );
+    assert!(long.ends_with("must have at most 512 bytes, not 513"), "{long}");
+    assert!(long.contains("…\"") && long.len() < 200, "a long name is shortened: {long}");
     // Bytes, not characters: 256 characters of two bytes.
     assert!(refusal(&format!("a-{}", "é".repeat(256))).ends_with("not 514"));
     assert_eq!(refusal(""), "invalid stream name \"\": must not be empty");
@@ -47,132 +35,67 @@ fn a_stream_name_has_1_to_512_bytes() {
 
 #[test]
 fn a_stream_name_needs_both_parts() {
-    assert_eq!(
-        refusal("account"),
-        "invalid stream name \"account\": must be category-id, with a '-'"
-    );
-    assert_eq!(
-        refusal("-1"),
-        "invalid stream name \"-1\": must have a category before the first '-'"
-    );
-    assert_eq!(
-        refusal("account-"),
-        "invalid stream name \"account-\": must have an id after the first '-'"
-    );
+    assert_eq!(refusal("account"), "invalid stream name \"account\": must be category-id, with a '-'");
+    assert_eq!(refusal("-1"), "invalid stream name \"-1\": must have a category before the first '-'");
+    assert_eq!(refusal("account-"), "invalid stream name \"account-\": must have an id after the first '-'");
     assert!(refusal("-").contains("category before"));
 }
 
 #[test]
 fn a_stream_name_has_no_control_characters_and_no_outer_blanks() {
     for control in ["a-\u{0}", "a-1\n2", "a-\u{7f}", "a-\u{85}x", "\u{1b}a-1"] {
-        assert!(
-            refusal(control).contains("must not contain control characters"),
-            "{control:?}"
-        );
+        assert!(refusal(control).contains("must not contain control characters"), "{control:?}");
     }
     assert!(refusal("a-1\n2").contains("U+000A"));
     for blank in [" a-1", "a-1 ", "\u{a0}a-1", "a-1\u{3000}"] {
-        assert!(
-            refusal(blank).ends_with("must not start or end with a blank"),
-            "{blank:?}"
-        );
+        assert!(refusal(blank).ends_with("must not start or end with a blank"), "{blank:?}");
     }
-    assert!(
-        StreamName::parse("a b-c d").is_ok(),
-        "blanks inside are fine"
-    );
+    assert!(StreamName::parse("a b-c d").is_ok(), "blanks inside are fine");
 }
 
 #[test]
 fn join_makes_a_name_or_says_which_argument_is_wrong() {
-    assert_eq!(
-        StreamName::join("account", "10-00").unwrap(),
-        "account-10-00"
-    );
+    assert_eq!(StreamName::join("account", "10-00").unwrap(), "account-10-00");
     for (category, id, words) in [
         ("acc-ount", "1", "category must not contain '-'"),
         ("", "1", "category must not be empty"),
         ("account", "", "id must not be empty"),
         ("\t", "1", "category must not contain control characters"),
-        (
-            " account",
-            "1",
-            "category must not start or end with a blank",
-        ),
-        (
-            "account",
-            "1\u{2003}",
-            "id must not start or end with a blank",
-        ),
-        (
-            "account",
-            "1\u{0}",
-            "id must not contain control characters",
-        ),
+        (" account", "1", "category must not start or end with a blank"),
+        ("account", "1\u{2003}", "id must not start or end with a blank"),
+        ("account", "1\u{0}", "id must not contain control characters"),
     ] {
         let error = StreamName::join(category, id).expect_err(words);
         assert_eq!(error.sqlstate(), "ES004");
         assert!(error.to_string().contains(words), "{error}");
     }
     assert!(
-        StreamName::join("account", &"x".repeat(600))
-            .unwrap_err()
-            .to_string()
-            .ends_with("at most 512 bytes, not 608")
+        StreamName::join("account", &"x".repeat(600)).unwrap_err().to_string().ends_with("at most 512 bytes, not 608")
     );
 }
 
 #[test]
 fn a_category_is_refused_under_the_name_of_its_argument() {
-    assert_eq!(
-        Category::parse("category", "account").unwrap().as_str(),
-        "account"
-    );
+    assert_eq!(Category::parse("category", "account").unwrap().as_str(), "account");
     assert_eq!(
         argument_refusal(Category::parse("categories[2]", "a-b")),
         "categories[2] must not contain '-', which ends the category in a stream name, not \"a-b\""
     );
-    assert_eq!(
-        argument_refusal(Category::parse("category", "")),
-        "category must not be empty"
-    );
-    assert!(
-        argument_refusal(Category::parse("category", " a"))
-            .contains("must not start or end with a blank")
-    );
-    assert!(
-        argument_refusal(Category::parse("category", "a\u{9}b")).contains("control characters")
-    );
+    assert_eq!(argument_refusal(Category::parse("category", "")), "category must not be empty");
+    assert!(argument_refusal(Category::parse("category", " a")).contains("must not start or end with a blank"));
+    assert!(argument_refusal(Category::parse("category", "a\u{9}b")).contains("control characters"));
     assert!(Category::parse("category", &"c".repeat(510)).is_ok());
-    assert!(
-        argument_refusal(Category::parse("category", &"c".repeat(511)))
-            .ends_with("at most 510 bytes, not 511")
-    );
+    assert!(argument_refusal(Category::parse("category", &"c".repeat(511))).ends_with("at most 510 bytes, not 511"));
 }
 
 #[test]
 fn an_event_type_has_1_to_255_bytes_without_control_characters() {
-    assert_eq!(
-        EventType::parse("AccountCredited").unwrap().to_string(),
-        "AccountCredited"
-    );
-    assert_eq!(
-        EventType::parse(EventType::STREAM_CLOSED).unwrap().as_str(),
-        "StreamClosed"
-    );
+    assert_eq!(EventType::parse("AccountCredited").unwrap().to_string(), "AccountCredited");
+    assert_eq!(EventType::parse(EventType::STREAM_CLOSED).unwrap().as_str(), "StreamClosed");
     assert!(EventType::parse(&"é".repeat(127)).is_ok());
-    assert_eq!(
-        argument_refusal(EventType::parse(&"é".repeat(128))),
-        "event_type must have at most 255 bytes, not 256"
-    );
-    assert_eq!(
-        argument_refusal(EventType::parse("")),
-        "event_type must not be empty"
-    );
-    assert!(
-        argument_refusal(EventType::parse("A\rB"))
-            .starts_with("event_type must not contain control characters")
-    );
+    assert_eq!(argument_refusal(EventType::parse(&"é".repeat(128))), "event_type must have at most 255 bytes, not 256");
+    assert_eq!(argument_refusal(EventType::parse("")), "event_type must not be empty");
+    assert!(argument_refusal(EventType::parse("A\rB")).starts_with("event_type must not contain control characters"));
 }
 
 #[test]
@@ -183,15 +106,7 @@ fn tenants_and_subjects_are_trimmed_labels() {
         argument_refusal(TenantName::parse("acme ")),
         "tenant must not start or end with a blank, not \"acme \""
     );
-    assert_eq!(
-        argument_refusal(Subject::parse("")),
-        "subject must not be empty"
-    );
-    assert!(
-        argument_refusal(Subject::parse("\u{80}p")).contains("control characters (it has U+0080)")
-    );
-    assert!(
-        argument_refusal(TenantName::parse(&"t".repeat(256)))
-            .ends_with("at most 255 bytes, not 256")
-    );
+    assert_eq!(argument_refusal(Subject::parse("")), "subject must not be empty");
+    assert!(argument_refusal(Subject::parse("\u{80}p")).contains("control characters (it has U+0080)"));
+    assert!(argument_refusal(TenantName::parse(&"t".repeat(256))).ends_with("at most 255 bytes, not 256"));
 }

@@ -1,21 +1,16 @@
 //! The small rules: expected versions, privileges, times, partitions, and how long a numeric prints.
 
 use eventstream_core::{
-    Error, ExpectedVersion, FIRST_LOWER, FIRST_UPPER, PG_EPOCH_UNIX_US, Privilege, next_range,
-    next_recorded_at, pg_to_unix_us, printed_digits, table_name,
+    Error, ExpectedVersion, FIRST_LOWER, FIRST_UPPER, PG_EPOCH_UNIX_US, Privilege, next_recorded_at, pg_to_unix_us,
+    printed_digits, range_for, table_name,
 };
+use proptest::prelude::*;
 
 #[test]
 fn an_expected_version_is_null_zero_or_positive() {
     assert_eq!(ExpectedVersion::parse(None).unwrap(), ExpectedVersion::Any);
-    assert_eq!(
-        ExpectedVersion::parse(Some(0)).unwrap(),
-        ExpectedVersion::NoStream
-    );
-    assert_eq!(
-        ExpectedVersion::parse(Some(i64::MAX)).unwrap(),
-        ExpectedVersion::Exact(i64::MAX)
-    );
+    assert_eq!(ExpectedVersion::parse(Some(0)).unwrap(), ExpectedVersion::NoStream);
+    assert_eq!(ExpectedVersion::parse(Some(i64::MAX)).unwrap(), ExpectedVersion::Exact(i64::MAX));
     for negative in [-1, -2, i64::MIN] {
         let error = ExpectedVersion::parse(Some(negative)).unwrap_err();
         assert_eq!(error.sqlstate(), "ES005");
@@ -23,34 +18,17 @@ fn an_expected_version_is_null_zero_or_positive() {
             error.to_string(),
             format!("expected_version must be NULL, 0 or a positive version, not {negative}")
         );
-        assert!(
-            error
-                .hint()
-                .unwrap()
-                .contains("0 means that the stream has no events yet, NULL means any version")
-        );
+        assert!(error.hint().unwrap().contains("0 means that the stream has no events yet, NULL means any version"));
     }
 }
 
 #[test]
 fn an_expected_version_accepts_only_what_it_says() {
-    for (expected, accepted, refused) in [
-        (Some(0), 0, 1),
-        (Some(3), 3, 4),
-        (Some(3), 3, 2),
-        (Some(3), 3, 0),
-    ] {
+    for (expected, accepted, refused) in [(Some(0), 0, 1), (Some(3), 3, 4), (Some(3), 3, 2), (Some(3), 3, 0)] {
         let expected = ExpectedVersion::parse(expected).unwrap();
-        assert!(
-            expected.accepts(accepted) && !expected.accepts(refused),
-            "{expected:?}"
-        );
+        assert!(expected.accepts(accepted) && !expected.accepts(refused), "{expected:?}");
     }
-    assert!(
-        [0, 1, i64::MAX]
-            .into_iter()
-            .all(|actual| ExpectedVersion::Any.accepts(actual))
-    );
+    assert!([0, 1, i64::MAX].into_iter().all(|actual| ExpectedVersion::Any.accepts(actual)));
     for number in [None, Some(0), Some(5)] {
         assert_eq!(ExpectedVersion::parse(number).unwrap().as_option(), number);
     }
@@ -61,11 +39,7 @@ fn privileges_are_known_by_name_and_only_read_and_append_narrow() {
     for privilege in Privilege::ALL {
         assert_eq!(Privilege::parse(privilege.as_str()).unwrap(), privilege);
     }
-    let narrowed: Vec<_> = Privilege::ALL
-        .into_iter()
-        .filter(|p| p.may_be_narrowed())
-        .map(Privilege::as_str)
-        .collect();
+    let narrowed: Vec<_> = Privilege::ALL.into_iter().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
     assert_eq!(narrowed, ["read", "append"]);
     for wrong in ["", "Read", "write"] {
         let error = Privilege::parse(wrong).unwrap_err();
@@ -97,21 +71,43 @@ fn recorded_at_is_the_clock_but_never_goes_back() {
 #[test]
 fn partitions_touch_and_never_overlap() {
     assert_eq!((FIRST_LOWER, FIRST_UPPER), (1, 16_777_216));
-    assert_eq!(next_range(FIRST_UPPER, 1 << 24), (1 << 24, 1 << 25));
-    assert_eq!(next_range(FIRST_UPPER, 1000), (16_777_216, 16_778_216));
-    assert_eq!(next_range(5, 0), (5, 6));
-    assert_eq!(next_range(i64::MAX - 1, 1 << 24), (i64::MAX - 1, i64::MAX));
-    assert_eq!(next_range(i64::MAX, 1 << 24), (i64::MAX, i64::MAX));
+    assert_eq!(range_for(FIRST_UPPER, FIRST_UPPER, None, 1 << 24), (1 << 24, 1 << 25));
+    assert_eq!(range_for(FIRST_UPPER + 999, FIRST_UPPER, None, 1000), (16_777_216, 16_778_216));
+    assert_eq!(
+        range_for(FIRST_UPPER + 1000, FIRST_UPPER, None, 1000),
+        (16_778_216, 16_779_216),
+        "a range was jumped over"
+    );
+    assert_eq!(range_for(150, 100, Some(180), 100), (100, 180), "the partition after it exists already");
+    assert_eq!(range_for(5, 5, None, 0), (5, 6));
+    assert_eq!(range_for(0, 0, None, 10), (1, 11), "positions start at 1");
+    assert_eq!(range_for(i64::MAX - 1, i64::MAX - 1, None, 1 << 24), (i64::MAX - 1, i64::MAX));
+    assert_eq!(range_for(i64::MAX, i64::MAX, None, 1 << 24), (i64::MAX, i64::MAX));
     assert_eq!(table_name(FIRST_LOWER), "events_1");
     assert_eq!(table_name(FIRST_UPPER), "events_16777216");
 }
 
+proptest! {
+    #[test]
+    fn the_range_for_a_position_holds_it_and_stays_between_its_neighbours(
+        previous_upper in 1_i64..1 << 60,
+        jump in 0_i64..1 << 60,
+        size in 1_i64..1 << 30,
+        gap in prop::option::of(1_i64..1 << 40),
+    ) {
+        let position = previous_upper + jump;
+        let next_lower = gap.map(|gap| position + gap);
+        let (lower, upper) = range_for(position, previous_upper, next_lower, size);
+        prop_assert!(lower <= position && position < upper);
+        prop_assert!(lower >= previous_upper && next_lower.is_none_or(|next| upper <= next));
+        prop_assert_eq!((lower - previous_upper) % size, 0);
+        prop_assert!(upper - lower <= size);
+    }
+}
+
 /// A short-form numeric: header, then base-10000 digits.
 fn short(weight: i16, dscale: u16, digits: &[u16]) -> Vec<u8> {
-    let header = 0x8000
-        | (dscale << 7)
-        | if weight < 0 { 0x40 } else { 0 }
-        | (weight.cast_unsigned() & 0x3F);
+    let header = 0x8000 | (dscale << 7) | if weight < 0 { 0x40 } else { 0 } | (weight.cast_unsigned() & 0x3F);
     words(&[&[header], digits].concat())
 }
 
@@ -133,11 +129,7 @@ fn a_short_numeric_prints_as_many_digits_as_postgresql_prints() {
         (short(0, 0, &[9999]), 4, "9999"),
         (short(1, 0, &[1]), 5, "10000"),
         (short(1, 0, &[12, 3456]), 6, "123456"),
-        (
-            short(3, 2, &[1234, 5678, 9012, 3456, 7800]),
-            18,
-            "1234567890123456.78",
-        ),
+        (short(3, 2, &[1234, 5678, 9012, 3456, 7800]), 18, "1234567890123456.78"),
         (short(-1, 1, &[5000]), 2, "0.5"),
         (short(-2, 8, &[1]), 9, "0.00000001"),
         (short(63, 0, &[10]), 254, "1e253"),
@@ -146,29 +138,15 @@ fn a_short_numeric_prints_as_many_digits_as_postgresql_prints() {
         assert_eq!(printed_digits(&body), Some(printed), "{text}");
     }
     // A negative sign (0x2000) prints no digit.
-    assert_eq!(
-        printed_digits(&words(&[0x8000 | 0x2000 | (2 << 7), 1])),
-        Some(3)
-    );
+    assert_eq!(printed_digits(&words(&[0x8000 | 0x2000 | (2 << 7), 1])), Some(3));
 }
 
 #[test]
 fn a_long_numeric_prints_as_many_digits_as_postgresql_prints() {
     assert_eq!(printed_digits(&long(0, 100, 0, &[1])), Some(401), "1e400");
-    assert_eq!(
-        printed_digits(&long(0x4000, 32_767, 16_383, &[9999])),
-        Some(131_072 + 16_383)
-    );
-    assert_eq!(
-        printed_digits(&long(0, -100, 400, &[1])),
-        Some(401),
-        "1e-400"
-    );
-    assert_eq!(
-        printed_digits(&long(0, 0, 100, &[])),
-        Some(101),
-        "a zero with scale"
-    );
+    assert_eq!(printed_digits(&long(0x4000, 32_767, 16_383, &[9999])), Some(131_072 + 16_383));
+    assert_eq!(printed_digits(&long(0, -100, 400, &[1])), Some(401), "1e-400");
+    assert_eq!(printed_digits(&long(0, 0, 100, &[])), Some(101), "a zero with scale");
 }
 
 #[test]
@@ -178,9 +156,5 @@ fn nan_infinity_and_garbage_print_no_digits() {
     }
     assert_eq!(printed_digits(&[]), None);
     assert_eq!(printed_digits(&[0]), None);
-    assert_eq!(
-        printed_digits(&0x0000_u16.to_ne_bytes()),
-        None,
-        "a long header without its weight"
-    );
+    assert_eq!(printed_digits(&0x0000_u16.to_ne_bytes()), None, "a long header without its weight");
 }

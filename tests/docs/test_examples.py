@@ -1,0 +1,187 @@
+"""The examples do what they tell: the stories print what their .out files hold, the demo checks the errors that it shows,
+and the import is exact, repeatable and deaf to wrong or hostile files.
+
+EVENTSTREAM_ACCEPT=1 writes the .out files anew; then read the difference.
+"""
+
+import collections
+import csv
+import decimal
+import os
+import uuid
+
+import pytest
+
+from documents import ROOT, normalise
+
+EXAMPLES = ROOT / "examples"
+TRANSACTIONS = EXAMPLES / "ledger/transactions.csv"
+NAMESPACE = uuid.UUID("6d1f6a3c-5f0e-4c55-9d5e-2a1f3f0b7c11")
+
+
+@pytest.mark.parametrize("story", ["ledger/ledger", "inventory/inventory"])
+def test_a_story_prints_what_its_out_file_holds(database, story):
+    command = f"stdbuf -oL psql -X -q -a <{EXAMPLES / story}.sql"
+    done = database.run("bash", "-c", command)
+    assert done.returncode == 0, done.stdout
+    expected = EXAMPLES / f"{story}.out"
+    if os.environ.get("EVENTSTREAM_ACCEPT"):
+        expected.write_text(done.stdout, encoding="utf-8")
+    assert normalise(done.stdout) == normalise(expected.read_text(encoding="utf-8"))
+
+
+def test_a_story_fails_where_an_error_that_it_tells_of_does_not_come(database, tmp_path):
+    story = (EXAMPLES / "inventory/inventory.sql").read_text(encoding="utf-8")
+    without_conflict = story.replace("expected_version => :seen, ", "")
+    assert without_conflict != story
+    changed = tmp_path / "inventory.sql"
+    changed.write_text(without_conflict, encoding="utf-8")
+    done = database.run("psql", "-X", "-q", "-f", changed)
+    assert done.returncode == 3
+    assert "expected SQLSTATE ES001, got 00000" in done.stdout
+
+
+def test_the_demo_tells_its_story_and_can_tell_it_again(empty_database):
+    for again in range(2):
+        done = empty_database.run(EXAMPLES / "demo.sh")
+        assert done.returncode == 0, done.stdout
+        for said in ("== 4. Two clerks", "version conflict on stream", " ES001", " ES006", " ES050", "0 problems", "0 written, 2,213 there already"):
+            assert said in done.stdout, f"run {again + 1}: {said!r} is missing in:\n{done.stdout}"
+    assert "The database is docs_" in done.stdout and "_2. Things" in done.stdout
+
+
+def test_the_demo_takes_a_file_of_the_users_and_fails_with_it(empty_database, tmp_path):
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a,b\n1,2\n", encoding="utf-8")
+    done = empty_database.run(EXAMPLES / "demo.sh", DATA=str(wrong))
+    assert done.returncode != 0
+    assert "the first line must be" in done.stdout
+    assert empty_database.run(EXAMPLES / "demo.sh", DATA=str(tmp_path / "none.csv")).returncode != 0
+
+
+def rows():
+    with TRANSACTIONS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def imported(database, path=TRANSACTIONS):
+    done = database.run(EXAMPLES / "ledger/import.sh", path)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def written(database):
+    return database.ask("select count(*), coalesce(max(global_position), 0) from eventstream.events")
+
+
+def test_an_import_has_every_transaction_exactly(database):
+    assert "2,213 written, 0 there already" in imported(database)
+    stored = database.ask(
+        """
+        select stream, version, event_id, event_type, payload ->> 'amount', payload ->> 'bank_balance',
+               payload ->> 'operation', coalesce(payload ->> 'purpose', ''), to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+        from eventstream.events
+        """
+    ).splitlines()
+    expected = [
+        "|".join(
+            (
+                f"account-{row['account_id']}",
+                row["seq"],
+                str(uuid.uuid3(NAMESPACE, f"transaction/{row['trans_id']}")),
+                {"credit": "AccountCredited", "debit": "AccountDebited"}[row["direction"]],
+                row["amount"],
+                row["bank_balance"],
+                row["operation"],
+                row["purpose"],
+                f"{row['date']} 00:00:00",
+            )
+        )
+        for row in rows()
+    ]
+    assert sorted(stored) == sorted(expected)
+
+
+def test_exact_sums_stay_near_the_banks_balances(database):
+    output = imported(database)
+    sums, balances = collections.defaultdict(decimal.Decimal), {}
+    for row in rows():
+        amount = decimal.Decimal(row["amount"])
+        sums[row["account_id"]] += amount if row["direction"] == "credit" else -amount
+        balances[row["account_id"]] = decimal.Decimal(row["bank_balance"])
+    drift = max(abs(sums[account] - balances[account]) for account in sums)
+    assert f"({len(sums)} accounts, {sum(sums.values())} in total)" in output
+    assert f"the bank's own balance: {drift}" in output
+    assert 0 < drift <= decimal.Decimal("0.80")
+
+
+def test_a_second_import_writes_nothing(database):
+    imported(database)
+    before = written(database)
+    assert "0 written, 2,213 there already" in imported(database)
+    assert written(database) == before
+
+
+def test_an_import_goes_on_where_it_was_interrupted(database, tmp_path):
+    part = tmp_path / "part.csv"
+    lines = TRANSACTIONS.read_text(encoding="utf-8").splitlines(keepends=True)
+    part.write_text("".join(lines[:1001]), encoding="utf-8")
+    assert "1,000 written, 0 there already" in imported(database, part)
+    assert "1,213 written, 1,000 there already" in imported(database)
+
+
+def test_a_transaction_that_changed_since_it_was_imported_is_refused(database, tmp_path):
+    imported(database)
+    before = written(database)
+    changed = tmp_path / "changed.csv"
+    text = TRANSACTIONS.read_text(encoding="utf-8")
+    changed.write_text(text.replace(",1554.84,", ",1554.85,", 1), encoding="utf-8")
+    done = database.run(EXAMPLES / "ledger/import.sh", changed)
+    assert done.returncode == 3
+    assert "was already used in stream" in done.stdout
+    assert written(database) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x1,900,1,2024-01-02,credit,cash_deposit,10.00,,10.00", "line 3: trans_id is 'x1', and must be a whole number"),
+        ("1,,1,2024-01-02,credit,cash_deposit,10.00,,10.00", "line 3: account_id is ''"),
+        ("1,900,0,2024-01-02,credit,cash_deposit,10.00,,10.00", "line 3: seq is '0'"),
+        ("1,900,2,2024-01-02,credit,cash_deposit,10.00,,10.00", "line 3: account '900' has seq 2 where 1 is due"),
+        ("1,900,1,2024-02-30,credit,cash_deposit,10.00,,10.00", "line 3: date is '2024-02-30', and must be a day"),
+        ("1,900,1,2024-01-02,received,cash_deposit,10.00,,10.00", "line 3: direction is 'received', and must be credit or debit"),
+        ("1,900,1,2024-01-02,credit,,10.00,,10.00", "line 3: operation is ''"),
+        ("1,900,1,2024-01-02,credit,cash_deposit,10,,10.00", "line 3: amount is '10', and must be a decimal with two places"),
+        ("1,900,1,2024-01-02,credit,cash_deposit,NaN,,10.00", "line 3: amount is 'NaN'"),
+        ("1,900,1,2024-01-02,credit,cash_deposit,10.00,,", "line 3: bank_balance is ''"),
+        ("500001,900,1,2024-01-02,credit,cash_deposit,10.00,,10.00", "lines 2 and 3 have the same trans_id, 500001"),
+        ("1,900,1,2024-01-02,credit", "COPY rows, line 3"),
+        ("\\.", "a line consists of \\. and nothing else"),
+    ],
+)
+def test_a_wrong_line_is_named_and_nothing_is_written(database, tmp_path, line, message):
+    wrong = tmp_path / "wrong.csv"
+    lines = TRANSACTIONS.read_text(encoding="utf-8").splitlines()
+    wrong.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n", encoding="utf-8")
+    done = database.run(EXAMPLES / "ledger/import.sh", wrong)
+    assert done.returncode in (1, 3)
+    assert message in done.stdout
+    assert written(database) == "0|0"
+
+
+def test_hostile_text_is_data(database, tmp_path):
+    hostile = tmp_path / "$(touch hostile) 'x;.csv"
+    account = "1'); drop schema _eventstream cascade; -- \\gexec :x"
+    with hostile.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\r\n")
+        out.writerow("trans_id,account_id,seq,date,direction,operation,amount,purpose,bank_balance".split(","))
+        out.writerow([1, account, 1, "2024-01-02", "credit", "'; select 1/0", "10.00", '%s "quoted"', "10.00"])
+    imported(database, hostile)
+    assert database.ask("select stream from eventstream.events") == f"account-{account}"
+    assert database.ask("select payload ->> 'purpose' from eventstream.events") == '%s "quoted"'
+
+
+def test_the_small_file_is_what_its_generator_makes(database):
+    done = database.run("python3", EXAMPLES / "ledger/make_transactions.py")
+    assert done.stdout == TRANSACTIONS.read_text(encoding="utf-8")
