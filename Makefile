@@ -58,9 +58,9 @@ crash: ## kill -9 the server CYCLES times (100) under load: nothing acknowledged
 	@CYCLES=$(or $(CYCLES),100) tools/test $(PG) crash
 
 .PHONY: bench
-bench: ## measure it against plain tables and other stores (bench/)
+bench: ## measure it against plain tables and another store (bench/); BENCH=--quick for a first look
 	@tools/install --private $(PG)
-	@PG=$(PG) bench/run $(BENCH)
+	@bench/run --pg $(PG) $(BENCH)
 
 .PHONY: lint
 lint: ## rustfmt, clippy with warnings denied, cargo-deny (licences, bans, sources), shellcheck

@@ -20,7 +20,8 @@ pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["
 pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["access"]);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["view_functions"]);
-pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"], finalize);
+pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]

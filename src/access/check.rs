@@ -67,13 +67,13 @@ impl Access {
     }
 
     fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
-        refusal(privilege, &self.tenant, category)
+        refusal(server::current_role(), privilege, &self.tenant, category)
     }
 }
 
-fn refusal(privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
+fn refusal(role: Oid, privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
     Ok(Error::InsufficientPrivilege {
-        role: server::role_name(server::current_role())?,
+        role: server::role_name(role)?,
         privilege: privilege.as_str(),
         tenant: tenant.into(),
         category: category.map(Into::into),
@@ -154,7 +154,7 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
             }
         };
         let Some((tenant_id, tenant)) = chosen else {
-            return Err(refusal(privilege, named.unwrap_or("default"), None)?.into());
+            return Err(refusal(role, privilege, named.unwrap_or("default"), None)?.into());
         };
         let grants = granted
             .into_iter()

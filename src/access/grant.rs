@@ -84,7 +84,7 @@ pub fn grant(grant: &Grant) -> Result<()> {
             || ROLE.with(|plan| plan.first(db, View::Latest, &[Some(from_text(grant.role)?)], |_| Ok(())))?.is_some();
         if !exists {
             let reason = format!("must be a role: there is no role \"{}\"", grant.role);
-            return Err(invalid("role", reason, Some("create role … first.".into())));
+            return Err(invalid("role", reason, Some("Make the role first, or grant to public.".into())));
         }
         write(db, &GRANT, grant.role, grant.privilege, tenant_id, grant.category, Some(&creator)).map(drop)
     })
@@ -96,8 +96,8 @@ pub fn revoke(grant: &Grant) -> Result<()> {
         if write(db, &REVOKE, grant.role, grant.privilege, tenant_id, grant.category, None)? == 0 {
             return Err(invalid(
                 "privilege",
-                format!("must have been granted: {} was never granted to \"{}\" like this", grant.privilege.as_str(), grant.role),
-                Some("See eventstream.grants.".into()),
+                format!("must be one that role \"{}\" was granted with the same tenant and category, not {}", grant.role, grant.privilege.as_str()),
+                Some("The view eventstream.grants shows what was granted.".into()),
             ));
         }
         Ok(())

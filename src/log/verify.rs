@@ -11,7 +11,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::error::Error;
-use eventstream_core::hash::{EventFields, chain_hash, content_digest};
+use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
 use eventstream_core::name::{EventType, StreamName};
 use eventstream_core::time::pg_to_unix_us;
 use pgrx::pg_sys::{Datum, INT8OID};
@@ -269,6 +269,10 @@ impl Walk<'_> {
         }
         if chained {
             let previous = before.map(|before| before.chain_hash).unwrap_or_default();
+            let salt = row.bytes_opt(13)?.map_or(0, <[u8]>::len);
+            if salt != SALT_BYTES {
+                problems.push(format!("has a salt of {salt} bytes, not {SALT_BYTES}"));
+            }
             let unknown = String::new();
             let tenant = self.tenants.get(&tenant_id).unwrap_or(&unknown);
             if self.recompute(row, &previous, tenant, name, version)?.as_slice() != stored {
@@ -298,7 +302,6 @@ impl Walk<'_> {
             let salt = row.bytes_opt(13)?.unwrap_or_default();
             let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
             let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
-            let salt: [u8; 16] = salt.try_into().unwrap_or_default();
             Ok(chain_hash(
                 previous,
                 &EventFields {
@@ -312,7 +315,7 @@ impl Walk<'_> {
                     occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
                     recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
                     recorded_by: row.text(12)?,
-                    content_digest: &content_digest(&salt, payload, metadata),
+                    content_digest: &content_digest(salt, payload, metadata),
                 },
             ))
         })

@@ -145,6 +145,8 @@ unsafe extern "C-unwind" {
         level: c_int,
         reload: bool,
     ) -> c_int;
+    // replication/syncrep.c
+    pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
     // tcop/postgres.c
     pub fn ProcessInterrupts();
 }
