@@ -15,6 +15,6 @@ mod tests {
     fn a_conflict_is_es001_with_expected_and_actual() {
         value("select es_append('a-1', 'T', '{}')");
         let error = refused("ES001", "select es_append('a-1', 'T', '{}', 7)");
-        assert_eq!(error.detail, r#"{"stream":"a-1","expected_version":7,"actual_version":1}"#);
+        assert_eq!(error.detail, r#"{"actual_version":1,"expected_version":7,"stream":"a-1"}"#);
     }
 }

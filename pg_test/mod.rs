@@ -4,6 +4,7 @@
 mod sql;
 
 mod append;
+mod bad_input;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]
