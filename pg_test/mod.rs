@@ -6,6 +6,8 @@ mod sql;
 mod access;
 mod append_rules;
 mod bad_input;
+mod catalog;
+mod errors;
 mod idempotence;
 mod immutable;
 mod numbers;
