@@ -92,7 +92,13 @@ fn refuses(statements: &[(String, &str, &str)]) {
             faults.push(format!("{before} became {after}: {statement}"));
         }
     }
-    assert!(faults.is_empty(), "{} of {} are not refused as they should be:\n{}", faults.len(), statements.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} of {} are not refused as they should be:\n{}",
+        faults.len(),
+        statements.len(),
+        faults.join("\n")
+    );
     assert_eq!(value("select es_append('kept-1', 'Kept', '{}')"), "2");
 }
 
@@ -227,7 +233,11 @@ mod tests {
                 ("'true'", "ES005", "metadata|object"),
                 ("jsonb_build_object('k', repeat('x', 1048576))", "ES007", "metadata|eventstream.max_payload_bytes"),
                 ("'{\"n\": 1e1000}'", "ES007", "metadata|eventstream.max_number_digits"),
-                ("(repeat('{\"a\":', 65) || '1' || repeat('}', 65))::jsonb", "ES007", "metadata|eventstream.max_json_depth"),
+                (
+                    "(repeat('{\"a\":', 65) || '1' || repeat('}', 65))::jsonb",
+                    "ES007",
+                    "metadata|eventstream.max_json_depth",
+                ),
             ],
         );
     }
@@ -305,7 +315,11 @@ mod tests {
 
     #[pg_test]
     fn es_append_events_refuses_what_is_no_batch() {
-        let of = |count: u32| format!("(select jsonb_agg('{{\"type\": \"T\", \"payload\": {{}}}}'::jsonb) from generate_series(1, {count}))");
+        let of = |count: u32| {
+            format!(
+                "(select jsonb_agg('{{\"type\": \"T\", \"payload\": {{}}}}'::jsonb) from generate_series(1, {count}))"
+            )
+        };
         let too_many = of(10_001);
         refuses(&[
             (APPEND_EVENTS.with("events", "null"), "ES005", "events|must not be NULL"),
@@ -387,7 +401,8 @@ mod tests {
             .collect();
         statements.push((APPEND_EVENTS.with("events", &in_the_middle(&long)), "ES005", "events[1].kkk"));
         statements.push((
-            APPEND_STREAMS.with("appends", r#"'[{"stream": "a-1", "events": [{"type": "T", "payload": {}}], "version": 1}]'"#),
+            APPEND_STREAMS
+                .with("appends", r#"'[{"stream": "a-1", "events": [{"type": "T", "payload": {}}], "version": 1}]'"#),
             "ES005",
             "appends[0].version",
         ));
@@ -398,7 +413,11 @@ mod tests {
     fn a_time_without_a_zone_in_a_batch_is_refused() {
         // Its meaning would depend on the session's TimeZone, and so would whether a retry is recognised.
         let elements: &[Bad] = &[
-            (r#"{"type": "T", "payload": {}, "occurred_at": "2024-10-15T12:00:00"}"#, "ES005", "events[1].occurred_at|zone"),
+            (
+                r#"{"type": "T", "payload": {}, "occurred_at": "2024-10-15T12:00:00"}"#,
+                "ES005",
+                "events[1].occurred_at|zone",
+            ),
             (r#"{"type": "T", "payload": {}, "occurred_at": "2024-10-15"}"#, "ES005", "events[1].occurred_at|zone"),
             (r#"{"type": "T", "payload": {}, "occurred_at": "yesterday"}"#, "ES005", "events[1].occurred_at|zone"),
             (r#"{"type": "T", "payload": {}, "occurred_at": "now"}"#, "ES005", "events[1].occurred_at|zone"),
@@ -458,7 +477,11 @@ mod tests {
         assert_eq!(fault(&CLOSE_STREAM.with("stream", "'none-1'"), "ES002", "none-1"), None);
         assert_eq!(fault(&CLOSE_STREAM.with("reason", "null"), "ES005", "reason|must not be NULL"), None);
         assert_eq!(
-            fault(&CLOSE_STREAM.with("reason", "repeat('x', 1048576)"), "ES007", "reason|eventstream.max_payload_bytes"),
+            fault(
+                &CLOSE_STREAM.with("reason", "repeat('x', 1048576)"),
+                "ES007",
+                "reason|eventstream.max_payload_bytes"
+            ),
             None
         );
         assert_eq!(value("select es_stream_version('kept-1')"), "2");
@@ -499,7 +522,10 @@ mod tests {
         argument_refuses(&READ_ALL, "after_position", BAD_AFTER_POSITION);
         let beyond = "(select last_value + 1000000 from _eventstream.positions)";
         assert_eq!(fault(&READ_ALL.with("after_position", beyond), "ES025", "after_position|beyond"), None);
-        assert_eq!(fault(&READ_ALL.with("after_position", "9223372036854775807"), "ES025", "after_position|beyond"), None);
+        assert_eq!(
+            fault(&READ_ALL.with("after_position", "9223372036854775807"), "ES025", "after_position|beyond"),
+            None
+        );
         for (expression, code, named) in BAD_MAX_COUNT_OF_LOG {
             assert_eq!(fault(&READ_ALL.with("max_count", expression), code, named), None);
         }

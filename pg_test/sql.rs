@@ -65,7 +65,9 @@ pub fn rows(query: &str) -> String {
 pub fn caught(statement: &str) -> Option<Caught> {
     let fields = Spi::connect_mut(|client| {
         let row = client.update("select * from tests.caught($1)", Some(1), &[statement.into()])?.first();
-        (1..=10).map(|place| Ok(row.get::<String>(place)?.unwrap_or_default())).collect::<Result<Vec<_>, pgrx::spi::Error>>()
+        (1..=10)
+            .map(|place| Ok(row.get::<String>(place)?.unwrap_or_default()))
+            .collect::<Result<Vec<_>, pgrx::spi::Error>>()
     });
     let fields = fields.unwrap_or_else(|error| panic!("{error}: {statement}"));
     let field = |place: usize| fields[place].clone();
