@@ -14,8 +14,6 @@ $$;
 
 create schema eventstream;
 comment on schema eventstream is 'eventstream: the views and types that people may read';
-grant usage on schema eventstream to public;
 
 create schema _eventstream;
 comment on schema _eventstream is 'eventstream: tables and internal functions; only the owner has any privilege here';
-revoke all on schema _eventstream from public;

@@ -110,15 +110,5 @@ comment on table _eventstream.events is
 comment on column _eventstream.events.max_occurred_at is 'the largest occurred_at of the stream up to this version: never falls, so a point in valid time is found by binary search';
 comment on column _eventstream.events.recorded_from is 'the client''s address; NULL for a unix socket. Not covered by the chain hash';
 
-create index events_position_idx on _eventstream.events (global_position);
-comment on index _eventstream.events_position_idx is 'the log in order';
-create index events_event_id_idx on _eventstream.events (event_id);
-comment on index _eventstream.events_event_id_idx is 'an event by id';
-create index events_category_idx on _eventstream.events (tenant_id, category, global_position);
-comment on index _eventstream.events_category_idx is 'the log of a category in order';
-create index events_subject_idx on _eventstream.events (tenant_id, subject) where subject is not null;
-comment on index _eventstream.events_subject_idx is 'what is held about a person';
-create index events_late_idx on _eventstream.events (stream_id, version) where occurred_at < max_occurred_at;
-comment on index _eventstream.events_late_idx is 'the late events of a stream';
--- (stream_id, version) is unique within each partition: _eventstream.make_partition adds that index, which a
--- partitioned table cannot have without its partition key.
+-- Indexes stand on the partitions only (_eventstream.make_partition): an index of the parent would come back with
+-- CREATE EXTENSION in a restore and collide with those that pg_dump recreates on each partition.

@@ -3,7 +3,6 @@ create function _eventstream.refuse_change() returns trigger
 language c as 'MODULE_PATHNAME', 'eventstream_refuse_change';
 comment on function _eventstream.refuse_change() is
 'Refuses UPDATE, DELETE and TRUNCATE of events with ES050, whoever asks.';
-revoke all on function _eventstream.refuse_change() from public;
 
 -- A row trigger (cloned to every partition) catches writers that fire no statement triggers, such as logical
 -- replication; a statement trigger catches TRUNCATE and statements that touch no row.
@@ -25,6 +24,7 @@ set client_min_messages = warning
 as $$
 declare
     name text := 'events_' || lower_bound;
+    index record;
     whose record;
 begin
     -- CREATE TABLE … PARTITION OF would take ACCESS EXCLUSIVE on the parent and stop every append. ONLY: old partitions
@@ -34,8 +34,20 @@ begin
         return false;
     end if;
     execute format('create table _eventstream.%I (like _eventstream.events including all)', name);
-    execute format('create unique index %I on _eventstream.%I (stream_id, version)', name || '_version_key', name);
-    execute format('comment on index _eventstream.%I is %L', name || '_version_key', 'a stream in order');
+    for index in
+        select * from (values
+            ('position', '', '(global_position)', '', 'the log in order'),
+            ('version', 'unique', '(stream_id, version)', '', 'a stream in order; across partitions unique by the row lock'),
+            ('event_id', '', '(event_id)', '', 'an event by id'),
+            ('category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
+            ('subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),
+            ('late', '', '(stream_id, version)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
+        ) as i (suffix, uniqueness, columns, condition, meaning)
+    loop
+        execute format('create %s index %I on _eventstream.%I %s %s',
+                       index.uniqueness, name || '_' || index.suffix || '_idx', name, index.columns, index.condition);
+        execute format('comment on index _eventstream.%I is %L', name || '_' || index.suffix || '_idx', index.meaning);
+    end loop;
     execute format('comment on table _eventstream.%I is %L', name,
                    format('Events with global_position from %s to %s.', lower_bound, upper_bound - 1));
     execute format('create trigger refuse_change before update or delete or truncate on _eventstream.%I '
@@ -58,7 +70,6 @@ end
 $$;
 comment on function _eventstream.make_partition(bigint, bigint) is
 'Makes and attaches the partition [lower_bound, upper_bound) of the log; false where it exists. Lets appends go on meanwhile.';
-revoke all on function _eventstream.make_partition(bigint, bigint) from public;
 
 -- The first partition belongs to the extension; later ones are ordinary tables, so that pg_dump takes them whole.
 select _eventstream.make_partition(1, 16777216);

@@ -1,7 +1,7 @@
 -- Reading streams and the log.
 create function es_read(
     stream text,
-    from_version bigint default 1,
+    from_version bigint default null,
     max_count bigint default null,
     backward bool default false,
     until timestamptz default null,
@@ -9,7 +9,7 @@ create function es_read(
 ) returns setof eventstream.event
 language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_read';
 comment on function es_read(text, bigint, bigint, bool, timestamptz, bool) is
-$$The events of one stream from from_version on, in order; at most max_count (NULL = all). backward: from from_version down (from the newest, where from_version is 1 or NULL). until: only events with occurred_at <= until. raw: without upcasting. A stream that does not exist gives no rows.
+$$The events of one stream from from_version on (NULL = the first), in order; at most max_count (NULL = all). backward: from from_version down (NULL = the newest). until: only events with occurred_at <= until. raw: without upcasting. A stream that does not exist gives no rows.
 Errors: ES004, ES005, 42501.
 Example: select version, event_type, payload from es_read('account-1000');$$;
 

@@ -15,5 +15,3 @@ create function _eventstream.horizon_holders(
 language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_horizon_holders';
 comment on function _eventstream.horizon_holders() is
 'The open transactions of this database that have appended.';
-revoke all on function _eventstream.horizon_holders() from public;
-grant execute on function _eventstream.horizon_holders() to pg_monitor;

@@ -7,6 +7,10 @@ mod api;
 mod log;
 mod pg;
 
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/mod.rs"]
+mod pg_test;
+
 ::pgrx::pg_module_magic!(name, version);
 
 // The schema, in the order in which it loads; `make install` concatenates the same files in the same order.
@@ -20,7 +24,8 @@ pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["
 pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["access"]);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["view_functions"]);
-pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"], finalize);
+pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]

@@ -243,7 +243,7 @@ select e.stream, e.version, e.event_type, e.payload ->> 'operation' as operation
        (e.payload ->> 'amount')::numeric as amount, (e.payload ->> 'bank_balance')::numeric as bank_balance,
        e.occurred_at::date as booked
 from accounts a
-cross join lateral es_read(a.stream, from_version => null, backward => true, max_count => 3) e
+cross join lateral es_read(a.stream, backward => true, max_count => 3) e
 where a.stream in (select stream from shown)
 order by a.transactions desc, e.stream, e.version;
 select stream, events, exact_sum, bank_balance, exact_sum - bank_balance as difference

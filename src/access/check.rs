@@ -67,13 +67,13 @@ impl Access {
     }
 
     fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
-        refusal(privilege, &self.tenant, category)
+        refusal(server::current_role(), privilege, &self.tenant, category)
     }
 }
 
-fn refusal(privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
+fn refusal(role: Oid, privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
     Ok(Error::InsufficientPrivilege {
-        role: server::role_name(server::current_role())?,
+        role: server::role_name(role)?,
         privilege: privilege.as_str(),
         tenant: tenant.into(),
         category: category.map(Into::into),
@@ -127,14 +127,16 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         if server::may_everything(role, catalog.owner)? {
             let (tenant_id, tenant) = match named {
                 Some(name) => {
-                    let found = TENANT.with(|plan| {
-                        plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0))
-                    })?;
+                    let found = TENANT
+                        .with(|plan| plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0)))?;
                     (found.ok_or_else(|| Error::TenantNotFound { tenant: name.into() })?, name.to_owned())
                 }
-                None => only_one(role, TENANTS.with(|plan| {
-                    plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
-                })?)?
+                None => only_one(
+                    role,
+                    TENANTS.with(|plan| {
+                        plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
+                    })?,
+                )?
                 .ok_or_else(|| Error::Internal { what: "there is no tenant".into() })?,
             };
             return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
@@ -154,7 +156,7 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
             }
         };
         let Some((tenant_id, tenant)) = chosen else {
-            return Err(refusal(privilege, named.unwrap_or("default"), None)?.into());
+            return Err(refusal(role, privilege, named.unwrap_or("default"), None)?.into());
         };
         let grants = granted
             .into_iter()

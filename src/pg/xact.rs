@@ -2,7 +2,7 @@
 //! (invariant 3), PREPARE TRANSACTION is refused, the slot is cleared once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Callbacks for commit and abort never raise.
 use super::failure::raise;
-use super::{settings, slots};
+use super::{ffi, settings, slots};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, SubXactEvent, SyncCommitLevel, XactEvent};
 use std::cell::Cell;
@@ -74,8 +74,8 @@ fn finish(end: End) {
         on_end(end);
     }
     if let Some(level) = SESSION_LEVEL.take() {
-        // SAFETY: puts the session's own value back; a SET LOCAL ends right after, in AtEOXact_GUC.
-        unsafe { pg_sys::synchronous_commit = level };
+        // The session's own value again; a SET LOCAL ends right after, in AtEOXact_GUC.
+        set_level(level);
     }
     APPENDED.set(false);
     slots::release();
@@ -88,12 +88,20 @@ fn raise_durability() {
         return;
     }
     let strict = SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as c_int;
-    // SAFETY: a plain variable of this backend, read by RecordTransactionCommit.
+    // SAFETY: a plain variable of this backend.
+    let level = unsafe { pg_sys::synchronous_commit };
+    if level < strict {
+        SESSION_LEVEL.set(Some(level));
+        set_level(strict);
+    }
+}
+
+/// RecordTransactionCommit reads the setting itself, SyncRepWaitForLSN the wait mode that its assign hook derives from it.
+fn set_level(level: c_int) {
+    // SAFETY: what SET synchronous_commit does, without its bookkeeping; the hook only assigns a variable.
     unsafe {
-        if pg_sys::synchronous_commit < strict {
-            SESSION_LEVEL.set(Some(pg_sys::synchronous_commit));
-            pg_sys::synchronous_commit = strict;
-        }
+        pg_sys::synchronous_commit = level;
+        ffi::assign_synchronous_commit(level, std::ptr::null_mut());
     }
 }
 
@@ -101,7 +109,9 @@ fn refuse_prepare() {
     raise(
         Error::FeatureNotSupported {
             what: "PREPARE TRANSACTION after an append".into(),
-            hint: Some("Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into()),
+            hint: Some(
+                "Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into(),
+            ),
         }
         .into(),
     )

@@ -1,0 +1,163 @@
+"""The databases that measures run in, filled so that a run meets a log in use and not an empty one."""
+import json
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+
+from pgbench import METADATA, PAYLOAD
+
+SQL = Path(__file__).parent / "sql"
+
+# Streams of each category that single appends choose from, and what they hold at the start.
+STREAMS, EVENTS_A_STREAM = 10_000, 10
+# Streams of BATCH events each, for reads.
+LEDGERS, BATCH = 100, 1000
+
+MESSAGE_DB = "@eventide/message-db@1.3.1"
+
+FILL_STREAMS = """
+    select count(*)
+    from generate_series(0, %(streams)s / 100 - 1) as hundred,
+         lateral es_append_streams((
+             select jsonb_agg(jsonb_build_object(
+                 'stream', format(%(name)s, hundred * 100 + s),
+                 'events', (select jsonb_agg(%(event)s::jsonb) from generate_series(1, %(events)s))))
+             from generate_series(1, 100) as s))
+"""
+
+FILL_MESSAGES = """
+    insert into message_store.messages (stream_name, position, type, data, metadata)
+    select format(%(name)s, s), v, 'AccountCredited', %(payload)s, %(metadata)s
+    from generate_series(1, %(streams)s) as s, generate_series(0, %(events)s - 1) as v
+"""
+
+FILL_PLAIN = """
+    insert into plain.events
+    select 1, s, v, nextval('plain.positions'), now(), now(), now(), gen_random_uuid(), 1, 'AccountCredited', 'account',
+        session_user, null, null, '\\x00112233445566778899aabbccddeeff', sha256(s::text::bytea), %(payload)s, %(metadata)s
+    from generate_series(1, %(streams)s) as s, generate_series(1, %(events)s) as v
+"""
+
+APPEND_BATCH = "select es_append_events(%(stream)s, %(batch)s)"
+INSERT_BATCH = """
+    insert into plain.events
+    select 1, %(stream)s::bigint, %(version)s::bigint + e.n, nextval('plain.positions'), now(), now(), now(), gen_random_uuid(), 1,
+        e.type, 'ledger', session_user, null, null, '\\x00112233445566778899aabbccddeeff'::bytea,
+        '\\x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff'::bytea, e.payload, e.metadata
+    from rows from (jsonb_to_recordset(%(batch)s::jsonb) as (type text, payload jsonb, metadata jsonb))
+        with ordinality as e (type, payload, metadata, n)
+"""
+
+
+def event():
+    return json.dumps({"type": "AccountCredited", "payload": json.loads(PAYLOAD), "metadata": json.loads(METADATA)})
+
+
+def batch(events=BATCH):
+    """The text of a batch for one stream."""
+    return "[" + ", ".join([event()] * events) + "]"
+
+
+def create(bench, name):
+    """An empty database with the extension, and a role that may append and read: nobody benchmarks superusers."""
+    with bench.connect("postgres") as connection:
+        connection.execute(f"create database {name}")
+        if connection.execute("select from pg_roles where rolname = 'bench_client'").fetchone() is None:
+            connection.execute("create role bench_client login")
+    connection = bench.connect(name)
+    connection.execute("create extension eventstream")
+    for privilege in ("append", "read"):
+        connection.execute("select es_grant('bench_client', %s)", (privilege,))
+    return connection
+
+
+def make_bench(bench):
+    """Streams account-<n>, account<n>-1 and ledger-<n>, and the plain table with as much in it."""
+    with create(bench, "bench") as connection:
+        connection.execute((SQL / "plain_table.sql").read_text())
+        size = {"streams": STREAMS, "events": EVENTS_A_STREAM, "event": event(), "payload": PAYLOAD, "metadata": METADATA}
+        for name in ("account-%s", "account%s-1"):
+            connection.execute(FILL_STREAMS, {**size, "name": name})
+        connection.execute(FILL_PLAIN, size)
+        for ledger in range(1, LEDGERS + 1):
+            connection.execute(APPEND_BATCH, {"batch": batch(), "stream": f"ledger-{ledger}"})
+            connection.execute(INSERT_BATCH, {"batch": batch(), "stream": 1_000_000 + ledger, "version": 0})
+        connection.execute("vacuum analyze")
+    return "bench"
+
+
+def make_message_store(bench):
+    """message-db, fetched with npm and installed by its own installer. None where there is no npm."""
+    if shutil.which("npm") is None:
+        return None
+    packages = bench.directory / "npm"
+    scripts = packages / "node_modules/@eventide/message-db/database"
+    if not scripts.exists():
+        packages.mkdir(exist_ok=True)
+        npm = ["npm", "install", "--prefix", packages, "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", MESSAGE_DB]
+        subprocess.run(npm, check=True, stdout=subprocess.DEVNULL)
+    environment = {**bench.server.environment("postgres"), "DATABASE_NAME": "message_store"}
+    subprocess.run(["bash", scripts / "install.sh"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    with bench.connect("message_store") as connection:
+        size = {"streams": STREAMS, "events": EVENTS_A_STREAM, "payload": PAYLOAD, "metadata": METADATA}
+        for name in ("account-%s", "account%s-1"):
+            connection.execute("set search_path = message_store, public")
+            connection.execute(FILL_MESSAGES, {**size, "name": name})
+        connection.execute("vacuum analyze")
+    return "message_store"
+
+
+# One pass over a part of a cohort's streams: each gets 5 events, so that a stream's events lie apart in the log.
+FILL_COHORT = """
+    select es_append_streams(jsonb_agg(jsonb_build_object('stream', 'old-' || s, 'events', e.events)))
+    from generate_series(%(first)s::bigint, %(last)s) as s,
+         (select jsonb_agg(%(event)s::jsonb) as events from generate_series(1, 5)) as e
+"""
+STREAMS_A_CALL, PASSES = 1000, 4
+
+
+def make_small(bench):
+    """100,000 events of 5,000 streams in one partition."""
+    with create(bench, "small") as connection:
+        fill_cohorts(bench, "small", range(1), 5_000)
+        connection.execute("vacuum analyze")
+    return size_of(bench, "small", 5_000)
+
+
+def make_big(bench):
+    """10 million events over more than 50 partitions (quick: 1 million), each cohort of streams in a partition or two."""
+    streams = 1_000 if bench.is_quick else 10_000
+    partition_size = streams * PASSES * 5 - 4_000  # so that 50 cohorts take more than 50 partitions
+    with create(bench, "big") as connection:
+        # The first partition always holds 2^24 positions: the log leaves it by a jump to its end.
+        connection.execute("select setval('_eventstream.positions', 16777215 - %s)", (partition_size,))
+        connection.execute(f"alter database big set eventstream.partition_size = {partition_size}")
+        with ThreadPoolExecutor() as loaders:
+            list(loaders.map(lambda half: fill_cohorts(bench, "big", range(half, 50, 2), streams), (0, 1)))
+        connection.execute("vacuum analyze")
+    log = size_of(bench, "big", 50 * streams)
+    if log["partitions"] < 50:
+        raise SystemExit(f"the big log has {log['partitions']} partitions and not 50")
+    return log
+
+
+def fill_cohorts(bench, database, cohorts, streams):
+    """Appends to `streams` streams of each cohort, each 20 events. Not flushed at each commit: that is not measured."""
+    with bench.connect(database) as connection:
+        connection.execute("set synchronous_commit = off")
+        connection.execute("set eventstream.durability = session")
+        for cohort in cohorts:
+            for _ in range(PASSES):
+                for first in range(cohort * streams + 1, (cohort + 1) * streams + 1, STREAMS_A_CALL):
+                    last = first + STREAMS_A_CALL - 1
+                    connection.execute(FILL_COHORT, {"first": first, "last": last, "event": event()})
+
+
+def size_of(bench, database, streams):
+    with bench.connect(database) as connection:
+        events = connection.execute("select count(*) from _eventstream.events").fetchone()[0]
+        partitions = connection.execute("select count(distinct tableoid) from _eventstream.events").fetchone()[0]
+    return {"name": database, "streams": streams, "events": events, "partitions": partitions}

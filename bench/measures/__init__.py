@@ -1,0 +1,12 @@
+"""What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
+from . import append, batch, hot_stream, message_db, partitions, read, verify
+
+MEASURES = {
+    "append": append.measure,
+    "message_db": message_db.measure,
+    "batch": batch.measure,
+    "read": read.measure,
+    "hot_stream": hot_stream.measure,
+    "verify": verify.measure,
+    "partitions": partitions.measure,
+}

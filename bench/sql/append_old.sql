@@ -1,0 +1,3 @@
+-- A stream whose newest event lies anywhere in the log.
+\set s random(1, :streams)
+select es_append('old-' || :s, 'AccountCredited', :payload, metadata => :metadata);

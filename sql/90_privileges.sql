@@ -1,0 +1,35 @@
+-- Who may touch what. Default privileges of the installing role may have granted anything to anybody: all of it goes first.
+do $$
+declare
+    given record;
+begin
+    for given in
+        select format('schema %I', n.nspname) as object, a.grantee
+        from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+        where n.nspname in ('eventstream', '_eventstream') and a.grantee <> n.nspowner
+        union
+        select format('%s %I.%I', case c.relkind when 'S' then 'sequence' else 'table' end, n.nspname, c.relname), a.grantee
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        cross join pg_catalog.aclexplode(c.relacl) a
+        where n.nspname in ('eventstream', '_eventstream') and a.grantee <> c.relowner
+        union
+        select format('function %s', p.oid::pg_catalog.regprocedure), a.grantee
+        from pg_catalog.pg_proc p
+        join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        cross join pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+        where n.nspname = '_eventstream' and a.grantee <> p.proowner
+    loop
+        execute format('revoke all on %s from %s', given.object,
+                       case when given.grantee = 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(given.grantee)) end);
+    end loop;
+end
+$$;
+
+grant usage on schema eventstream to public;
+-- Views check the role that reads them.
+grant execute on function _eventstream.readable_tenant(text) to public;
+grant execute on function _eventstream.readable_categories() to public;
+grant select on eventstream.events, eventstream.streams, eventstream.audit, eventstream.grants to public;
+grant execute on function _eventstream.horizon_holders() to pg_monitor;
+grant select on eventstream.horizon_holders to pg_monitor;
