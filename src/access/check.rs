@@ -127,14 +127,16 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         if server::may_everything(role, catalog.owner)? {
             let (tenant_id, tenant) = match named {
                 Some(name) => {
-                    let found = TENANT.with(|plan| {
-                        plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0))
-                    })?;
+                    let found = TENANT
+                        .with(|plan| plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0)))?;
                     (found.ok_or_else(|| Error::TenantNotFound { tenant: name.into() })?, name.to_owned())
                 }
-                None => only_one(role, TENANTS.with(|plan| {
-                    plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
-                })?)?
+                None => only_one(
+                    role,
+                    TENANTS.with(|plan| {
+                        plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
+                    })?,
+                )?
                 .ok_or_else(|| Error::Internal { what: "there is no tenant".into() })?,
             };
             return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });

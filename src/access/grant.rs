@@ -53,7 +53,9 @@ pub fn create_tenant(name: &str) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
         let id = CREATE_TENANT
             .with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?
-            .ok_or_else(|| invalid("tenant", format!("must be a new name: there is a tenant \"{name}\" already"), None))?;
+            .ok_or_else(|| {
+                invalid("tenant", format!("must be a new name: there is a tenant \"{name}\" already"), None)
+            })?;
         if admin.is_some() {
             write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
         }
@@ -96,7 +98,11 @@ pub fn revoke(grant: &Grant) -> Result<()> {
         if write(db, &REVOKE, grant.role, grant.privilege, tenant_id, grant.category, None)? == 0 {
             return Err(invalid(
                 "privilege",
-                format!("must be one that role \"{}\" was granted with the same tenant and category, not {}", grant.role, grant.privilege.as_str()),
+                format!(
+                    "must be one that role \"{}\" was granted with the same tenant and category, not {}",
+                    grant.role,
+                    grant.privilege.as_str()
+                ),
                 Some("The view eventstream.grants shows what was granted.".into()),
             ));
         }
@@ -109,7 +115,8 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, i64) -
     if let Some(category) = grant.category {
         Category::parse("category", category)?;
         if !grant.privilege.may_be_narrowed() {
-            let reason = format!("must be NULL with {}: only read and append can be narrowed", grant.privilege.as_str());
+            let reason =
+                format!("must be NULL with {}: only read and append can be narrowed", grant.privilege.as_str());
             return Err(invalid("category", reason, None));
         }
     }

@@ -1,11 +1,12 @@
 //! es_read and its kin, the horizon, and the small functions around ids and names.
 use crate::access::{authorize, authorize_tenant};
 use crate::log::append::Target;
+use crate::log::horizon;
 use crate::log::identity::log_info;
 use crate::log::read::{self, Filter, StreamRange};
-use crate::log::horizon;
 use crate::pg::datum::{from_text, from_uuid};
 use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::pages;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::store::{Store, composite};
 use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
@@ -37,9 +38,13 @@ fn read_stream(args: &Args) -> Returned {
     };
     // Payloads are stored raw; upcasting comes with the registered upcasters.
     args.boolean(5, "raw")?;
+    range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
-    let store = Store::begin(args)?;
-    read::read_stream(Target { id: access.tenant_id, name: &access.tenant }, &name, &range, &store)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    if pages::are_wanted(args) {
+        return read::read_stream_by_pages(target, &name, &range, args);
+    }
+    read::read_stream(target, &name, &range, &Store::begin(args)?)?;
     Ok(None)
 }
 

@@ -113,7 +113,8 @@ impl<'a> NewEvent<'a> {
                 "metadata" => parts.0 = Some(value.document()?),
                 "event_id" => {
                     let id = text(key, value)?;
-                    let read = server::read_uuid(id).map_err(|_| invalid(key, format!("must be a uuid, not \"{id}\"")))?;
+                    let read =
+                        server::read_uuid(id).map_err(|_| invalid(key, format!("must be a uuid, not \"{id}\"")))?;
                     parts.1 = Some(read);
                 }
                 "occurred_at" => {
@@ -206,7 +207,12 @@ fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
         Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument}{what}") }.into()
     };
     if measure.depth > settings::max_json_depth() {
-        return Err(exceeded("eventstream.max_json_depth", settings::max_json_depth(), measure.depth, "'s depth in levels"));
+        return Err(exceeded(
+            "eventstream.max_json_depth",
+            settings::max_json_depth(),
+            measure.depth,
+            "'s depth in levels",
+        ));
     }
     if measure.digits as i64 > settings::max_number_digits() {
         return Err(exceeded(
@@ -217,7 +223,12 @@ fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
         ));
     }
     if measure.bytes as i64 > most {
-        return Err(exceeded("eventstream.max_payload_bytes", most, measure.bytes as i64, "'s size in bytes of text, at least,"));
+        return Err(exceeded(
+            "eventstream.max_payload_bytes",
+            most,
+            measure.bytes as i64,
+            "'s size in bytes of text, at least,",
+        ));
     }
     let text = value.text()?;
     if text.len() as i64 > most {

@@ -7,7 +7,9 @@ use super::{horizon, partition, stream};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
 use crate::pg::failure::Result;
-use crate::pg::plan::View;
+use crate::pg::function::{Args, Returned};
+use crate::pg::pages::{self, Cursor, PAGE};
+use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
@@ -33,18 +35,65 @@ pub struct Filter {
     pub event_types: Option<Vec<String>>,
 }
 
-/// The events of one stream. A stream that does not exist gives none.
+impl StreamRange {
+    /// Errors: ES005.
+    pub fn check(&self) -> Result<()> {
+        if let Some(from) = self.from_version.filter(|&from| from < 1) {
+            return Err(invalid("from_version", format!("must be 1 or more, not {from}")));
+        }
+        if let Some(count) = self.max_count.filter(|&count| count < 0) {
+            return Err(invalid("max_count", format!("must be 0 or more, not {count}")));
+        }
+        Ok(())
+    }
+
+    /// The first version to be read, and how many events at most.
+    fn start(&self) -> Cursor {
+        let from = self.from_version.unwrap_or(if self.backward { i64::MAX } else { 1 });
+        [from, self.max_count.unwrap_or(i64::MAX)]
+    }
+}
+
+/// The events of one stream, all at once. A stream that does not exist gives none.
 pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store: &Store) -> Result<()> {
-    if let Some(from) = range.from_version.filter(|&from| from < 1) {
-        return Err(invalid("from_version", format!("must be 1 or more, not {from}")));
-    }
-    if let Some(count) = range.max_count.filter(|&count| count < 0) {
-        return Err(invalid("max_count", format!("must be 0 or more, not {count}")));
-    }
+    read_segments(target, name, range, range.start(), i64::MAX, |db, plan, args| {
+        plan.fill(db, View::Caller, args, store)
+    })
+    .map(drop)
+}
+
+/// The same, a page at a time.
+pub fn read_stream_by_pages(target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
+    pages::next(
+        args,
+        || Ok(range.start()),
+        |[from, left], page| {
+            let mut last = None;
+            let read = read_segments(target, name, range, [from, left], PAGE, |db, plan, args| {
+                plan.rows(db, View::Caller, 0, args, |row| {
+                    last = Some(row.int8(2)?);
+                    page.put(row)
+                })
+                .map(|rows| rows.len() as u64)
+            })?;
+            let step = if range.backward { -1 } else { 1 };
+            Ok(last.filter(|_| read == PAGE).map(|last| [last + step, left - read]))
+        },
+    )
+}
+
+/// Reads at most `most` events from a cursor on, segment by segment; how many there were.
+fn read_segments(
+    target: Target,
+    name: &StreamName,
+    range: &StreamRange,
+    [from, left]: Cursor,
+    most: i64,
+    mut read: impl FnMut(&Db, &Plan, &[Nullable]) -> Result<u64>,
+) -> Result<i64> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let Some(found) = stream::look_up(db, View::Caller, target.id, name)? else { return Ok(()) };
+        let Some(found) = stream::look_up(db, View::Caller, target.id, name)? else { return Ok(0) };
         let segments = stream::segments(db, catalog, &found, View::Caller)?;
-        let from = range.from_version.unwrap_or(if range.backward { i64::MAX } else { 1 });
         let mut args = [
             Some(from_text(target.name)?),
             Some(from_text(name.as_str())?),
@@ -53,20 +102,24 @@ pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store
             range.until.map(Datum::from),
             None,
         ];
-        let mut left = range.max_count;
-        let mut read = |segment: &stream::Segment, statement| {
-            if left != Some(0) {
-                args[5] = left.map(Datum::from);
-                let count = segment.partition.plan(statement).into_store(db, View::Caller, &args, store)?;
-                left = left.map(|left| left - count as i64);
+        let wanted = left.min(most);
+        let mut count = 0;
+        let mut read_segment = |segment: &stream::Segment, statement| -> Result<()> {
+            if count < wanted {
+                args[5] = Some(Datum::from(wanted - count));
+                count += read(db, segment.partition.plan(statement), &args)? as i64;
             }
             Ok(())
         };
         if range.backward {
-            stream::holding(&segments, 1, from).rev().try_for_each(|segment| read(segment, Statement::ReadBackward))
+            stream::holding(&segments, 1, from)
+                .rev()
+                .try_for_each(|segment| read_segment(segment, Statement::ReadBackward))?;
         } else {
-            stream::holding(&segments, from, i64::MAX).try_for_each(|segment| read(segment, Statement::ReadForward))
+            stream::holding(&segments, from, i64::MAX)
+                .try_for_each(|segment| read_segment(segment, Statement::ReadForward))?;
         }
+        Ok(count)
     })
 }
 
@@ -149,7 +202,7 @@ fn read_log(
     for partition in partition::all(db, catalog)?.iter() {
         if left > 0 && partition.upper > after + 1 && partition.lower <= last {
             args[4] = Some(Datum::from(left));
-            left -= partition.plan(statement).into_store(db, View::Latest, &args, store)? as i64;
+            left -= partition.plan(statement).fill(db, View::Latest, &args, store)? as i64;
         }
     }
     Ok(())
@@ -181,7 +234,7 @@ pub fn read_backward(
             if left > 0 && partition.lower < before {
                 args[3] = Some(Datum::from(left));
                 let plan = partition.plan(Statement::LogBackward);
-                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+                left -= plan.fill(db, View::Caller, &args, store)? as i64;
             }
         }
         Ok(())
@@ -213,7 +266,7 @@ pub fn read_subject(
             if left > 0 && partition.upper > after_position + 1 {
                 args[4] = Some(Datum::from(left));
                 let plan = partition.plan(Statement::BySubject);
-                left -= plan.into_store(db, View::Caller, &args, store)? as i64;
+                left -= plan.fill(db, View::Caller, &args, store)? as i64;
             }
         }
         Ok(())
@@ -230,7 +283,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
             categories.map(text_array_of).transpose()?,
         ];
         for partition in partition::all(db, catalog)?.iter().rev() {
-            partition.plan(Statement::ByEventId).into_store(db, View::Caller, &args, store)?;
+            partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, store)?;
         }
         Ok(())
     })

@@ -85,7 +85,10 @@ fn stored(
     let mut found = Vec::new();
     for segment in segments.iter().rev().take(PARTITIONS_SEARCHED) {
         found.extend(
-            segment.partition.plan(Statement::ByEventIds).rows(db, View::Latest, 0, &by_ids, |row| read(row, events))?,
+            segment
+                .partition
+                .plan(Statement::ByEventIds)
+                .rows(db, View::Latest, 0, &by_ids, |row| read(row, events))?,
         );
     }
     // With an exact expected_version, a retry's events can only be right behind it.

@@ -152,7 +152,8 @@ pub fn head_up_to(db: &Db, catalog: &Catalog, stream: &Stream, up_to: i64, view:
         return Ok(None);
     }
     let args: [Nullable; 2] = [Some(Datum::from(stream.id)), Some(Datum::from(up_to))];
-    for segment in segments(db, catalog, stream, view)?.iter().rev().filter(|segment| segment.partition.lower <= up_to) {
+    for segment in segments(db, catalog, stream, view)?.iter().rev().filter(|segment| segment.partition.lower <= up_to)
+    {
         if let Some(head) = segment.partition.plan(Statement::HeadUpTo).first(db, view, &args, read_head)? {
             return Ok(Some(head));
         }
@@ -190,9 +191,8 @@ pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Resu
     if only_one {
         return Ok(segments);
     }
-    let later = SEGMENTS.with(|plan| {
-        plan.rows(db, view, 0, &[Some(Datum::from(stream.id))], |row| Ok((row.int8(0)?, row.int8(1)?)))
-    })?;
+    let later = SEGMENTS
+        .with(|plan| plan.rows(db, view, 0, &[Some(Datum::from(stream.id))], |row| Ok((row.int8(0)?, row.int8(1)?))))?;
     for (lower, first_version) in later {
         let partition = partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?;
         segments.push(Segment { partition, first_version });
@@ -222,15 +222,7 @@ pub fn enter(db: &Db, stream: &Stream, lower: i64, first_version: i64) -> Result
 }
 
 /// Streams by id after `after`, with name and tenant: to walk through all of them in bounded memory.
-pub fn page(
-    db: &Db,
-    view: View,
-    after: i64,
-    tenant_id: Option<i64>,
-    count: i64,
-) -> Result<Vec<(Stream, String, i64)>> {
+pub fn page(db: &Db, view: View, after: i64, tenant_id: Option<i64>, count: i64) -> Result<Vec<(Stream, String, i64)>> {
     let args = [Some(Datum::from(after)), tenant_id.map(Datum::from), Some(Datum::from(count))];
-    PAGE.with(|page| {
-        page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned(), row.int8(4)?)))
-    })
+    PAGE.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned(), row.int8(4)?))))
 }

@@ -93,12 +93,7 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: &mut dyn FnMut(P
 }
 
 /// All events with from <= global_position <= to, of one tenant or of all.
-pub fn verify(
-    from: i64,
-    to: i64,
-    tenant_id: Option<i64>,
-    report: &mut dyn FnMut(Problem) -> Result<()>,
-) -> Result<()> {
+pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: &mut dyn FnMut(Problem) -> Result<()>) -> Result<()> {
     as_owner(Planning::ByCost, |db, catalog| {
         let mut walk = Walk::new(db, catalog, report)?;
         let partitions = Rc::clone(&walk.partitions);
@@ -150,7 +145,9 @@ impl Walk<'_> {
                 stream: Some(name.into()),
                 version: version.map(|version| version + 1),
                 global_position: None,
-                problem: format!("missing: the stream's row says that its newest event is in the partition from {newest_partition}"),
+                problem: format!(
+                    "missing: the stream's row says that its newest event is in the partition from {newest_partition}"
+                ),
             });
         }
         Ok(())
@@ -202,9 +199,15 @@ impl Walk<'_> {
         let below = row.int8(2)?.min(from.max(partition.lower)) - 1;
         as_owner(Planning::ByIndex, |db, catalog| {
             let args: [Nullable; 1] = [Some(Datum::from(stream_id))];
-            let found = STREAM_BY_ID.with(|plan| plan.first(db, View::Caller, &args, |row| {
-                Ok(stream::Stream { id: row.int8(0)?, first_position: row.int8(1)?, newest_partition: row.int8(2)? })
-            }))?;
+            let found = STREAM_BY_ID.with(|plan| {
+                plan.first(db, View::Caller, &args, |row| {
+                    Ok(stream::Stream {
+                        id: row.int8(0)?,
+                        first_position: row.int8(1)?,
+                        newest_partition: row.int8(2)?,
+                    })
+                })
+            })?;
             let Some(found) = found else { return Ok(None) };
             let segments = stream::segments(db, catalog, &found, View::Caller)?;
             if !segments.iter().any(|segment| segment.partition.lower == partition.lower) {
@@ -258,7 +261,8 @@ impl Walk<'_> {
             problems.push("is of another tenant than its stream".into());
         }
         let category = row.text(7)?;
-        if row.text_opt(19)? != Some(category) || StreamName::parse(name).is_ok_and(|name| name.category() != category) {
+        if row.text_opt(19)? != Some(category) || StreamName::parse(name).is_ok_and(|name| name.category() != category)
+        {
             problems.push(format!("has category \"{category}\", which is not its stream's"));
         }
         if !partition.contains(position) {
@@ -276,7 +280,8 @@ impl Walk<'_> {
             let unknown = String::new();
             let tenant = self.tenants.get(&tenant_id).unwrap_or(&unknown);
             if self.recompute(row, &previous, tenant, name, version)?.as_slice() != stored {
-                problems.push("its content, or its predecessor's, is not what was recorded: the chain hash differs".into());
+                problems
+                    .push("its content, or its predecessor's, is not what was recorded: the chain hash differs".into());
             }
         }
         let chain_hash = stored.try_into().unwrap_or_default();
@@ -290,14 +295,7 @@ impl Walk<'_> {
         })
     }
 
-    fn recompute(
-        &self,
-        row: &Row,
-        previous: &[u8; 32],
-        tenant: &str,
-        name: &str,
-        version: i64,
-    ) -> Result<[u8; 32]> {
+    fn recompute(&self, row: &Row, previous: &[u8; 32], tenant: &str, name: &str, version: i64) -> Result<[u8; 32]> {
         self.scratch.step(|| {
             let salt = row.bytes_opt(13)?.unwrap_or_default();
             let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;

@@ -45,8 +45,7 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         return;
     };
-    if relation == pg_sys::InvalidOid
-        || [catalog.events, catalog.positions, catalog.recorded_floor].contains(&relation)
+    if relation == pg_sys::InvalidOid || [catalog.events, catalog.positions, catalog.recorded_floor].contains(&relation)
     {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);

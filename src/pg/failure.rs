@@ -56,10 +56,8 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
     // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
     let jumped = unsafe {
         let context = pg_sys::CurrentMemoryContext;
-        let landing = Landing {
-            exception_stack: pg_sys::PG_exception_stack,
-            context_stack: pg_sys::error_context_stack,
-        };
+        let landing =
+            Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
         let jumped = call_with_sigsetjmp(false, |buffer| {
             pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
             result.write(work());
@@ -92,9 +90,10 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
 
 /// MAKE_SQLSTATE of elog.h: five characters, six bits each.
 fn packed_sqlstate(code: &str) -> c_int {
-    code.bytes().take(5).enumerate().fold(0, |packed, (place, byte)| {
-        packed + ((c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place))
-    })
+    code.bytes()
+        .take(5)
+        .enumerate()
+        .fold(0, |packed, (place, byte)| packed + ((c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)))
 }
 
 /// `text` as a C string in PostgreSQL's memory, which the end of the transaction frees.

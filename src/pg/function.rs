@@ -151,7 +151,10 @@ impl<'call> Args<'call> {
 }
 
 /// Calls one of PostgreSQL's own input functions on `text`; its error is a failure.
-pub fn read_value(function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum, text: &str) -> Result<pg_sys::Datum> {
+pub fn read_value(
+    function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
+    text: &str,
+) -> Result<pg_sys::Datum> {
     let text = datum::c_string(text)?;
     failure::catch(|| {
         // SAFETY: (cstring, typioparam, typmod) is the signature of every input function.

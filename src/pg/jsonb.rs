@@ -255,7 +255,10 @@ unsafe fn numeric_body<'a>(number: pg_sys::Numeric) -> &'a [u8] {
     // SAFETY: as the caller says.
     unsafe {
         let pointer = number.cast::<pg_sys::varlena>();
-        slice::from_raw_parts(pgrx::varlena::vardata_any(pointer).cast::<u8>(), pgrx::varlena::varsize_any_exhdr(pointer))
+        slice::from_raw_parts(
+            pgrx::varlena::vardata_any(pointer).cast::<u8>(),
+            pgrx::varlena::varsize_any_exhdr(pointer),
+        )
     }
 }
 

@@ -36,6 +36,11 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// All values and null flags.
+    pub fn parts(&self) -> (&[Datum], &[bool]) {
+        (self.values, self.nulls)
+    }
+
     pub fn get(&self, column: usize) -> Nullable {
         (!self.nulls[column]).then(|| self.values[column])
     }
@@ -55,6 +60,10 @@ impl Row<'_> {
 
     pub fn int4(&self, column: usize) -> Result<i32> {
         self.required(column).map(|value| value.value() as i32)
+    }
+
+    pub fn oid(&self, column: usize) -> Result<Oid> {
+        self.required(column).map(|value| Oid::from(value.value() as u32))
     }
 
     pub fn text(&self, column: usize) -> Result<&str> {
@@ -79,9 +88,9 @@ impl Row<'_> {
 
     pub fn hash(&self, column: usize) -> Result<[u8; 32]> {
         let bytes = self.bytes_opt(column)?.unwrap_or_default();
-        bytes.try_into().map_err(|_| {
-            Error::Internal { what: format!("a chain hash has {} bytes, not 32", bytes.len()) }.into()
-        })
+        bytes
+            .try_into()
+            .map_err(|_| Error::Internal { what: format!("a chain hash has {} bytes, not 32", bytes.len()) }.into())
     }
 
     pub fn jsonb_opt(&self, column: usize) -> Result<Option<super::jsonb::Jsonb<'_>>> {
@@ -108,8 +117,7 @@ impl Plan {
                 // SAFETY: SPI is connected (the caller holds a Db); SPI copies the types.
                 unsafe {
                     let options = pg_sys::CURSOR_OPT_GENERIC_PLAN as c_int;
-                    let plan =
-                        ffi::SPI_prepare_cursor(sql, types.len() as c_int, types.as_ptr().cast_mut(), options);
+                    let plan = ffi::SPI_prepare_cursor(sql, types.len() as c_int, types.as_ptr().cast_mut(), options);
                     if !plan.is_null() {
                         ffi::SPI_keepplan(plan);
                     }
@@ -231,7 +239,7 @@ impl Plan {
     }
 
     /// Runs a reading statement whose rows flow into `store`; how many there were.
-    pub fn into_store(&self, _: &Db, view: View, args: &[Nullable], store: &Store) -> Result<u64> {
+    pub fn fill(&self, _: &Db, view: View, args: &[Nullable], store: &Store) -> Result<u64> {
         self.send(view, args, store.receiver()?)
     }
 

@@ -2,8 +2,8 @@
 //! use the indexes whatever statistics say. [`as_owner`] is the only way into SPI, and nobody else's code runs inside.
 use super::catalog::Catalog;
 use super::compat::SearchPath;
-use super::ffi;
 use super::failure::{Failure, Result, catch};
+use super::ffi;
 use pgrx::pg_sys;
 
 /// Proof that SPI is connected and the owner's rights are on.

@@ -61,9 +61,7 @@ macro_rules! worker_function {
             #[unsafe(export_name = $symbol)]
             extern "C-unwind" fn exported_worker(_: pgrx::pg_sys::Datum) {
                 // SAFETY: PostgreSQL starts the worker on its main thread; the guard turns panics into errors.
-                unsafe {
-                    pgrx::pg_sys::panic::pgrx_extern_c_guard(|| $crate::pg::worker::main($work))
-                }
+                unsafe { pgrx::pg_sys::panic::pgrx_extern_c_guard(|| $crate::pg::worker::main($work)) }
             }
         };
     };

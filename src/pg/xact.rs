@@ -109,7 +109,9 @@ fn refuse_prepare() {
     raise(
         Error::FeatureNotSupported {
             what: "PREPARE TRANSACTION after an append".into(),
-            hint: Some("Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into()),
+            hint: Some(
+                "Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into(),
+            ),
         }
         .into(),
     )
