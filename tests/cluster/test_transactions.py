@@ -119,7 +119,8 @@ def test_errors_of_every_kind_in_savepoints_leave_the_rest_of_the_transaction_as
                 session.execute(statement)
             assert error.value.sqlstate == sqlstate, statement
             session.execute("rollback to before")
-            assert value(session, "select version from es_last_append()") == turn + 1
+            # The last one had appended before it failed; that it was this session's last append is undone with it.
+            assert value(session, "select version from es_last_append()") == (turn + 1 if sqlstate != "22012" else None)
     session.execute("commit")
     assert value(session, "select es_stream_version('account-1')") == 3
     intact(session)
