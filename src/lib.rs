@@ -7,6 +7,10 @@ mod api;
 mod log;
 mod pg;
 
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/mod.rs"]
+mod pg_test;
+
 ::pgrx::pg_module_magic!(name, version);
 
 // The schema, in the order in which it loads; `make install` concatenates the same files in the same order.

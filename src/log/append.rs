@@ -11,11 +11,11 @@ use super::event::NewEvent;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::replay;
-use super::statements::Statement;
 use super::stream::{self, Head, Locked, Stream};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
 use crate::pg::failure::Result;
+use crate::pg::insert::Inserter;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::{sequence, server, slots, xact};
@@ -103,10 +103,9 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
 fn take_slot(catalog: &Catalog) -> Result<()> {
     if !xact::has_appended() {
         let (last_position, _) = sequence::last(catalog.positions)?;
-        let (floor, _) = sequence::last(catalog.recorded_floor)?;
         let now = server::clock();
         xact::note_append(last_append::on_end);
-        slots::hold(last_position + 1, now.max(floor), now);
+        slots::hold(last_position + 1, now);
     }
     Ok(())
 }
@@ -225,10 +224,10 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
     };
     let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
-    let bound = slots::held_recorded_at().unwrap_or(floor);
+    let bound = slots::held_since().unwrap_or(floor);
     let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
-    let mut partition: Option<Rc<Partition>> = None;
+    let mut open: Option<(Rc<Partition>, Inserter)> = None;
     let mut newest_partition = (!is_new || alone).then_some(stream.newest_partition);
     let mut event_ids = Vec::with_capacity(request.events.len());
     for event in &request.events {
@@ -237,21 +236,23 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
         } else {
             sequence::next(call.catalog.positions)?
         };
-        let into = match partition.take().filter(|partition| partition.contains(position)) {
-            Some(partition) => partition,
-            None => partition::for_append(call.db, call.catalog, position)?,
-        };
-        head = insert(call, request, &stream, head, event, position, recorded_at, category, &into, &mut event_ids)?;
-        match newest_partition {
-            None => {
-                stream.first_position = position;
-                stream::place(call.db, &stream, into.lower)?;
+        if open.as_ref().is_none_or(|(partition, _)| !partition.contains(position)) {
+            if let Some((_, inserter)) = open.take() {
+                inserter.close()?;
             }
-            Some(newest) if newest != into.lower => stream::enter(call.db, &stream, into.lower, head.version)?,
-            Some(_) => {}
+            let partition = partition::for_append(call.db, call.catalog, position)?;
+            let inserter = Inserter::open(call.db, partition.table_oid)?;
+            enter(call, &mut stream, &mut newest_partition, partition.lower, position, head.version + 1)?;
+            open = Some((partition, inserter));
         }
-        newest_partition = Some(into.lower);
-        partition = Some(into);
+        let Some((_, inserter)) = &mut open else { continue };
+        let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
+        let place = Place { stream_id: stream.id, position, recorded_at, category };
+        head = insert(call, request, &place, &head, event, &event_id, inserter)?;
+        event_ids.push(event_id);
+    }
+    if let Some((_, inserter)) = open {
+        inserter.close()?;
     }
     Ok(LastAppend {
         stream: request.stream.as_str().into(),
@@ -262,22 +263,47 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
     })
 }
 
-/// Writes one event behind `head`, and gives the new head.
-#[allow(clippy::too_many_arguments)]
-fn insert(
+/// Notes that the stream's next event goes to the partition from `lower`, where that is news.
+fn enter(
     call: &Call,
-    request: &Request,
-    stream: &Stream,
-    head: Head,
-    event: &NewEvent,
+    stream: &mut Stream,
+    newest_partition: &mut Option<i64>,
+    lower: i64,
+    position: i64,
+    version: i64,
+) -> Result<()> {
+    match *newest_partition {
+        None => {
+            stream.first_position = position;
+            stream::place(call.db, stream, lower)?;
+        }
+        Some(newest) if newest != lower => stream::enter(call.db, stream, lower, version)?,
+        Some(_) => {}
+    }
+    *newest_partition = Some(lower);
+    Ok(())
+}
+
+/// Where and when an event is recorded.
+struct Place {
+    stream_id: i64,
     position: i64,
     recorded_at: i64,
     category: Nullable,
-    into: &Partition,
-    event_ids: &mut Vec<[u8; 16]>,
+}
+
+/// Writes one event behind `head`, and gives the new head.
+fn insert(
+    call: &Call,
+    request: &Request,
+    place: &Place,
+    head: &Head,
+    event: &NewEvent,
+    event_id: &[u8; 16],
+    into: &mut Inserter,
 ) -> Result<Head> {
     let version = head.version + 1;
-    let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
+    let recorded_at = place.recorded_at;
     let occurred_at = event.occurred_at.unwrap_or(recorded_at);
     let max_occurred_at = occurred_at.max(head.max_occurred_at);
     let salt = server::random_bytes()?;
@@ -287,7 +313,7 @@ fn insert(
             tenant: call.target.name,
             stream: request.stream.as_str(),
             version,
-            event_id: &event_id,
+            event_id,
             event_type: event.event_type,
             schema_version: event.schema_version,
             subject: event.subject,
@@ -297,29 +323,26 @@ fn insert(
             content_digest: &content_digest(&salt, event.payload.text, event.metadata.text),
         },
     );
-    into.plan(Statement::Insert).write(
-        call.db,
-        &[
-            call.tenant_id,
-            Some(Datum::from(stream.id)),
-            Some(Datum::from(version)),
-            Some(Datum::from(position)),
-            Some(Datum::from(occurred_at)),
-            Some(Datum::from(max_occurred_at)),
-            Some(Datum::from(recorded_at)),
-            Some(from_uuid(&event_id)?),
-            Some(Datum::from(event.schema_version)),
-            Some(from_text(event.event_type)?),
-            category,
-            call.recorded_by_datum,
-            event.subject.map(from_text).transpose()?,
-            call.recorded_from,
-            Some(varlena(&salt)?),
-            Some(varlena(&hash)?),
-            Some(event.payload.value.datum()),
-            Some(event.metadata.value.datum()),
-        ],
-    )?;
-    event_ids.push(event_id);
-    Ok(Head { version, chain_hash: hash, recorded_at, max_occurred_at, global_position: position, closed: false })
+    // In the order of the table's columns (sql/30_tables.sql).
+    into.put(&[
+        call.tenant_id,
+        Some(Datum::from(place.stream_id)),
+        Some(Datum::from(version)),
+        Some(Datum::from(place.position)),
+        Some(Datum::from(occurred_at)),
+        Some(Datum::from(max_occurred_at)),
+        Some(Datum::from(recorded_at)),
+        Some(from_uuid(event_id)?),
+        Some(Datum::from(event.schema_version)),
+        Some(from_text(event.event_type)?),
+        place.category,
+        call.recorded_by_datum,
+        event.subject.map(from_text).transpose()?,
+        call.recorded_from,
+        Some(varlena(&salt)?),
+        Some(varlena(&hash)?),
+        Some(event.payload.value.datum()),
+        Some(event.metadata.value.datum()),
+    ])?;
+    Ok(Head { version, chain_hash: hash, recorded_at, max_occurred_at, global_position: place.position, closed: false })
 }

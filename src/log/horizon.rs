@@ -51,6 +51,6 @@ pub fn settled_until(catalog: &Catalog) -> Result<i64> {
         sequence::set_durably(catalog.recorded_floor, now)?;
         floor = now;
     }
-    let held = slots::scan().map(|held| held.recorded_at).min();
+    let held = slots::scan().map(|held| held.since).min();
     Ok(held.map_or(floor, |held| floor.min(held)) - 1)
 }

@@ -10,7 +10,7 @@ use crate::pg::worker::{self, Arguments, worker_function};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
-use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
+use pgrx::pg_sys::{Datum, INT8OID, OIDOID, Oid};
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use std::time::Duration;
 pub struct Partition {
     pub lower: i64,
     pub upper: i64,
+    pub table_oid: Oid,
     table: String,
     plans: [OnceCell<Plan>; STATEMENTS],
 }
@@ -35,7 +36,7 @@ thread_local! {
     static LIST: Plan = const { Plan::new(
         "select c.relname::text, \
                 (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[1]::bigint, \
-                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[2]::bigint \
+                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[2]::bigint, c.oid \
          from pg_inherits i join pg_class c on c.oid = i.inhrelid \
          where i.inhparent = $1 and not i.inhdetachpending order by 2",
         &[OIDOID],
@@ -69,18 +70,25 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
     let before = known.map(|(_, partitions)| partitions).unwrap_or_default();
     let listed = LIST.with(|list| {
         list.rows(db, View::Latest, 0, &[Some(Datum::from(catalog.events))], |row| {
-            Ok((format!("_eventstream.{}", row.text(0)?), row.int8(1)?, row.int8(2)?))
+            Ok((format!("_eventstream.{}", row.text(0)?), row.int8(1)?, row.int8(2)?, row.oid(3)?))
         })
     })?;
     let partitions: Partitions = Rc::new(
         listed
             .into_iter()
-            .map(|(table, lower, upper)| {
+            .map(|(table, lower, upper, table_oid)| {
                 // Plans survive: they find their table again by name.
-                let kept =
-                    before.iter().find(|known| known.table == table && known.upper == upper && known.lower == lower);
+                let kept = before
+                    .iter()
+                    .find(|known| known.table_oid == table_oid && known.upper == upper && known.lower == lower);
                 kept.cloned().unwrap_or_else(|| {
-                    Rc::new(Partition { lower, upper, table, plans: [const { OnceCell::new() }; STATEMENTS] })
+                    Rc::new(Partition {
+                        lower,
+                        upper,
+                        table_oid,
+                        table,
+                        plans: [const { OnceCell::new() }; STATEMENTS],
+                    })
                 })
             })
             .collect(),

@@ -1,13 +1,10 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
-use pgrx::pg_sys::{
-    BYTEAOID, INETOID, INT4OID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID,
-};
+use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID};
 
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
-    Insert,
     Head,
     HeadUpTo,
     ByEventIds,
@@ -59,32 +56,6 @@ impl Statement {
     /// The SQL, and the types of its parameters.
     pub fn definition(self) -> (&'static str, &'static [Oid]) {
         match self {
-            Statement::Insert => (
-                "insert into {events} (tenant_id, stream_id, version, global_position, occurred_at, max_occurred_at, \
-                 recorded_at, event_id, schema_version, event_type, category, recorded_by, subject, recorded_from, salt, \
-                 chain_hash, payload, metadata) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-                &[
-                    INT8OID,
-                    INT8OID,
-                    INT8OID,
-                    INT8OID,
-                    TIMESTAMPTZOID,
-                    TIMESTAMPTZOID,
-                    TIMESTAMPTZOID,
-                    UUIDOID,
-                    INT4OID,
-                    TEXTOID,
-                    TEXTOID,
-                    TEXTOID,
-                    TEXTOID,
-                    INETOID,
-                    BYTEAOID,
-                    BYTEAOID,
-                    JSONBOID,
-                    JSONBOID,
-                ],
-            ),
             Statement::Head => (
                 "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
                  where stream_id = $1 order by version desc limit 1",

@@ -63,6 +63,49 @@ impl SearchPath {
     }
 }
 
+unsafe extern "C-unwind" {
+    #[cfg(feature = "pg15")]
+    fn ExecInsertIndexTuples(
+        target: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        state: *mut pg_sys::EState,
+        update: bool,
+        no_duplicate_error: bool,
+        conflict: *mut bool,
+        arbiters: *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+    #[cfg(not(feature = "pg15"))]
+    fn ExecInsertIndexTuples(
+        target: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        state: *mut pg_sys::EState,
+        update: bool,
+        no_duplicate_error: bool,
+        conflict: *mut bool,
+        arbiters: *mut pg_sys::List,
+        only_summarizing: bool,
+    ) -> *mut pg_sys::List;
+}
+
+/// Inserts the index entries of a row that was just inserted. PostgreSQL 16 added an argument, which concerns updates.
+///
+/// # Safety
+/// May raise: call it inside `catch`. The indexes are open and the slot holds the row with its place in the table.
+pub unsafe fn insert_index_tuples(
+    target: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    state: *mut pg_sys::EState,
+) {
+    let none = std::ptr::null_mut();
+    // SAFETY: as the caller says; no conflict is looked for, so nothing is written there.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        ExecInsertIndexTuples(target, slot, state, false, false, none, std::ptr::null_mut());
+        #[cfg(not(feature = "pg15"))]
+        ExecInsertIndexTuples(target, slot, state, false, false, none, std::ptr::null_mut(), false);
+    }
+}
+
 /// This backend's number, from 0, below [`backend_slots`].
 pub fn backend_number() -> usize {
     #[cfg(not(feature = "pg18"))]

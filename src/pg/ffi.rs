@@ -53,11 +53,28 @@ unsafe extern "C-unwind" {
     pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
     pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, attributes: c_int);
+    // executor/execUtils.c, execMain.c, execIndexing.c, access/table/tableam.c
+    pub fn CreateExecutorState() -> *mut EState;
+    pub fn FreeExecutorState(state: *mut EState);
+    pub fn InitResultRelInfo(
+        target: *mut ResultRelInfo,
+        relation: Relation,
+        range_table_index: Index,
+        root: *mut ResultRelInfo,
+        instrument: c_int,
+    );
+    pub fn ExecOpenIndices(target: *mut ResultRelInfo, speculative: bool);
+    pub fn ExecCloseIndices(target: *mut ResultRelInfo);
+    pub fn MakeSingleTupleTableSlot(desc: TupleDesc, kind: *const TupleTableSlotOps) -> *mut TupleTableSlot;
+    pub fn ExecDropSingleTupleTableSlot(slot: *mut TupleTableSlot);
+    pub fn ExecStoreVirtualTuple(slot: *mut TupleTableSlot) -> *mut TupleTableSlot;
+    pub fn simple_table_tuple_insert(relation: Relation, slot: *mut TupleTableSlot);
     // utils/time/snapmgr.c
     pub fn GetLatestSnapshot() -> Snapshot;
     pub fn PushActiveSnapshot(snapshot: Snapshot);
     pub fn PopActiveSnapshot();
     // access/transam/xact.c
+    pub fn CommandCounterIncrement();
     pub fn PreventCommandIfReadOnly(command: *const c_char);
     // utils/cache/inval.c
     pub fn AcceptInvalidationMessages();
@@ -101,6 +118,7 @@ unsafe extern "C-unwind" {
         alignment: c_char,
     ) -> *mut ArrayType;
     // utils/mmgr/mcxt.c, aset.c
+    pub fn palloc0(size: usize) -> *mut c_void;
     pub fn palloc(size: usize) -> *mut c_void;
     pub fn AllocSetContextCreateInternal(
         parent: MemoryContext,

@@ -6,6 +6,7 @@ pub mod datum;
 pub mod failure;
 mod ffi;
 pub mod function;
+pub mod insert;
 pub mod jsonb;
 pub mod memory;
 pub mod pages;

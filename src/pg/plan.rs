@@ -62,6 +62,10 @@ impl Row<'_> {
         self.required(column).map(|value| value.value() as i32)
     }
 
+    pub fn oid(&self, column: usize) -> Result<Oid> {
+        self.required(column).map(|value| Oid::from(value.value() as u32))
+    }
+
     pub fn text(&self, column: usize) -> Result<&str> {
         // SAFETY: the statement's author selects a text there.
         self.required(column).and_then(|value| unsafe { super::datum::text(value) })

@@ -3,6 +3,7 @@ use super::failure::{Result, catch};
 use super::{datum, ffi};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid};
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
@@ -62,14 +63,26 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
+/// Random bytes that nobody can guess, drawn from the system in larger portions; what was handed out is forgotten.
 pub fn random_bytes() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // SAFETY: fills 16 bytes, or says that it could not.
-    if unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
-        Ok(bytes)
-    } else {
-        Err(Error::Internal { what: "the system gives no random bytes".into() }.into())
+    const PORTION: usize = 64 * 16;
+    thread_local! {
+        // Filled by a backend for itself, after the fork: no two processes share a portion.
+        static PORTION_LEFT: RefCell<([u8; PORTION], usize)> = const { RefCell::new(([0; PORTION], 0)) };
     }
+    PORTION_LEFT.with_borrow_mut(|(portion, left)| {
+        if *left == 0 {
+            // SAFETY: fills the portion, or says that it could not.
+            if !unsafe { pg_sys::pg_strong_random(portion.as_mut_ptr().cast(), PORTION) } {
+                return Err(Error::Internal { what: "the system gives no random bytes".into() }.into());
+            }
+            *left = PORTION;
+        }
+        *left -= 16;
+        let mut bytes = [0; 16];
+        bytes.swap_with_slice(&mut portion[*left..*left + 16]);
+        Ok(bytes)
+    })
 }
 
 pub fn system_identifier() -> Result<i64> {

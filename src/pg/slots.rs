@@ -12,7 +12,6 @@ const FREE: i64 = i64::MAX;
 #[repr(C)]
 struct Slot {
     position: AtomicI64,
-    recorded_at: AtomicI64,
     since: AtomicI64,
     database: AtomicU32,
     pid: AtomicI32,
@@ -23,9 +22,7 @@ struct Slot {
 pub struct Held {
     /// No position below this one is the transaction's.
     pub position: i64,
-    /// No recorded_at below this one is the transaction's (microseconds since 2000-01-01 UTC).
-    pub recorded_at: i64,
-    /// When it began to append (the same unit).
+    /// When it began to append (microseconds since 2000-01-01 UTC): no recorded_at below is the transaction's.
     pub since: i64,
     pub pid: i32,
 }
@@ -79,7 +76,6 @@ unsafe extern "C-unwind" fn startup() {
             for place in 0..backend_slots() {
                 slots.add(place).write(Slot {
                     position: AtomicI64::new(FREE),
-                    recorded_at: AtomicI64::new(0),
                     since: AtomicI64::new(0),
                     database: AtomicU32::new(0),
                     pid: AtomicI32::new(0),
@@ -101,13 +97,13 @@ pub fn are_there() -> bool {
     !SLOTS.load(SeqCst).is_null()
 }
 
-/// The lower bound of recorded_at that this transaction holds, if it has appended.
-pub fn held_recorded_at() -> Option<i64> {
+/// Since when this transaction has appended, if it has.
+pub fn held_since() -> Option<i64> {
     HELD.get()
 }
 
 /// Stores this transaction's bounds. To be called before the transaction takes its first position.
-pub fn hold(position: i64, recorded_at: i64, now: i64) {
+pub fn hold(position: i64, now: i64) {
     if let Some(slots) = slots() {
         if !EXIT_REGISTERED.replace(true) {
             // SAFETY: on_shmem_exit callbacks run after the abort of an open transaction: nothing can commit any more.
@@ -116,14 +112,13 @@ pub fn hold(position: i64, recorded_at: i64, now: i64) {
         let slot = &slots[backend_number()];
         // SAFETY: plain variables of this backend.
         let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
-        slot.recorded_at.store(recorded_at, SeqCst);
         slot.since.store(now, SeqCst);
         slot.database.store(database.to_u32(), SeqCst);
         slot.pid.store(pid, SeqCst);
         slot.position.store(position, SeqCst);
         fence(SeqCst);
     }
-    HELD.set(Some(recorded_at));
+    HELD.set(Some(now));
 }
 
 /// Clears this backend's slot. To be called after the transaction's end is visible to others.
@@ -148,7 +143,6 @@ pub fn scan() -> impl Iterator<Item = Held> {
         let position = slot.position.load(SeqCst);
         (position != FREE && slot.database.load(SeqCst) == database).then(|| Held {
             position,
-            recorded_at: slot.recorded_at.load(SeqCst),
             since: slot.since.load(SeqCst),
             pid: slot.pid.load(SeqCst),
         })

@@ -23,6 +23,7 @@ def fill(database: Database) -> None:
         database.role(role)
     with database.connect() as session:
         session.execute("select es_create_tenant('acme')")
+        session.execute("set eventstream.tenant = 'default'")
         session.execute("select es_grant('clerk', 'append', 'default', 'account')")
         session.execute("select es_grant('clerk', 'read', 'acme')")
         session.execute("select es_grant('auditor', 'audit', 'default')")
@@ -176,6 +177,7 @@ def test_a_dump_restores_whole_into_a_cluster_that_lacks_a_granted_role(source, 
         assert value(session, "select role_exists from eventstream.grants where role = 'auditor'") is False
         # A copy can be told from the original.
         with source.connect() as original:
+            original.execute("set eventstream.tenant = 'default'")
             statement = "select system_identifier from es_log_info()"
             assert value(session, statement) != value(original, statement)
     with database.connect("clerk") as clerk:
@@ -188,14 +190,19 @@ def test_a_dump_taken_while_clients_append_restores_to_a_log_that_verifies(sourc
     """pg_dump reads positions' sequence after its snapshot: what it dumps must still be beyond every event it dumps."""
     done = threading.Event()
 
+    written = [0] * 4
+
     def write(number):
         with source.connect() as session:
+            session.execute("set eventstream.tenant = 'default'")
             while not done.is_set():
                 session.execute("select es_append(%s, 'Moved', '{}')", (f"busy-{number}",))
+                written[number] += 1
 
     threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: min(written) > 20, 20, "the clients to append")
     dump = WORK / f"dump-busy-{uuid.uuid4().hex[:6]}"
     try:
         run("pg_dump", "-Fc", "-f", dump, env=source.server.address("books"))
@@ -210,6 +217,7 @@ def test_a_dump_taken_while_clients_append_restores_to_a_log_that_verifies(sourc
         dump.unlink(missing_ok=True)
     with database.connect() as session:
         assert verify(session) == []
+        assert all(written)
         last = value(session, "select max(global_position) from _eventstream.events")
         session.execute("set eventstream.tenant = 'default'")
         version = value(session, "select es_stream_version('busy-0')")
@@ -224,6 +232,7 @@ def test_pg_upgrade_to_itself_keeps_the_log(new_server, mode):
     fill(database)
     before = everything(database)
     with database.connect() as session:
+        session.execute("set eventstream.tenant = 'default'")
         settled = value(session, "select es_settled_until()")
     old.stop()
     new = Server("new", **SIZE)
@@ -252,6 +261,7 @@ def test_pg_upgrade_to_itself_keeps_the_log(new_server, mode):
     new.start()
     database = Database(new, "books")
     with database.connect() as session:
+        session.execute("set eventstream.tenant = 'default'")
         assert value(session, "select es_settled_until()") >= settled
     assert_same_and_going_on(before, database)
 

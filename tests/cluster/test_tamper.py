@@ -2,12 +2,14 @@
 leaves a consistent chain behind (a cut tail, a stream gone, a chain rehashed) by heads that were kept outside."""
 
 import contextlib
+import importlib.util
+import io
 import subprocess
 import sys
 
 import psycopg
 import pytest
-from database import assert_immutable, near_edge, partitions, rows, value, verify
+from database import assert_immutable, near_edge, partitions, rows, verify
 from psycopg.types.json import Jsonb
 from server import ROOT
 
@@ -144,7 +146,7 @@ TAMPERINGS = {
     "max_occurred_at lowered": (change("max_occurred_at = '2024-01-01'"), {4, 5}),
     "deleted in the middle": (delete, {4, 5}),
     "two rows swapped, hashes kept": (swap_contents, {4}),
-    "two rows swapped whole": (swap_versions, {4}),
+    "two rows swapped whole": (swap_versions, {4, 5}),
     "a row inserted at the end": (insert_copy, {EVENTS + 1}),
     "a version twice in two partitions": (insert_duplicate, {4}),
     "one hash recomputed": (rehash_one, {4}),
@@ -255,3 +257,134 @@ def test_triggers_that_were_switched_off_are_noticed_by_whoever_tries(session):
     with forced(session):
         pass
     assert_immutable(session)
+
+
+# -- what leaves a consistent chain behind: only heads kept outside can tell ----------------------------------------
+
+EVENTS_AS_CSV = (
+    "copy (select tenant, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at,"
+    " recorded_by, salt, chain_hash, payload, metadata, global_position from eventstream.events"
+    " order by tenant, stream, version) to stdout with (format csv, header)"
+)
+HEADS_AS_CSV = (
+    "copy (select tenant, stream, version, encode(chain_hash, 'hex') as chain_hash from es_chain_heads())"
+    " to stdout with (format csv, header)"
+)
+
+
+def copied(session, statement: str) -> bytes:
+    with session.cursor() as cursor, cursor.copy(statement) as copy:
+        return b"".join(copy)
+
+
+def verifier():
+    """tools/verify.py as a module: the hashing of somebody who has the database and the rules."""
+    found = importlib.util.spec_from_file_location("verify", ROOT / "tools" / "verify.py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules["verify"] = module
+    found.loader.exec_module(module)
+    return module
+
+
+def check_outside(session, *anchors) -> tuple[int, str]:
+    """Exit status and output of tools/verify.py on the log as it is, against heads saved earlier."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "tools" / "verify.py"),
+            "-",
+            *(str(part) for path in anchors for part in ("--anchor", path)),
+        ],
+        input=copied(session, EVENTS_AS_CSV),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+@pytest.fixture
+def heads(session, tmp_path):
+    """The heads as they were before anybody tampered, kept outside of the database."""
+    path = tmp_path / "heads.csv"
+    path.write_bytes(copied(session, HEADS_AS_CSV))
+    status, said = check_outside(session, path)
+    assert status == 0, said
+    return path
+
+
+def rehash(session, stream: str, version: int, payload: str) -> None:
+    """Changes one event and recomputes its hash and all that follow it, as somebody would who knows the rules."""
+    rules = verifier()
+    chained = [
+        row
+        for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
+        if row["stream"].decode() == stream
+    ]
+    previous = rules.GENESIS
+    for row in chained:
+        if row["version"] == version:
+            session.execute(f"update _eventstream.events set payload = %s::jsonb where {event(stream, version)}", (payload,))
+            row["payload"] = payload.encode()
+        previous = rules.chain_hash(previous, rules.Event(*(row[field] for field in rules.Event._fields)))
+        session.execute(f"update _eventstream.events set chain_hash = %s where {event(stream, row['version'])}", (previous,))
+
+
+def cut_tail(session):
+    """The newest events of a stream go, and its row is repaired so that the head fits."""
+    session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')} and version > 6")
+    session.execute("update _eventstream.streams set newest_partition = 16777216 where name = 'account-1'")
+    session.execute(f"delete from _eventstream.stream_segments where {WHO.format(stream='account-1')} and first_version > 6")
+
+
+def delete_stream(session):
+    session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')}")
+    session.execute(f"delete from _eventstream.stream_segments where {WHO.format(stream='account-1')}")
+    session.execute("delete from _eventstream.streams where name = 'account-1'")
+
+
+def rehash_whole(session):
+    rehash(session, "account-1", 3, '{"n": 2, "amount": 99999}')
+
+
+@pytest.mark.parametrize("tamper", [cut_tail, delete_stream, rehash_whole], ids=lambda tamper: tamper.__name__)
+def test_what_leaves_consistent_chains_behind_is_found_against_heads_saved_earlier(session, heads, tamper):
+    with forced(session):
+        tamper(session)
+    # Nothing inside tells: that is why heads are kept outside.
+    assert verify(session) == []
+    status, said = check_outside(session)
+    assert status == 0, said
+    status, said = check_outside(session, heads)
+    assert status == 1, said
+    assert f"default/account-1 version {EVENTS}:" in said
+    assert "account-2" not in said and "order-1" not in said
+
+
+def test_the_log_goes_on_after_a_tail_was_cut_and_is_still_found_out(session, heads):
+    """New events over the cut reach the old version again, with another hash."""
+    with forced(session):
+        cut_tail(session)
+    for _ in range(4):
+        session.execute("select es_append('account-1', 'Moved', '{}')")
+    assert verify(session) == []
+    status, said = check_outside(session, heads)
+    assert status == 1
+    assert f"default/account-1 version {EVENTS}:" in said
+
+
+def test_an_honest_log_that_grew_agrees_with_heads_saved_earlier(session, heads):
+    for stream in ("account-1", "account-2", "order-2"):
+        session.execute("select es_append(%s, 'Moved', '{}')", (stream,))
+    status, said = check_outside(session, heads)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize("tampering", ["payload changed in scale only", "deleted in the middle", "one hash recomputed"])
+def test_the_verifier_outside_agrees_with_the_one_inside(session, tampering):
+    force, versions = TAMPERINGS[tampering]
+    with forced(session):
+        force(session, 4)
+    status, said = check_outside(session)
+    assert status == 1
+    assert any(f"default/account-1 version {version}:" in said for version in versions), said
+    assert "account-2" not in said

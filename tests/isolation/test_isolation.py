@@ -61,7 +61,7 @@ def test_interleaving(spec, isolation_server):
         env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning", "PG_TEST_TIMEOUT_DEFAULT": "20"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     expected = HERE / "expected" / f"{spec}.out"

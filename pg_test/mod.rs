@@ -1,0 +1,18 @@
+//! Tests inside a backend (tier 2): one behaviour a test, and the test's name is the promise it checks. Each runs in a
+//! transaction of its own, which is rolled back. What takes two sessions, a commit or a crash is tested in tests/isolation and
+//! tests/cluster; the pure rules in crates/core.
+mod sql;
+
+mod append;
+mod bad_input;
+
+/// Called by `#[pg_test]` before the server starts.
+#[cfg(test)]
+pub fn setup(_options: Vec<&str>) {}
+
+/// Lines for postgresql.conf.
+#[cfg(test)]
+#[must_use]
+pub fn postgresql_conf_options() -> Vec<&'static str> {
+    vec!["shared_preload_libraries = 'eventstream'"]
+}
