@@ -9,6 +9,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, TenantName};
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 
 /// What is granted or revoked.
@@ -54,7 +55,7 @@ pub fn create_tenant(name: &str) -> Result<()> {
         let id = CREATE_TENANT
             .with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?
             .ok_or_else(|| {
-                invalid("tenant", format!("must be a new name: there is a tenant \"{name}\" already"), None)
+                invalid("tenant", format!("must be a new name: there is a tenant {} already", shown(name)), None)
             })?;
         if admin.is_some() {
             write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
@@ -85,7 +86,7 @@ pub fn grant(grant: &Grant) -> Result<()> {
         let exists = grant.role == "public"
             || ROLE.with(|plan| plan.first(db, View::Latest, &[Some(from_text(grant.role)?)], |_| Ok(())))?.is_some();
         if !exists {
-            let reason = format!("must be a role: there is no role \"{}\"", grant.role);
+            let reason = format!("must be a role: there is no role {}", shown(grant.role));
             return Err(invalid("role", reason, Some("Make the role first, or grant to public.".into())));
         }
         write(db, &GRANT, grant.role, grant.privilege, tenant_id, grant.category, Some(&creator)).map(drop)
@@ -99,8 +100,8 @@ pub fn revoke(grant: &Grant) -> Result<()> {
             return Err(invalid(
                 "privilege",
                 format!(
-                    "must be one that role \"{}\" was granted with the same tenant and category, not {}",
-                    grant.role,
+                    "must be one that role {} was granted with the same tenant and category, not {}",
+                    shown(grant.role),
                     grant.privilege.as_str()
                 ),
                 Some("The view eventstream.grants shows what was granted.".into()),

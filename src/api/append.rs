@@ -13,6 +13,7 @@ use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_append", append_one);
@@ -149,6 +150,8 @@ fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec<New
 fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
     result.map_err(|failure| match failure {
         Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
+            // The key of a batch element is shorter than the argument of es_append.
+            let argument = if argument == "event_type" { "type".into() } else { argument };
             Error::InvalidArgument { argument: format!("{element}.{argument}"), reason, hint }.into()
         }
         Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {
@@ -174,7 +177,7 @@ fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>>
             "events" => events = Some(value.document()?),
             _ => {
                 return Err(Error::InvalidArgument {
-                    argument: key.into(),
+                    argument: shown(key),
                     reason: "is not a key that an element can have".into(),
                     hint: Some("Keys: stream, expected_version, events.".into()),
                 }

@@ -53,8 +53,10 @@ fn read_all(args: &Args) -> Returned {
     let max_count = args.int4(1, "max_count")?;
     let categories = args.text_array_opt(2, "categories")?;
     let event_types = args.text_array_opt(3, "event_types")?;
+    let mut filter = Filter { categories, event_types };
+    filter.check()?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    let filter = Filter { categories: scope.narrow(categories), event_types };
+    filter.categories = scope.narrow(filter.categories);
     let store = Store::begin(args)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     read::read_all(target, after_position, max_count, &filter, args.int8_opt(4), &store)?;
@@ -65,8 +67,10 @@ fn read_backward(args: &Args) -> Returned {
     let max_count = args.int4(1, "max_count")?;
     let categories = args.text_array_opt(2, "categories")?;
     let event_types = args.text_array_opt(3, "event_types")?;
+    let mut filter = Filter { categories, event_types };
+    filter.check()?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    let filter = Filter { categories: scope.narrow(categories), event_types };
+    filter.categories = scope.narrow(filter.categories);
     let store = Store::begin(args)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     read::read_backward(target, args.int8_opt(0), max_count, &filter, &store)?;

@@ -4,6 +4,7 @@ use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
+use eventstream_core::shown;
 
 /// A document with the text that PostgreSQL prints for it: what the content digest covers.
 #[derive(Clone, Copy)]
@@ -52,12 +53,12 @@ impl<'a> NewEvent<'a> {
             }
             .into());
         }
-        Self::check_rest(parts)
+        Self::check_rest(parts, "payload")
     }
 
     /// The event that closes a stream.
     pub fn closing(payload: Jsonb<'a>) -> Result<Self> {
-        Self::check_rest(Parts {
+        let parts = Parts {
             event_type: EventType::STREAM_CLOSED,
             payload,
             metadata: None,
@@ -65,10 +66,11 @@ impl<'a> NewEvent<'a> {
             occurred_at: None,
             schema_version: None,
             subject: None,
-        })
+        };
+        Self::check_rest(parts, "reason")
     }
 
-    fn check_rest(parts: Parts<'a>) -> Result<Self> {
+    fn check_rest(parts: Parts<'a>, payload: &str) -> Result<Self> {
         let metadata = match parts.metadata {
             Some(metadata) if !metadata.is_object() => {
                 return Err(invalid("metadata", "must be a JSON object"));
@@ -88,7 +90,7 @@ impl<'a> NewEvent<'a> {
         }
         Ok(Self {
             event_type: parts.event_type,
-            payload: print("payload", parts.payload)?,
+            payload: print(payload, parts.payload)?,
             metadata: print("metadata", metadata)?,
             event_id: parts.event_id,
             occurred_at: parts.occurred_at,
@@ -113,21 +115,22 @@ impl<'a> NewEvent<'a> {
                 "metadata" => parts.0 = Some(value.document()?),
                 "event_id" => {
                     let id = text(key, value)?;
-                    let read =
-                        server::read_uuid(id).map_err(|_| invalid(key, format!("must be a uuid, not \"{id}\"")))?;
+                    let read = server::read_uuid(id)
+                        .map_err(|_| invalid(key, format!("must be a uuid, not {}", shown(id))))?;
                     parts.1 = Some(read);
                 }
                 "occurred_at" => {
                     let time = text(key, value)?;
-                    let read = server::read_time(time)
-                        .map_err(|_| invalid(key, format!("must be a time with its zone, not \"{time}\"")))?;
+                    let read = server::read_time(time).map_err(|_| {
+                        invalid(key, format!("must be a time such as 2024-10-15T12:00:00Z, not {}", shown(time)))
+                    })?;
                     parts.2 = Some(read);
                 }
                 "schema_version" => parts.3 = Some(integer(key, value)?),
                 "subject" => parts.4 = Some(text(key, value)?),
                 _ => {
                     return Err(Error::InvalidArgument {
-                        argument: key.into(),
+                        argument: shown(key),
                         reason: "is not a key that an event can have".into(),
                         hint: Some(
                             "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject.".into(),

@@ -13,7 +13,7 @@ use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
-use eventstream_core::name::{StreamName, Subject};
+use eventstream_core::name::{Category, EventType, StreamName, Subject};
 use pgrx::pg_sys::Datum;
 
 /// The most events that one read of the log may ask for.
@@ -51,6 +51,19 @@ impl StreamRange {
     fn start(&self) -> Cursor {
         let from = self.from_version.unwrap_or(if self.backward { i64::MAX } else { 1 });
         [from, self.max_count.unwrap_or(i64::MAX)]
+    }
+}
+
+impl Filter {
+    /// Errors: ES005 for what no category or event type can be.
+    pub fn check(&self) -> Result<()> {
+        for category in self.categories.iter().flatten() {
+            Category::parse("categories", category)?;
+        }
+        for event_type in self.event_types.iter().flatten() {
+            EventType::parse_as("event_types", event_type)?;
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +164,7 @@ pub fn read_all(
 ) -> Result<()> {
     horizon::must_be_known(c"es_read_all")?;
     checked_after("after_position", after_position)?;
+    checked_after("up_to", up_to.unwrap_or(0))?;
     let count = checked_count(max_count)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let horizon = horizon::horizon(catalog)?;

@@ -121,7 +121,7 @@ impl<'a> Jsonb<'a> {
                         Token::WJB_BEGIN_ARRAY => {
                             let raw_scalar = (*value.as_ptr()).val.array.rawScalar;
                             level += i64::from(!raw_scalar);
-                            measure.bytes += 2;
+                            measure.bytes += if raw_scalar { 0 } else { 2 };
                         }
                         Token::WJB_BEGIN_OBJECT => {
                             level += 1;

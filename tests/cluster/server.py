@@ -100,12 +100,17 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def is_alive(pid: int) -> bool:
+def state_of(pid: int) -> str | None:
+    """The kernel's letter for a process (T: stopped, Z: a zombie); None where there is none."""
     try:
         status = pathlib.Path("/proc", str(pid), "stat").read_text()
     except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return None
+    return status.rpartition(")")[2].split()[0]
+
+
+def is_alive(pid: int) -> bool:
+    return state_of(pid) not in ("Z", "X", None)
 
 
 def kill_9(pid: int) -> None:
@@ -238,13 +243,14 @@ class Server:
         """kill -9 for the postmaster and then for all that it started: nobody gets to clean up."""
         assert self.process is not None
         pid = self.process.pid
+        # Stopped first, so that no child is born between the look and the kill.
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(pid) in ("T", None), 10, f"the postmaster of {self.name} to stand still")
         family = children_of(pid)
         kill_9(pid)
         for child in family:
             kill_9(child)
         self.process.wait()
-        for child in children_of(pid):
-            kill_9(child)
         wait_until(lambda: not any(map(is_alive, family)), 30, f"the children of {self.name} to be gone")
         for child in family:
             try:

@@ -311,6 +311,25 @@ def test_session_durability_is_what_the_superuser_gets_for_asking(crashing):
         assert max(unflushed) > 0
 
 
+def test_transactions_that_do_not_append_keep_the_sessions_own_synchronous_commit(crashing):
+    """What an append raises for its own commit ends with it, also when that commit failed."""
+    with crashing.connect() as session:
+        session.execute("create table own (n int check (n < 100))")
+        session.execute("set synchronous_commit = off")
+        for ending in ("commit", "rollback"):
+            session.execute("begin")
+            session.execute("select es_append('account-1', 'Moved', '{}')")
+            session.execute(ending)
+            assert value(session, "show synchronous_commit") == "off"
+            unflushed = []
+            for n in range(5):
+                session.execute("insert into own values (%s)", (n,))
+                unflushed.append(
+                    value(session, "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn())")
+                )
+            assert max(unflushed) > 0, f"after a {ending} every commit of the session waits for the disk"
+
+
 def test_a_horizon_that_was_shown_is_never_taken_back_by_a_crash(crashing):
     """A rolled-back append leaves nothing but positions; whoever noted the horizon behind them must not skip what follows."""
     with crashing.connect() as session:

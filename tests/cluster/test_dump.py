@@ -1,6 +1,7 @@
 """Dump, restore, upgrade and failover keep the log: the same events and hashes, a clean verification, appends that go on, and
 no version or position used twice (requirement R4)."""
 
+import re
 import shutil
 import threading
 import uuid
@@ -8,9 +9,9 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from database import Database, assert_immutable, contents, near_edge, partitions, rows, value, verify
+from database import Database, assert_immutable, contents, near_edge, partitions, refusals, rows, value, verify
 from psycopg.types.json import Jsonb
-from server import BIN, PORT, SUPERUSER, WORK, Server, run, wait_until
+from server import BIN, PORT, ROOT, SUPERUSER, WORK, Server, run, wait_until
 
 SIZE = {"eventstream.partition_size": 1024}
 NUMBERS = "[1234567890123456.78, 1.00, 1e400, -0.0, 1e2, 0.1000]"
@@ -223,6 +224,33 @@ def test_a_dump_taken_while_clients_append_restores_to_a_log_that_verifies(sourc
         version = value(session, "select es_stream_version('busy-0')")
         assert value(session, "select es_append('busy-0', 'Moved', '{}')") == version + 1
         assert value(session, "select global_position from es_last_append()") > last
+
+
+def test_what_the_docs_say_about_a_data_only_restore_is_true_and_mends_it(source, target):
+    """pg_dump --data-only --disable-triggers leaves guards that a replica role silences; docs/operate.md has the cure."""
+    database = Database(target, "books").create(extension=False)
+    schema, data = (WORK / f"dump-{part}-{uuid.uuid4().hex[:6]}" for part in ("schema", "data"))
+    to_source, to_target = source.server.address("books"), target.address("books")
+    try:
+        run("pg_dump", "--schema-only", "-f", schema, env=to_source)
+        run("pg_dump", "--data-only", "--disable-triggers", "-f", data, env=to_source)
+        for dump in (schema, data):
+            run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump, env=to_target)
+    finally:
+        schema.unlink(missing_ok=True)
+        data.unlink(missing_ok=True)
+    guide = (ROOT / "docs" / "operate.md").read_text()
+    (cure,) = [block for block in re.findall(r"```sql\n(.*?)```", guide, re.DOTALL) if "enable always trigger" in block]
+    with database.connect() as session:
+        assert contents_of_all(session) == contents_of_all(source.connect())
+        assert None in refusals(session).values(), "the docs warn of something that does not happen any more"
+        session.execute(cure)
+        assert_immutable(session)
+        assert verify(session) == []
+
+
+def contents_of_all(session) -> list[tuple]:
+    return rows(session, "select global_position, stream_id, version, chain_hash from _eventstream.events order by 1")
 
 
 @pytest.mark.parametrize("mode", ["--copy", "--link"])

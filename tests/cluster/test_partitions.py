@@ -164,6 +164,34 @@ def test_vacuum_analyze_and_reindex_run_beside_sessions_that_cross_edges(small):
         check(session, 3)
 
 
+def test_a_backup_that_holds_every_table_holds_up_nobody(small):
+    """pg_dump keeps ACCESS SHARE on all tables and an old snapshot for hours."""
+    with small.connect(autocommit=False) as backup:
+        backup.execute("set transaction isolation level repeatable read, read only")
+        for table in ("events", "streams", "stream_segments", *partitions(backup)):
+            backup.execute(f"lock table _eventstream.{table} in access share mode")
+        results = all_at_once(8, lambda number: write(small, number, 60), seconds=40)
+        assert raised(results) == []
+        backup.rollback()
+    with small.connect() as session:
+        check(session, 2)
+
+
+def test_appends_at_the_edge_wait_for_a_lock_that_forbids_a_partition_and_then_succeed(small):
+    """SHARE UPDATE EXCLUSIVE on the log itself, as a superuser's ANALYZE or CREATE STATISTICS takes it."""
+    with small.connect() as session:
+        near_edge(session, 3)
+    with small.connect(autocommit=False) as holder:
+        holder.execute("lock table only _eventstream.events in share update exclusive mode")
+        release = threading.Timer(4, holder.rollback)
+        release.start()
+        results = all_at_once(6, lambda number: write(small, number, 5), seconds=40)
+        release.join()
+    assert raised(results) == []
+    with small.connect() as session:
+        check(session, 2)
+
+
 def test_an_append_succeeds_without_a_free_worker_slot(new_server):
     server = new_server(
         "slotless",

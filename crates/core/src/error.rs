@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::privilege::Privilege;
-use crate::quote::quote_literal;
+use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -56,7 +56,7 @@ pub enum Error {
     PositionAhead { argument: String, position: i64, last_position: i64 },
 
     /// ES040: no such tenant, or none that the role may know of.
-    #[error("tenant \"{tenant}\" does not exist")]
+    #[error("tenant {} does not exist", shown(tenant))]
     TenantNotFound { tenant: String },
 
     /// ES041: the role may use several tenants (`tenants`) and has not said which, or may use none.
@@ -69,7 +69,8 @@ pub enum Error {
 
     /// 42501: the role lacks `privilege` in `tenant`, or in one category of it.
     #[error(
-        "role \"{role}\" lacks the privilege \"{privilege}\" in tenant \"{tenant}\"{}",
+        "role \"{role}\" lacks the privilege \"{privilege}\" in tenant {}{}",
+        shown(tenant),
         in_category(category.as_deref())
     )]
     InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },

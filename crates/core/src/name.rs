@@ -123,7 +123,15 @@ impl<'a> EventType<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `event_type`.
     pub fn parse(event_type: &'a str) -> Result<Self> {
-        checked("event_type", event_type, LABEL_MAX_BYTES, control_fault).map(Self)
+        Self::parse_as("event_type", event_type)
+    }
+
+    /// The same for another argument's name: `event_types` of a filter.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for that argument.
+    pub fn parse_as(argument: &str, event_type: &'a str) -> Result<Self> {
+        checked(argument, event_type, LABEL_MAX_BYTES, control_fault).map(Self)
     }
 }
 

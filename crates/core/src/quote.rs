@@ -19,3 +19,9 @@ pub(crate) fn shortened(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+/// `text` as a message shows what a caller gave: in double quotes, control characters escaped, cut to a readable length.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    format!("{:?}", shortened(text))
+}
