@@ -19,7 +19,7 @@ def say(line):
 class Bench:
     """Owns the server for the time of a `with` block; databases are made when a measure first asks for them."""
 
-    def __init__(self, root, chosen, command):
+    def __init__(self, root, chosen):
         self.root = root
         self.seconds, self.rounds, self.is_quick = chosen.seconds, chosen.rounds, chosen.quick
         self.keep = chosen.keep
@@ -28,7 +28,7 @@ class Bench:
         (self.directory / "logs").mkdir(parents=True)
         self.server = Server(root, chosen.pg)
         self.pgbench = Pgbench(self.server, self.directory / "logs")
-        self.report = Report(root, chosen, command)
+        self.report = Report(root, chosen)
         self.made = {}
 
     def __enter__(self):

@@ -117,6 +117,7 @@ FILL_COHORT = """
          (select jsonb_agg(%(event)s::jsonb) as events from generate_series(1, 5)) as e
 """
 STREAMS_A_CALL, PASSES = 1000, 4
+FIRST_PARTITION_END = 2**24 - 1
 
 
 def make_small(bench):
@@ -128,13 +129,15 @@ def make_small(bench):
 
 
 def make_big(bench):
-    """10 million events over more than 50 partitions (quick: 1 million), each cohort of streams in a partition or two."""
+    """10 million events (quick: 1 million): the first million in the first partition, the rest over 50 partitions and more.
+
+    50 cohorts of streams, 20 events a stream; in the small partitions a stream's events lie in two or three of them."""
     streams = 1_000 if bench.is_quick else 10_000
-    partition_size = streams * PASSES * 5 - 4_000  # so that 50 cohorts take more than 50 partitions
+    in_first_partition, in_others = 100 * streams, 18 * streams - 1_000
     with create(bench, "big") as connection:
-        # The first partition always holds 2^24 positions: the log leaves it by a jump to its end.
-        connection.execute("select setval('_eventstream.positions', 16777215 - %s)", (partition_size,))
-        connection.execute(f"alter database big set eventstream.partition_size = {partition_size}")
+        # The first partition always holds 2^24 positions: what is not wanted of them is jumped over.
+        connection.execute("select setval('_eventstream.positions', %s)", (FIRST_PARTITION_END - in_first_partition,))
+        connection.execute(f"alter database big set eventstream.partition_size = {in_others}")
         with ThreadPoolExecutor() as loaders:
             list(loaders.map(lambda half: fill_cohorts(bench, "big", range(half, 50, 2), streams), (0, 1)))
         connection.execute("vacuum analyze")

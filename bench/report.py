@@ -41,7 +41,6 @@ HEADINGS = ["measure", "against", "target", "median", "spread", "rates or times"
 class Report:
     root: object
     chosen: object
-    command: str
     rows: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     machine: dict = field(default_factory=dict)
@@ -100,7 +99,7 @@ class Report:
 
     def text(self):
         about = {
-            "command": f"`{self.command}`",
+            "command": f"`{self.chosen.command}`",
             "commit": commit(self.root),
             "PostgreSQL": self.server.version,
             **self.machine,

@@ -3,8 +3,15 @@
 //! tests/cluster; the pure rules in crates/core.
 mod sql;
 
-mod append;
+mod access;
+mod append_rules;
 mod bad_input;
+mod catalog;
+mod errors;
+mod idempotence;
+mod immutable;
+mod numbers;
+mod read;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]

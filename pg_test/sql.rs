@@ -6,6 +6,7 @@ use pgrx::extension_sql;
 extension_sql!(
     r#"
 create schema if not exists tests;
+grant usage on schema tests to public;
 create function tests.caught(
     statement text, out code text, out message text, out detail text, out hint text, out context text,
     out constraint_name text, out column_name text, out table_name text, out schema_name text, out data_type text

@@ -64,6 +64,8 @@ comment on index _eventstream.streams_pkey is 'a stream by id';
 comment on index _eventstream.streams_name_key is 'a stream by tenant and name';
 create index streams_category_idx on _eventstream.streams (tenant_id, category);
 comment on index _eventstream.streams_category_idx is 'the streams of a category';
+create index streams_first_position_idx on _eventstream.streams (first_position);
+comment on index _eventstream.streams_first_position_idx is 'the streams that begin in a range of the log: for verification';
 
 create table _eventstream.stream_segments (
     stream_id bigint not null,
@@ -76,6 +78,8 @@ comment on table _eventstream.stream_segments is
 comment on column _eventstream.stream_segments.partition is 'lower bound of the partition';
 comment on column _eventstream.stream_segments.first_version is 'the stream''s first version in it';
 comment on index _eventstream.stream_segments_pkey is 'the segments of a stream in order';
+create index stream_segments_partition_idx on _eventstream.stream_segments (partition);
+comment on index _eventstream.stream_segments_partition_idx is 'the streams that entered a partition: for verification';
 
 create sequence _eventstream.positions as bigint cache 1;
 comment on sequence _eventstream.positions is 'global positions, handed out one by one (CACHE 1: the horizon depends on it)';

@@ -3,6 +3,7 @@
 # Sourced, never run. It changes nothing outside target/ (and, for a checkout that the server's user
 # cannot enter, one directory in /var/tmp that `place` announces).
 set -euo pipefail
+shopt -s inherit_errexit
 umask 022
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)

@@ -1,9 +1,13 @@
 """One-event es_append against a prepared one-row INSERT into a plain table, at 8, 1 and 32 clients; and its percentiles."""
+from statistics import median
+
 from databases import STREAMS
 from pgbench import percentile
 
 # Rate compared with the plain table's; requirements.md P1 for the milliseconds.
 LEAST_RATIO = {8: 0.75, 1: 0.70, 32: None}
+# No target hangs on 32 clients, so fewer rounds will do.
+ROUNDS_WITHOUT_TARGET = 3
 MOST_P95_MS = {8: 2.0}
 
 
@@ -14,7 +18,8 @@ def measure(bench):
         return lambda seconds: bench.pgbench.run(database, "bench_client", [script], clients, seconds, streams=STREAMS)
 
     for clients, least in LEAST_RATIO.items():
-        ours, plain = bench.interleave(side("append", clients), side("insert_plain", clients))
+        rounds = bench.rounds if least else min(bench.rounds, ROUNDS_WITHOUT_TARGET)
+        ours, plain = bench.interleave(side("append", clients), side("insert_plain", clients), rounds)
         name = f"es_append, {clients} client{'s' * (clients > 1)}"
         bench.report.add_ratio(name, "INSERT into the plain table", least, [each.tps for each in ours], [each.tps for each in plain])
         for per_cent in (50, 95, 99):
@@ -25,7 +30,7 @@ def measure(bench):
                 "",
                 "" if most is None else f"≤ {most:.0f} ms (P1)",
                 mine,
-                f"plain INSERT {sorted(theirs)[len(theirs) // 2]:.2f} ms",
-                None if most is None else sorted(mine)[len(mine) // 2] <= most,
+                f"plain INSERT {median(theirs):.2f} ms",
+                None if most is None else median(mine) <= most,
                 " ms",
             )

@@ -29,12 +29,12 @@ def measure(bench):
         return outcome
 
     run(3)
-    without = [run(length // 2)]
+    without = [run(length // 3)]
     beside = []
     for _ in range(1 if bench.is_quick else 2):
         with idle_transaction(bench, database):
             beside.append(run(length))
-        without.append(run(length // 2))
+        without.append(run(length // 3))
     # Each run beside it is compared with the mean of the two around it.
     around = [mean((before.tps, after.tps)) for before, after in zip(without, without[1:])]
     bench.report.add_ratio(

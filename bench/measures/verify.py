@@ -1,7 +1,11 @@
-"""es_verify: events a second in one backend, and whether its memory stays flat from 100 thousand events to 10 million."""
+"""es_verify: events a second in one backend, and whether its memory stays flat from 100 thousand events to 10 million.
+
+In small partitions it costs more: streams that go on in the next one are taken up there anew."""
 import threading
 import time
+from statistics import median
 
+from databases import FIRST_PARTITION_END
 from machine import Watch, private_memory_kb
 
 LEAST_RATE = 400_000
@@ -50,19 +54,19 @@ def verify(bench, database, up_to=None):
 
 def measure(bench):
     small, big = bench.database("small"), bench.database("big")
-    with bench.connect("big") as connection:
-        middle = connection.execute(
-            "select global_position from _eventstream.events order by global_position offset %s limit 1", (big["events"] // 10,)
-        ).fetchone()[0]
     peaks = []
-    for database, up_to in ((small["name"], None), (big["name"], middle), (big["name"], None)):
-        runs = [verify(bench, database, up_to) for _ in range(1 if peaks and up_to is None else 3)]
+    for database, up_to, partitions, times in (
+        (small["name"], None, 1, 3),
+        (big["name"], FIRST_PARTITION_END, 1, 3),
+        (big["name"], None, big["partitions"], 1),
+    ):
+        runs = [verify(bench, database, up_to) for _ in range(times)]
         events = runs[0][0]
         rates = [events / seconds for _, seconds, _ in runs]
         peaks.append(max(memory for _, _, memory in runs))
         bench.report.add(
-            f"es_verify of {events:,} events", "", f"≥ {LEAST_RATE:,}/s on one core", rates, f"peak memory {peaks[-1]:.0f} MB",
-            sorted(rates)[len(rates) // 2] >= LEAST_RATE, "/s",
+            f"es_verify, {events:,} events in {partitions} partition{'s' * (partitions > 1)}", "", f"≥ {LEAST_RATE:,}/s on one core",
+            rates, f"peak memory {peaks[-1]:.0f} MB", median(rates) >= LEAST_RATE, "/s",
         )
     growth = peaks[-1] - peaks[0]
     bench.report.add(

@@ -53,6 +53,12 @@ impl Partition {
         })
     }
 
+    /// A plan for `statement` that ends with its use: for walks through all partitions, whose plans would fill the session.
+    pub fn passing_plan(&self, statement: Statement) -> Plan {
+        let (sql, types) = statement.definition();
+        Plan::passing(sql.replace("{events}", &self.table), types)
+    }
+
     pub fn contains(&self, position: i64) -> bool {
         (self.lower..self.upper).contains(&position)
     }

@@ -7,6 +7,7 @@ use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRA
 pub enum Statement {
     Head,
     HeadUpTo,
+    HeadBefore,
     ByEventIds,
     ByVersions,
     ReadForward,
@@ -21,9 +22,10 @@ pub enum Statement {
     Verify,
     VerifyStream,
     MissingFirst,
+    MissingSegments,
 }
 
-pub const STATEMENTS: usize = Statement::MissingFirst as usize + 1;
+pub const STATEMENTS: usize = Statement::MissingSegments as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -48,7 +50,9 @@ macro_rules! verified_columns {
     () => {
         "e.stream_id, e.version, e.global_position, e.tenant_id, e.event_id, e.event_type, e.schema_version, e.category, \
          e.subject, e.occurred_at, e.max_occurred_at, e.recorded_at, e.recorded_by, e.salt, e.chain_hash, e.payload, \
-         e.metadata"
+         e.metadata, case when e.version = 1 then \
+         (select array[s.tenant_id::text, s.first_position::text, s.name, s.category] \
+          from _eventstream.streams s where s.id = e.stream_id) end"
     };
 }
 
@@ -64,6 +68,11 @@ impl Statement {
             Statement::HeadUpTo => (
                 "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
                  where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",
+                &[INT8OID, INT8OID],
+            ),
+            Statement::HeadBefore => (
+                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
+                 where stream_id = $1 and version < $2 order by version desc limit 1",
                 &[INT8OID, INT8OID],
             ),
             Statement::ByEventIds => (
@@ -171,27 +180,27 @@ impl Statement {
                 concat!(
                     "select ",
                     verified_columns!(),
-                    ", s.tenant_id, s.name, s.category, s.first_position \
-                     from {events} e left join _eventstream.streams s on s.id = e.stream_id \
-                     where e.global_position >= $1 and e.global_position <= $2 and ($3 is null or e.tenant_id = $3) \
-                     order by e.stream_id, e.version"
+                    " from {events} e where e.global_position >= $1 and e.global_position <= $2 \
+                     and ($3 is null or e.tenant_id + 0 = $3) order by e.global_position"
                 ),
                 RANGE,
             ),
             Statement::VerifyStream => (
-                concat!(
-                    "select ",
-                    verified_columns!(),
-                    ", s.tenant_id, s.name, s.category, s.first_position \
-                     from {events} e left join _eventstream.streams s on s.id = e.stream_id \
-                     where e.stream_id = $1 order by e.version"
-                ),
+                concat!("select ", verified_columns!(), " from {events} e where e.stream_id = $1 order by e.version"),
                 &[INT8OID],
             ),
             Statement::MissingFirst => (
-                "select s.name, s.first_position from _eventstream.streams s \
+                "select s.name, 1::bigint, s.first_position from _eventstream.streams s \
                  where s.first_position >= $1 and s.first_position <= $2 and ($3 is null or s.tenant_id = $3) \
+                 and ($4 is null or s.id = $4) \
                  and not exists (select from {events} e where e.stream_id = s.id and e.version = 1)",
+                &[INT8OID, INT8OID, INT8OID, INT8OID],
+            ),
+            Statement::MissingSegments => (
+                "select s.name, g.first_version, null::bigint from _eventstream.stream_segments g \
+                 join _eventstream.streams s on s.id = g.stream_id \
+                 where g.partition = $1 and ($2 is null or s.tenant_id = $2) and ($3 is null or s.id = $3) \
+                 and not exists (select from {events} e where e.stream_id = g.stream_id and e.version = g.first_version)",
                 RANGE,
             ),
         }

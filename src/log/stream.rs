@@ -130,7 +130,8 @@ fn missing(stream: &Stream, position: i64) -> Failure {
     Error::Internal { what }.into()
 }
 
-fn read_head(row: &Row) -> Result<Head> {
+/// Reads a row of the statements Head, HeadUpTo and HeadBefore.
+pub fn read_head(row: &Row) -> Result<Head> {
     Ok(Head {
         version: row.int8(0)?,
         chain_hash: row.hash(1)?,

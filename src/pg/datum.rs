@@ -39,6 +39,8 @@ pub unsafe fn uuid(value: Datum) -> [u8; 16] {
     unsafe { value.cast_mut_ptr::<[u8; 16]>().read_unaligned() }
 }
 
+/// The elements of a text[].
+///
 /// # Safety
 /// `value` is a datum of type text[].
 pub unsafe fn text_array(value: Datum) -> Result<Vec<Option<String>>> {
@@ -141,4 +143,13 @@ pub fn text_array_of(elements: &[String]) -> Result<Datum> {
 pub fn uuid_array_of(elements: &[[u8; 16]]) -> Result<Datum> {
     let mut made = elements.iter().map(from_uuid).collect::<Result<Vec<_>>>()?;
     array(&mut made, pg_sys::UUIDOID, 16, b'c')
+}
+
+pub fn int8_array_of(elements: &[i64]) -> Result<Datum> {
+    let mut made: Vec<Datum> = elements.iter().map(|&element| Datum::from(element)).collect();
+    let (from, count) = (made.as_mut_ptr(), made.len() as i32);
+    catch(|| unsafe {
+        // SAFETY: int8 is passed by value, 8 bytes, alignment double.
+        Datum::from(ffi::construct_array(from, count, pg_sys::INT8OID, 8, true, b'd' as c_char))
+    })
 }

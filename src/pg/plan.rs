@@ -27,6 +27,8 @@ pub struct Plan {
     sql: std::borrow::Cow<'static, str>,
     types: &'static [Oid],
     plan: Cell<pg_sys::SPIPlanPtr>,
+    /// Whether the plan outlives the SPI connection it is made in.
+    is_kept: bool,
 }
 
 /// One row of a result.
@@ -86,6 +88,13 @@ impl Row<'_> {
         self.required(column).map(|value| unsafe { super::datum::uuid(value) })
     }
 
+    /// The elements of a text[] that are not NULL.
+    pub fn text_array_opt(&self, column: usize) -> Result<Option<Vec<String>>> {
+        // SAFETY: the statement's author selects a text[] there.
+        let array = self.get(column).map(|value| unsafe { super::datum::text_array(value) }).transpose()?;
+        Ok(array.map(|elements| elements.into_iter().flatten().collect()))
+    }
+
     pub fn hash(&self, column: usize) -> Result<[u8; 32]> {
         let bytes = self.bytes_opt(column)?.unwrap_or_default();
         bytes
@@ -101,24 +110,29 @@ impl Row<'_> {
 
 impl Plan {
     pub const fn new(sql: &'static str, types: &'static [Oid]) -> Self {
-        Self { sql: std::borrow::Cow::Borrowed(sql), types, plan: Cell::new(ptr::null_mut()) }
+        Self { sql: std::borrow::Cow::Borrowed(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
     }
 
     pub const fn made(sql: String, types: &'static [Oid]) -> Self {
-        Self { sql: std::borrow::Cow::Owned(sql), types, plan: Cell::new(ptr::null_mut()) }
+        Self { sql: std::borrow::Cow::Owned(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
+    }
+
+    /// A plan that ends with the SPI connection: use it within one `as_owner`, and drop it there.
+    pub fn passing(sql: String, types: &'static [Oid]) -> Self {
+        Self { is_kept: false, ..Self::made(sql, types) }
     }
 
     fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             let sql = CString::new(self.sql.as_bytes())
                 .map_err(|_| Error::Internal { what: "a statement holds a zero byte".into() })?;
-            let (sql, types) = (sql.as_ptr(), self.types);
+            let (sql, types, is_kept) = (sql.as_ptr(), self.types, self.is_kept);
             let plan = catch(|| {
                 // SAFETY: SPI is connected (the caller holds a Db); SPI copies the types.
                 unsafe {
                     let options = pg_sys::CURSOR_OPT_GENERIC_PLAN as c_int;
                     let plan = ffi::SPI_prepare_cursor(sql, types.len() as c_int, types.as_ptr().cast_mut(), options);
-                    if !plan.is_null() {
+                    if !plan.is_null() && is_kept {
                         ffi::SPI_keepplan(plan);
                     }
                     plan
