@@ -66,7 +66,8 @@ class Clock:
 @pytest.fixture
 def ticking(new_server):
     clock = Clock(faketime_library())
-    server = new_server("clock", environment=clock.environment)
+    # The WAL writer sleeps: what must be durable at once has to see to that itself.
+    server = new_server("clock", environment=clock.environment, wal_writer_delay="10s")
     yield clock, Database(server, "ledger").create()
     clock.file.unlink(missing_ok=True)
 
