@@ -694,6 +694,14 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_nonsense_setting_eventstream_tenant_is_named_and_refused() {
+        for tenant in ["E'a\\nb'", "repeat('x', 1000000)", "' default'"] {
+            run(&format!("select set_config('eventstream.tenant', {tenant}, true)"));
+            assert_eq!(fault("select es_stream_version('kept-1')", "ES040", "tenant"), None);
+        }
+    }
+
+    #[pg_test]
     fn es_grant_and_es_revoke_refuse_bad_input() {
         let bad: &[(&str, &str, &str)] = &[
             ("role", "null", "role|must not be NULL"),
@@ -716,8 +724,12 @@ mod tests {
             .iter()
             .flat_map(|(argument, expression, named)| {
                 // A role that is gone may still have grants to be revoked.
-                let of_revoke = if *argument == "role" && *expression != "null" { "privilege|role|read" } else { *named };
-                [(GRANT.with(argument, expression), "ES005", *named), (REVOKE.with(argument, expression), "ES005", of_revoke)]
+                let of_revoke =
+                    if *argument == "role" && *expression != "null" { "privilege|role|read" } else { *named };
+                [
+                    (GRANT.with(argument, expression), "ES005", *named),
+                    (REVOKE.with(argument, expression), "ES005", of_revoke),
+                ]
             })
             .collect();
         refuses(&statements);
