@@ -166,7 +166,7 @@ mod tests {
         run("create trigger note after insert on orders for each row execute function pg_temp.note()");
         run("insert into orders select i, 1.50 from generate_series(1, 100) i");
         assert_eq!(value("select sum((payload ->> 'amount')::numeric) from eventstream.events"), "150.00");
-        refused("ES004", "insert into orders values (101, 1.50), (null, 1)");
+        refused("ES005", "insert into orders values (101, 1.50), (null, 1)");
         assert_eq!(value("select count(*) from orders"), "100");
         assert_eq!(value("select count(*) from eventstream.streams"), "100");
     }
