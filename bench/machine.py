@@ -90,6 +90,11 @@ def cpu_seconds_below(pid):
     return ticks / TICKS
 
 
+def cpu_seconds_of(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / TICKS
+
+
 def private_memory_kb(pid):
     """Memory of a backend that is its own: resident, and not shared buffers."""
     return int(re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])

@@ -29,8 +29,10 @@ class Server:
         command = [self.root / "tools/server", "start", "--pg", self.major, "--name", name]
         for setting, value in SETTINGS.items():
             command += ["--conf", f"{setting} = '{value}'"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        exported = dict(word.split("=", 1) for word in shlex.split(printed) if "=" in word)
+        started = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if started.returncode != 0:
+            raise SystemExit(f"the server did not start (see above); was the extension installed? make install-private PG={self.major}")
+        exported = dict(word.split("=", 1) for word in shlex.split(started.stdout) if "=" in word)
         self.directory = exported["SERVER"]
         self.socket, self.port = exported["PGHOST"], exported["PGPORT"]
         self.postmaster = int((Path(exported["PGDATA"]) / "postmaster.pid").read_text().split("\n")[0])

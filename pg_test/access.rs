@@ -43,7 +43,9 @@ const CALLS: &[(&str, &str)] = &[
 ];
 
 fn one_event() {
-    run("select es_append('a-1', 'T', '{\"n\": 1}', event_id => '00000000-0000-0000-0000-000000000001', subject => 'p')");
+    run(
+        "select es_append('a-1', 'T', '{\"n\": 1}', event_id => '00000000-0000-0000-0000-000000000001', subject => 'p')",
+    );
 }
 
 /// Tenants `x` and `y`, each with a stream a-1.
@@ -51,7 +53,10 @@ fn two_tenants() {
     for tenant in ["x", "y"] {
         run(&format!("select es_create_tenant('{tenant}')"));
         run(&format!("select es_use_tenant('{tenant}')"));
-        run(&format!("select es_append('a-1', 'T', '\"{tenant}\"', event_id => '00000000-0000-0000-0000-00000000000{}', subject => 'p')", if tenant == "x" { 1 } else { 2 }));
+        run(&format!(
+            "select es_append('a-1', 'T', '\"{tenant}\"', event_id => '00000000-0000-0000-0000-00000000000{}', subject => 'p')",
+            if tenant == "x" { 1 } else { 2 }
+        ));
     }
     run("set local eventstream.tenant = ''");
 }
@@ -173,6 +178,23 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_privilege_for_a_category_is_no_other_privilege_there() {
+        run("select es_append('a-1', 'T', '1')");
+        run("create role t_reader; create role t_writer");
+        run("select es_grant('t_reader', 'read', category => 'a'), es_grant('t_writer', 'append', category => 'a')");
+        as_role("t_reader", || {
+            refused("42501", "select es_append('a-1', 'T', '{}')");
+            assert_eq!(value("select es_stream_version('a-1')"), "1");
+        });
+        as_role("t_writer", || {
+            refused("42501", "select es_read('a-1')");
+            refused("42501", "select * from eventstream.events");
+            refused("42501", "select * from es_read_backward()");
+            assert_eq!(value("select es_append('a-1', 'T', '{}')"), "2");
+        });
+    }
+
+    #[pg_test]
     fn a_leaky_function_in_where_sees_only_what_the_role_may_read() {
         run("select es_append('a-1', 'T', '\"open\"'), es_append('b-1', 'T', '\"secret\"')");
         run("create role t_leaky");
@@ -181,7 +203,10 @@ mod tests {
         as_role("t_leaky", || {
             run("create function leak.look(text) returns bool language plpgsql cost 0.0000001 as \
                  $$ begin if $1 like '%secret%' or $1 like 'b-%' then raise 'seen: %', $1; end if; return true; end $$");
-            assert_eq!(rows("select payload from eventstream.events where leak.look(payload::text)"), "(\"\"\"open\"\"\")");
+            assert_eq!(
+                rows("select payload from eventstream.events where leak.look(payload::text)"),
+                "(\"\"\"open\"\"\")"
+            );
             assert_eq!(rows("select stream from eventstream.events where leak.look(stream)"), "(a-1)");
             assert_eq!(rows("select stream from eventstream.streams where leak.look(stream)"), "(a-1)");
         });
@@ -190,7 +215,9 @@ mod tests {
     #[pg_test]
     fn grants_come_through_membership_and_through_public() {
         one_event();
-        run("create role t_group; create role t_member in role t_group; create role t_outside; create role t_noinherit noinherit in role t_group");
+        run(
+            "create role t_group; create role t_member in role t_group; create role t_outside; create role t_noinherit noinherit in role t_group",
+        );
         run("select es_grant('t_group', 'read')");
         assert_eq!(as_role("t_member", || value("select es_stream_version('a-1')")), "1");
         as_role("t_outside", || refused("42501", "select es_stream_version('a-1')"));
@@ -239,7 +266,9 @@ mod tests {
         run("create role t_caller; create role t_definer");
         run("select es_grant('t_definer', 'append')");
         run("create schema app; grant usage on schema app to public");
-        run("create function app.post() returns bigint language sql security definer as $$ select es_append('a-1', 'T', '{}') $$");
+        run(
+            "create function app.post() returns bigint language sql security definer as $$ select es_append('a-1', 'T', '{}') $$",
+        );
         run("alter function app.post() owner to t_definer");
         as_role("t_caller", || {
             refused("42501", "select es_append('a-1', 'T', '{}')");
@@ -324,7 +353,11 @@ mod tests {
         as_role("t_both", || {
             let error = refused("ES041", "select es_read('a-1')");
             assert_eq!(detail(&error)["tenants"], serde_json::json!(["x", "y"]));
-            assert!(error.hint.contains("eventstream.tenant") && error.hint.contains("es_use_tenant"), "{}", error.hint);
+            assert!(
+                error.hint.contains("eventstream.tenant") && error.hint.contains("es_use_tenant"),
+                "{}",
+                error.hint
+            );
             refused("ES041", "select * from eventstream.events");
             run("select es_use_tenant('x')");
             assert_eq!(rows("select payload from es_read('a-1')"), "(\"\"\"x\"\"\")");
@@ -383,7 +416,9 @@ mod tests {
             run("select es_grant('t_admin', 'append', 'z')");
         });
         assert_eq!(
-            rows("select role, privilege, t.name from _eventstream.grants g join _eventstream.tenants t on t.id = g.tenant_id order by 1, 2, 3"),
+            rows(
+                "select role, privilege, t.name from _eventstream.grants g join _eventstream.tenants t on t.id = g.tenant_id order by 1, 2, 3"
+            ),
             "(t_admin,admin,x) (t_admin,admin,z) (t_admin,append,z) (t_new,read,x)"
         );
     }
@@ -394,7 +429,9 @@ mod tests {
         run("select es_grant('t_twice', 'read'), es_grant('t_twice', 'read')");
         run("select es_grant('t_twice', 'read', category => 'a'), es_grant('t_twice', 'read', category => 'a')");
         assert_eq!(
-            rows("select role, privilege, tenant, category, role_exists, granted_by = current_user from eventstream.grants order by category"),
+            rows(
+                "select role, privilege, tenant, category, role_exists, granted_by = current_user from eventstream.grants order by category"
+            ),
             "(t_twice,read,default,a,t,t) (t_twice,read,default,,t,t)"
         );
     }
@@ -411,7 +448,9 @@ mod tests {
     #[pg_test]
     fn no_role_has_a_privilege_on_the_tables() {
         run("create role t_peeper");
-        run("select es_grant('t_peeper', privilege) from unnest(array['read', 'append', 'manage', 'audit', 'admin']) privilege");
+        run(
+            "select es_grant('t_peeper', privilege) from unnest(array['read', 'append', 'manage', 'audit', 'admin']) privilege",
+        );
         as_role("t_peeper", || {
             for table in ["events", "events_1", "streams", "stream_segments", "tenants", "grants", "log_identities"] {
                 refused("42501", &format!("select * from _eventstream.{table}"));
@@ -478,7 +517,11 @@ mod tests {
         run("set local eventstream.max_payload_bytes = '2MB'");
         run("select es_append('a-1', 'T', to_jsonb(repeat('x', 2000000)))");
         run("set local eventstream.max_batch_events = 2");
-        let batch = |count: u32| format!("select es_append_events('a-1', (select jsonb_agg('{{\"type\": \"T\", \"payload\": {{}}}}'::jsonb) from generate_series(1, {count})))");
+        let batch = |count: u32| {
+            format!(
+                "select es_append_events('a-1', (select jsonb_agg('{{\"type\": \"T\", \"payload\": {{}}}}'::jsonb) from generate_series(1, {count})))"
+            )
+        };
         refused("ES007", &batch(3));
         run(&batch(2));
         run("set local eventstream.max_json_depth = 2");

@@ -57,7 +57,8 @@ mod tests {
         assert_eq!(value("select es_append('a-1', 'T', '{}', expected_version => 1)"), "2");
         assert_eq!(value("select es_append('a-1', 'T', '{}', expected_version => null)"), "3");
         for (expected, actual) in [(0, 3), (1, 3), (2, 3), (4, 3)] {
-            let error = refused("ES001", &format!("select es_append('a-1', 'T', '{{}}', expected_version => {expected})"));
+            let error =
+                refused("ES001", &format!("select es_append('a-1', 'T', '{{}}', expected_version => {expected})"));
             assert_eq!(
                 error.detail,
                 format!(r#"{{"actual_version":{actual},"expected_version":{expected},"stream":"a-1"}}"#)
@@ -102,7 +103,9 @@ mod tests {
     fn several_streams_are_answered_in_the_order_given_and_so_are_their_positions() {
         run("select es_append('m-1', 'T', '{}')");
         let element = |stream: &str, payload: &str| {
-            format!(r#"{{"stream": "{stream}", "events": [{{"type": "T", "payload": "{payload}1"}}, {{"type": "T", "payload": "{payload}2"}}]}}"#)
+            format!(
+                r#"{{"stream": "{stream}", "events": [{{"type": "T", "payload": "{payload}1"}}, {{"type": "T", "payload": "{payload}2"}}]}}"#
+            )
         };
         let appends = [element("z-1", "z"), element("m-1", "m"), element("a-1", "a")].join(", ");
         assert_eq!(rows(&format!("select * from es_append_streams('[{appends}]')")), "(z-1,2) (m-1,3) (a-1,2)");
@@ -126,10 +129,8 @@ mod tests {
 
     #[pg_test]
     fn recorded_at_is_one_within_a_batch_and_never_falls_along_a_stream() {
-        run(
-            "select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) \
-             from generate_series(1, 500) i))",
-        );
+        run("select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) \
+             from generate_series(1, 500) i))");
         assert_eq!(value("select count(distinct recorded_at) from es_read('a-1')"), "1");
         run("select es_append('a-1', 'T', to_jsonb(i)) from generate_series(1, 300) i");
         let falls = "select 1 from (select recorded_at >= lag(recorded_at) over (order by version) as fine from es_read('a-1')) e \
@@ -142,7 +143,12 @@ mod tests {
     fn recorded_at_is_the_database_clock_not_the_start_of_the_transaction() {
         run("select pg_sleep(0.05)");
         run("select es_append('a-1', 'T', '{}')");
-        assert_eq!(value("select recorded_at > now() + interval '40 ms' and recorded_at <= clock_timestamp() from es_read('a-1')"), "true");
+        assert_eq!(
+            value(
+                "select recorded_at > now() + interval '40 ms' and recorded_at <= clock_timestamp() from es_read('a-1')"
+            ),
+            "true"
+        );
     }
 
     #[pg_test]
@@ -177,10 +183,8 @@ mod tests {
 
     #[pg_test]
     fn event_ids_are_ulids_of_now_that_increase_within_a_session() {
-        run(
-            "select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) \
-             from generate_series(1, 2000) i))",
-        );
+        run("select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) \
+             from generate_series(1, 2000) i))");
         run("select es_append('a-1', 'T', '{}')");
         let falls = "select 1 from (select event_id > lag(event_id) over (order by version) as fine from es_read('a-1')) e where not fine";
         assert_eq!(rows(falls), "");
@@ -197,8 +201,10 @@ mod tests {
     #[pg_test]
     fn es_new_event_id_gives_another_one_each_time() {
         assert_eq!(
-            value("select count(distinct id) = 5000 and bool_and(fine is not false) from (select id, id > lag(id) over () as fine \
-                   from (select es_new_event_id() as id from generate_series(1, 5000)) ids) ids"),
+            value(
+                "select count(distinct id) = 5000 and bool_and(fine is not false) from (select id, id > lag(id) over () as fine \
+                   from (select es_new_event_id() as id from generate_series(1, 5000)) ids) ids"
+            ),
             "true"
         );
     }
@@ -206,7 +212,10 @@ mod tests {
     #[pg_test]
     fn es_ulid_and_es_ulid_to_uuid_are_inverse_and_keep_the_order() {
         assert_eq!(value("select es_ulid('01890a5d-ac96-774b-bcce-b302099a8057')"), "01H455VB4PEX5VSKNK084SN02Q");
-        assert_eq!(value("select es_ulid_to_uuid('01h455vb4pex5vsknk084sn02q')"), "01890a5d-ac96-774b-bcce-b302099a8057");
+        assert_eq!(
+            value("select es_ulid_to_uuid('01h455vb4pex5vsknk084sn02q')"),
+            "01890a5d-ac96-774b-bcce-b302099a8057"
+        );
         assert_eq!(value("select es_ulid('ffffffff-ffff-ffff-ffff-ffffffffffff')"), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
         assert_eq!(
             value(
@@ -230,7 +239,9 @@ mod tests {
     fn es_last_append_tells_the_last_append_of_the_session() {
         run("select es_append('a-1', 'T', '{}', event_id => '00000000-0000-0000-0000-000000000001')");
         assert_eq!(
-            rows("select stream, version, event_ids, replayed, global_position = currval('_eventstream.positions') from es_last_append()"),
+            rows(
+                "select stream, version, event_ids, replayed, global_position = currval('_eventstream.positions') from es_last_append()"
+            ),
             "(a-1,1,{00000000-0000-0000-0000-000000000001},f,t)"
         );
         run(r#"select es_append_events('b-1', '[{"type": "T", "payload": 1}, {"type": "T", "payload": 2}]')"#);
@@ -364,7 +375,10 @@ mod tests {
         let literal = name.replace('\'', "''");
         run(&format!("select es_append('{literal}', '{literal}', '{{}}', subject => '{literal}')"));
         assert_eq!(value(&format!("select es_stream_version('{literal}')")), "1");
-        assert_eq!(value(&format!("select count(*) from es_read_subject('{literal}') where event_type = '{literal}'")), "1");
+        assert_eq!(
+            value(&format!("select count(*) from es_read_subject('{literal}') where event_type = '{literal}'")),
+            "1"
+        );
         let error = caught(&format!("select es_append('{literal}', 'T', '{{}}', 5)")).expect("a conflict");
         assert!(error.message.contains(name), "{}", error.message);
         let detail: serde_json::Value = serde_json::from_str(&error.detail).expect("JSON");

@@ -388,10 +388,10 @@ mod tests {
     #[pg_test]
     fn an_unknown_key_in_a_batch_element_is_refused_by_name() {
         let elements: &[Bad] = &[
-            (r#"{"type": "T", "payload": {}, "colour": 1}"#, "ES005", "events[1].colour"),
-            (r#"{"type": "T", "payload": {}, "Metadata": {}}"#, "ES005", "events[1].Metadata"),
+            (r#"{"type": "T", "payload": {}, "colour": 1}"#, "ES005", "events[1]|colour"),
+            (r#"{"type": "T", "payload": {}, "Metadata": {}}"#, "ES005", "events[1]|Metadata"),
             (r#"{"type": "T", "payload": {}, "": null}"#, "ES005", "events[1]"),
-            (r#"{"event_type": "T", "payload": {}}"#, "ES005", "events[1].event_type"),
+            (r#"{"event_type": "T", "payload": {}}"#, "ES005", "events[1]|event_type"),
             (r#"{"type": "T", "payload": {}, "a\nb": 1}"#, "ES005", "events[1]"),
         ];
         let long = format!(r#"{{"type": "T", "payload": {{}}, "{}": 1}}"#, "k".repeat(100_000));
@@ -399,12 +399,12 @@ mod tests {
             .iter()
             .map(|(element, code, named)| (APPEND_EVENTS.with("events", &in_the_middle(element)), *code, *named))
             .collect();
-        statements.push((APPEND_EVENTS.with("events", &in_the_middle(&long)), "ES005", "events[1].kkk"));
+        statements.push((APPEND_EVENTS.with("events", &in_the_middle(&long)), "ES005", "events[1]|kkk"));
         statements.push((
             APPEND_STREAMS
                 .with("appends", r#"'[{"stream": "a-1", "events": [{"type": "T", "payload": {}}], "version": 1}]'"#),
             "ES005",
-            "appends[0].version",
+            "appends[0]|version",
         ));
         refuses(&statements);
     }
@@ -694,6 +694,14 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_nonsense_setting_eventstream_tenant_is_named_and_refused() {
+        for tenant in ["E'a\\nb'", "repeat('x', 1000000)", "' default'"] {
+            run(&format!("select set_config('eventstream.tenant', {tenant}, true)"));
+            assert_eq!(fault("select es_stream_version('kept-1')", "ES040", "tenant"), None);
+        }
+    }
+
+    #[pg_test]
     fn es_grant_and_es_revoke_refuse_bad_input() {
         let bad: &[(&str, &str, &str)] = &[
             ("role", "null", "role|must not be NULL"),
@@ -716,8 +724,12 @@ mod tests {
             .iter()
             .flat_map(|(argument, expression, named)| {
                 // A role that is gone may still have grants to be revoked.
-                let of_revoke = if *argument == "role" && *expression != "null" { "privilege|role|read" } else { *named };
-                [(GRANT.with(argument, expression), "ES005", *named), (REVOKE.with(argument, expression), "ES005", of_revoke)]
+                let of_revoke =
+                    if *argument == "role" && *expression != "null" { "privilege|role|read" } else { *named };
+                [
+                    (GRANT.with(argument, expression), "ES005", *named),
+                    (REVOKE.with(argument, expression), "ES005", of_revoke),
+                ]
             })
             .collect();
         refuses(&statements);

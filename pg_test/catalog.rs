@@ -113,7 +113,8 @@ mod tests {
     fn every_public_object_is_listed_as_stable_or_as_experimental() {
         let (stable, experimental) = (listed("Stable"), listed("Experimental"));
         let objects = public_objects();
-        let unlisted: Vec<_> = objects.iter().filter(|object| !stable.contains(object) && !experimental.contains(object)).collect();
+        let unlisted: Vec<_> =
+            objects.iter().filter(|object| !stable.contains(object) && !experimental.contains(object)).collect();
         assert!(unlisted.is_empty(), "in neither list of docs/stability.md: {unlisted:#?}");
         let gone: Vec<_> = stable.iter().chain(&experimental).filter(|object| !objects.contains(object)).collect();
         assert!(gone.is_empty(), "listed, but not there: {gone:#?}");

@@ -151,7 +151,9 @@ mod tests {
     fn a_cancel_inside_an_append_is_57014() {
         run("create function pg_temp.dawdle() returns trigger language plpgsql as \
              $$ begin perform pg_cancel_backend(pg_backend_pid()); perform pg_sleep(10); return new; end $$");
-        run("create trigger dawdle before insert on _eventstream.streams for each row execute function pg_temp.dawdle()");
+        run(
+            "create trigger dawdle before insert on _eventstream.streams for each row execute function pg_temp.dawdle()",
+        );
         let error = refused("57014", "select es_append('a-1', 'T', '{}')");
         assert_eq!(error.message, "canceling statement due to user request");
         run("drop trigger dawdle on _eventstream.streams");
@@ -166,14 +168,16 @@ mod tests {
         run("create trigger note after insert on orders for each row execute function pg_temp.note()");
         run("insert into orders select i, 1.50 from generate_series(1, 100) i");
         assert_eq!(value("select sum((payload ->> 'amount')::numeric) from eventstream.events"), "150.00");
-        refused("ES004", "insert into orders values (101, 1.50), (null, 1)");
+        refused("ES005", "insert into orders values (101, 1.50), (null, 1)");
         assert_eq!(value("select count(*) from orders"), "100");
         assert_eq!(value("select count(*) from eventstream.streams"), "100");
     }
 
     #[pg_test]
     fn an_error_in_the_middle_of_a_long_read_ends_it_cleanly() {
-        run("select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) from generate_series(1, 1000) i))");
+        run(
+            "select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) from generate_series(1, 1000) i))",
+        );
         let statement = "select 1 / (version - 500) from es_read('a-1')";
         for _ in 0..200 {
             refused("22012", statement);
@@ -186,14 +190,20 @@ mod tests {
     fn calls_from_a_hostile_search_path_do_what_they_say() {
         run("create schema evil");
         run("create function evil.nextval(regclass) returns bigint language sql as 'select 1 / 0'");
-        run("create function evil.es_equal(bigint, bigint) returns bool language plpgsql as $$ begin raise 'mine'; end $$");
+        run(
+            "create function evil.es_equal(bigint, bigint) returns bool language plpgsql as $$ begin raise 'mine'; end $$",
+        );
         run("create operator evil.= (leftarg = bigint, rightarg = bigint, function = evil.es_equal)");
-        run("create function evil.text_equal(text, text) returns bool language plpgsql as $$ begin raise 'mine'; end $$");
+        run(
+            "create function evil.text_equal(text, text) returns bool language plpgsql as $$ begin raise 'mine'; end $$",
+        );
         run("create operator evil.= (leftarg = text, rightarg = text, function = evil.text_equal)");
         run("create temp table pg_class (n int)");
         run("set local search_path = evil, pg_temp, public, pg_catalog");
         run("do $$ begin perform public.es_append('a-1', 'T', '{}', 0, subject => 'p'); end $$");
-        run("do $$ begin perform public.es_read('a-1'), public.es_stream_version('a-1'), public.es_read_subject('p'); end $$");
+        run(
+            "do $$ begin perform public.es_read('a-1'), public.es_stream_version('a-1'), public.es_read_subject('p'); end $$",
+        );
         run("do $$ begin perform public.es_grant('public', 'read'), public.es_revoke('public', 'read'); end $$");
         run("do $$ begin perform public.es_verify(), public.es_chain_heads(), public.es_maintain(); end $$");
         run("set local search_path = public, pg_catalog");
@@ -207,7 +217,8 @@ mod two_sessions {
     /// Starts the server of the tests, where this runs first.
     fn start() {
         crate::pg_test::setup(Vec::new());
-        pgrx_tests::run_test("versions_count_from_one_without_gaps", None, crate::pg_test::postgresql_conf_options()).expect("a server");
+        pgrx_tests::run_test("versions_count_from_one_without_gaps", None, crate::pg_test::postgresql_conf_options())
+            .expect("a server");
     }
 
     #[test]
@@ -253,7 +264,9 @@ mod two_sessions {
         let (mut waiter, error) = waiting.join().expect("the waiting session");
         assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
         assert_eq!(error.as_db_error().and_then(|error| error.detail()), None);
-        waiter.simple_query("begin; select es_append('lock-cancel-2', 'T', '{}'); rollback").expect("the session goes on");
+        waiter
+            .simple_query("begin; select es_append('lock-cancel-2', 'T', '{}'); rollback")
+            .expect("the session goes on");
         holder.simple_query("rollback").expect("a rollback");
     }
 }

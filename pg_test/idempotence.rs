@@ -44,9 +44,16 @@ mod tests {
         assert_eq!(value("select replayed from es_last_append()"), "false");
         run("select es_append('a-1', 'T', '{}'), es_append('a-1', 'T', '{}')");
         is_replayed(&append, "(1)");
-        assert_eq!(rows(&format!("select stream, version, event_ids, replayed from es_last_append() where event_ids = '{{{ONE}}}'")), format!("(a-1,1,{{{ONE}}},t)"));
         assert_eq!(
-            value("select l.global_position = (select global_position from es_read('a-1', max_count => 1)) from es_last_append() l"),
+            rows(&format!(
+                "select stream, version, event_ids, replayed from es_last_append() where event_ids = '{{{ONE}}}'"
+            )),
+            format!("(a-1,1,{{{ONE}}},t)")
+        );
+        assert_eq!(
+            value(
+                "select l.global_position = (select global_position from es_read('a-1', max_count => 1)) from es_last_append() l"
+            ),
             "true"
         );
     }
@@ -62,9 +69,13 @@ mod tests {
 
     #[pg_test]
     fn a_retry_may_differ_in_metadata() {
-        run(&format!("select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-aa\"}}', event_id => '{ONE}')"));
+        run(&format!(
+            "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-aa\"}}', event_id => '{ONE}')"
+        ));
         is_replayed(
-            &format!("select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-bb\"}}', event_id => '{ONE}')"),
+            &format!(
+                "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-bb\"}}', event_id => '{ONE}')"
+            ),
             "(1)",
         );
         assert_eq!(value("select metadata ->> 'traceparent' from es_read('a-1')"), "00-aa");
@@ -72,10 +83,14 @@ mod tests {
 
     #[pg_test]
     fn a_retry_that_leaves_occurred_at_out_is_recognised() {
-        run(&format!("select es_append('a-1', 'T', '{{}}', event_id => '{ONE}', occurred_at => '2024-01-01 00:00:00+00')"));
+        run(&format!(
+            "select es_append('a-1', 'T', '{{}}', event_id => '{ONE}', occurred_at => '2024-01-01 00:00:00+00')"
+        ));
         is_replayed(&format!("select es_append('a-1', 'T', '{{}}', event_id => '{ONE}')"), "(1)");
         is_replayed(
-            &format!("select es_append('a-1', 'T', '{{}}', event_id => '{ONE}', occurred_at => '2024-01-01 01:00:00+01')"),
+            &format!(
+                "select es_append('a-1', 'T', '{{}}', event_id => '{ONE}', occurred_at => '2024-01-01 01:00:00+01')"
+            ),
             "(1)",
         );
     }
@@ -89,9 +104,15 @@ mod tests {
             format!("select es_append('a-1', 'U', '{{\"n\": 1.0}}', event_id => '{ONE}', subject => 'p')"),
             format!("select es_append('a-1', 'T', '{{\"n\": 2}}', event_id => '{ONE}', subject => 'p')"),
             format!("select es_append('a-1', 'T', '{{\"n\": 1.00}}', event_id => '{ONE}', subject => 'p')"),
-            format!("select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', schema_version => 2, subject => 'p')"),
-            format!("select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"),
-            format!("select es_append('a-1', 'T', '{{\"n\": 1.0}}', 1, event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"),
+            format!(
+                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', schema_version => 2, subject => 'p')"
+            ),
+            format!(
+                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"
+            ),
+            format!(
+                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', 1, event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"
+            ),
             format!("select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', subject => 'q')"),
         ] {
             is_refused(&other, "a-1", ONE);
@@ -113,8 +134,16 @@ mod tests {
     #[pg_test]
     fn a_batch_of_which_only_a_part_is_there_is_es006() {
         run(&format!("select es_append_events('a-1', '{}')", events(&[(ONE, "T", 1), (TWO, "T", 2)])));
-        is_refused(&format!("select es_append_events('a-1', '{}')", events(&[(TWO, "T", 2), (THREE, "T", 3)])), "a-1", TWO);
-        is_refused(&format!("select es_append_events('a-1', '{}', 2)", events(&[(THREE, "T", 3), (ONE, "T", 1)])), "a-1", ONE);
+        is_refused(
+            &format!("select es_append_events('a-1', '{}')", events(&[(TWO, "T", 2), (THREE, "T", 3)])),
+            "a-1",
+            TWO,
+        );
+        is_refused(
+            &format!("select es_append_events('a-1', '{}', 2)", events(&[(THREE, "T", 3), (ONE, "T", 1)])),
+            "a-1",
+            ONE,
+        );
         let without_id = r#"{"type": "T", "payload": {"n": 3}}"#;
         let mixed = events(&[(ONE, "T", 1)]).replace(']', &format!(", {without_id}]"));
         is_refused(&format!("select es_append_events('a-1', '{mixed}')"), "a-1", ONE);
@@ -124,7 +153,8 @@ mod tests {
     #[pg_test]
     fn a_batch_in_another_order_is_es006() {
         run(&format!("select es_append_events('a-1', '{}')", events(&[(ONE, "T", 1), (TWO, "T", 2)])));
-        let error = refused("ES006", &format!("select es_append_events('a-1', '{}')", events(&[(TWO, "T", 2), (ONE, "T", 1)])));
+        let error =
+            refused("ES006", &format!("select es_append_events('a-1', '{}')", events(&[(TWO, "T", 2), (ONE, "T", 1)])));
         assert!(error.message.contains("order"), "{}", error.message);
     }
 

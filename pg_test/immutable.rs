@@ -96,7 +96,8 @@ mod tests {
     #[pg_test]
     fn a_version_cannot_be_written_twice_into_a_partition() {
         run("select es_append('kept-1', 'T', '{}')");
-        let error = caught("insert into _eventstream.events_1 select e.* from _eventstream.events_1 e").expect("a duplicate");
+        let error =
+            caught("insert into _eventstream.events_1 select e.* from _eventstream.events_1 e").expect("a duplicate");
         assert_eq!(error.code, "23505");
     }
 }

@@ -35,7 +35,9 @@ mod tests {
     #[pg_test]
     fn numbers_keep_value_and_scale_in_payload_and_metadata() {
         for (place, (given, kept)) in documents().enumerate() {
-            run(&format!("select es_append('a-{place}', 'T', '{{\"n\": {given}}}', metadata => '{{\"m\": [{given}]}}')"));
+            run(&format!(
+                "select es_append('a-{place}', 'T', '{{\"n\": {given}}}', metadata => '{{\"m\": [{given}]}}')"
+            ));
             for source in [
                 format!("es_read('a-{place}')"),
                 format!("(select * from eventstream.events where stream = 'a-{place}') e"),

@@ -15,7 +15,9 @@ fn to_the_edge(before: i64) {
 /// Five events of a stream: two in one partition, three in the next.
 fn over_the_edge(stream: &str) {
     to_the_edge(2);
-    run(&format!("select es_append('{stream}', 'T', to_jsonb(i), subject => 'p-' || i % 2) from generate_series(1, 5) i"));
+    run(&format!(
+        "select es_append('{stream}', 'T', to_jsonb(i), subject => 'p-' || i % 2) from generate_series(1, 5) i"
+    ));
     assert_eq!(partitions_of(stream), "2");
 }
 
@@ -108,10 +110,16 @@ mod tests {
         assert_eq!(value("select es_stream_version('a-1')"), "5");
         assert_eq!(rows("select version, events, closed from es_stream('a-1')"), "(5,5,f)");
         assert_eq!(rows("select version from eventstream.streams where stream = 'a-1'"), "(5)");
-        assert_eq!(rows("select version from eventstream.events where stream = 'a-1' order by version"), "(1) (2) (3) (4) (5)");
+        assert_eq!(
+            rows("select version from eventstream.events where stream = 'a-1' order by version"),
+            "(1) (2) (3) (4) (5)"
+        );
         assert_eq!(rows("select payload from es_read_backward(max_count => 5)"), "(5) (4) (3) (2) (1)");
         assert_eq!(rows("select payload from es_read_subject('p-1')"), "(1) (3) (5)");
-        assert_eq!(rows("select e.payload from es_read('a-1') r, es_event(r.event_id) e order by r.version"), "(1) (2) (3) (4) (5)");
+        assert_eq!(
+            rows("select e.payload from es_read('a-1') r, es_event(r.event_id) e order by r.version"),
+            "(1) (2) (3) (4) (5)"
+        );
         assert_eq!(rows("select * from es_verify_stream('a-1')"), "");
         refused("ES001", "select es_append('a-1', 'T', '{}', 2)");
         assert_eq!(value("select es_append('a-1', 'T', '6', 5)"), "6");
@@ -141,7 +149,9 @@ mod tests {
             "(b-1,4) (a-1,4) (c-1,3)"
         );
         assert_eq!(
-            value("select string_agg(left(stream, 1) || payload, ' ' order by global_position) from eventstream.events where payload <> '0'"),
+            value(
+                "select string_agg(left(stream, 1) || payload, ' ' order by global_position) from eventstream.events where payload <> '0'"
+            ),
             "b1 b2 b3 a1 a2 a3 c1 c2 c3"
         );
         assert_eq!(rows("select s.problem from unnest(array['a-1', 'b-1', 'c-1']) n, es_verify_stream(n) s"), "");
@@ -199,7 +209,9 @@ mod tests {
 
     #[pg_test]
     fn es_read_backward_reads_the_log_newest_first_with_filters() {
-        run("select es_append('a-1', 'A', '1'), es_append('b-1', 'B', '2'), es_append('a-2', 'B', '3'), es_append('c-1', 'A', '4')");
+        run(
+            "select es_append('a-1', 'A', '1'), es_append('b-1', 'B', '2'), es_append('a-2', 'B', '3'), es_append('c-1', 'A', '4')",
+        );
         let payloads = |arguments: &str| rows(&format!("select payload from es_read_backward({arguments})"));
         assert_eq!(payloads("max_count => 4"), "(4) (3) (2) (1)");
         assert_eq!(payloads("max_count => 2"), "(4) (3)");
@@ -218,23 +230,20 @@ mod tests {
         let horizon = value("select es_horizon()");
         run("select es_append('a-1', 'T', '{}')");
         assert_eq!(rows(&format!("select stream from es_read_all(after_position => {horizon})")), "");
+        assert_eq!(value("select es_horizon() < (select global_position from es_read('a-1'))"), "true");
         assert_eq!(
-            value("select es_horizon() < (select global_position from es_read('a-1'))"),
-            "true"
-        );
-        assert_eq!(
-            value("select global_position <= (select global_position from es_read('a-1')) and since <= clock_timestamp() \
-                   from eventstream.horizon_holders where pid = pg_backend_pid()"),
+            value(
+                "select global_position <= (select global_position from es_read('a-1')) and since <= clock_timestamp() \
+                   from eventstream.horizon_holders where pid = pg_backend_pid()"
+            ),
             "true"
         );
     }
 
     #[pg_test]
     fn es_read_subject_finds_everything_about_a_person_in_order() {
-        run(
-            "select es_append('a-1', 'T', '1', subject => 'p'), es_append('b-1', 'T', '2', subject => 'p'), \
-                    es_append('a-1', 'T', '3', subject => 'q'), es_append('a-1', 'T', '4'), es_append('c-1', 'T', '5', subject => 'p')",
-        );
+        run("select es_append('a-1', 'T', '1', subject => 'p'), es_append('b-1', 'T', '2', subject => 'p'), \
+                    es_append('a-1', 'T', '3', subject => 'q'), es_append('a-1', 'T', '4'), es_append('c-1', 'T', '5', subject => 'p')");
         assert_eq!(rows("select payload from es_read_subject('p')"), "(1) (2) (5)");
         assert_eq!(rows("select payload from es_read_subject('p', max_count => 2)"), "(1) (2)");
         let after = value("select global_position from es_read('b-1')");
@@ -251,7 +260,9 @@ mod tests {
 
     #[pg_test]
     fn every_way_of_reading_gives_the_same_event() {
-        run("select es_append('a-1', 'T', '{\"n\": 1.00}', metadata => '{\"m\": 1}', subject => 'p', schema_version => 3)");
+        run(
+            "select es_append('a-1', 'T', '{\"n\": 1.00}', metadata => '{\"m\": 1}', subject => 'p', schema_version => 3)",
+        );
         let by_stream = rows("select * from es_read('a-1')");
         for other in [
             "select * from eventstream.events where stream = 'a-1'",
@@ -285,18 +296,18 @@ mod tests {
         days();
         run("select es_append('b-1', 'T', '{}'), es_close_stream('b-1', 'over')");
         assert_eq!(
-            rows("select stream, category, version, closed, tenant, last_position >= first_position, last_recorded_at is not null \
-                  from eventstream.streams order by stream"),
+            rows(
+                "select stream, category, version, closed, tenant, last_position >= first_position, last_recorded_at is not null \
+                  from eventstream.streams order by stream"
+            ),
             "(a-1,a,5,f,default,t,t) (b-1,b,2,t,default,t,t)"
         );
     }
 
     #[pg_test]
     fn the_view_audit_tells_who_recorded_what_and_shows_no_payload() {
-        run(
-            r#"select es_append('a-1', 'T', '{"secret": 1}', metadata =>
-               '{"actor": "me", "correlation_id": "c", "causation_id": "d", "traceparent": "00-1"}', subject => 'p')"#,
-        );
+        run(r#"select es_append('a-1', 'T', '{"secret": 1}', metadata =>
+               '{"actor": "me", "correlation_id": "c", "causation_id": "d", "traceparent": "00-1"}', subject => 'p')"#);
         assert_eq!(
             rows(
                 "select stream, version, event_type, recorded_by = session_user, recorded_from is not distinct from inet_client_addr(), \
@@ -380,12 +391,59 @@ mod tests {
     fn es_chain_heads_gives_the_newest_event_of_every_stream() {
         run("select es_append('a-1', 'T', '1'), es_append('a-1', 'T', '2'), es_append('b-1', 'T', '3')");
         assert_eq!(
-            rows("select h.tenant, h.stream, h.version, h.chain_hash = e.chain_hash from es_chain_heads() h \
-                  join eventstream.events e using (stream, version) order by stream"),
+            rows(
+                "select h.tenant, h.stream, h.version, h.chain_hash = e.chain_hash from es_chain_heads() h \
+                  join eventstream.events e using (stream, version) order by stream"
+            ),
             "(default,a-1,2,t) (default,b-1,1,t)"
         );
         let up_to = value("select global_position from es_read('a-1', max_count => 1)");
         assert_eq!(rows(&format!("select stream, version from es_chain_heads({up_to})")), "(a-1,1)");
+    }
+
+    #[pg_test]
+    fn reading_works_in_a_query_with_a_parallel_plan() {
+        for setting in [
+            "parallel_setup_cost",
+            "parallel_tuple_cost",
+            "min_parallel_table_scan_size",
+            "min_parallel_index_scan_size",
+        ] {
+            run(&format!("set local {setting} = 0"));
+        }
+        run("set local max_parallel_workers_per_gather = 2");
+        // Not by `value`: SPI plans nothing parallel where it wants one row.
+        let beside = |expression: &str| {
+            run(&format!("create temp table answer as select max({expression}) from pg_class c where c.oid > 0"));
+            let answer = value("select * from answer");
+            run("drop table answer");
+            answer
+        };
+        let plan = rows(
+            "select * from tests.plan_of('select max(es_stream_version(''a-1'')) from pg_class c where c.oid > 0')",
+        );
+        assert!(plan.contains("Parallel"), "{plan}");
+        // First with nothing known to the session yet, then with something to read, then after rights changed.
+        assert_eq!(beside("es_stream_version('a-1')"), "0");
+        run("select es_append('a-1', 'T', '{}', subject => 'p')");
+        for _ in 0..2 {
+            run("select es_grant('public', 'read'), es_revoke('public', 'read')");
+            for expression in [
+                "es_stream_version('a-1')",
+                "(select r.version from es_read('a-1') r where c.oid > 0)",
+                "(select r.version from es_read_subject('p') r where c.oid > 0)",
+                "(select r.version from es_read_backward(max_count => 1) r where c.oid > 0)",
+                "(select r.version from es_event((es_last_append()).event_ids[1]) r where c.oid > 0)",
+                "(select r.version from es_stream('a-1') r where c.oid > 0)",
+                "(select r.version from eventstream.events r where c.oid > 0)",
+                "(select r.version from eventstream.streams r where c.oid > 0)",
+                "(select count(*) + 1 from es_verify() r where c.oid > 0)",
+                "(select r.version from es_chain_heads() r where c.oid > 0)",
+                "(length(es_ulid(gen_random_uuid())) - 25)",
+            ] {
+                assert_eq!(beside(expression), "1", "{expression}");
+            }
+        }
     }
 
     #[pg_test]

@@ -20,6 +20,11 @@ exception when others or query_canceled or assert_failure then
         table_name = table_name, schema_name = schema_name, data_type = pg_datatype_name;
 end
 $$;
+create function tests.plan_of(statement text) returns setof text language plpgsql as $$
+begin
+    return query execute 'explain (costs off) ' || statement;
+end
+$$;
 "#,
     name = "caught",
     requires = ["dump"]

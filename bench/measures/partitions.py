@@ -24,7 +24,7 @@ def measure(bench):
 
     of_big, of_small = bench.interleave(side(big), side(small))
     size = f"{big['events']:,} events in {big['partitions']} partitions"
-    for number, what in enumerate(SCRIPTS.values()):
+    for number, what in [(None, "all kinds together"), *enumerate(SCRIPTS.values())]:
         slow, fast = ([percentile(each.latencies(number), 50) for each in side] for side in (of_big, of_small))
         ratios = [one / other for one, other in zip(slow, fast)]
         bench.report.add(

@@ -1,7 +1,7 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use crate::access::authorize;
 use crate::log::append::{Request, Target, append, new_event_id};
-use crate::log::event::{NewEvent, Parts, integer, invalid, text};
+use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
@@ -13,7 +13,6 @@ use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
-use eventstream_core::shown;
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_append", append_one);
@@ -151,8 +150,12 @@ fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
     result.map_err(|failure| match failure {
         Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
             // The key of a batch element is shorter than the argument of es_append.
-            let argument = if argument == "event_type" { "type".into() } else { argument };
-            Error::InvalidArgument { argument: format!("{element}.{argument}"), reason, hint }.into()
+            let argument = match argument.as_str() {
+                "" => element.into(),
+                "event_type" => format!("{element}.type"),
+                _ => format!("{element}.{argument}"),
+            };
+            Error::InvalidArgument { argument, reason, hint }.into()
         }
         Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {
             Error::LimitExceeded { setting, limit, actual, what: format!("{element}: {what}") }.into()
@@ -164,7 +167,7 @@ fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
 /// An element of es_append_streams.
 fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>> {
     let Value::Object(object) = element else {
-        return Err(invalid("append", format!("must be an object, not {}", element.kind())));
+        return Err(invalid("", format!("must be an object, not {}", element.kind())));
     };
     let mut stream = None;
     let mut expected = None;
@@ -177,7 +180,7 @@ fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>>
             "events" => events = Some(value.document()?),
             _ => {
                 return Err(Error::InvalidArgument {
-                    argument: shown(key),
+                    argument: key_name(key),
                     reason: "is not a key that an element can have".into(),
                     hint: Some("Keys: stream, expected_version, events.".into()),
                 }

@@ -8,7 +8,9 @@ sql_function!("eventstream_refuse_change", refuse_change);
 fn refuse_change(args: &Args) -> Returned {
     Err(match server::trigger_target(args.info())? {
         Some((operation, table)) => Error::Immutable { operation: operation.into(), table },
-        None => Error::FeatureNotSupported { what: "calling a trigger function directly".into(), hint: None },
+        None => {
+            Error::FeatureNotSupported { what: "a trigger function can only be called as a trigger".into(), hint: None }
+        }
     }
     .into())
 }

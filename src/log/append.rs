@@ -106,6 +106,8 @@ fn take_slot(catalog: &Catalog) -> Result<()> {
         let now = server::clock();
         xact::note_append(last_append::on_end);
         slots::hold(last_position + 1, now);
+        let (floor, _) = sequence::last(catalog.recorded_floor)?;
+        slots::hold_recorded_at(now.max(floor));
     }
     Ok(())
 }
@@ -224,7 +226,7 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
     };
     let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
-    let bound = slots::held_since().unwrap_or(floor);
+    let bound = slots::held_recorded_at().unwrap_or(floor);
     let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;

@@ -102,7 +102,7 @@ impl<'a> NewEvent<'a> {
     /// An element of a batch, an object with exactly the keys that sql-api names.
     pub fn from_element(element: Value<'a>) -> Result<Self> {
         let Value::Object(object) = element else {
-            return Err(invalid("event", format!("must be an object, not {}", element.kind())));
+            return Err(invalid("", format!("must be an object, not {}", element.kind())));
         };
         let mut event_type = None;
         let mut payload = None;
@@ -130,7 +130,7 @@ impl<'a> NewEvent<'a> {
                 "subject" => parts.4 = Some(text(key, value)?),
                 _ => {
                     return Err(Error::InvalidArgument {
-                        argument: shown(key),
+                        argument: key_name(key),
                         reason: "is not a key that an event can have".into(),
                         hint: Some(
                             "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject.".into(),
@@ -162,6 +162,12 @@ impl<'a> NewEvent<'a> {
 
 /// Keys of a batch element that may be absent, or null, which is the same.
 const OPTIONAL: [&str; 5] = ["metadata", "event_id", "occurred_at", "schema_version", "subject"];
+
+/// A key as a message names it: as it is where it could be a name, else quoted and cut.
+pub fn key_name(key: &str) -> String {
+    let is_plain = key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain { key.into() } else { shown(key) }
+}
 
 /// A member that must be a string.
 pub fn text<'a>(key: &str, value: Value<'a>) -> Result<&'a str> {

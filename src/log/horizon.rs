@@ -4,6 +4,10 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::{sequence, server, slots};
 use eventstream_core::error::Error;
+use std::time::Duration;
+
+/// How long to wait for a transaction between its two stores.
+const SLOT_PAUSE: Duration = Duration::from_micros(50);
 
 /// Where the log stands.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +46,7 @@ pub fn horizon(catalog: &Catalog) -> Result<Horizon> {
 }
 
 /// The moment (microseconds since 2000-01-01 UTC) up to which every known_at is final. Raises the database-wide floor first,
-/// so that whoever reads the floor later records above it; whoever read it before is found in the slots. In a read-only
+/// so that whoever reads the floor later records above it; whoever read it before is found in the slots. Never goes back. In a read-only
 /// transaction the floor stays where it is, and the answer is an older moment.
 pub fn settled_until(catalog: &Catalog) -> Result<i64> {
     let (mut floor, _) = sequence::last(catalog.recorded_floor)?;
@@ -51,6 +55,12 @@ pub fn settled_until(catalog: &Catalog) -> Result<i64> {
         sequence::set_durably(catalog.recorded_floor, now)?;
         floor = now;
     }
-    let held = slots::scan().map(|held| held.since).min();
-    Ok(held.map_or(floor, |held| floor.min(held)) - 1)
+    loop {
+        // None sorts first: a transaction that has a slot, and is about to read a floor that is no lower than ours.
+        match slots::scan().map(|held| held.recorded_at).min() {
+            Some(None) => server::pause(SLOT_PAUSE)?,
+            Some(Some(held)) => return Ok(floor.min(held) - 1),
+            None => return Ok(floor - 1),
+        }
+    }
 }

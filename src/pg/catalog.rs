@@ -115,7 +115,7 @@ impl Catalog {
             }
         })?;
         let catalog = found.ok_or_else(|| Error::FeatureNotSupported {
-            what: "eventstream's tables are not in this database".into(),
+            what: "eventstream is not installed in this database".into(),
             hint: Some("create extension eventstream;".into()),
         })?;
         CATALOG.set(Some(catalog));

@@ -71,6 +71,7 @@ unsafe extern "C-unwind" {
     pub fn simple_table_tuple_insert(relation: Relation, slot: *mut TupleTableSlot);
     // utils/time/snapmgr.c
     pub fn GetLatestSnapshot() -> Snapshot;
+    pub fn GetCatalogSnapshot(relation: Oid) -> Snapshot;
     pub fn PushActiveSnapshot(snapshot: Snapshot);
     pub fn PopActiveSnapshot();
     // access/transam/xact.c

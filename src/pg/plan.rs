@@ -171,8 +171,7 @@ impl Plan {
         let outcome = catch(|| {
             // SAFETY: one value and one null flag for each parameter of the plan.
             unsafe {
-                let snapshot =
-                    if view == View::Caller { pg_sys::GetActiveSnapshot() } else { ffi::GetLatestSnapshot() };
+                let snapshot = if view == View::Caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() };
                 ffi::SPI_execute_snapshot(plan, values, nulls, snapshot, ptr::null_mut(), read_only, true, limit)
             }
         })?;
@@ -240,7 +239,7 @@ impl Plan {
                 };
                 let latest = view == View::Latest;
                 if latest {
-                    ffi::PushActiveSnapshot(ffi::GetLatestSnapshot());
+                    ffi::PushActiveSnapshot(latest_snapshot());
                 }
                 let outcome = ffi::SPI_execute_plan_extended(plan, &options);
                 if latest {
@@ -282,6 +281,19 @@ impl Plan {
             None => sent,
         }
     }
+}
+
+/// The oid of pg_depend, which no syscache covers.
+const PG_DEPEND: Oid = Oid::from_u32(2608);
+
+/// A snapshot of now. GetLatestSnapshot is refused in parallel mode, also in the leader; a catalog snapshot is as new (a
+/// relation without a syscache makes PostgreSQL take a fresh one).
+///
+/// # Safety
+/// May raise: call it inside `catch`, and push the result at once.
+unsafe fn latest_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: as the caller says.
+    unsafe { if pg_sys::IsInParallelMode() { ffi::GetCatalogSnapshot(PG_DEPEND) } else { ffi::GetLatestSnapshot() } }
 }
 
 /// A DestReceiver (tcop/dest.h) that calls a closure for each row.

@@ -20,12 +20,14 @@ pub fn last(sequence: Oid) -> Result<(i64, pg_sys::XLogRecPtr)> {
             let buffer = ffi::ReadBuffer(relation, 0);
             ffi::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
             let page = pg_sys::BufferGetPage(buffer);
-            let item = pg_sys::PageGetItemId(page, 1);
-            let header = pg_sys::PageGetItem(page, item).cast::<pg_sys::HeapTupleHeaderData>();
+            let page_header = page.cast::<pg_sys::PageHeaderData>();
+            // PageGetItemId and PageGetItem of storage/bufpage.h, for the first item.
+            let item = (&raw const (*page_header).pd_linp).cast::<pg_sys::ItemIdData>();
+            let header = page.cast::<u8>().add((*item).lp_off() as usize).cast::<pg_sys::HeapTupleHeaderData>();
             let data = header.cast::<u8>().add(usize::from((*header).t_hoff));
             let value = data.cast::<i64>().read_unaligned();
             let is_called = *data.add(16) != 0;
-            let lsn = (*page.cast::<pg_sys::PageHeaderData>()).pd_lsn;
+            let lsn = (*page_header).pd_lsn;
             ffi::UnlockReleaseBuffer(buffer);
             ffi::relation_close(relation, pg_sys::AccessShareLock as i32);
             let value = if is_called { value } else { value - 1 };

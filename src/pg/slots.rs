@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::Se
 
 /// No open append: larger than every position.
 const FREE: i64 = i64::MAX;
+/// The owner of the slot is about to store the bound.
+const PENDING: i64 = i64::MIN;
 
 #[repr(C)]
 struct Slot {
     position: AtomicI64,
+    recorded_at: AtomicI64,
     since: AtomicI64,
     database: AtomicU32,
     pid: AtomicI32,
@@ -22,7 +25,9 @@ struct Slot {
 pub struct Held {
     /// No position below this one is the transaction's.
     pub position: i64,
-    /// When it began to append (microseconds since 2000-01-01 UTC): no recorded_at below is the transaction's.
+    /// No recorded_at below is the transaction's (microseconds since 2000-01-01 UTC). None: it is about to say so.
+    pub recorded_at: Option<i64>,
+    /// When it began to append (the same unit).
     pub since: i64,
     pub pid: i32,
 }
@@ -76,6 +81,7 @@ unsafe extern "C-unwind" fn startup() {
             for place in 0..backend_slots() {
                 slots.add(place).write(Slot {
                     position: AtomicI64::new(FREE),
+                    recorded_at: AtomicI64::new(0),
                     since: AtomicI64::new(0),
                     database: AtomicU32::new(0),
                     pid: AtomicI32::new(0),
@@ -97,12 +103,13 @@ pub fn are_there() -> bool {
     !SLOTS.load(SeqCst).is_null()
 }
 
-/// Since when this transaction has appended, if it has.
-pub fn held_since() -> Option<i64> {
+/// The lower bound of recorded_at that this transaction holds, if it has appended.
+pub fn held_recorded_at() -> Option<i64> {
     HELD.get()
 }
 
-/// Stores this transaction's bounds. To be called before the transaction takes its first position.
+/// Stores the lower bound of this transaction's positions. To be called before it takes the first one; [`hold_recorded_at`]
+/// has to follow at once.
 pub fn hold(position: i64, now: i64) {
     if let Some(slots) = slots() {
         if !EXIT_REGISTERED.replace(true) {
@@ -112,6 +119,7 @@ pub fn hold(position: i64, now: i64) {
         let slot = &slots[backend_number()];
         // SAFETY: plain variables of this backend.
         let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
+        slot.recorded_at.store(PENDING, SeqCst);
         slot.since.store(now, SeqCst);
         slot.database.store(database.to_u32(), SeqCst);
         slot.pid.store(pid, SeqCst);
@@ -119,6 +127,14 @@ pub fn hold(position: i64, now: i64) {
         fence(SeqCst);
     }
     HELD.set(Some(now));
+}
+
+/// Stores the lower bound of this transaction's recorded_at, which must come from a floor that was read after [`hold`].
+pub fn hold_recorded_at(recorded_at: i64) {
+    if let Some(slots) = slots() {
+        slots[backend_number()].recorded_at.store(recorded_at, SeqCst);
+    }
+    HELD.set(Some(recorded_at));
 }
 
 /// Clears this backend's slot. To be called after the transaction's end is visible to others.
@@ -143,6 +159,7 @@ pub fn scan() -> impl Iterator<Item = Held> {
         let position = slot.position.load(SeqCst);
         (position != FREE && slot.database.load(SeqCst) == database).then(|| Held {
             position,
+            recorded_at: Some(slot.recorded_at.load(SeqCst)).filter(|&bound| bound != PENDING),
             since: slot.since.load(SeqCst),
             pid: slot.pid.load(SeqCst),
         })

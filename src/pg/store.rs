@@ -46,7 +46,7 @@ impl Store {
             }
         })?;
         made.ok_or_else(|| {
-            Error::FeatureNotSupported { what: "a set cannot be returned here".into(), hint: None }.into()
+            Error::FeatureNotSupported { what: "a set of rows cannot be returned here".into(), hint: None }.into()
         })
     }
 

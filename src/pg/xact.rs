@@ -108,7 +108,7 @@ fn set_level(level: c_int) {
 fn refuse_prepare() {
     raise(
         Error::FeatureNotSupported {
-            what: "PREPARE TRANSACTION after an append".into(),
+            what: "PREPARE TRANSACTION after an append is not supported".into(),
             hint: Some(
                 "Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into(),
             ),

@@ -76,7 +76,7 @@ pub enum Error {
     InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },
 
     /// 0A000: a use of PostgreSQL that cannot be made safe, such as PREPARE TRANSACTION after an append.
-    #[error("{what} is not supported")]
+    #[error("{what}")]
     FeatureNotSupported { what: String, hint: Option<String> },
 
     /// XX000: what cannot happen; never a user's mistake.
@@ -140,7 +140,7 @@ impl Error {
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
             }
-            Self::FeatureNotSupported { what, .. } => json!({"feature": what}),
+            Self::FeatureNotSupported { what, .. } => json!({"reason": what}),
             Self::Internal { .. } => return None,
         })
     }
@@ -163,10 +163,9 @@ impl Error {
             Self::EventIdReused { .. } => Some(
                 "Retry with exactly the events of the first attempt, or give other events new ids (es_new_event_id()).".into(),
             ),
-            Self::LimitExceeded { setting, limit, actual, .. } => Some(format!(
-                "Send less, or have a superuser raise the limit: alter system set {setting} = {}; select pg_reload_conf();",
-                actual.unwrap_or_else(|| limit.saturating_mul(2))
-            )),
+            Self::LimitExceeded { setting, limit, .. } => {
+                Some(format!("Send less, or have a superuser raise {setting}, which is {limit} now."))
+            }
             Self::PreloadRequired { .. } => Some(
                 "Put this line into postgresql.conf (append eventstream to the list if it names other libraries) and \
                  restart the server: shared_preload_libraries = 'eventstream'"

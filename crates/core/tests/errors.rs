@@ -88,7 +88,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 "setting": "eventstream.max_payload_bytes", "limit": 1_048_576, "actual": 1_048_577,
                 "what": "the payload's size in bytes"
             }),
-            "alter system set eventstream.max_payload_bytes = 1048577; select pg_reload_conf();",
+            "raise eventstream.max_payload_bytes, which is 1048576 now.",
         ),
         (
             Error::LimitExceeded {
@@ -158,12 +158,12 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
         ),
         (
             Error::FeatureNotSupported {
-                what: "PREPARE TRANSACTION after an append".into(),
+                what: "PREPARE TRANSACTION after an append is not supported".into(),
                 hint: Some("Commit instead.".into()),
             },
             "0A000",
             "PREPARE TRANSACTION after an append is not supported",
-            json!({"feature": "PREPARE TRANSACTION after an append"}),
+            json!({"reason": "PREPARE TRANSACTION after an append is not supported"}),
             "Commit instead.",
         ),
     ]

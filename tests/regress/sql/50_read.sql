@@ -1,0 +1,56 @@
+-- Reading.
+set time zone 'UTC';
+set datestyle = 'ISO';
+select es_append_events('meter-1', (
+    select jsonb_agg(jsonb_build_object(
+        'type', case when i % 2 = 0 then 'Read' else 'Estimated' end,
+        'payload', jsonb_build_object('kwh', 100.0 + i),
+        'subject', 'household-' || i % 3,
+        'occurred_at', timestamptz '2024-10-01 00:00:00+00' + i * interval '1 day') order by i)
+    from generate_series(1, 6) i), 0);
+select es_append('meter-2', 'Read', '{"kwh": 7}', 0, occurred_at => '2024-10-20 00:00:00+00', subject => 'household-1');
+
+-- One stream: whole, from a version, until a moment, backward.
+select version, event_type, payload from es_read('meter-1');
+select version from es_read('meter-1', from_version => 4, max_count => 2);
+select version, occurred_at from es_read('meter-1', until => '2024-10-03 12:00:00+00');
+select version from es_read('meter-1', backward => true, max_count => 2);
+select version from es_read('meter-1', from_version => 2, backward => true);
+select count(*) from es_read('meter-99');
+
+-- The log: from a position that was noted, in order, up to the horizon.
+select global_position - 1 as here from es_read('meter-1', max_count => 1) \gset
+select stream, version from es_read_all(after_position => :here);
+select stream, version from es_read_all(after_position => :here, max_count => 2);
+select stream, version from es_read_all(after_position => :here, event_types => '{Read}');
+select stream, version from es_read_all(after_position => :here, categories => '{meter,cart}', max_count => 1);
+select stream, version from es_read_all(after_position => :here, up_to => :here + 2);
+select es_horizon() = last_position as settled from es_log_info();
+-- Our own open transaction holds the horizon.
+begin;
+select es_append('meter-2', 'Read', '{"kwh": 8}');
+select count(*) from es_read_all(after_position => :here) where stream = 'meter-2';
+select pid = pg_backend_pid() as mine, global_position > :here as later from eventstream.horizon_holders;
+commit;
+select count(*) from es_read_all(after_position => :here) where stream = 'meter-2';
+
+-- Newest first, about a person, by id.
+select stream, version from es_read_backward(max_count => 3);
+select stream, version from es_read_backward(before_position => :here + 3, categories => '{meter}');
+select stream, version from es_read_subject('household-1');
+select stream, version from es_event((select event_id from es_read('meter-1', from_version => 5, max_count => 1)));
+
+-- What cannot be read.
+select * from es_stream('meter-99');
+\echo :SQLSTATE
+select * from es_read('meter');
+\echo :SQLSTATE
+select * from es_read('meter-1', from_version => 0);
+\echo :SQLSTATE
+select * from es_read_all(max_count => 0);
+select * from es_read_all(after_position => -1);
+select * from es_read_all(categories => '{meter,null}');
+-- A checkpoint from another log, or from before a restore. (The last position varies.)
+\set VERBOSITY terse
+do $$ begin perform es_read_all(after_position => 4611686018427387904);
+exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
