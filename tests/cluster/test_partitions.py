@@ -335,3 +335,48 @@ def test_drop_database_does_not_hang_after_appends(small):
         )
         admin.execute(f'drop database "{small.name}"')
     assert time.monotonic() - began < 20
+
+
+def test_every_index_holds_every_event_also_one_that_a_dba_added_under_load(small):
+    """amcheck looks up each row of each partition in each of its indexes; events are inserted by the shortest way there is."""
+    with small.connect() as session:
+        if not rows(session, "select from pg_available_extensions where name = 'amcheck'"):
+            pytest.skip("amcheck is not installed")
+        session.execute("create extension amcheck")
+        session.execute("create index early on _eventstream.events_1 (((payload->>0)::int)) where event_type = 'Moved'")
+        done = threading.Event()
+
+        def load(number):
+            while not done.is_set():
+                write(small, number, 5)
+                with small.connect(autocommit=False) as undone:
+                    undone.execute("select es_append(%s, 'Undone', '[1]', subject => 'customer-7')", (f"account-{number}",))
+                    undone.rollback()
+                    undone.execute(
+                        "select es_append(%s, 'Late', %s, occurred_at => '2020-01-01', subject => 'customer-7')",
+                        (f"account-{number}", Jsonb(["x" * 5000])),
+                    )
+                    undone.commit()
+
+        def index(_):
+            try:
+                with small.connect() as dba:
+                    for round_ in range(3):
+                        for partition in partitions(dba):
+                            dba.execute(
+                                f"create index concurrently late_{round_}_{partition} on _eventstream.{partition} (recorded_by, version)"
+                            )
+                        dba.execute("vacuum _eventstream.events")
+            finally:
+                done.set()
+
+        results = all_at_once(6, lambda number: index(number) if number == 0 else load(number), seconds=60)
+        assert raised(results) == []
+        indexes = rows(
+            session,
+            "select i.indexrelid::regclass::text, bt_index_check(i.indexrelid, true) from pg_index i"
+            " join pg_inherits h on h.inhrelid = i.indrelid where h.inhparent = '_eventstream.events'::regclass",
+        )
+        names = [name for name, _ in indexes]
+        assert any("early" in name for name in names) and any("late_2" in name for name in names)
+        check(session, 2)
