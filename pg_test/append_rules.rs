@@ -156,7 +156,6 @@ mod tests {
         // As if es_settled_until() had promised a moment that the clock has not reached (a clock that jumped back).
         let floor = "(extract(epoch from clock_timestamp() + interval '2 seconds' - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint";
         let before = value("select last_value from _eventstream.recorded_floor");
-        run("lock table _eventstream.log_identities in exclusive mode");
         let promised = value(&format!("select setval('_eventstream.recorded_floor', {floor})"));
         run("select es_append('floor-1', 'T', '{}')");
         let below = format!(
