@@ -13,6 +13,7 @@ mod idempotence;
 mod immutable;
 mod numbers;
 mod read;
+mod rows;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]
