@@ -17,6 +17,7 @@ drop role nobody_special;
 create database regress_latin1 encoding 'LATIN1' locale 'C' template template0;
 \c regress_latin1
 \set VERBOSITY default
+\set SHOW_CONTEXT never
 create extension eventstream;
 \set VERBOSITY terse
 \c regress
