@@ -2,11 +2,7 @@
 \set VERBOSITY terse
 create extension eventstream;
 select extname, extnamespace::regnamespace from pg_extension where extname = 'eventstream';
-<<<<<<< HEAD
-select table_name from information_schema.views where table_schema = 'eventstream' order by table_name collate "C";
-=======
 select relname from pg_class where relnamespace = 'eventstream'::regnamespace and relkind = 'v' order by relname;
->>>>>>> backend
 select name, setting, unit, context from pg_settings where name ~ '^eventstream\.' order by name collate "C";
 
 -- A second one, and one by somebody who may not.
