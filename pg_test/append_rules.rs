@@ -156,7 +156,6 @@ mod tests {
         // As if es_settled_until() had promised a moment that the clock has not reached (a clock that jumped back).
         let floor = "(extract(epoch from clock_timestamp() + interval '2 seconds' - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint";
         let before = value("select last_value from _eventstream.recorded_floor");
-        run("lock table _eventstream.log_identities in exclusive mode");
         let promised = value(&format!("select setval('_eventstream.recorded_floor', {floor})"));
         run("select es_append('floor-1', 'T', '{}')");
         let below = format!(
@@ -383,5 +382,60 @@ mod tests {
         assert!(error.message.contains(name), "{}", error.message);
         let detail: serde_json::Value = serde_json::from_str(&error.detail).expect("JSON");
         assert_eq!(detail["stream"], name);
+    }
+
+    #[pg_test]
+    fn a_trigger_on_new_streams_may_append_itself() {
+        run("create function pg_temp.follow() returns trigger language plpgsql as $$ begin \
+                 if new.category <> 'index' then \
+                     perform public.es_append('index-streams', 'StreamOpened', to_jsonb(new.name)); \
+                 end if; \
+                 return new; \
+             end $$");
+        run(
+            "create trigger follow before insert on _eventstream.streams for each row execute function pg_temp.follow()",
+        );
+        run("select es_append('a-1', 'T', '{}')");
+        let events = r#"[{"type": "T", "payload": 1}, {"type": "T", "payload": 2}]"#;
+        run(&format!(
+            r#"select * from es_append_streams('[{{"stream": "c-1", "events": {events}}}, {{"stream": "a-1", "events": {events}}},
+                                                 {{"stream": "b-1", "events": {events}}}]')"#
+        ));
+        assert_eq!(
+            rows("select version, payload #>> '{}' from es_read('index-streams') order by 2"),
+            "(1,a-1) (2,b-1) (3,c-1)"
+        );
+        assert_eq!(
+            rows("select stream, version from eventstream.streams where category <> 'index' order by 1"),
+            "(a-1,3) (b-1,2) (c-1,2)"
+        );
+        assert_eq!(rows("select * from es_verify()"), "");
+    }
+
+    #[pg_test]
+    fn a_large_payload_comes_back_byte_for_byte_and_its_retry_is_recognised() {
+        // Incompressible, so that it is stored out of line.
+        run(
+            "create temp table large as select jsonb_build_object('hex', string_agg(md5(i::text), '')) as payload from generate_series(1, 30000) i",
+        );
+        let append = "select es_append('a-1', 'T', (select payload from large), event_id => '00000000-0000-0000-0000-000000000001')";
+        assert_eq!(value(append), "1");
+        for source in [
+            "es_read('a-1')",
+            "(select (es_read('a-1')).*)",
+            "eventstream.events",
+            "es_read_backward(max_count => 1)",
+            "es_event('00000000-0000-0000-0000-000000000001')",
+        ] {
+            assert_eq!(
+                value(&format!(
+                    "select e.payload = l.payload and pg_column_size(e.payload) > 900000 from {source} e, large l"
+                )),
+                "true"
+            );
+        }
+        assert_eq!(value(append), "1");
+        assert_eq!(value("select replayed from es_last_append()"), "true");
+        assert_eq!(rows("select * from es_verify()"), "");
     }
 }

@@ -220,6 +220,26 @@ mod tests {
     }
 
     #[pg_test]
+    fn batches_refuse_bad_payloads() {
+        for (expression, code, named) in BAD_DOCUMENTS {
+            let event = format!("jsonb_build_object('type', 'T', 'payload', {expression})");
+            let events = format!("jsonb_build_array({event})");
+            let named = format!("[0]|payload|{named}");
+            assert_eq!(fault(&APPEND_EVENTS.with("events", &events), code, &named), None);
+            let appends = format!("jsonb_build_array(jsonb_build_object('stream', 'a-1', 'events', {events}))");
+            assert_eq!(fault(&APPEND_STREAMS.with("appends", &appends), code, &named), None);
+            // Nor is it printed, or walked down, where something else belongs.
+            for key in ["type", "event_id", "occurred_at", "schema_version", "subject", "metadata", "colour"] {
+                let event = format!(
+                    "jsonb_build_object('type', 'T', 'payload', 1) || jsonb_build_object('{key}', {expression})"
+                );
+                let error = caught(&APPEND_EVENTS.with("events", &format!("jsonb_build_array({event})"))).expect(key);
+                assert!(["ES005", "ES007"].contains(&error.code.as_str()) && error.message.len() < 1000, "{error:?}");
+            }
+        }
+    }
+
+    #[pg_test]
     fn es_append_refuses_bad_metadata() {
         argument_refuses(
             &APPEND,

@@ -237,7 +237,7 @@ mod two_sessions {
         waiter.simple_query("savepoint s").expect("a savepoint");
         let error = waiter.simple_query("select es_append('lock-wait-1', 'T', '{}')").expect_err("a timeout");
         assert_eq!(error.code().map(|code| code.code()), Some("55P03"), "{error}");
-        waiter.simple_query("rollback to s").expect("the savepoint");
+        waiter.simple_query("rollback to s; set local lock_timeout = 0").expect("the savepoint");
         holder.simple_query("rollback").expect("a rollback");
         let versions = waiter.query("select es_append('lock-wait-1', 'T', '{}', 0)", &[]).expect("the append");
         assert_eq!(versions[0].get::<_, i64>(0), 1);

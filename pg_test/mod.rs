@@ -1,6 +1,7 @@
 //! Tests inside a backend (tier 2): one behaviour a test, and the test's name is the promise it checks. Each runs in a
-//! transaction of its own, which is rolled back. What takes two sessions, a commit or a crash is tested in tests/isolation and
-//! tests/cluster; the pure rules in crates/core.
+//! transaction of its own, which is rolled back; one after the other (RUST_TEST_THREADS=1), because some lock tables or move
+//! the sequence of positions. What takes a commit or a crash is tested in tests/isolation and tests/cluster; the pure rules in
+//! crates/core.
 mod sql;
 
 mod access;
@@ -12,6 +13,7 @@ mod idempotence;
 mod immutable;
 mod numbers;
 mod read;
+mod rows;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]

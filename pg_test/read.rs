@@ -1,9 +1,8 @@
 //! Reading: one stream, the log backward, a subject, an event; also where a stream lies in several partitions.
 use crate::pg_test::sql::{refused, rows, run, value};
 
-/// Lets the next positions come from the next partition (2^24 positions, or where the newest one ends). Others that do the same wait.
+/// Moves the positions on, so that only `before` are left in a partition: those after them come from the next one.
 fn to_the_edge(before: i64) {
-    run("lock table _eventstream.log_identities in exclusive mode");
     run(&format!(
         "select setval('_eventstream.positions', (select min(edge) from (select \
          ((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\)'))[1])::bigint as edge \

@@ -1,10 +1,11 @@
 //! The partitions of the log: which there are, the kept plans of each, and making the next one. A partition is made in a
 //! transaction of its own (a background worker), so that no caller's long transaction holds the parent's lock; where no
 //! worker can be had, in the caller's: an append never fails for want of a partition.
-use super::statements::{STATEMENTS, Statement};
+use super::statements::{STATEMENTS, Statement, column};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
+use crate::pg::probe::Probe;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::worker::{self, Arguments, worker_function};
 use crate::pg::{server, settings};
@@ -22,11 +23,19 @@ pub struct Partition {
     pub table_oid: Oid,
     table: String,
     plans: [OnceCell<Plan>; STATEMENTS],
+    /// (stream_id, version)
+    pub versions: Probe,
+    /// (event_id)
+    pub event_ids: Probe,
 }
 
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
 const WORKER_TRIES: u32 = 20;
 const WORKER_PAUSE: Duration = Duration::from_millis(10);
+
+/// Columns of the indexes that are probed, numbered from 1.
+const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
+const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1];
 
 /// All partitions, in the order of the log.
 pub type Partitions = Rc<Vec<Rc<Partition>>>;
@@ -94,6 +103,8 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
                         table_oid,
                         table,
                         plans: [const { OnceCell::new() }; STATEMENTS],
+                        versions: Probe::by_int8(table_oid, VERSION_KEY),
+                        event_ids: Probe::by_uuid(table_oid, EVENT_ID_KEY),
                     })
                 })
             })

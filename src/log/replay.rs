@@ -1,10 +1,11 @@
 //! Idempotent append: recognises a retry by its event ids. Within a stream an id stands for one content for ever; a retry
-//! of the same events in the same order writes nothing and is told the version they ended at the first time.
+//! of the same events in the same order writes nothing and is told the version they ended at the first time. Ids are looked for
+//! in the stream's newest two partitions; with an exact expected_version, a retry is found wherever it is.
 use super::event::NewEvent;
-use super::statements::Statement;
+use super::statements::{Statement, column};
 use super::stream::{self, Head, Stream};
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, uuid_array_of};
+use crate::pg::datum::{Nullable, from_uuid};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Row, View};
 use crate::pg::session::Db;
@@ -12,9 +13,6 @@ use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use pgrx::pg_sys::Datum;
-
-/// How many of a stream's newest partitions are searched for an id. With an exact expected_version a retry is found beyond.
-const PARTITIONS_SEARCHED: usize = 2;
 
 /// An event of the stream that has one of the ids.
 struct Stored {
@@ -80,16 +78,17 @@ fn stored(
     ids: &[[u8; 16]],
     events: &[NewEvent],
 ) -> Result<Vec<Stored>> {
-    let segments = stream::segments(db, catalog, stream, View::Latest)?;
-    let by_ids: [Nullable; 2] = [Some(uuid_array_of(ids)?), Some(Datum::from(stream.id))];
     let mut found = Vec::new();
-    for segment in segments.iter().rev().take(PARTITIONS_SEARCHED) {
-        found.extend(
-            segment
-                .partition
-                .plan(Statement::ByEventIds)
-                .rows(db, View::Latest, 0, &by_ids, |row| read(row, events))?,
-        );
+    for partition in stream::newest_two(db, catalog, stream)? {
+        for id in ids {
+            let key = from_uuid(id)?;
+            partition.event_ids.newest_first(db, View::Latest, key, |row| {
+                if row.int8(column::STREAM_ID)? == stream.id {
+                    found.push(read(row, events)?);
+                }
+                Ok(true)
+            })?;
+        }
     }
     // With an exact expected_version, a retry's events can only be right behind it.
     let expected = match expected {
@@ -102,6 +101,7 @@ fn stored(
     }
     let (from, to) = (expected + 1, expected + events.len() as i64);
     let range: [Nullable; 3] = [Some(Datum::from(stream.id)), Some(Datum::from(from)), Some(Datum::from(to))];
+    let segments = stream::segments(db, catalog, stream, View::Latest)?;
     for segment in stream::holding(&segments, from, to) {
         let rows =
             segment.partition.plan(Statement::ByVersions).rows(db, View::Latest, 0, &range, |row| read(row, events))?;
@@ -113,18 +113,25 @@ fn stored(
 /// Type, payload, schema_version, subject and (if given) occurred_at are compared; metadata is not: a retry has another
 /// traceparent.
 fn read(row: &Row, events: &[NewEvent]) -> Result<Stored> {
-    let event_id = row.uuid(1)?;
+    let event_id = row.uuid(column::EVENT_ID)?;
     let place = events.iter().position(|event| event.event_id == Some(event_id));
     let mut same_as = None;
     if let Some(place) = place {
         let event = &events[place];
-        let payload = row.jsonb_opt(5)?.map(|payload| payload.text()).transpose()?;
-        let same = row.text(2)? == event.event_type
-            && row.int4(3)? == event.schema_version
-            && event.occurred_at.is_none_or(|occurred_at| row.int8(4).is_ok_and(|stored| stored == occurred_at))
+        let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
+        let same = row.text(column::EVENT_TYPE)? == event.event_type
+            && row.int4(column::SCHEMA_VERSION)? == event.schema_version
+            && event
+                .occurred_at
+                .is_none_or(|occurred_at| row.int8(column::OCCURRED_AT).is_ok_and(|stored| stored == occurred_at))
             && payload == Some(event.payload.text)
-            && row.text_opt(6)? == event.subject;
+            && row.text_opt(column::SUBJECT)? == event.subject;
         same_as = same.then_some(place);
     }
-    Ok(Stored { version: row.int8(0)?, global_position: row.int8(7)?, event_id, same_as })
+    Ok(Stored {
+        version: row.int8(column::VERSION)?,
+        global_position: row.int8(column::GLOBAL_POSITION)?,
+        event_id,
+        same_as,
+    })
 }

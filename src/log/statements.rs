@@ -1,14 +1,28 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
-use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID};
+use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+
+/// Places of the columns of a row of events, from 0, in the order of sql/30_tables.sql.
+pub mod column {
+    pub const STREAM_ID: usize = 1;
+    pub const VERSION: usize = 2;
+    pub const GLOBAL_POSITION: usize = 3;
+    pub const OCCURRED_AT: usize = 4;
+    pub const MAX_OCCURRED_AT: usize = 5;
+    pub const RECORDED_AT: usize = 6;
+    pub const EVENT_ID: usize = 7;
+    pub const SCHEMA_VERSION: usize = 8;
+    pub const EVENT_TYPE: usize = 9;
+    pub const SUBJECT: usize = 12;
+    pub const CHAIN_HASH: usize = 15;
+    pub const PAYLOAD: usize = 16;
+}
 
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
-    Head,
     HeadUpTo,
     HeadBefore,
-    ByEventIds,
     ByVersions,
     ReadForward,
     ReadBackward,
@@ -60,28 +74,18 @@ impl Statement {
     /// The SQL, and the types of its parameters.
     pub fn definition(self) -> (&'static str, &'static [Oid]) {
         match self {
-            Statement::Head => (
-                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
-                 where stream_id = $1 order by version desc limit 1",
-                &[INT8OID],
-            ),
             Statement::HeadUpTo => (
-                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
+                "select * from {events} \
                  where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",
                 &[INT8OID, INT8OID],
             ),
             Statement::HeadBefore => (
-                "select version, chain_hash, recorded_at, max_occurred_at, event_type, global_position from {events} \
+                "select * from {events} \
                  where stream_id = $1 and version < $2 order by version desc limit 1",
                 &[INT8OID, INT8OID],
             ),
-            Statement::ByEventIds => (
-                "select version, event_id, event_type, schema_version, occurred_at, payload, subject, global_position from {events} \
-                 where event_id = any ($1) and stream_id + 0 = $2",
-                &[UUIDARRAYOID, INT8OID],
-            ),
             Statement::ByVersions => (
-                "select version, event_id, event_type, schema_version, occurred_at, payload, subject, global_position from {events} \
+                "select * from {events} \
                  where stream_id = $1 and version >= $2 and version <= $3",
                 RANGE,
             ),

@@ -1,17 +1,19 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
 //! is changed only when the stream enters a new partition; everything else is read from the newest event.
 use super::partition::{self, Partition};
-use super::statements::{STREAM_ID, STREAM_ID_AND_TWO, STREAM_KEY, STREAM_ROW, Statement};
+use super::statements::{STREAM_ID, STREAM_ID_AND_TWO, STREAM_KEY, STREAM_ROW, Statement, column};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, Row, View};
+use crate::pg::probe::Probe;
 use crate::pg::sequence;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{Datum, Oid};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A stream's row.
@@ -45,6 +47,7 @@ pub enum Locked {
 }
 
 thread_local! {
+    static SEGMENT_PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static LOCK: Plan = const { Plan::new(
         "select id, first_position, newest_partition from _eventstream.streams \
          where tenant_id = $1 and name = $2 for no key update",
@@ -130,21 +133,26 @@ fn missing(stream: &Stream, position: i64) -> Failure {
     Error::Internal { what }.into()
 }
 
-/// Reads a row of the statements Head, HeadUpTo and HeadBefore.
+/// Reads what is needed of a row of events.
 pub fn read_head(row: &Row) -> Result<Head> {
     Ok(Head {
-        version: row.int8(0)?,
-        chain_hash: row.hash(1)?,
-        recorded_at: row.int8(2)?,
-        max_occurred_at: row.int8(3)?,
-        closed: row.text(4)? == EventType::STREAM_CLOSED,
-        global_position: row.int8(5)?,
+        version: row.int8(column::VERSION)?,
+        chain_hash: row.hash(column::CHAIN_HASH)?,
+        recorded_at: row.int8(column::RECORDED_AT)?,
+        max_occurred_at: row.int8(column::MAX_OCCURRED_AT)?,
+        closed: row.text(column::EVENT_TYPE)? == EventType::STREAM_CLOSED,
+        global_position: row.int8(column::GLOBAL_POSITION)?,
     })
 }
 
 /// The stream's newest event within one partition.
 pub fn head_in(db: &Db, partition: &Partition, stream_id: i64, view: View) -> Result<Option<Head>> {
-    partition.plan(Statement::Head).first(db, view, &[Some(Datum::from(stream_id))], read_head)
+    let mut head = None;
+    partition.versions.newest_first(db, view, Datum::from(stream_id), |row| {
+        head = Some(read_head(row)?);
+        Ok(false)
+    })?;
+    Ok(head)
 }
 
 /// The newest event with global_position <= `up_to`.
@@ -199,6 +207,30 @@ pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Resu
         segments.push(Segment { partition, first_version });
     }
     Ok(segments)
+}
+
+/// The newest partition that the stream's events are in, and the one before it.
+pub fn newest_two(db: &Db, catalog: &Catalog, stream: &Stream) -> Result<Vec<Rc<Partition>>> {
+    let first = partition::containing(db, catalog, stream.first_position)?;
+    let mut lowers = Vec::with_capacity(2);
+    if first.as_ref().is_none_or(|first| first.lower != stream.newest_partition) {
+        let probe = SEGMENT_PROBE.take().filter(|(table, _)| *table == catalog.segments);
+        let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, &[1, 2])));
+        probe.newest_first(db, View::Latest, Datum::from(stream.id), |row| {
+            lowers.push(row.int8(1)?);
+            Ok(lowers.len() < 2)
+        })?;
+        SEGMENT_PROBE.set(Some((table, probe)));
+    }
+    let partitions = partition::all(db, catalog)?;
+    let mut newest = Vec::with_capacity(2);
+    for lower in lowers {
+        newest.push(partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?);
+    }
+    if newest.len() < 2 {
+        newest.extend(first);
+    }
+    Ok(newest)
 }
 
 /// The segments of `partitions` that hold versions from `from` to `to`.

@@ -14,6 +14,7 @@ pub struct Catalog {
     pub events: Oid,
     pub positions: Oid,
     pub recorded_floor: Oid,
+    pub segments: Oid,
     pub grants: Oid,
     pub tenants: Oid,
 }
@@ -45,7 +46,7 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         return;
     };
-    if relation == pg_sys::InvalidOid || [catalog.events, catalog.positions, catalog.recorded_floor].contains(&relation)
+    if relation == pg_sys::InvalidOid || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments].contains(&relation)
     {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
@@ -109,6 +110,7 @@ impl Catalog {
                     events,
                     positions: relation(c"positions"),
                     recorded_floor: relation(c"recorded_floor"),
+                    segments: relation(c"stream_segments"),
                     grants: relation(c"grants"),
                     tenants: relation(c"tenants"),
                 })

@@ -106,6 +106,47 @@ pub unsafe fn insert_index_tuples(
     }
 }
 
+unsafe extern "C-unwind" {
+    #[cfg(not(feature = "pg18"))]
+    #[link_name = "index_beginscan"]
+    fn begin_index_scan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        nkeys: i32,
+        norderbys: i32,
+    ) -> pg_sys::IndexScanDesc;
+    #[cfg(feature = "pg18")]
+    #[link_name = "index_beginscan"]
+    fn begin_index_scan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        instrument: *mut pg_sys::IndexScanInstrumentation,
+        nkeys: i32,
+        norderbys: i32,
+    ) -> pg_sys::IndexScanDesc;
+}
+
+/// Begins a scan with `nkeys` conditions. PostgreSQL 18 added an argument, for EXPLAIN.
+///
+/// # Safety
+/// May raise: call it inside `catch`. Table and index are open; the snapshot stays pushed or registered until the scan's end.
+pub unsafe fn index_beginscan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    nkeys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: as the caller says.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return begin_index_scan(table, index, snapshot, nkeys, 0);
+        #[cfg(feature = "pg18")]
+        return begin_index_scan(table, index, snapshot, std::ptr::null_mut(), nkeys, 0);
+    }
+}
+
 /// This backend's number, from 0, below [`backend_slots`].
 pub fn backend_number() -> usize {
     #[cfg(not(feature = "pg18"))]

@@ -69,6 +69,26 @@ unsafe extern "C-unwind" {
     pub fn ExecDropSingleTupleTableSlot(slot: *mut TupleTableSlot);
     pub fn ExecStoreVirtualTuple(slot: *mut TupleTableSlot) -> *mut TupleTableSlot;
     pub fn simple_table_tuple_insert(relation: Relation, slot: *mut TupleTableSlot);
+    // access/index/indexam.c, access/common/scankey.c, access/table/tableam.c, utils/cache/relcache.c
+    pub fn index_open(index: Oid, lock: LOCKMODE) -> Relation;
+    pub fn index_close(index: Relation, lock: LOCKMODE);
+    pub fn index_rescan(scan: IndexScanDesc, keys: ScanKey, nkeys: c_int, orderbys: ScanKey, norderbys: c_int);
+    pub fn index_getnext_slot(
+        scan: IndexScanDesc,
+        direction: ScanDirection::Type,
+        slot: *mut TupleTableSlot,
+    ) -> bool;
+    pub fn index_endscan(scan: IndexScanDesc);
+    pub fn ScanKeyInit(
+        entry: ScanKey,
+        attribute: AttrNumber,
+        strategy: StrategyNumber,
+        procedure: Oid,
+        argument: Datum,
+    );
+    pub fn table_slot_callbacks(relation: Relation) -> *const TupleTableSlotOps;
+    pub fn RelationGetIndexList(relation: Relation) -> *mut List;
+    pub fn list_free(list: *mut List);
     // utils/time/snapmgr.c
     pub fn GetLatestSnapshot() -> Snapshot;
     pub fn GetCatalogSnapshot(relation: Oid) -> Snapshot;

@@ -11,6 +11,7 @@ pub mod jsonb;
 pub mod memory;
 pub mod pages;
 pub mod plan;
+pub mod probe;
 pub mod sequence;
 pub mod server;
 pub mod session;

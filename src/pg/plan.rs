@@ -37,7 +37,18 @@ pub struct Row<'a> {
     nulls: &'a [bool],
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// # Safety
+    /// The slot holds `columns` deformed columns, and does so while the row is used.
+    pub unsafe fn of_slot(slot: *mut pg_sys::TupleTableSlot, columns: usize) -> Self {
+        // SAFETY: as the caller says.
+        unsafe {
+            Self {
+                values: std::slice::from_raw_parts((*slot).tts_values, columns),
+                nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
+            }
+        }
+    }
     /// All values and null flags.
     pub fn parts(&self) -> (&[Datum], &[bool]) {
         (self.values, self.nulls)
@@ -291,7 +302,7 @@ const PG_DEPEND: Oid = Oid::from_u32(2608);
 ///
 /// # Safety
 /// May raise: call it inside `catch`, and push the result at once.
-unsafe fn latest_snapshot() -> pg_sys::Snapshot {
+pub unsafe fn latest_snapshot() -> pg_sys::Snapshot {
     // SAFETY: as the caller says.
     unsafe { if pg_sys::IsInParallelMode() { ffi::GetCatalogSnapshot(PG_DEPEND) } else { ffi::GetLatestSnapshot() } }
 }
@@ -315,10 +326,7 @@ unsafe extern "C-unwind" fn receive_row(slot: *mut pg_sys::TupleTableSlot, this:
             this.failure = Some(failure);
             return false;
         }
-        let row = Row {
-            values: std::slice::from_raw_parts((*slot).tts_values, columns as usize),
-            nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns as usize),
-        };
+        let row = Row::of_slot(slot, columns as usize);
         match (this.each)(&row) {
             Ok(()) => true,
             Err(failure) => {

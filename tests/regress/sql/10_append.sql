@@ -31,6 +31,30 @@ select es_append('order-1', 'Cancelled', '{}', 1);
 commit;
 select version, event_type from es_read('order-1');
 
+-- Transactions that a procedure ends itself.
+create procedure three_of_five() language plpgsql as $$
+begin
+    for i in 1..5 loop
+        perform es_append('order-3', 'Counted', to_jsonb(i));
+        if i % 2 = 0 then rollback; else commit; end if;
+    end loop;
+end
+$$;
+call three_of_five();
+select version, payload from es_read('order-3');
+drop procedure three_of_five;
+-- A statement that only runs at the commit, and one that runs row by row.
+begin;
+declare later cursor with hold for select es_append('order-4', 'Ordered', '{}', 0);
+commit;
+fetch all from later;
+close later;
+prepare post(text, numeric) as select es_append($1, 'Posted', jsonb_build_object('amount', $2));
+execute post('order-4', 1.50);
+execute post('order-4', 2.00);
+deallocate post;
+copy (select (es_read('order-4')).payload) to stdout;
+
 -- A retry with the same id writes nothing, and answers what the first attempt did.
 select es_append('order-2', 'Ordered', '{"n": 1}', 0, event_id => '0192d1c8-0000-7000-8000-000000000001');
 select es_append('order-2', 'Paid', '{}', 1);
