@@ -16,6 +16,7 @@ numbers = itertools.count(1)
 
 
 def pytest_sessionstart(session):
+    servers.remove_what_dead_runs_left()
     for program in ("postgres", "initdb", "pg_config"):
         if not (servers.BIN / program).exists():
             pytest.exit(f"no {program} in {servers.BIN}: run `make install-private PG={servers.MAJOR}` first", 2)

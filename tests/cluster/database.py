@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 import threading
 
 import psycopg
 
-from server import ROOT, SUPERUSER, Server
+from server import SUPERUSER, Server
 
 FIRST_PARTITION_END = 2**24
 
@@ -126,10 +125,6 @@ def all_at_once(count: int, work, seconds: float = 60) -> list:
 
 def raised(results: list) -> list[BaseException]:
     return [result for result in results if isinstance(result, BaseException)]
-
-
-def path_of(*parts: str) -> pathlib.Path:
-    return ROOT.joinpath(*parts)
 
 
 def refusals(connection: psycopg.Connection) -> dict[tuple[str, str, str], str | None]:

@@ -12,7 +12,6 @@ import ctypes
 import os
 import pathlib
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -312,8 +311,13 @@ class Server:
         except OSError:
             return "(no log)"
 
-    def log_matches(self, pattern: str) -> bool:
-        return re.search(pattern, self.log.read_text(errors="replace")) is not None
+
+def remove_what_dead_runs_left() -> None:
+    """Data folders of runs that were killed themselves; their servers ended with them."""
+    for folder in WORK.glob("*-*-*"):
+        pid = folder.name.split("-")[-2]
+        if folder.is_dir() and pid.isdigit() and not is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @atexit.register

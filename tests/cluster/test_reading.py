@@ -53,7 +53,6 @@ def expected(from_version, max_count, backward, until) -> list[int]:
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("until", [None, 1300, -1000])
 def test_every_way_to_take_a_stream_gives_the_same_events(session, backward, until):
-    time = None if until is None else f"2024-01-01 00:00:00+00 {until} hours"
     for from_version, max_count in itertools.product(
         (None, 1, 2, 899, 900, 901, 1924, EVENTS, EVENTS + 1), (None, 0, 1, 7, 1000, 1500)
     ):
@@ -69,8 +68,8 @@ def test_every_way_to_take_a_stream_gives_the_same_events(session, backward, unt
             assert (error.sqlstate, again.value.sqlstate) == ("ES005", "ES005")
             continue
         in_targets = [version for (version,) in rows(session, f"select ({call}).version", *arguments)]
-        assert in_from == wanted, (arguments, time)
-        assert in_targets == wanted, (arguments, time)
+        assert in_from == wanted, arguments
+        assert in_targets == wanted, arguments
 
 
 def test_a_limit_outside_gives_the_first_rows_and_leaves_nothing_behind(session):
