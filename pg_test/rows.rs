@@ -1,5 +1,6 @@
 //! es_read to callers that take rows one by one (in a target list, by COPY, from a cursor): the same rows, page after page, whatever
 //! happens between two of them.
+use crate::pg_test::read::to_the_edge;
 use crate::pg_test::sql::{caught, refused, rows, run, value};
 
 /// A stream of `count` events, whose payload is the version.
@@ -58,6 +59,21 @@ mod tests {
         assert_eq!(by_rows("es_read('a-1', until => '2024-01-01 15:00:00+00')"), "(900,1,900,t,t)");
         assert_eq!(by_rows("es_read('a-1', max_count => 0)"), "(0,,,t,t)");
         assert_eq!(by_rows("es_read('none-1')"), "(0,,,t,t)");
+    }
+
+    #[pg_test]
+    fn pages_go_on_over_edges_of_partitions() {
+        to_the_edge(700);
+        stream_of(1300);
+        assert_eq!(value("select count(distinct tableoid) from _eventstream.events"), "2");
+        assert_eq!(by_rows("es_read('a-1')"), "(1300,1,1300,t,t)");
+        assert_eq!(by_rows("es_read('a-1', from_version => 600, max_count => 600)"), "(600,600,1199,t,t)");
+        assert_eq!(by_rows("es_read('a-1', backward => true)"), "(1300,1300,1,t,t)");
+        assert_eq!(
+            by_rows("es_read('a-1', from_version => 800, backward => true, max_count => 200)"),
+            "(200,800,601,t,t)"
+        );
+        assert_eq!(by_rows("es_read('a-1', until => '2024-01-01 15:00:00+00')"), "(900,1,900,t,t)");
     }
 
     #[pg_test]
