@@ -262,6 +262,38 @@ mod tests {
     }
 
     #[pg_test]
+    fn grants_follow_a_roles_name() {
+        one_event();
+        run("create role t_name; create role t_other");
+        run("select es_grant('t_name', 'read')");
+        assert_eq!(as_role("t_name", || value("select es_stream_version('a-1')")), "1");
+        run("alter role t_name rename to t_renamed");
+        as_role("t_renamed", || refused("42501", "select es_stream_version('a-1')"));
+        run("alter role t_other rename to t_name");
+        assert_eq!(as_role("t_name", || value("select es_stream_version('a-1')")), "1");
+    }
+
+    #[pg_test]
+    fn members_of_pg_monitor_see_who_holds_the_horizon() {
+        one_event();
+        run("create role t_monitor in role pg_monitor");
+        as_role("t_monitor", || {
+            assert_eq!(value("select count(*) from eventstream.horizon_holders where pid = pg_backend_pid()"), "1");
+            refused("42501", "select * from eventstream.events");
+        });
+    }
+
+    #[pg_test]
+    fn a_new_tenant_is_noticed_by_a_session_that_knew_only_one() {
+        one_event();
+        assert_eq!(value("select es_stream_version('a-1')"), "1");
+        run("select es_create_tenant('second')");
+        refused("ES041", "select es_stream_version('a-1')");
+        run("select es_use_tenant('default')");
+        assert_eq!(value("select es_stream_version('a-1')"), "1");
+    }
+
+    #[pg_test]
     fn the_effective_role_counts_and_the_session_role_is_recorded() {
         run("create role t_caller; create role t_definer");
         run("select es_grant('t_definer', 'append')");
