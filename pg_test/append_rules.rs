@@ -181,6 +181,32 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_time_in_a_batch_is_read_as_a_literal_is() {
+        run("set local timezone = 'Europe/Berlin'");
+        for time in [
+            "2024-10-15T12:00:00Z",
+            "2024-10-15 12:00:00.123456+02",
+            "2024-10-15T12:00:00-05:30",
+            "2024-10-15 12:00:00 America/New_York",
+            "2024-10-15T12:00:00",
+            "2024-10-15",
+            "today",
+        ] {
+            run(&format!(
+                r#"select es_append_events('a-1', '[{{"type": "T", "payload": {{}}, "occurred_at": "{time}"}}]')"#
+            ));
+            run(&format!("select es_append('a-1', 'T', '{{}}', occurred_at => '{time}')"));
+            assert_eq!(
+                value(&format!(
+                    "select bool_and(occurred_at = '{time}') and count(*) = 2 from es_read('a-1', es_stream_version('a-1') - 1)"
+                )),
+                "true",
+                "{time}"
+            );
+        }
+    }
+
+    #[pg_test]
     fn event_ids_are_ulids_of_now_that_increase_within_a_session() {
         run("select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) \
              from generate_series(1, 2000) i))");

@@ -148,6 +148,33 @@ mod tests {
     }
 
     #[pg_test]
+    fn thousands_of_calls_in_one_transaction_need_no_more_memory_than_a_few() {
+        let calls = |count: u32| {
+            run(&format!(
+                "do $do$ begin for i in 1..{count} loop \
+                     perform es_append('a-1', 'T', to_jsonb(repeat('x', 1000)), event_id => es_new_event_id()); \
+                     perform es_append_events('b-' || i % 10, '[{{\"type\": \"T\", \"payload\": 1}}, {{\"type\": \"T\", \"payload\": 2}}]'); \
+                     perform es_stream_version('a-1'), es_stream('b-1'), es_last_append(), es_horizon(); \
+                     perform e.version from es_read('a-1', es_stream_version('a-1')) e; \
+                     perform (es_read('a-1', es_stream_version('a-1'))).version; \
+                     perform e.version from es_read_backward(max_count => 5) e; \
+                     perform count(*) from eventstream.events e where e.stream = 'b-1' and e.version < 3; \
+                 end loop; end $do$"
+            ));
+        };
+        let contexts = "select sum(total_bytes) from pg_backend_memory_contexts";
+        calls(200);
+        let (bytes, resident) = (value(contexts), resident_bytes());
+        calls(2_000);
+        let grown: i64 = value(&format!("select ({contexts}) - {bytes}")).parse().expect("a number");
+        assert!(grown < 1 << 20, "PostgreSQL's memory contexts grew by {grown} bytes");
+        // Shared buffers that the backend touches for the first time count as its own.
+        let grown = resident_bytes().saturating_sub(resident);
+        assert!(grown < 32 << 20, "the process grew by {grown} bytes");
+        assert_eq!(value("select es_stream_version('a-1')"), "2200");
+    }
+
+    #[pg_test]
     fn a_cancel_inside_an_append_is_57014() {
         run("create function pg_temp.dawdle() returns trigger language plpgsql as \
              $$ begin perform pg_cancel_backend(pg_backend_pid()); perform pg_sleep(10); return new; end $$");

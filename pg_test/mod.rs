@@ -14,6 +14,7 @@ mod immutable;
 mod numbers;
 mod read;
 mod rows;
+mod settings;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]

@@ -2,7 +2,7 @@
 use crate::pg_test::sql::{refused, rows, run, value};
 
 /// Moves the positions on, so that only `before` are left in a partition: those after them come from the next one.
-fn to_the_edge(before: i64) {
+pub fn to_the_edge(before: i64) {
     run(&format!(
         "select setval('_eventstream.positions', (select min(edge) from (select \
          ((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\)'))[1])::bigint as edge \
