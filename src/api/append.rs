@@ -26,7 +26,7 @@ fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;
     let expected = ExpectedVersion::parse(args.int8_opt(3))?;
     let access = authorize(Privilege::Append, stream.category())?;
-    let event = NewEvent::check(Parts {
+    let parts = Parts {
         event_type: args.text(1, "event_type")?,
         payload: args.jsonb(2, "payload")?,
         metadata: Some(args.jsonb(4, "metadata")?),
@@ -34,7 +34,8 @@ fn append_one(args: &Args) -> Returned {
         occurred_at: args.timestamptz_opt(6),
         schema_version: args.int4_opt(7),
         subject: args.text_opt(8)?,
-    })?;
+    };
+    let event = NewEvent::check(parts, "event_type")?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let request = Request { stream, expected, events: vec![event], must_exist: false };
     first(append(target, &[request])?)
@@ -150,11 +151,7 @@ fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
     result.map_err(|failure| match failure {
         Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
             // The key of a batch element is shorter than the argument of es_append.
-            let argument = match argument.as_str() {
-                "" => element.into(),
-                "event_type" => format!("{element}.type"),
-                _ => format!("{element}.{argument}"),
-            };
+            let argument = if argument.is_empty() { element.into() } else { format!("{element}.{argument}") };
             Error::InvalidArgument { argument, reason, hint }.into()
         }
         Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {

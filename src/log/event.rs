@@ -42,12 +42,13 @@ pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failur
 }
 
 impl<'a> NewEvent<'a> {
-    /// Checks every part. Errors: ES005 naming the argument, ES007 naming the setting.
-    pub fn check(parts: Parts<'a>) -> Result<Self> {
-        EventType::parse(parts.event_type)?;
+    /// Checks every part; `type_argument` is what the caller calls the event's type. Errors: ES005 naming the argument, ES007
+    /// naming the setting.
+    pub fn check(parts: Parts<'a>, type_argument: &str) -> Result<Self> {
+        EventType::parse_as(type_argument, parts.event_type)?;
         if parts.event_type == EventType::STREAM_CLOSED {
             return Err(Error::InvalidArgument {
-                argument: "event_type".into(),
+                argument: type_argument.into(),
                 reason: format!("must not be {}, which closes the stream", EventType::STREAM_CLOSED),
                 hint: Some("Use es_close_stream(stream, reason).".into()),
             }
@@ -148,7 +149,7 @@ impl<'a> NewEvent<'a> {
                     .map_err(|_| invalid("schema_version", format!("must be 1 to {}, not {version}", i32::MAX)))
             })
             .transpose()?;
-        Self::check(Parts {
+        let parts = Parts {
             event_type: event_type.ok_or_else(|| invalid("type", "must be given"))?,
             payload: payload.ok_or_else(|| invalid("payload", "must be given"))?,
             metadata: parts.0,
@@ -156,7 +157,8 @@ impl<'a> NewEvent<'a> {
             occurred_at: parts.2,
             schema_version,
             subject: parts.4,
-        })
+        };
+        Self::check(parts, "type")
     }
 }
 

@@ -46,7 +46,8 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         return;
     };
-    if relation == pg_sys::InvalidOid || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments].contains(&relation)
+    if relation == pg_sys::InvalidOid
+        || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments].contains(&relation)
     {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);

@@ -47,7 +47,9 @@ impl Inserter {
         catch(|| {
             // SAFETY: the slot has as many places as the table has columns; its datums outlive the insert, which copies them.
             unsafe {
-                (*(*slot).tts_ops).clear.map(|clear| clear(slot));
+                if let Some(clear) = (*(*slot).tts_ops).clear {
+                    clear(slot);
+                }
                 for (place, value) in row.iter().enumerate() {
                     *(*slot).tts_values.add(place) = value.unwrap_or(Datum::null());
                     *(*slot).tts_isnull.add(place) = value.is_none();
