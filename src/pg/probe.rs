@@ -1,5 +1,5 @@
 //! The newest rows with one key, straight from an index of ours: what every append asks (the head of its stream, an event id)
-//! costs a third of a planned statement so.
+//! skips starting and ending a planned statement so.
 use super::compat;
 use super::failure::{Result, catch};
 use super::ffi;

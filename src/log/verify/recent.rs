@@ -13,7 +13,7 @@ pub struct Known {
     pub head: Option<Head>,
 }
 
-/// Streams a generation; a stream takes about 250 bytes.
+/// Streams a generation; a stream takes its name, its category and a head.
 const GENERATION: usize = 65_536;
 
 #[derive(Default)]
