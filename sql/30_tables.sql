@@ -62,8 +62,8 @@ comment on column _eventstream.streams.first_position is 'position of version 1'
 comment on column _eventstream.streams.newest_partition is 'lower bound of the partition that holds the newest event';
 comment on index _eventstream.streams_pkey is 'a stream by id';
 comment on index _eventstream.streams_name_key is 'a stream by tenant and name';
-create index streams_category_idx on _eventstream.streams (tenant_id, category);
-comment on index _eventstream.streams_category_idx is 'the streams of a category';
+create index streams_category_idx on _eventstream.streams (tenant_id, category, id);
+comment on index _eventstream.streams_category_idx is 'the streams of a category, in the order they began';
 create index streams_first_position_idx on _eventstream.streams (first_position);
 comment on index _eventstream.streams_first_position_idx is 'the streams that begin in a range of the log: for verification';
 

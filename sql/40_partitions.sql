@@ -41,7 +41,7 @@ begin
             ('event_id', '', '(event_id)', '', 'an event by id'),
             ('category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
             ('subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),
-            ('late', '', '(stream_id, version)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
+            ('late', '', '(stream_id, version, occurred_at)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
         ) as i (suffix, uniqueness, columns, condition, meaning)
     loop
         execute format('create %s index %I on _eventstream.%I %s %s',

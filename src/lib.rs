@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod log;
 mod pg;
+mod state;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
@@ -17,12 +18,14 @@ mod pg_test;
 pgrx::extension_sql_file!("../sql/10_schemas.sql", name = "schemas", bootstrap);
 pgrx::extension_sql_file!("../sql/20_types.sql", name = "types", requires = ["schemas"]);
 pgrx::extension_sql_file!("../sql/30_tables.sql", name = "tables", requires = ["types"]);
-pgrx::extension_sql_file!("../sql/40_partitions.sql", name = "partitions", requires = ["tables"]);
+pgrx::extension_sql_file!("../sql/35_state_tables.sql", name = "state_tables", requires = ["tables"]);
+pgrx::extension_sql_file!("../sql/40_partitions.sql", name = "partitions", requires = ["state_tables"]);
 pgrx::extension_sql_file!("../sql/50_append.sql", name = "append", requires = ["partitions"]);
 pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["append"]);
 pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["read"]);
 pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
-pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["access"]);
+pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["access"]);
+pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["state"]);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["view_functions"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);

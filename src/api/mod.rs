@@ -1,8 +1,10 @@
 //! What SQL can call, one file for each step of the flow. A function here reads its arguments, asks `access`, calls one
 //! function and returns. Nobody uses this module.
 mod append;
+mod fold;
 mod maintain;
 mod read;
+mod state;
 mod tenant;
 mod trigger;
 mod verify;

@@ -7,6 +7,7 @@ pub mod last_append;
 pub mod partition;
 pub mod read;
 mod replay;
-mod statements;
+pub mod scan;
+pub mod statements;
 pub mod stream;
 pub mod verify;

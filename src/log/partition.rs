@@ -27,6 +27,8 @@ pub struct Partition {
     pub versions: Probe,
     /// (event_id)
     pub event_ids: Probe,
+    /// (stream_id, version, occurred_at), late events only
+    pub lates: Probe,
 }
 
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
@@ -35,6 +37,7 @@ const WORKER_PAUSE: Duration = Duration::from_millis(10);
 
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
+const LATE_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1, column::OCCURRED_AT as i16 + 1];
 const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1];
 
 /// All partitions, in the order of the log.
@@ -105,6 +108,7 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
                         plans: [const { OnceCell::new() }; STATEMENTS],
                         versions: Probe::by_int8(table_oid, VERSION_KEY),
                         event_ids: Probe::by_uuid(table_oid, EVENT_ID_KEY),
+                        lates: Probe::partial_by_int8(table_oid, LATE_KEY),
                     })
                 })
             })

@@ -13,9 +13,13 @@ pub mod column {
     pub const EVENT_ID: usize = 7;
     pub const SCHEMA_VERSION: usize = 8;
     pub const EVENT_TYPE: usize = 9;
+    pub const CATEGORY: usize = 10;
+    pub const RECORDED_BY: usize = 11;
     pub const SUBJECT: usize = 12;
+    pub const SALT: usize = 14;
     pub const CHAIN_HASH: usize = 15;
     pub const PAYLOAD: usize = 16;
+    pub const METADATA: usize = 17;
 }
 
 /// What is asked of a partition.

@@ -12,7 +12,7 @@ use crate::pg::session::Db;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
-use pgrx::pg_sys::{Datum, Oid};
+use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -74,6 +74,11 @@ thread_local! {
     static SEGMENTS: Plan = const { Plan::new(
         "select partition, first_version from _eventstream.stream_segments where stream_id = $1 order by partition",
         STREAM_ID,
+    ) };
+    static PAGE_OF_CATEGORY: Plan = const { Plan::new(
+        "select id, first_position, newest_partition, name from _eventstream.streams \
+         where tenant_id = $1 and category = $2 and id > $3 order by id limit $4",
+        &[INT8OID, TEXTOID, INT8OID, INT8OID],
     ) };
     static PAGE: Plan = const { Plan::new(
         "select id, first_position, newest_partition, name, tenant_id from _eventstream.streams \
@@ -258,4 +263,22 @@ pub fn enter(db: &Db, stream: &Stream, lower: i64, first_version: i64) -> Result
 pub fn page(db: &Db, view: View, after: i64, tenant_id: Option<i64>, count: i64) -> Result<Vec<(Stream, String, i64)>> {
     let args = [Some(Datum::from(after)), tenant_id.map(Datum::from), Some(Datum::from(count))];
     PAGE.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned(), row.int8(4)?))))
+}
+
+/// The streams of a category by id after `after`, with their names.
+pub fn page_of_category(
+    db: &Db,
+    view: View,
+    tenant_id: i64,
+    category: &str,
+    after: i64,
+    count: i64,
+) -> Result<Vec<(Stream, String)>> {
+    let args = [
+        Some(Datum::from(tenant_id)),
+        Some(from_text(category)?),
+        Some(Datum::from(after)),
+        Some(Datum::from(count)),
+    ];
+    PAGE_OF_CATEGORY.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned()))))
 }

@@ -17,6 +17,10 @@ pub struct Catalog {
     pub segments: Oid,
     pub grants: Oid,
     pub tenants: Oid,
+    pub folds: Oid,
+    pub snapshots: Oid,
+    /// The row type eventstream.event.
+    pub event_type: Oid,
 }
 
 thread_local! {
@@ -25,6 +29,8 @@ thread_local! {
     static RELATIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of tenants, grants, roles and memberships.
     static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of folds and upcasters, and of functions, which they may call.
+    static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
@@ -36,6 +42,8 @@ pub fn init() {
         let memberships = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
         pg_sys::CacheRegisterSyscacheCallback(roles, Some(on_role), Datum::null());
         pg_sys::CacheRegisterSyscacheCallback(memberships, Some(on_role), Datum::null());
+        let functions = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(functions, Some(on_function), Datum::null());
     }
 }
 
@@ -44,10 +52,12 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         // Not known which relation it is: it may be one of ours, whose list somebody has made meanwhile.
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+        FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
         return;
     };
     if relation == pg_sys::InvalidOid
-        || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments].contains(&relation)
+        || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments, catalog.snapshots]
+            .contains(&relation)
     {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
@@ -56,6 +66,14 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         CATALOG.set(None);
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
     }
+    if relation == pg_sys::InvalidOid || relation == catalog.folds {
+        CATALOG.set(None);
+        FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    }
+}
+
+extern "C-unwind" fn on_function(_: Datum, _: i32, _: u32) {
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
 }
 
 extern "C-unwind" fn on_role(_: Datum, _: i32, _: u32) {
@@ -70,6 +88,19 @@ pub fn relations_generation() -> u64 {
 /// A number that changes whenever rights may have.
 pub fn access_generation() -> u64 {
     ACCESS_CHANGED.get()
+}
+
+/// A number that changes whenever a fold, an upcaster or a function that they call may have.
+pub fn folds_generation() -> u64 {
+    FOLDS_CHANGED.get()
+}
+
+/// Tells every session (at commit) that folds or upcasters changed.
+pub fn announce_fold_change(catalog: &Catalog) -> Result<()> {
+    let folds = catalog.folds;
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(folds) })
 }
 
 /// Takes in what other sessions changed: partitions, grants, roles.
@@ -99,6 +130,15 @@ impl Catalog {
                     return None;
                 }
                 let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
+                let public = ffi::get_namespace_oid(c"eventstream".as_ptr(), true);
+                let event_type = ffi::GetSysCacheOid(
+                    pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+                    pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+                    Datum::from(c"event".as_ptr()),
+                    Datum::from(public),
+                    Datum::null(),
+                    Datum::null(),
+                );
                 let events = relation(c"events");
                 if events == pg_sys::InvalidOid {
                     return None;
@@ -114,6 +154,9 @@ impl Catalog {
                     segments: relation(c"stream_segments"),
                     grants: relation(c"grants"),
                     tenants: relation(c"tenants"),
+                    folds: relation(c"folds"),
+                    snapshots: relation(c"snapshots"),
+                    event_type,
                 })
             }
         })?;

@@ -19,11 +19,8 @@ mod before_17 {
 
 #[cfg(feature = "pg18")]
 mod since_17 {
-    use std::ffi::c_int;
     unsafe extern "C-unwind" {
-        pub fn NewGUCNestLevel() -> c_int;
         pub fn RestrictSearchPath();
-        pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     }
 }
 
@@ -41,7 +38,7 @@ impl SearchPath {
         #[cfg(feature = "pg18")]
         // SAFETY: a nesting level of settings of our own.
         unsafe {
-            let level = since_17::NewGUCNestLevel();
+            let level = super::ffi::NewGUCNestLevel();
             since_17::RestrictSearchPath();
             Self { level }
         }
@@ -58,7 +55,7 @@ impl SearchPath {
         #[cfg(feature = "pg18")]
         // SAFETY: ends the level that `push` began.
         unsafe {
-            since_17::AtEOXact_GUC(true, self.level);
+            super::ffi::AtEOXact_GUC(true, self.level);
         }
     }
 }
@@ -144,6 +141,33 @@ pub unsafe fn index_beginscan(
         return begin_index_scan(table, index, snapshot, nkeys, 0);
         #[cfg(feature = "pg18")]
         return begin_index_scan(table, index, snapshot, std::ptr::null_mut(), nkeys, 0);
+    }
+}
+
+unsafe extern "C-unwind" {
+    #[cfg(feature = "pg15")]
+    fn pg_proc_aclcheck(function: pg_sys::Oid, role: pg_sys::Oid, mode: pg_sys::AclMode) -> pg_sys::AclResult::Type;
+    #[cfg(not(feature = "pg15"))]
+    fn object_aclcheck(
+        class: pg_sys::Oid,
+        object: pg_sys::Oid,
+        role: pg_sys::Oid,
+        mode: pg_sys::AclMode,
+    ) -> pg_sys::AclResult::Type;
+}
+
+/// Whether the role may call the function. PostgreSQL 16 made one function of those for each kind of object.
+///
+/// # Safety
+/// May raise: call it inside `catch`.
+pub unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
+    // SAFETY: a syscache look-up.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_proc_aclcheck(function, role, mode) == pg_sys::AclResult::ACLCHECK_OK;
+        #[cfg(not(feature = "pg15"))]
+        return object_aclcheck(pg_sys::ProcedureRelationId, function, role, mode) == pg_sys::AclResult::ACLCHECK_OK;
     }
 }
 

@@ -11,6 +11,8 @@ unsafe extern "C-unwind" {
     pub fn errdetail(format: *const c_char, ...) -> c_int;
     pub fn errhint(format: *const c_char, ...) -> c_int;
     pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+    pub fn set_errcontext_domain(domain: *const c_char) -> c_int;
+    pub fn errcontext_msg(format: *const c_char, ...) -> c_int;
     pub fn CopyErrorData() -> *mut ErrorData;
     pub fn FlushErrorState();
     pub fn ReThrowError(error: *mut ErrorData) -> !;
@@ -52,6 +54,8 @@ unsafe extern "C-unwind" {
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
     pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
+    pub fn lookup_rowtype_tupdesc_copy(row_type: Oid, modifier: i32) -> TupleDesc;
+    pub fn heap_deform_tuple(tuple: HeapTuple, desc: TupleDesc, values: *mut Datum, nulls: *mut bool);
     pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, attributes: c_int);
     // executor/execUtils.c, execMain.c, execIndexing.c, access/table/tableam.c
     pub fn CreateExecutorState() -> *mut EState;
@@ -105,16 +109,32 @@ unsafe extern "C-unwind" {
     ) -> JsonbIteratorToken::Type;
     pub fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, estimated_len: c_int) -> *mut c_char;
     pub fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
+    pub fn getKeyJsonValueFromContainer(
+        container: *mut JsonbContainer,
+        key: *const c_char,
+        key_length: c_int,
+        result: *mut JsonbValue,
+    ) -> *mut JsonbValue;
+    pub fn getIthJsonbValueFromContainer(container: *mut JsonbContainer, place: u32) -> *mut JsonbValue;
     // utils/fmgr/fmgr.c
+    pub fn fmgr_info(function: Oid, info: *mut FmgrInfo);
     pub fn DirectFunctionCall1Coll(function: PGFunction, collation: Oid, a: Datum) -> Datum;
     pub fn DirectFunctionCall3Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum, c: Datum) -> Datum;
     pub fn pg_detoast_datum(datum: *mut varlena) -> *mut varlena;
+    pub fn pg_detoast_datum_copy(datum: *mut varlena) -> *mut varlena;
     pub fn pg_detoast_datum_packed(datum: *mut varlena) -> *mut varlena;
     // utils/adt: input functions that DirectFunctionCall takes
     pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
+    // utils/adt/json.c
+    pub fn JsonEncodeDateTime(
+        buffer: *mut c_char,
+        value: Datum,
+        type_oid: Oid,
+        zone: *const c_int,
+    ) -> *mut c_char;
     // utils/adt/arrayfuncs.c
     pub fn deconstruct_array(
         array: *mut ArrayType,
@@ -182,6 +202,17 @@ unsafe extern "C-unwind" {
         level: c_int,
         reload: bool,
     ) -> c_int;
+    pub fn GetConfigOptionByName(
+        name: *const c_char,
+        canonical: *mut *const c_char,
+        missing_ok: bool,
+    ) -> *mut c_char;
+    pub fn NewGUCNestLevel() -> c_int;
+    pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
+    // utils/adt/acl.c
+    pub fn get_role_oid(name: *const c_char, missing_ok: bool) -> Oid;
+    // catalog/namespace.c, utils/cache/syscache.c
+    pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c
     pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
     // tcop/postgres.c

@@ -128,6 +128,24 @@ impl<'call> Args<'call> {
         unsafe { Jsonb::from_datum(value) }
     }
 
+    pub fn jsonb_opt(&self, place: usize) -> Result<Option<Jsonb<'call>>> {
+        // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.
+        self.datum(place).map(|value| unsafe { Jsonb::from_datum(value) }).transpose()
+    }
+
+    /// An argument of type regprocedure.
+    pub fn oid_opt(&self, place: usize) -> Option<pg_sys::Oid> {
+        self.datum(place).map(|value| pg_sys::Oid::from(value.value() as u32))
+    }
+
+    pub fn oid(&self, place: usize, argument: &str) -> Result<pg_sys::Oid> {
+        self.oid_opt(place).ok_or_else(|| null(argument))
+    }
+
+    pub fn timestamptz(&self, place: usize, argument: &str) -> Result<i64> {
+        self.int8(place, argument)
+    }
+
     /// The datum of an array of text, and its elements; NULL elements are an error.
     pub fn text_array_opt(&self, place: usize, argument: &str) -> Result<Option<Vec<String>>> {
         let Some(value) = self.datum(place) else { return Ok(None) };

@@ -2,7 +2,10 @@
 //! needs no recursion, so no input can overflow the stack.
 use super::failure::{Result, catch};
 use super::{datum, ffi};
-use eventstream_core::number::printed_digits;
+use eventstream_core::error::Error;
+use eventstream_core::json;
+use eventstream_core::number::{decimal, printed_digits};
+use eventstream_core::rules::Pointer;
 use pgrx::pg_sys::{self, Datum, JsonbIteratorToken as Token, jbvType};
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -54,6 +57,12 @@ impl<'a> Jsonb<'a> {
         // SAFETY: the caller vouches for the type.
         let pointer = catch(|| unsafe { ffi::pg_detoast_datum(value.cast_mut_ptr()).cast() })?;
         Ok(Self { pointer, _memory: PhantomData })
+    }
+
+    /// What a function that is declared to return jsonb returned.
+    pub fn of_datum(value: Datum) -> Result<Self> {
+        // SAFETY: the declaration vouches for the type.
+        unsafe { Self::from_datum(value) }
     }
 
     pub fn parse(text: &str) -> Result<Self> {
@@ -259,6 +268,188 @@ unsafe fn numeric_body<'a>(number: pg_sys::Numeric) -> &'a [u8] {
             pgrx::varlena::vardata_any(pointer).cast::<u8>(),
             pgrx::varlena::varsize_any_exhdr(pointer),
         )
+    }
+}
+
+impl<'a> Jsonb<'a> {
+    /// A copy of what the pointer points to, if there is such a value. Nothing else is looked at.
+    pub fn at(self, pointer: &Pointer) -> Result<Option<json::Value>> {
+        let root = self.root();
+        let mut value = MaybeUninit::<pg_sys::JsonbValue>::zeroed();
+        let into = value.as_mut_ptr();
+        let mut tokens = pointer.tokens();
+        let Some(mut token) = tokens.next() else { return self.value().map(Some) };
+        let mut container = root;
+        loop {
+            // SAFETY: a valid container within the document; `into` is filled where something is found.
+            let is_found = catch(|| unsafe { find(container, token.as_str(), token.index(), into) })?;
+            if !is_found {
+                return Ok(None);
+            }
+            match tokens.next() {
+                // SAFETY: filled.
+                None => return unsafe { owned(into) }.map(Some),
+                Some(next) => {
+                    // SAFETY: filled; a container value points into the document.
+                    unsafe {
+                        if (*into).type_ != jbvType::jbvBinary {
+                            return Ok(None);
+                        }
+                        container = (*into).val.binary.data;
+                    }
+                    token = next;
+                }
+            }
+        }
+    }
+
+    /// The whole document as rules hold it. Walks without recursion.
+    pub fn value(self) -> Result<json::Value> {
+        // SAFETY: a valid container.
+        unsafe { container_value(self.root()) }
+    }
+}
+
+/// Looks up a member of an object, or an element of an array, in `container`. Runs inside `catch`.
+///
+/// # Safety
+/// `container` is a valid container.
+unsafe fn find(
+    container: *mut pg_sys::JsonbContainer,
+    key: &str,
+    index: Option<usize>,
+    into: *mut pg_sys::JsonbValue,
+) -> bool {
+    const OBJECT: u32 = 0x2000_0000;
+    const SCALAR: u32 = 0x1000_0000;
+    // SAFETY: as the caller says.
+    unsafe {
+        if (*container).header & OBJECT != 0 {
+            let (key, length) = (key.as_ptr().cast(), key.len() as i32);
+            return !ffi::getKeyJsonValueFromContainer(container, key, length, into).is_null();
+        }
+        if (*container).header & SCALAR != 0 {
+            return false;
+        }
+        let found = match index.and_then(|index| u32::try_from(index).ok()) {
+            Some(index) => ffi::getIthJsonbValueFromContainer(container, index),
+            None => ptr::null_mut(),
+        };
+        if !found.is_null() {
+            into.copy_from(found, 1);
+        }
+        !found.is_null()
+    }
+}
+
+/// # Safety
+/// `value` is filled, and what it points to is alive.
+unsafe fn owned(value: *mut pg_sys::JsonbValue) -> Result<json::Value> {
+    // SAFETY: as the caller says; each variant is read as its tag says.
+    unsafe {
+        Ok(match (*value).type_ {
+            jbvType::jbvNull => json::Value::Null,
+            jbvType::jbvBool => json::Value::Bool((*value).val.boolean),
+            jbvType::jbvString => json::Value::Text(string(&*value).to_owned()),
+            jbvType::jbvNumeric => json::Value::Number(number((*value).val.numeric)?),
+            _ => container_value((*value).val.binary.data)?,
+        })
+    }
+}
+
+/// # Safety
+/// `numeric` is a numeric within a document.
+unsafe fn number(numeric: pg_sys::Numeric) -> Result<json::Decimal> {
+    // SAFETY: as the caller says.
+    decimal(unsafe { numeric_body(numeric) }).ok_or_else(|| Error::Internal { what: "a number is not finite".into() }.into())
+}
+
+/// # Safety
+/// `container` is a valid container.
+unsafe fn container_value(container: *mut pg_sys::JsonbContainer) -> Result<json::Value> {
+    // SAFETY: as the caller says.
+    let mut iterator = catch(|| unsafe { ffi::JsonbIteratorInit(container) })?;
+    // What is being filled, outermost first, each with the key that it will be put under.
+    let mut open: Vec<(json::Value, String)> = Vec::new();
+    let mut key = String::new();
+    loop {
+        let mut value = MaybeUninit::<pg_sys::JsonbValue>::zeroed();
+        let (at, into) = (&raw mut iterator, value.as_mut_ptr());
+        // SAFETY: the protocol of JsonbIteratorNext.
+        let token = catch(|| unsafe { ffi::JsonbIteratorNext(at, into, false) })?;
+        // SAFETY: the token says what was filled.
+        let finished = unsafe {
+            match token {
+                Token::WJB_BEGIN_OBJECT => {
+                    open.push((json::Value::Object(json::Object::default()), std::mem::take(&mut key)));
+                    None
+                }
+                Token::WJB_BEGIN_ARRAY => {
+                    open.push((json::Value::Array(Vec::new()), std::mem::take(&mut key)));
+                    if (*into).val.array.rawScalar {
+                        // A scalar document is an array of one: read the one, and be done.
+                        catch(|| ffi::JsonbIteratorNext(at, into, false))?;
+                        return owned(into);
+                    }
+                    None
+                }
+                Token::WJB_KEY => {
+                    key = string(&*into).to_owned();
+                    None
+                }
+                Token::WJB_VALUE | Token::WJB_ELEM => Some((owned(into)?, std::mem::take(&mut key))),
+                Token::WJB_END_OBJECT | Token::WJB_END_ARRAY => open.pop(),
+                _ => return Err(Error::Internal { what: "a document ends before it is complete".into() }.into()),
+            }
+        };
+        let Some((value, key)) = finished else { continue };
+        match open.last_mut() {
+            None => return Ok(value),
+            Some((json::Value::Object(object), _)) => {
+                object.insert(key, value);
+            }
+            Some((json::Value::Array(array), _)) => array.push(value),
+            Some(_) => {}
+        }
+    }
+}
+
+/// A document of our own, in memory that PostgreSQL does not manage: it outlives queries and transactions.
+#[derive(Debug)]
+pub struct Stored {
+    /// 8-byte words, because a jsonb is read in 4-byte ones.
+    words: Box<[u64]>,
+    len: usize,
+}
+
+impl Stored {
+    pub fn keep(document: Jsonb) -> Self {
+        let len = document.size();
+        let mut words = vec![0_u64; len.div_ceil(8)].into_boxed_slice();
+        // SAFETY: `len` bytes are there, and there is room for them.
+        unsafe { ptr::copy_nonoverlapping(document.pointer.cast::<u8>(), words.as_mut_ptr().cast::<u8>(), len) };
+        Self { words, len }
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        self.len
+    }
+
+    /// The document, for as long as it is kept; PostgreSQL only reads it.
+    pub fn view(&self) -> Jsonb<'_> {
+        Jsonb { pointer: self.words.as_ptr().cast_mut().cast(), _memory: PhantomData }
+    }
+
+    /// A datum in the current memory context.
+    pub fn datum(&self) -> Result<Datum> {
+        let (from, len) = (self.words.as_ptr().cast::<u8>(), self.len);
+        // SAFETY: `len` bytes are there, and palloc gives as many.
+        catch(|| unsafe {
+            let made = ffi::palloc(len).cast::<u8>();
+            ptr::copy_nonoverlapping(from, made, len);
+            Datum::from(made)
+        })
     }
 }
 

@@ -27,9 +27,15 @@ impl Scratch {
 
     /// Empties the scratch, then runs one step in it.
     pub fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // SAFETY: the context is ours and alive.
+        unsafe { ffi::MemoryContextReset(self.context) };
+        self.inside(work)
+    }
+
+    /// Runs a step in the scratch, which keeps what is in it.
+    pub fn inside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: the context is ours and alive; the previous one is put back, by the abort where a panic passes.
         unsafe {
-            ffi::MemoryContextReset(self.context);
             let before = pg_sys::CurrentMemoryContext;
             pg_sys::CurrentMemoryContext = self.context;
             let result = work();
@@ -45,5 +51,27 @@ impl Drop for Scratch {
             // SAFETY: nothing made in it outlives the loop it served; an error keeps its copy elsewhere (see `catch`).
             unsafe { ffi::MemoryContextDelete(self.context) }
         }
+    }
+}
+
+/// A value that is replaced again and again (the state of a fold): each is copied to one of two contexts, and the one before it
+/// is freed, so that memory stays at two of them.
+pub struct Replaced {
+    contexts: [Scratch; 2],
+    at: usize,
+}
+
+impl Replaced {
+    pub fn new() -> Result<Self> {
+        Ok(Self { contexts: [Scratch::new()?, Scratch::new()?], at: 0 })
+    }
+
+    /// A copy of a jsonb, which may lie anywhere, also in the value before.
+    pub fn replace(&mut self, value: pg_sys::Datum) -> Result<pg_sys::Datum> {
+        self.at = 1 - self.at;
+        // SAFETY: a jsonb, whoever made it; the copy is detoasted.
+        self.contexts[self.at].step(|| {
+            catch(|| unsafe { pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr())) })
+        })
     }
 }

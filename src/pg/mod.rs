@@ -1,7 +1,10 @@
 //! The border to PostgreSQL: the only home of `unsafe`, and of version differences. Nothing here knows about events.
 #![allow(unsafe_code)]
+pub mod call;
 pub mod catalog;
 pub mod compat;
+pub mod composite;
+pub mod counters;
 pub mod datum;
 pub mod failure;
 mod ffi;
@@ -12,6 +15,7 @@ pub mod memory;
 pub mod pages;
 pub mod plan;
 pub mod probe;
+pub mod report;
 pub mod sequence;
 pub mod server;
 pub mod session;

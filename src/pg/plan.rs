@@ -49,6 +49,12 @@ impl<'a> Row<'a> {
             }
         }
     }
+
+    /// Columns of a row of events, or of a composite value made from one, wherever they came from.
+    pub fn of_parts(values: &'a [Datum], nulls: &'a [bool]) -> Self {
+        Self { values, nulls }
+    }
+
     /// All values and null flags.
     pub fn parts(&self) -> (&[Datum], &[bool]) {
         (self.values, self.nulls)
@@ -79,17 +85,17 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }
 
-    pub fn text(&self, column: usize) -> Result<&str> {
+    pub fn text(&self, column: usize) -> Result<&'a str> {
         // SAFETY: the statement's author selects a text there.
         self.required(column).and_then(|value| unsafe { super::datum::text(value) })
     }
 
-    pub fn text_opt(&self, column: usize) -> Result<Option<&str>> {
+    pub fn text_opt(&self, column: usize) -> Result<Option<&'a str>> {
         // SAFETY: the statement's author selects a text there.
         self.get(column).map(|value| unsafe { super::datum::text(value) }).transpose()
     }
 
-    pub fn bytes_opt(&self, column: usize) -> Result<Option<&[u8]>> {
+    pub fn bytes_opt(&self, column: usize) -> Result<Option<&'a [u8]>> {
         // SAFETY: the statement's author selects a bytea there.
         self.get(column).map(|value| unsafe { super::datum::bytes(value) }).transpose()
     }
@@ -113,7 +119,7 @@ impl<'a> Row<'a> {
             .map_err(|_| Error::Internal { what: format!("a chain hash has {} bytes, not 32", bytes.len()) }.into())
     }
 
-    pub fn jsonb_opt(&self, column: usize) -> Result<Option<super::jsonb::Jsonb<'_>>> {
+    pub fn jsonb_opt(&self, column: usize) -> Result<Option<super::jsonb::Jsonb<'a>>> {
         // SAFETY: the statement's author selects a jsonb there.
         self.get(column).map(|value| unsafe { super::jsonb::Jsonb::from_datum(value) }).transpose()
     }

@@ -1,8 +1,9 @@
-//! The newest rows with one key, straight from an index of ours: what every append asks (the head of its stream, an event id)
-//! skips starting and ending a planned statement so.
+//! Rows with one key, straight from an index of ours and in its order: what every append asks (the head of its stream, an event
+//! id) and what every fold reads skips starting and ending a planned statement so.
 use super::compat;
 use super::failure::{Result, catch};
 use super::ffi;
+use super::jsonb::check_for_interrupts;
 use super::plan::{Row, View, latest_snapshot};
 use super::session::Db;
 use eventstream_core::error::Error;
@@ -16,9 +17,47 @@ pub struct Probe {
     columns: &'static [i16],
     /// The equality function of the first column's type.
     equality: u32,
+    /// Whether the index covers only some rows (its condition is not looked at).
+    is_partial: bool,
     /// Found at the first use; checked at each, because REINDEX CONCURRENTLY makes another.
     index: Cell<Oid>,
 }
+
+/// A condition on a column of the index after the first.
+#[derive(Clone, Copy)]
+pub struct Bound {
+    /// The column's place in the index, from 1.
+    column: i16,
+    strategy: u32,
+    function: u32,
+    value: Datum,
+}
+
+impl Bound {
+    /// A bigint column, at least.
+    pub fn at_least(column: i16, value: i64) -> Self {
+        Self { column, strategy: pg_sys::BTGreaterEqualStrategyNumber, function: pg_sys::F_INT8GE, value: value.into() }
+    }
+
+    /// A text column of collation "C", which is the one that conditions are compared by here.
+    pub fn equal_text(column: i16, value: Datum) -> Self {
+        Self { column, strategy: pg_sys::BTEqualStrategyNumber, function: pg_sys::F_TEXTEQ, value }
+    }
+
+    /// A bigint column, at most.
+    pub fn at_most(column: i16, value: i64) -> Self {
+        Self { column, strategy: pg_sys::BTLessEqualStrategyNumber, function: pg_sys::F_INT8LE, value: value.into() }
+    }
+
+    /// A timestamptz column, at most.
+    pub fn until(column: i16, moment: i64) -> Self {
+        let function = pg_sys::F_TIMESTAMPTZ_LE;
+        Self { column, strategy: pg_sys::BTLessEqualStrategyNumber, function, value: moment.into() }
+    }
+}
+
+/// The most conditions that a probe has.
+const MOST_CONDITIONS: usize = 4;
 
 /// What a probe has open.
 struct Scan {
@@ -32,30 +71,71 @@ struct Scan {
 impl Probe {
     /// For an index whose first column is a bigint.
     pub const fn by_int8(table: Oid, columns: &'static [i16]) -> Self {
-        Self { table, columns, equality: pg_sys::F_INT8EQ, index: Cell::new(pg_sys::InvalidOid) }
+        Self { table, columns, equality: pg_sys::F_INT8EQ, is_partial: false, index: Cell::new(pg_sys::InvalidOid) }
+    }
+
+    /// For a partial index whose first column is a bigint.
+    pub const fn partial_by_int8(table: Oid, columns: &'static [i16]) -> Self {
+        Self { is_partial: true, ..Self::by_int8(table, columns) }
     }
 
     /// For an index whose first column is a uuid.
     pub const fn by_uuid(table: Oid, columns: &'static [i16]) -> Self {
-        Self { table, columns, equality: pg_sys::F_UUID_EQ, index: Cell::new(pg_sys::InvalidOid) }
+        Self { table, columns, equality: pg_sys::F_UUID_EQ, is_partial: false, index: Cell::new(pg_sys::InvalidOid) }
     }
 
     /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
     pub fn newest_first(
         &self,
+        db: &Db,
+        view: View,
+        key: Datum,
+        each: impl FnMut(&Row) -> Result<bool>,
+    ) -> Result<()> {
+        self.scan(db, view, key, &[], pg_sys::ScanDirection::BackwardScanDirection, each)
+    }
+
+    /// The same within `bounds`.
+    pub fn newest_first_within(
+        &self,
+        db: &Db,
+        view: View,
+        key: Datum,
+        bounds: &[Bound],
+        each: impl FnMut(&Row) -> Result<bool>,
+    ) -> Result<()> {
+        self.scan(db, view, key, bounds, pg_sys::ScanDirection::BackwardScanDirection, each)
+    }
+
+    /// Gives the rows with `key` and within `bounds` to `each`, in the order of the index, until it wants no more (false).
+    pub fn in_order(
+        &self,
+        db: &Db,
+        view: View,
+        key: Datum,
+        bounds: &[Bound],
+        each: impl FnMut(&Row) -> Result<bool>,
+    ) -> Result<()> {
+        self.scan(db, view, key, bounds, pg_sys::ScanDirection::ForwardScanDirection, each)
+    }
+
+    fn scan(
+        &self,
         _: &Db,
         view: View,
         key: Datum,
+        bounds: &[Bound],
+        direction: pg_sys::ScanDirection::Type,
         mut each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        let Some(open) = catch(|| self.open(view, key))? else {
+        let Some(open) = catch(|| self.open(view, key, bounds))? else {
             let what = format!("table {} has no valid index on its columns {:?}", self.table.to_u32(), self.columns);
             return Err(Error::Internal { what }.into());
         };
         let outcome = loop {
             // SAFETY: the scan is open; a row is read before the next one is fetched.
             let row = catch(|| unsafe {
-                let direction = pg_sys::ScanDirection::BackwardScanDirection;
+                check_for_interrupts();
                 let found = ffi::index_getnext_slot(open.scan, direction, open.slot);
                 if found {
                     ffi::slot_getsomeattrs_int(open.slot, open.columns as i32);
@@ -80,7 +160,7 @@ impl Probe {
     }
 
     /// Runs inside `catch`.
-    fn open(&self, view: View, key: Datum) -> Option<Scan> {
+    fn open(&self, view: View, key: Datum, bounds: &[Bound]) -> Option<Scan> {
         // SAFETY: as systable_beginscan of access/index/genam.c, under a snapshot that stays pushed until `close`. The locks are
         // kept until the end of the transaction, as a statement's are.
         unsafe {
@@ -90,11 +170,16 @@ impl Probe {
             let slot = ffi::MakeSingleTupleTableSlot((*relation).rd_att, ffi::table_slot_callbacks(relation));
             let of_caller = view == View::Caller;
             ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
-            let scan = compat::index_beginscan(relation, index, pg_sys::GetActiveSnapshot(), 1);
-            let mut condition = pg_sys::ScanKeyData::default();
+            let count = 1 + bounds.len().min(MOST_CONDITIONS - 1);
+            let scan = compat::index_beginscan(relation, index, pg_sys::GetActiveSnapshot(), count as i32);
+            let mut conditions = [pg_sys::ScanKeyData::default(); MOST_CONDITIONS];
             let equal = pg_sys::BTEqualStrategyNumber as u16;
-            ffi::ScanKeyInit(&mut condition, 1, equal, Oid::from(self.equality), key);
-            ffi::index_rescan(scan, &mut condition, 1, ptr::null_mut(), 0);
+            ffi::ScanKeyInit(&mut conditions[0], 1, equal, Oid::from(self.equality), key);
+            for (condition, bound) in conditions[1..].iter_mut().zip(bounds) {
+                let function = Oid::from(bound.function);
+                ffi::ScanKeyInit(condition, bound.column, bound.strategy as u16, function, bound.value);
+            }
+            ffi::index_rescan(scan, conditions.as_mut_ptr(), count as i32, ptr::null_mut(), 0);
             Some(Scan { relation, index, scan, slot, columns: (*(*relation).rd_att).natts as usize })
         }
     }
@@ -141,7 +226,7 @@ impl Probe {
             let keys = form.indkey.values.as_slice(form.indnkeyatts as usize);
             let is_partial =
                 !pg_sys::heap_attisnull((*index).rd_indextuple, pg_sys::Anum_pg_index_indpred as i32, ptr::null_mut());
-            form.indisvalid && !is_partial && keys == self.columns
+            form.indisvalid && is_partial == self.is_partial && keys == self.columns
         }
     }
 }

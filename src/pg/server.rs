@@ -127,6 +127,13 @@ pub fn set_locally(name: &CStr, value: &str) -> Result<()> {
     })
 }
 
+/// The value of a setting, as SHOW prints it.
+pub fn setting(name: &'static CStr) -> Result<String> {
+    // SAFETY: gives a string for a setting that exists, else raises.
+    catch(|| unsafe { CStr::from_ptr(ffi::GetConfigOptionByName(name.as_ptr(), std::ptr::null_mut(), false)) })
+        .map(|value| value.to_string_lossy().into_owned())
+}
+
 /// A moment as PostgreSQL prints it in the session's zone.
 pub fn print_time(moment: i64) -> Result<String> {
     let printed = catch(|| {
@@ -137,6 +144,19 @@ pub fn print_time(moment: i64) -> Result<String> {
     })?;
     // SAFETY: a cstring.
     Ok(unsafe { CStr::from_ptr(printed.cast_mut_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// A moment as JSON has it: ISO 8601 in UTC, whatever the session's zone and style are.
+pub fn print_time_utc(moment: i64) -> Result<String> {
+    let mut buffer = [0 as std::ffi::c_char; 129];
+    let into = buffer.as_mut_ptr();
+    catch(|| {
+        let utc: std::ffi::c_int = 0;
+        // SAFETY: it writes at most MAXDATELEN + 1 bytes (datatype/timestamp.h: 128 + 1).
+        unsafe { ffi::JsonEncodeDateTime(into, pg_sys::Datum::from(moment), pg_sys::TIMESTAMPTZOID, &utc) };
+    })?;
+    // SAFETY: zero-terminated.
+    Ok(unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 /// A moment from text, as a timestamptz literal is read.

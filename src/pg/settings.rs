@@ -27,6 +27,10 @@ static MAX_JSON_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MAX_NUMBER_DIGITS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 /// A wrong clock at a client must not push a stream's valid time ahead for good.
 static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+/// A state is a summary of its events, not an archive of them; also what keeps hostile rules from filling the memory.
+static MAX_STATE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(16 << 20);
+/// Enough for thousands of ordinary states, little beside a backend's other memory.
+static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
 
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
@@ -47,7 +51,7 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 6] = [
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 7] = [
         (
             c"eventstream.partition_size",
             c"How many global positions a new partition of the log covers.",
@@ -102,10 +106,29 @@ pub fn init() {
             i32::MAX,
             GucFlags::UNIT_S,
         ),
+        (
+            c"eventstream.max_state_bytes",
+            c"The most bytes that a state may take while it is folded.",
+            c"",
+            &MAX_STATE_BYTES,
+            1024,
+            256 << 20,
+            GucFlags::UNIT_BYTE,
+        ),
     ];
     for (name, short, long, setting, least, most, flags) in integers {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
     }
+    GucRegistry::define_int_guc(
+        c"eventstream.state_cache_size",
+        c"How much memory a session keeps for the states of streams that it asked for.",
+        c"0: none. Least recently used states go first.",
+        &STATE_CACHE_SIZE,
+        0,
+        1 << 20,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
     // A misspelt eventstream.… is an error from now on, not a setting without effect.
     // SAFETY: called once, after all settings were defined.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"eventstream".as_ptr()) }
@@ -144,4 +167,12 @@ pub fn max_number_digits() -> i64 {
 /// In seconds.
 pub fn max_future_skew() -> i64 {
     MAX_FUTURE_SKEW.get().into()
+}
+
+pub fn max_state_bytes() -> usize {
+    MAX_STATE_BYTES.get().unsigned_abs() as usize
+}
+
+pub fn state_cache_bytes() -> usize {
+    STATE_CACHE_SIZE.get().unsigned_abs() as usize * 1024
 }

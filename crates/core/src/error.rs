@@ -51,6 +51,25 @@ pub enum Error {
     #[error("{what} needs the primary, and this server is a standby")]
     PrimaryRequired { what: String },
 
+    /// ES010: no fold of that name (None: no default one) for the category (None: in the tenant).
+    #[error("{}", fold_not_found(fold.as_deref(), category.as_deref()))]
+    FoldNotFound { fold: Option<String>, category: Option<String> },
+
+    /// ES013: the fold cannot be used as it was registered: its function or its registrant is gone, or has changed.
+    #[error("fold \"{fold}\" cannot be used: {reason}")]
+    FoldUnusable { fold: String, reason: String },
+
+    /// ES013: the fold made of an event what no state can be.
+    #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}: {reason}")]
+    FoldFailed { fold: String, stream: String, version: i64, reason: String },
+
+    /// ES014: a step from one schema version to the next could not be made.
+    #[error(
+        "upcaster of \"{event_type}\" from schema version {from_schema_version} failed on stream \"{stream}\" at version \
+         {version}: {reason}"
+    )]
+    UpcastFailed { stream: String, version: i64, event_type: String, from_schema_version: i32, reason: String },
+
     /// ES025: the caller's position, given as `argument`, lies beyond the log.
     #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
     PositionAhead { argument: String, position: i64, last_position: i64 },
@@ -98,6 +117,9 @@ impl Error {
             Self::LimitExceeded { .. } => "ES007",
             Self::PreloadRequired { .. } => "ES008",
             Self::PrimaryRequired { .. } => "ES009",
+            Self::FoldNotFound { .. } => "ES010",
+            Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
+            Self::UpcastFailed { .. } => "ES014",
             Self::PositionAhead { .. } => "ES025",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
@@ -129,6 +151,15 @@ impl Error {
                 json!({"needed_by": what, "setting": "shared_preload_libraries"})
             }
             Self::PrimaryRequired { what } => json!({"needed_by": what}),
+            Self::FoldNotFound { fold, category } => json!({"fold": fold, "category": category}),
+            Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
+            Self::FoldFailed { fold, stream, version, reason } => {
+                json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
+            }
+            Self::UpcastFailed { stream, version, event_type, from_schema_version, reason } => {
+                json!({"stream": stream, "version": version, "event_type": event_type,
+                       "from_schema_version": from_schema_version, "reason": reason})
+            }
             Self::PositionAhead { argument, position, last_position } => {
                 json!({"argument": argument, "global_position": position, "last_position": last_position})
             }
@@ -174,6 +205,22 @@ impl Error {
             Self::PrimaryRequired { .. } => {
                 Some("Connect to the primary; reading streams (es_read) works here as well.".into())
             }
+            Self::FoldNotFound { .. } => Some(
+                "The view eventstream.folds shows what is registered; es_register_fold() registers a fold for a category.".into(),
+            ),
+            Self::FoldUnusable { .. } => {
+                Some("Mend what is named, or register the fold again with es_register_fold().".into())
+            }
+            Self::FoldFailed { stream, version, .. } => Some(format!(
+                "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1); then correct the fold \
+                 and register it again.",
+                quote_literal(stream)
+            )),
+            Self::UpcastFailed { stream, version, .. } => Some(format!(
+                "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \
+                 correct the function, or register another with es_register_upcaster().",
+                quote_literal(stream)
+            )),
             Self::PositionAhead { .. } => Some(
                 "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
                  with what was stored beside the position."
@@ -248,4 +295,13 @@ fn measured(actual: Option<i64>) -> String {
 
 fn in_category(category: Option<&str>) -> String {
     category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
+}
+
+fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
+    match (fold, category) {
+        (Some(fold), Some(category)) => format!("there is no fold {} for category \"{category}\"", shown(fold)),
+        (Some(fold), None) => format!("there is no fold {}", shown(fold)),
+        (None, Some(category)) => format!("category \"{category}\" has no default fold"),
+        (None, None) => "there is no such fold".to_owned(),
+    }
 }

@@ -127,3 +127,51 @@ fn frame<S: Sink + ?Sized>(sink: &mut S, bytes: &[u8]) {
 fn frame_int<S: Sink + ?Sized>(sink: &mut S, value: i64) {
     frame(sink, &value.to_be_bytes());
 }
+
+const FOLD_DOMAIN: &[u8] = b"eventstream/fold/1\0";
+const SNAPSHOT_DOMAIN: &[u8] = b"eventstream/snapshot/1\0";
+
+/// The fingerprint of a fold: over everything that its states depend on besides the events.
+#[must_use]
+pub fn fingerprint(parts: &[&str]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(FOLD_DOMAIN);
+    for part in parts {
+        frame(&mut hasher, part.as_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// What a snapshot's checksum covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotFields<'a> {
+    /// The tenant's name.
+    pub tenant: &'a str,
+    /// The stream's full name.
+    pub stream: &'a str,
+    /// The fold's name.
+    pub fold: &'a str,
+    /// The version the state is at.
+    pub version: i64,
+    /// Of the event at that version.
+    pub chain_hash: &'a Hash,
+    /// Of the fold.
+    pub fingerprint: &'a Hash,
+    /// The state as PostgreSQL prints it.
+    pub state_text: &'a [u8],
+}
+
+/// The checksum of a snapshot.
+#[must_use]
+pub fn snapshot_checksum(fields: &SnapshotFields) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(SNAPSHOT_DOMAIN);
+    frame(&mut hasher, fields.tenant.as_bytes());
+    frame(&mut hasher, fields.stream.as_bytes());
+    frame(&mut hasher, fields.fold.as_bytes());
+    frame_int(&mut hasher, fields.version);
+    frame(&mut hasher, fields.chain_hash);
+    frame(&mut hasher, fields.fingerprint);
+    frame(&mut hasher, fields.state_text);
+    hasher.finalize().into()
+}

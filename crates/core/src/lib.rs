@@ -10,6 +10,8 @@ pub mod error;
 pub mod event_id;
 pub mod expected;
 pub mod hash;
+pub mod json;
+pub mod rules;
 pub mod name;
 pub mod number;
 pub mod partition;

@@ -150,6 +150,21 @@ impl<'a> TenantName<'a> {
     }
 }
 
+/// The name of a fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FoldName<'a>(&'a str);
+text_type!(FoldName);
+
+impl<'a> FoldName<'a> {
+    /// Checks a fold's name: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for the argument `name`.
+    pub fn parse(name: &'a str) -> Result<Self> {
+        checked("name", name, LABEL_MAX_BYTES, edge_fault).map(Self)
+    }
+}
+
 /// The pseudonym of the person an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject<'a>(&'a str);

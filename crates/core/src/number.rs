@@ -2,6 +2,9 @@
 //! before anything is printed: an 81 kB document of `1e131071` would print as 1 GB.
 //! Follows src/backend/utils/adt/numeric.c (NumericData, get_str_from_var), the same from PostgreSQL 9.1 to 18.
 
+use bigdecimal::BigDecimal;
+use bigdecimal::num_bigint::{BigInt, Sign};
+
 const SIGN_MASK: u16 = 0xC000;
 const SPECIAL: u16 = 0xC000;
 const SHORT_FLAG: u16 = 0x8000;
@@ -55,3 +58,48 @@ fn word(bytes: &[u8], index: usize) -> Option<u16> {
     let at = bytes.get(index * 2..index * 2 + 2)?;
     Some(u16::from_ne_bytes([at[0], at[1]]))
 }
+
+/// The number that a numeric holds, with its scale; `None` as for [`printed_digits`].
+#[must_use]
+pub fn decimal(numeric_body: &[u8]) -> Option<BigDecimal> {
+    let header = word(numeric_body, 0)?;
+    let (is_negative, weight, dscale, digits_start) = if header & SIGN_MASK == SPECIAL {
+        return None;
+    } else if header & SHORT_FLAG != 0 {
+        let dscale = (header & SHORT_DSCALE_MASK) >> SHORT_DSCALE_SHIFT;
+        (header & SHORT_SIGN != 0, short_weight(header), dscale, 1)
+    } else {
+        let is_negative = header & SIGN_MASK == LONG_NEGATIVE;
+        (is_negative, word(numeric_body, 1)?.cast_signed(), header & LONG_DSCALE_MASK, 2)
+    };
+    let digits = numeric_body.len() / 2 - digits_start;
+    // The value is coefficient * 10000^(weight - digits + 1); stored digits carry no trailing zeros beyond the scale.
+    let exponent = (i64::from(weight) + 1 - i64::try_from(digits).ok()?) * 4;
+    let scale = i64::from(dscale);
+    if digits <= SMALL_DIGITS {
+        let small = (0..digits)
+            .try_fold(0_i128, |sum, at| Some(sum * 10_000 + i128::from(word(numeric_body, digits_start + at)?)))?;
+        let scaled = match u32::try_from((scale + exponent).unsigned_abs()) {
+            Ok(by) if scale + exponent >= 0 => 10_i128.checked_pow(by).and_then(|by| small.checked_mul(by)),
+            Ok(by) => 10_i128.checked_pow(by).map(|by| small / by),
+            Err(_) => None,
+        };
+        if let Some(scaled) = scaled {
+            return Some(BigDecimal::new(BigInt::from(if is_negative { -scaled } else { scaled }), scale));
+        }
+    }
+    let mut decimal_digits = Vec::with_capacity(digits * 4);
+    for at in 0..digits {
+        let digit = word(numeric_body, digits_start + at)?;
+        decimal_digits.extend([digit / 1000, digit / 100 % 10, digit / 10 % 10, digit % 10].map(|digit| digit as u8));
+    }
+    let sign = if is_negative { Sign::Minus } else { Sign::Plus };
+    let coefficient = BigInt::from_radix_be(sign, &decimal_digits, 10)?;
+    Some(BigDecimal::new(coefficient, -exponent).with_scale(scale))
+}
+
+/// Sign bit of the short form, and the sign field of the long one.
+const SHORT_SIGN: u16 = 0x2000;
+const LONG_NEGATIVE: u16 = 0x4000;
+/// As many base-10000 digits fit into an i128.
+const SMALL_DIGITS: usize = 9;

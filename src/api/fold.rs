@@ -1,0 +1,55 @@
+//! es_register_fold, es_register_upcaster and their opposites.
+use crate::access::authorize_tenant;
+use crate::pg::datum::from_text;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::state::fold::{self, Definition, UpcasterDefinition};
+use crate::state::registry::Order;
+use eventstream_core::privilege::Privilege;
+
+sql_function!("eventstream_register_fold", register_fold);
+sql_function!("eventstream_unregister_fold", unregister_fold);
+sql_function!("eventstream_register_upcaster", register_upcaster);
+sql_function!("eventstream_unregister_upcaster", unregister_upcaster);
+
+fn register_fold(args: &Args) -> Returned {
+    let definition = Definition {
+        name: args.text(0, "name")?,
+        category: args.text(1, "category")?,
+        handler: args.oid_opt(2),
+        rules: args.jsonb_opt(3)?,
+        initial_state: args.jsonb(4, "initial_state")?,
+        snapshot_every: args.int4(5, "snapshot_every")?,
+        order: Order::parse(args.text(6, "fold_order")?)?,
+        is_default: args.boolean(7, "is_default")?,
+    };
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    fold::register(&access, &definition)?;
+    from_text(definition.name).map(Some)
+}
+
+fn unregister_fold(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    fold::unregister(&access, name)?;
+    from_text(name).map(Some)
+}
+
+fn register_upcaster(args: &Args) -> Returned {
+    let definition = UpcasterDefinition {
+        event_type: args.text(0, "event_type")?,
+        from_schema_version: args.int4(1, "from_schema_version")?,
+        handler: args.oid(2, "handler")?,
+        to_event_type: args.text_opt(3)?,
+    };
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    fold::register_upcaster(&access, &definition)?;
+    from_text(definition.event_type).map(Some)
+}
+
+fn unregister_upcaster(args: &Args) -> Returned {
+    let event_type = args.text(0, "event_type")?;
+    let from_schema_version = args.int4(1, "from_schema_version")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    fold::unregister_upcaster(&access, event_type, from_schema_version)?;
+    from_text(event_type).map(Some)
+}

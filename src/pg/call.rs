@@ -1,0 +1,199 @@
+//! Calling a user's function (a fold's handler, an upcaster). Promises: it runs as the role that registered it and with that
+//! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
+//! says what it was called for; and it cannot call back into es_* functions, which would make its result depend on more
+//! than its arguments.
+use super::failure::{Result, catch};
+use super::{compat, ffi};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_void};
+use std::mem::MaybeUninit;
+
+thread_local! {
+    static IN_USER_CODE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a fold or an upcaster is running.
+pub fn is_in_user_code() -> bool {
+    IN_USER_CODE.get()
+}
+
+/// Sets the flag until dropped.
+struct InUserCode;
+
+impl InUserCode {
+    fn enter() -> Self {
+        IN_USER_CODE.set(true);
+        Self
+    }
+}
+
+impl Drop for InUserCode {
+    fn drop(&mut self) {
+        IN_USER_CODE.set(false);
+    }
+}
+
+/// Whose code it is, and the search path that its names are looked up by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registrant {
+    pub role: String,
+    pub search_path: CString,
+}
+
+/// A function that was found and may be called, by its registrant.
+pub struct Function {
+    info: pg_sys::FmgrInfo,
+    role: Oid,
+    search_path: CString,
+}
+
+/// Where the calls of a function stand, for the CONTEXT of its errors.
+pub struct Position<'a> {
+    /// "fold \"balance\" of stream \"account-1\"", zero-terminated.
+    pub what: &'a CStr,
+    pub version: Cell<i64>,
+}
+
+/// Whether there is a role of that name; its oid.
+pub fn role(name: &str) -> Result<Option<Oid>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    let name = name.as_ptr();
+    // SAFETY: a syscache look-up.
+    let oid = catch(|| unsafe { ffi::get_role_oid(name, true) })?;
+    Ok((oid != pg_sys::InvalidOid).then_some(oid))
+}
+
+/// Whether the role may call the function.
+pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
+    // SAFETY: a syscache look-up.
+    catch(|| unsafe { compat::may_execute(function, role) })
+}
+
+impl Function {
+    /// Prepares calls of the function. They must end in the memory context that is current now.
+    pub fn look_up(oid: Oid, role: Oid, search_path: &CStr) -> Result<Self> {
+        let mut info = MaybeUninit::<pg_sys::FmgrInfo>::zeroed();
+        let into = info.as_mut_ptr();
+        // SAFETY: fills `info`, whose memory context is the current one.
+        catch(|| unsafe { ffi::fmgr_info(oid, into) })?;
+        // SAFETY: filled.
+        Ok(Self { info: unsafe { info.assume_init() }, role, search_path: search_path.to_owned() })
+    }
+
+    /// Runs `work` with the registrant's rights; inside it, [`Calls::call`] calls the function.
+    pub fn as_registrant<T>(&mut self, at: &Position, work: impl FnOnce(&mut Calls) -> Result<T>) -> Result<T> {
+        if is_in_user_code() {
+            return Err(refusal());
+        }
+        let mut user = pg_sys::InvalidOid;
+        let mut context = 0;
+        let (role, path) = (self.role, self.search_path.as_ptr());
+        let level = catch(|| {
+            // SAFETY: as index.c does before it calls a user's function: a nesting level of settings, then the rights.
+            unsafe {
+                pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+                let level = ffi::NewGUCNestLevel();
+                ffi::set_config_option(
+                    c"search_path".as_ptr(),
+                    path,
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+                pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
+                level
+            }
+        })?;
+        let result = {
+            let _flag = InUserCode::enter();
+            let mut line = pg_sys::ErrorContextCallback {
+                // SAFETY: reads a variable of this backend.
+                previous: unsafe { pg_sys::error_context_stack },
+                callback: Some(add_context),
+                arg: std::ptr::from_ref(at).cast_mut().cast(),
+            };
+            // SAFETY: taken down below; `catch` inside puts its own entry value back, which is this one.
+            unsafe { pg_sys::error_context_stack = &raw mut line };
+            let result = work(&mut Calls(self));
+            // SAFETY: as above.
+            unsafe { pg_sys::error_context_stack = line.previous };
+            result
+        };
+        if matches!(result, Err(super::failure::Failure::Postgres(_))) {
+            return result;
+        }
+        catch(|| {
+            // SAFETY: undoes the above in reverse order.
+            unsafe {
+                pg_sys::SetUserIdAndSecContext(user, context);
+                ffi::AtEOXact_GUC(false, level);
+            }
+        })?;
+        result
+    }
+}
+
+/// What a fold or upcaster that calls back is told.
+pub fn refusal() -> super::failure::Failure {
+    Error::FeatureNotSupported {
+        what: "es_* functions cannot be called by a fold or an upcaster".into(),
+        hint: Some("A state is a function of the stream's events alone: take what is needed from the event.".into()),
+    }
+    .into()
+}
+
+unsafe extern "C-unwind" fn add_context(position: *mut c_void) {
+    // SAFETY: the Position outlives the callback, which `as_registrant` takes down.
+    unsafe {
+        let position = &*position.cast::<Position>();
+        ffi::set_errcontext_domain(std::ptr::null());
+        ffi::errcontext_msg(c"%s at version %lld".as_ptr(), position.what.as_ptr(), position.version.get());
+    }
+}
+
+/// The right to call, while the registrant's rights are on.
+pub struct Calls<'a>(&'a mut Function);
+
+/// FunctionCallInfoBaseData with room for two arguments.
+#[repr(C)]
+struct CallOfTwo {
+    base: pg_sys::FunctionCallInfoBaseData,
+    args: [pg_sys::NullableDatum; 2],
+}
+
+impl Calls<'_> {
+    /// The function's result; None for NULL.
+    pub fn call(&mut self, a: Option<Datum>, b: Option<Datum>) -> Result<Option<Datum>> {
+        let is_strict = self.0.info.fn_strict;
+        if is_strict && (a.is_none() || b.is_none()) {
+            return Ok(None);
+        }
+        let info = &raw mut self.0.info;
+        catch(|| {
+            // SAFETY: a function of two arguments, as registration checked; the call's data lives until it returns.
+            unsafe {
+                let mut call = MaybeUninit::<CallOfTwo>::zeroed();
+                let data = call.as_mut_ptr();
+                let base = &raw mut (*data).base;
+                (*base).flinfo = info;
+                (*base).fncollation = pg_sys::DEFAULT_COLLATION_OID;
+                (*base).nargs = 2;
+                let args = (*base).args.as_mut_ptr();
+                for (place, arg) in [a, b].into_iter().enumerate() {
+                    *args.add(place) =
+                        pg_sys::NullableDatum { value: arg.unwrap_or(Datum::null()), isnull: arg.is_none() };
+                }
+                super::jsonb::check_for_interrupts();
+                let function = (*info).fn_addr;
+                let value = function.map_or(Datum::null(), |function| function(base));
+                (!(*base).isnull).then_some(value)
+            }
+        })
+    }
+}
+

@@ -1,0 +1,21 @@
+//! What is said without an error: warnings for the client and the server's log.
+use super::failure::{Result, catch};
+use super::{datum, ffi};
+use std::ptr;
+
+/// The level of elog.h, the same in all supported versions.
+const WARNING: std::ffi::c_int = 19;
+
+/// A WARNING.
+pub fn warning(message: &str) -> Result<()> {
+    let message = datum::c_string(message)?;
+    catch(|| {
+        // SAFETY: the protocol of ereport(); the text is passed through "%s".
+        unsafe {
+            if ffi::errstart(WARNING, ptr::null()) {
+                ffi::errmsg(c"%s".as_ptr(), message);
+                ffi::errfinish(c"report.rs".as_ptr(), 0, c"warning".as_ptr());
+            }
+        }
+    })
+}

@@ -1,0 +1,212 @@
+//! The state of a stream at a moment: which events count, where to start (the initial state, a snapshot, the cache), and the fold
+//! of the rest. Promise: the answer is the one that folding every event that counts from the first on would give; where
+//! to start only decides how soon it comes.
+//!
+//! A state at version S can be started from when every event up to S counts and, in the order of valid time, none that comes
+//! after S occurred before any of them.
+use super::cache;
+use super::moment::{Moment, Selection};
+use super::registry::{Fold, Order};
+use super::replay::{AfterEach, Folding, Walk};
+use super::snapshot;
+use crate::log::scan::{Late, Opened};
+use crate::log::stream::{self, Stream};
+use crate::pg::catalog::Catalog;
+use crate::pg::counters::{self, Counter};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::Stored;
+use crate::pg::plan::View;
+use crate::pg::session::{Db, Planning, as_owner};
+use eventstream_core::name::StreamName;
+use std::rc::Rc;
+
+/// Where folding starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    InitialState,
+    Snapshot,
+    Cache,
+}
+
+impl From {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            From::InitialState => "initial_state",
+            From::Snapshot => "snapshot",
+            From::Cache => "cache",
+        }
+    }
+}
+
+struct Start {
+    from: From,
+    version: i64,
+    state: Rc<Stored>,
+}
+
+/// The state, and how it came about.
+pub struct Answer {
+    pub state: Rc<Stored>,
+    /// The newest version that counts; 0 where none does.
+    pub version: i64,
+    /// The stream's newest version in the view.
+    pub head_version: i64,
+    pub selection: Selection,
+    pub from: From,
+    pub from_version: i64,
+    /// Events folded.
+    pub folded: u64,
+    /// Of them, those that were folded out of the order of versions, or lie behind the prefix.
+    pub lates: Vec<Late>,
+}
+
+/// The state of a stream, by name; None where there is none. `view`: [`View::Caller`], or [`View::Latest`] behind its lock.
+pub fn by_name(folding: &mut Folding, name: &StreamName, moment: Moment, view: View) -> Result<Option<Answer>> {
+    let target = folding.target;
+    let found = as_owner(Planning::ByIndex, |db, _| stream::look_up(db, view, target.id, name))?;
+    found.map(|found| of_stream(folding, name.as_str(), found, moment, view)).transpose()
+}
+
+/// The state of a stream that was looked up.
+pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Moment, view: View) -> Result<Answer> {
+    let (fold, target) = (folding.fold, folding.target);
+    let (opened, selection, start, lates) = as_owner(Planning::ByIndex, |db, catalog| {
+        let opened = Opened::open(db, catalog, stream, view)?;
+        let selection = Selection::of(db, &opened, moment)?;
+        let of = snapshot::Of { target, stream: name, fold };
+        let (start, lates) = start(db, catalog, of, &opened, &selection, view)?;
+        Ok((opened, selection, start, lates))
+    })?;
+    let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
+    if moment == Moment::NOW && answer.folded > 0 {
+        let (version, chain_hash, fingerprint) = (opened.head.version, opened.head.chain_hash, fold.fingerprint);
+        let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
+        cache::put(opened.stream.id, &fold.name, entry);
+    }
+    Ok(answer)
+}
+
+/// Folds every event that counts, from the first on.
+pub fn from_first_event(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    after_each: Option<AfterEach>,
+) -> Result<Answer> {
+    let lates = as_owner(Planning::ByIndex, |db, _| lates_to_fold(db, folding.fold, opened, &selection, 0))?;
+    let start = initial(folding.fold)?;
+    go_on(folding, name, opened, selection, start, lates, after_each)
+}
+
+fn go_on(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    start: Start,
+    lates: Vec<Late>,
+    after_each: Option<AfterEach>,
+) -> Result<Answer> {
+    let newest_late = lates.iter().map(|late| late.version).max().unwrap_or(0);
+    let mut walk = Walk::new(folding.fold.order, start.version, selection.prefix, lates.clone());
+    let (state, folded) = if walk.is_done() {
+        (start.state, 0)
+    } else {
+        let (state, folded) = folding.run(name, opened, &start.state, &mut walk, after_each)?;
+        (Rc::new(state), folded)
+    };
+    Ok(Answer {
+        state,
+        version: selection.prefix.max(newest_late),
+        head_version: opened.head.version,
+        selection,
+        from: start.from,
+        from_version: start.version,
+        folded,
+        lates,
+    })
+}
+
+fn initial(fold: &Fold) -> Result<Start> {
+    Ok(Start { from: From::InitialState, version: 0, state: Rc::clone(&fold.initial_state) })
+}
+
+/// The late events that have to be folded when folding starts after `version`.
+fn lates_to_fold(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection, version: i64) -> Result<Vec<Late>> {
+    match fold.order {
+        // Those in the prefix are folded as they come.
+        Order::Version => selection.lates_after(db, opened, selection.prefix),
+        Order::OccurredAt => selection.lates_after(db, opened, version),
+    }
+}
+
+/// The newest state that can be started from, and the late events that are to be folded after it.
+fn start(
+    db: &Db,
+    catalog: &Catalog,
+    of: snapshot::Of,
+    opened: &Opened,
+    selection: &Selection,
+    view: View,
+) -> Result<(Start, Vec<Late>)> {
+    let fold = of.fold;
+    let mut best: Option<(Start, Vec<Late>)> = None;
+    if let Some((start, max_occurred_at)) = cached(db, fold, opened, selection)? {
+        let lates = lates_to_fold(db, fold, opened, selection, start.version)?;
+        if earliest_before(fold, &lates, max_occurred_at).is_none() {
+            best = Some((start, lates));
+        }
+    }
+    let reached = best.as_ref().map_or(0, |(start, _)| start.version);
+    // Only a snapshot that saves more than an automatic one would is worth looking for.
+    if selection.prefix - reached > fold.snapshot_every.min(MOST_WITHOUT_SNAPSHOT) {
+        let mut up_to = selection.prefix;
+        while let Some(found) = snapshot::newest_up_to(db, catalog, of, opened, view, up_to)? {
+            if found.version <= reached {
+                break;
+            }
+            let lates = lates_to_fold(db, fold, opened, selection, found.version)?;
+            let Some(before) = earliest_before(fold, &lates, found.max_occurred_at) else {
+                counters::add(Counter::SnapshotHits, 1);
+                let start = Start { from: From::Snapshot, version: found.version, state: Rc::new(found.state) };
+                return Ok((start, lates));
+            };
+            // A late event belongs before it: go back to where everything occurred no later than that event.
+            up_to = (found.version - 1).min(opened.until(db, found.version - 1, before)?);
+        }
+        counters::add(Counter::SnapshotMisses, 1);
+    }
+    match best {
+        Some(best) => Ok(best),
+        None => Ok((initial(fold)?, lates_to_fold(db, fold, opened, selection, 0)?)),
+    }
+}
+
+/// So many events are folded as soon as a snapshot is found.
+const MOST_WITHOUT_SNAPSHOT: i64 = 50;
+
+/// The earliest occurred_at among the late events that belong before a state whose newest event occurred at `max_occurred_at`.
+fn earliest_before(fold: &Fold, lates: &[Late], max_occurred_at: i64) -> Option<i64> {
+    match fold.order {
+        Order::Version => None,
+        Order::OccurredAt => {
+            lates.iter().map(|late| late.occurred_at).filter(|&occurred_at| occurred_at < max_occurred_at).min()
+        }
+    }
+}
+
+/// The state that the backend keeps, if this view of the stream has the event it was made at, and it counts.
+fn cached(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection) -> Result<Option<(Start, i64)>> {
+    let entry = cache::get(opened.stream.id, &fold.name, &fold.fingerprint).filter(|entry| entry.version <= selection.prefix);
+    if let Some(entry) = entry
+        && let Some(event) = opened.head_at(db, entry.version)?
+        && event.chain_hash == entry.chain_hash
+    {
+        counters::add(Counter::CacheHits, 1);
+        let start = Start { from: From::Cache, version: entry.version, state: entry.state };
+        return Ok(Some((start, event.max_occurred_at)));
+    }
+    counters::add(Counter::CacheMisses, 1);
+    Ok(None)
+}

@@ -1,0 +1,197 @@
+//! Registering folds and upcasters. Registering again replaces; every session notices at the commit (src/pg/catalog.rs), and
+//! snapshots of the definition before stop counting, because they carry its fingerprint.
+use super::handler::{self, Purpose};
+use super::registry::Order;
+use crate::access::Access;
+use crate::log::event::invalid;
+use crate::pg::catalog::announce_fold_change;
+use crate::pg::datum::{Nullable, from_text};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::Jsonb;
+use crate::pg::plan::Plan;
+use crate::pg::server;
+use crate::pg::session::{Planning, as_owner};
+use eventstream_core::error::Error;
+use eventstream_core::name::{Category, EventType, FoldName};
+use eventstream_core::rules::Rules;
+use pgrx::pg_sys::{BOOLOID, Datum, INT4OID, INT8OID, JSONBOID, Oid, TEXTOID};
+
+/// What es_register_fold is given.
+pub struct Definition<'a> {
+    pub name: &'a str,
+    pub category: &'a str,
+    pub handler: Option<Oid>,
+    pub rules: Option<Jsonb<'a>>,
+    pub initial_state: Jsonb<'a>,
+    pub snapshot_every: i32,
+    pub order: Order,
+    pub is_default: bool,
+}
+
+/// What es_register_upcaster is given.
+pub struct UpcasterDefinition<'a> {
+    pub event_type: &'a str,
+    pub from_schema_version: i32,
+    pub handler: Oid,
+    /// None = the same.
+    pub to_event_type: Option<&'a str>,
+}
+
+thread_local! {
+    static CLEAR_DEFAULT: Plan = const { Plan::new(
+        "update _eventstream.folds set is_default = false \
+         where tenant_id = $1 and category = $2 and name <> $3 and is_default",
+        &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+    static REGISTER: Plan = const { Plan::new(
+        "insert into _eventstream.folds (tenant_id, name, category, handler, rules, initial_state, snapshot_every, \
+                                         fold_order, is_default, registrant, search_path) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (tenant_id, name) do update \
+         set category = excluded.category, handler = excluded.handler, rules = excluded.rules, \
+             initial_state = excluded.initial_state, snapshot_every = excluded.snapshot_every, \
+             fold_order = excluded.fold_order, is_default = excluded.is_default, registrant = excluded.registrant, \
+             search_path = excluded.search_path, registered_at = clock_timestamp()",
+        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, INT4OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID],
+    ) };
+    static UNREGISTER: Plan = const { Plan::new(
+        "delete from _eventstream.folds where tenant_id = $1 and name = $2",
+        &[INT8OID, TEXTOID],
+    ) };
+    static DELETE_SNAPSHOTS: Plan = const { Plan::new(
+        "delete from _eventstream.snapshots n using _eventstream.streams s \
+         where s.id = n.stream_id and s.tenant_id = $1 and n.fold = $2",
+        &[INT8OID, TEXTOID],
+    ) };
+    static DELETE_PROGRESS: Plan = const { Plan::new(
+        "delete from _eventstream.snapshot_progress where tenant_id = $1 and fold = $2",
+        &[INT8OID, TEXTOID],
+    ) };
+    static REGISTER_UPCASTER: Plan = const { Plan::new(
+        "insert into _eventstream.upcasters (tenant_id, event_type, from_schema_version, to_event_type, handler, \
+                                             registrant, search_path) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (tenant_id, event_type, from_schema_version) do update \
+         set to_event_type = excluded.to_event_type, handler = excluded.handler, registrant = excluded.registrant, \
+             search_path = excluded.search_path, registered_at = clock_timestamp()",
+        &[INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
+    ) };
+    static UNREGISTER_UPCASTER: Plan = const { Plan::new(
+        "delete from _eventstream.upcasters where tenant_id = $1 and event_type = $2 and from_schema_version = $3",
+        &[INT8OID, TEXTOID, INT4OID],
+    ) };
+}
+
+/// Errors: ES005, ES011 for the rules.
+pub fn register(access: &Access, definition: &Definition) -> Result<()> {
+    FoldName::parse(definition.name)?;
+    Category::parse("category", definition.category)?;
+    if definition.snapshot_every < 1 {
+        return Err(invalid("snapshot_every", format!("must be 1 or more, not {}", definition.snapshot_every)));
+    }
+    if definition.handler.is_some() == definition.rules.is_some() {
+        let given = if definition.handler.is_some() { "both are given" } else { "neither is given" };
+        return Err(invalid("handler", format!("or rules must be given, exactly one of the two: {given}")));
+    }
+    let rules = definition.rules.map(|rules| rules.text()).transpose()?;
+    if let Some(rules) = rules {
+        Rules::parse(&String::from_utf8_lossy(rules))?;
+    }
+    server::must_be_writable(c"es_register_fold")?;
+    let registrant = server::current_role();
+    let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let handler = definition
+            .handler
+            .map(|oid| handler::for_registration(db, Purpose::Fold, oid, registrant))
+            .transpose()?
+            .map(|handler| from_text(&handler.name))
+            .transpose()?;
+        let tenant = Some(Datum::from(access.tenant_id));
+        let (name, category) = (Some(from_text(definition.name)?), Some(from_text(definition.category)?));
+        if definition.is_default {
+            CLEAR_DEFAULT.with(|plan| plan.write(db, &[tenant, category, name]))?;
+        }
+        let row: [Nullable; 11] = [
+            tenant,
+            name,
+            category,
+            handler,
+            definition.rules.map(Jsonb::datum),
+            Some(definition.initial_state.datum()),
+            Some(Datum::from(definition.snapshot_every)),
+            Some(from_text(definition.order.as_str())?),
+            Some(Datum::from(definition.is_default)),
+            Some(from_text(&role)?),
+            Some(from_text(&search_path)?),
+        ];
+        REGISTER.with(|plan| plan.write(db, &row))?;
+        announce_fold_change(catalog)
+    })
+}
+
+/// Errors: ES010.
+pub fn unregister(access: &Access, name: &str) -> Result<()> {
+    server::must_be_writable(c"es_unregister_fold")?;
+    as_owner(Planning::ByCost, |db, catalog| {
+        let key = [Some(Datum::from(access.tenant_id)), Some(from_text(name)?)];
+        if UNREGISTER.with(|plan| plan.write(db, &key))? == 0 {
+            return Err(Error::FoldNotFound { fold: Some(name.into()), category: None }.into());
+        }
+        DELETE_SNAPSHOTS.with(|plan| plan.write(db, &key))?;
+        DELETE_PROGRESS.with(|plan| plan.write(db, &key))?;
+        announce_fold_change(catalog)
+    })
+}
+
+/// Errors: ES005.
+pub fn register_upcaster(access: &Access, definition: &UpcasterDefinition) -> Result<()> {
+    EventType::parse_as("event_type", definition.event_type)?;
+    let to_event_type = definition.to_event_type.unwrap_or(definition.event_type);
+    EventType::parse_as("to_event_type", to_event_type)?;
+    check_schema_version(definition.from_schema_version)?;
+    server::must_be_writable(c"es_register_upcaster")?;
+    let registrant = server::current_role();
+    let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let handler = handler::for_registration(db, Purpose::Upcaster, definition.handler, registrant)?;
+        let row = [
+            Some(Datum::from(access.tenant_id)),
+            Some(from_text(definition.event_type)?),
+            Some(Datum::from(definition.from_schema_version)),
+            Some(from_text(to_event_type)?),
+            Some(from_text(&handler.name)?),
+            Some(from_text(&role)?),
+            Some(from_text(&search_path)?),
+        ];
+        REGISTER_UPCASTER.with(|plan| plan.write(db, &row))?;
+        announce_fold_change(catalog)
+    })
+}
+
+/// Errors: ES005 where there is none.
+pub fn unregister_upcaster(access: &Access, event_type: &str, from_schema_version: i32) -> Result<()> {
+    check_schema_version(from_schema_version)?;
+    server::must_be_writable(c"es_unregister_upcaster")?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let key = [
+            Some(Datum::from(access.tenant_id)),
+            Some(from_text(event_type)?),
+            Some(Datum::from(from_schema_version)),
+        ];
+        if UNREGISTER_UPCASTER.with(|plan| plan.write(db, &key))? == 0 {
+            let reason = format!(
+                "must have an upcaster from schema version {from_schema_version}, and {} has none",
+                eventstream_core::shown(event_type)
+            );
+            return Err(invalid("event_type", reason));
+        }
+        announce_fold_change(catalog)
+    })
+}
+
+fn check_schema_version(version: i32) -> Result<()> {
+    if (1..i32::MAX).contains(&version) {
+        return Ok(());
+    }
+    Err(invalid("from_schema_version", format!("must be 1 to {}, not {version}", i32::MAX - 1)))
+}
+

@@ -1,0 +1,165 @@
+//! The functions that users register: what they must be, how they are found again, and what of them enters a fingerprint.
+use crate::log::event::invalid;
+use crate::pg::call::{self, Function, Registrant};
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, Row, View};
+use crate::pg::server;
+use crate::pg::session::Db;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
+
+/// What a function is registered for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Fold,
+    Upcaster,
+}
+
+impl Purpose {
+    fn arguments(self) -> &'static str {
+        match self {
+            Purpose::Fold => "jsonb, eventstream.event",
+            Purpose::Upcaster => "jsonb, jsonb",
+        }
+    }
+
+    fn signature(self) -> &'static str {
+        match self {
+            Purpose::Fold => "(state jsonb, event eventstream.event) returns jsonb",
+            Purpose::Upcaster => "(payload jsonb, metadata jsonb) returns jsonb",
+        }
+    }
+
+    fn why_immutable(self) -> &'static str {
+        match self {
+            Purpose::Fold => "a state is a function of the stream's events alone, so that it can be proved and kept",
+            Purpose::Upcaster => "an event must read the same whenever it is read",
+        }
+    }
+}
+
+/// A function that may be called for `purpose`.
+#[derive(Debug, Clone)]
+pub struct Handler {
+    pub oid: Oid,
+    /// Schema-qualified and quoted, without its arguments.
+    pub name: String,
+    /// Its definition as the server holds it: language, body and so on.
+    pub definition: String,
+}
+
+/// A row of pg_proc as far as it matters.
+struct Described {
+    handler: Handler,
+    is_plain: bool,
+    volatility: String,
+    has_arguments: [bool; 2],
+    returns_jsonb: bool,
+}
+
+macro_rules! described_columns {
+    () => {
+        "select p.oid, format('%I.%I', n.nspname, p.proname), p.prokind = 'f' and not p.proretset, p.provolatile::text, \
+         p.proargtypes::text = concat('jsonb'::regtype::oid, ' ', 'eventstream.event'::regtype::oid), \
+         p.proargtypes::text = concat('jsonb'::regtype::oid, ' ', 'jsonb'::regtype::oid), \
+         p.prorettype = 'jsonb'::regtype, \
+         jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
+                           p.prosecdef)::text \
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang "
+    };
+}
+
+thread_local! {
+    static BY_OID: Plan = const { Plan::new(concat!(described_columns!(), "where p.oid = $1"), &[OIDOID]) };
+    static BY_NAME: Plan = const { Plan::new(
+        concat!(described_columns!(), "where p.oid = to_regprocedure($1)"),
+        &[TEXTOID],
+    ) };
+}
+
+fn describe(row: &Row) -> Result<Described> {
+    let flag = |column| row.get(column).is_some_and(|value| value.value() & 1 == 1);
+    Ok(Described {
+        handler: Handler { oid: row.oid(0)?, name: row.text(1)?.to_owned(), definition: row.text(7)?.to_owned() },
+        is_plain: flag(2),
+        volatility: row.text(3)?.to_owned(),
+        has_arguments: [flag(4), flag(5)],
+        returns_jsonb: flag(6),
+    })
+}
+
+/// The function that is to be registered, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.
+pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) -> Result<Handler> {
+    let found = BY_OID
+        .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe))?
+        .ok_or_else(|| invalid("handler", format!("must be a function: there is none with oid {}", oid.to_u32())))?;
+    if let Some(reason) = objection(purpose, &found) {
+        return Err(Error::InvalidArgument {
+            argument: "handler".into(),
+            reason,
+            hint: Some(format!("create function {} {} immutable language …", found.handler.name, purpose.signature())),
+        }
+        .into());
+    }
+    refuse_without_execute(&found.handler, registrant)?;
+    Ok(found.handler)
+}
+
+/// What keeps the function from being used, if anything does.
+fn objection(purpose: Purpose, found: &Described) -> Option<String> {
+    let name = &found.handler.name;
+    if !found.is_plain {
+        return Some(format!("must be a plain function that returns one value, and {name} is not"));
+    }
+    if !(found.has_arguments[purpose as usize] && found.returns_jsonb) {
+        return Some(format!("must have the signature {}, and {name} has another", purpose.signature()));
+    }
+    if found.volatility != "i" {
+        let is = if found.volatility == "s" { "STABLE" } else { "VOLATILE" };
+        return Some(format!("must be IMMUTABLE, and {name} is {is}: {}", purpose.why_immutable()));
+    }
+    None
+}
+
+fn refuse_without_execute(handler: &Handler, registrant: Oid) -> Result<()> {
+    if call::may_execute(handler.oid, registrant)? {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        argument: "handler".into(),
+        reason: format!("must be a function that role {} may execute, and {} is not", server::role_name(registrant)?, handler.name),
+        hint: Some("grant execute on function … to …;".into()),
+    }
+    .into())
+}
+
+/// The function that was registered under `name`. The reason where there is none any more, or it is another one by now.
+pub fn registered(db: &Db, purpose: Purpose, name: &str) -> Result<std::result::Result<Handler, String>> {
+    let signature = format!("{name}({})", purpose.arguments());
+    let found = BY_NAME.with(|plan| plan.first(db, View::Latest, &[Some(from_text(&signature)?)], describe))?;
+    Ok(match found {
+        None => Err(format!("its function {signature} does not exist any more")),
+        Some(found) => match objection(purpose, &found) {
+            None => Ok(found.handler),
+            Some(objection) => Err(format!("its function {objection}")),
+        },
+    })
+}
+
+/// The function, ready to be called as its registrant; the reason where it cannot be.
+pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::result::Result<Function, String>> {
+    let Some(role) = call::role(&registrant.role)? else {
+        return Ok(Err(format!("the role {} that registered it does not exist any more", registrant.role)));
+    };
+    if !call::may_execute(handler.oid, role)? {
+        return Ok(Err(format!("the role {} that registered it may not execute {} any more", registrant.role, handler.name)));
+    }
+    Function::look_up(handler.oid, role, &registrant.search_path).map(Ok)
+}
+
+/// The search path that a registrant's code runs with: as it is now, and temporary objects last.
+pub fn search_path_now() -> Result<String> {
+    let path = server::setting(c"search_path")?;
+    Ok(if path.split(',').any(|part| part.trim() == "pg_temp") { path } else { format!("{path}, pg_temp") })
+}

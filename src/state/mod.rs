@@ -1,0 +1,14 @@
+//! State: how the events of a stream become a state, and the state at any moment. Only reads the log. Promises: a state is a
+//! function of (stream, version, chain hash there, fold fingerprint); snapshots and the cache make it faster, never other.
+pub mod answer;
+mod cache;
+pub mod category;
+pub mod event;
+pub mod fold;
+mod handler;
+pub mod moment;
+pub mod registry;
+pub mod replay;
+pub mod snapshot;
+mod source;
+pub mod upcast;

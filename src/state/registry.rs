@@ -1,0 +1,250 @@
+//! The folds and upcasters of the current database, as this backend knows them: read once, and again when one of them, or any
+//! function of the database, has changed (src/pg/catalog.rs counts). Owns what a fold's fingerprint covers.
+use super::handler::{self, Handler, Purpose};
+use super::upcast::{Step, Upcasters};
+use crate::pg::call::Registrant;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::datum::{Nullable, from_text};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::plan::{Plan, Row, View};
+use crate::pg::session::{Db, Planning, as_owner};
+use eventstream_core::error::Error;
+use eventstream_core::rules::Rules;
+use eventstream_core::hash::{Hash, fingerprint};
+use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// How a fold folds.
+pub enum How {
+    /// The reason where the function cannot be used any more.
+    Handler(std::result::Result<Handler, String>),
+    Rules(Rules),
+}
+
+/// In which order events are folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they came.
+    Version,
+    /// By valid time, late events in their place.
+    OccurredAt,
+}
+
+impl Order {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Order::Version => "version",
+            Order::OccurredAt => "occurred_at",
+        }
+    }
+
+    /// Errors: ES005.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "version" => Ok(Order::Version),
+            "occurred_at" => Ok(Order::OccurredAt),
+            other => Err(crate::log::event::invalid(
+                "fold_order",
+                format!("must be version or occurred_at, not {}", eventstream_core::shown(other)),
+            )),
+        }
+    }
+}
+
+pub struct Fold {
+    pub name: String,
+    pub category: String,
+    pub how: How,
+    pub initial_state: Rc<Stored>,
+    pub snapshot_every: i64,
+    pub order: Order,
+    pub registrant: Registrant,
+    pub upcasters: Rc<Upcasters>,
+    /// Two states of the same events with the same fingerprint are the same.
+    pub fingerprint: Hash,
+}
+
+type Key = (i64, String);
+
+#[derive(Default)]
+struct Registry {
+    generation: u64,
+    by_name: HashMap<Key, Option<Rc<Fold>>>,
+    by_category: HashMap<Key, Option<Rc<Fold>>>,
+    upcasters: HashMap<i64, Rc<Upcasters>>,
+}
+
+macro_rules! fold_columns {
+    () => {
+        "select name, category, handler, rules, initial_state, snapshot_every, fold_order, registrant, search_path \
+         from _eventstream.folds "
+    };
+}
+
+thread_local! {
+    static REGISTRY: RefCell<Registry> = RefCell::default();
+    static BY_NAME: Plan = const { Plan::new(
+        concat!(fold_columns!(), "where tenant_id = $1 and name = $2"),
+        &[INT8OID, TEXTOID],
+    ) };
+    static DEFAULT: Plan = const { Plan::new(
+        concat!(fold_columns!(), "where tenant_id = $1 and category = $2 and is_default"),
+        &[INT8OID, TEXTOID],
+    ) };
+    static UPCASTERS: Plan = const { Plan::new(
+        "select event_type, from_schema_version, to_event_type, handler, registrant, search_path \
+         from _eventstream.upcasters where tenant_id = $1 order by event_type collate \"C\", from_schema_version",
+        &[INT8OID],
+    ) };
+}
+
+/// Forgets everything where something has changed.
+fn up_to_date<T>(work: impl FnOnce(&mut Registry) -> T) -> T {
+    let generation = catalog::folds_generation();
+    REGISTRY.with_borrow_mut(|registry| {
+        if registry.generation != generation {
+            *registry = Registry { generation, ..Registry::default() };
+        }
+        work(registry)
+    })
+}
+
+/// The fold of that name (None: the default one) for streams of the category. Errors: ES010.
+pub fn fold(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>> {
+    let found = match name {
+        Some(name) => named(tenant_id, name)?.filter(|fold| fold.category == category),
+        None => default(tenant_id, category)?,
+    };
+    found.ok_or_else(|| {
+        Error::FoldNotFound { fold: name.map(ToOwned::to_owned), category: Some(category.into()) }.into()
+    })
+}
+
+/// The fold of that name, whatever its category.
+pub fn named(tenant_id: i64, name: &str) -> Result<Option<Rc<Fold>>> {
+    let key = (tenant_id, name.to_owned());
+    if let Some(known) = up_to_date(|registry| registry.by_name.get(&key).cloned()) {
+        return Ok(known);
+    }
+    let found = load(tenant_id, name, &BY_NAME)?;
+    Ok(up_to_date(|registry| registry.by_name.entry(key).or_insert(found).clone()))
+}
+
+fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
+    let key = (tenant_id, category.to_owned());
+    if let Some(known) = up_to_date(|registry| registry.by_category.get(&key).cloned()) {
+        return Ok(known);
+    }
+    let found = load(tenant_id, category, &DEFAULT)?;
+    Ok(up_to_date(|registry| registry.by_category.entry(key).or_insert(found).clone()))
+}
+
+/// The upcasters of a tenant.
+pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
+    if let Some(known) = up_to_date(|registry| registry.upcasters.get(&tenant_id).cloned()) {
+        return Ok(known);
+    }
+    let found = as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new))?;
+    Ok(up_to_date(|registry| Rc::clone(registry.upcasters.entry(tenant_id).or_insert(found))))
+}
+
+fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {
+    let upcasters = upcasters(tenant_id)?;
+    as_owner(Planning::ByIndex, |db, _: &Catalog| {
+        let args: [Nullable; 2] = [Some(Datum::from(tenant_id)), Some(from_text(key)?)];
+        let found = plan.with(|plan| plan.first(db, View::Latest, &args, |row| FoldRow::read(row)))?;
+        found.map(|stored| stored.fold(db, upcasters).map(Rc::new)).transpose()
+    })
+}
+
+/// A row of the table.
+struct FoldRow {
+    name: String,
+    category: String,
+    handler: Option<String>,
+    rules: Option<String>,
+    initial_state: Stored,
+    initial_text: String,
+    snapshot_every: i64,
+    order: Order,
+    registrant: Registrant,
+}
+
+fn registrant(row: &Row, role: usize, path: usize) -> Result<Registrant> {
+    let search_path = CString::new(row.text(path)?)
+        .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
+    Ok(Registrant { role: row.text(role)?.to_owned(), search_path })
+}
+
+fn printed(document: Jsonb) -> Result<String> {
+    Ok(String::from_utf8_lossy(document.text()?).into_owned())
+}
+
+impl FoldRow {
+    fn read(row: &Row) -> Result<Self> {
+        let missing = || Error::Internal { what: "a fold has no initial state".into() };
+        let initial = row.jsonb_opt(4)?.ok_or_else(missing)?;
+        Ok(Self {
+            name: row.text(0)?.to_owned(),
+            category: row.text(1)?.to_owned(),
+            handler: row.text_opt(2)?.map(ToOwned::to_owned),
+            rules: row.jsonb_opt(3)?.map(printed).transpose()?,
+            initial_state: Stored::keep(initial),
+            initial_text: printed(initial)?,
+            snapshot_every: row.int4(5)?.into(),
+            order: Order::parse(row.text(6)?)?,
+            registrant: registrant(row, 7, 8)?,
+        })
+    }
+
+    fn fold(self, db: &Db, upcasters: Rc<Upcasters>) -> Result<Fold> {
+        let (how, definition) = match (self.handler, self.rules) {
+            (Some(name), _) => {
+                let found = handler::registered(db, Purpose::Fold, &name)?;
+                let definition = found.as_ref().map_or_else(String::clone, |found| found.definition.clone());
+                (How::Handler(found), format!("handler {name} {definition}"))
+            }
+            (None, Some(rules)) => (How::Rules(Rules::parse(&rules)?), format!("rules {rules}")),
+            (None, None) => return Err(Error::Internal { what: "a fold has neither handler nor rules".into() }.into()),
+        };
+        let path = self.registrant.search_path.to_string_lossy().into_owned();
+        let fingerprint = fingerprint(&[
+            "fold",
+            &definition,
+            &path,
+            &self.initial_text,
+            self.order.as_str(),
+            &upcasters.definition(),
+        ]);
+        Ok(Fold {
+            name: self.name,
+            category: self.category,
+            how,
+            initial_state: Rc::new(self.initial_state),
+            snapshot_every: self.snapshot_every,
+            order: self.order,
+            registrant: self.registrant,
+            upcasters,
+            fingerprint,
+        })
+    }
+}
+
+fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
+    let rows = UPCASTERS.with(|plan| {
+        plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
+            let key = (row.text(0)?.to_owned(), row.int4(1)?);
+            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4, 5)?))
+        })
+    })?;
+    let mut upcasters = Upcasters::default();
+    for (key, to_event_type, name, registrant) in rows {
+        let handler = handler::registered(db, Purpose::Upcaster, &name)?;
+        upcasters.add(key.0, key.1, Step { to_event_type, name, handler, registrant });
+    }
+    Ok(upcasters)
+}

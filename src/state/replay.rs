@@ -1,0 +1,327 @@
+//! Folding: a walk over the events that count, in the order of the fold, from one state to the next. Rules fold inside the scan
+//! where nothing has to be upcast; users' functions are called between pages of events, when the owner's rights are off:
+//!
+//! ```text
+//! rules:    scan ─ event ─▶ state in memory                                  (as the owner, no code of others)
+//! handlers: scan ─ page of events ─▶ upcast each ─▶ handler(state, event)    (page by page; as their registrants)
+//! ```
+//!
+//! Promises: memory is bounded by a page, the state and the list of late events; a cancel is noticed at every event.
+use super::event::{Common, Event};
+use super::handler;
+use super::registry::{Fold, How, Order};
+use super::source::{self, Source};
+use super::upcast::Upcasting;
+use crate::log::append::Target;
+use crate::log::scan::{Late, Opened};
+use crate::log::statements::column;
+use crate::pg::call::{Function, Position};
+use crate::pg::catalog::Catalog;
+use crate::pg::composite::RowType;
+use crate::pg::counters::{self, Counter};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::memory::{Replaced, Scratch};
+use crate::pg::plan::Row;
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::settings;
+use eventstream_core::error::Error;
+use eventstream_core::json::Value;
+use eventstream_core::rules::Rules;
+use pgrx::pg_sys::Datum;
+use std::cell::Cell;
+use std::ffi::CString;
+use std::ops::ControlFlow;
+
+/// What is still to be folded of a stream, in order.
+pub struct Walk {
+    next: i64,
+    to: i64,
+    /// Those to be folded out of the order of versions, in their order.
+    lates: Vec<Late>,
+    order: Order,
+    lates_done: usize,
+}
+
+impl Walk {
+    /// From the version after `after` to `prefix`, and `lates`. In the order of versions these lie behind `prefix`; in the order of
+    /// valid time they are all late events after `after`.
+    pub fn new(order: Order, after: i64, prefix: i64, mut lates: Vec<Late>) -> Self {
+        match order {
+            Order::Version => lates.sort_by_key(|late| late.version),
+            Order::OccurredAt => lates.sort_by_key(|late| (late.occurred_at, late.version)),
+        }
+        Self { next: after + 1, to: prefix, lates, order, lates_done: 0 }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.next > self.to && self.lates_done == self.lates.len()
+    }
+
+    /// Gives events to `each` until it breaks; the next call goes on behind the last one given.
+    pub fn go(
+        &mut self,
+        db: &Db,
+        opened: &Opened,
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let by_time = self.order == Order::OccurredAt;
+        let (from, to) = (self.next, self.to);
+        let mut is_broken = false;
+        opened.versions(db, from, to, |row| {
+            let version = row.int8(column::VERSION)?;
+            if by_time {
+                let occurred_at = row.int8(column::OCCURRED_AT)?;
+                if occurred_at < row.int8(column::MAX_OCCURRED_AT)? {
+                    self.next = version + 1;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if self.fold_lates(db, opened, occurred_at, each)?.is_break() {
+                    is_broken = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            self.next = version + 1;
+            let flow = each(row)?;
+            is_broken = flow.is_break();
+            Ok(flow)
+        })?;
+        if !is_broken {
+            self.next = to + 1;
+            let _ = self.fold_lates(db, opened, i64::MAX, each)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the late events that occurred before `occurred_at`.
+    fn fold_lates(
+        &mut self,
+        db: &Db,
+        opened: &Opened,
+        occurred_at: i64,
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        while let Some(late) = self.lates.get(self.lates_done).filter(|late| late.occurred_at < occurred_at) {
+            self.lates_done += 1;
+            if let Some(ControlFlow::Break(())) = opened.event(db, late.version, &mut *each)? {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The most events of a page, and the most bytes that they take, roughly.
+const PAGE_EVENTS: usize = 500;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// An event of a page.
+struct Paged {
+    version: i64,
+    value: Datum,
+}
+
+/// A fold at work, for the time of one call; it may fold many streams.
+pub struct Folding<'a> {
+    pub target: Target<'a>,
+    pub fold: &'a Fold,
+    row_type: RowType,
+    upcasting: Upcasting<'a>,
+    function: Option<Function>,
+}
+
+impl<'a> Folding<'a> {
+    /// What it looks up lives in the memory context that is current now. Errors: ES013 where the handler cannot be used any more.
+    pub fn new(target: Target<'a>, fold: &'a Fold) -> Result<Self> {
+        let row_type = RowType::look_up(Catalog::current()?.event_type)?;
+        let function = match &fold.how {
+            How::Rules(_) => None,
+            How::Handler(found) => {
+                let broken = |reason: String| Error::FoldUnusable { fold: fold.name.clone(), reason };
+                let handler = found.as_ref().map_err(|reason| broken(reason.clone()))?;
+                Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
+            }
+        };
+        Ok(Self { target, fold, row_type, upcasting: Upcasting::new(&fold.upcasters), function })
+    }
+
+    /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told
+    /// of the state after each event, and its version.
+    pub fn run(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        state: &Stored,
+        walk: &mut Walk,
+        after_each: Option<AfterEach>,
+    ) -> Result<(Stored, u64)> {
+        let common = Common::new(self.target, stream)?;
+        let folded = match &self.fold.how {
+            How::Rules(rules) if self.fold.upcasters.is_empty() && after_each.is_none() => {
+                self.run_rules(stream, rules, &common, opened, state, walk)
+            }
+            _ => self.run_pages(stream, &common, opened, state, walk, after_each),
+        }?;
+        counters::add(Counter::EventsFolded, folded.1);
+        Ok(folded)
+    }
+
+    fn run_rules(
+        &self,
+        stream: &str,
+        rules: &Rules,
+        common: &Common,
+        opened: &Opened,
+        state: &Stored,
+        walk: &mut Walk,
+    ) -> Result<(Stored, u64)> {
+        let mut value = source::value_of(state.view())?;
+        let mut folded = 0;
+        as_owner(Planning::ByIndex, |db, _| {
+            let scratch = Scratch::new()?;
+            walk.go(db, opened, &mut |row| {
+                folded += 1;
+                scratch.step(|| {
+                    let event = Event::of_row(common, row);
+                    self.apply_rules(stream, rules, &mut value, &event)
+                })?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok((source::stored(&value)?, folded))
+    }
+
+    fn apply_rules(&self, stream: &str, rules: &Rules, state: &mut Value, event: &Event) -> Result<()> {
+        source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
+    }
+
+    fn run_pages(
+        &mut self,
+        stream: &str,
+        common: &Common,
+        opened: &Opened,
+        state: &Stored,
+        walk: &mut Walk,
+        mut after_each: Option<AfterEach>,
+    ) -> Result<(Stored, u64)> {
+        let page_memory = Scratch::new()?;
+        let mut accumulator = Accumulator::begin(self.fold, state)?;
+        let mut folded = 0;
+        while !walk.is_done() {
+            let page = page_memory.step(|| {
+                let mut page = Vec::with_capacity(PAGE_EVENTS);
+                let mut bytes = 0;
+                let row_type = &self.row_type;
+                as_owner(Planning::ByIndex, |db, _| {
+                    walk.go(db, opened, &mut |row| {
+                        let event = Event::of_row(common, row);
+                        let value = page_memory.inside(|| event.compose(row_type))?;
+                        bytes += row_type.size(value);
+                        page.push(Paged { version: event.version(), value });
+                        let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES;
+                        Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                    })
+                })?;
+                Ok(page)
+            })?;
+            folded += page.len() as u64;
+            page_memory.inside(|| self.fold_page(stream, page, &mut accumulator, &mut after_each))?;
+        }
+        Ok((accumulator.end()?, folded))
+    }
+
+    fn fold_page(
+        &mut self,
+        stream: &str,
+        mut page: Vec<Paged>,
+        accumulator: &mut Accumulator,
+        after_each: &mut Option<AfterEach>,
+    ) -> Result<()> {
+        if !self.fold.upcasters.is_empty() {
+            for paged in &mut page {
+                let mut event = Event::decompose(&self.row_type, paged.value)?;
+                if self.upcasting.concerns(&event)? {
+                    self.upcasting.apply(stream, &mut event)?;
+                    paged.value = event.compose(&self.row_type)?;
+                }
+            }
+        }
+        match (&self.fold.how, &mut self.function, accumulator) {
+            (How::Rules(rules), _, Accumulator::Rules(state)) => {
+                let scratch = Scratch::new()?;
+                for paged in page {
+                    scratch.step(|| {
+                        let event = Event::decompose(&self.row_type, paged.value)?;
+                        source::apply(rules, state, &Source::new(&event)?, &self.fold.name, stream, paged.version)
+                    })?;
+                    if let Some(after_each) = after_each {
+                        let stored = source::stored(state)?;
+                        after_each(paged.value, &stored)?;
+                    }
+                }
+                Ok(())
+            }
+            (_, Some(function), Accumulator::Handler { state, memory, scratch }) => {
+                let what = CString::new(format!("fold \"{}\" of stream \"{stream}\"", self.fold.name)).unwrap_or_default();
+                let at = Position { what: &what, version: Cell::new(0) };
+                let most = settings::max_state_bytes();
+                let mut states = Vec::new();
+                function.as_registrant(&at, |calls| {
+                    for paged in &page {
+                        at.version.set(paged.version);
+                        let made = scratch.step(|| calls.call(Some(*state), Some(paged.value)))?;
+                        let made = made.ok_or_else(|| Error::FoldFailed {
+                            fold: self.fold.name.clone(),
+                            stream: stream.into(),
+                            version: paged.version,
+                            reason: "its handler returned NULL, and a state is never NULL".into(),
+                        })?;
+                        *state = memory.replace(made)?;
+                        let document = Jsonb::of_datum(*state)?;
+                        source::refuse_large(document.size(), most, &self.fold.name, stream, paged.version)?;
+                        if after_each.is_some() {
+                            states.push(Stored::keep(document));
+                        }
+                    }
+                    Ok(())
+                })?;
+                if let Some(after_each) = after_each {
+                    for (paged, stored) in page.iter().zip(states) {
+                        after_each(paged.value, &stored)?;
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(Error::Internal { what: "a fold without handler or rules".into() }.into()),
+        }
+    }
+}
+
+/// Told of each event (a value of type eventstream.event, upcast) and the state after it.
+pub type AfterEach<'a> = &'a mut dyn FnMut(Datum, &Stored) -> Result<()>;
+
+/// The state while it is folded.
+enum Accumulator {
+    Rules(Value),
+    Handler { state: Datum, memory: Replaced, scratch: Scratch },
+}
+
+impl Accumulator {
+    fn begin(fold: &Fold, state: &Stored) -> Result<Self> {
+        Ok(match &fold.how {
+            How::Rules(_) => Accumulator::Rules(source::value_of(state.view())?),
+            How::Handler(_) => {
+                let mut memory = Replaced::new()?;
+                let state = memory.replace(state.view().datum())?;
+                Accumulator::Handler { state, memory, scratch: Scratch::new()? }
+            }
+        })
+    }
+
+    fn end(&self) -> Result<Stored> {
+        match self {
+            Accumulator::Rules(value) => source::stored(value),
+            Accumulator::Handler { state, .. } => Ok(Stored::keep(Jsonb::of_datum(*state)?)),
+        }
+    }
+}

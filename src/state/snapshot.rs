@@ -1,0 +1,186 @@
+//! Snapshots: a state at a version, stored. Promises: a snapshot serves only where its checksum is right, its event still has
+//! the chain hash it had, and its fold is what it was; where anything differs, a WARNING says so and the events are folded
+//! instead. Losing or damaging any of them changes no answer.
+use super::registry::Fold;
+use crate::log::append::Target;
+use crate::log::scan::Opened;
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{from_text, varlena};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::plan::{Plan, Row, View};
+use crate::pg::probe::{Bound, Probe};
+use crate::pg::session::Db;
+use crate::pg::{counters, report};
+use crate::pg::counters::Counter;
+use eventstream_core::hash::{Hash, SnapshotFields, snapshot_checksum};
+use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
+use std::cell::RefCell;
+
+/// Columns of _eventstream.snapshots, from 0.
+mod column {
+    pub const VERSION: usize = 2;
+    pub const CHAIN_HASH: usize = 3;
+    pub const FINGERPRINT: usize = 4;
+    pub const CHECKSUM: usize = 5;
+    pub const STATE: usize = 7;
+}
+
+/// The columns of its primary key, from 1, and their places in it.
+const KEY: &[i16] = &[1, 2, 3];
+const FOLD: i16 = 2;
+const VERSION: i16 = 3;
+
+thread_local! {
+    static PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
+    static STORE: Plan = const { Plan::new(
+        "insert into _eventstream.snapshots (stream_id, fold, version, chain_hash, fingerprint, checksum, state) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (stream_id, fold, version) do update \
+         set chain_hash = excluded.chain_hash, fingerprint = excluded.fingerprint, checksum = excluded.checksum, \
+             state = excluded.state, taken_at = excluded.taken_at",
+        &[INT8OID, TEXTOID, INT8OID, BYTEAOID, BYTEAOID, BYTEAOID, JSONBOID],
+    ) };
+}
+
+/// Which stream's, of which fold.
+#[derive(Clone, Copy)]
+pub struct Of<'a> {
+    pub target: Target<'a>,
+    pub stream: &'a str,
+    pub fold: &'a Fold,
+}
+
+/// A snapshot that serves.
+pub struct Found {
+    pub version: i64,
+    pub chain_hash: Hash,
+    pub max_occurred_at: i64,
+    pub state: Stored,
+}
+
+/// A stored one, as it is.
+struct Claim {
+    version: i64,
+    /// What is wrong with it by itself, if anything.
+    problem: Option<&'static str>,
+    is_of_this_fold: bool,
+    chain_hash: Hash,
+    state: Option<Stored>,
+}
+
+fn checksum(of: Of, version: i64, chain_hash: &Hash, fingerprint: &Hash, state: Jsonb) -> Result<Hash> {
+    Ok(snapshot_checksum(&SnapshotFields {
+        tenant: of.target.name,
+        stream: of.stream,
+        fold: &of.fold.name,
+        version,
+        chain_hash,
+        fingerprint,
+        state_text: state.text()?,
+    }))
+}
+
+fn read(of: Of, row: &Row) -> Result<Claim> {
+    let version = row.int8(column::VERSION)?;
+    let hash = |place| row.bytes_opt(place).map(|bytes| bytes.and_then(|bytes| Hash::try_from(bytes).ok()));
+    let (chain_hash, fingerprint) = (hash(column::CHAIN_HASH)?, hash(column::FINGERPRINT)?);
+    let is_of_this_fold = fingerprint == Some(of.fold.fingerprint);
+    let mut claim = Claim { version, problem: None, is_of_this_fold, chain_hash: chain_hash.unwrap_or_default(), state: None };
+    let (Some(chain_hash), Some(fingerprint)) = (chain_hash, fingerprint) else {
+        claim.problem = Some("its chain hash or fingerprint has not 32 bytes");
+        return Ok(claim);
+    };
+    let Some(state) = row.jsonb_opt(column::STATE)? else { return Ok(claim) };
+    if hash(column::CHECKSUM)? != Some(checksum(of, version, &chain_hash, &fingerprint, state)?) {
+        claim.problem = Some("its checksum is wrong");
+    } else if is_of_this_fold {
+        claim.state = Some(Stored::keep(state));
+    }
+    Ok(claim)
+}
+
+/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over.
+pub fn newest_up_to(
+    db: &Db,
+    catalog: &Catalog,
+    of: Of,
+    opened: &Opened,
+    view: View,
+    mut version: i64,
+) -> Result<Option<Found>> {
+    let mut is_first = true;
+    while version > 0 {
+        let claim = claim_up_to(db, catalog, of, opened.stream.id, view, version, is_first)?;
+        let Some(claim) = claim else { return Ok(None) };
+        is_first = false;
+        match judge(db, opened, &claim)? {
+            Ok(max_occurred_at) => {
+                if let Some(state) = claim.state {
+                    let (version, chain_hash) = (claim.version, claim.chain_hash);
+                    return Ok(Some(Found { version, chain_hash, max_occurred_at, state }));
+                }
+            }
+            Err(problem) => {
+                counters::add(Counter::SnapshotsInvalid, 1);
+                report::warning(&format!(
+                    "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",
+                    of.stream, claim.version, of.fold.name
+                ))?;
+            }
+        }
+        version = claim.version - 1;
+    }
+    Ok(None)
+}
+
+/// The event's max_occurred_at; or what is wrong.
+fn judge(db: &Db, opened: &Opened, claim: &Claim) -> Result<std::result::Result<i64, &'static str>> {
+    if let Some(problem) = claim.problem {
+        return Ok(Err(problem));
+    }
+    Ok(match opened.head_at(db, claim.version)? {
+        None => Err("the stream has no such version"),
+        Some(event) if event.chain_hash != claim.chain_hash => Err("its event has another chain hash"),
+        Some(event) => Ok(event.max_occurred_at),
+    })
+}
+
+/// The newest claim at or before `version`; `of_any`: also one that names another fingerprint, which its checksum may deny.
+fn claim_up_to(
+    db: &Db,
+    catalog: &Catalog,
+    of: Of,
+    stream_id: i64,
+    view: View,
+    version: i64,
+    of_any: bool,
+) -> Result<Option<Claim>> {
+    let probe = PROBE.take().filter(|(table, _)| *table == catalog.snapshots);
+    let (table, probe) = probe.unwrap_or((catalog.snapshots, Probe::by_int8(catalog.snapshots, KEY)));
+    let bounds = [Bound::equal_text(FOLD, from_text(&of.fold.name)?), Bound::at_most(VERSION, version)];
+    let mut claim = None;
+    let outcome = probe.newest_first_within(db, view, Datum::from(stream_id), &bounds, |row| {
+        let counts = of_any || row.bytes_opt(column::FINGERPRINT)? == Some(&of.fold.fingerprint);
+        if counts {
+            claim = Some(read(of, row)?);
+        }
+        Ok(!counts)
+    });
+    PROBE.set(Some((table, probe)));
+    outcome.map(|()| claim)
+}
+
+/// Stores a state at a version, in place of what may be there.
+pub fn store(db: &Db, of: Of, stream_id: i64, version: i64, chain_hash: &Hash, state: &Stored) -> Result<()> {
+    let checksum = checksum(of, version, chain_hash, &of.fold.fingerprint, state.view())?;
+    let row = [
+        Some(Datum::from(stream_id)),
+        Some(from_text(&of.fold.name)?),
+        Some(Datum::from(version)),
+        Some(varlena(chain_hash)?),
+        Some(varlena(&of.fold.fingerprint)?),
+        Some(varlena(&checksum)?),
+        Some(state.view().datum()),
+    ];
+    STORE.with(|store| store.write(db, &row)).map(drop)
+}

@@ -1,0 +1,96 @@
+//! The border between rules (pure, eventstream-core) and PostgreSQL's values: what a rule reads of an event, and a state's way into
+//! memory and back.
+use super::event::{Event, field};
+use crate::pg::failure::{Failure, Result};
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::{server, settings};
+use eventstream_core::error::Error;
+use eventstream_core::event_id::to_uuid_text;
+use eventstream_core::json::Value;
+use eventstream_core::rules::{EventField, EventSource, Failed, Limits, Pointer, Rules};
+
+/// An event that rules read.
+pub struct Source<'a> {
+    event: &'a Event,
+    event_type: &'a str,
+    payload: Option<Jsonb<'a>>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(event: &'a Event) -> Result<Self> {
+        Ok(Self { event, event_type: event.event_type()?, payload: event.document(field::PAYLOAD)? })
+    }
+}
+
+impl EventSource for Source<'_> {
+    type Failure = Failure;
+
+    fn event_type(&self) -> &str {
+        self.event_type
+    }
+
+    fn payload(&self, pointer: &Pointer) -> Result<Option<Value>> {
+        self.payload.map_or(Ok(None), |payload| payload.at(pointer))
+    }
+
+    fn field(&self, wanted: &EventField) -> Result<Option<Value>> {
+        let row = self.event.row();
+        let text = |place| row.text_opt(place).map(|text| text.map(|text| Value::Text(text.to_owned())));
+        let number = |place| Ok(row.int8_opt(place).map(Value::from));
+        let time = |place| row.int8_opt(place).map(|moment| server::print_time_utc(moment).map(Value::Text)).transpose();
+        match wanted {
+            EventField::GlobalPosition => number(field::GLOBAL_POSITION),
+            EventField::Stream => text(field::STREAM),
+            EventField::Version => number(field::VERSION),
+            EventField::EventId => Ok(Some(Value::Text(to_uuid_text(&row.uuid(field::EVENT_ID)?)))),
+            EventField::EventType => text(field::EVENT_TYPE),
+            EventField::SchemaVersion => Ok(Some(Value::from(i64::from(self.event.schema_version())))),
+            EventField::Subject => text(field::SUBJECT),
+            EventField::OccurredAt => time(field::OCCURRED_AT),
+            EventField::RecordedAt => time(field::RECORDED_AT),
+            EventField::Category => text(field::CATEGORY),
+            EventField::Tenant => text(field::TENANT),
+            EventField::RecordedBy => text(field::RECORDED_BY),
+            EventField::Metadata(pointer) => {
+                self.event.document(field::METADATA)?.map_or(Ok(None), |metadata| metadata.at(pointer))
+            }
+        }
+    }
+}
+
+/// Applies the rules for an event to the state. Errors: ES013, ES007.
+pub fn apply(rules: &Rules, state: &mut Value, source: &Source, fold: &str, stream: &str, version: i64) -> Result<()> {
+    let limits = Limits {
+        depth: settings::max_json_depth() as usize,
+        number_digits: settings::max_number_digits() as usize,
+        state_bytes: settings::max_state_bytes(),
+    };
+    rules.apply(state, source, &limits).map_err(|failed| match failed {
+        Failed::Source(failure) => failure,
+        Failed::Rule(failure) => failure.into_error(fold, stream, version).into(),
+    })
+}
+
+/// Refuses a state that a handler made too large. Errors: ES007.
+pub fn refuse_large(size: usize, most: usize, fold: &str, stream: &str, version: i64) -> Result<()> {
+    if size <= most {
+        return Ok(());
+    }
+    Err(Error::LimitExceeded {
+        setting: "eventstream.max_state_bytes",
+        limit: most as i64,
+        actual: Some(size as i64),
+        what: format!("the state of stream \"{stream}\" by fold \"{fold}\" at version {version}, in bytes,"),
+    }
+    .into())
+}
+
+/// A document as rules hold it.
+pub fn value_of(document: Jsonb) -> Result<Value> {
+    document.value()
+}
+
+/// A state as it is stored and returned.
+pub fn stored(value: &Value) -> Result<Stored> {
+    Ok(Stored::keep(Jsonb::parse(&value.to_text())?))
+}
