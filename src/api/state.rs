@@ -84,7 +84,11 @@ fn state_at_version(args: &Args) -> Returned {
     let asked = Asked::read(args, 0, 2)?;
     let answer = asked.answer(Moment { version: Some(version), ..Moment::NOW })?;
     if version > answer.head_version {
-        let reason = format!("must be 0 to {}, the version of stream \"{}\", not {version}", answer.head_version, asked.name.as_str());
+        let reason = format!(
+            "must be 0 to {}, the version of stream \"{}\", not {version}",
+            answer.head_version,
+            asked.name.as_str()
+        );
         return Err(invalid("version", reason));
     }
     answer.state.datum().map(Some)

@@ -83,8 +83,7 @@ impl Opened {
 
     /// The late events of versions `from..=to` with occurred_at <= `until`, in the order of versions.
     pub fn lates(&self, db: &Db, from: i64, to: i64, until: i64) -> Result<Vec<Late>> {
-        let bounds =
-            [Bound::at_least(VERSION, from), Bound::at_most(VERSION, to), Bound::until(OCCURRED_AT, until)];
+        let bounds = [Bound::at_least(VERSION, from), Bound::at_most(VERSION, to), Bound::until(OCCURRED_AT, until)];
         let key = Datum::from(self.stream.id);
         let mut lates = Vec::new();
         for segment in stream::holding(&self.segments, from, to) {

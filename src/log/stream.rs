@@ -274,11 +274,7 @@ pub fn page_of_category(
     after: i64,
     count: i64,
 ) -> Result<Vec<(Stream, String)>> {
-    let args = [
-        Some(Datum::from(tenant_id)),
-        Some(from_text(category)?),
-        Some(Datum::from(after)),
-        Some(Datum::from(count)),
-    ];
+    let args =
+        [Some(Datum::from(tenant_id)), Some(from_text(category)?), Some(Datum::from(after)), Some(Datum::from(count))];
     PAGE_OF_CATEGORY.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned()))))
 }

@@ -1,63 +1,28 @@
-//! Composite values of a named row type: made from columns, and taken apart again.
+//! Composite values as PostgreSQL's languages like them best: expanded records, whose columns are there to be used without
+//! taking a tuple apart.
 use super::failure::{Result, catch};
 use super::ffi;
+use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
+use std::ptr;
 
-/// A row type. Lives as long as the memory context that was current when it was looked up.
-pub struct RowType {
-    desc: pg_sys::TupleDesc,
-}
-
-impl RowType {
-    pub fn look_up(oid: Oid) -> Result<Self> {
-        // SAFETY: a copy of the descriptor of a composite type, which BlessTupleDesc registers.
-        let desc = catch(|| unsafe { ffi::BlessTupleDesc(ffi::lookup_rowtype_tupdesc_copy(oid, -1)) })?;
-        Ok(Self { desc })
-    }
-
-    /// A value with these columns, in the current memory context; what is stored elsewhere (TOAST) is fetched.
-    pub fn form<const N: usize>(&self, values: &[Datum; N], nulls: &[bool; N]) -> Result<Datum> {
-        debug_assert_eq!(self.columns(), N);
-        let (desc, values, nulls) = (self.desc, values.as_ptr(), nulls.as_ptr());
-        catch(|| {
-            // SAFETY: one value and one flag for each column of the descriptor.
-            unsafe {
-                let tuple = ffi::heap_form_tuple(desc, values, nulls);
-                ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
+/// A value of the row type with these columns, which have to stay where they are for as long as it is used. It is made in the
+/// current memory context, and whoever it is given to may take it over and change it (a read-write pointer).
+pub fn expanded<const N: usize>(row_type: Oid, values: &[Datum; N], nulls: &[bool; N]) -> Result<Datum> {
+    let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+    let made = catch(|| {
+        // SAFETY: a new record has room for its type's columns; they are only pointed to, which DVALUES_VALID without
+        // DVALUES_ALLOCED says (utils/expandedrecord.h).
+        unsafe {
+            let record = ffi::make_expanded_record_from_typeid(row_type, -1, pg_sys::CurrentMemoryContext);
+            if (*record).nfields as usize != N {
+                return None;
             }
-        })
-    }
-
-    /// The columns of a value that [`RowType::form`] made; they live as long as the value.
-    pub fn deform<const N: usize>(&self, value: Datum) -> Result<([Datum; N], [bool; N])> {
-        debug_assert_eq!(self.columns(), N);
-        let mut values = [Datum::null(); N];
-        let mut nulls = [true; N];
-        let (desc, into, flags) = (self.desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-        catch(|| {
-            // SAFETY: a composite datum is a HeapTupleHeader; the temporary tuple only points to it.
-            unsafe {
-                let header = value.cast_mut_ptr::<pg_sys::HeapTupleHeaderData>();
-                let mut tuple = pg_sys::HeapTupleData {
-                    t_len: pgrx::varlena::varsize_any(header.cast()) as u32,
-                    t_self: pg_sys::ItemPointerData::default(),
-                    t_tableOid: pg_sys::InvalidOid,
-                    t_data: header,
-                };
-                ffi::heap_deform_tuple(&mut tuple, desc, into, flags);
-            }
-        })?;
-        Ok((values, nulls))
-    }
-
-    /// Bytes that a value takes.
-    pub fn size(&self, value: Datum) -> usize {
-        // SAFETY: a composite datum is a varlena with a 4-byte header.
-        unsafe { pgrx::varlena::varsize_any(value.cast_mut_ptr()) }
-    }
-
-    fn columns(&self) -> usize {
-        // SAFETY: the descriptor is ours.
-        unsafe { (*self.desc).natts as usize }
-    }
+            ptr::copy_nonoverlapping(values, (*record).dvalues, N);
+            ptr::copy_nonoverlapping(nulls, (*record).dnulls, N);
+            (*record).flags |= pg_sys::ER_FLAG_DVALUES_VALID as i32;
+            Some(Datum::from((&raw mut (*record).hdr.eoh_rw_ptr).cast::<u8>()))
+        }
+    })?;
+    made.ok_or_else(|| Error::Internal { what: format!("the row type has not {N} columns") }.into())
 }

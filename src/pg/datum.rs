@@ -98,6 +98,22 @@ pub fn keep_varlena(value: Datum) -> Result<Datum> {
     })
 }
 
+/// The value itself where the datum only says where it is stored (TOAST); any other as it is.
+pub fn fetched(value: Datum) -> Result<Datum> {
+    // SAFETY: a datum of a variable-length type begins with a varlena header.
+    if unsafe { !pgrx::varlena::varatt_is_1b_e(value.cast_mut_ptr()) } {
+        return Ok(value);
+    }
+    // SAFETY: as above.
+    catch(|| unsafe { Datum::from(ffi::pg_detoast_datum(value.cast_mut_ptr())) })
+}
+
+/// Bytes that a datum of a variable-length type takes where it is.
+pub fn stored_size(value: Datum) -> usize {
+    // SAFETY: it begins with a varlena header.
+    unsafe { pgrx::varlena::varsize_any(value.cast_mut_ptr()) }
+}
+
 /// A datum of type text.
 pub fn from_text(text: &str) -> Result<Datum> {
     varlena(text.as_bytes())

@@ -54,8 +54,12 @@ unsafe extern "C-unwind" {
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
     pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
-    pub fn lookup_rowtype_tupdesc_copy(row_type: Oid, modifier: i32) -> TupleDesc;
-    pub fn heap_deform_tuple(tuple: HeapTuple, desc: TupleDesc, values: *mut Datum, nulls: *mut bool);
+    // utils/adt/expandedrecord.c
+    pub fn make_expanded_record_from_typeid(
+        row_type: Oid,
+        modifier: i32,
+        parent: MemoryContext,
+    ) -> *mut ExpandedRecordHeader;
     pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, attributes: c_int);
     // executor/execUtils.c, execMain.c, execIndexing.c, access/table/tableam.c
     pub fn CreateExecutorState() -> *mut EState;
@@ -70,6 +74,7 @@ unsafe extern "C-unwind" {
     pub fn ExecOpenIndices(target: *mut ResultRelInfo, speculative: bool);
     pub fn ExecCloseIndices(target: *mut ResultRelInfo);
     pub fn MakeSingleTupleTableSlot(desc: TupleDesc, kind: *const TupleTableSlotOps) -> *mut TupleTableSlot;
+    pub fn ExecFetchSlotHeapTuple(slot: *mut TupleTableSlot, materialize: bool, should_free: *mut bool) -> HeapTuple;
     pub fn ExecDropSingleTupleTableSlot(slot: *mut TupleTableSlot);
     pub fn ExecStoreVirtualTuple(slot: *mut TupleTableSlot) -> *mut TupleTableSlot;
     pub fn simple_table_tuple_insert(relation: Relation, slot: *mut TupleTableSlot);
@@ -129,12 +134,7 @@ unsafe extern "C-unwind" {
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
     // utils/adt/json.c
-    pub fn JsonEncodeDateTime(
-        buffer: *mut c_char,
-        value: Datum,
-        type_oid: Oid,
-        zone: *const c_int,
-    ) -> *mut c_char;
+    pub fn JsonEncodeDateTime(buffer: *mut c_char, value: Datum, type_oid: Oid, zone: *const c_int) -> *mut c_char;
     // utils/adt/arrayfuncs.c
     pub fn deconstruct_array(
         array: *mut ArrayType,
@@ -202,11 +202,7 @@ unsafe extern "C-unwind" {
         level: c_int,
         reload: bool,
     ) -> c_int;
-    pub fn GetConfigOptionByName(
-        name: *const c_char,
-        canonical: *mut *const c_char,
-        missing_ok: bool,
-    ) -> *mut c_char;
+    pub fn GetConfigOptionByName(name: *const c_char, canonical: *mut *const c_char, missing_ok: bool) -> *mut c_char;
     pub fn NewGUCNestLevel() -> c_int;
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     // utils/adt/acl.c

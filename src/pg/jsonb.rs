@@ -361,7 +361,8 @@ unsafe fn owned(value: *mut pg_sys::JsonbValue) -> Result<json::Value> {
 /// `numeric` is a numeric within a document.
 unsafe fn number(numeric: pg_sys::Numeric) -> Result<json::Decimal> {
     // SAFETY: as the caller says.
-    decimal(unsafe { numeric_body(numeric) }).ok_or_else(|| Error::Internal { what: "a number is not finite".into() }.into())
+    decimal(unsafe { numeric_body(numeric) })
+        .ok_or_else(|| Error::Internal { what: "a number is not finite".into() }.into())
 }
 
 /// # Safety

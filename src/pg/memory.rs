@@ -10,14 +10,19 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Result<Self> {
+        Self::with_room(0)
+    }
+
+    /// One that keeps `bytes` when it is emptied, so that steps of that size never ask the system for memory.
+    pub fn with_room(bytes: usize) -> Result<Self> {
         let context = catch(|| {
-            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
+            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES, but for the room.
             unsafe {
                 ffi::AllocSetContextCreateInternal(
                     pg_sys::CurrentMemoryContext,
                     c"eventstream scratch".as_ptr(),
-                    0,
-                    8 * 1024,
+                    bytes,
+                    bytes.max(8 * 1024),
                     8 * 1024 * 1024,
                 )
             }
@@ -70,8 +75,7 @@ impl Replaced {
     pub fn replace(&mut self, value: pg_sys::Datum) -> Result<pg_sys::Datum> {
         self.at = 1 - self.at;
         // SAFETY: a jsonb, whoever made it; the copy is detoasted.
-        self.contexts[self.at].step(|| {
-            catch(|| unsafe { pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr())) })
-        })
+        self.contexts[self.at]
+            .step(|| catch(|| unsafe { pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr())) }))
     }
 }

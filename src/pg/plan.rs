@@ -35,6 +35,8 @@ pub struct Plan {
 pub struct Row<'a> {
     values: &'a [Datum],
     nulls: &'a [bool],
+    /// Where the row came from, if it can be copied as a whole.
+    slot: *mut pg_sys::TupleTableSlot,
 }
 
 impl<'a> Row<'a> {
@@ -46,13 +48,43 @@ impl<'a> Row<'a> {
             Self {
                 values: std::slice::from_raw_parts((*slot).tts_values, columns),
                 nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
+                slot,
             }
         }
     }
 
     /// Columns of a row of events, or of a composite value made from one, wherever they came from.
     pub fn of_parts(values: &'a [Datum], nulls: &'a [bool]) -> Self {
-        Self { values, nulls }
+        Self { values, nulls, slot: ptr::null_mut() }
+    }
+
+    /// The first `N` columns, copied to the current memory context in one piece. Only for rows of a table.
+    pub fn copy<const N: usize>(&self) -> Result<([Datum; N], [bool; N])> {
+        let slot = self.slot;
+        if slot.is_null() || self.values.len() < N {
+            return Err(Error::Internal { what: "this row cannot be copied".into() }.into());
+        }
+        let (mut values, mut nulls) = ([Datum::null(); N], [true; N]);
+        values.copy_from_slice(&self.values[..N]);
+        nulls.copy_from_slice(&self.nulls[..N]);
+        catch(|| {
+            // SAFETY: the slot holds a row of a table; what its deformed columns point to lies within the tuple, and so at the same
+            // distance within its copy.
+            unsafe {
+                let tuple = ffi::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
+                let (from, len) = ((*tuple).t_data.cast::<u8>(), (*tuple).t_len as usize);
+                let copy = ffi::palloc(len).cast::<u8>();
+                ptr::copy_nonoverlapping(from, copy, len);
+                let attributes = (*(*slot).tts_tupleDescriptor).attrs.as_slice(N);
+                for (place, attribute) in attributes.iter().enumerate() {
+                    if !attribute.attbyval && !nulls[place] {
+                        let distance = values[place].value() - from as usize;
+                        values[place] = Datum::from(copy.add(distance));
+                    }
+                }
+            }
+        })?;
+        Ok((values, nulls))
     }
 
     /// All values and null flags.
@@ -207,7 +239,7 @@ impl Plan {
             for place in 0..(*table).numvals as usize {
                 let tuple = *(*table).vals.add(place);
                 pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                results.push(each(&Row { values: &values, nulls: &nulls })?);
+                results.push(each(&Row::of_parts(&values, &nulls))?);
             }
             ffi::SPI_freetuptable(table);
             Ok(results)

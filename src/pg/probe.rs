@@ -85,13 +85,7 @@ impl Probe {
     }
 
     /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
-    pub fn newest_first(
-        &self,
-        db: &Db,
-        view: View,
-        key: Datum,
-        each: impl FnMut(&Row) -> Result<bool>,
-    ) -> Result<()> {
+    pub fn newest_first(&self, db: &Db, view: View, key: Datum, each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
         self.scan(db, view, key, &[], pg_sys::ScanDirection::BackwardScanDirection, each)
     }
 

@@ -198,7 +198,8 @@ fn earliest_before(fold: &Fold, lates: &[Late], max_occurred_at: i64) -> Option<
 
 /// The state that the backend keeps, if this view of the stream has the event it was made at, and it counts.
 fn cached(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection) -> Result<Option<(Start, i64)>> {
-    let entry = cache::get(opened.stream.id, &fold.name, &fold.fingerprint).filter(|entry| entry.version <= selection.prefix);
+    let entry =
+        cache::get(opened.stream.id, &fold.name, &fold.fingerprint).filter(|entry| entry.version <= selection.prefix);
     if let Some(entry) = entry
         && let Some(event) = opened.head_at(db, entry.version)?
         && event.chain_hash == entry.chain_hash

@@ -1,12 +1,11 @@
 //! An event as folds and upcasters see it: the columns of type eventstream.event, made from a row of the log.
 use crate::log::append::Target;
 use crate::log::statements::column;
-use crate::pg::composite::RowType;
-use crate::pg::datum;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::plan::Row;
-use pgrx::pg_sys::Datum;
+use crate::pg::{composite, datum};
+use pgrx::pg_sys::{Datum, Oid};
 
 /// Columns of type eventstream.event, from 0, in the order of sql/20_types.sql.
 pub mod field {
@@ -50,7 +49,11 @@ const FROM: [Option<usize>; FIELDS] = [
     Some(column::CHAIN_HASH),
 ];
 
-/// An event; its by-reference columns live where the row does.
+/// Columns of a row of events, and roughly the bytes that those of fixed size or short texts take.
+const COLUMNS: usize = column::METADATA + 1;
+const ORDINARY_COLUMNS: usize = 300;
+
+/// An event.
 #[derive(Clone)]
 pub struct Event {
     pub values: [Datum; FIELDS],
@@ -71,8 +74,19 @@ impl Common {
 }
 
 impl Event {
+    /// Its by-reference columns live where the row does.
     pub fn of_row(common: &Common, row: &Row) -> Self {
         let (values, nulls) = row.parts();
+        Self::of_columns(common, values, nulls)
+    }
+
+    /// A copy in the current memory context.
+    pub fn copy_of_row(common: &Common, row: &Row) -> Result<Self> {
+        let (values, nulls) = row.copy::<COLUMNS>()?;
+        Ok(Self::of_columns(common, &values, &nulls))
+    }
+
+    fn of_columns(common: &Common, values: &[Datum], nulls: &[bool]) -> Self {
         let mut event = Self { values: [Datum::null(); FIELDS], nulls: [false; FIELDS] };
         for (place, from) in FROM.iter().enumerate() {
             if let Some(from) = from {
@@ -85,14 +99,20 @@ impl Event {
         event
     }
 
-    /// One value of type eventstream.event, in the current memory context.
-    pub fn compose(&self, row_type: &RowType) -> Result<Datum> {
-        row_type.form(&self.values, &self.nulls)
+    /// One value of type eventstream.event, in the current memory context; it points to the event's columns.
+    pub fn expanded(&mut self, row_type: Oid) -> Result<Datum> {
+        for place in [field::PAYLOAD, field::METADATA] {
+            if !self.nulls[place] {
+                self.values[place] = datum::fetched(self.values[place])?;
+            }
+        }
+        composite::expanded(row_type, &self.values, &self.nulls)
     }
 
-    pub fn decompose(row_type: &RowType, value: Datum) -> Result<Self> {
-        let (values, nulls) = row_type.deform(value)?;
-        Ok(Self { values, nulls })
+    /// Bytes that it takes, roughly: those of its documents.
+    pub fn size(&self) -> usize {
+        let size = |place: usize| if self.nulls[place] { 0 } else { datum::stored_size(self.values[place]) };
+        size(field::PAYLOAD) + size(field::METADATA) + ORDINARY_COLUMNS
     }
 
     pub fn set(&mut self, place: usize, value: Datum) {

@@ -172,11 +172,8 @@ pub fn unregister_upcaster(access: &Access, event_type: &str, from_schema_versio
     check_schema_version(from_schema_version)?;
     server::must_be_writable(c"es_unregister_upcaster")?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let key = [
-            Some(Datum::from(access.tenant_id)),
-            Some(from_text(event_type)?),
-            Some(Datum::from(from_schema_version)),
-        ];
+        let key =
+            [Some(Datum::from(access.tenant_id)), Some(from_text(event_type)?), Some(Datum::from(from_schema_version))];
         if UNREGISTER_UPCASTER.with(|plan| plan.write(db, &key))? == 0 {
             let reason = format!(
                 "must have an upcaster from schema version {from_schema_version}, and {} has none",
@@ -194,4 +191,3 @@ fn check_schema_version(version: i32) -> Result<()> {
     }
     Err(invalid("from_schema_version", format!("must be 1 to {}, not {version}", i32::MAX - 1)))
 }
-

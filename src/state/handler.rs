@@ -128,7 +128,11 @@ fn refuse_without_execute(handler: &Handler, registrant: Oid) -> Result<()> {
     }
     Err(Error::InvalidArgument {
         argument: "handler".into(),
-        reason: format!("must be a function that role {} may execute, and {} is not", server::role_name(registrant)?, handler.name),
+        reason: format!(
+            "must be a function that role {} may execute, and {} is not",
+            server::role_name(registrant)?,
+            handler.name
+        ),
         hint: Some("grant execute on function … to …;".into()),
     }
     .into())
@@ -153,7 +157,10 @@ pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::resul
         return Ok(Err(format!("the role {} that registered it does not exist any more", registrant.role)));
     };
     if !call::may_execute(handler.oid, role)? {
-        return Ok(Err(format!("the role {} that registered it may not execute {} any more", registrant.role, handler.name)));
+        return Ok(Err(format!(
+            "the role {} that registered it may not execute {} any more",
+            registrant.role, handler.name
+        )));
     }
     Function::look_up(handler.oid, role, &registrant.search_path).map(Ok)
 }

@@ -17,7 +17,6 @@ use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
 use crate::pg::call::{Function, Position};
 use crate::pg::catalog::Catalog;
-use crate::pg::composite::RowType;
 use crate::pg::counters::{self, Counter};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
@@ -28,7 +27,7 @@ use crate::pg::settings;
 use eventstream_core::error::Error;
 use eventstream_core::json::Value;
 use eventstream_core::rules::Rules;
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{Datum, Oid};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::ops::ControlFlow;
@@ -111,21 +110,15 @@ impl Walk {
     }
 }
 
-/// The most events of a page, and the most bytes that they take, roughly.
-const PAGE_EVENTS: usize = 500;
-const PAGE_BYTES: usize = 4 << 20;
-
-/// An event of a page.
-struct Paged {
-    version: i64,
-    value: Datum,
-}
+/// The most events of a page, and the bytes after which it is full: so much stays in the processor's cache.
+const PAGE_EVENTS: usize = 128;
+const PAGE_BYTES: usize = 128 << 10;
 
 /// A fold at work, for the time of one call; it may fold many streams.
 pub struct Folding<'a> {
     pub target: Target<'a>,
     pub fold: &'a Fold,
-    row_type: RowType,
+    row_type: Oid,
     upcasting: Upcasting<'a>,
     function: Option<Function>,
 }
@@ -133,7 +126,7 @@ pub struct Folding<'a> {
 impl<'a> Folding<'a> {
     /// What it looks up lives in the memory context that is current now. Errors: ES013 where the handler cannot be used any more.
     pub fn new(target: Target<'a>, fold: &'a Fold) -> Result<Self> {
-        let row_type = RowType::look_up(Catalog::current()?.event_type)?;
+        let row_type = Catalog::current()?.event_type;
         let function = match &fold.how {
             How::Rules(_) => None,
             How::Handler(found) => {
@@ -204,20 +197,18 @@ impl<'a> Folding<'a> {
         walk: &mut Walk,
         mut after_each: Option<AfterEach>,
     ) -> Result<(Stored, u64)> {
-        let page_memory = Scratch::new()?;
+        let page_memory = Scratch::with_room(PAGE_BYTES)?;
         let mut accumulator = Accumulator::begin(self.fold, state)?;
         let mut folded = 0;
         while !walk.is_done() {
             let page = page_memory.step(|| {
                 let mut page = Vec::with_capacity(PAGE_EVENTS);
                 let mut bytes = 0;
-                let row_type = &self.row_type;
                 as_owner(Planning::ByIndex, |db, _| {
                     walk.go(db, opened, &mut |row| {
-                        let event = Event::of_row(common, row);
-                        let value = page_memory.inside(|| event.compose(row_type))?;
-                        bytes += row_type.size(value);
-                        page.push(Paged { version: event.version(), value });
+                        let event = page_memory.inside(|| Event::copy_of_row(common, row))?;
+                        bytes += event.size();
+                        page.push(event);
                         let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES;
                         Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
                     })
@@ -233,52 +224,48 @@ impl<'a> Folding<'a> {
     fn fold_page(
         &mut self,
         stream: &str,
-        mut page: Vec<Paged>,
+        mut page: Vec<Event>,
         accumulator: &mut Accumulator,
         after_each: &mut Option<AfterEach>,
     ) -> Result<()> {
         if !self.fold.upcasters.is_empty() {
-            for paged in &mut page {
-                let mut event = Event::decompose(&self.row_type, paged.value)?;
-                if self.upcasting.concerns(&event)? {
-                    self.upcasting.apply(stream, &mut event)?;
-                    paged.value = event.compose(&self.row_type)?;
-                }
+            for event in &mut page {
+                self.upcasting.apply(stream, event)?;
             }
         }
         match (&self.fold.how, &mut self.function, accumulator) {
             (How::Rules(rules), _, Accumulator::Rules(state)) => {
                 let scratch = Scratch::new()?;
-                for paged in page {
+                for event in &page {
                     scratch.step(|| {
-                        let event = Event::decompose(&self.row_type, paged.value)?;
-                        source::apply(rules, state, &Source::new(&event)?, &self.fold.name, stream, paged.version)
+                        source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
                     })?;
                     if let Some(after_each) = after_each {
-                        let stored = source::stored(state)?;
-                        after_each(paged.value, &stored)?;
+                        after_each(event, &source::stored(state)?)?;
                     }
                 }
                 Ok(())
             }
             (_, Some(function), Accumulator::Handler { state, memory, scratch }) => {
-                let what = CString::new(format!("fold \"{}\" of stream \"{stream}\"", self.fold.name)).unwrap_or_default();
+                let (fold, row_type) = (&self.fold.name, self.row_type);
+                let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
                 let at = Position { what: &what, version: Cell::new(0) };
                 let most = settings::max_state_bytes();
                 let mut states = Vec::new();
                 function.as_registrant(&at, |calls| {
-                    for paged in &page {
-                        at.version.set(paged.version);
-                        let made = scratch.step(|| calls.call(Some(*state), Some(paged.value)))?;
+                    for event in &mut page {
+                        let version = event.version();
+                        at.version.set(version);
+                        let made = scratch.step(|| calls.call(Some(*state), Some(event.expanded(row_type)?)))?;
                         let made = made.ok_or_else(|| Error::FoldFailed {
-                            fold: self.fold.name.clone(),
+                            fold: fold.clone(),
                             stream: stream.into(),
-                            version: paged.version,
+                            version,
                             reason: "its handler returned NULL, and a state is never NULL".into(),
                         })?;
                         *state = memory.replace(made)?;
                         let document = Jsonb::of_datum(*state)?;
-                        source::refuse_large(document.size(), most, &self.fold.name, stream, paged.version)?;
+                        source::refuse_large(document.size(), most, fold, stream, version)?;
                         if after_each.is_some() {
                             states.push(Stored::keep(document));
                         }
@@ -286,8 +273,8 @@ impl<'a> Folding<'a> {
                     Ok(())
                 })?;
                 if let Some(after_each) = after_each {
-                    for (paged, stored) in page.iter().zip(states) {
-                        after_each(paged.value, &stored)?;
+                    for (event, stored) in page.iter().zip(states) {
+                        after_each(event, &stored)?;
                     }
                 }
                 Ok(())
@@ -297,8 +284,8 @@ impl<'a> Folding<'a> {
     }
 }
 
-/// Told of each event (a value of type eventstream.event, upcast) and the state after it.
-pub type AfterEach<'a> = &'a mut dyn FnMut(Datum, &Stored) -> Result<()>;
+/// Told of each event (upcast, as the fold saw it) and the state after it.
+pub type AfterEach<'a> = &'a mut dyn FnMut(&Event, &Stored) -> Result<()>;
 
 /// The state while it is folded.
 enum Accumulator {

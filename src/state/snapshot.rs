@@ -5,6 +5,7 @@ use super::registry::Fold;
 use crate::log::append::Target;
 use crate::log::scan::Opened;
 use crate::pg::catalog::Catalog;
+use crate::pg::counters::Counter;
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
@@ -12,7 +13,6 @@ use crate::pg::plan::{Plan, Row, View};
 use crate::pg::probe::{Bound, Probe};
 use crate::pg::session::Db;
 use crate::pg::{counters, report};
-use crate::pg::counters::Counter;
 use eventstream_core::hash::{Hash, SnapshotFields, snapshot_checksum};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
 use std::cell::RefCell;
@@ -85,7 +85,8 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     let hash = |place| row.bytes_opt(place).map(|bytes| bytes.and_then(|bytes| Hash::try_from(bytes).ok()));
     let (chain_hash, fingerprint) = (hash(column::CHAIN_HASH)?, hash(column::FINGERPRINT)?);
     let is_of_this_fold = fingerprint == Some(of.fold.fingerprint);
-    let mut claim = Claim { version, problem: None, is_of_this_fold, chain_hash: chain_hash.unwrap_or_default(), state: None };
+    let mut claim =
+        Claim { version, problem: None, is_of_this_fold, chain_hash: chain_hash.unwrap_or_default(), state: None };
     let (Some(chain_hash), Some(fingerprint)) = (chain_hash, fingerprint) else {
         claim.problem = Some("its chain hash or fingerprint has not 32 bytes");
         return Ok(claim);

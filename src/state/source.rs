@@ -37,7 +37,8 @@ impl EventSource for Source<'_> {
         let row = self.event.row();
         let text = |place| row.text_opt(place).map(|text| text.map(|text| Value::Text(text.to_owned())));
         let number = |place| Ok(row.int8_opt(place).map(Value::from));
-        let time = |place| row.int8_opt(place).map(|moment| server::print_time_utc(moment).map(Value::Text)).transpose();
+        let time =
+            |place| row.int8_opt(place).map(|moment| server::print_time_utc(moment).map(Value::Text)).transpose();
         match wanted {
             EventField::GlobalPosition => number(field::GLOBAL_POSITION),
             EventField::Stream => text(field::STREAM),

@@ -38,10 +38,6 @@ impl Upcasters {
         self.steps.is_empty()
     }
 
-    fn step(&self, event_type: &str, schema_version: i32) -> Option<&Step> {
-        self.steps.get(event_type)?.get(&schema_version)
-    }
-
     /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
         let mut parts = Vec::new();
@@ -67,11 +63,6 @@ pub struct Upcasting<'a> {
 impl<'a> Upcasting<'a> {
     pub fn new(upcasters: &'a Upcasters) -> Self {
         Self { upcasters, functions: HashMap::new() }
-    }
-
-    /// Whether anything is registered for the event as it is.
-    pub fn concerns(&self, event: &Event) -> Result<bool> {
-        Ok(self.upcasters.step(event.event_type()?, event.schema_version()).is_some())
     }
 
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and

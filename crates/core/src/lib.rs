@@ -11,12 +11,12 @@ pub mod event_id;
 pub mod expected;
 pub mod hash;
 pub mod json;
-pub mod rules;
 pub mod name;
 pub mod number;
 pub mod partition;
 pub mod privilege;
 mod quote;
+pub mod rules;
 pub mod time;
 
 pub use error::{Error, Result};
