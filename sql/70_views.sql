@@ -96,4 +96,4 @@ create view eventstream.horizon_holders with (security_barrier) as
 select h.pid, h.since, h.global_position
 from _eventstream.horizon_holders() h;
 comment on view eventstream.horizon_holders is
-'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor.';
+'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor. ES008 not preloaded, ES009 on a standby.';

@@ -195,7 +195,7 @@ fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
             stream: stream.into(),
             event_id: eventstream_core::event_id::to_uuid_text(&pair[0]),
             version: None,
-            reason: "twice in one batch".into(),
+            reason: "in one batch".into(),
         }
         .into()),
     }
@@ -209,7 +209,7 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
             stream: first.stream.clone(),
             event_id: first.event_ids.first().map(eventstream_core::event_id::to_uuid_text).unwrap_or_default(),
             version: Some(first.version),
-            reason: format!("only {replayed} of the {} streams have their events already", requests.len()),
+            reason: format!("but the events of only {replayed} of these {} streams are there", requests.len()),
         }
         .into()),
         _ => Ok(()),

@@ -21,6 +21,8 @@ struct Stored {
     event_id: [u8; 16],
     /// The place in the batch whose content is the same, if the content is.
     same_as: Option<usize>,
+    /// What is not the same.
+    differs: Vec<&'static str>,
 }
 
 /// Where these events ended when they were first appended.
@@ -54,16 +56,17 @@ pub fn first_time(
             .into())
     };
     if let Some(other) = found.iter().find(|stored| stored.same_as.is_none()) {
-        return reused(&other.event_id, other.version, "there with other content".into());
+        let reason = format!("with another {}", other.differs.join(" and another "));
+        return reused(&other.event_id, other.version, reason);
     }
     if found.len() < events.len() {
-        let reason = format!("only {} of the {} events are there", found.len(), events.len());
+        let reason = format!("with only {} of these {} events", found.len(), events.len());
         return reused(&first.event_id, first.version, reason);
     }
     let start = first.version;
     for (place, stored) in found.iter().enumerate() {
         if stored.same_as != Some(place) || stored.version != start + place as i64 {
-            return reused(&stored.event_id, stored.version, "the events are there in another order".into());
+            return reused(&stored.event_id, stored.version, "but these events are there in another order".into());
         }
     }
     Ok(found.last().map(|last| FirstTime { version: last.version, global_position: last.global_position }))
@@ -115,23 +118,26 @@ fn stored(
 fn read(row: &Row, events: &[NewEvent]) -> Result<Stored> {
     let event_id = row.uuid(column::EVENT_ID)?;
     let place = events.iter().position(|event| event.event_id == Some(event_id));
-    let mut same_as = None;
+    let (mut same_as, mut differs) = (None, Vec::new());
     if let Some(place) = place {
         let event = &events[place];
         let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
-        let same = row.text(column::EVENT_TYPE)? == event.event_type
-            && row.int4(column::SCHEMA_VERSION)? == event.schema_version
-            && event
-                .occurred_at
-                .is_none_or(|occurred_at| row.int8(column::OCCURRED_AT).is_ok_and(|stored| stored == occurred_at))
-            && payload == Some(event.payload.text)
-            && row.text_opt(column::SUBJECT)? == event.subject;
-        same_as = same.then_some(place);
+        let stored_at = row.int8(column::OCCURRED_AT)?;
+        let same = [
+            ("type", row.text(column::EVENT_TYPE)? == event.event_type),
+            ("payload", payload == Some(event.payload.text)),
+            ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
+            ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
+            ("subject", row.text_opt(column::SUBJECT)? == event.subject),
+        ];
+        differs.extend(same.iter().filter(|(_, same)| !same).map(|(part, _)| *part));
+        same_as = differs.is_empty().then_some(place);
     }
     Ok(Stored {
         version: row.int8(column::VERSION)?,
         global_position: row.int8(column::GLOBAL_POSITION)?,
         event_id,
         same_as,
+        differs,
     })
 }

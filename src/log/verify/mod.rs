@@ -96,7 +96,7 @@ fn missing(db: &Db, partition: &Partition, statement: Statement, args: &[Option<
                 stream: Some(row.text(0)?.to_owned()),
                 version: Some(row.int8(1)?),
                 global_position: row.int8_opt(2),
-                problem: format!("missing: it should be in the partition from {}", partition.lower),
+                problem: format!("the event is missing: it should be in the partition from {}", partition.lower),
             })
         })
         .map(drop)

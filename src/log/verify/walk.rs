@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
                 stream: None,
                 version: Some(version),
                 global_position: Some(position),
-                problem: format!("belongs to no stream (stream id {stream_id})"),
+                problem: format!("the event belongs to no stream: there is none with id {stream_id}"),
             });
         };
         if known.head.as_ref().is_some_and(|head| head.version > 0 && head.global_position < partition.lower) {
@@ -110,7 +110,9 @@ impl<'a> Walk<'a> {
                 stream: Some(stream),
                 version: Some(version),
                 global_position: None,
-                problem: format!("in the partition from {lower}, which the stream never entered with this version"),
+                problem: format!(
+                    "the event is in the partition from {lower}, which the stream did not enter with this version"
+                ),
             })?;
         }
         Ok(())
@@ -169,41 +171,46 @@ impl<'a> Walk<'a> {
         let (occurred_at, max_occurred_at, recorded_at) = (row.int8(9)?, row.int8(10)?, row.int8(11)?);
         let stored = row.bytes_opt(14)?.unwrap_or_default();
         match &known.head {
-            None => problems.push(format!("follows nothing: version {} is missing", version - 1)),
+            None => problems.push(format!("version {} is missing: no event of the stream comes before", version - 1)),
             Some(before) if version <= before.version => {
-                problems.push(format!("version {version} comes again after version {}", before.version));
+                problems.push(format!("version {version} comes after version {} in the log", before.version));
             }
             Some(before) if version != before.version + 1 => {
-                problems.push(format!("follows version {}: a gap", before.version));
+                problems.push(missing_between(before.version, version));
             }
             Some(before) => {
                 if position <= before.global_position {
-                    problems.push(format!("global_position {position} is not after its predecessor's"));
+                    problems.push(format!(
+                        "global_position {position} is not after {}, the one before it",
+                        before.global_position
+                    ));
                 }
                 if recorded_at < before.recorded_at {
-                    problems.push("recorded_at is before its predecessor's".into());
+                    problems.push("recorded_at is earlier than that of the event before it".into());
                 }
                 if max_occurred_at != occurred_at.max(before.max_occurred_at) {
-                    problems.push("max_occurred_at is not the stream's running maximum".into());
+                    problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
                 }
                 if self.recompute(row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
-                    problems.push("it, or its predecessor, is not what was recorded: the chain hash differs".into());
+                    problems.push(
+                        "this event, or the one before it, is not what was recorded: the chain hash differs".into(),
+                    );
                 }
             }
         }
         if row.int8(3)? != known.tenant_id {
-            problems.push("is of another tenant than its stream".into());
+            problems.push("the event is of another tenant than its stream".into());
         }
         let category = row.text(7)?;
         let category_of_name = StreamName::parse(&known.name).map(StreamName::category);
         if category != known.category || category_of_name.is_ok_and(|of_name| of_name != category) {
-            problems.push(format!("has category {category:?}, which is not its stream's"));
+            problems.push(format!("category {category:?} is not the stream's"));
         }
         if !partition.contains(position) {
-            problems.push(format!("global_position {position} is outside of its partition"));
+            problems.push(format!("global_position {position} is outside of the partition that it is in"));
         }
         if version == 1 && known.first_position != position {
-            problems.push("is not at the position where its stream's row says that it begins".into());
+            problems.push("the stream begins here, and not at the position that its row names".into());
         }
         Ok(Head {
             version,
@@ -228,7 +235,7 @@ impl<'a> Walk<'a> {
         self.scratch.step(|| {
             let salt = row.bytes_opt(13)?.unwrap_or_default();
             if salt.len() != SALT_BYTES {
-                problems.push(format!("has a salt of {} bytes, not {SALT_BYTES}", salt.len()));
+                problems.push(format!("the salt has {} bytes, not {SALT_BYTES}", salt.len()));
             }
             let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
             let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
@@ -250,4 +257,11 @@ impl<'a> Walk<'a> {
             ))
         })
     }
+}
+
+/// The versions strictly between two that stand next to each other.
+fn missing_between(before: i64, version: i64) -> String {
+    let (first, last) = (before + 1, version - 1);
+    let missing = if first == last { format!("version {first} is") } else { format!("versions {first} to {last} are") };
+    format!("{missing} missing: the event before this one has version {before}")
 }
