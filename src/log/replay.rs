@@ -79,7 +79,7 @@ fn stored(
     events: &[NewEvent],
 ) -> Result<Vec<Stored>> {
     let mut found = Vec::new();
-    for partition in stream::newest_two(db, catalog, stream)? {
+    for partition in stream::newest_partitions(db, catalog, stream, View::Latest, 2)? {
         for id in ids {
             let key = from_uuid(id)?;
             partition.event_ids.newest_first(db, View::Latest, key, |row| {

@@ -18,6 +18,13 @@ pub mod column {
     pub const PAYLOAD: usize = 16;
 }
 
+/// The same of a row of stream_segments, and its key by number, from 1.
+pub mod segment {
+    pub const PARTITION: usize = 1;
+    pub const FIRST_VERSION: usize = 2;
+    pub const KEY: &[i16] = &[1, 2];
+}
+
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
@@ -213,6 +220,6 @@ impl Statement {
 
 /// Parameters of the statements in `stream.rs`.
 pub const STREAM_KEY: &[Oid] = &[INT8OID, TEXTOID];
-pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID];
-pub const STREAM_ID: &[Oid] = &[INT8OID];
-pub const STREAM_ID_AND_TWO: &[Oid] = &[INT8OID, INT8OID, INT8OID];
+pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID];
+pub const STREAM_AND_POSITION: &[Oid] = &[INT8OID, INT8OID];
+pub const STREAM_PAGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];

@@ -21,7 +21,7 @@ const ENTERED: usize = 10_000;
 
 thread_local! {
     static STREAM_BY_ID: Plan = const { Plan::new(
-        "select id, first_position, newest_partition, tenant_id, name, category from _eventstream.streams where id = $1",
+        "select id, first_position, tenant_id, name, category from _eventstream.streams where id = $1",
         &[INT8OID],
     ) };
     static NEVER_ENTERED: Plan = const { Plan::new(
@@ -130,9 +130,8 @@ impl<'a> Walk<'a> {
             let id = Some(Datum::from(stream_id));
             let found = STREAM_BY_ID.with(|plan| {
                 plan.first(db, View::Caller, &[id], |row| {
-                    let (id, first_position, newest_partition) = (row.int8(0)?, row.int8(1)?, row.int8(2)?);
-                    let stream = stream::Stream { id, first_position, newest_partition };
-                    Ok((stream, row.int8(3)?, row.text(4)?.to_owned(), row.text(5)?.to_owned()))
+                    let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
+                    Ok((stream, row.int8(2)?, row.text(3)?.to_owned(), row.text(4)?.to_owned()))
                 })
             })?;
             let Some((stream, tenant_id, name, category)) = found else { return Ok(None) };
