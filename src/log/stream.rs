@@ -141,6 +141,16 @@ pub fn head_in(db: &Db, partition: &Partition, stream_id: i64, view: View) -> Re
     Ok(head)
 }
 
+/// The newest one of them before `version`.
+pub fn head_before(db: &Db, partition: &Partition, stream_id: i64, version: i64, view: View) -> Result<Option<Head>> {
+    let mut head = None;
+    partition.versions.newest_below(db, view, Datum::from(stream_id), version, |row| {
+        head = Some(read_head(row)?);
+        Ok(false)
+    })?;
+    Ok(head)
+}
+
 /// The newest event with global_position <= `up_to`.
 pub fn head_up_to(db: &Db, catalog: &Catalog, stream: &Stream, up_to: i64, view: View) -> Result<Option<Head>> {
     if stream.first_position > up_to {
@@ -233,7 +243,9 @@ pub fn holding(segments: &[Segment], from: i64, to: i64) -> impl DoubleEndedIter
 
 /// Notes another first position of a stream that this transaction makes.
 pub fn place(db: &Db, stream: &Stream) -> Result<()> {
-    PLACE.with(|place| place.write(db, &[Some(Datum::from(stream.id)), Some(Datum::from(stream.first_position))])).map(drop)
+    PLACE
+        .with(|place| place.write(db, &[Some(Datum::from(stream.id)), Some(Datum::from(stream.first_position))]))
+        .map(drop)
 }
 
 /// The stream enters the partition from `lower` with `first_version`.

@@ -41,14 +41,31 @@ impl Probe {
     }
 
     /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
-    pub fn newest_first(
+    pub fn newest_first(&self, db: &Db, view: View, key: Datum, each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
+        self.rows(db, view, key, None, each)
+    }
+
+    /// The same for those whose second column, a bigint, is less than `below`.
+    pub fn newest_below(
+        &self,
+        db: &Db,
+        view: View,
+        key: Datum,
+        below: i64,
+        each: impl FnMut(&Row) -> Result<bool>,
+    ) -> Result<()> {
+        self.rows(db, view, key, Some(below), each)
+    }
+
+    fn rows(
         &self,
         _: &Db,
         view: View,
         key: Datum,
+        below: Option<i64>,
         mut each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        let Some(open) = catch(|| self.open(view, key))? else {
+        let Some(open) = catch(|| self.open(view, key, below))? else {
             let what = format!("table {} has no valid index on its columns {:?}", self.table.to_u32(), self.columns);
             return Err(Error::Internal { what }.into());
         };
@@ -80,7 +97,7 @@ impl Probe {
     }
 
     /// Runs inside `catch`.
-    fn open(&self, view: View, key: Datum) -> Option<Scan> {
+    fn open(&self, view: View, key: Datum, below: Option<i64>) -> Option<Scan> {
         // SAFETY: as systable_beginscan of access/index/genam.c, under a snapshot that stays pushed until `close`. The locks are
         // kept until the end of the transaction, as a statement's are.
         unsafe {
@@ -90,11 +107,15 @@ impl Probe {
             let slot = ffi::MakeSingleTupleTableSlot((*relation).rd_att, ffi::table_slot_callbacks(relation));
             let of_caller = view == View::Caller;
             ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
-            let scan = compat::index_beginscan(relation, index, pg_sys::GetActiveSnapshot(), 1);
-            let mut condition = pg_sys::ScanKeyData::default();
-            let equal = pg_sys::BTEqualStrategyNumber as u16;
-            ffi::ScanKeyInit(&mut condition, 1, equal, Oid::from(self.equality), key);
-            ffi::index_rescan(scan, &mut condition, 1, ptr::null_mut(), 0);
+            let count = 1 + i32::from(below.is_some());
+            let scan = compat::index_beginscan(relation, index, pg_sys::GetActiveSnapshot(), count);
+            let mut conditions = [pg_sys::ScanKeyData::default(); 2];
+            let (equal, less) = (pg_sys::BTEqualStrategyNumber as u16, pg_sys::BTLessStrategyNumber as u16);
+            ffi::ScanKeyInit(&mut conditions[0], 1, equal, Oid::from(self.equality), key);
+            if let Some(below) = below {
+                ffi::ScanKeyInit(&mut conditions[1], 2, less, Oid::from(pg_sys::F_INT8LT), Datum::from(below));
+            }
+            ffi::index_rescan(scan, conditions.as_mut_ptr(), count, ptr::null_mut(), 0);
             Some(Scan { relation, index, scan, slot, columns: (*(*relation).rd_att).natts as usize })
         }
     }

@@ -1,7 +1,6 @@
 //! One walk through events in the order of the log: each is compared with its predecessor in its stream and with its own
 //! chain hash.
 use super::super::partition::Partition;
-use super::super::statements::Statement;
 use super::super::stream::{self, Head};
 use super::recent::{Known, Recent};
 use super::{Problem, Report};
@@ -11,7 +10,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
-use eventstream_core::name::{EventType, StreamName};
+use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID};
 use std::collections::HashMap;
@@ -34,63 +33,88 @@ thread_local! {
 }
 
 pub struct Walk<'a> {
-    tenants: HashMap<i64, String>,
-    scratch: Scratch,
+    judge: Judge,
     recent: Recent,
     entered: Vec<(i64, i64)>,
+    tally: Tally,
     report: Report<'a>,
+}
+
+/// What was met in one partition: where nothing is wrong with it and as much is there as the rows of streams and
+/// stream_segments promise, nothing is missing.
+#[derive(Default, Clone, Copy)]
+pub struct Tally {
+    /// Events of version 1.
+    pub begun: i64,
+    /// Streams that came from an earlier partition.
+    pub entered: i64,
+    pub problems: u64,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(tenants: HashMap<i64, String>, report: Report<'a>) -> Result<Self> {
-        Ok(Self { tenants, scratch: Scratch::new()?, recent: Recent::default(), entered: Vec::new(), report })
+        Ok(Self {
+            judge: Judge { tenants, scratch: Scratch::new()? },
+            recent: Recent::default(),
+            entered: Vec::new(),
+            tally: Tally::default(),
+            report,
+        })
     }
 
     pub fn report(&mut self) -> Report<'_> {
         self.report
     }
 
+    fn found(&mut self, problem: Problem) -> Result<()> {
+        self.tally.problems += 1;
+        (self.report)(problem)
+    }
+
     /// The next event; its columns are those of Statement::Verify.
     pub fn event(&mut self, row: &Row, partition: &Partition) -> Result<()> {
         let (stream_id, version, position) = (row.int8(0)?, row.int8(1)?, row.int8(2)?);
-        let known = match self.recent.take(stream_id) {
-            Some(known) => Some(known),
-            None => self.first_met(row, stream_id, version, partition)?,
-        };
-        let Some(mut known) = known else {
-            return (self.report)(Problem {
-                stream: None,
-                version: Some(version),
-                global_position: Some(position),
-                problem: format!("belongs to no stream (stream id {stream_id})"),
-            });
-        };
-        if known.head.as_ref().is_some_and(|head| head.version > 0 && head.global_position < partition.lower) {
+        if !self.recent.has(stream_id) {
+            let Some(known) = first_met(row, stream_id, version, partition)? else {
+                return self.found(Problem {
+                    stream: None,
+                    version: Some(version),
+                    global_position: Some(position),
+                    problem: format!("belongs to no stream (stream id {stream_id})"),
+                });
+            };
+            self.recent.put(stream_id, known);
+        }
+        let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
+        let mut problems = Vec::new();
+        let head = self.judge.check(row, known, version, position, partition, &mut problems)?;
+        self.tally.begun += i64::from(version == 1);
+        let before = known.head.as_ref();
+        let has_entered = before.is_some_and(|head| head.version > 0 && head.global_position < partition.lower);
+        if before.is_none_or(|before| before.version < version) {
+            known.head = Some(head);
+        }
+        if !problems.is_empty() {
+            let stream = known.name.to_string();
+            for problem in problems {
+                let (version, global_position) = (Some(version), Some(position));
+                self.found(Problem { stream: Some(stream.clone()), version, global_position, problem })?;
+            }
+        }
+        if has_entered {
+            self.tally.entered += 1;
             self.entered.push((stream_id, version));
             if self.entered.len() >= ENTERED {
                 self.check_entered(partition)?;
             }
         }
-        let mut problems = Vec::new();
-        let head = self.check(row, &known, version, position, partition, &mut problems)?;
-        for problem in problems {
-            (self.report)(Problem {
-                stream: Some(known.name.clone()),
-                version: Some(version),
-                global_position: Some(position),
-                problem,
-            })?;
-        }
-        if known.head.as_ref().is_none_or(|before| before.version < version) {
-            known.head = Some(head);
-        }
-        self.recent.put(stream_id, known);
         Ok(())
     }
 
     /// The partition's last event was met.
-    pub fn leave(&mut self, partition: &Partition) -> Result<()> {
-        self.check_entered(partition)
+    pub fn leave(&mut self, partition: &Partition) -> Result<Tally> {
+        self.check_entered(partition)?;
+        Ok(std::mem::take(&mut self.tally))
     }
 
     /// Reads look for a stream only in the partitions that its segments name.
@@ -106,7 +130,7 @@ impl<'a> Walk<'a> {
                 .with(|plan| plan.rows(db, View::Caller, 0, &args, |row| Ok((row.text(0)?.to_owned(), row.int8(1)?))))
         })?;
         for (stream, version) in strays {
-            (self.report)(Problem {
+            self.found(Problem {
                 stream: Some(stream),
                 version: Some(version),
                 global_position: None,
@@ -115,46 +139,52 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
 
-    /// A stream that is not remembered: version 1 brings its stream's row along, others are looked up with what they follow.
-    fn first_met(&self, row: &Row, stream_id: i64, version: i64, partition: &Partition) -> Result<Option<Known>> {
-        if version == 1 {
-            let Some(parts) = row.text_array_opt(17)? else { return Ok(None) };
-            let mut parts = parts.into_iter();
-            let mut next = || parts.next().unwrap_or_default();
-            let (tenant_id, first_position) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
-            let (name, category) = (next(), next());
-            return Ok(Some(Known { tenant_id, first_position, name, category, head: Some(stream::genesis()) }));
-        }
-        as_owner(Planning::ByIndex, |db, catalog| {
-            let id = Some(Datum::from(stream_id));
-            let found = STREAM_BY_ID.with(|plan| {
-                plan.first(db, View::Caller, &[id], |row| {
-                    let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
-                    Ok((stream, row.int8(2)?, row.text(3)?.to_owned(), row.text(4)?.to_owned()))
-                })
-            })?;
-            let Some((stream, tenant_id, name, category)) = found else { return Ok(None) };
-            let before = partition.plan(Statement::HeadBefore);
-            let mut head = before.first(db, View::Caller, &[id, Some(Datum::from(version))], stream::read_head)?;
-            if head.is_none() {
-                let segments = match stream::segments(db, catalog, &stream, View::Caller) {
-                    Ok(segments) => segments,
-                    // A row names a partition that does not exist: the event follows nothing, which is reported.
-                    Err(Failure::Rule(_)) => Vec::new(),
-                    Err(failure) => return Err(failure),
-                };
-                for segment in segments.iter().rev().filter(|segment| segment.partition.lower < partition.lower) {
-                    head = stream::head_in(db, &segment.partition, stream_id, View::Caller)?;
-                    if head.is_some() {
-                        break;
-                    }
+/// A stream that is not remembered: version 1 brings its stream's row along, others are looked up with what they follow.
+fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> Result<Option<Known>> {
+    if version == 1 {
+        let Some(parts) = row.text_array_opt(17)? else { return Ok(None) };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or_default();
+        let (tenant_id, first_position) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
+        let (name, category) = (next(), next());
+        return Ok(Some(Known::new(tenant_id, first_position, &name, &category, Some(stream::genesis()))));
+    }
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let found = STREAM_BY_ID.with(|plan| {
+            plan.first(db, View::Caller, &[Some(Datum::from(stream_id))], |row| {
+                let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
+                Ok((stream, Known::new(row.int8(2)?, stream.first_position, row.text(3)?, row.text(4)?, None)))
+            })
+        })?;
+        let Some((stream, mut known)) = found else { return Ok(None) };
+        known.head = stream::head_before(db, partition, stream_id, version, View::Caller)?;
+        if known.head.is_none() {
+            let segments = match stream::segments(db, catalog, &stream, View::Caller) {
+                Ok(segments) => segments,
+                // A row names a partition that does not exist: the event follows nothing, which is reported.
+                Err(Failure::Rule(_)) => Vec::new(),
+                Err(failure) => return Err(failure),
+            };
+            for segment in segments.iter().rev().filter(|segment| segment.partition.lower < partition.lower) {
+                known.head = stream::head_in(db, &segment.partition, stream_id, View::Caller)?;
+                if known.head.is_some() {
+                    break;
                 }
             }
-            Ok(Some(Known { tenant_id, first_position: stream.first_position, name, category, head }))
-        })
-    }
+        }
+        Ok(Some(known))
+    })
+}
 
+/// What one event is compared with.
+struct Judge {
+    tenants: HashMap<i64, String>,
+    scratch: Scratch,
+}
+
+impl Judge {
     /// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
     fn check(
         &self,
@@ -194,8 +224,7 @@ impl<'a> Walk<'a> {
             problems.push("is of another tenant than its stream".into());
         }
         let category = row.text(7)?;
-        let category_of_name = StreamName::parse(&known.name).map(StreamName::category);
-        if category != known.category || category_of_name.is_ok_and(|of_name| of_name != category) {
+        if !known.has_category(category) {
             problems.push(format!("has category {category:?}, which is not its stream's"));
         }
         if !partition.contains(position) {
