@@ -131,7 +131,10 @@ fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
     for place in order {
         let request = &requests[place];
         let may_create = !request.must_exist && request.expected.accepts(0);
-        locked[place] = Some(stream::lock(call.db, call.catalog, call.target.id, &request.stream, may_create)?);
+        let has_ids = request.events.iter().any(|event| event.event_id.is_some());
+        let partitions = if has_ids { replay::PARTITIONS } else { 1 };
+        let (db, catalog) = (call.db, call.catalog);
+        locked[place] = Some(stream::lock(db, catalog, call.target.id, &request.stream, may_create, partitions)?);
     }
     locked
         .into_iter()
@@ -146,9 +149,9 @@ fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec
         let name = request.stream.as_str();
         refuse_repeated_ids(name, &request.events)?;
         let first_time = match locked {
-            Locked::Existing(stream, head) => {
-                let first_time =
-                    replay::first_time(call.db, call.catalog, name, stream, head, request.expected, &request.events)?;
+            Locked::Existing(stream, head, newest) => {
+                let (db, catalog, events) = (call.db, call.catalog, &request.events);
+                let first_time = replay::first_time(db, catalog, name, stream, head, newest, request.expected, events)?;
                 if first_time.is_none() {
                     refuse_conflict(request, head.version)?;
                     if head.closed {
@@ -220,7 +223,7 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
 /// among several streams it does not, so that positions come in the order given.
 fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<LastAppend> {
     let (stream, mut head, is_new) = match locked {
-        Locked::Existing(stream, head) => (stream, head, false),
+        Locked::Existing(stream, head, _) => (stream, head, false),
         Locked::New(stream) => (stream, stream::genesis(), true),
         Locked::Missing => return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into()),
     };

@@ -37,8 +37,8 @@ pub struct Head {
 
 /// What came of locking.
 pub enum Locked {
-    /// The stream has events; nobody else appends to it until this transaction ends.
-    Existing(Stream, Head),
+    /// The stream has events; nobody else appends to it until this transaction ends. With its newest partitions, newest first.
+    Existing(Stream, Head, Vec<Rc<Partition>>),
     /// The row was made just now, with a position that its first event is to have.
     New(Stream),
     /// There is none, and none was to be made.
@@ -76,16 +76,25 @@ fn read(row: &Row) -> Result<Stream> {
     Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)? })
 }
 
-/// Locks the stream against other appends until the end of the transaction, and makes it where `may_create`.
-pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, may_create: bool) -> Result<Locked> {
+/// Locks the stream against other appends until the end of the transaction, and makes it where `may_create`. `partitions`:
+/// how many of its newest partitions the caller wants to know.
+pub fn lock(
+    db: &Db,
+    catalog: &Catalog,
+    tenant_id: i64,
+    name: &StreamName,
+    may_create: bool,
+    partitions: usize,
+) -> Result<Locked> {
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     loop {
         if let Some(stream) = LOCK.with(|lock| lock.first(db, View::Write, &key, read))? {
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
             catalog::refresh()?;
-            let head = newest(db, catalog, &stream, View::Latest)?;
-            return Ok(Locked::Existing(stream, head));
+            let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
+            let head = newest_in(db, &stream, &newest, View::Latest)?;
+            return Ok(Locked::Existing(stream, head, newest));
         }
         if !may_create {
             return Ok(Locked::Missing);
@@ -108,9 +117,12 @@ pub fn look_up(db: &Db, view: View, tenant_id: i64, name: &StreamName) -> Result
 
 /// The newest event: there is always one, unless somebody forced it away.
 pub fn newest(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result<Head> {
-    let mut newest = newest_partitions(db, catalog, stream, view, 1)?;
-    let newest = newest.pop().ok_or_else(|| missing(stream, stream.first_position))?;
-    head_in(db, &newest, stream.id, view)?.ok_or_else(|| missing(stream, newest.lower))
+    newest_in(db, stream, &newest_partitions(db, catalog, stream, view, 1)?, view)
+}
+
+fn newest_in(db: &Db, stream: &Stream, newest: &[Rc<Partition>], view: View) -> Result<Head> {
+    let newest = newest.first().ok_or_else(|| missing(stream, stream.first_position))?;
+    head_in(db, newest, stream.id, view)?.ok_or_else(|| missing(stream, newest.lower))
 }
 
 /// Somebody forced events away, or a partition.
@@ -196,7 +208,7 @@ pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Resu
 }
 
 /// The `most` newest partitions that the stream's events are in, newest first.
-pub fn newest_partitions(
+fn newest_partitions(
     db: &Db,
     catalog: &Catalog,
     stream: &Stream,
