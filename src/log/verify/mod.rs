@@ -10,6 +10,7 @@ use super::stream::{self, Head};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::Nullable;
 use crate::pg::failure::Result;
+use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::error::Error;
@@ -108,7 +109,8 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
 fn walk_partition(walk: &mut Walk, partition: &Partition, statement: Statement, args: &[Nullable]) -> Result<Tally> {
     as_owner(Planning::ByIndex, |db, _| {
         let plan = partition.passing_plan(statement);
-        plan.for_each(db, View::Caller, args, &mut |row| walk.event(row, partition))?;
+        let scratch = Scratch::new()?;
+        plan.for_each(db, View::Caller, args, &mut |row| scratch.step(|| walk.event(row, partition)))?;
         walk.leave(partition)
     })
 }

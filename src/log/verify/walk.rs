@@ -6,7 +6,6 @@ use super::recent::{Known, Recent};
 use super::{Problem, Report};
 use crate::pg::datum::int8_array_of;
 use crate::pg::failure::{Failure, Result};
-use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
@@ -33,7 +32,7 @@ thread_local! {
 }
 
 pub struct Walk<'a> {
-    judge: Judge,
+    tenants: HashMap<i64, String>,
     recent: Recent,
     entered: Vec<(i64, i64)>,
     tally: Tally,
@@ -53,13 +52,7 @@ pub struct Tally {
 
 impl<'a> Walk<'a> {
     pub fn new(tenants: HashMap<i64, String>, report: Report<'a>) -> Result<Self> {
-        Ok(Self {
-            judge: Judge { tenants, scratch: Scratch::new()? },
-            recent: Recent::default(),
-            entered: Vec::new(),
-            tally: Tally::default(),
-            report,
-        })
+        Ok(Self { tenants, recent: Recent::default(), entered: Vec::new(), tally: Tally::default(), report })
     }
 
     pub fn report(&mut self) -> Report<'_> {
@@ -87,7 +80,7 @@ impl<'a> Walk<'a> {
         }
         let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
         let mut problems = Vec::new();
-        let head = self.judge.check(row, known, version, position, partition, &mut problems)?;
+        let head = check(&self.tenants, row, known, version, position, partition, &mut problems)?;
         self.tally.begun += i64::from(version == 1);
         let before = known.head.as_ref();
         let has_entered = before.is_some_and(|head| head.version > 0 && head.global_position < partition.lower);
@@ -178,104 +171,94 @@ fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> 
     })
 }
 
-/// What one event is compared with.
-struct Judge {
-    tenants: HashMap<i64, String>,
-    scratch: Scratch,
+/// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
+fn check(
+    tenants: &HashMap<i64, String>,
+    row: &Row,
+    known: &Known,
+    version: i64,
+    position: i64,
+    partition: &Partition,
+    problems: &mut Vec<String>,
+) -> Result<Head> {
+    let (occurred_at, max_occurred_at, recorded_at) = (row.int8(9)?, row.int8(10)?, row.int8(11)?);
+    let stored = row.bytes_opt(14)?.unwrap_or_default();
+    match &known.head {
+        None => problems.push(format!("follows nothing: version {} is missing", version - 1)),
+        Some(before) if version <= before.version => {
+            problems.push(format!("version {version} comes again after version {}", before.version));
+        }
+        Some(before) if version != before.version + 1 => {
+            problems.push(format!("follows version {}: a gap", before.version));
+        }
+        Some(before) => {
+            if position <= before.global_position {
+                problems.push(format!("global_position {position} is not after its predecessor's"));
+            }
+            if recorded_at < before.recorded_at {
+                problems.push("recorded_at is before its predecessor's".into());
+            }
+            if max_occurred_at != occurred_at.max(before.max_occurred_at) {
+                problems.push("max_occurred_at is not the stream's running maximum".into());
+            }
+            if recompute(tenants, row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
+                problems.push("it, or its predecessor, is not what was recorded: the chain hash differs".into());
+            }
+        }
+    }
+    if row.int8(3)? != known.tenant_id {
+        problems.push("is of another tenant than its stream".into());
+    }
+    let category = row.text(7)?;
+    if !known.has_category(category) {
+        problems.push(format!("has category {category:?}, which is not its stream's"));
+    }
+    if !partition.contains(position) {
+        problems.push(format!("global_position {position} is outside of its partition"));
+    }
+    if version == 1 && known.first_position != position {
+        problems.push("is not at the position where its stream's row says that it begins".into());
+    }
+    Ok(Head {
+        version,
+        chain_hash: stored.try_into().unwrap_or_default(),
+        recorded_at,
+        max_occurred_at,
+        global_position: position,
+        closed: row.text(5)? == EventType::STREAM_CLOSED,
+    })
 }
 
-impl Judge {
-    /// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
-    fn check(
-        &self,
-        row: &Row,
-        known: &Known,
-        version: i64,
-        position: i64,
-        partition: &Partition,
-        problems: &mut Vec<String>,
-    ) -> Result<Head> {
-        let (occurred_at, max_occurred_at, recorded_at) = (row.int8(9)?, row.int8(10)?, row.int8(11)?);
-        let stored = row.bytes_opt(14)?.unwrap_or_default();
-        match &known.head {
-            None => problems.push(format!("follows nothing: version {} is missing", version - 1)),
-            Some(before) if version <= before.version => {
-                problems.push(format!("version {version} comes again after version {}", before.version));
-            }
-            Some(before) if version != before.version + 1 => {
-                problems.push(format!("follows version {}: a gap", before.version));
-            }
-            Some(before) => {
-                if position <= before.global_position {
-                    problems.push(format!("global_position {position} is not after its predecessor's"));
-                }
-                if recorded_at < before.recorded_at {
-                    problems.push("recorded_at is before its predecessor's".into());
-                }
-                if max_occurred_at != occurred_at.max(before.max_occurred_at) {
-                    problems.push("max_occurred_at is not the stream's running maximum".into());
-                }
-                if self.recompute(row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
-                    problems.push("it, or its predecessor, is not what was recorded: the chain hash differs".into());
-                }
-            }
-        }
-        if row.int8(3)? != known.tenant_id {
-            problems.push("is of another tenant than its stream".into());
-        }
-        let category = row.text(7)?;
-        if !known.has_category(category) {
-            problems.push(format!("has category {category:?}, which is not its stream's"));
-        }
-        if !partition.contains(position) {
-            problems.push(format!("global_position {position} is outside of its partition"));
-        }
-        if version == 1 && known.first_position != position {
-            problems.push("is not at the position where its stream's row says that it begins".into());
-        }
-        Ok(Head {
+fn recompute(
+    tenants: &HashMap<i64, String>,
+    row: &Row,
+    previous: &[u8; 32],
+    known: &Known,
+    version: i64,
+    problems: &mut Vec<String>,
+) -> Result<[u8; 32]> {
+    let unknown = String::new();
+    let tenant = tenants.get(&known.tenant_id).unwrap_or(&unknown);
+    let salt = row.bytes_opt(13)?.unwrap_or_default();
+    if salt.len() != SALT_BYTES {
+        problems.push(format!("has a salt of {} bytes, not {SALT_BYTES}", salt.len()));
+    }
+    let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
+    let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
+    Ok(chain_hash(
+        previous,
+        &EventFields {
+            tenant,
+            stream: &known.name,
             version,
-            chain_hash: stored.try_into().unwrap_or_default(),
-            recorded_at,
-            max_occurred_at,
-            global_position: position,
-            closed: row.text(5)? == EventType::STREAM_CLOSED,
-        })
-    }
-
-    fn recompute(
-        &self,
-        row: &Row,
-        previous: &[u8; 32],
-        known: &Known,
-        version: i64,
-        problems: &mut Vec<String>,
-    ) -> Result<[u8; 32]> {
-        let unknown = String::new();
-        let tenant = self.tenants.get(&known.tenant_id).unwrap_or(&unknown);
-        self.scratch.step(|| {
-            let salt = row.bytes_opt(13)?.unwrap_or_default();
-            if salt.len() != SALT_BYTES {
-                problems.push(format!("has a salt of {} bytes, not {SALT_BYTES}", salt.len()));
-            }
-            let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
-            let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
-            Ok(chain_hash(
-                previous,
-                &EventFields {
-                    tenant,
-                    stream: &known.name,
-                    version,
-                    event_id: &row.uuid(4)?,
-                    event_type: row.text(5)?,
-                    schema_version: row.int4(6)?,
-                    subject: row.text_opt(8)?,
-                    occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
-                    recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
-                    recorded_by: row.text(12)?,
-                    content_digest: &content_digest(salt, payload, metadata),
-                },
-            ))
-        })
-    }
+            event_id: &row.uuid(4)?,
+            event_type: row.text(5)?,
+            schema_version: row.int4(6)?,
+            subject: row.text_opt(8)?,
+            occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
+            recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
+            recorded_by: row.text(12)?,
+            content_digest: &content_digest(salt, payload, metadata),
+        },
+    ))
 }
