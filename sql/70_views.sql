@@ -41,9 +41,14 @@ select
 from _eventstream.streams s
 join _eventstream.tenants t on t.id = s.tenant_id
 cross join lateral (
+    select coalesce(max(g.partition), s.first_position) as lower_bound
+    from _eventstream.stream_segments g
+    where g.stream_id = s.id
+) n
+cross join lateral (
     select e.version, e.global_position, e.occurred_at, e.recorded_at, e.event_type
     from _eventstream.events e
-    where e.stream_id = s.id and e.global_position >= s.newest_partition
+    where e.stream_id = s.id and e.global_position >= n.lower_bound
     order by e.version desc
     limit 1
 ) h

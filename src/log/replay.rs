@@ -2,6 +2,7 @@
 //! of the same events in the same order writes nothing and is told the version they ended at the first time. Ids are looked for
 //! in the stream's newest two partitions; with an exact expected_version, a retry is found wherever it is.
 use super::event::NewEvent;
+use super::partition::Partition;
 use super::statements::{Statement, column};
 use super::stream::{self, Head, Stream};
 use crate::pg::catalog::Catalog;
@@ -13,6 +14,10 @@ use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use pgrx::pg_sys::Datum;
+use std::rc::Rc;
+
+/// In how many of a stream's newest partitions ids are looked for.
+pub const PARTITIONS: usize = 2;
 
 /// An event of the stream that has one of the ids.
 struct Stored {
@@ -41,6 +46,7 @@ pub fn first_time(
     name: &str,
     stream: &Stream,
     head: &Head,
+    newest: &[Rc<Partition>],
     expected: ExpectedVersion,
     events: &[NewEvent],
 ) -> Result<Option<FirstTime>> {
@@ -48,7 +54,7 @@ pub fn first_time(
     if ids.is_empty() {
         return Ok(None);
     }
-    let mut found = stored(db, catalog, stream, head, expected, &ids, events)?;
+    let mut found = stored(db, catalog, stream, head, newest, expected, &ids, events)?;
     found.sort_by_key(|stored| stored.version);
     let Some(first) = found.first() else { return Ok(None) };
     let reused = |id: &[u8; 16], version: i64, reason: String| {
@@ -77,12 +83,13 @@ fn stored(
     catalog: &Catalog,
     stream: &Stream,
     head: &Head,
+    newest: &[Rc<Partition>],
     expected: ExpectedVersion,
     ids: &[[u8; 16]],
     events: &[NewEvent],
 ) -> Result<Vec<Stored>> {
     let mut found = Vec::new();
-    for partition in stream::newest_two(db, catalog, stream)? {
+    for partition in newest {
         for id in ids {
             let key = from_uuid(id)?;
             partition.event_ids.newest_first(db, View::Latest, key, |row| {
