@@ -56,6 +56,10 @@ pub enum Error {
     #[error("{}", fold_not_found(fold.as_deref(), category.as_deref()))]
     FoldNotFound { fold: Option<String>, category: Option<String> },
 
+    /// ES011: rules with a mistake at `pointer` (a JSON Pointer into the rules); `reason` reads "must …".
+    #[error("invalid rules: {} {reason}", if pointer.is_empty() { "the document" } else { pointer })]
+    InvalidRules { pointer: String, reason: String },
+
     /// ES013: the fold cannot be used as it was registered: its function or its registrant is gone, or has changed.
     #[error("fold \"{fold}\" cannot be used: {reason}")]
     FoldUnusable { fold: String, reason: String },
@@ -119,6 +123,7 @@ impl Error {
             Self::PreloadRequired { .. } => "ES008",
             Self::PrimaryRequired { .. } => "ES009",
             Self::FoldNotFound { .. } => "ES010",
+            Self::InvalidRules { .. } => "ES011",
             Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
             Self::PositionAhead { .. } => "ES025",
@@ -153,6 +158,7 @@ impl Error {
             }
             Self::PrimaryRequired { what } => json!({"needed_by": what}),
             Self::FoldNotFound { fold, category } => json!({"fold": fold, "category": category}),
+            Self::InvalidRules { pointer, reason } => json!({"pointer": pointer, "reason": reason}),
             Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
             Self::FoldFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
@@ -209,6 +215,9 @@ impl Error {
             Self::FoldNotFound { .. } => Some(
                 "The view eventstream.folds shows what is registered; es_register_fold() registers a fold for a category.".into(),
             ),
+            Self::InvalidRules { .. } => {
+                Some("docs/rules.md has the language, with an example of each operation and condition.".into())
+            }
             Self::FoldUnusable { .. } => {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
             }
