@@ -101,14 +101,21 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
 
 /// Says, before the first position is taken, from which position and recorded_at on this transaction may own events.
 fn take_slot(catalog: &Catalog) -> Result<()> {
-    if !xact::has_appended() {
+    if xact::has_appended() {
+        return Ok(());
+    }
+    let now = server::clock();
+    slots::announce(now);
+    let bounds = || -> Result<()> {
         let (last_position, _) = sequence::last(catalog.positions)?;
-        let now = server::clock();
-        xact::note_append(last_append::on_end);
-        slots::hold(last_position + 1, now);
+        slots::hold(last_position + 1);
         let (floor, _) = sequence::last(catalog.recorded_floor)?;
         slots::hold_recorded_at(now.max(floor));
-    }
+        Ok(())
+    };
+    // A slot that was only announced would keep every reader waiting.
+    bounds().inspect_err(|_| slots::release())?;
+    xact::note_append(last_append::on_end);
     Ok(())
 }
 
