@@ -73,5 +73,5 @@ create table _eventstream.snapshot_progress (
     constraint snapshot_progress_pkey primary key (tenant_id, fold)
 );
 comment on table _eventstream.snapshot_progress is
-'Up to which position es_maintain has taken the due snapshots of a fold. Not dumped: a restored copy starts over, and takes only what is missing.';
+'Up to which position es_maintain has taken the due snapshots of a fold.';
 comment on index _eventstream.snapshot_progress_pkey is 'one row a fold';
