@@ -22,5 +22,6 @@ pub mod session;
 pub mod settings;
 pub mod slots;
 pub mod store;
+pub mod subtransaction;
 pub mod worker;
 pub mod xact;
