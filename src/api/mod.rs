@@ -4,6 +4,7 @@ mod append;
 mod fold;
 mod maintain;
 mod read;
+mod snapshot;
 mod state;
 mod tenant;
 mod trigger;

@@ -41,9 +41,10 @@ pub enum Statement {
     VerifyStream,
     MissingFirst,
     MissingSegments,
+    Places,
 }
 
-pub const STATEMENTS: usize = Statement::MissingSegments as usize + 1;
+pub const STATEMENTS: usize = Statement::Places as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -210,6 +211,11 @@ impl Statement {
                  where g.partition = $1 and ($2 is null or s.tenant_id = $2) and ($3 is null or s.id = $3) \
                  and not exists (select from {events} e where e.stream_id = g.stream_id and e.version = g.first_version)",
                 RANGE,
+            ),
+            Statement::Places => (
+                "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
+                 and global_position > $3 and global_position <= $4 order by global_position limit $5",
+                &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
             ),
         }
     }

@@ -137,6 +137,7 @@ unsafe extern "C-unwind" {
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
+    pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
     // utils/adt/json.c
     pub fn JsonEncodeDateTime(buffer: *mut c_char, value: Datum, type_oid: Oid, zone: *const c_int) -> *mut c_char;
     // utils/adt/arrayfuncs.c

@@ -3,12 +3,15 @@
 pub mod answer;
 mod cache;
 pub mod category;
+pub mod due;
 pub mod event;
 pub mod fold;
 mod handler;
 pub mod moment;
 pub mod registry;
 pub mod replay;
+pub mod retention;
 pub mod snapshot;
+pub mod snapshot_check;
 mod source;
 pub mod upcast;
