@@ -6,6 +6,7 @@ mod maintain;
 mod read;
 mod snapshot;
 mod state;
+mod stats;
 mod tenant;
 mod trigger;
 mod verify;

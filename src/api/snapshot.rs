@@ -5,6 +5,7 @@ use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::scan::Opened;
 use crate::log::stream;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -43,6 +44,7 @@ fn take(args: &Args) -> Returned {
     }
     let mut folding = Folding::new(target, &fold)?;
     let answer = answer::of_stream(&mut folding, name.as_str(), found, Moment::NOW, View::Caller)?;
+    counters::add(Counter::SnapshotsTaken, 1);
     snapshot::keep(Of { target, stream: name.as_str(), fold: &fold }, found, &answer, View::Caller)?;
     Ok(Some(Datum::from(answer.version)))
 }

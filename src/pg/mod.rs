@@ -20,6 +20,7 @@ pub mod sequence;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod shared;
 pub mod slots;
 pub mod store;
 pub mod subtransaction;

@@ -21,6 +21,7 @@ use crate::log::append::Target;
 use crate::log::places::{self, Place};
 use crate::log::{horizon, stream};
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
@@ -30,6 +31,7 @@ use crate::pg::subtransaction::attempt;
 use crate::pg::{report, server, settings, slots};
 use eventstream_core::hash::{Hash, fingerprint};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, TEXTOID};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// What was done.
@@ -47,7 +49,7 @@ const ENOUGH: Duration = Duration::from_millis(700);
 const MOST_EVENTS: i64 = 100_000;
 const MOST_SNAPSHOTS: i64 = 1_000;
 /// Streams of one fold that fail before its turn ends.
-const MOST_FAILURES: i64 = 3;
+const MOST_FAILURES: usize = 3;
 /// Events looked at, and snapshots reviewed, at once.
 const PAGE: i64 = 10_000;
 
@@ -186,7 +188,9 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
     let of = places::Of { tenant_id: folding.target.id, category: &folding.fold.category };
     let to = as_owner(Planning::ByIndex, |_, catalog| end_of_log(catalog))?;
     let scratch = Scratch::new()?;
-    let (mut looked_at, mut taken, mut failures) = (0, 0, 0);
+    let (mut looked_at, mut taken) = (0, 0);
+    // A stream that failed once would fail again at its later versions.
+    let mut failed = HashSet::new();
     while position < to && looked_at < MOST_EVENTS {
         let mut due = Vec::new();
         let after = position;
@@ -201,17 +205,22 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
             })
         })?;
         for place in due {
+            if failed.contains(&place.stream_id) {
+                position = place.global_position;
+                continue;
+            }
             // One at least, so that every call gets on.
             if taken == MOST_SNAPSHOTS || (taken > 0 && begun.elapsed() > ENOUGH) {
                 return Ok(position);
             }
-            match scratch.step(|| take(folding, place, done))? {
-                true => taken += 1,
-                false => failures += 1,
+            if scratch.step(|| take(folding, place, done))? {
+                taken += 1;
+            } else {
+                failed.insert(place.stream_id);
             }
             // Also past one that failed: what mends it (another definition, another upcaster) begins again from the first.
             position = place.global_position;
-            if failures == MOST_FAILURES {
+            if failed.len() == MOST_FAILURES {
                 return Ok(position);
             }
         }
@@ -239,6 +248,7 @@ fn take(folding: &mut Folding, place: Place, done: &mut Done) -> Result<bool> {
         Ok(answer) => {
             snapshot::keep(snapshot::Of { target, stream: &name, fold }, found, &answer, View::Latest)?;
             done.taken += 1;
+            counters::add(Counter::SnapshotsTaken, 1);
             done.removed += as_owner(Planning::ByIndex, |db, _| {
                 retention::apply(db, target, fold, Streams::one(found.id), configured())
             })? as i64;
