@@ -249,9 +249,13 @@ fn take(folding: &mut Folding, place: Place, done: &mut Done) -> Result<bool> {
             snapshot::keep(snapshot::Of { target, stream: &name, fold }, found, &answer, View::Latest)?;
             done.taken += 1;
             counters::add(Counter::SnapshotsTaken, 1);
-            done.removed += as_owner(Planning::ByIndex, |db, _| {
-                retention::apply(db, target, fold, Streams::one(found.id), configured())
-            })? as i64;
+            // At once where only a few stay of each stream: the walk may be far ahead of the review.
+            let retention = configured();
+            if retention.keep.is_some() && retention.cutoff.is_none() {
+                done.removed += as_owner(Planning::ByIndex, |db, _| {
+                    retention::apply(db, target, fold, Streams::one(found.id), retention)
+                })? as i64;
+            }
             Ok(true)
         }
         Err(caught) => {
