@@ -66,7 +66,7 @@ Example: select * from es_stream('account-1000');$$;
 create function es_horizon() returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_horizon';
 comment on function es_horizon() is
-$$The position up to which the log is settled: no transaction can still commit anything at or below it. May step back a little between two calls; never lies.
+$$The position up to which the log is settled: no transaction can still commit anything at or below it. Never steps back.
 Errors: ES008 not preloaded, ES009 on a standby.
 Example: select es_horizon();$$;
 
@@ -76,7 +76,7 @@ create function es_log_info(
 ) returns record
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_log_info';
 comment on function es_log_info() is
-$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, and the time up to which every known_at is final. horizon and settled_until are NULL on a standby and without preload.
+$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, and the time up to which every known_at is final. horizon and settled_until are NULL on a standby and without preload. A copy on the same server agrees in all of it: store the oid of the database as well.
 Example: select log_id, timeline from es_log_info();$$;
 
 create function es_settled_until() returns timestamptz

@@ -34,13 +34,14 @@ pub enum Error {
     #[error("{argument} {reason}")]
     InvalidArgument { argument: String, reason: String, hint: Option<String> },
 
-    /// ES006: an id that the stream has already (at `version`, if known) with other content, or only part of a batch.
-    #[error("event id {event_id} was already used in stream \"{stream}\"{}: {reason}", at_version(*version))]
+    /// ES006: an id that the stream has already, at `version`, or (None) that a batch for it has twice. `reason` goes on
+    /// after the comma: "with another payload", "in one batch".
+    #[error("event id {event_id} is {} stream \"{stream}\"{}, {reason}", already(*version), at_version(*version))]
     EventIdReused { stream: String, event_id: String, version: Option<i64>, reason: String },
 
-    /// ES007: `what` names the thing and its unit ("the payload's size in bytes"); `setting` is the full name of the
-    /// setting; `actual` is `None` where counting stopped at the limit.
-    #[error("{what} is {}more than the {limit} that {setting} allows", measured(*actual))]
+    /// ES007: `what` is the finding, with its number and unit ("payload has 1048577 bytes as text"); `setting` is the full
+    /// name of the setting; `actual` is the number alone, `None` where counting stopped at the limit.
+    #[error("{what}, more than {setting} allows ({limit})")]
     LimitExceeded { setting: &'static str, limit: i64, actual: Option<i64>, what: String },
 
     /// ES008: `what` (a function, a feature) works only in a preloaded library.
@@ -54,6 +55,10 @@ pub enum Error {
     /// ES010: no fold of that name (None: no default one) for the category (None: in the tenant).
     #[error("{}", fold_not_found(fold.as_deref(), category.as_deref()))]
     FoldNotFound { fold: Option<String>, category: Option<String> },
+
+    /// ES011: rules with a mistake at `pointer` (a JSON Pointer into the rules); `reason` reads "must …".
+    #[error("invalid rules: {} {reason}", if pointer.is_empty() { "the document" } else { pointer })]
+    InvalidRules { pointer: String, reason: String },
 
     /// ES012: none at that version (None: none at all) that serves; `reason` where one is there that does not.
     #[error("stream \"{stream}\" has no snapshot{} by fold \"{fold}\"{}", at_version(*version), because(reason.as_deref()))]
@@ -122,6 +127,7 @@ impl Error {
             Self::PreloadRequired { .. } => "ES008",
             Self::PrimaryRequired { .. } => "ES009",
             Self::FoldNotFound { .. } => "ES010",
+            Self::InvalidRules { .. } => "ES011",
             Self::SnapshotNotFound { .. } => "ES012",
             Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
@@ -157,6 +163,7 @@ impl Error {
             }
             Self::PrimaryRequired { what } => json!({"needed_by": what}),
             Self::FoldNotFound { fold, category } => json!({"fold": fold, "category": category}),
+            Self::InvalidRules { pointer, reason } => json!({"pointer": pointer, "reason": reason}),
             Self::SnapshotNotFound { stream, fold, version, reason } => {
                 json!({"stream": stream, "fold": fold, "version": version, "reason": reason})
             }
@@ -216,6 +223,9 @@ impl Error {
             Self::FoldNotFound { .. } => Some(
                 "The view eventstream.folds shows what is registered; es_register_fold() registers a fold for a category.".into(),
             ),
+            Self::InvalidRules { .. } => {
+                Some("docs/rules.md has the language, with an example of each operation and condition.".into())
+            }
             Self::SnapshotNotFound { .. } => Some(
                 "The view eventstream.snapshots shows what there is; es_snapshot() takes one now.".into(),
             ),
@@ -304,8 +314,8 @@ fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
-fn measured(actual: Option<i64>) -> String {
-    actual.map_or_else(String::new, |actual| format!("{actual}, "))
+const fn already(version: Option<i64>) -> &'static str {
+    if version.is_some() { "already in" } else { "given twice for" }
 }
 
 fn in_category(category: Option<&str>) -> String {
