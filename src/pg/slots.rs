@@ -33,48 +33,24 @@ pub struct Held {
 }
 
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 thread_local! {
     static HELD: Cell<Option<i64>> = const { Cell::new(None) };
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks for the shared memory; only while shared_preload_libraries is processed.
-pub fn init() {
-    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
-    unsafe {
-        if !pg_sys::process_shared_preload_libraries_in_progress {
-            return;
-        }
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(startup);
-    }
-}
-
-fn size() -> usize {
+/// Bytes of shared memory.
+pub(super) fn size() -> usize {
     backend_slots() * size_of::<Slot>()
 }
 
-unsafe extern "C-unwind" fn request() {
-    // SAFETY: the hook's own protocol.
+/// Finds the shared memory, or makes it; see [`super::shared`].
+///
+/// # Safety
+/// Only from the hook that PostgreSQL calls for this.
+pub(super) unsafe fn attach() {
+    // SAFETY: the memory is ours and of the size asked for.
     unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(size());
-    }
-}
-
-unsafe extern "C-unwind" fn startup() {
-    // SAFETY: the hook's own protocol; the memory is ours and of the size asked for. After a crash it is made anew.
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
-            previous();
-        }
         let mut found = false;
         let slots = pg_sys::ShmemInitStruct(c"eventstream append slots".as_ptr(), size(), &mut found).cast::<Slot>();
         if !found {
@@ -94,7 +70,7 @@ unsafe extern "C-unwind" fn startup() {
 
 fn slots() -> Option<&'static [Slot]> {
     let slots = SLOTS.load(SeqCst);
-    // SAFETY: `startup` wrote that many slots, and shared memory stays mapped for the life of the process.
+    // SAFETY: `attach` wrote that many slots, and shared memory stays mapped for the life of the process.
     (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, backend_slots()) })
 }
 

@@ -1,14 +1,17 @@
 //! State: how the events of a stream become a state, and the state at any moment. Only reads the log. Promises: a state is a
 //! function of (stream, version, chain hash there, fold fingerprint); snapshots and the cache make it faster, never other.
 pub mod answer;
-mod cache;
+pub mod cache;
 pub mod category;
+pub mod due;
 pub mod event;
 pub mod fold;
 mod handler;
 pub mod moment;
 pub mod registry;
 pub mod replay;
+pub mod retention;
 pub mod snapshot;
+pub mod snapshot_check;
 mod source;
 pub mod upcast;
