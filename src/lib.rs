@@ -25,7 +25,8 @@ pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["appe
 pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["read"]);
 pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["access"]);
-pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["state"]);
+pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
+pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["history"]);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["view_functions"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);

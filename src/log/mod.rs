@@ -6,7 +6,7 @@ pub mod identity;
 pub mod last_append;
 pub mod partition;
 pub mod read;
-mod replay;
+pub mod replay;
 pub mod scan;
 pub mod statements;
 pub mod stream;

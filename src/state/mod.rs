@@ -3,12 +3,18 @@
 pub mod answer;
 mod cache;
 pub mod category;
+mod checkpoints;
+mod diff;
 pub mod event;
+pub mod explain;
 pub mod fold;
 mod handler;
+pub mod history;
 pub mod moment;
 pub mod registry;
 pub mod replay;
+pub mod simulate;
 pub mod snapshot;
 mod source;
+pub mod timeline;
 pub mod upcast;

@@ -100,7 +100,8 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     Ok(claim)
 }
 
-/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over.
+/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over; what is
+/// wrong with others is added to `problems`.
 pub fn newest_up_to(
     db: &Db,
     catalog: &Catalog,
@@ -108,6 +109,7 @@ pub fn newest_up_to(
     opened: &Opened,
     view: View,
     mut version: i64,
+    problems: &mut Vec<String>,
 ) -> Result<Option<Found>> {
     let mut is_first = true;
     while version > 0 {
@@ -123,6 +125,7 @@ pub fn newest_up_to(
             }
             Err(problem) => {
                 counters::add(Counter::SnapshotsInvalid, 1);
+                problems.push(format!("at version {}: {problem}", claim.version));
                 report::warning(&format!(
                     "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",
                     of.stream, claim.version, of.fold.name
