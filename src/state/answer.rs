@@ -109,14 +109,13 @@ pub fn of_selection(
     opened: &Opened,
     selection: Selection,
     view: View,
-    after_each: Option<AfterEach>,
 ) -> Result<Answer> {
     let (fold, target) = (folding.fold, folding.target);
     let (start, lates) = as_owner(Planning::ByIndex, |db, catalog| {
         let of = snapshot::Of { target, stream: name, fold };
         start(db, catalog, of, opened, &selection, view)
     })?;
-    go_on(folding, name, opened, selection, start, lates, after_each)
+    go_on(folding, name, opened, selection, start, lates, None)
 }
 
 /// Folds every event that counts, from the first on.

@@ -1,19 +1,25 @@
-//! States along a walk through a stream in the order of valid time, kept so that a late event can be folded in without going back to
-//! the beginning: many of the recent ones, fewer and fewer of the older ones, bounded in number and bytes.
+//! States along a stream in the order of valid time, kept so that a late event can be folded in without going back to the beginning:
+//! many of the recent ones, fewer and fewer of the older ones, bounded in number and bytes.
 use crate::pg::jsonb::Stored;
 use std::rc::Rc;
 
-/// The state made of all events up to `version`, the last of which in valid time occurred at `max_occurred_at`.
+/// A place in the order of valid time: occurred_at and version of an event.
+pub type Place = (i64, i64);
+
+/// The state made of the events known so far up to a place.
 #[derive(Clone)]
 pub struct Checkpoint {
-    pub version: i64,
-    pub max_occurred_at: i64,
+    /// How many they are.
+    pub folded: i64,
+    /// Those that were not late are those up to this version.
+    pub prefix: i64,
+    pub last: Place,
     pub state: Rc<Stored>,
 }
 
 #[derive(Default)]
 pub struct Checkpoints {
-    /// By version.
+    /// In the order of valid time.
     kept: Vec<Checkpoint>,
     bytes: usize,
 }
@@ -21,7 +27,7 @@ pub struct Checkpoints {
 /// At this number they are thinned out; about half of them stay.
 const MOST: usize = 128;
 const MOST_BYTES: usize = 16 << 20;
-/// The distance between two that stay is at most this part of their age.
+/// Between two that stay lie at most so many events, as a part of those that came since.
 const PART_OF_AGE: i64 = 4;
 
 impl Checkpoints {
@@ -33,24 +39,21 @@ impl Checkpoints {
         }
     }
 
-    /// The newest one that holds when an event is late that occurred at `occurred_at`. Those that would have to hold it are
-    /// forgotten.
+    /// The newest one that a late event comes behind which occurred at `occurred_at`. Those that would have to hold it are forgotten.
     pub fn before(&mut self, occurred_at: i64) -> Option<Checkpoint> {
-        while let Some(newest) = self.kept.pop_if(|newest| newest.max_occurred_at > occurred_at) {
+        while let Some(newest) = self.kept.pop_if(|newest| newest.last.0 > occurred_at) {
             self.bytes -= newest.state.size();
         }
         self.kept.last().cloned()
     }
 
     fn thin_out(&mut self) {
-        let Some(now) = self.kept.last().map(|newest| newest.version) else { return };
+        let Some(now) = self.kept.last().map(|newest| newest.folded) else { return };
         let mut stays: Vec<Checkpoint> = Vec::with_capacity(self.kept.len());
         let mut rest = std::mem::take(&mut self.kept).into_iter().peekable();
         while let Some(checkpoint) = rest.next() {
             let is_needless = match (stays.last(), rest.peek()) {
-                (Some(before), Some(after)) => {
-                    after.version - before.version <= (now - after.version) / PART_OF_AGE
-                }
+                (Some(before), Some(after)) => after.folded - before.folded <= (now - after.folded) / PART_OF_AGE,
                 _ => false,
             };
             if !is_needless {

@@ -2,7 +2,7 @@
 //! folding started, and what was folded.
 use super::answer::{self, Answer};
 use super::moment::Moment;
-use super::registry::{Fold, How};
+use super::registry::{Fold, How, Order};
 use super::replay::Folding;
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
@@ -31,6 +31,10 @@ pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, momen
     })?;
     let selection = &answer.selection;
     let behind: Vec<Late> = answer.lates.iter().copied().filter(|late| late.version > selection.prefix).collect();
+    let put_in_place = match folding.fold.order {
+        Order::Version => Vec::new(),
+        Order::OccurredAt => answer.lates.clone(),
+    };
     let explanation = json!({
         "stream": name,
         "stream_version": answer.head_version,
@@ -44,7 +48,7 @@ pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, momen
         },
         "left_out": left_out,
         "started_from": {"from": answer.from.as_str(), "version": answer.from_version},
-        "folded": {"events": answer.folded, "late": listed(answer.lates)?, "upcast": upcast(folding)},
+        "folded": {"events": answer.folded, "late_ones_put_in_place": listed(put_in_place)?, "upcast": upcast(folding)},
         "snapshot_problems": answer.snapshot_problems,
         "milliseconds": {"to_look_up": milliseconds(answer.looked_up_in), "to_fold": milliseconds(answer.folded_in)},
     });

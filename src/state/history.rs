@@ -2,10 +2,10 @@
 //! bounded by a page of events, a few states and the list of late events.
 //!
 //! In the order of valid time, the state after a version is that of all events up to it in the order in which they occurred: an
-//! event that is not late is folded onto the state before it; for a late one, the fold goes back to the newest state that does not
-//! hold what occurred after it.
+//! event that is not late is folded onto the state before it; for a late one, the fold goes back to the newest state that is kept of
+//! what occurred no later than it did.
 use super::answer;
-use super::checkpoints::{Checkpoint, Checkpoints};
+use super::checkpoints::{Checkpoint, Checkpoints, Place};
 use super::diff;
 use super::event::{Event, field};
 use super::moment::Selection;
@@ -20,6 +20,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::error::Error;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Versions `from_version..`, at most `max_count` of them.
@@ -116,7 +117,7 @@ pub fn of_stream(
     if from > to {
         return Ok(());
     }
-    let before = answer::of_selection(folding, name, &opened, Selection::up_to(from - 1), view, None)?.state;
+    let before = answer::of_selection(folding, name, &opened, Selection::up_to(from - 1), view)?.state;
     let scratch = Scratch::new()?;
     let entries = Entries { before, scratch, each };
     match folding.fold.order {
@@ -147,72 +148,109 @@ fn by_time(
     to: i64,
     mut entries: Entries,
 ) -> Result<()> {
-    let (lates, mut max_occurred_at) = as_owner(Planning::ByIndex, |db, _| {
-        let before = if from > 1 { opened.head_at(db, from - 1)? } else { None };
-        Ok((opened.lates(db, from, to, i64::MAX)?, before.map_or(i64::MIN, |head| head.max_occurred_at)))
+    let (lates, head) = as_owner(Planning::ByIndex, |db, _| {
+        let lates = opened.lates(db, from, to, i64::MAX)?;
+        if lates.is_empty() { Ok((lates, None)) } else { Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?)) }
     })?;
-    let mut checkpoints = Checkpoints::default();
-    let state = Rc::clone(&entries.before);
-    checkpoints.keep(Checkpoint { version: from - 1, max_occurred_at, state });
+    let (earlier, lates) = lates.split_at(lates.partition_point(|late| late.version < from));
+    let mut replay = Replay {
+        name,
+        opened,
+        on_time: from - 1,
+        lates: earlier.iter().map(place).collect(),
+        checkpoints: Checkpoints::default(),
+        happened: None,
+    };
+    replay.checkpoints.keep(Checkpoint {
+        folded: from - 1,
+        prefix: from - 1,
+        last: (head.map_or(i64::MIN, |head| head.max_occurred_at), from - 1),
+        state: Rc::clone(&entries.before),
+    });
     let mut next = from;
-    for place in 0..=lates.len() {
+    for at in 0..=lates.len() {
         // The events up to the next late one are folded as they come.
-        let late = lates.get(place).copied();
+        let late = lates.get(at);
         let last = late.map_or(to, |late| late.version - 1);
         if next <= last {
+            replay.on_time = last;
             let start = Rc::clone(&entries.before);
             let mut walk = Walk::new(Order::Version, next - 1, last, Vec::new());
             let mut after_each = |event: &Event, state: &Stored| {
                 let happened = Happened::of(event)?;
-                max_occurred_at = max_occurred_at.max(happened.occurred_at);
-                let state = Rc::new(state.clone());
+                let (version, state) = (happened.version, Rc::new(state.clone()));
                 if late.is_some() {
-                    let (version, state) = (happened.version, Rc::clone(&state));
-                    checkpoints.keep(Checkpoint { version, max_occurred_at, state });
+                    let (last, state) = ((happened.occurred_at, version), Rc::clone(&state));
+                    replay.checkpoints.keep(Checkpoint { folded: version, prefix: version, last, state });
                 }
                 entries.add(&happened, state)
             };
             folding.run(name, opened, &start, &mut walk, Some(&mut after_each))?;
         }
         let Some(late) = late else { return Ok(()) };
-        let (happened, state) = with_late(folding, name, opened, &lates[..=place], late, &mut checkpoints)?;
-        let version = happened.version;
-        checkpoints.keep(Checkpoint { version, max_occurred_at, state: Rc::clone(&state) });
-        entries.add(&happened, state)?;
+        let state = replay.with(folding, late)?;
+        let happened = replay.happened.take();
+        let missing = || Error::Internal { what: format!("version {} was not folded", late.version) };
+        entries.add(&happened.ok_or_else(missing)?, state)?;
         next = late.version + 1;
     }
     Ok(())
 }
 
-/// The late event, and the state of all events up to it. `lates`: those of the range up to it.
-fn with_late(
-    folding: &mut Folding,
-    name: &str,
-    opened: &Opened,
-    lates: &[Late],
-    late: Late,
-    checkpoints: &mut Checkpoints,
-) -> Result<(Happened, Rc<Stored>)> {
-    let mut happened = None;
-    let mut after_each = |event: &Event, _: &Stored| {
-        if event.version() == late.version {
-            happened = Some(Happened::of(event)?);
-        }
-        Ok(())
-    };
-    let state = match checkpoints.before(late.occurred_at) {
-        Some(start) => {
-            let later = lates.iter().copied().filter(|late| late.version > start.version).collect();
-            let mut walk = Walk::new(Order::OccurredAt, start.version, late.version - 1, later);
-            Rc::new(folding.run(name, opened, &start.state, &mut walk, Some(&mut after_each))?.0)
-        }
-        None => {
-            // All before it, and itself.
-            let before = Selection { newest: late.version, prefix: late.version - 1, as_of: i64::MAX };
-            answer::of_selection(folding, name, opened, before, View::Caller, Some(&mut after_each))?.state
-        }
-    };
-    let happened = happened
-        .ok_or_else(|| Error::Internal { what: format!("version {} was not folded", late.version) })?;
-    Ok((happened, state))
+fn place(late: &Late) -> Place {
+    (late.occurred_at, late.version)
+}
+
+/// Goes back for late events.
+struct Replay<'a> {
+    name: &'a str,
+    opened: &'a Opened,
+    /// The newest version so far that was not late.
+    on_time: i64,
+    /// The late ones so far.
+    lates: BTreeSet<Place>,
+    checkpoints: Checkpoints,
+    /// The late event, once it was folded.
+    happened: Option<Happened>,
+}
+
+impl Replay<'_> {
+    /// The state of all events up to a late one.
+    fn with(&mut self, folding: &mut Folding, late: &Late) -> Result<Rc<Stored>> {
+        let start = match self.checkpoints.before(late.occurred_at) {
+            Some(start) => start,
+            None => self.before(folding, late)?,
+        };
+        self.lates.insert(place(late));
+        let (occurred_at, version) = start.last;
+        let behind = self.lates.range((occurred_at, version + 1)..);
+        let behind = behind.map(|&(occurred_at, version)| Late { version, occurred_at }).collect();
+        let mut walk = Walk::new(Order::OccurredAt, start.prefix, self.on_time, behind);
+        let (mut folded, mut prefix) = (start.folded, start.prefix);
+        let mut after_each = |event: &Event, state: &Stored| {
+            let happened = Happened::of(event)?;
+            let last = (happened.occurred_at, happened.version);
+            folded += 1;
+            if !self.lates.contains(&last) {
+                prefix = happened.version;
+            }
+            self.checkpoints.keep(Checkpoint { folded, prefix, last, state: Rc::new(state.clone()) });
+            if happened.version == late.version {
+                self.happened = Some(happened);
+            }
+            Ok(())
+        };
+        let (state, _) = folding.run(self.name, self.opened, &start.state, &mut walk, Some(&mut after_each))?;
+        Ok(Rc::new(state))
+    }
+
+    /// Where a late event belongs: the state of what came before it and did not occur later.
+    fn before(&self, folding: &mut Folding, late: &Late) -> Result<Checkpoint> {
+        let newest = late.version - 1;
+        let prefix = as_owner(Planning::ByIndex, |db, _| self.opened.until(db, newest, late.occurred_at))?;
+        let selection = Selection { newest, prefix, as_of: late.occurred_at };
+        let answer = answer::of_selection(folding, self.name, self.opened, selection, View::Caller)?;
+        let behind = answer.lates.iter().filter(|late| late.version > prefix).count() as i64;
+        Ok(Checkpoint { folded: prefix + behind, prefix, last: (late.occurred_at, newest), state: answer.state })
+    }
 }

@@ -141,7 +141,7 @@ fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Even
             })?,
         };
         let before = match state.take() {
-            None => answer::of_selection(folding, name, opened, reached, View::Caller, None)?.state,
+            None => answer::of_selection(folding, name, opened, reached, View::Caller)?.state,
             Some((state, from)) => {
                 let mut lates = as_owner(Planning::ByIndex, |db, _| reached.lates_after(db, opened, from.prefix))?;
                 lates.retain(|late| late.occurred_at > from.as_of);
