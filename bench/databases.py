@@ -16,6 +16,11 @@ STREAMS, EVENTS_A_STREAM = 10_000, 10
 # Streams of BATCH events each, for reads.
 LEDGERS, BATCH = 100, 1000
 
+# States: the lengths of streams, the accounts of the bank's data, and a snapshot_every that no stream reaches.
+SHORT, LONG = 1_000, 100_000
+ACCOUNTS, TRANSACTIONS = 1_201, 47_527
+NEVER = 2_000_000_000
+
 MESSAGE_DB = "@eventide/message-db@1.3.1"
 
 FILL_STREAMS = """
@@ -87,6 +92,72 @@ def make_bench(bench):
             connection.execute(INSERT_BATCH, {"batch": batch(), "stream": 1_000_000 + ledger, "version": 0})
         connection.execute("vacuum analyze")
     return "bench"
+
+
+# Folds that add up amounts, each in every category that is measured; and plain tables with the same rows and the same state.
+DEFINE_FOLDS = """
+    create schema plain;
+    create function plain.add(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as $$
+    begin
+        return jsonb_set(state, '{balance}', to_jsonb((state ->> 'balance')::numeric + (event.payload ->> 'amount')::numeric));
+    end $$;
+    create aggregate plain.balance(eventstream.event) (sfunc = plain.add, stype = jsonb, initcond = '{"balance": 0}');
+"""
+REGISTER_FOLDS = """
+    select es_register_fold(%(category)s || '-handler', %(category)s, 'plain.add(jsonb, eventstream.event)', null, '{"balance": 0}', %(every)s),
+           es_register_fold(%(category)s || '-rules', %(category)s, null, %(rules)s, '{"balance": 0}', %(every)s, is_default => false)
+"""
+ADD_BY_RULES = '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}]}}'
+
+# Events over a year of valid time, evenly; every `late`th one (0: none) occurred a minute before the one in front of it.
+FILL_YEAR = """
+    select es_append_events(%(stream)s, (
+        select jsonb_agg(jsonb_build_object(
+            'type', 'AccountCredited',
+            'payload', jsonb_build_object('amount', (n * 7 %% 10007)::numeric / 100, 'text', 'Invoice 2024-10-0815'),
+            'occurred_at', timestamptz '2024-01-01Z' + (n - case when n %% %(late)s = 0 then 2 else 0 end) * (interval '366 days' / %(events)s)))
+        from generate_series(%(first)s::int, %(first)s::int + %(count)s::int - 1) as n))
+"""
+
+
+def make_states(bench):
+    """Streams to fold, their folds and snapshots, and what they are compared with."""
+    with create(bench, "states") as connection:
+        connection.execute(DEFINE_FOLDS)
+        # Snapshots only where a measure is about them.
+        for category, every in (("counter", NEVER), ("million", NEVER), ("long", 100), ("short", 100)):
+            connection.execute(REGISTER_FOLDS, {"category": category, "every": every, "rules": ADD_BY_RULES})
+        connection.execute("select es_register_fold('customers', 'customer', rules => %s, initial_state => '{\"balance\": 0}')", (ADD_BY_RULES,))
+        fill_year(connection, "counter-1", 10_000)
+        fill_year(connection, "counter-2", 9_950)
+        connection.execute("select es_snapshot('counter-2')")
+        fill_year(connection, "counter-2", 50)
+        fill_year(connection, "million-1", 100_000 if bench.is_quick else 1_000_000)
+        fill_year(connection, "long-1", LONG, late=100)
+        fill_year(connection, "short-1", SHORT)
+        while connection.execute("select sum(done) from es_maintain() where task = 'snapshots'").fetchone()[0]:
+            pass
+        for customer in range(ACCOUNTS):
+            count = TRANSACTIONS // ACCOUNTS + (customer < TRANSACTIONS % ACCOUNTS)
+            fill_year(connection, f"customer-{customer}", count)
+        connection.execute("create table plain.counter as select event::eventstream.event from es_read('counter-1') as event")
+        connection.execute("create table plain.states (stream text primary key, state jsonb not null)")
+        connection.execute("insert into plain.states select 'counter-' || n, es_state('counter-2') from generate_series(1, 10000) as n")
+        connection.execute("create role bench_uncached login in role bench_client")
+        connection.execute("alter role bench_uncached in database states set eventstream.state_cache_size = 0")
+        connection.execute("grant usage on schema plain to bench_client")
+        connection.execute("grant select on plain.states to bench_client")
+        connection.execute("vacuum analyze")
+    return "states"
+
+
+def fill_year(connection, stream, events, late=0):
+    """Appends so many events to the stream, at most 10,000 a call."""
+    for first in range(1, events + 1, 10_000):
+        count = min(10_000, events + 1 - first)
+        connection.execute(
+            FILL_YEAR, {"stream": stream, "first": first, "count": count, "events": max(events, 1), "late": late or 2_000_000_000}
+        )
 
 
 def make_message_store(bench):

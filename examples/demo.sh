@@ -43,6 +43,9 @@ export PGDATABASE=$database
 heading "The ledger's story (examples/ledger/ledger.sql)"
 tell "$here/ledger/ledger.sql"
 
+heading "The ledger's states (examples/ledger/state.sql)"
+tell "$here/ledger/state.sql"
+
 heading "Import: $(basename "$data")"
 "$here/ledger/import.sh" "$data"
 
@@ -51,10 +54,14 @@ again=$("$here/ledger/import.sh" "$data")
 printf '%s\n' "${again##*$'\n'}"
 [[ $again == *' 0 written,'* ]] || { echo 'demo: the second import wrote something' >&2; exit 1; }
 
+heading 'The states of all accounts, by rules and by a function, on three days'
+"${psql[@]}" -X -q -f "$here/ledger/states.sql"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:
-      select version, event_type, payload from es_read('account-cash');
+      select es_state('account-cash');
+      select version, event_type, state ->> 'balance' as balance from es_history('account-cash');
       select stream, version, last_occurred_at from eventstream.streams order by version desc limit 10;
   examples/inventory/inventory.sql is the next example, docs/guide.md explains the ideas.
 END

@@ -100,22 +100,23 @@ mod tests {
         run(&format!(
             "select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', occurred_at => '2024-01-01 00:00:00+00', subject => 'p')"
         ));
-        for other in [
-            format!("select es_append('a-1', 'U', '{{\"n\": 1.0}}', event_id => '{ONE}', subject => 'p')"),
-            format!("select es_append('a-1', 'T', '{{\"n\": 2}}', event_id => '{ONE}', subject => 'p')"),
-            format!("select es_append('a-1', 'T', '{{\"n\": 1.00}}', event_id => '{ONE}', subject => 'p')"),
-            format!(
-                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', schema_version => 2, subject => 'p')"
-            ),
-            format!(
-                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"
-            ),
-            format!(
-                "select es_append('a-1', 'T', '{{\"n\": 1.0}}', 1, event_id => '{ONE}', occurred_at => '2024-01-02 00:00:00+00', subject => 'p')"
-            ),
-            format!("select es_append('a-1', 'T', '{{\"n\": 1.0}}', event_id => '{ONE}', subject => 'q')"),
+        let again = |event_type: &str, number: &str, rest: &str| {
+            format!("select es_append('a-1', '{event_type}', '{{\"n\": {number}}}', event_id => '{ONE}', {rest})")
+        };
+        let another_day = "occurred_at => '2024-01-02 00:00:00+00', subject => 'p'";
+        for (other, differing) in [
+            (again("U", "1.0", "subject => 'p'"), "type"),
+            (again("T", "2", "subject => 'p'"), "payload"),
+            (again("T", "1.00", "subject => 'p'"), "payload"),
+            (again("T", "1.0", "schema_version => 2, subject => 'p'"), "schema_version"),
+            (again("T", "1.0", another_day), "occurred_at"),
+            (again("T", "1.0", &format!("expected_version => 1, {another_day}")), "occurred_at"),
+            (again("T", "1.0", "subject => 'q'"), "subject"),
+            (again("U", "2", "subject => 'p'"), "type and another payload"),
         ] {
             is_refused(&other, "a-1", ONE);
+            let message = refused("ES006", &other).message;
+            assert!(message.ends_with(&format!("at version 1, with another {differing}")), "{message}");
         }
         assert_eq!(value("select es_stream_version('a-1')"), "1");
     }

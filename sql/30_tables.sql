@@ -50,16 +50,14 @@ create table _eventstream.streams (
     id bigint not null,
     tenant_id bigint not null,
     first_position bigint not null,
-    newest_partition bigint not null,
     name text not null,
     category text not null,
     constraint streams_pkey primary key (id),
     constraint streams_name_key unique (tenant_id, name)
-) with (fillfactor = 90);
+);
 comment on table _eventstream.streams is
-'One row a stream. An append locks it (FOR NO KEY UPDATE) and changes it only when the stream enters a new partition: the head is read from the newest event.';
+'One row a stream, never changed. An append locks it (FOR NO KEY UPDATE); the head is read from the newest event.';
 comment on column _eventstream.streams.first_position is 'position of version 1';
-comment on column _eventstream.streams.newest_partition is 'lower bound of the partition that holds the newest event';
 comment on index _eventstream.streams_pkey is 'a stream by id';
 comment on index _eventstream.streams_name_key is 'a stream by tenant and name';
 create index streams_category_idx on _eventstream.streams (tenant_id, category, id);
@@ -74,12 +72,10 @@ create table _eventstream.stream_segments (
     constraint stream_segments_pkey primary key (stream_id, partition)
 );
 comment on table _eventstream.stream_segments is
-'Where a stream that crossed partitions goes on: one row for each partition after its first. Reads go straight to the partitions that hold the versions asked for.';
+'Where a stream that crossed partitions goes on: one row for each partition after its first. Appends and reads go straight to the partitions that hold the versions asked for.';
 comment on column _eventstream.stream_segments.partition is 'lower bound of the partition';
 comment on column _eventstream.stream_segments.first_version is 'the stream''s first version in it';
 comment on index _eventstream.stream_segments_pkey is 'the segments of a stream in order';
-create index stream_segments_partition_idx on _eventstream.stream_segments (partition);
-comment on index _eventstream.stream_segments_partition_idx is 'the streams that entered a partition: for verification';
 
 create sequence _eventstream.positions as bigint cache 1;
 comment on sequence _eventstream.positions is 'global positions, handed out one by one (CACHE 1: the horizon depends on it)';

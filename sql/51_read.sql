@@ -76,7 +76,7 @@ create function es_log_info(
 ) returns record
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_log_info';
 comment on function es_log_info() is
-$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, and the time up to which every known_at is final. horizon and settled_until are NULL on a standby and without preload.
+$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, and the time up to which every known_at is final. horizon and settled_until are NULL on a standby and without preload. A copy on the same server agrees in all of it: store the oid of the database as well.
 Example: select log_id, timeline from es_log_info();$$;
 
 create function es_settled_until() returns timestamptz

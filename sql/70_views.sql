@@ -41,9 +41,14 @@ select
 from _eventstream.streams s
 join _eventstream.tenants t on t.id = s.tenant_id
 cross join lateral (
+    select coalesce(max(g.partition), s.first_position) as lower_bound
+    from _eventstream.stream_segments g
+    where g.stream_id = s.id
+) n
+cross join lateral (
     select e.version, e.global_position, e.occurred_at, e.recorded_at, e.event_type
     from _eventstream.events e
-    where e.stream_id = s.id and e.global_position >= s.newest_partition
+    where e.stream_id = s.id and e.global_position >= n.lower_bound
     order by e.version desc
     limit 1
 ) h
@@ -96,4 +101,4 @@ create view eventstream.horizon_holders with (security_barrier) as
 select h.pid, h.since, h.global_position
 from _eventstream.horizon_holders() h;
 comment on view eventstream.horizon_holders is
-'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor.';
+'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor. ES008 not preloaded, ES009 on a standby.';

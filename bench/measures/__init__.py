@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, hot_stream, message_db, partitions, read, verify
+from . import append, batch, hot_stream, message_db, partitions, read, state, verify
 
 MEASURES = {
     "append": append.measure,
@@ -7,6 +7,7 @@ MEASURES = {
     "batch": batch.measure,
     "read": read.measure,
     "hot_stream": hot_stream.measure,
+    "state": state.measure,
     "verify": verify.measure,
     "partitions": partitions.measure,
 }

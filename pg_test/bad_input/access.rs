@@ -84,6 +84,13 @@ mod tests {
             let statement = format!("select es_grant('public', '{privilege}', category => 'a')");
             assert_eq!(fault(&statement, "ES005", &format!("category|{privilege}")), None);
         }
-        assert_eq!(fault("select es_revoke('public', 'audit')", "ES005", "audit|public"), None);
+        assert_eq!(
+            fault(
+                "select es_revoke('public', 'audit')",
+                "ES005",
+                "public|no grant of audit for all categories|default"
+            ),
+            None
+        );
     }
 }

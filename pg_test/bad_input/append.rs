@@ -15,10 +15,18 @@ const CLOSE_STREAM: Call = Call { function: "es_close_stream", good: &[("stream"
 
 /// Documents that are refused as payload.
 const BAD_DOCUMENTS: &[Bad<'static>] = &[
-    ("to_jsonb(repeat('x', 1048576 - 1))", "ES007", "eventstream.max_payload_bytes|1048576"),
+    (
+        "to_jsonb(repeat('x', 1048576 - 1))",
+        "ES007",
+        "payload has at least 1048577 bytes as text|eventstream.max_payload_bytes|1048576",
+    ),
     ("to_jsonb(repeat('x', 50000000))", "ES007", "eventstream.max_payload_bytes"),
     ("to_jsonb(repeat(E'\\n', 600000))", "ES007", "eventstream.max_payload_bytes"),
-    ("(repeat('[', 65) || repeat(']', 65))::jsonb", "ES007", "eventstream.max_json_depth|65|64"),
+    (
+        "(repeat('[', 65) || repeat(']', 65))::jsonb",
+        "ES007",
+        "payload is nested 65 levels deep, more than eventstream.max_json_depth allows (64)",
+    ),
     ("(repeat('{\"a\":', 65) || '1' || repeat('}', 65))::jsonb", "ES007", "eventstream.max_json_depth"),
     ("(repeat('[', 10000) || repeat(']', 10000))::jsonb", "ES007", "eventstream.max_json_depth"),
     ("(repeat('{\"a\":', 10000) || '1' || repeat('}', 10000))::jsonb", "ES007", "eventstream.max_json_depth"),
@@ -142,7 +150,11 @@ mod tests {
             &[
                 ("'infinity'", "ES005", "occurred_at|finite"),
                 ("'-infinity'", "ES005", "occurred_at|finite"),
-                ("now() + interval '1 day 10 seconds'", "ES007", "occurred_at|eventstream.max_future_skew|86400"),
+                (
+                    "now() + interval '1 day 10 seconds'",
+                    "ES007",
+                    "occurred_at|is 864|seconds ahead of the clock, more than eventstream.max_future_skew allows (86400)",
+                ),
                 ("'294276-12-31 23:59:59.999999+00'", "ES007", "occurred_at|eventstream.max_future_skew"),
             ],
         );
@@ -206,7 +218,11 @@ mod tests {
             (APPEND_EVENTS.with("events", "'5'"), "ES005", "events|array"),
             (APPEND_EVENTS.with("events", "'\"x\"'"), "ES005", "events|array"),
             (APPEND_EVENTS.with("events", "'[]'"), "ES005", "events|at least one"),
-            (APPEND_EVENTS.with("events", &too_many), "ES007", "events|eventstream.max_batch_events|10000|10001"),
+            (
+                APPEND_EVENTS.with("events", &too_many),
+                "ES007",
+                "events has 10001 elements, more than eventstream.max_batch_events allows (10000)",
+            ),
         ]);
         assert_eq!(value(&format!("select es_append_events('most-1', {})", of(10_000))), "10000");
     }
@@ -256,7 +272,7 @@ mod tests {
             (
                 r#"{"type": "T", "payload": {}, "occurred_at": "2999-01-01T00:00:00Z"}"#,
                 "ES007",
-                "events[1]|occurred_at|eventstream.max_future_skew",
+                "events[1].occurred_at|eventstream.max_future_skew",
             ),
             (r#"{"type": "T", "payload": {}, "schema_version": 0}"#, "ES005", "events[1].schema_version|0"),
             (r#"{"type": "T", "payload": {}, "schema_version": -1}"#, "ES005", "events[1].schema_version|-1"),
@@ -268,7 +284,7 @@ mod tests {
             (r#"{"type": "T", "payload": {}, "subject": ""}"#, "ES005", "events[1].subject|empty"),
             (r#"{"type": "T", "payload": {}, "subject": 5}"#, "ES005", "events[1].subject|number"),
             (&long, "ES005", "events[1].subject|255"),
-            (&many_digits, "ES007", "events[1]|payload|eventstream.max_number_digits|1001"),
+            (&many_digits, "ES007", "events[1].payload has a number of 1001 digits|eventstream.max_number_digits"),
         ];
         let statements: Vec<_> = elements
             .iter()
@@ -336,7 +352,7 @@ mod tests {
                  from generate_series(1, 2) stream))"
                     .to_owned(),
                 "ES007",
-                "eventstream.max_batch_events|10000|10002",
+                "appends[1].events brings the call to 10002 events|eventstream.max_batch_events allows (10000)",
             ),
         ]);
         let conflict = then(&format!("{{\"stream\": \"b-1\", \"expected_version\": 5, {events}}}"));

@@ -1,5 +1,5 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
-use super::check::{authorize_tenant, everything_or};
+use super::check::{Access, authorize_tenant, everything_or};
 use crate::pg::catalog::announce_access_change;
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
@@ -82,29 +82,34 @@ pub fn use_tenant(name: &str) -> Result<()> {
 /// Errors: 42501 without admin, ES005 for a role that does not exist or a privilege that cannot be narrowed, ES040.
 pub fn grant(grant: &Grant) -> Result<()> {
     let creator = server::role_name(server::current_role())?;
-    in_tenant(grant, c"es_grant", |db, tenant_id| {
+    in_tenant(grant, c"es_grant", |db, access| {
         let exists = grant.role == "public"
             || ROLE.with(|plan| plan.first(db, View::Latest, &[Some(from_text(grant.role)?)], |_| Ok(())))?.is_some();
         if !exists {
-            let reason = format!("must be a role: there is no role {}", shown(grant.role));
+            let reason = format!("must be an existing role, or public, not {}", shown(grant.role));
             return Err(invalid("role", reason, Some("Make the role first, or grant to public.".into())));
         }
-        write(db, &GRANT, grant.role, grant.privilege, tenant_id, grant.category, Some(&creator)).map(drop)
+        write(db, &GRANT, grant.role, grant.privilege, access.tenant_id, grant.category, Some(&creator)).map(drop)
     })
 }
 
 /// Errors: as [`grant`]; ES005 where there was no such grant.
 pub fn revoke(grant: &Grant) -> Result<()> {
-    in_tenant(grant, c"es_revoke", |db, tenant_id| {
-        if write(db, &REVOKE, grant.role, grant.privilege, tenant_id, grant.category, None)? == 0 {
+    in_tenant(grant, c"es_revoke", |db, access| {
+        if write(db, &REVOKE, grant.role, grant.privilege, access.tenant_id, grant.category, None)? == 0 {
+            let category = match grant.category {
+                Some(category) => format!("category {}", shown(category)),
+                None => "all categories".into(),
+            };
             return Err(invalid(
                 "privilege",
                 format!(
-                    "must be one that role {} was granted with the same tenant and category, not {}",
+                    "must be one that was granted: role {} has no grant of {} for {category} in tenant {}",
                     shown(grant.role),
-                    grant.privilege.as_str()
+                    grant.privilege.as_str(),
+                    shown(&access.tenant)
                 ),
-                Some("The view eventstream.grants shows what was granted.".into()),
+                Some("A grant is revoked as it was given; the view eventstream.grants shows what was granted.".into()),
             ));
         }
         Ok(())
@@ -112,7 +117,7 @@ pub fn revoke(grant: &Grant) -> Result<()> {
 }
 
 /// Runs `work` where the current role is admin of the grant's tenant.
-fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, i64) -> Result<()>) -> Result<()> {
+fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Access) -> Result<()>) -> Result<()> {
     if let Some(category) = grant.category {
         Category::parse("category", category)?;
         if !grant.privilege.may_be_narrowed() {
@@ -122,9 +127,9 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, i64) -
         }
     }
     server::must_be_writable(call)?;
-    let tenant_id = authorize_tenant(grant.tenant, Privilege::Admin)?.0.tenant_id;
+    let (access, _) = authorize_tenant(grant.tenant, Privilege::Admin)?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        work(db, tenant_id)?;
+        work(db, &access)?;
         announce_access_change(catalog)
     })
 }

@@ -1,6 +1,7 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
+use super::target;
 use crate::access::authorize;
-use crate::log::append::{Request, Target, append, new_event_id};
+use crate::log::append::{Request, append, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
@@ -36,9 +37,8 @@ fn append_one(args: &Args) -> Returned {
         subject: args.text_opt(8)?,
     };
     let event = NewEvent::check(parts, "event_type")?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
     let request = Request { stream, expected, events: vec![event], must_exist: false };
-    first(append(target, &[request])?)
+    first(append(target(&access), &[request])?)
 }
 
 fn append_events(args: &Args) -> Returned {
@@ -47,8 +47,7 @@ fn append_events(args: &Args) -> Returned {
     let access = authorize(Privilege::Append, stream.category())?;
     let mut left = settings::max_batch_events();
     let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    first(append(target, &[Request { stream, expected, events, must_exist: false }])?)
+    first(append(target(&access), &[Request { stream, expected, events, must_exist: false }])?)
 }
 
 fn append_streams(args: &Args) -> Returned {
@@ -69,8 +68,7 @@ fn append_streams(args: &Args) -> Returned {
         return Err(invalid("appends", "must have at least one element"));
     };
     let store = Store::begin(args)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    for (request, version) in requests.iter().zip(append(target, &requests)?) {
+    for (request, version) in requests.iter().zip(append(target(&access), &requests)?) {
         store.put(&[Some(from_text(request.stream.as_str())?), Some(Datum::from(version))])?;
     }
     Ok(None)
@@ -81,9 +79,8 @@ fn close_stream(args: &Args) -> Returned {
     let reason = args.text(1, "reason")?;
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
     let events = vec![NewEvent::closing(payload)?];
-    first(append(target, &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
+    first(append(target(&access), &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
 }
 
 fn last(args: &Args) -> Returned {
@@ -130,11 +127,17 @@ pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec
     let count = elements.len() as i64;
     if count > *left {
         let limit = settings::max_batch_events();
+        let so_far = limit - *left + count;
+        let what = if so_far == count {
+            format!("{argument} has {count} elements")
+        } else {
+            format!("{argument} brings the call to {so_far} events")
+        };
         return Err(Error::LimitExceeded {
             setting: "eventstream.max_batch_events",
             limit,
-            actual: Some(limit - *left + count),
-            what: "the number of events in one call".into(),
+            actual: Some(so_far),
+            what,
         }
         .into());
     }
@@ -155,7 +158,8 @@ fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
             Error::InvalidArgument { argument, reason, hint }.into()
         }
         Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {
-            Error::LimitExceeded { setting, limit, actual, what: format!("{element}: {what}") }.into()
+            // It begins with the name of the argument.
+            Error::LimitExceeded { setting, limit, actual, what: format!("{element}.{what}") }.into()
         }
         other => other,
     })

@@ -10,3 +10,11 @@ mod tenant;
 mod trigger;
 mod verify;
 mod view;
+
+use crate::access::Access;
+use crate::log::append::Target;
+
+/// The tenant as `log` knows it.
+fn target(access: &Access) -> Target<'_> {
+    Target { id: access.tenant_id, name: &access.tenant }
+}

@@ -1,10 +1,11 @@
 //! es_read and its kin, the horizon, and the small functions around ids and names.
-use crate::access::{authorize, authorize_tenant};
-use crate::log::append::Target;
+use super::target;
+use crate::access::{Access, authorize, authorize_tenant};
 use crate::log::horizon;
 use crate::log::identity::log_info;
 use crate::log::read::{self, Filter, StreamRange};
 use crate::pg::datum::{from_text, from_uuid};
+use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::pages;
 use crate::pg::session::{Planning, as_owner};
@@ -13,6 +14,7 @@ use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
+use std::rc::Rc;
 
 sql_function!("eventstream_read", read_stream);
 sql_function!("eventstream_read_all", read_all);
@@ -40,40 +42,38 @@ fn read_stream(args: &Args) -> Returned {
     args.boolean(5, "raw")?;
     range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
     if pages::are_wanted(args) {
-        return read::read_stream_by_pages(target, &name, &range, args);
+        return read::read_stream_by_pages(target(&access), &name, &range, args);
     }
-    read::read_stream(target, &name, &range, &Store::begin(args)?)?;
+    read::read_stream(target(&access), &name, &range, &Store::begin(args)?)?;
     Ok(None)
+}
+
+/// The tenant to read, and the arguments 2 and 3, narrowed to what may be read there.
+fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
+    let categories = args.text_array_opt(2, "categories")?;
+    let event_types = args.text_array_opt(3, "event_types")?;
+    let mut filter = Filter { categories, event_types };
+    filter.check()?;
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    filter.categories = scope.narrow(filter.categories);
+    Ok((access, filter))
 }
 
 fn read_all(args: &Args) -> Returned {
     let after_position = args.int8(0, "after_position")?;
     let max_count = args.int4(1, "max_count")?;
-    let categories = args.text_array_opt(2, "categories")?;
-    let event_types = args.text_array_opt(3, "event_types")?;
-    let mut filter = Filter { categories, event_types };
-    filter.check()?;
-    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    filter.categories = scope.narrow(filter.categories);
+    let (access, filter) = filtered(args)?;
     let store = Store::begin(args)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    read::read_all(target, after_position, max_count, &filter, args.int8_opt(4), &store)?;
+    read::read_all(target(&access), after_position, max_count, &filter, args.int8_opt(4), &store)?;
     Ok(None)
 }
 
 fn read_backward(args: &Args) -> Returned {
     let max_count = args.int4(1, "max_count")?;
-    let categories = args.text_array_opt(2, "categories")?;
-    let event_types = args.text_array_opt(3, "event_types")?;
-    let mut filter = Filter { categories, event_types };
-    filter.check()?;
-    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    filter.categories = scope.narrow(filter.categories);
+    let (access, filter) = filtered(args)?;
     let store = Store::begin(args)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    read::read_backward(target, args.int8_opt(0), max_count, &filter, &store)?;
+    read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, &store)?;
     Ok(None)
 }
 
@@ -84,8 +84,7 @@ fn read_subject(args: &Args) -> Returned {
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let categories = scope.narrow(None);
     let store = Store::begin(args)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    read::read_subject(target, subject, after_position, max_count, categories.as_deref(), &store)?;
+    read::read_subject(target(&access), subject, after_position, max_count, categories.as_deref(), &store)?;
     Ok(None)
 }
 
@@ -93,22 +92,21 @@ fn event(args: &Args) -> Returned {
     let id = args.uuid(0, "event_id")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let store = Store::begin(args)?;
-    let target = Target { id: access.tenant_id, name: &access.tenant };
-    read::read_event(target, &id, scope.narrow(None).as_deref(), &store)?;
+    read::read_event(target(&access), &id, scope.narrow(None).as_deref(), &store)?;
     Ok(None)
 }
 
 fn stream_version(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
     let access = authorize(Privilege::Read, name.category())?;
-    let version = read::stream_version(Target { id: access.tenant_id, name: &access.tenant }, &name)?;
+    let version = read::stream_version(target(&access), &name)?;
     Ok(Some(Datum::from(version)))
 }
 
 fn stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
     let access = authorize(Privilege::Read, name.category())?;
-    let info = read::stream_info(Target { id: access.tenant_id, name: &access.tenant }, &name)?;
+    let info = read::stream_info(target(&access), &name)?;
     let row = [
         Some(from_text(name.as_str())?),
         Some(Datum::from(info.version)),

@@ -1,5 +1,6 @@
 //! What the views ask: see sql/60_view_functions.sql.
 use crate::access::{Scope, authorize_tenant};
+use crate::log::horizon;
 use crate::pg::datum::text_array_of;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::slots;
@@ -25,6 +26,8 @@ fn readable_categories(_: &Args) -> Returned {
 }
 
 fn horizon_holders(args: &Args) -> Returned {
+    // Without slots, no row would not mean that nobody holds it.
+    horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;
     for held in slots::scan() {
         store.put(&[Some(Datum::from(held.pid)), Some(Datum::from(held.since)), Some(Datum::from(held.position))])?;

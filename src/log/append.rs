@@ -131,7 +131,10 @@ fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
     for place in order {
         let request = &requests[place];
         let may_create = !request.must_exist && request.expected.accepts(0);
-        locked[place] = Some(stream::lock(call.db, call.catalog, call.target.id, &request.stream, may_create)?);
+        let has_ids = request.events.iter().any(|event| event.event_id.is_some());
+        let partitions = if has_ids { replay::PARTITIONS } else { 1 };
+        let (db, catalog) = (call.db, call.catalog);
+        locked[place] = Some(stream::lock(db, catalog, call.target.id, &request.stream, may_create, partitions)?);
     }
     locked
         .into_iter()
@@ -146,9 +149,9 @@ fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec
         let name = request.stream.as_str();
         refuse_repeated_ids(name, &request.events)?;
         let first_time = match locked {
-            Locked::Existing(stream, head) => {
-                let first_time =
-                    replay::first_time(call.db, call.catalog, name, stream, head, request.expected, &request.events)?;
+            Locked::Existing(stream, head, newest) => {
+                let (db, catalog, events) = (call.db, call.catalog, &request.events);
+                let first_time = replay::first_time(db, catalog, name, stream, head, newest, request.expected, events)?;
                 if first_time.is_none() {
                     refuse_conflict(request, head.version)?;
                     if head.closed {
@@ -196,7 +199,7 @@ pub fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
             stream: stream.into(),
             event_id: eventstream_core::event_id::to_uuid_text(&pair[0]),
             version: None,
-            reason: "twice in one batch".into(),
+            reason: "in one batch".into(),
         }
         .into()),
     }
@@ -210,7 +213,7 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
             stream: first.stream.clone(),
             event_id: first.event_ids.first().map(eventstream_core::event_id::to_uuid_text).unwrap_or_default(),
             version: Some(first.version),
-            reason: format!("only {replayed} of the {} streams have their events already", requests.len()),
+            reason: format!("but the events of only {replayed} of these {} streams are there", requests.len()),
         }
         .into()),
         _ => Ok(()),
@@ -220,8 +223,8 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
 /// Writes the events of one stream. `alone`: a new stream's first event takes the position that its row was made with;
 /// among several streams it does not, so that positions come in the order given.
 fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<LastAppend> {
-    let (mut stream, mut head, is_new) = match locked {
-        Locked::Existing(stream, head) => (stream, head, false),
+    let (stream, mut head, is_new) = match locked {
+        Locked::Existing(stream, head, _) => (stream, head, false),
         Locked::New(stream) => (stream, stream::genesis(), true),
         Locked::Missing => return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into()),
     };
@@ -231,7 +234,6 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
     let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;
-    let mut newest_partition = (!is_new || alone).then_some(stream.newest_partition);
     let mut event_ids = Vec::with_capacity(request.events.len());
     for event in &request.events {
         let position = if is_new && alone && head.version == 0 {
@@ -245,7 +247,7 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
             }
             let partition = partition::for_append(call.db, call.catalog, position)?;
             let inserter = Inserter::open(call.db, partition.table_oid)?;
-            enter(call, &mut stream, &mut newest_partition, partition.lower, position, head.version + 1)?;
+            enter(call, &stream, &head, &partition, position)?;
             open = Some((partition, inserter));
         }
         let Some((_, inserter)) = &mut open else { continue };
@@ -266,24 +268,14 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
     })
 }
 
-/// Notes that the stream's next event goes to the partition from `lower`, where that is news.
-fn enter(
-    call: &Call,
-    stream: &mut Stream,
-    newest_partition: &mut Option<i64>,
-    lower: i64,
-    position: i64,
-    version: i64,
-) -> Result<()> {
-    match *newest_partition {
-        None => {
-            stream.first_position = position;
-            stream::place(call.db, stream, lower)?;
-        }
-        Some(newest) if newest != lower => stream::enter(call.db, stream, lower, version)?,
-        Some(_) => {}
+/// Notes where the stream's next event goes, where the row and the segments do not say so yet.
+fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition, position: i64) -> Result<()> {
+    if head.version > 0 && !partition.contains(head.global_position) {
+        return stream::enter(call.db, call.catalog, stream, partition.lower, head.version + 1);
     }
-    *newest_partition = Some(lower);
+    if head.version == 0 && stream.first_position != position {
+        return stream::place(call.db, &Stream { first_position: position, ..*stream });
+    }
     Ok(())
 }
 

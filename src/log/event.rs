@@ -203,7 +203,10 @@ fn check_occurred_at(occurred_at: i64) -> Result<()> {
             setting: "eventstream.max_future_skew",
             limit,
             actual: Some(ahead_seconds),
-            what: format!("occurred_at {}, in seconds ahead of the clock,", server::print_time(occurred_at)?),
+            what: format!(
+                "occurred_at {} is {ahead_seconds} seconds ahead of the clock",
+                server::print_time(occurred_at)?
+            ),
         }
         .into());
     }
@@ -214,15 +217,15 @@ fn check_occurred_at(occurred_at: i64) -> Result<()> {
 fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
     let most = settings::max_payload_bytes();
     let measure = value.measure(most as u64)?;
-    let exceeded = |setting, limit, actual: i64, what: &str| -> Failure {
-        Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument}{what}") }.into()
+    let exceeded = |setting, limit, actual: i64, what: String| -> Failure {
+        Error::LimitExceeded { setting, limit, actual: Some(actual), what: format!("{argument} {what}") }.into()
     };
     if measure.depth > settings::max_json_depth() {
         return Err(exceeded(
             "eventstream.max_json_depth",
             settings::max_json_depth(),
             measure.depth,
-            "'s depth in levels",
+            format!("is nested {} levels deep", measure.depth),
         ));
     }
     if measure.digits as i64 > settings::max_number_digits() {
@@ -230,7 +233,7 @@ fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
             "eventstream.max_number_digits",
             settings::max_number_digits(),
             measure.digits as i64,
-            "'s longest number, in digits,",
+            format!("has a number of {} digits", measure.digits),
         ));
     }
     if measure.bytes as i64 > most {
@@ -238,12 +241,13 @@ fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
             "eventstream.max_payload_bytes",
             most,
             measure.bytes as i64,
-            "'s size in bytes of text, at least,",
+            format!("has at least {} bytes as text", measure.bytes),
         ));
     }
     let text = value.text()?;
     if text.len() as i64 > most {
-        return Err(exceeded("eventstream.max_payload_bytes", most, text.len() as i64, "'s size in bytes of text"));
+        let what = format!("has {} bytes as text", text.len());
+        return Err(exceeded("eventstream.max_payload_bytes", most, text.len() as i64, what));
     }
     Ok(Document { value, text })
 }

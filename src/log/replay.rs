@@ -2,6 +2,7 @@
 //! of the same events in the same order writes nothing and is told the version they ended at the first time. Ids are looked for
 //! in the stream's newest two partitions; with an exact expected_version, a retry is found wherever it is.
 use super::event::NewEvent;
+use super::partition::Partition;
 use super::statements::{Statement, column};
 use super::stream::{self, Head, Stream};
 use crate::pg::catalog::Catalog;
@@ -13,6 +14,10 @@ use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use pgrx::pg_sys::Datum;
+use std::rc::Rc;
+
+/// In how many of a stream's newest partitions ids are looked for.
+pub const PARTITIONS: usize = 2;
 
 /// An event of the stream that has one of the ids.
 struct Stored {
@@ -21,6 +26,8 @@ struct Stored {
     event_id: [u8; 16],
     /// The place in the batch whose content is the same, if the content is.
     same_as: Option<usize>,
+    /// What is not the same.
+    differs: Vec<&'static str>,
 }
 
 /// Where these events ended when they were first appended.
@@ -39,6 +46,7 @@ pub fn first_time(
     name: &str,
     stream: &Stream,
     head: &Head,
+    newest: &[Rc<Partition>],
     expected: ExpectedVersion,
     events: &[NewEvent],
 ) -> Result<Option<FirstTime>> {
@@ -46,7 +54,7 @@ pub fn first_time(
     if ids.is_empty() {
         return Ok(None);
     }
-    let mut found = stored(db, catalog, stream, head, expected, &ids, events)?;
+    let mut found = stored(db, catalog, stream, head, newest, expected, &ids, events)?;
     found.sort_by_key(|stored| stored.version);
     let Some(first) = found.first() else { return Ok(None) };
     let reused = |id: &[u8; 16], version: i64, reason: String| {
@@ -54,16 +62,17 @@ pub fn first_time(
             .into())
     };
     if let Some(other) = found.iter().find(|stored| stored.same_as.is_none()) {
-        return reused(&other.event_id, other.version, "there with other content".into());
+        let reason = format!("with another {}", other.differs.join(" and another "));
+        return reused(&other.event_id, other.version, reason);
     }
     if found.len() < events.len() {
-        let reason = format!("only {} of the {} events are there", found.len(), events.len());
+        let reason = format!("with only {} of these {} events", found.len(), events.len());
         return reused(&first.event_id, first.version, reason);
     }
     let start = first.version;
     for (place, stored) in found.iter().enumerate() {
         if stored.same_as != Some(place) || stored.version != start + place as i64 {
-            return reused(&stored.event_id, stored.version, "the events are there in another order".into());
+            return reused(&stored.event_id, stored.version, "but these events are there in another order".into());
         }
     }
     Ok(found.last().map(|last| FirstTime { version: last.version, global_position: last.global_position }))
@@ -74,12 +83,13 @@ fn stored(
     catalog: &Catalog,
     stream: &Stream,
     head: &Head,
+    newest: &[Rc<Partition>],
     expected: ExpectedVersion,
     ids: &[[u8; 16]],
     events: &[NewEvent],
 ) -> Result<Vec<Stored>> {
     let mut found = Vec::new();
-    for partition in stream::newest_two(db, catalog, stream)? {
+    for partition in newest {
         for id in ids {
             let key = from_uuid(id)?;
             partition.event_ids.newest_first(db, View::Latest, key, |row| {
@@ -115,23 +125,26 @@ fn stored(
 fn read(row: &Row, events: &[NewEvent]) -> Result<Stored> {
     let event_id = row.uuid(column::EVENT_ID)?;
     let place = events.iter().position(|event| event.event_id == Some(event_id));
-    let mut same_as = None;
+    let (mut same_as, mut differs) = (None, Vec::new());
     if let Some(place) = place {
         let event = &events[place];
         let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
-        let same = row.text(column::EVENT_TYPE)? == event.event_type
-            && row.int4(column::SCHEMA_VERSION)? == event.schema_version
-            && event
-                .occurred_at
-                .is_none_or(|occurred_at| row.int8(column::OCCURRED_AT).is_ok_and(|stored| stored == occurred_at))
-            && payload == Some(event.payload.text)
-            && row.text_opt(column::SUBJECT)? == event.subject;
-        same_as = same.then_some(place);
+        let stored_at = row.int8(column::OCCURRED_AT)?;
+        let same = [
+            ("type", row.text(column::EVENT_TYPE)? == event.event_type),
+            ("payload", payload == Some(event.payload.text)),
+            ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
+            ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
+            ("subject", row.text_opt(column::SUBJECT)? == event.subject),
+        ];
+        differs.extend(same.iter().filter(|(_, same)| !same).map(|(part, _)| *part));
+        same_as = differs.is_empty().then_some(place);
     }
     Ok(Stored {
         version: row.int8(column::VERSION)?,
         global_position: row.int8(column::GLOBAL_POSITION)?,
         event_id,
         same_as,
+        differs,
     })
 }

@@ -22,11 +22,17 @@ pub mod column {
     pub const METADATA: usize = 17;
 }
 
+/// The same of a row of stream_segments, and its key by number, from 1.
+pub mod segment {
+    pub const PARTITION: usize = 1;
+    pub const FIRST_VERSION: usize = 2;
+    pub const KEY: &[i16] = &[1, 2];
+}
+
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
     HeadUpTo,
-    HeadBefore,
     ByVersions,
     ReadForward,
     ReadBackward,
@@ -41,9 +47,10 @@ pub enum Statement {
     VerifyStream,
     MissingFirst,
     MissingSegments,
+    MissingOfStream,
 }
 
-pub const STATEMENTS: usize = Statement::MissingSegments as usize + 1;
+pub const STATEMENTS: usize = Statement::MissingOfStream as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -81,11 +88,6 @@ impl Statement {
             Statement::HeadUpTo => (
                 "select * from {events} \
                  where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",
-                &[INT8OID, INT8OID],
-            ),
-            Statement::HeadBefore => (
-                "select * from {events} \
-                 where stream_id = $1 and version < $2 order by version desc limit 1",
                 &[INT8OID, INT8OID],
             ),
             Statement::ByVersions => (
@@ -200,15 +202,24 @@ impl Statement {
             Statement::MissingFirst => (
                 "select s.name, 1::bigint, s.first_position from _eventstream.streams s \
                  where s.first_position >= $1 and s.first_position <= $2 and ($3 is null or s.tenant_id = $3) \
-                 and ($4 is null or s.id = $4) \
                  and not exists (select from {events} e where e.stream_id = s.id and e.version = 1)",
-                &[INT8OID, INT8OID, INT8OID, INT8OID],
+                RANGE,
             ),
             Statement::MissingSegments => (
                 "select s.name, g.first_version, null::bigint from _eventstream.stream_segments g \
                  join _eventstream.streams s on s.id = g.stream_id \
-                 where g.partition = $1 and ($2 is null or s.tenant_id = $2) and ($3 is null or s.id = $3) \
+                 where g.partition = $1 and ($2 is null or s.tenant_id = $2) \
                  and not exists (select from {events} e where e.stream_id = g.stream_id and e.version = g.first_version)",
+                &[INT8OID, INT8OID],
+            ),
+            Statement::MissingOfStream => (
+                "select s.name, r.version, r.position from _eventstream.streams s cross join lateral \
+                 (select 1::bigint as version, s.first_position as position \
+                  where s.first_position >= $1 and s.first_position <= $2 \
+                  union all select g.first_version, null from _eventstream.stream_segments g \
+                  where g.stream_id = s.id and g.partition = $1) r \
+                 where s.id = $3 \
+                 and not exists (select from {events} e where e.stream_id = s.id and e.version = r.version)",
                 RANGE,
             ),
         }
@@ -217,6 +228,6 @@ impl Statement {
 
 /// Parameters of the statements in `stream.rs`.
 pub const STREAM_KEY: &[Oid] = &[INT8OID, TEXTOID];
-pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID];
-pub const STREAM_ID: &[Oid] = &[INT8OID];
-pub const STREAM_ID_AND_TWO: &[Oid] = &[INT8OID, INT8OID, INT8OID];
+pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID];
+pub const STREAM_AND_POSITION: &[Oid] = &[INT8OID, INT8OID];
+pub const STREAM_PAGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];

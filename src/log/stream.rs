@@ -1,12 +1,13 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
-//! is changed only when the stream enters a new partition; everything else is read from the newest event.
+//! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
 use super::partition::{self, Partition};
-use super::statements::{STREAM_ID, STREAM_ID_AND_TWO, STREAM_KEY, STREAM_ROW, Statement, column};
+use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
+use crate::pg::insert::Inserter;
 use crate::pg::plan::{Plan, Row, View};
-use crate::pg::probe::Probe;
+use crate::pg::probe::{Bound, Probe};
 use crate::pg::sequence;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
@@ -21,8 +22,6 @@ use std::rc::Rc;
 pub struct Stream {
     pub id: i64,
     pub first_position: i64,
-    /// Lower bound of the partition that holds the newest event.
-    pub newest_partition: i64,
 }
 
 /// The newest event of a stream, as far as the next one builds on it.
@@ -38,8 +37,8 @@ pub struct Head {
 
 /// What came of locking.
 pub enum Locked {
-    /// The stream has events; nobody else appends to it until this transaction ends.
-    Existing(Stream, Head),
+    /// The stream has events; nobody else appends to it until this transaction ends. With its newest partitions, newest first.
+    Existing(Stream, Head, Vec<Rc<Partition>>),
     /// The row was made just now, with a position that its first event is to have.
     New(Stream),
     /// There is none, and none was to be made.
@@ -49,66 +48,65 @@ pub enum Locked {
 thread_local! {
     static SEGMENT_PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static LOCK: Plan = const { Plan::new(
-        "select id, first_position, newest_partition from _eventstream.streams \
-         where tenant_id = $1 and name = $2 for no key update",
+        "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2 for no key update",
         STREAM_KEY,
     ) };
     static LOOK_UP: Plan = const { Plan::new(
-        "select id, first_position, newest_partition from _eventstream.streams where tenant_id = $1 and name = $2",
+        "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2",
         STREAM_KEY,
     ) };
     static CREATE: Plan = const { Plan::new(
-        "insert into _eventstream.streams (id, tenant_id, name, category, first_position, newest_partition) \
-         values (nextval('_eventstream.stream_ids'), $1, $2, $3, $4, $5) \
-         on conflict (tenant_id, name) do nothing returning id, first_position, newest_partition",
+        "insert into _eventstream.streams (id, tenant_id, name, category, first_position) \
+         values (nextval('_eventstream.stream_ids'), $1, $2, $3, $4) \
+         on conflict (tenant_id, name) do nothing returning id, first_position",
         STREAM_ROW,
     ) };
     static PLACE: Plan = const { Plan::new(
-        "update _eventstream.streams set first_position = $2, newest_partition = $3 where id = $1",
-        STREAM_ID_AND_TWO,
-    ) };
-    static ENTER: Plan = const { Plan::new(
-        "insert into _eventstream.stream_segments (stream_id, partition, first_version) values ($1, $2, $3)",
-        STREAM_ID_AND_TWO,
-    ) };
-    static SEGMENTS: Plan = const { Plan::new(
-        "select partition, first_version from _eventstream.stream_segments where stream_id = $1 order by partition",
-        STREAM_ID,
+        "update _eventstream.streams set first_position = $2 where id = $1",
+        STREAM_AND_POSITION,
     ) };
     static PAGE_OF_CATEGORY: Plan = const { Plan::new(
-        "select id, first_position, newest_partition, name from _eventstream.streams \
+        "select id, first_position, name from _eventstream.streams \
          where tenant_id = $1 and category = $2 and id > $3 order by id limit $4",
         &[INT8OID, TEXTOID, INT8OID, INT8OID],
     ) };
     static PAGE: Plan = const { Plan::new(
-        "select id, first_position, newest_partition, name, tenant_id from _eventstream.streams \
+        "select id, first_position, name, tenant_id from _eventstream.streams \
          where id > $1 and ($2 is null or tenant_id = $2) order by id limit $3",
-        STREAM_ID_AND_TWO,
+        STREAM_PAGE,
     ) };
 }
 
 fn read(row: &Row) -> Result<Stream> {
-    Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)?, newest_partition: row.int8(2)? })
+    Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)? })
 }
 
-/// Locks the stream against other appends until the end of the transaction, and makes it where `may_create`.
-pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, may_create: bool) -> Result<Locked> {
+/// Locks the stream against other appends until the end of the transaction, and makes it where `may_create`. `partitions`:
+/// how many of its newest partitions the caller wants to know.
+pub fn lock(
+    db: &Db,
+    catalog: &Catalog,
+    tenant_id: i64,
+    name: &StreamName,
+    may_create: bool,
+    partitions: usize,
+) -> Result<Locked> {
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     loop {
         if let Some(stream) = LOCK.with(|lock| lock.first(db, View::Write, &key, read))? {
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
             catalog::refresh()?;
-            let head = newest(db, catalog, &stream, View::Latest)?;
-            return Ok(Locked::Existing(stream, head));
+            let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
+            let head = newest_in(db, &stream, &newest, View::Latest)?;
+            return Ok(Locked::Existing(stream, head, newest));
         }
         if !may_create {
             return Ok(Locked::Missing);
         }
         let position = sequence::next(catalog.positions)?;
-        let lower = partition::for_append(db, catalog, position)?.lower;
         let category = Some(from_text(name.category())?);
-        let row = [key[0], key[1], category, Some(Datum::from(position)), Some(Datum::from(lower))];
+        let row = [key[0], key[1], category, Some(Datum::from(position))];
         if let Some(stream) = CREATE.with(|create| create.first(db, View::Write, &row, read))? {
             return Ok(Locked::New(stream));
         }
@@ -124,12 +122,12 @@ pub fn look_up(db: &Db, view: View, tenant_id: i64, name: &StreamName) -> Result
 
 /// The newest event: there is always one, unless somebody forced it away.
 pub fn newest(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result<Head> {
-    let partitions = partition::all(db, catalog)?;
-    let head = match partition::by_lower_bound(&partitions, stream.newest_partition) {
-        Some(partition) => head_in(db, &partition, stream.id, view)?,
-        None => None,
-    };
-    head.ok_or_else(|| missing(stream, stream.newest_partition))
+    newest_in(db, stream, &newest_partitions(db, catalog, stream, view, 1)?, view)
+}
+
+fn newest_in(db: &Db, stream: &Stream, newest: &[Rc<Partition>], view: View) -> Result<Head> {
+    let newest = newest.first().ok_or_else(|| missing(stream, stream.first_position))?;
+    head_in(db, newest, stream.id, view)?.ok_or_else(|| missing(stream, newest.lower))
 }
 
 /// Somebody forced events away, or a partition.
@@ -154,6 +152,17 @@ pub fn read_head(row: &Row) -> Result<Head> {
 pub fn head_in(db: &Db, partition: &Partition, stream_id: i64, view: View) -> Result<Option<Head>> {
     let mut head = None;
     partition.versions.newest_first(db, view, Datum::from(stream_id), |row| {
+        head = Some(read_head(row)?);
+        Ok(false)
+    })?;
+    Ok(head)
+}
+
+/// The newest one of them before `version`.
+pub fn head_before(db: &Db, partition: &Partition, stream_id: i64, version: i64, view: View) -> Result<Option<Head>> {
+    let mut head = None;
+    let bounds = [Bound::at_most(2, version - 1)];
+    partition.versions.newest_first_within(db, view, Datum::from(stream_id), &bounds, |row| {
         head = Some(read_head(row)?);
         Ok(false)
     })?;
@@ -196,46 +205,50 @@ pub struct Segment {
 
 /// Where the stream's events are, oldest first.
 pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result<Vec<Segment>> {
-    let partitions = partition::all(db, catalog)?;
-    let mut segments = Vec::with_capacity(1);
     let first = partition::containing(db, catalog, stream.first_position)?
         .ok_or_else(|| missing(stream, stream.first_position))?;
-    let only_one = first.lower == stream.newest_partition;
+    let mut segments = later_segments(db, catalog, stream, view, usize::MAX)?;
     segments.push(Segment { partition: first, first_version: 1 });
-    if only_one {
-        return Ok(segments);
-    }
-    let later = SEGMENTS
-        .with(|plan| plan.rows(db, view, 0, &[Some(Datum::from(stream.id))], |row| Ok((row.int8(0)?, row.int8(1)?))))?;
-    for (lower, first_version) in later {
-        let partition = partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?;
-        segments.push(Segment { partition, first_version });
-    }
+    segments.reverse();
     Ok(segments)
 }
 
-/// The newest partition that the stream's events are in, and the one before it.
-pub fn newest_two(db: &Db, catalog: &Catalog, stream: &Stream) -> Result<Vec<Rc<Partition>>> {
-    let first = partition::containing(db, catalog, stream.first_position)?;
-    let mut lowers = Vec::with_capacity(2);
-    if first.as_ref().is_none_or(|first| first.lower != stream.newest_partition) {
-        let probe = SEGMENT_PROBE.take().filter(|(table, _)| *table == catalog.segments);
-        let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, &[1, 2])));
-        probe.newest_first(db, View::Latest, Datum::from(stream.id), |row| {
-            lowers.push(row.int8(1)?);
-            Ok(lowers.len() < 2)
-        })?;
-        SEGMENT_PROBE.set(Some((table, probe)));
-    }
-    let partitions = partition::all(db, catalog)?;
-    let mut newest = Vec::with_capacity(2);
-    for lower in lowers {
-        newest.push(partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?);
-    }
-    if newest.len() < 2 {
-        newest.extend(first);
+/// The `most` newest partitions that the stream's events are in, newest first.
+fn newest_partitions(
+    db: &Db,
+    catalog: &Catalog,
+    stream: &Stream,
+    view: View,
+    most: usize,
+) -> Result<Vec<Rc<Partition>>> {
+    let later = later_segments(db, catalog, stream, view, most)?;
+    let mut newest: Vec<_> = later.into_iter().map(|segment| segment.partition).collect();
+    if newest.len() < most {
+        newest.extend(partition::containing(db, catalog, stream.first_position)?);
     }
     Ok(newest)
+}
+
+/// The `most` newest segments after the first, newest first.
+fn later_segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View, most: usize) -> Result<Vec<Segment>> {
+    let probe = SEGMENT_PROBE.take().filter(|(table, _)| *table == catalog.segments);
+    let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, segment::KEY)));
+    let mut rows = Vec::new();
+    probe.newest_first(db, view, Datum::from(stream.id), |row| {
+        rows.push((row.int8(segment::PARTITION)?, row.int8(segment::FIRST_VERSION)?));
+        Ok(rows.len() < most)
+    })?;
+    SEGMENT_PROBE.set(Some((table, probe)));
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let partitions = partition::all(db, catalog)?;
+    rows.into_iter()
+        .map(|(lower, first_version)| {
+            let partition = partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?;
+            Ok(Segment { partition, first_version })
+        })
+        .collect()
 }
 
 /// The segments of `partitions` that hold versions from `from` to `to`.
@@ -246,23 +259,24 @@ pub fn holding(segments: &[Segment], from: i64, to: i64) -> impl DoubleEndedIter
     })
 }
 
-/// Notes the stream's first position, and that its newest event is in the partition from `lower`.
-pub fn place(db: &Db, stream: &Stream, lower: i64) -> Result<()> {
-    let row = [Some(Datum::from(stream.id)), Some(Datum::from(stream.first_position)), Some(Datum::from(lower))];
-    PLACE.with(|place| place.write(db, &row)).map(drop)
+/// Notes another first position of a stream that this transaction makes.
+pub fn place(db: &Db, stream: &Stream) -> Result<()> {
+    PLACE
+        .with(|place| place.write(db, &[Some(Datum::from(stream.id)), Some(Datum::from(stream.first_position))]))
+        .map(drop)
 }
 
 /// The stream enters the partition from `lower` with `first_version`.
-pub fn enter(db: &Db, stream: &Stream, lower: i64, first_version: i64) -> Result<()> {
-    let segment = [Some(Datum::from(stream.id)), Some(Datum::from(lower)), Some(Datum::from(first_version))];
-    ENTER.with(|enter| enter.write(db, &segment))?;
-    place(db, stream, lower)
+pub fn enter(db: &Db, catalog: &Catalog, stream: &Stream, lower: i64, first_version: i64) -> Result<()> {
+    let mut segments = Inserter::open(db, catalog.segments)?;
+    segments.put(&[Some(Datum::from(stream.id)), Some(Datum::from(lower)), Some(Datum::from(first_version))])?;
+    segments.close()
 }
 
 /// Streams by id after `after`, with name and tenant: to walk through all of them in bounded memory.
 pub fn page(db: &Db, view: View, after: i64, tenant_id: Option<i64>, count: i64) -> Result<Vec<(Stream, String, i64)>> {
     let args = [Some(Datum::from(after)), tenant_id.map(Datum::from), Some(Datum::from(count))];
-    PAGE.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned(), row.int8(4)?))))
+    PAGE.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(2)?.to_owned(), row.int8(3)?))))
 }
 
 /// The streams of a category by id after `after`, with their names.
@@ -276,5 +290,5 @@ pub fn page_of_category(
 ) -> Result<Vec<(Stream, String)>> {
     let args =
         [Some(Datum::from(tenant_id)), Some(from_text(category)?), Some(Datum::from(after)), Some(Datum::from(count))];
-    PAGE_OF_CATEGORY.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(3)?.to_owned()))))
+    PAGE_OF_CATEGORY.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(2)?.to_owned()))))
 }

@@ -94,7 +94,7 @@ pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Mome
         Ok((opened, selection, start, lates))
     })?;
     let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
-    if moment == Moment::NOW && answer.folded > 0 {
+    if moment == Moment::NOW && (answer.folded > 0 || answer.from == From::Snapshot) {
         let (version, chain_hash, fingerprint) = (opened.head.version, opened.head.chain_hash, fold.fingerprint);
         let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
         cache::put(opened.stream.id, &fold.name, entry);

@@ -135,7 +135,7 @@ impl<'a> Folding<'a> {
                 Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
             }
         };
-        Ok(Self { target, fold, row_type, upcasting: Upcasting::new(&fold.upcasters), function })
+        Ok(Self { target, fold, row_type, upcasting: Upcasting::new(&fold.upcasters)?, function })
     }
 
     /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told

@@ -81,7 +81,7 @@ pub fn refuse_large(size: usize, most: usize, fold: &str, stream: &str, version:
         setting: "eventstream.max_state_bytes",
         limit: most as i64,
         actual: Some(size as i64),
-        what: format!("the state of stream \"{stream}\" by fold \"{fold}\" at version {version}, in bytes,"),
+        what: format!("the state of stream \"{stream}\" by fold \"{fold}\" at version {version} has {size} bytes"),
     }
     .into())
 }

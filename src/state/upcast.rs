@@ -6,6 +6,7 @@ use super::handler::{self, Handler};
 use crate::pg::call::{Function, Position, Registrant};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
+use crate::pg::memory::Scratch;
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
 use pgrx::pg_sys::Datum;
@@ -53,18 +54,18 @@ impl Upcasters {
     }
 }
 
-/// Upcasters at work, for the time of one call: its functions are looked up once, and live in the memory context that was
-/// current when this was made.
+/// Upcasters at work, for the time of one call: its functions are looked up once, and live in memory of its own.
 pub struct Upcasting<'a> {
     upcasters: &'a Upcasters,
     functions: HashMap<(&'a str, i32), Function>,
+    memory: Scratch,
     /// How often each step was made.
     made: BTreeMap<(&'a str, i32), u64>,
 }
 
 impl<'a> Upcasting<'a> {
-    pub fn new(upcasters: &'a Upcasters) -> Self {
-        Self { upcasters, functions: HashMap::new(), made: BTreeMap::new() }
+    pub fn new(upcasters: &'a Upcasters) -> Result<Self> {
+        Ok(Self { upcasters, functions: HashMap::new(), memory: Scratch::new()?, made: BTreeMap::new() })
     }
 
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
@@ -86,7 +87,8 @@ impl<'a> Upcasting<'a> {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(vacant) => {
                     let handler = step.handler.as_ref().map_err(|reason| failed(reason.clone()))?;
-                    vacant.insert(handler::callable(handler, &step.registrant)?.map_err(&failed)?)
+                    let found = self.memory.inside(|| handler::callable(handler, &step.registrant))?;
+                    vacant.insert(found.map_err(&failed)?)
                 }
             };
             let what = format!("upcaster of \"{event_type}\" from schema version {from} for stream \"{stream}\"");

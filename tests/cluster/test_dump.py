@@ -187,6 +187,32 @@ def test_a_dump_restores_whole_into_a_cluster_that_lacks_a_granted_role(source, 
     assert_same_and_going_on(before, database)
 
 
+def test_a_copy_within_the_server_is_told_by_the_oid_of_its_database(source):
+    identity = (
+        "select log.log_id, log.system_identifier, log.timeline, here.oid from es_log_info() log, pg_database here"
+        " where here.datname = current_database()"
+    )
+    copy = Database(source.server, "books_copy")
+    with source.server.connect("postgres") as admin:
+        admin.execute(f'create database "{copy.name}" template "{source.name}"')
+    try:
+        with source.connect() as original, copy.connect() as copied:
+            for session in (original, copied):
+                session.execute("set eventstream.tenant = 'default'")
+            (before,), (after,) = rows(original, identity), rows(copied, identity)
+            assert before[:3] == after[:3]
+            assert before[3] != after[3]
+            # Nothing of the original's is held back or let through by what the copy does.
+            copied.execute("begin")
+            copied.execute("select es_append('order-2', 'Placed', '{}')")
+            assert rows(original, "select * from eventstream.horizon_holders") == []
+            assert len(rows(copied, "select * from eventstream.horizon_holders")) == 1
+            copied.execute("rollback")
+            assert verify(copied) == []
+    finally:
+        copy.drop()
+
+
 def test_a_dump_taken_while_clients_append_restores_to_a_log_that_verifies(source, target):
     """pg_dump reads positions' sequence after its snapshot: what it dumps must still be beyond every event it dumps."""
     done = threading.Event()
@@ -343,7 +369,12 @@ def test_a_hot_standby_serves_stream_reads_and_says_what_needs_the_primary(pair)
         for statement in READS:
             assert rows(right, statement) == rows(left, statement), statement
         assert value(right, "select horizon from es_log_info()") is None
-        for statement in ("select * from es_read_all()", "select es_horizon()", "select es_settled_until()"):
+        for statement in (
+            "select * from es_read_all()",
+            "select es_horizon()",
+            "select es_settled_until()",
+            "select * from eventstream.horizon_holders",
+        ):
             with pytest.raises(psycopg.Error) as refused:
                 right.execute(statement)
             assert refused.value.sqlstate == "ES009", statement

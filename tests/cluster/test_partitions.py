@@ -88,6 +88,22 @@ def test_a_batch_larger_than_a_partition_spans_several(small):
         check(session, 3)
 
 
+def test_a_streams_row_stays_as_it_is_when_the_stream_enters_partitions(small):
+    """Nobody who waits for the row meets another version of it, and vacuum nothing dead."""
+    with small.connect() as session:
+        session.execute("select es_append('account-1', 'Moved', '{}')")
+        where = "select ctid, xmin from _eventstream.streams where name = 'account-1'"
+        before = rows(session, where)
+        for _ in range(3):
+            near_edge(session, 1, newest_edge(session))
+            session.execute("select es_append('account-1', 'Moved', '{}') from generate_series(1, 3)")
+        entered = value(session, "select count(*) from _eventstream.stream_segments")
+        assert (entered, rows(session, where)) == (3, before)
+        assert value(session, "select es_stream_version('account-1')") == 10
+        assert value(session, "select version from eventstream.streams where stream = 'account-1'") == 10
+        check(session, 4)
+
+
 def test_a_partition_survives_the_rollback_of_the_append_that_needed_it(small):
     with small.connect(autocommit=False) as session:
         events = [{"type": "Moved", "payload": n} for n in range(300)]

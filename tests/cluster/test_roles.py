@@ -796,16 +796,24 @@ def test_set_before_the_library_is_loaded_it_has_no_effect(unloaded_server, sett
         database.drop()
 
 
+NEEDING_THE_HORIZON = [
+    "select * from es_read_all()",
+    "select es_horizon()",
+    "select es_settled_until()",
+    "select * from eventstream.horizon_holders",
+]
+
+
 def test_without_preload_what_needs_the_horizon_says_what_to_configure(unloaded_server):
     database = Database(unloaded_server, "horizonless").create()
     try:
         with database.connect() as session:
             assert value(session, "select es_append('account-1', 'Opened', '{}')") == 1
             assert value(session, "select count(*) from es_read('account-1')") == 1
-            for statement in ("select * from es_read_all()", "select es_horizon()", "select es_settled_until()"):
+            for statement in NEEDING_THE_HORIZON:
                 with pytest.raises(psycopg.Error) as refused:
                     session.execute(statement)
-                assert refused.value.sqlstate == "ES008"
+                assert refused.value.sqlstate == "ES008", statement
                 assert re.search(r"shared_preload_libraries\s*=\s*'?.*eventstream", refused.value.diag.message_hint)
             assert contents(session)
     finally:

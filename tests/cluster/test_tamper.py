@@ -252,6 +252,29 @@ def test_tampering_is_found_in_every_partition_and_by_a_range_that_covers_it(ses
     assert rows(session, "select * from es_verify(%s, %s)", positions[3], positions[4]) == []
 
 
+def test_a_run_of_events_gone_at_the_end_or_whole_is_named_by_what_the_tables_promise(session):
+    """No event is left that would follow the gap: only the counts of streams and segments tell."""
+    with forced(session):
+        session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')} and version > 7")
+    assert [(found[0], found[1]) for found in verify(session)] == [("account-1", 8)]
+    assert rows(session, "select version from es_verify_stream('account-1')") == [(8,)]
+    assert rows(session, "select * from es_verify_stream('account-2')") == []
+    with forced(session):
+        session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')}")
+    assert {(found[0], found[1]) for found in verify(session)} == {("account-1", version) for version in (1, 5, 8)}
+    assert rows(session, "select version from es_verify_stream('account-1') order by 1") == [(1,), (5,), (8,)]
+
+
+def test_what_is_missing_is_named_though_the_counts_were_made_to_fit(session):
+    """One stream's last events go, and another one's segment in that partition: as many entered it as there are segments."""
+    with forced(session):
+        session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')} and version > 7")
+    session.execute(
+        f"delete from _eventstream.stream_segments where {WHO.format(stream='account-2')} and first_version = 8"
+    )
+    assert {(found[0], found[1]) for found in verify(session)} == {("account-1", 8), ("account-2", 8)}
+
+
 def test_triggers_that_were_switched_off_are_noticed_by_whoever_tries(session):
     """The helper of this file puts the guards back as they were."""
     with forced(session):
@@ -330,9 +353,8 @@ def rehash(session, stream: str, version: int, payload: str) -> None:
 
 
 def cut_tail(session):
-    """The newest events of a stream go, and its row is repaired so that the head fits."""
+    """The newest events of a stream go, and its segments are repaired so that the head fits."""
     session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')} and version > 6")
-    session.execute("update _eventstream.streams set newest_partition = 16777216 where name = 'account-1'")
     session.execute(f"delete from _eventstream.stream_segments where {WHO.format(stream='account-1')} and first_version > 6")
 
 

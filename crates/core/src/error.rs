@@ -34,13 +34,14 @@ pub enum Error {
     #[error("{argument} {reason}")]
     InvalidArgument { argument: String, reason: String, hint: Option<String> },
 
-    /// ES006: an id that the stream has already (at `version`, if known) with other content, or only part of a batch.
-    #[error("event id {event_id} was already used in stream \"{stream}\"{}: {reason}", at_version(*version))]
+    /// ES006: an id that the stream has already, at `version`, or (None) that a batch for it has twice. `reason` goes on
+    /// after the comma: "with another payload", "in one batch".
+    #[error("event id {event_id} is {} stream \"{stream}\"{}, {reason}", already(*version), at_version(*version))]
     EventIdReused { stream: String, event_id: String, version: Option<i64>, reason: String },
 
-    /// ES007: `what` names the thing and its unit ("the payload's size in bytes"); `setting` is the full name of the
-    /// setting; `actual` is `None` where counting stopped at the limit.
-    #[error("{what} is {}more than the {limit} that {setting} allows", measured(*actual))]
+    /// ES007: `what` is the finding, with its number and unit ("payload has 1048577 bytes as text"); `setting` is the full
+    /// name of the setting; `actual` is the number alone, `None` where counting stopped at the limit.
+    #[error("{what}, more than {setting} allows ({limit})")]
     LimitExceeded { setting: &'static str, limit: i64, actual: Option<i64>, what: String },
 
     /// ES008: `what` (a function, a feature) works only in a preloaded library.
@@ -289,8 +290,8 @@ fn at_version(version: Option<i64>) -> String {
     version.map_or_else(String::new, |version| format!(" at version {version}"))
 }
 
-fn measured(actual: Option<i64>) -> String {
-    actual.map_or_else(String::new, |actual| format!("{actual}, "))
+const fn already(version: Option<i64>) -> &'static str {
+    if version.is_some() { "already in" } else { "given twice for" }
 }
 
 fn in_category(category: Option<&str>) -> String {

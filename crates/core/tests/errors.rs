@@ -65,13 +65,28 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 stream: "a-1".into(),
                 event_id: "00000000-0000-0000-0000-000000000001".into(),
                 version: Some(4),
-                reason: "its payload differs".into(),
+                reason: "with another payload".into(),
             },
             "ES006",
-            "event id 00000000-0000-0000-0000-000000000001 was already used in stream \"a-1\" at version 4: its payload differs",
+            "event id 00000000-0000-0000-0000-000000000001 is already in stream \"a-1\" at version 4, with another payload",
             json!({
                 "stream": "a-1", "event_id": "00000000-0000-0000-0000-000000000001", "version": 4,
-                "reason": "its payload differs"
+                "reason": "with another payload"
+            }),
+            "es_new_event_id()",
+        ),
+        (
+            Error::EventIdReused {
+                stream: "a-1".into(),
+                event_id: "00000000-0000-0000-0000-000000000001".into(),
+                version: None,
+                reason: "in one batch".into(),
+            },
+            "ES006",
+            "event id 00000000-0000-0000-0000-000000000001 is given twice for stream \"a-1\", in one batch",
+            json!({
+                "stream": "a-1", "event_id": "00000000-0000-0000-0000-000000000001", "version": null,
+                "reason": "in one batch"
             }),
             "es_new_event_id()",
         ),
@@ -80,13 +95,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 setting: "eventstream.max_payload_bytes",
                 limit: 1_048_576,
                 actual: Some(1_048_577),
-                what: "the payload's size in bytes".into(),
+                what: "payload has 1048577 bytes as text".into(),
             },
             "ES007",
-            "the payload's size in bytes is 1048577, more than the 1048576 that eventstream.max_payload_bytes allows",
+            "payload has 1048577 bytes as text, more than eventstream.max_payload_bytes allows (1048576)",
             json!({
                 "setting": "eventstream.max_payload_bytes", "limit": 1_048_576, "actual": 1_048_577,
-                "what": "the payload's size in bytes"
+                "what": "payload has 1048577 bytes as text"
             }),
             "raise eventstream.max_payload_bytes, which is 1048576 now.",
         ),
@@ -95,11 +110,11 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 setting: "eventstream.max_json_depth",
                 limit: 64,
                 actual: None,
-                what: "the payload's depth".into(),
+                what: "payload is nested too deep".into(),
             },
             "ES007",
-            "the payload's depth is more than the 64 that eventstream.max_json_depth allows",
-            json!({"setting": "eventstream.max_json_depth", "limit": 64, "actual": null, "what": "the payload's depth"}),
+            "payload is nested too deep, more than eventstream.max_json_depth allows (64)",
+            json!({"setting": "eventstream.max_json_depth", "limit": 64, "actual": null, "what": "payload is nested too deep"}),
             "superuser",
         ),
         (

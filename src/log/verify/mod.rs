@@ -8,14 +8,16 @@ use super::partition::{self, Partition};
 use super::statements::Statement;
 use super::stream::{self, Head};
 use crate::pg::catalog::Catalog;
+use crate::pg::datum::Nullable;
 use crate::pg::failure::Result;
+use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{Datum, INT8OID};
 use std::collections::HashMap;
-use walk::Walk;
+use walk::{Tally, Walk};
 
 /// Something that does not fit.
 #[derive(Debug)]
@@ -32,6 +34,17 @@ pub type Report<'a> = &'a mut dyn FnMut(Problem) -> Result<()>;
 
 thread_local! {
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants", &[]) };
+    static STREAMS_BEGUN: Plan = const { Plan::new(
+        "select count(*) from _eventstream.streams \
+         where first_position >= $1 and first_position <= $2 and ($3 is null or tenant_id = $3)",
+        &[INT8OID, INT8OID, INT8OID],
+    ) };
+    static SEGMENTS_BY_PARTITION: Plan = const { Plan::new(
+        "select g.partition, count(*) from _eventstream.stream_segments g \
+         where $1 is null or exists (select from _eventstream.streams s where s.id = g.stream_id and s.tenant_id = $1) \
+         group by g.partition",
+        &[INT8OID],
+    ) };
 }
 
 fn tenants(db: &Db) -> Result<HashMap<i64, String>> {
@@ -48,15 +61,9 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
         let mut walk = Walk::new(tenants(db)?, report)?;
         let id = Some(Datum::from(found.id));
         for partition in partition::all(db, catalog)?.iter() {
-            let plan = partition.passing_plan(Statement::VerifyStream);
-            plan.for_each(db, View::Caller, &[id], &mut |row| walk.event(row, partition))?;
-            walk.leave(partition)?;
-            let lower = Some(Datum::from(partition.lower));
-            let none_of_tenants = None;
-            missing(db, partition, Statement::MissingSegments, &[lower, none_of_tenants, id], walk.report())?;
-            let (first, last) = (partition.lower, partition.upper - 1);
-            let range = [Some(Datum::from(first)), Some(Datum::from(last)), none_of_tenants, id];
-            missing(db, partition, Statement::MissingFirst, &range, walk.report())?;
+            walk_partition(&mut walk, partition, Statement::VerifyStream, &[id])?;
+            let range = [Some(Datum::from(partition.lower)), Some(Datum::from(partition.upper - 1)), id];
+            missing(walk.report(), partition, Statement::MissingOfStream, &range)?;
         }
         Ok(())
     })
@@ -67,39 +74,77 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
     as_owner(Planning::ByIndex, |db, catalog| {
         let mut walk = Walk::new(tenants(db)?, report)?;
         let tenant = tenant_id.map(Datum::from);
+        let mut segments = None;
         for partition in partition::all(db, catalog)?.iter() {
             if partition.upper <= from || partition.lower > to {
                 continue;
             }
             let (first, last) = (from.max(partition.lower), to.min(partition.upper - 1));
             let range = [Some(Datum::from(first)), Some(Datum::from(last)), tenant];
-            let plan = partition.passing_plan(Statement::Verify);
-            plan.for_each(db, View::Caller, &range, &mut |row| walk.event(row, partition))?;
-            walk.leave(partition)?;
-            let [first, last, tenant] = range;
-            missing(db, partition, Statement::MissingFirst, &[first, last, tenant, None], walk.report())?;
-            if from <= partition.lower && to >= partition.upper - 1 {
-                let lower = Some(Datum::from(partition.lower));
-                missing(db, partition, Statement::MissingSegments, &[lower, tenant, None], walk.report())?;
+            let tally = walk_partition(&mut walk, partition, Statement::Verify, &range)?;
+            if tally.problems > 0 || tally.begun != streams_begun(db, &range)? {
+                missing(walk.report(), partition, Statement::MissingFirst, &range)?;
+            }
+            if first > partition.lower || last < partition.upper - 1 {
+                continue;
+            }
+            if segments.is_none() {
+                segments = Some(segments_by_partition(tenant)?);
+            }
+            let promised = segments.as_ref().and_then(|segments| segments.get(&partition.lower)).copied().unwrap_or(0);
+            if tally.problems > 0 || tally.entered != promised {
+                missing(
+                    walk.report(),
+                    partition,
+                    Statement::MissingSegments,
+                    &[Some(Datum::from(partition.lower)), tenant],
+                )?;
             }
         }
         Ok(())
     })
 }
 
-/// Events that a stream's rows say are in this partition, and are not.
-fn missing(db: &Db, partition: &Partition, statement: Statement, args: &[Option<Datum>], report: Report) -> Result<()> {
-    partition
-        .passing_plan(statement)
-        .for_each(db, View::Caller, args, &mut |row| {
+/// In an SPI connection of its own, which the plan ends with.
+fn walk_partition(walk: &mut Walk, partition: &Partition, statement: Statement, args: &[Nullable]) -> Result<Tally> {
+    as_owner(Planning::ByIndex, |db, _| {
+        let plan = partition.passing_plan(statement);
+        let scratch = Scratch::new()?;
+        plan.for_each(db, View::Caller, args, &mut |row| scratch.step(|| walk.event(row, partition)))?;
+        walk.leave(partition)
+    })
+}
+
+/// How many streams begin in a range of the log.
+fn streams_begun(db: &Db, range: &[Nullable]) -> Result<i64> {
+    let count = STREAMS_BEGUN.with(|plan| plan.first(db, View::Caller, range, |row| row.int8(0)))?;
+    Ok(count.unwrap_or(0))
+}
+
+/// How many streams entered each partition: one scan of all segments, which have no index by partition.
+fn segments_by_partition(tenant: Nullable) -> Result<HashMap<i64, i64>> {
+    let counts = as_owner(Planning::ByCost, |db, _| {
+        SEGMENTS_BY_PARTITION
+            .with(|plan| plan.rows(db, View::Caller, 0, &[tenant], |row| Ok((row.int8(0)?, row.int8(1)?))))
+    })?;
+    Ok(counts.into_iter().collect())
+}
+
+/// Events that rows of streams and stream_segments say are in this partition, and are not.
+fn missing(report: Report, partition: &Partition, statement: Statement, args: &[Nullable]) -> Result<()> {
+    let planning = if statement == Statement::MissingSegments { Planning::ByCost } else { Planning::ByIndex };
+    as_owner(planning, |db, _| {
+        let plan = partition.passing_plan(statement);
+        plan.for_each(db, View::Caller, args, &mut |row| {
             report(Problem {
                 stream: Some(row.text(0)?.to_owned()),
                 version: Some(row.int8(1)?),
                 global_position: row.int8_opt(2),
-                problem: format!("missing: it should be in the partition from {}", partition.lower),
+                problem: format!("the event is missing: it should be in the partition from {}", partition.lower),
             })
         })
         .map(drop)
+    })
 }
 
 /// The newest event of every stream at or below `up_to`, with tenant and stream.

@@ -21,6 +21,14 @@ delete from _eventstream.events_1 where payload = '{"n": 2}' and event_type = 'T
 select * from es_verify_stream('proof-1');
 rollback;
 
+-- Several.
+begin;
+select es_append_events('proof-4', (select jsonb_agg('{"type": "T", "payload": 4}'::jsonb) from generate_series(1, 5)));
+alter table _eventstream.events_1 disable trigger all;
+delete from _eventstream.events_1 where payload = '4' and version between 2 and 4;
+select * from es_verify_stream('proof-4');
+rollback;
+
 -- A cut tail is seen only against a head noted earlier; without its events, a stream is an error.
 select * from es_verify_stream('proof-9');
 \echo :SQLSTATE

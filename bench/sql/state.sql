@@ -1,0 +1,1 @@
+select es_state('counter-2');

@@ -1,0 +1,1 @@
+select state from plain.states where stream = 'counter-2';

@@ -1,0 +1,95 @@
+-- The ledger's states: balances at any moment, and how they came about
+--
+-- Goes on where examples/ledger/ledger.sql ends, in the same database.
+-- Paste it into psql piece by piece, or run the whole:  psql -X -a -f examples/ledger/state.sql
+\set ON_ERROR_STOP on
+\set SHOW_CONTEXT never
+\pset footer off
+set timezone = 'UTC';
+
+-- == 10. A fold: how events become a balance ==
+-- Said once, by rules: a debit adds to the balance, a credit takes from it, and opening the account names it.
+-- (A function in PL/pgSQL, Python or any other language does as well: handler => 'ledger.apply(jsonb, eventstream.event)'.)
+select es_register_fold('ledger_account', 'account', initial_state => '{"balance": 0, "entries": 0}', rules => '{
+    "on": {
+        "AccountOpened":   [{"set": {"/number": "/number", "/name": "/name", "/class": "/class"}}],
+        "AccountDebited":  [{"add": {"/balance": "/amount"}}, {"increment": "/entries"}],
+        "AccountCredited": [{"subtract": {"/balance": "/amount"}}, {"increment": "/entries"}]
+    }
+}') as fold;
+
+-- From now on the state of any account is one call away, exact to the last digit.
+select es_state('account-cash') as cash;
+
+-- == 11. A balance sheet on two days ==
+-- The whole category at a moment in valid time. A day ends when it ends where the books are kept: es_day_end says when.
+select sheet.day, s.state ->> 'number' as number, s.state ->> 'name' as account,
+       (s.state ->> 'balance')::numeric as balance
+from (values (date '2024-01-31'), (date '2024-02-06')) as sheet (day),
+     es_category_state('account', as_of => es_day_end(sheet.day, 'UTC')) as s
+where (s.state ->> 'balance')::numeric <> 0
+order by day, number;
+
+-- == 12. A back-dated correction: as of a day, as known on a day ==
+-- January is reported: the rent account shows 7,800.00. (psql remembers the moment of the report in :reported.)
+select es_state_at('account-rent', es_day_end('2024-01-31', 'UTC')) ->> 'balance' as january, clock_timestamp() as reported
+\gset
+\echo :january
+
+-- In March somebody finds a bill for the cellar, for January: 150.00. It is booked with its date, in the past.
+select * from ledger.post('2024-009', '2024-01-31', 'Cellar for January, bill found in March',
+    '[{"account": "rent", "debit": 150.00}, {"account": "payables", "credit": 150.00}]');
+
+-- Two questions, two answers, and both stay true for ever: what was January's rent, as we know today;
+-- and what was it as we knew when we reported?
+select es_state_at('account-rent', as_of => es_day_end('2024-01-31', 'UTC')) ->> 'balance' as as_we_know_now,
+       es_state_at('account-rent', as_of => es_day_end('2024-01-31', 'UTC'), known_at => :'reported') ->> 'balance' as as_reported;
+
+-- == 13. The history of an account ==
+-- The state after each event, and what the event changed.
+select version, event_type, occurred_at::date as booked, state ->> 'balance' as balance, changes
+from es_history('account-rent');
+
+-- == 14. "This balance looks wrong": where it comes from ==
+-- Which events count, where folding started, and what was left out because it happened later or was not known yet.
+select jsonb_pretty(es_explain_state('account-rent', as_of => es_day_end('2024-02-05', 'UTC'))
+       - '{stream, fold, fingerprint, milliseconds, state}'::text[]) as explanation;
+
+-- == 15. What if? ==
+-- Would the account be overdrawn if we returned another 5,000.00 of capital? Nothing is written.
+select es_simulate('account-cash', '[{"type": "AccountCredited", "payload": {"entry": "what-if", "amount": 5000.00}}]') ->> 'balance' as cash_then,
+       es_state('account-cash') ->> 'balance' as cash_now;
+
+-- == 16. Typed columns for reporting tools ==
+-- A view over the states of a category; it follows the session's moment.
+select es_create_temporal_view('ledger.accounts', 'account', '[
+    {"name": "number", "type": "text", "path": "/number"},
+    {"name": "name", "type": "text", "path": "/name"},
+    {"name": "balance", "type": "numeric", "path": "/balance"}
+]') as made;
+select number, name, balance from ledger.accounts where balance <> 0 order by number;
+
+set eventstream.as_of = '2024-01-31 23:59:59.999999Z';
+select number, name, balance from ledger.accounts where balance <> 0 order by number;
+reset eventstream.as_of;
+
+-- A date without a time and zone would silently mean midnight somewhere, so it is refused: ES005.
+\set ON_ERROR_STOP off
+set eventstream.as_of = '2024-01-31';
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES005', :'got');
+
+-- == 17. Decide and append ==
+-- es_load gives a command what it needs: the state, and the version that its append expects. With for_update others
+-- who want the same stream wait, and no retry is needed.
+begin;
+select state ->> 'balance' as balance, version as seen from es_load('account-cash', for_update => true)
+\gset
+select :balance >= 200 as is_covered
+\gset
+select * from ledger.post('2024-010', '2024-03-15', 'Cellar for January paid',
+    '[{"account": "payables", "debit": 150.00}, {"account": "cash", "credit": 150.00}]',
+    expected => jsonb_build_object('cash', :seen));
+commit;
+select es_state('account-cash') ->> 'balance' as cash;

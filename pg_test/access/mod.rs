@@ -1,0 +1,66 @@
+//! Tenants are walls, and grants the only doors in them: what a role may see and do, by functions and by views.
+mod grants;
+mod roles;
+mod tenants;
+
+use crate::pg_test::sql::{Caught, run};
+
+/// Runs `work` as another role. The session user stays.
+fn as_role<T>(role: &str, work: impl FnOnce() -> T) -> T {
+    run(&format!("set local role {role}"));
+    let done = work();
+    run("reset role");
+    done
+}
+
+fn detail(error: &Caught) -> serde_json::Value {
+    serde_json::from_str(&error.detail).expect("DETAIL is JSON")
+}
+
+/// Everything that shows or writes something of a tenant, with the privilege that it needs.
+const CALLS: &[(&str, &str)] = &[
+    ("append", "select es_append('a-1', 'T', '{}')"),
+    ("append", r#"select es_append_events('a-1', '[{"type": "T", "payload": {}}]')"#),
+    ("append", r#"select * from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]}]')"#),
+    ("append", "select es_close_stream('a-1', 'over')"),
+    ("read", "select * from es_read('a-1')"),
+    ("read", "select * from es_read_all()"),
+    ("read", "select * from es_read_backward()"),
+    ("read", "select * from es_read_subject('p')"),
+    ("read", "select * from es_event('00000000-0000-0000-0000-000000000001')"),
+    ("read", "select es_stream_version('a-1')"),
+    ("read", "select es_stream('a-1')"),
+    ("read", "select es_horizon()"),
+    ("read", "select es_settled_until()"),
+    ("read", "select es_log_info()"),
+    ("read", "select * from eventstream.events"),
+    ("read", "select * from eventstream.streams"),
+    ("audit", "select * from eventstream.audit"),
+    ("audit", "select * from eventstream.grants"),
+    ("audit", "select * from es_verify_stream('a-1')"),
+    ("audit", "select * from es_verify()"),
+    ("audit", "select * from es_chain_heads()"),
+    ("manage", "select * from es_maintain()"),
+    ("admin", "select es_create_tenant('another')"),
+    ("admin", "select es_grant('public', 'read')"),
+    ("admin", "select es_revoke('public', 'read')"),
+];
+
+fn one_event() {
+    run(
+        "select es_append('a-1', 'T', '{\"n\": 1}', event_id => '00000000-0000-0000-0000-000000000001', subject => 'p')",
+    );
+}
+
+/// Tenants `x` and `y`, each with a stream a-1.
+fn two_tenants() {
+    for tenant in ["x", "y"] {
+        run(&format!("select es_create_tenant('{tenant}')"));
+        run(&format!("select es_use_tenant('{tenant}')"));
+        run(&format!(
+            "select es_append('a-1', 'T', '\"{tenant}\"', event_id => '00000000-0000-0000-0000-00000000000{}', subject => 'p')",
+            if tenant == "x" { 1 } else { 2 }
+        ));
+    }
+    run("set local eventstream.tenant = ''");
+}
