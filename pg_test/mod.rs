@@ -15,6 +15,8 @@ mod numbers;
 mod read;
 mod rows;
 mod settings;
+mod state_history;
+mod state_simulate;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]
