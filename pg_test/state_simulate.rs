@@ -129,7 +129,8 @@ mod tests {
         refused("ES006", &format!("select es_simulate('account-1', '[{twice}, {twice}]')"));
         run("select es_close_stream('account-7', 'done')");
         refused("ES003", r#"select es_simulate('account-7', '[{"type": "Credited", "payload": {"amount": 1}}]')"#);
-        assert_eq!(value(&with_id("account-7", 1)), "NULL");
+        // Still a retry, though the stream takes no more: the state is what it is (a closing event has no amount).
+        assert_eq!(value(&with_id("account-7", 1)), "null");
         run("set local eventstream.max_batch_events = 1");
         refused("ES007", r#"select es_simulate('account-1', '[{"type": "T", "payload": 1}, {"type": "T", "payload": 1}]')"#);
     }
@@ -188,13 +189,14 @@ mod tests {
     fn es_explain_state_tells_what_was_folded_and_from_where() {
         account();
         let by_time = ", fold => 'by_time'";
-        assert_eq!(explained(by_time, "started_from"), r#"{"from": "initial_state", "version": 0}"#);
-        assert_eq!(explained(by_time, "folded,events"), "6");
-        assert_eq!(explained(by_time, "folded,late_ones_put_in_place,count"), "2");
+        let told = || {
+            rows("select e -> 'started_from' ->> 'from', e -> 'started_from' ->> 'version', e -> 'folded' ->> 'events', \
+                  e #>> '{folded,late_ones_put_in_place,count}' from es_explain_state('account-1', fold => 'by_time') e")
+        };
+        assert_eq!(told(), "(initial_state,0,6,2)");
         // The explanation has kept the state.
         run("select es_append('account-1', 'Credited', '{\"amount\": 1}')");
-        assert_eq!(explained(by_time, "started_from"), r#"{"from": "cache", "version": 6}"#);
-        assert_eq!(explained(by_time, "folded,events"), "1");
+        assert_eq!(told(), "(cache,6,1,0)");
         assert_eq!(explained(by_time, "fold,name"), "\"by_time\"");
         assert_eq!(explained(by_time, "fold,kind"), "\"handler\"");
         assert_eq!(explained(by_time, "fold,handler"), "\"tests.fold_account\"");
