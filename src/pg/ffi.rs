@@ -118,6 +118,11 @@ unsafe extern "C-unwind" {
     ) -> JsonbIteratorToken::Type;
     pub fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, estimated_len: c_int) -> *mut c_char;
     pub fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
+    pub fn pushJsonbValue(
+        state: *mut *mut JsonbParseState,
+        token: JsonbIteratorToken::Type,
+        value: *mut JsonbValue,
+    ) -> *mut JsonbValue;
     pub fn getKeyJsonValueFromContainer(
         container: *mut JsonbContainer,
         key: *const c_char,

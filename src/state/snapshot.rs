@@ -124,7 +124,8 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     Ok(claim)
 }
 
-/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over.
+/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over; what is
+/// wrong with others is added to `problems`.
 pub fn newest_up_to(
     db: &Db,
     catalog: &Catalog,
@@ -132,6 +133,7 @@ pub fn newest_up_to(
     opened: &Opened,
     view: View,
     mut version: i64,
+    problems: &mut Vec<String>,
 ) -> Result<Option<Found>> {
     let mut is_first = true;
     while version > 0 {
@@ -147,6 +149,7 @@ pub fn newest_up_to(
             }
             Err(problem) => {
                 counters::add(Counter::SnapshotsInvalid, 1);
+                problems.push(format!("at version {}: {problem}", claim.version));
                 report::warning(&format!(
                     "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",
                     of.stream, claim.version, of.fold.name

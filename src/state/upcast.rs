@@ -59,11 +59,13 @@ pub struct Upcasting<'a> {
     upcasters: &'a Upcasters,
     functions: HashMap<(&'a str, i32), Function>,
     memory: Scratch,
+    /// How often each step was made.
+    made: BTreeMap<(&'a str, i32), u64>,
 }
 
 impl<'a> Upcasting<'a> {
     pub fn new(upcasters: &'a Upcasters) -> Result<Self> {
-        Ok(Self { upcasters, functions: HashMap::new(), memory: Scratch::new()? })
+        Ok(Self { upcasters, functions: HashMap::new(), memory: Scratch::new()?, made: BTreeMap::new() })
     }
 
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
@@ -102,6 +104,16 @@ impl<'a> Upcasting<'a> {
             event.set(field::PAYLOAD, payload);
             event.set(field::SCHEMA_VERSION, Datum::from(from + 1));
             event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
+            *self.made.entry((known_type, from)).or_default() += 1;
         }
+    }
+
+    /// The steps that were made: the event type, the schema version it came from, the step, and how often.
+    pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
+        let upcasters = self.upcasters;
+        self.made.iter().filter_map(move |(&(event_type, from), &times)| {
+            let step = upcasters.steps.get(event_type)?.get(&from)?;
+            Some((event_type, from, step, times))
+        })
     }
 }
