@@ -16,6 +16,8 @@ mod settings;
 mod sql;
 mod state_history;
 mod state_simulate;
+mod upcasters;
+mod user_code;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]
