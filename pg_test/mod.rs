@@ -15,6 +15,7 @@ mod numbers;
 mod read;
 mod rows;
 mod settings;
+mod snapshots;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]

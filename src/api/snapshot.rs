@@ -65,9 +65,8 @@ fn snapshot_state(args: &Args) -> Returned {
                 let newest = snapshot::newest_up_to(db, catalog, of, &opened, View::Caller, i64::MAX)?;
                 newest.map(|found| found.state).ok_or_else(|| not_found(of, None, None))
             }
-            Some(version) => {
-                one(snapshot::at(db, catalog, of, &opened, View::Caller, version)?).map_err(|reason| not_found(of, Some(version), reason))
-            }
+            Some(version) => one(snapshot::at(db, catalog, of, &opened, View::Caller, version)?)
+                .map_err(|reason| not_found(of, Some(version), reason)),
         }
     })?;
     state.datum().map(Some)
@@ -77,7 +76,9 @@ fn snapshot_state(args: &Args) -> Returned {
 fn one(judged: Option<Judged>) -> std::result::Result<Stored, Option<&'static str>> {
     match judged {
         Some(Judged::Serves(state)) => Ok(state),
-        Some(Judged::OfEarlierDefinition) => Err(Some("the one there was taken with an earlier definition of the fold")),
+        Some(Judged::OfEarlierDefinition) => {
+            Err(Some("the one there was taken with an earlier definition of the fold"))
+        }
         Some(Judged::Broken(problem)) => Err(Some(problem)),
         None => Err(None),
     }

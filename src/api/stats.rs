@@ -14,7 +14,12 @@ sql_function!("eventstream_fold_fingerprint", fold_fingerprint);
 fn stats(args: &Args) -> Returned {
     let store = Store::begin(args)?;
     let put = |name: &str, value: u64, scope: &str, meaning: &str| {
-        store.put(&[Some(from_text(name)?), Some(Datum::from(value as i64)), Some(from_text(scope)?), Some(from_text(meaning)?)])
+        store.put(&[
+            Some(from_text(name)?),
+            Some(Datum::from(value as i64)),
+            Some(from_text(scope)?),
+            Some(from_text(meaning)?),
+        ])
     };
     let scope = if counters::are_shared() { "database" } else { "session" };
     for counter in Counter::ALL {

@@ -45,7 +45,9 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Resul
         match failure {
             Failure::Postgres(error) if matches!(&error.sqlstate()[..2], "40" | "57") => Err(Failure::Postgres(error)),
             Failure::Postgres(error) => Ok(Err(error.into_caught())),
-            Failure::Rule(error) => Ok(Err(Caught { sqlstate: error.sqlstate().to_owned(), message: error.to_string() })),
+            Failure::Rule(error) => {
+                Ok(Err(Caught { sqlstate: error.sqlstate().to_owned(), message: error.to_string() }))
+            }
         }
     })
 }

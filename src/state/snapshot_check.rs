@@ -57,7 +57,8 @@ type Refolded = Option<(i64, String, i64, Rc<Stored>)>;
 
 /// Verifies the tenant's snapshots, or those of one fold.
 pub fn verify(target: Target, fold: Option<&str>, thorough: bool, report: Report) -> Result<()> {
-    let mut after = Key { stream_id: 0, fold: String::new(), version: 0, stream: String::new(), category: String::new() };
+    let mut after =
+        Key { stream_id: 0, fold: String::new(), version: 0, stream: String::new(), category: String::new() };
     let mut refolded: Refolded = None;
     let scratch = Scratch::new()?;
     loop {
@@ -65,7 +66,8 @@ pub fn verify(target: Target, fold: Option<&str>, thorough: bool, report: Report
         let is_last = page.len() < PAGE;
         for key in page {
             let problem = scratch.step(|| {
-                let Some(fold) = registry::named(target.id, &key.fold)?.filter(|fold| fold.category == key.category) else {
+                let Some(fold) = registry::named(target.id, &key.fold)?.filter(|fold| fold.category == key.category)
+                else {
                     return Ok(Some("its fold is not registered for the stream's category".to_owned()));
                 };
                 check(target, &fold, &key, thorough, &mut refolded)
@@ -108,7 +110,9 @@ fn page(target: Target, fold: Option<&str>, after: &Key) -> Result<Vec<Key>> {
 /// What is wrong with one, if anything is.
 fn check(target: Target, fold: &Fold, key: &Key, thorough: bool, refolded: &mut Refolded) -> Result<Option<String>> {
     let found: Option<(Stream, Opened, Judged)> = as_owner(Planning::ByIndex, |db, catalog| {
-        let Some((found, ..)) = stream::page(db, View::Caller, key.stream_id - 1, None, 1)?.pop() else { return Ok(None) };
+        let Some((found, ..)) = stream::page(db, View::Caller, key.stream_id - 1, None, 1)?.pop() else {
+            return Ok(None);
+        };
         let opened = Opened::open(db, catalog, found, View::Caller)?;
         let of = Of { target, stream: &key.stream, fold };
         let judged = snapshot::at(db, catalog, of, &opened, View::Caller, key.version)?;
