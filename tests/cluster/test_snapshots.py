@@ -31,9 +31,9 @@ def ledger(database):
         ("checksum = '\\x00'", 200, "its checksum is wrong"),
         ("version = 201", 201, "its checksum is wrong"),
         ("chain_hash = sha256('x')", 200, "its checksum is wrong"),
-        ("chain_hash = '\\x00'", 200, "its chain hash or fingerprint has not 32 bytes"),
+        ("chain_hash = '\\x00'", 200, "its chain hash or its fingerprint is not 32 bytes long"),
         ("fingerprint = sha256('x')", 200, "its checksum is wrong"),
-        ("fingerprint = '\\x00'", 200, "its chain hash or fingerprint has not 32 bytes"),
+        ("fingerprint = '\\x00'", 200, "its chain hash or its fingerprint is not 32 bytes long"),
     ],
 )
 def test_a_damaged_snapshot_is_named_and_changes_no_answer(ledger, damage, at, problem):
