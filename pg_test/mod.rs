@@ -13,6 +13,7 @@ mod numbers;
 mod read;
 mod rows;
 mod settings;
+mod snapshots;
 mod sql;
 mod state_history;
 mod state_simulate;

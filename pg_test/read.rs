@@ -199,7 +199,7 @@ mod tests {
         to_the_edge(500);
         run("select es_append('a-1', 'T', '{}')");
         run("select * from es_maintain()");
-        assert_eq!(rows("select task, done from es_maintain()"), "(\"partitions made ahead\",0)");
+        assert_eq!(value("select done from es_maintain() where task = 'partitions made ahead'"), "0");
         let next = "select count(*) from pg_class c, _eventstream.positions p where c.relispartition and c.relkind = 'r' and \
                     c.relnamespace = '_eventstream'::regnamespace and \
                     (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\)'))[1]::bigint > p.last_value";

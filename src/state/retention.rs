@@ -36,8 +36,8 @@ impl Streams {
 macro_rules! remove {
     () => {
         "delete from _eventstream.snapshots n \
-         using (select m.stream_id, m.version, m.taken_at, m.fingerprint = $3 and s.category = $8 as is_current, \
-                       count(*) filter (where m.fingerprint = $3) \
+         using (select m.stream_id, m.version, m.taken_at, coalesce(m.fingerprint = $3, true) and s.category = $8 as is_current, \
+                       count(*) filter (where coalesce(m.fingerprint = $3, true)) \
                            over (partition by m.stream_id order by m.version desc) as place \
                 from _eventstream.snapshots m join _eventstream.streams s on s.id = m.stream_id \
                 where m.stream_id > $4 and m.stream_id <= $5 and m.fold = $2 and s.tenant_id = $1) r \
@@ -67,7 +67,8 @@ fn arguments(target: Target, fold: &Fold, streams: Streams, retention: Retention
     Ok([
         Some(Datum::from(target.id)),
         Some(from_text(&fold.name)?),
-        Some(varlena(&fold.fingerprint)?),
+        // A fold whose function is gone, perhaps for a moment, has no definition that its snapshots could be earlier than.
+        fold.is_usable().then(|| varlena(&fold.fingerprint)).transpose()?,
         Some(Datum::from(streams.after)),
         Some(Datum::from(streams.to)),
         retention.keep.map(Datum::from),
@@ -89,7 +90,7 @@ pub fn end_of_page(db: &Db, after: i64, most: i64) -> Result<Option<i64>> {
     Ok(found.and_then(|(count, last)| last.filter(|_| count == most)))
 }
 
-/// Removes what does not stay of all folds of the tenant; how many. A fold that cannot be used now keeps what it has.
+/// Removes what does not stay of all folds of the tenant; how many.
 pub fn prune(target: Target, retention: Retention) -> Result<u64> {
     let names = as_owner(Planning::ByIndex, |db, _| {
         FOLDS.with(|folds| {
@@ -101,7 +102,7 @@ pub fn prune(target: Target, retention: Retention) -> Result<u64> {
         if !snapshot::share(target, &name)? {
             continue; // unregistered meanwhile, and its snapshots with it
         }
-        let Some(fold) = registry::named(target.id, &name)?.filter(|fold| fold.is_usable()) else { continue };
+        let Some(fold) = registry::named(target.id, &name)? else { continue };
         removed += as_owner(Planning::ByCost, |db, _| {
             let arguments = arguments(target, &fold, Streams::ALL, retention)?;
             REMOVE_ALL.with(|remove| remove.write(db, &arguments))

@@ -108,7 +108,7 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     let is_of_this_fold = fingerprint == Some(of.fold.fingerprint);
     let mut claim = Claim { version, problem: None, chain_hash: chain_hash.unwrap_or_default(), state: None };
     let (Some(chain_hash), Some(fingerprint)) = (chain_hash, fingerprint) else {
-        claim.problem = Some("its chain hash or fingerprint has not 32 bytes");
+        claim.problem = Some("its chain hash or its fingerprint is not 32 bytes long");
         return Ok(claim);
     };
     let Some(state) = row.jsonb_opt(column::STATE)? else { return Ok(claim) };

@@ -36,6 +36,18 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "eventstream.tenant",
         ),
         (
+            Error::SnapshotNotFound {
+                stream: "a-1".into(),
+                fold: "balance".into(),
+                version: Some(100),
+                reason: Some("its checksum is wrong".into()),
+            },
+            "ES012",
+            "stream \"a-1\" has no snapshot at version 100 by fold \"balance\": its checksum is wrong",
+            json!({"stream": "a-1", "fold": "balance", "version": 100, "reason": "its checksum is wrong"}),
+            "es_snapshot()",
+        ),
+        (
             Error::StreamClosed { stream: "a-1".into(), version: 9 },
             "ES003",
             "stream \"a-1\" was closed at version 9",
