@@ -1,5 +1,6 @@
 //! es_history and es_timeline: the state after each version and at each moment, as es_state_at_version and es_state_at give them, in
 //! both orders of folding.
+use crate::pg_test::read::to_the_edge;
 use crate::pg_test::sql::{refused, rows, run, value};
 
 /// Folds `by_version` (the default one) and `by_time` of category `account`: a sum, and the versions in the order in which they were
@@ -23,9 +24,14 @@ pub fn folds() {
 /// account-1: January, March, late for February, March again at the same moment, late for before January, April.
 pub fn account() {
     folds();
-    for (day, amount) in
-        [("2024-01-01", "1.00"), ("2024-03-01", "2.50"), ("2024-02-01", "4"), ("2024-03-01", "8"), ("2023-12-01", "16"), ("2024-04-01", "32")]
-    {
+    for (day, amount) in [
+        ("2024-01-01", "1.00"),
+        ("2024-03-01", "2.50"),
+        ("2024-02-01", "4"),
+        ("2024-03-01", "8"),
+        ("2023-12-01", "16"),
+        ("2024-04-01", "32"),
+    ] {
         run(&format!(
             "select es_append('account-1', 'Credited', '{{\"amount\": {amount}}}', occurred_at => '{day} 00:00:00+00')"
         ));
@@ -46,7 +52,9 @@ pub fn random_stream(name: &str, events: u32) {
 fn documents() {
     run("create function tests.document(state jsonb, event eventstream.event) returns jsonb immutable \
          begin atomic select (event).payload; end");
-    run("select es_register_fold('document', 'doc', 'tests.document(jsonb, eventstream.event)', initial_state => 'null')");
+    run(
+        "select es_register_fold('document', 'doc', 'tests.document(jsonb, eventstream.event)', initial_state => 'null')",
+    );
 }
 
 /// What changes between two documents.
@@ -69,8 +77,10 @@ mod tests {
             r#"(1,"{""folded"": [1], ""balance"": 1.00}","{""/balance"": {""to"": 1.00, ""from"": 0.00}, ""/folded/0"": {""to"": 1}}") (2,"{""folded"": [1, 2], ""balance"": 3.50}","{""/balance"": {""to"": 3.50, ""from"": 1.00}, ""/folded/1"": {""to"": 2}}") (3,"{""folded"": [1, 2, 3], ""balance"": 7.50}","{""/balance"": {""to"": 7.50, ""from"": 3.50}, ""/folded/2"": {""to"": 3}}")"#
         );
         assert_eq!(
-            rows("select version, event_type, occurred_at = (es_read('account-1', 6, 1)).occurred_at, \
-                  recorded_at = (es_read('account-1', 6, 1)).recorded_at from es_history('account-1', from_version => 6)"),
+            rows(
+                "select version, event_type, occurred_at = (es_read('account-1', 6, 1)).occurred_at, \
+                  recorded_at = (es_read('account-1', 6, 1)).recorded_at from es_history('account-1', from_version => 6)"
+            ),
             "(6,Credited,t,t)"
         );
     }
@@ -79,7 +89,9 @@ mod tests {
     fn es_history_puts_late_events_in_their_place_where_the_fold_does() {
         account();
         assert_eq!(
-            rows("select version, state -> 'folded' as folded, changes -> '/folded' as changes from es_history('account-1', fold => 'by_time')"),
+            rows(
+                "select version, state -> 'folded' as folded, changes -> '/folded' as changes from es_history('account-1', fold => 'by_time')"
+            ),
             r#"(1,[1],) (2,"[1, 2]",) (3,"[1, 3, 2]","{""to"": [1, 3, 2], ""from"": [1, 2]}") (4,"[1, 3, 2, 4]",) (5,"[5, 1, 3, 2, 4]","{""to"": [5, 1, 3, 2, 4], ""from"": [1, 3, 2, 4]}") (6,"[5, 1, 3, 2, 4, 6]",)"#
         );
     }
@@ -89,6 +101,8 @@ mod tests {
         folds();
         run("select setseed(0.3)");
         for (stream, events) in [("account-2", 7), ("account-3", 40), ("account-4", 300)] {
+            // The longest one lies in two partitions.
+            to_the_edge(150);
             random_stream(stream, events);
             for fold in ["by_version", "by_time"] {
                 for (from, count) in [(1, "null"), (events / 2, "5"), (events - 1, "null")] {
@@ -98,8 +112,9 @@ mod tests {
                     ));
                     assert_eq!(differing, "", "{stream} by {fold} from {from}");
                 }
-                let versions =
-                    format!("select array_agg(version) = array(select generate_series(1, {events}))::bigint[] from es_history('{stream}', fold => '{fold}')");
+                let versions = format!(
+                    "select array_agg(version) = array(select generate_series(1, {events}))::bigint[] from es_history('{stream}', fold => '{fold}')"
+                );
                 assert_eq!(value(&versions), "true");
                 let quiet = rows(&format!(
                     "select version from (select version, changes, state, lag(state) over (order by version) as before \
@@ -131,10 +146,15 @@ mod tests {
              begin atomic select jsonb_build_object('amount', (payload ->> 'amount')::numeric * 2); end");
         run("select es_register_upcaster('Credited', 1, 'tests.doubled(jsonb, jsonb)', 'CreditedTwice')");
         assert_eq!(
-            rows("select version, event_type, state ->> 'balance' as balance from es_history('account-1', max_count => 2)"),
+            rows(
+                "select version, event_type, state ->> 'balance' as balance from es_history('account-1', max_count => 2)"
+            ),
             "(1,CreditedTwice,2.00) (2,CreditedTwice,7.00)"
         );
-        assert_eq!(rows("select distinct event_type from es_history('account-1', fold => 'by_time')"), "(CreditedTwice)");
+        assert_eq!(
+            rows("select distinct event_type from es_history('account-1', fold => 'by_time')"),
+            "(CreditedTwice)"
+        );
     }
 
     #[pg_test]
@@ -148,22 +168,36 @@ mod tests {
             (r#"{"a": 1}"#, r#"{"b": 1}"#, r#"{"/a": {"from": 1}, "/b": {"to": 1}}"#),
             (r#"{"a": null}"#, "{}", r#"{"/a": {"from": null}}"#),
             (r#"{"a": null}"#, r#"{"a": false}"#, r#"{"/a": {"to": false, "from": null}}"#),
-            (r#"{"a": {"b": {"c": "x", "d": 1}}}"#, r#"{"a": {"b": {"c": "y", "d": 1}}}"#, r#"{"/a/b/c": {"to": "y", "from": "x"}}"#),
+            (
+                r#"{"a": {"b": {"c": "x", "d": 1}}}"#,
+                r#"{"a": {"b": {"c": "y", "d": 1}}}"#,
+                r#"{"/a/b/c": {"to": "y", "from": "x"}}"#,
+            ),
             (r#"{"a": {}}"#, r#"{"a": {"b": {"c": 1}}}"#, r#"{"/a/b": {"to": {"c": 1}}}"#),
             (r#"{"a": {"b": 1}}"#, r#"{"a": [1]}"#, r#"{"/a": {"to": [1], "from": {"b": 1}}}"#),
             (r#"{"a": [1]}"#, r#"{"a": [1, {"b": 2}, 3]}"#, r#"{"/a/1": {"to": {"b": 2}}, "/a/2": {"to": 3}}"#),
             (r#"{"a": []}"#, r#"{"a": [0]}"#, r#"{"/a/0": {"to": 0}}"#),
             (r#"{"a": [1, 2]}"#, r#"{"a": [1]}"#, r#"{"/a": {"to": [1], "from": [1, 2]}}"#),
             (r#"{"a": [1, 2]}"#, r#"{"a": [1, 3]}"#, r#"{"/a": {"to": [1, 3], "from": [1, 2]}}"#),
-            (r#"{"": 1, "a/b": 1, "m~n": 1}"#, r#"{"": 2, "a/b": 2, "m~n": 2}"#,
-             r#"{"/": {"to": 2, "from": 1}, "/a~1b": {"to": 2, "from": 1}, "/m~0n": {"to": 2, "from": 1}}"#),
+            (
+                r#"{"": 1, "a/b": 1, "m~n": 1}"#,
+                r#"{"": 2, "a/b": 2, "m~n": 2}"#,
+                r#"{"/": {"to": 2, "from": 1}, "/a~1b": {"to": 2, "from": 1}, "/m~0n": {"to": 2, "from": 1}}"#,
+            ),
             ("1", "2", r#"{"": {"to": 2, "from": 1}}"#),
             (r#""x""#, r#"{"x": 1}"#, r#"{"": {"to": {"x": 1}, "from": "x"}}"#),
             ("[1]", "[1, 2]", r#"{"/1": {"to": 2}}"#),
             ("[]", "{}", r#"{"": {"to": {}, "from": []}}"#),
-            (r#"{"long": 1, "b": 1}"#, r#"{"long": 1, "c": 1, "bb": 1}"#, r#"{"/b": {"from": 1}, "/c": {"to": 1}, "/bb": {"to": 1}}"#),
-            ("123456789012345678901234567890.10", "123456789012345678901234567890.11",
-             r#"{"": {"to": 123456789012345678901234567890.11, "from": 123456789012345678901234567890.10}}"#),
+            (
+                r#"{"long": 1, "b": 1}"#,
+                r#"{"long": 1, "c": 1, "bb": 1}"#,
+                r#"{"/b": {"from": 1}, "/c": {"to": 1}, "/bb": {"to": 1}}"#,
+            ),
+            (
+                "123456789012345678901234567890.10",
+                "123456789012345678901234567890.11",
+                r#"{"": {"to": 123456789012345678901234567890.11, "from": 123456789012345678901234567890.10}}"#,
+            ),
         ] {
             assert_eq!(changes(from, to), expected, "{from} to {to}");
         }
@@ -194,8 +228,10 @@ mod tests {
 
     #[pg_test]
     fn changes_of_a_state_5000_levels_deep_do_not_overflow_the_stack() {
-        run("create function tests.deep(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as $$ \
-             begin return (repeat('{\"a\":', 5000) || event.version || repeat('}', 5000))::jsonb; end $$");
+        run(
+            "create function tests.deep(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as $$ \
+             begin return (repeat('{\"a\":', 5000) || event.version || repeat('}', 5000))::jsonb; end $$",
+        );
         run("select es_register_fold('deep', 'deep', 'tests.deep(jsonb, eventstream.event)')");
         run("select es_append('deep-1', 'T', '{}'), es_append('deep-1', 'T', '{}')");
         let place = "/a".repeat(64);
@@ -245,6 +281,7 @@ mod tests {
         folds();
         run("select setseed(0.4)");
         for (stream, events) in [("account-2", 1), ("account-3", 40), ("account-4", 200)] {
+            to_the_edge(150);
             random_stream(stream, events);
             let middle = format!("(select recorded_at from es_read('{stream}', {}, 1))", events.div_ceil(2));
             for known_at in ["null", "'infinity'", &middle] {
@@ -274,7 +311,10 @@ mod tests {
         account();
         for fold in ["by_version", "by_time"] {
             assert_eq!(rows(&format!("select * from es_timeline('account-1', '-infinity', '{fold}')")), "");
-            assert_eq!(rows(&format!("select * from es_timeline('account-1', '2000-01-01 00:00:00+00', '{fold}')")), "");
+            assert_eq!(
+                rows(&format!("select * from es_timeline('account-1', '2000-01-01 00:00:00+00', '{fold}')")),
+                ""
+            );
         }
     }
 
@@ -282,7 +322,9 @@ mod tests {
     fn history_passes_a_handlers_error_on() {
         account();
         run("select es_append('account-1', 'Credited', '{\"amount\": \"much\"}')");
-        for call in ["es_history('account-1')", "es_timeline('account-1')", "es_history('account-1', fold => 'by_time')"] {
+        for call in
+            ["es_history('account-1')", "es_timeline('account-1')", "es_history('account-1', fold => 'by_time')"]
+        {
             let error = refused("22P02", &format!("select * from {call}"));
             assert!(error.context.contains("stream \"account-1\" at version 7"), "{}", error.context);
         }

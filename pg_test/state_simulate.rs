@@ -4,8 +4,10 @@ use crate::pg_test::state_history::{account, folds, random_stream};
 
 /// What no call may change.
 fn log() -> String {
-    rows("select (select count(*) from _eventstream.events), (select count(*) from _eventstream.streams), \
-          (select last_value from _eventstream.positions), es_last_append()")
+    rows(
+        "select (select count(*) from _eventstream.events), (select count(*) from _eventstream.streams), \
+          (select last_value from _eventstream.positions), es_last_append()",
+    )
 }
 
 /// A member of es_explain_state's answer.
@@ -49,7 +51,8 @@ mod tests {
             let (stream, events) = (format!("account-{}", 100 + round), round * 3);
             random_stream(&stream, events);
             run(&format!("create temp table imagined as select tests.imagined(1 + {round} % 6, {events}) as events"));
-            let simulated = |fold: &str| value(&format!("select es_simulate('{stream}', events, '{fold}') from imagined"));
+            let simulated =
+                |fold: &str| value(&format!("select es_simulate('{stream}', events, '{fold}') from imagined"));
             let (by_version, by_time) = (simulated("by_version"), simulated("by_time"));
             run(&format!("select es_append_events('{stream}', events) from imagined"));
             assert_eq!(by_version, value(&format!("select es_state('{stream}', 'by_version')")));
@@ -63,7 +66,10 @@ mod tests {
         folds();
         let events = r#"'[{"type": "Credited", "payload": {"amount": 1}, "occurred_at": "2024-02-15T00:00:00Z"},
                           {"type": "Credited", "payload": {"amount": 2}, "occurred_at": "2024-02-14T00:00:00Z"}]'"#;
-        assert_eq!(value(&format!("select es_simulate('account-9', {events})")), r#"{"folded": [1, 2], "balance": 3.00}"#);
+        assert_eq!(
+            value(&format!("select es_simulate('account-9', {events})")),
+            r#"{"folded": [1, 2], "balance": 3.00}"#
+        );
         assert_eq!(
             value(&format!("select es_simulate('account-9', {events}, 'by_time')")),
             r#"{"folded": [2, 1], "balance": 3.00}"#
@@ -73,8 +79,10 @@ mod tests {
 
     #[pg_test]
     fn simulated_events_are_what_an_append_would_make_of_them() {
-        run("create function tests.seen(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as $$ \
-             begin return to_jsonb(event); end $$");
+        run(
+            "create function tests.seen(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as $$ \
+             begin return to_jsonb(event); end $$",
+        );
         run("select es_register_fold('seen', 'seen', 'tests.seen(jsonb, eventstream.event)')");
         run("select es_append('seen-1', 'First', '{}')");
         let event = r#"[{"type": "Second", "payload": {"n": 1.50}, "metadata": {"actor": "me"}, "schema_version": 3, "subject": "p-1",
@@ -85,16 +93,22 @@ mod tests {
             r#"{"salt": null, "stream": "seen-1", "tenant": "default", "payload": {"n": 1.50}, "subject": "p-1", "version": 2, "category": "seen", "event_id": "01890a5d-ac96-774b-bcce-b302099a8057", "metadata": {"actor": "me"}, "chain_hash": null, "event_type": "Second", "schema_version": 3, "global_position": null}"#
         );
         assert_eq!(
-            rows("select (event ->> 'occurred_at')::timestamptz = '2024-02-15 00:00:00+00', \
+            rows(
+                "select (event ->> 'occurred_at')::timestamptz = '2024-02-15 00:00:00+00', \
                   (event ->> 'recorded_at')::timestamptz between now() and clock_timestamp(), \
-                  event ->> 'recorded_by' = session_user from seen"),
+                  event ->> 'recorded_by' = session_user from seen"
+            ),
             "(t,t,t)"
         );
         // What is not given: as an append has it.
-        run("update seen set event = es_simulate('seen-1', '[{\"type\": \"Second\", \"payload\": null}, {\"type\": \"Third\", \"payload\": null}]')");
+        run(
+            "update seen set event = es_simulate('seen-1', '[{\"type\": \"Second\", \"payload\": null}, {\"type\": \"Third\", \"payload\": null}]')",
+        );
         assert_eq!(
-            rows("select event ->> 'version', event -> 'metadata', event ->> 'schema_version', event ->> 'subject', \
-                  event ->> 'occurred_at' = event ->> 'recorded_at', length(event ->> 'event_id') from seen"),
+            rows(
+                "select event ->> 'version', event -> 'metadata', event ->> 'schema_version', event ->> 'subject', \
+                  event ->> 'occurred_at' = event ->> 'recorded_at', length(event ->> 'event_id') from seen"
+            ),
             "(3,{},1,,t,36)"
         );
     }
@@ -106,7 +120,9 @@ mod tests {
              begin atomic select jsonb_build_object('amount', (payload ->> 'amount')::numeric * 2); end");
         run("select es_register_upcaster('Pledged', 1, 'tests.doubled(jsonb, jsonb)', 'Credited')");
         assert_eq!(
-            value(r#"select es_simulate('account-1', '[{"type": "Pledged", "payload": {"amount": 10.00}}]') -> 'balance'"#),
+            value(
+                r#"select es_simulate('account-1', '[{"type": "Pledged", "payload": {"amount": 10.00}}]') -> 'balance'"#
+            ),
             "83.50"
         );
     }
@@ -114,7 +130,9 @@ mod tests {
     #[pg_test]
     fn es_simulate_refuses_what_an_append_would_refuse() {
         account();
-        run("select es_append('account-7', 'Credited', '{\"amount\": 1}', event_id => '01890a5d-ac96-774b-bcce-b302099a8057')");
+        run(
+            "select es_append('account-7', 'Credited', '{\"amount\": 1}', event_id => '01890a5d-ac96-774b-bcce-b302099a8057')",
+        );
         let with_id = |stream: &str, amount: u32| {
             format!(
                 r#"select es_simulate('{stream}', '[{{"type": "Credited", "payload": {{"amount": {amount}}},
@@ -132,7 +150,10 @@ mod tests {
         // Still a retry, though the stream takes no more: the state is what it is (a closing event has no amount).
         assert_eq!(value(&with_id("account-7", 1)), "null");
         run("set local eventstream.max_batch_events = 1");
-        refused("ES007", r#"select es_simulate('account-1', '[{"type": "T", "payload": 1}, {"type": "T", "payload": 1}]')"#);
+        refused(
+            "ES007",
+            r#"select es_simulate('account-1', '[{"type": "T", "payload": 1}, {"type": "T", "payload": 1}]')"#,
+        );
     }
 
     #[pg_test]
@@ -143,7 +164,8 @@ mod tests {
         run("grant usage on schema tests to reader");
         run("set local role reader");
         run("set local transaction_read_only = on");
-        let simulated = r#"select es_simulate('account-1', '[{"type": "Credited", "payload": {"amount": 1}}]') -> 'balance'"#;
+        let simulated =
+            r#"select es_simulate('account-1', '[{"type": "Credited", "payload": {"amount": 1}}]') -> 'balance'"#;
         assert_eq!(value(simulated), "64.50");
         refused("42501", r#"select es_append('account-1', 'Credited', '{"amount": 1}')"#);
         refused("42501", "select es_simulate('item-1', '[{\"type\": \"T\", \"payload\": 1}]')");
@@ -190,8 +212,10 @@ mod tests {
         account();
         let by_time = ", fold => 'by_time'";
         let told = || {
-            rows("select e -> 'started_from' ->> 'from', e -> 'started_from' ->> 'version', e -> 'folded' ->> 'events', \
-                  e #>> '{folded,late_ones_put_in_place,count}' from es_explain_state('account-1', fold => 'by_time') e")
+            rows(
+                "select e -> 'started_from' ->> 'from', e -> 'started_from' ->> 'version', e -> 'folded' ->> 'events', \
+                  e #>> '{folded,late_ones_put_in_place,count}' from es_explain_state('account-1', fold => 'by_time') e",
+            )
         };
         assert_eq!(told(), "(initial_state,0,6,2)");
         // The explanation has kept the state.
@@ -203,7 +227,9 @@ mod tests {
         assert_eq!(explained(by_time, "fold,order"), "\"occurred_at\"");
         assert_eq!(value("select length(es_explain_state('account-1') #>> '{fold,fingerprint}')"), "64");
         assert_eq!(
-            value("select bool_and(value::text::float >= 0) from jsonb_each(es_explain_state('account-1') -> 'milliseconds')"),
+            value(
+                "select bool_and(value::text::float >= 0) from jsonb_each(es_explain_state('account-1') -> 'milliseconds')"
+            ),
             "true"
         );
     }
@@ -230,10 +256,7 @@ mod tests {
                     repeat('x', 32)::bytea, '{}' \
              from _eventstream.events e join _eventstream.streams s on s.id = e.stream_id where s.name = 'account-1' and e.version = 100");
         let as_known = ", known_at => (select recorded_at from es_read('account-1', 110, 1))";
-        assert_eq!(
-            explained(as_known, "snapshot_problems"),
-            r#"["at version 100: its checksum is wrong"]"#
-        );
+        assert_eq!(explained(as_known, "snapshot_problems"), r#"["at version 100: its checksum is wrong"]"#);
         assert_eq!(explained(as_known, "state"), value("select es_state_at_version('account-1', 110)"));
     }
 }

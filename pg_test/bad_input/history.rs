@@ -85,13 +85,29 @@ mod tests {
                 (r#"'[{"type": "T"}]'"#, "ES005", "events[0].payload"),
                 (r#"'[{"type": "", "payload": 1}]'"#, "ES005", "events[0].type"),
                 (r#"'[{"type": "StreamClosed", "payload": 1}]'"#, "ES005", "events[0].type"),
-                (r#"'[{"type": "T", "payload": 1}, {"type": "T", "payload": 1, "metadata": 1}]'"#, "ES005", "events[1].metadata"),
+                (
+                    r#"'[{"type": "T", "payload": 1}, {"type": "T", "payload": 1, "metadata": 1}]'"#,
+                    "ES005",
+                    "events[1].metadata",
+                ),
                 (r#"'[{"type": "T", "payload": 1, "event_id": "x"}]'"#, "ES005", "events[0].event_id"),
-                (r#"'[{"type": "T", "payload": 1, "occurred_at": "infinity"}]'"#, "ES005", "events[0].occurred_at|finite"),
-                (r#"'[{"type": "T", "payload": 1, "occurred_at": "3000-01-01T00:00:00Z"}]'"#, "ES007", "eventstream.max_future_skew"),
+                (
+                    r#"'[{"type": "T", "payload": 1, "occurred_at": "infinity"}]'"#,
+                    "ES005",
+                    "events[0].occurred_at|finite",
+                ),
+                (
+                    r#"'[{"type": "T", "payload": 1, "occurred_at": "3000-01-01T00:00:00Z"}]'"#,
+                    "ES007",
+                    "eventstream.max_future_skew",
+                ),
                 (r#"'[{"type": "T", "payload": 1, "schema_version": 0}]'"#, "ES005", "events[0].schema_version"),
                 (r#"'[{"type": "T", "payload": 1, "surprise": 1}]'"#, "ES005", "events[0].surprise"),
-                ("('[{\"type\": \"T\", \"payload\": ' || repeat('[', 100) || repeat(']', 100) || '}]')::jsonb", "ES007", "eventstream.max_json_depth"),
+                (
+                    "('[{\"type\": \"T\", \"payload\": ' || repeat('[', 100) || repeat(']', 100) || '}]')::jsonb",
+                    "ES007",
+                    "eventstream.max_json_depth",
+                ),
                 ("'[{\"type\": \"T\", \"payload\": 1e5000}]'", "ES007", "eventstream.max_number_digits"),
             ],
         );

@@ -140,17 +140,14 @@ fn by_version(
     folding.run(name, opened, &start, &mut walk, Some(&mut after_each)).map(drop)
 }
 
-fn by_time(
-    folding: &mut Folding,
-    name: &str,
-    opened: &Opened,
-    from: i64,
-    to: i64,
-    mut entries: Entries,
-) -> Result<()> {
+fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i64, mut entries: Entries) -> Result<()> {
     let (lates, head) = as_owner(Planning::ByIndex, |db, _| {
         let lates = opened.lates(db, from, to, i64::MAX)?;
-        if lates.is_empty() { Ok((lates, None)) } else { Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?)) }
+        if lates.is_empty() {
+            Ok((lates, None))
+        } else {
+            Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
+        }
     })?;
     let (earlier, lates) = lates.split_at(lates.partition_point(|late| late.version < from));
     let mut replay = Replay {

@@ -64,9 +64,7 @@ pub fn state(folding: &mut Folding, name: &StreamName, events: &[NewEvent]) -> R
 fn now(folding: &mut Folding, name: &StreamName, opened: Option<&Opened>) -> Result<Rc<Stored>> {
     match opened {
         None => Ok(Rc::clone(&folding.fold.initial_state)),
-        Some(opened) => {
-            Ok(answer::of_stream(folding, name.as_str(), opened.stream, Moment::NOW, View::Caller)?.state)
-        }
+        Some(opened) => Ok(answer::of_stream(folding, name.as_str(), opened.stream, Moment::NOW, View::Caller)?.state),
     }
 }
 
@@ -95,13 +93,7 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
 }
 
 /// The event as folds would see it, in the current memory context.
-fn imagine(
-    folding: &Folding,
-    name: &StreamName,
-    event: &NewEvent,
-    version: i64,
-    recorded_at: i64,
-) -> Result<Event> {
+fn imagine(folding: &Folding, name: &StreamName, event: &NewEvent, version: i64, recorded_at: i64) -> Result<Event> {
     let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
     let mut imagined = Event { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
     imagined.set(field::STREAM, from_text(name.as_str())?);
@@ -147,11 +139,7 @@ fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Even
                 let mut lates = as_owner(Planning::ByIndex, |db, _| reached.lates_after(db, opened, from.prefix))?;
                 lates.retain(|late| late.occurred_at > from.as_of);
                 let mut walk = Walk::new(Order::OccurredAt, from.prefix, reached.prefix, lates);
-                if walk.is_done() {
-                    state
-                } else {
-                    Rc::new(folding.run(name, opened, &state, &mut walk, None)?.0)
-                }
+                if walk.is_done() { state } else { Rc::new(folding.run(name, opened, &state, &mut walk, None)?.0) }
             }
         };
         let Some(until) = until else { return Ok(before) };

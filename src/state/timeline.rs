@@ -96,8 +96,7 @@ fn by_version(
     selection: Selection,
     periods: &mut Periods,
 ) -> Result<()> {
-    let mut lates =
-        as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
+    let mut lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
     lates.sort_by_key(|late| late.occurred_at);
     let mut waiting = Waiting {
         folding: Folding::new(folding.target, folding.fold)?,
