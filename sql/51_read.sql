@@ -66,7 +66,7 @@ Example: select * from es_stream('account-1000');$$;
 create function es_horizon() returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_horizon';
 comment on function es_horizon() is
-$$The position up to which the log is settled: no transaction can still commit anything at or below it. May step back a little between two calls; never lies.
+$$The position up to which the log is settled: no transaction can still commit anything at or below it. Never steps back.
 Errors: ES008 not preloaded, ES009 on a standby.
 Example: select es_horizon();$$;
 

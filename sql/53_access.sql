@@ -24,7 +24,7 @@ $$Takes back what es_grant gave with the same arguments; open sessions notice at
 Example: select es_revoke('app', 'append', category => 'account');$$;
 
 create function es_maintain(out task text, out done bigint) returns setof record
-language c volatile parallel unsafe rows 3 as 'MODULE_PATHNAME', 'eventstream_maintain';
+language c volatile parallel unsafe rows 4 as 'MODULE_PATHNAME', 'eventstream_maintain';
 comment on function es_maintain() is
-$$Upkeep in bounded steps, safe at any time: makes the next partition of the log ahead of need (in a transaction of its own). Superusers, the owner, and roles with manage.
+$$Upkeep in bounded steps of about a second, safe at any time, also from several sessions at once: makes the next partition of the log ahead of need (in a transaction of its own), takes the due snapshots (at versions that are multiples of the fold's snapshot_every), and removes those of earlier definitions, and those that eventstream.snapshot_keep and eventstream.snapshot_max_age leave no place for. One row a task, with how many were done; snapshots failed counts streams and folds that failed, each the subject of a WARNING. Call it again while snapshots are taken. Superusers and the owner do it for every tenant, roles with manage for the current one.
 Example: select * from es_maintain();$$;

@@ -23,14 +23,14 @@ fn register_fold(args: &Args) -> Returned {
         is_default: args.boolean(7, "is_default")?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    fold::register(&access, &definition)?;
+    fold::register(access.tenant_id, &definition)?;
     from_text(definition.name).map(Some)
 }
 
 fn unregister_fold(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    fold::unregister(&access, name)?;
+    fold::unregister(access.tenant_id, name)?;
     from_text(name).map(Some)
 }
 
@@ -42,7 +42,7 @@ fn register_upcaster(args: &Args) -> Returned {
         to_event_type: args.text_opt(3)?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    fold::register_upcaster(&access, &definition)?;
+    fold::register_upcaster(access.tenant_id, &definition)?;
     from_text(definition.event_type).map(Some)
 }
 
@@ -50,6 +50,6 @@ fn unregister_upcaster(args: &Args) -> Returned {
     let event_type = args.text(0, "event_type")?;
     let from_schema_version = args.int4(1, "from_schema_version")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    fold::unregister_upcaster(&access, event_type, from_schema_version)?;
+    fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;
     from_text(event_type).map(Some)
 }

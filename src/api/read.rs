@@ -10,6 +10,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::pages;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::store::{Store, composite};
+use crate::state::snapshot;
 use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -118,7 +119,7 @@ fn stream(args: &Args) -> Returned {
         Some(Datum::from(info.last_recorded_at)),
         Some(Datum::from(info.events)),
         Some(Datum::from(info.bytes)),
-        Some(Datum::from(0_i64)),
+        Some(Datum::from(snapshot::count(info.id)?)),
         Some(Datum::from(info.closed)),
     ];
     composite(args, &row).map(Some)

@@ -100,7 +100,9 @@ fn load(args: &Args) -> Returned {
     let target = asked.target();
     let view = if for_update {
         server::must_be_writable(c"es_load with for_update")?;
-        as_owner(Planning::ByIndex, |db, catalog| stream::lock(db, catalog, target.id, &asked.name, false, 1).map(drop))?;
+        as_owner(Planning::ByIndex, |db, catalog| {
+            stream::lock(db, catalog, target.id, &asked.name, false, 1).map(drop)
+        })?;
         // What committed while we waited counts, also in REPEATABLE READ: the next append sees it, too.
         View::Latest
     } else {

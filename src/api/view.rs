@@ -30,7 +30,7 @@ fn horizon_holders(args: &Args) -> Returned {
     horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;
     for held in slots::scan() {
-        store.put(&[Some(Datum::from(held.pid)), Some(Datum::from(held.since)), Some(Datum::from(held.position))])?;
+        store.put(&[Some(Datum::from(held.pid)), Some(Datum::from(held.since)), held.position.map(Datum::from)])?;
     }
     Ok(None)
 }

@@ -13,6 +13,7 @@ use super::partition::{self, Partition};
 use super::replay;
 use super::stream::{self, Head, Locked, Stream};
 use crate::pg::catalog::Catalog;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
 use crate::pg::failure::Result;
 use crate::pg::insert::Inserter;
@@ -87,13 +88,21 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
         let mut locked = lock_all(&call, requests)?;
         let first_times = judge(&call, requests, &mut locked)?;
         let mut versions = Vec::with_capacity(requests.len());
+        let mut events = 0;
         for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
             let last = match first_time {
                 Some(last) => last,
-                None => write(&call, request, locked, requests.len() == 1)?,
+                None => {
+                    events += request.events.len() as u64;
+                    write(&call, request, locked, requests.len() == 1)?
+                }
             };
             versions.push(last.version);
             last_append::remember(last);
+        }
+        if events > 0 {
+            counters::add(Counter::Appends, 1);
+            counters::add(Counter::EventsAppended, events);
         }
         Ok(versions)
     })
@@ -101,14 +110,21 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
 
 /// Says, before the first position is taken, from which position and recorded_at on this transaction may own events.
 fn take_slot(catalog: &Catalog) -> Result<()> {
-    if !xact::has_appended() {
+    if xact::has_appended() {
+        return Ok(());
+    }
+    let now = server::clock();
+    slots::announce(now);
+    let bounds = || -> Result<()> {
         let (last_position, _) = sequence::last(catalog.positions)?;
-        let now = server::clock();
-        xact::note_append(last_append::on_end);
-        slots::hold(last_position + 1, now);
+        slots::hold(last_position + 1);
         let (floor, _) = sequence::last(catalog.recorded_floor)?;
         slots::hold_recorded_at(now.max(floor));
-    }
+        Ok(())
+    };
+    // A slot that was only announced would keep every reader waiting.
+    bounds().inspect_err(|_| slots::release())?;
+    xact::note_append(last_append::on_end);
     Ok(())
 }
 
@@ -183,6 +199,7 @@ fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec
 fn refuse_conflict(request: &Request, actual: i64) -> Result<()> {
     match request.expected.as_option() {
         Some(expected) if !request.expected.accepts(actual) => {
+            counters::add(Counter::Conflicts, 1);
             Err(Error::VersionConflict { stream: request.stream.as_str().into(), expected, actual }.into())
         }
         _ => Ok(()),

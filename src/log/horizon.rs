@@ -6,7 +6,7 @@ use crate::pg::{sequence, server, slots};
 use eventstream_core::error::Error;
 use std::time::Duration;
 
-/// How long to wait for a transaction between its two stores.
+/// How long to wait for a transaction between its stores.
 const SLOT_PAUSE: Duration = Duration::from_micros(50);
 
 /// Where the log stands.
@@ -36,13 +36,25 @@ pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
     Ok(())
 }
 
-/// The order of steps is what makes it safe: the last position, then the slots, then the invalidation messages (a partition
+/// Never steps back. The order of steps is what makes it safe: the last position, then the slots, then the invalidation messages (a partition
 /// attached meanwhile), then the caller's snapshot.
 pub fn horizon(catalog: &Catalog) -> Result<Horizon> {
     let last_position = last_position(catalog)?;
-    let held = slots::scan().map(|held| held.position).min();
+    let held = smallest(|held| held.position)?;
     catalog::refresh()?;
     Ok(Horizon { last_position, position: held.map_or(last_position, |held| last_position.min(held - 1)) })
+}
+
+/// The smallest bound of the slots; one that is about to be stored is waited for.
+fn smallest(bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
+    loop {
+        match slots::scan().map(&bound).min() {
+            // None sorts first.
+            Some(None) => server::pause(SLOT_PAUSE)?,
+            Some(smallest) => return Ok(smallest),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// The moment (microseconds since 2000-01-01 UTC) up to which every known_at is final. Raises the database-wide floor first,
@@ -55,12 +67,6 @@ pub fn settled_until(catalog: &Catalog) -> Result<i64> {
         sequence::set_durably(catalog.recorded_floor, now)?;
         floor = now;
     }
-    loop {
-        // None sorts first: a transaction that has a slot, and is about to read a floor that is no lower than ours.
-        match slots::scan().map(|held| held.recorded_at).min() {
-            Some(None) => server::pause(SLOT_PAUSE)?,
-            Some(Some(held)) => return Ok(floor.min(held) - 1),
-            None => return Ok(floor - 1),
-        }
-    }
+    // Whoever is about to store a bound reads a floor that is no lower than ours.
+    Ok(smallest(|held| held.recorded_at)?.map_or(floor, |held| floor.min(held)) - 1)
 }

@@ -313,6 +313,7 @@ pub fn stream_version(target: Target, name: &StreamName) -> Result<i64> {
 
 /// One stream at a glance; times in microseconds since 2000-01-01 UTC.
 pub struct StreamInfo {
+    pub id: i64,
     pub version: i64,
     pub closed: bool,
     pub events: i64,
@@ -336,6 +337,7 @@ pub fn stream_info(target: Target, name: &StreamName) -> Result<StreamInfo> {
             let args = [Some(Datum::from(found.id))];
             let part = segment.partition.plan(Statement::Size).first(db, View::Caller, &args, |row| {
                 Ok(StreamInfo {
+                    id: found.id,
                     version: head.version,
                     closed: head.closed,
                     events: row.int8(0)?,

@@ -48,9 +48,10 @@ pub enum Statement {
     MissingFirst,
     MissingSegments,
     MissingOfStream,
+    Places,
 }
 
-pub const STATEMENTS: usize = Statement::MissingOfStream as usize + 1;
+pub const STATEMENTS: usize = Statement::Places as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -221,6 +222,11 @@ impl Statement {
                  where s.id = $3 \
                  and not exists (select from {events} e where e.stream_id = s.id and e.version = r.version)",
                 RANGE,
+            ),
+            Statement::Places => (
+                "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
+                 and global_position > $3 and global_position <= $4 order by global_position limit $5",
+                &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
             ),
         }
     }

@@ -5,7 +5,8 @@ use super::ffi;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use eventstream_core::error::Error;
 use pgrx::pg_sys;
-use std::ffi::{c_char, c_int};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -21,6 +22,51 @@ pub enum Failure {
 /// An error as PostgreSQL made it, in memory that lives as long as the transaction.
 #[derive(Debug)]
 pub struct PgError(*mut pg_sys::ErrorData);
+
+/// An error that was taken back, with what it did: what is left of it are its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caught {
+    pub sqlstate: String,
+    pub message: String,
+}
+
+impl PgError {
+    /// Five characters.
+    pub(super) fn sqlstate(&self) -> String {
+        // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
+        let packed = unsafe { (*self.0).sqlerrcode };
+        (0..5).map(|place| char::from(((packed >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+    }
+
+    pub(super) fn into_caught(self) -> Caught {
+        let sqlstate = self.sqlstate();
+        // SAFETY: as in `sqlstate`; its memory is not used afterwards.
+        unsafe {
+            let message = (*self.0).message;
+            let message =
+                if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() };
+            ffi::FreeErrorData(self.0);
+            Caught { sqlstate, message }
+        }
+    }
+}
+
+thread_local! {
+    /// Where errors are kept instead of the current (sub)transaction's memory, which ends with it; null: there.
+    static HOME: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Keeps the errors of `work` in `home`.
+pub(super) fn keeping_errors_in<T>(home: pg_sys::MemoryContext, work: impl FnOnce() -> T) -> T {
+    struct Before(pg_sys::MemoryContext);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            HOME.set(self.0);
+        }
+    }
+    let _before = Before(HOME.replace(home));
+    work()
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -76,7 +122,10 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
     // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
-        pg_sys::CurrentMemoryContext = if pg_sys::CurTransactionContext.is_null() {
+        let home = HOME.get();
+        pg_sys::CurrentMemoryContext = if !home.is_null() {
+            home
+        } else if pg_sys::CurTransactionContext.is_null() {
             pg_sys::TopMemoryContext
         } else {
             pg_sys::CurTransactionContext

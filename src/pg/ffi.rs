@@ -15,6 +15,7 @@ unsafe extern "C-unwind" {
     pub fn errcontext_msg(format: *const c_char, ...) -> c_int;
     pub fn CopyErrorData() -> *mut ErrorData;
     pub fn FlushErrorState();
+    pub fn FreeErrorData(error: *mut ErrorData);
     pub fn ReThrowError(error: *mut ErrorData) -> !;
     // executor/spi.c
     pub fn SPI_connect() -> c_int;
@@ -102,6 +103,9 @@ unsafe extern "C-unwind" {
     // access/transam/xact.c
     pub fn CommandCounterIncrement();
     pub fn PreventCommandIfReadOnly(command: *const c_char);
+    pub fn BeginInternalSubTransaction(name: *const c_char);
+    pub fn ReleaseCurrentSubTransaction();
+    pub fn RollbackAndReleaseCurrentSubTransaction();
     // utils/cache/inval.c
     pub fn AcceptInvalidationMessages();
     pub fn CacheInvalidateRelcacheByRelid(relation: Oid);
@@ -138,6 +142,7 @@ unsafe extern "C-unwind" {
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
+    pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
     // utils/adt/json.c
     pub fn JsonEncodeDateTime(buffer: *mut c_char, value: Datum, type_oid: Oid, zone: *const c_int) -> *mut c_char;
     // utils/adt/arrayfuncs.c

@@ -108,6 +108,11 @@ impl<'call> Args<'call> {
         self.datum(place).map(|value| value.value() & 1 == 1).ok_or_else(|| null(argument))
     }
 
+    /// An argument of type interval.
+    pub fn interval_opt(&self, place: usize) -> Option<pg_sys::Datum> {
+        self.datum(place)
+    }
+
     /// Microseconds since 2000-01-01 UTC; the ends of the range are infinity.
     pub fn timestamptz_opt(&self, place: usize) -> Option<i64> {
         self.int8_opt(place)

@@ -159,6 +159,19 @@ pub fn print_time_utc(moment: i64) -> Result<String> {
     Ok(unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy().into_owned())
 }
 
+/// A moment an interval before another.
+pub fn before(moment: i64, interval: pg_sys::Datum) -> Result<i64> {
+    catch(|| {
+        // SAFETY: timestamptz_mi_interval takes a timestamptz and an interval, which the caller was declared with.
+        unsafe {
+            let none = pg_sys::InvalidOid;
+            let moment = pg_sys::Datum::from(moment);
+            ffi::DirectFunctionCall2Coll(Some(ffi::timestamptz_mi_interval), none, moment, interval)
+        }
+    })
+    .map(|moment| moment.value() as i64)
+}
+
 /// A moment from text, as a timestamptz literal is read.
 pub fn read_time(text: &str) -> Result<i64> {
     super::function::read_value(ffi::timestamptz_in, text).map(|value| value.value() as i64)

@@ -31,6 +31,9 @@ static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static MAX_STATE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(16 << 20);
 /// Enough for thousands of ordinary states, little beside a backend's other memory.
 static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
+/// Snapshots cost little beside their events, and old ones make old states quick.
+static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
@@ -51,7 +54,7 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 7] = [
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 9] = [
         (
             c"eventstream.partition_size",
             c"How many global positions a new partition of the log covers.",
@@ -115,6 +118,24 @@ pub fn init() {
             256 << 20,
             GucFlags::UNIT_BYTE,
         ),
+        (
+            c"eventstream.snapshot_keep",
+            c"How many snapshots of each stream and fold es_maintain leaves, the newest ones.",
+            c"0: all of them.",
+            &SNAPSHOT_KEEP,
+            0,
+            i32::MAX,
+            plain,
+        ),
+        (
+            c"eventstream.snapshot_max_age",
+            c"How old a snapshot must be before es_maintain removes it.",
+            c"0: any age, where eventstream.snapshot_keep is set. The newest one of each stream and fold always stays.",
+            &SNAPSHOT_MAX_AGE,
+            0,
+            i32::MAX,
+            GucFlags::UNIT_S,
+        ),
     ];
     for (name, short, long, setting, least, most, flags) in integers {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
@@ -175,4 +196,18 @@ pub fn max_state_bytes() -> usize {
 
 pub fn state_cache_bytes() -> usize {
     STATE_CACHE_SIZE.get().unsigned_abs() as usize * 1024
+}
+
+/// How many snapshots of each stream and fold stay whatever their age; None: all of them.
+pub fn snapshot_keep() -> Option<i64> {
+    match (SNAPSHOT_KEEP.get(), SNAPSHOT_MAX_AGE.get()) {
+        (0, 0) => None,
+        (0, _) => Some(1),
+        (keep, _) => Some(keep.into()),
+    }
+}
+
+/// In seconds; None: whatever their age.
+pub fn snapshot_max_age() -> Option<i64> {
+    Some(SNAPSHOT_MAX_AGE.get().into()).filter(|&age| age > 0)
 }

@@ -23,8 +23,8 @@ struct Slot {
 /// What an open append holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// No position below this one is the transaction's.
-    pub position: i64,
+    /// No position below this one is the transaction's. None: it is about to say so.
+    pub position: Option<i64>,
     /// No recorded_at below is the transaction's (microseconds since 2000-01-01 UTC). None: it is about to say so.
     pub recorded_at: Option<i64>,
     /// When it began to append (the same unit).
@@ -33,48 +33,24 @@ pub struct Held {
 }
 
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 thread_local! {
     static HELD: Cell<Option<i64>> = const { Cell::new(None) };
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks for the shared memory; only while shared_preload_libraries is processed.
-pub fn init() {
-    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
-    unsafe {
-        if !pg_sys::process_shared_preload_libraries_in_progress {
-            return;
-        }
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(startup);
-    }
-}
-
-fn size() -> usize {
+/// Bytes of shared memory.
+pub(super) fn size() -> usize {
     backend_slots() * size_of::<Slot>()
 }
 
-unsafe extern "C-unwind" fn request() {
-    // SAFETY: the hook's own protocol.
+/// Finds the shared memory, or makes it; see [`super::shared`].
+///
+/// # Safety
+/// Only from the hook that PostgreSQL calls for this.
+pub(super) unsafe fn attach() {
+    // SAFETY: the memory is ours and of the size asked for.
     unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(size());
-    }
-}
-
-unsafe extern "C-unwind" fn startup() {
-    // SAFETY: the hook's own protocol; the memory is ours and of the size asked for. After a crash it is made anew.
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
-            previous();
-        }
         let mut found = false;
         let slots = pg_sys::ShmemInitStruct(c"eventstream append slots".as_ptr(), size(), &mut found).cast::<Slot>();
         if !found {
@@ -94,7 +70,7 @@ unsafe extern "C-unwind" fn startup() {
 
 fn slots() -> Option<&'static [Slot]> {
     let slots = SLOTS.load(SeqCst);
-    // SAFETY: `startup` wrote that many slots, and shared memory stays mapped for the life of the process.
+    // SAFETY: `attach` wrote that many slots, and shared memory stays mapped for the life of the process.
     (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, backend_slots()) })
 }
 
@@ -108,9 +84,10 @@ pub fn held_recorded_at() -> Option<i64> {
     HELD.get()
 }
 
-/// Stores the lower bound of this transaction's positions. To be called before it takes the first one; [`hold_recorded_at`]
-/// has to follow at once.
-pub fn hold(position: i64, now: i64) {
+/// Says that this transaction is about to [`hold`] positions, which has to follow at once. Whoever scans the slots from now on waits
+/// for the bound; whoever did so before read a last position that this transaction has not read yet, so that its bound lies
+/// above: the horizon never steps back.
+pub fn announce(now: i64) {
     if let Some(slots) = slots() {
         if !EXIT_REGISTERED.replace(true) {
             // SAFETY: on_shmem_exit callbacks run after the abort of an open transaction: nothing can commit any more.
@@ -123,10 +100,19 @@ pub fn hold(position: i64, now: i64) {
         slot.since.store(now, SeqCst);
         slot.database.store(database.to_u32(), SeqCst);
         slot.pid.store(pid, SeqCst);
-        slot.position.store(position, SeqCst);
+        slot.position.store(PENDING, SeqCst);
         fence(SeqCst);
     }
     HELD.set(Some(now));
+}
+
+/// Stores the lower bound of this transaction's positions, which must come from a last position that was read after [`announce`].
+/// To be called before it takes the first one; [`hold_recorded_at`] has to follow at once.
+pub fn hold(position: i64) {
+    if let Some(slots) = slots() {
+        slots[backend_number()].position.store(position, SeqCst);
+        fence(SeqCst);
+    }
 }
 
 /// Stores the lower bound of this transaction's recorded_at, which must come from a floor that was read after [`hold`].
@@ -158,7 +144,7 @@ pub fn scan() -> impl Iterator<Item = Held> {
     slots().unwrap_or_default().iter().filter_map(move |slot| {
         let position = slot.position.load(SeqCst);
         (position != FREE && slot.database.load(SeqCst) == database).then(|| Held {
-            position,
+            position: Some(position).filter(|&position| position != PENDING),
             recorded_at: Some(slot.recorded_at.load(SeqCst)).filter(|&bound| bound != PENDING),
             since: slot.since.load(SeqCst),
             pid: slot.pid.load(SeqCst),

@@ -131,6 +131,29 @@ pub fn from_first_event(
     go_on(folding, name, opened, selection, start, lates, after_each)
 }
 
+/// Folds every event that counts, trusting no snapshot and nothing that is kept: at most a state that the caller folded so before,
+/// with its version, which is gone on from where nothing later belongs before it.
+pub fn refold(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    before: Option<(i64, Rc<Stored>)>,
+) -> Result<Answer> {
+    let (start, lates) = as_owner(Planning::ByIndex, |db, _| {
+        if let Some((version, state)) = before
+            && let Some(event) = opened.head_at(db, version)?
+        {
+            let lates = lates_to_fold(db, folding.fold, opened, &selection, version)?;
+            if earliest_before(folding.fold, &lates, event.max_occurred_at).is_none() {
+                return Ok((Start::new(From::InitialState, version, state), lates));
+            }
+        }
+        Ok((initial(folding.fold)?, lates_to_fold(db, folding.fold, opened, &selection, 0)?))
+    })?;
+    go_on(folding, name, opened, selection, start, lates, None)
+}
+
 fn go_on(
     folding: &mut Folding,
     name: &str,

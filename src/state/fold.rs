@@ -2,7 +2,6 @@
 //! snapshots of the definition before stop counting, because they carry its fingerprint.
 use super::handler::{self, Purpose};
 use super::registry::Order;
-use crate::access::Access;
 use crate::log::event::invalid;
 use crate::pg::catalog::announce_fold_change;
 use crate::pg::datum::{Nullable, from_text};
@@ -81,7 +80,7 @@ thread_local! {
 }
 
 /// Errors: ES005, ES011 for the rules.
-pub fn register(access: &Access, definition: &Definition) -> Result<()> {
+pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
     FoldName::parse(definition.name)?;
     Category::parse("category", definition.category)?;
     if definition.snapshot_every < 1 {
@@ -105,7 +104,7 @@ pub fn register(access: &Access, definition: &Definition) -> Result<()> {
             .transpose()?
             .map(|handler| from_text(&handler.name))
             .transpose()?;
-        let tenant = Some(Datum::from(access.tenant_id));
+        let tenant = Some(Datum::from(tenant_id));
         let (name, category) = (Some(from_text(definition.name)?), Some(from_text(definition.category)?));
         if definition.is_default {
             CLEAR_DEFAULT.with(|plan| plan.write(db, &[tenant, category, name]))?;
@@ -129,10 +128,10 @@ pub fn register(access: &Access, definition: &Definition) -> Result<()> {
 }
 
 /// Errors: ES010.
-pub fn unregister(access: &Access, name: &str) -> Result<()> {
+pub fn unregister(tenant_id: i64, name: &str) -> Result<()> {
     server::must_be_writable(c"es_unregister_fold")?;
     as_owner(Planning::ByCost, |db, catalog| {
-        let key = [Some(Datum::from(access.tenant_id)), Some(from_text(name)?)];
+        let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
         if UNREGISTER.with(|plan| plan.write(db, &key))? == 0 {
             return Err(Error::FoldNotFound { fold: Some(name.into()), category: None }.into());
         }
@@ -143,7 +142,7 @@ pub fn unregister(access: &Access, name: &str) -> Result<()> {
 }
 
 /// Errors: ES005.
-pub fn register_upcaster(access: &Access, definition: &UpcasterDefinition) -> Result<()> {
+pub fn register_upcaster(tenant_id: i64, definition: &UpcasterDefinition) -> Result<()> {
     EventType::parse_as("event_type", definition.event_type)?;
     let to_event_type = definition.to_event_type.unwrap_or(definition.event_type);
     EventType::parse_as("to_event_type", to_event_type)?;
@@ -154,7 +153,7 @@ pub fn register_upcaster(access: &Access, definition: &UpcasterDefinition) -> Re
     as_owner(Planning::ByIndex, |db, catalog| {
         let handler = handler::for_registration(db, Purpose::Upcaster, definition.handler, registrant)?;
         let row = [
-            Some(Datum::from(access.tenant_id)),
+            Some(Datum::from(tenant_id)),
             Some(from_text(definition.event_type)?),
             Some(Datum::from(definition.from_schema_version)),
             Some(from_text(to_event_type)?),
@@ -168,12 +167,11 @@ pub fn register_upcaster(access: &Access, definition: &UpcasterDefinition) -> Re
 }
 
 /// Errors: ES005 where there is none.
-pub fn unregister_upcaster(access: &Access, event_type: &str, from_schema_version: i32) -> Result<()> {
+pub fn unregister_upcaster(tenant_id: i64, event_type: &str, from_schema_version: i32) -> Result<()> {
     check_schema_version(from_schema_version)?;
     server::must_be_writable(c"es_unregister_upcaster")?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let key =
-            [Some(Datum::from(access.tenant_id)), Some(from_text(event_type)?), Some(Datum::from(from_schema_version))];
+        let key = [Some(Datum::from(tenant_id)), Some(from_text(event_type)?), Some(Datum::from(from_schema_version))];
         if UNREGISTER_UPCASTER.with(|plan| plan.write(db, &key))? == 0 {
             let reason = format!(
                 "must have an upcaster from schema version {from_schema_version}, and {} has none",

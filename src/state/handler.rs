@@ -98,7 +98,7 @@ pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) ->
         return Err(Error::InvalidArgument {
             argument: "handler".into(),
             reason,
-            hint: Some(format!("create function {} {} immutable language …", found.handler.name, purpose.signature())),
+            hint: Some(format!("Declare it as {}{} immutable.", found.handler.name, purpose.signature())),
         }
         .into());
     }

@@ -68,6 +68,13 @@ pub struct Fold {
     pub fingerprint: Hash,
 }
 
+impl Fold {
+    /// Whether its handler is still what was registered.
+    pub fn is_usable(&self) -> bool {
+        !matches!(self.how, How::Handler(Err(_)))
+    }
+}
+
 type Key = (i64, String);
 
 #[derive(Default)]

@@ -25,8 +25,7 @@ use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
 use eventstream_core::error::Error;
-use eventstream_core::json::Value;
-use eventstream_core::rules::Rules;
+use eventstream_core::rules::{Rules, State};
 use pgrx::pg_sys::{Datum, Oid};
 use std::cell::Cell;
 use std::ffi::CString;
@@ -181,7 +180,7 @@ impl<'a> Folding<'a> {
         state: &Stored,
         walk: &mut Walk,
     ) -> Result<(Stored, u64)> {
-        let mut value = source::value_of(state.view())?;
+        let mut value = source::state_of(state.view())?;
         let mut folded = 0;
         as_owner(Planning::ByIndex, |db, _| {
             let scratch = Scratch::new()?;
@@ -197,7 +196,7 @@ impl<'a> Folding<'a> {
         Ok((source::stored(&value)?, folded))
     }
 
-    fn apply_rules(&self, stream: &str, rules: &Rules, state: &mut Value, event: &Event) -> Result<()> {
+    fn apply_rules(&self, stream: &str, rules: &Rules, state: &mut State, event: &Event) -> Result<()> {
         source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
     }
 
@@ -315,14 +314,14 @@ pub type AfterEach<'a> = &'a mut dyn FnMut(&Event, &Stored) -> Result<()>;
 
 /// The state while it is folded.
 enum Accumulator {
-    Rules(Value),
+    Rules(State),
     Handler { state: Datum, memory: Replaced, scratch: Scratch },
 }
 
 impl Accumulator {
     fn begin(fold: &Fold, state: &Stored) -> Result<Self> {
         Ok(match &fold.how {
-            How::Rules(_) => Accumulator::Rules(source::value_of(state.view())?),
+            How::Rules(_) => Accumulator::Rules(source::state_of(state.view())?),
             How::Handler(_) => {
                 let mut memory = Replaced::new()?;
                 let state = memory.replace(state.view().datum())?;

@@ -1,9 +1,14 @@
 //! Snapshots: a state at a version, stored. Promises: a snapshot serves only where its checksum is right, its event still has
 //! the chain hash it had, and its fold is what it was; where anything differs, a WARNING says so and the events are folded
 //! instead. Losing or damaging any of them changes no answer.
+//!
+//! Locks: whoever writes or deletes snapshots of a fold holds the fold's row, shared (`share`), or alone and without waiting
+//! (es_maintain, in `due`): so es_maintain waits for nobody, and no two of them ever wait for each other.
+use super::answer::Answer;
 use super::registry::Fold;
 use crate::log::append::Target;
 use crate::log::scan::Opened;
+use crate::log::stream::Stream;
 use crate::pg::catalog::Catalog;
 use crate::pg::counters::Counter;
 use crate::pg::datum::{from_text, varlena};
@@ -11,8 +16,9 @@ use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::probe::{Bound, Probe};
-use crate::pg::session::Db;
+use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::{counters, report};
+use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, SnapshotFields, snapshot_checksum};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
 use std::cell::RefCell;
@@ -40,6 +46,14 @@ thread_local! {
              state = excluded.state, taken_at = excluded.taken_at",
         &[INT8OID, TEXTOID, INT8OID, BYTEAOID, BYTEAOID, BYTEAOID, JSONBOID],
     ) };
+    static SHARE: Plan = const { Plan::new(
+        "select 1 from _eventstream.folds where tenant_id = $1 and name = $2 for share",
+        &[INT8OID, TEXTOID],
+    ) };
+    static COUNT: Plan = const { Plan::new(
+        "select count(*) from _eventstream.snapshots where stream_id = $1",
+        &[INT8OID],
+    ) };
 }
 
 /// Which stream's, of which fold.
@@ -63,9 +77,19 @@ struct Claim {
     version: i64,
     /// What is wrong with it by itself, if anything.
     problem: Option<&'static str>,
+    /// Not of an earlier definition of it.
     is_of_this_fold: bool,
     chain_hash: Hash,
+    /// Where nothing is wrong with it, and it is of this fold.
     state: Option<Stored>,
+}
+
+/// A stored one that was looked at for its own sake.
+pub enum Judged {
+    Serves(Stored),
+    /// It was taken with an earlier definition of the fold: nothing is wrong with it, and it is never used.
+    OfEarlierDefinition,
+    Broken(&'static str),
 }
 
 fn checksum(of: Of, version: i64, chain_hash: &Hash, fingerprint: &Hash, state: Jsonb) -> Result<Hash> {
@@ -137,6 +161,41 @@ pub fn newest_up_to(
     Ok(None)
 }
 
+/// The one at exactly `version`; None where there is none.
+pub fn at(db: &Db, catalog: &Catalog, of: Of, opened: &Opened, view: View, version: i64) -> Result<Option<Judged>> {
+    let bounds = [
+        Bound::equal_text(FOLD, from_text(&of.fold.name)?),
+        Bound::at_least(VERSION, version),
+        Bound::at_most(VERSION, version),
+    ];
+    let mut claim = None;
+    probe(db, catalog, view, opened.stream.id, &bounds, |row| {
+        claim = Some(read(of, row)?);
+        Ok(false)
+    })?;
+    let Some(claim) = claim else { return Ok(None) };
+    Ok(Some(match (judge(db, opened, &claim)?, claim.state) {
+        (Err(problem), _) => Judged::Broken(problem),
+        (Ok(_), Some(state)) => Judged::Serves(state),
+        (Ok(_), None) => Judged::OfEarlierDefinition,
+    }))
+}
+
+/// Whether there is one at exactly `version`, of the fold as it is now; it is not looked into.
+pub fn is_there(db: &Db, catalog: &Catalog, fold: &Fold, stream_id: i64, version: i64) -> Result<bool> {
+    let bounds = [
+        Bound::equal_text(FOLD, from_text(&fold.name)?),
+        Bound::at_least(VERSION, version),
+        Bound::at_most(VERSION, version),
+    ];
+    let mut is_there = false;
+    probe(db, catalog, View::Latest, stream_id, &bounds, |row| {
+        is_there = row.bytes_opt(column::FINGERPRINT)? == Some(&fold.fingerprint);
+        Ok(false)
+    })?;
+    Ok(is_there)
+}
+
 /// The event's max_occurred_at; or what is wrong.
 fn judge(db: &Db, opened: &Opened, claim: &Claim) -> Result<std::result::Result<i64, &'static str>> {
     if let Some(problem) = claim.problem {
@@ -159,23 +218,64 @@ fn claim_up_to(
     version: i64,
     of_any: bool,
 ) -> Result<Option<Claim>> {
-    let probe = PROBE.take().filter(|(table, _)| *table == catalog.snapshots);
-    let (table, probe) = probe.unwrap_or((catalog.snapshots, Probe::by_int8(catalog.snapshots, KEY)));
     let bounds = [Bound::equal_text(FOLD, from_text(&of.fold.name)?), Bound::at_most(VERSION, version)];
     let mut claim = None;
-    let outcome = probe.newest_first_within(db, view, Datum::from(stream_id), &bounds, |row| {
+    probe(db, catalog, view, stream_id, &bounds, |row| {
         let counts = of_any || row.bytes_opt(column::FINGERPRINT)? == Some(&of.fold.fingerprint);
         if counts {
             claim = Some(read(of, row)?);
         }
         Ok(!counts)
-    });
+    })?;
+    Ok(claim)
+}
+
+/// The snapshots of a stream within `bounds`, newest first.
+fn probe(
+    db: &Db,
+    catalog: &Catalog,
+    view: View,
+    stream_id: i64,
+    bounds: &[Bound],
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    let probe = PROBE.take().filter(|(table, _)| *table == catalog.snapshots);
+    let (table, probe) = probe.unwrap_or((catalog.snapshots, Probe::by_int8(catalog.snapshots, KEY)));
+    let outcome = probe.newest_first_within(db, view, Datum::from(stream_id), bounds, each);
     PROBE.set(Some((table, probe)));
-    outcome.map(|()| claim)
+    outcome
+}
+
+/// Keeps the fold and its snapshots from es_maintain, and from being replaced, until the end of the transaction; whether it is
+/// there at all.
+pub fn share(target: Target, fold: &str) -> Result<bool> {
+    as_owner(Planning::ByIndex, |db, _| {
+        let key = [Some(Datum::from(target.id)), Some(from_text(fold)?)];
+        Ok(SHARE.with(|share| share.first(db, View::Write, &key, |_| Ok(())))?.is_some())
+    })
+}
+
+/// How many the stream has, of whatever fold.
+pub fn count(stream_id: i64) -> Result<i64> {
+    let count = as_owner(Planning::ByIndex, |db, _| {
+        let key = [Some(Datum::from(stream_id))];
+        COUNT.with(|count| count.first(db, View::Caller, &key, |row| row.int8(0)))
+    })?;
+    Ok(count.unwrap_or(0))
+}
+
+/// Keeps an answer as a snapshot, in place of what may be there.
+pub fn keep(of: Of, stream: Stream, answer: &Answer, view: View) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let opened = Opened::open(db, catalog, stream, view)?;
+        let missing = || Error::Internal { what: format!("version {} is gone", answer.version) };
+        let event = opened.head_at(db, answer.version)?.ok_or_else(missing)?;
+        store(db, of, stream.id, answer.version, &event.chain_hash, &answer.state)
+    })
 }
 
 /// Stores a state at a version, in place of what may be there.
-pub fn store(db: &Db, of: Of, stream_id: i64, version: i64, chain_hash: &Hash, state: &Stored) -> Result<()> {
+fn store(db: &Db, of: Of, stream_id: i64, version: i64, chain_hash: &Hash, state: &Stored) -> Result<()> {
     let checksum = checksum(of, version, chain_hash, &of.fold.fingerprint, state.view())?;
     let row = [
         Some(Datum::from(stream_id)),

@@ -7,7 +7,7 @@ use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::json::Value;
-use eventstream_core::rules::{EventField, EventSource, Failed, Limits, Pointer, Rules};
+use eventstream_core::rules::{EventField, EventSource, Failed, Limits, Pointer, Rules, State};
 
 /// An event that rules read.
 pub struct Source<'a> {
@@ -60,7 +60,7 @@ impl EventSource for Source<'_> {
 }
 
 /// Applies the rules for an event to the state. Errors: ES013, ES007.
-pub fn apply(rules: &Rules, state: &mut Value, source: &Source, fold: &str, stream: &str, version: i64) -> Result<()> {
+pub fn apply(rules: &Rules, state: &mut State, source: &Source, fold: &str, stream: &str, version: i64) -> Result<()> {
     let limits = Limits {
         depth: settings::max_json_depth() as usize,
         number_digits: settings::max_number_digits() as usize,
@@ -69,6 +69,20 @@ pub fn apply(rules: &Rules, state: &mut Value, source: &Source, fold: &str, stre
     rules.apply(state, source, &limits).map_err(|failed| match failed {
         Failed::Source(failure) => failure,
         Failed::Rule(failure) => failure.into_error(fold, stream, version).into(),
+        Failed::Limit { limit, actual } => {
+            let state = format!("the state of stream \"{stream}\" by fold \"{fold}\" at version {version}");
+            let (setting, most, what) = match limit {
+                "depth" => {
+                    ("eventstream.max_json_depth", limits.depth, format!("{state} is nested {actual} levels deep"))
+                }
+                "number_digits" => {
+                    let what = format!("{state} has a number of {actual} digits");
+                    ("eventstream.max_number_digits", limits.number_digits, what)
+                }
+                _ => ("eventstream.max_state_bytes", limits.state_bytes, format!("{state} has about {actual} bytes")),
+            };
+            Error::LimitExceeded { setting, limit: most as i64, actual: Some(actual as i64), what }.into()
+        }
     })
 }
 
@@ -86,12 +100,12 @@ pub fn refuse_large(size: usize, most: usize, fold: &str, stream: &str, version:
     .into())
 }
 
-/// A document as rules hold it.
-pub fn value_of(document: Jsonb) -> Result<Value> {
-    document.value()
+/// A state as rules hold it.
+pub fn state_of(document: Jsonb) -> Result<State> {
+    document.value().map(State::new)
 }
 
 /// A state as it is stored and returned.
-pub fn stored(value: &Value) -> Result<Stored> {
-    Ok(Stored::keep(Jsonb::parse(&value.to_text())?))
+pub fn stored(state: &State) -> Result<Stored> {
+    Ok(Stored::keep(Jsonb::parse(&state.value().to_text())?))
 }

@@ -18,6 +18,31 @@ NUMBERS = "[1234567890123456.78, 1.00, 1e400, -0.0, 1e2, 0.1000]"
 RETRIED = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 
 
+def make_states(session) -> None:
+    """Folds, an upcaster and snapshots. What they call lies in a schema of the user's, which sorts after the extension's."""
+    session.execute("create schema ledger")
+    session.execute(
+        "create function ledger.moves(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as"
+        " $$ begin return jsonb_set(state, '{moves}', to_jsonb((state ->> 'moves')::numeric + 1)); end $$"
+    )
+    session.execute(
+        "create function ledger.placed_2(payload jsonb, metadata jsonb) returns jsonb immutable language sql"
+        " begin atomic select jsonb_build_object('was', payload); end"
+    )
+    session.execute(
+        "create function ledger.last(state jsonb, event eventstream.event) returns jsonb immutable language sql"
+        " begin atomic select coalesce(event.payload, 'null'); end"
+    )
+    session.execute("select es_register_upcaster('Placed', 1, 'ledger.placed_2(jsonb, jsonb)')")
+    for name, category, handler in (("moves", "account", "moves"), ("last", "order", "last")):
+        session.execute(
+            "select es_register_fold(%s, %s, %s::regprocedure, initial_state => '{\"moves\": 0}', snapshot_every => 5)",
+            (name, category, f"ledger.{handler}(jsonb, eventstream.event)"),
+        )
+    for stream in ("account-1", "account-2", "order-1"):
+        session.execute("select es_snapshot(%s)", (stream,))
+
+
 def fill(database: Database) -> None:
     """A log in four partitions with everything a dump could forget."""
     for role in ("clerk", "auditor"):
@@ -45,6 +70,7 @@ def fill(database: Database) -> None:
             session.execute("select es_append('account-1', 'Opened', '{\"tenant\": \"acme\"}')")
         session.execute("select es_append('order-1', 'Placed', 'null')")
         session.execute("select es_close_stream('order-1', 'done')")
+        make_states(session)
         assert len(partitions(session)) == 4
         assert verify(session) == []
 
@@ -57,8 +83,16 @@ def everything(database: Database) -> SimpleNamespace:
             session, "select role, privilege, tenant, category, granted_by from eventstream.grants order by 1, 2, 3, 4"
         )
         streams = rows(session, "select * from eventstream.streams order by stream")
+        folds = rows(session, "select * from eventstream.folds order by name")
+        upcasters = rows(session, "select * from eventstream.upcasters")
+        snapshots = rows(session, "select * from eventstream.snapshots order by stream")
+        states = rows(session, "select stream, version, state from es_category_state('account')")
         session.execute("set eventstream.tenant = 'acme'")
         return SimpleNamespace(
+            folds=folds,
+            upcasters=upcasters,
+            snapshots=snapshots,
+            states=states,
             default=default,
             acme=contents(session),
             grants=grants,
@@ -85,6 +119,10 @@ def assert_same_and_going_on(before: SimpleNamespace, database: Database) -> Non
     assert after.grants == before.grants
     assert after.grants_acme == before.grants_acme
     assert after.streams == before.streams
+    assert after.folds == before.folds and len(after.folds) == 2
+    assert after.upcasters == before.upcasters and len(after.upcasters) == 1
+    assert after.snapshots == before.snapshots and len(after.snapshots) == 3
+    assert after.states == before.states
     assert after.heads == before.heads
     assert after.log_id == before.log_id
     assert after.bounds == before.bounds
@@ -93,6 +131,13 @@ def assert_same_and_going_on(before: SimpleNamespace, database: Database) -> Non
         session.execute("set eventstream.tenant = 'default'")
         assert verify(session) == []
         assert_immutable(session)
+        # Snapshots still serve: they are of the folds as they came back.
+        assert {is_current for *_, is_current, _ in after.snapshots} == {True}
+        assert rows(session, "select * from es_verify_snapshots(thorough => true)") == []
+        hits = value(session, "select value from eventstream.stats where name = 'snapshot_hits'")
+        assert value(session, "select es_state_at_version('account-1', es_stream_version('account-1'))")
+        assert value(session, "select value from eventstream.stats where name = 'snapshot_hits'") == hits + 1
+        assert value(session, "select es_state_at_version('order-1', 1)") == {"was": None}
         assert value(session, "select payload::text from es_event(%s)", RETRIED) == value(
             session, "select %s::jsonb::text", NUMBERS
         )
@@ -356,6 +401,8 @@ READS = [
     "select * from eventstream.events order by global_position",
     "select * from eventstream.streams order by stream",
     "select log_id from es_log_info()",
+    "select es_state('account-1')",
+    "select * from eventstream.snapshots order by stream",
     "select es_ulid('01890a5d-ac96-774b-bcce-b302099a8057')",
 ]
 

@@ -56,6 +56,14 @@ pub enum Error {
     #[error("{}", fold_not_found(fold.as_deref(), category.as_deref()))]
     FoldNotFound { fold: Option<String>, category: Option<String> },
 
+    /// ES011: rules with a mistake at `pointer` (a JSON Pointer into the rules); `reason` reads "must …".
+    #[error("invalid rules: {} {reason}", if pointer.is_empty() { "the document" } else { pointer })]
+    InvalidRules { pointer: String, reason: String },
+
+    /// ES012: none at that version (None: none at all) that serves; `reason` where one is there that does not.
+    #[error("stream \"{stream}\" has no snapshot{} by fold \"{fold}\"{}", at_version(*version), because(reason.as_deref()))]
+    SnapshotNotFound { stream: String, fold: String, version: Option<i64>, reason: Option<String> },
+
     /// ES013: the fold cannot be used as it was registered: its function or its registrant is gone, or has changed.
     #[error("fold \"{fold}\" cannot be used: {reason}")]
     FoldUnusable { fold: String, reason: String },
@@ -119,6 +127,8 @@ impl Error {
             Self::PreloadRequired { .. } => "ES008",
             Self::PrimaryRequired { .. } => "ES009",
             Self::FoldNotFound { .. } => "ES010",
+            Self::InvalidRules { .. } => "ES011",
+            Self::SnapshotNotFound { .. } => "ES012",
             Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
             Self::PositionAhead { .. } => "ES025",
@@ -153,6 +163,10 @@ impl Error {
             }
             Self::PrimaryRequired { what } => json!({"needed_by": what}),
             Self::FoldNotFound { fold, category } => json!({"fold": fold, "category": category}),
+            Self::InvalidRules { pointer, reason } => json!({"pointer": pointer, "reason": reason}),
+            Self::SnapshotNotFound { stream, fold, version, reason } => {
+                json!({"stream": stream, "fold": fold, "version": version, "reason": reason})
+            }
             Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
             Self::FoldFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
@@ -208,6 +222,12 @@ impl Error {
             }
             Self::FoldNotFound { .. } => Some(
                 "The view eventstream.folds shows what is registered; es_register_fold() registers a fold for a category.".into(),
+            ),
+            Self::InvalidRules { .. } => {
+                Some("docs/rules.md has the language, with an example of each operation and condition.".into())
+            }
+            Self::SnapshotNotFound { .. } => Some(
+                "The view eventstream.snapshots shows what there is; es_snapshot() takes one now.".into(),
             ),
             Self::FoldUnusable { .. } => {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
@@ -288,6 +308,10 @@ fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>)
 
 fn at_version(version: Option<i64>) -> String {
     version.map_or_else(String::new, |version| format!(" at version {version}"))
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 const fn already(version: Option<i64>) -> &'static str {

@@ -127,7 +127,9 @@ impl<'a> Walk<'a> {
                 stream: Some(stream),
                 version: Some(version),
                 global_position: None,
-                problem: format!("the event is in the partition from {lower}, which the stream did not enter with this version"),
+                problem: format!(
+                    "the event is in the partition from {lower}, which the stream did not enter with this version"
+                ),
             })?;
         }
         Ok(())
@@ -193,7 +195,10 @@ fn check(
         }
         Some(before) => {
             if position <= before.global_position {
-                problems.push(format!("global_position {position} is not after {}, the one before it", before.global_position));
+                problems.push(format!(
+                    "global_position {position} is not after {}, the one before it",
+                    before.global_position
+                ));
             }
             if recorded_at < before.recorded_at {
                 problems.push("recorded_at is earlier than that of the event before it".into());
@@ -202,7 +207,8 @@ fn check(
                 problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
             }
             if recompute(tenants, row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
-                problems.push("this event, or the one before it, is not what was recorded: the chain hash differs".into());
+                problems
+                    .push("this event, or the one before it, is not what was recorded: the chain hash differs".into());
             }
         }
     }
@@ -266,7 +272,6 @@ fn recompute(
 /// The versions strictly between two that stand next to each other.
 fn missing_between(before: i64, version: i64) -> String {
     let (first, last) = (before + 1, version - 1);
-    let missing =
-        if first == last { format!("version {first} is") } else { format!("versions {first} to {last} are") };
+    let missing = if first == last { format!("version {first} is") } else { format!("versions {first} to {last} are") };
     format!("{missing} missing: the event before this one has version {before}")
 }

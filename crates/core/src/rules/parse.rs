@@ -1,0 +1,291 @@
+//! Reading rules. Every mistake is named with the JSON Pointer of the place where it stands.
+use super::pointer::{Pointer, escaped};
+use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
+use crate::error::{Error, Result};
+use crate::json::{Object, Value};
+use crate::quote::shown;
+use std::collections::HashMap;
+
+/// The most operations, and the most bytes, that rules may have.
+const MOST_OPERATIONS: usize = 10_000;
+const MOST_BYTES: usize = 1 << 20;
+
+const OPERATIONS: [(&str, Operation); 7] = [
+    ("set", Operation::Set),
+    ("merge", Operation::Merge),
+    ("add", Operation::Add),
+    ("subtract", Operation::Subtract),
+    ("min", Operation::Min),
+    ("max", Operation::Max),
+    ("append", Operation::Append),
+];
+
+const TESTS: [(&str, Test); 6] = [
+    ("equals", Test::Equals),
+    ("differs", Test::Differs),
+    ("less_than", Test::LessThan),
+    ("at_most", Test::AtMost),
+    ("more_than", Test::MoreThan),
+    ("at_least", Test::AtLeast),
+];
+
+fn mistake(at: &str, reason: impl Into<String>) -> Error {
+    Error::InvalidRules { pointer: at.into(), reason: reason.into() }
+}
+
+fn object<'a>(value: &'a Value, at: &str) -> Result<&'a Object> {
+    match value {
+        Value::Object(members) => Ok(members),
+        other => Err(mistake(at, format!("must be an object, not {}", other.kind()))),
+    }
+}
+
+fn below(at: &str, key: &str) -> String {
+    format!("{at}/{}", escaped(key))
+}
+
+impl Rules {
+    /// Compiles rules.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRules`] with the place of the first mistake, and what must stand there.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.len() > MOST_BYTES {
+            return Err(mistake("", format!("must have at most {MOST_BYTES} bytes, not {}", text.len())));
+        }
+        let document = Value::parse(text).map_err(|reason| mistake("", format!("must be a JSON object: {reason}")))?;
+        let members = object(&document, "")?;
+        if let Some(unknown) = members.keys().find(|key| !["on", "otherwise"].contains(&key.as_str())) {
+            return Err(mistake(&below("", unknown), "must be on or otherwise"));
+        }
+        let refuses_others = match members.get("otherwise") {
+            None => false,
+            Some(Value::Text(text)) if text == "ignore" => false,
+            Some(Value::Text(text)) if text == "error" => true,
+            Some(other) => {
+                return Err(mistake(
+                    "/otherwise",
+                    format!("must be \"ignore\" or \"error\", not {}", other.described()),
+                ));
+            }
+        };
+        let types =
+            members.get("on").ok_or_else(|| mistake("/on", "must be given: event types and their operations"))?;
+        let mut on = HashMap::new();
+        let mut count = 0;
+        for (event_type, rules) in object(types, "/on")? {
+            let at = below("/on", event_type);
+            let Value::Array(rules) = rules else {
+                return Err(mistake(&at, format!("must be an array of operations, not {}", rules.kind())));
+            };
+            count += rules.len();
+            if count > MOST_OPERATIONS {
+                return Err(mistake(&at, format!("must keep within {MOST_OPERATIONS} operations in all")));
+            }
+            let rules = rules.iter().enumerate().map(|(place, rule)| Rule::parse(rule, &format!("{at}/{place}")));
+            on.insert(event_type.clone(), rules.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(Self { on, refuses_others })
+    }
+}
+
+impl Rule {
+    fn parse(value: &Value, at: &str) -> Result<Self> {
+        let members = object(value, at)?;
+        let when = members.get("when").map_or(Ok(Vec::new()), |when| guards(when, &below(at, "when")))?;
+        let mut operations = members.iter().filter(|(key, _)| key.as_str() != "when");
+        let names = || {
+            let names: Vec<_> = OPERATIONS.iter().map(|(name, _)| *name).chain(["increment", "remove"]).collect();
+            names.join(", ")
+        };
+        let Some((name, argument)) = operations.next() else {
+            return Err(mistake(at, format!("must have an operation: one of {}", names())));
+        };
+        if let Some((second, _)) = operations.next() {
+            return Err(mistake(
+                at,
+                format!("must have one operation, not {name} and {second}: write them one after the other"),
+            ));
+        }
+        let place = below(at, name);
+        let action = match name.as_str() {
+            "increment" => Action::Increment(targets(argument, &place)?),
+            "remove" => Action::Remove(targets(argument, &place)?),
+            name => match OPERATIONS.iter().find(|(known, _)| *known == name) {
+                Some((_, operation)) => Action::Each(*operation, assignments(argument, &place)?),
+                None => return Err(mistake(&place, format!("must be one of {}", names()))),
+            },
+        };
+        Ok(Self { place, when, action })
+    }
+}
+
+/// `{"/target": source, …}`
+fn assignments(value: &Value, at: &str) -> Result<Vec<(Pointer, Source)>> {
+    let members = object(value, at)?;
+    if members.is_empty() {
+        return Err(mistake(at, "must name a place in the state, as in {\"/balance\": \"/amount\"}"));
+    }
+    members
+        .iter()
+        .map(|(target, source)| {
+            let at = below(at, target);
+            Ok((pointer(target, &at)?, Source::parse(source, &at)?))
+        })
+        .collect()
+}
+
+/// `"/target"`, or an array of such.
+fn targets(value: &Value, at: &str) -> Result<Vec<Pointer>> {
+    match value {
+        Value::Text(text) => Ok(vec![pointer(text, at)?]),
+        Value::Array(elements) if !elements.is_empty() => elements
+            .iter()
+            .enumerate()
+            .map(|(place, element)| match element {
+                Value::Text(text) => pointer(text, &format!("{at}/{place}")),
+                other => {
+                    Err(mistake(&format!("{at}/{place}"), format!("must be a JSON Pointer, not {}", other.kind())))
+                }
+            })
+            .collect(),
+        other => Err(mistake(
+            at,
+            format!("must be a JSON Pointer into the state, or an array of such, not {}", other.kind()),
+        )),
+    }
+}
+
+fn pointer(text: &str, at: &str) -> Result<Pointer> {
+    Pointer::parse(text).map_err(|reason| mistake(at, format!("{reason}, not {}", shown(text))))
+}
+
+impl Source {
+    fn parse(value: &Value, at: &str) -> Result<Self> {
+        match value {
+            Value::Text(text) => Self::parse_text(text, at),
+            Value::Object(members) => {
+                if let Some(unknown) = members.keys().find(|key| !["value", "from", "default"].contains(&key.as_str()))
+                {
+                    return Err(mistake(&below(at, unknown), "must be value, or from and default"));
+                }
+                match (members.get("value"), members.get("from"), members.get("default")) {
+                    (Some(value), None, None) => Ok(Self::Constant(value.clone())),
+                    (None, Some(Value::Text(from)), default) => {
+                        let from = Self::parse_text(from, &below(at, "from"))?;
+                        Ok(match default {
+                            Some(default) => Self::Default(Box::new(from), default.clone()),
+                            None => from,
+                        })
+                    }
+                    _ => Err(mistake(
+                        at,
+                        "must be {\"value\": constant} or {\"from\": \"/pointer\", \"default\": constant}",
+                    )),
+                }
+            }
+            other => Err(mistake(
+                at,
+                format!(
+                    "must say where the value comes from: \"/pointer\", \"event:/field\", \"state:/pointer\" or {{\"value\": constant}}, not {}",
+                    other.described()
+                ),
+            )),
+        }
+    }
+
+    fn parse_text(text: &str, at: &str) -> Result<Self> {
+        if let Some(rest) = text.strip_prefix("event:") {
+            return EventField::parse(rest)
+                .map(Self::Event)
+                .ok_or_else(|| mistake(at, format!("must be {}, not {}", EventField::choices(), shown(text))));
+        }
+        match text.strip_prefix("state:") {
+            Some(rest) => pointer(rest, at).map(Self::State),
+            None => pointer(text, at).map(Self::Payload),
+        }
+    }
+}
+
+impl EventField {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix("/metadata") {
+            return Pointer::parse(rest).ok().map(Self::Metadata);
+        }
+        Some(match text {
+            "/global_position" => Self::GlobalPosition,
+            "/stream" => Self::Stream,
+            "/version" => Self::Version,
+            "/event_id" => Self::EventId,
+            "/event_type" => Self::EventType,
+            "/schema_version" => Self::SchemaVersion,
+            "/subject" => Self::Subject,
+            "/occurred_at" => Self::OccurredAt,
+            "/recorded_at" => Self::RecordedAt,
+            "/category" => Self::Category,
+            "/tenant" => Self::Tenant,
+            "/recorded_by" => Self::RecordedBy,
+            _ => return None,
+        })
+    }
+
+    fn choices() -> &'static str {
+        "event:/ and one of global_position, stream, version, event_id, event_type, schema_version, subject, occurred_at, \
+         recorded_at, category, tenant, recorded_by, metadata/…"
+    }
+}
+
+/// `{"source": constant or {"exists": …, "equals": …, …}, …}`: all must hold.
+fn guards(value: &Value, at: &str) -> Result<Vec<Guard>> {
+    let members = object(value, at)?;
+    if members.is_empty() {
+        return Err(mistake(at, "must name a value, as in {\"/currency\": \"EUR\"}"));
+    }
+    members
+        .iter()
+        .map(|(source, condition)| {
+            let at = below(at, source);
+            Guard::parse(Source::parse_text(source, &at)?, condition, &at)
+        })
+        .collect()
+}
+
+impl Guard {
+    fn parse(source: Source, condition: &Value, at: &str) -> Result<Self> {
+        let Value::Object(members) = condition else {
+            if matches!(condition, Value::Array(_)) {
+                return Err(mistake(at, "must be a string, a number, a boolean, null, or an object of conditions"));
+            }
+            let tests = vec![(Test::Equals, Source::Constant(condition.clone()))];
+            return Ok(Self { source, exists: None, tests });
+        };
+        let mut guard = Self { source, exists: None, tests: Vec::new() };
+        for (name, operand) in members {
+            let at = below(at, name);
+            if name == "exists" {
+                let Value::Bool(exists) = operand else {
+                    return Err(mistake(&at, format!("must be true or false, not {}", operand.described())));
+                };
+                guard.exists = Some(*exists);
+                continue;
+            }
+            let Some((_, test)) = TESTS.iter().find(|(known, _)| known == name) else {
+                let names: Vec<_> = TESTS.iter().map(|(name, _)| *name).collect();
+                return Err(mistake(&at, format!("must be exists, {}", names.join(", "))));
+            };
+            let operand = match operand {
+                Value::Object(_) => Source::parse(operand, &at)?,
+                Value::Array(_) => return Err(mistake(&at, "must be a constant, or {\"from\": \"/pointer\"}")),
+                constant => Source::Constant(constant.clone()),
+            };
+            guard.tests.push((*test, operand));
+        }
+        if guard.exists.is_none() && guard.tests.is_empty() {
+            return Err(mistake(at, "must have a condition, as in {\"exists\": true} or {\"at_least\": 0}"));
+        }
+        if guard.exists == Some(false) && !guard.tests.is_empty() {
+            return Err(mistake(at, "must not compare a value that must not exist"));
+        }
+        Ok(guard)
+    }
+}

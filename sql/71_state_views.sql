@@ -1,0 +1,68 @@
+-- Folds, upcasters and snapshots of the current tenant, and what is counted.
+create view eventstream.folds with (security_barrier) as
+select
+    f.name,
+    f.category,
+    f.handler,
+    f.rules,
+    f.initial_state,
+    f.snapshot_every,
+    f.fold_order,
+    f.is_default,
+    f.registrant,
+    f.search_path,
+    f.registered_at,
+    t.name as tenant
+from _eventstream.folds f
+join _eventstream.tenants t on t.id = f.tenant_id
+where f.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or f.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.folds is
+'The folds of the current tenant, for categories that the role may read: handler or rules, and whose rights and search path a handler runs with.';
+
+create view eventstream.upcasters with (security_barrier) as
+select
+    u.event_type,
+    u.from_schema_version,
+    u.to_event_type,
+    u.handler,
+    u.registrant,
+    u.search_path,
+    u.registered_at,
+    t.name as tenant
+from _eventstream.upcasters u
+join _eventstream.tenants t on t.id = u.tenant_id
+where u.tenant_id = (select _eventstream.readable_tenant('read'));
+comment on view eventstream.upcasters is
+'The upcasters of the current tenant: from which schema version of an event type to the next, by which function.';
+
+create view eventstream.snapshots with (security_barrier) as
+select
+    s.name as stream,
+    n.fold,
+    n.version,
+    n.taken_at,
+    pg_catalog.pg_column_size(n.state) as bytes,
+    coalesce(n.fingerprint = f.fingerprint, false) as is_current,
+    t.name as tenant
+from _eventstream.snapshots n
+join _eventstream.streams s on s.id = n.stream_id
+join _eventstream.tenants t on t.id = s.tenant_id
+left join (
+    select d.name, d.category, _eventstream.fold_fingerprint(d.name) as fingerprint
+    from _eventstream.folds d
+    where d.tenant_id = (select _eventstream.readable_tenant('read'))
+    offset 0
+) f on f.name = n.fold and f.category = s.category
+where s.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or s.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.snapshots is
+'The stored snapshots of streams that the role may read, without their states: bytes as stored, and whether each is of its fold''s definition as it is now (is_current; others are never used, and es_maintain removes them).';
+
+create view eventstream.stats with (security_barrier) as
+select s.name, s.value, s.scope, s.meaning
+from _eventstream.stats() s;
+comment on view eventstream.stats is
+'What is counted: of the whole database since the server started (scope database), or of this session only. Without shared_preload_libraries all of it is of this session. For superusers and members of pg_monitor.';

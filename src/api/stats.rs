@@ -1,0 +1,38 @@
+//! What the views eventstream.stats and eventstream.snapshots ask: see sql/61_state_view_functions.sql.
+use crate::access::authorize_tenant;
+use crate::pg::counters::{self, Counter};
+use crate::pg::datum::{from_text, varlena};
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::store::Store;
+use crate::state::{cache, registry};
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_stats", stats);
+sql_function!("eventstream_fold_fingerprint", fold_fingerprint);
+
+fn stats(args: &Args) -> Returned {
+    let store = Store::begin(args)?;
+    let put = |name: &str, value: u64, scope: &str, meaning: &str| {
+        store.put(&[
+            Some(from_text(name)?),
+            Some(Datum::from(value as i64)),
+            Some(from_text(scope)?),
+            Some(from_text(meaning)?),
+        ])
+    };
+    let scope = if counters::are_shared() { "database" } else { "session" };
+    for counter in Counter::ALL {
+        put(counter.name(), counters::get(counter), scope, counter.meaning())?;
+    }
+    let (entries, bytes) = cache::usage();
+    put("cache_entries", entries as u64, "session", "states that this session keeps")?;
+    put("cache_bytes", bytes as u64, "session", "bytes that they take; at most eventstream.state_cache_size")?;
+    Ok(None)
+}
+
+fn fold_fingerprint(args: &Args) -> Returned {
+    let name = args.text(0, "fold")?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    registry::named(access.tenant_id, name)?.map(|fold| varlena(&fold.fingerprint)).transpose()
+}
