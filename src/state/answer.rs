@@ -56,6 +56,8 @@ impl Start {
 /// The state, and how it came about.
 pub struct Answer {
     pub state: Rc<Stored>,
+    /// Whether it is a function of the chain: not where a failed upcaster was skipped.
+    pub may_be_kept: bool,
     /// The newest version that counts; 0 where none does.
     pub version: i64,
     /// The stream's newest version in the view.
@@ -94,7 +96,7 @@ pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Mome
         Ok((opened, selection, start, lates))
     })?;
     let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
-    if moment == Moment::NOW && (answer.folded > 0 || answer.from == From::Snapshot) {
+    if moment == Moment::NOW && answer.may_be_kept && (answer.folded > 0 || answer.from == From::Snapshot) {
         let (version, chain_hash, fingerprint) = (opened.head.version, opened.head.chain_hash, fold.fingerprint);
         let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
         cache::put(opened.stream.id, &fold.name, entry);
@@ -166,6 +168,7 @@ fn go_on(
     let began = Instant::now();
     let newest_late = lates.iter().map(|late| late.version).max().unwrap_or(0);
     let mut walk = Walk::new(folding.fold.order, start.version, selection.prefix, lates.clone());
+    folding.take_skipped();
     let (state, folded) = if walk.is_done() {
         (start.state, 0)
     } else {
@@ -174,6 +177,7 @@ fn go_on(
     };
     Ok(Answer {
         state,
+        may_be_kept: !folding.take_skipped(),
         version: selection.prefix.max(newest_late),
         head_version: opened.head.version,
         selection,

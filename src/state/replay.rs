@@ -167,6 +167,11 @@ impl<'a> Folding<'a> {
     }
 
     /// The upcasters' steps that were made so far.
+    /// Whether a failed upcaster was skipped since this was last asked.
+    pub fn take_skipped(&mut self) -> bool {
+        self.upcasting.take_skipped()
+    }
+
     pub fn upcasting(&self) -> &Upcasting<'a> {
         &self.upcasting
     }
