@@ -1,5 +1,6 @@
 //! es_history and es_timeline: the state after each version and at each moment, as es_state_at_version and es_state_at give them, in
 //! both orders of folding.
+use crate::pg_test::read::to_the_edge;
 use crate::pg_test::sql::{refused, rows, run, value};
 
 /// Folds `by_version` (the default one) and `by_time` of category `account`: a sum, and the versions in the order in which they were
@@ -100,6 +101,8 @@ mod tests {
         folds();
         run("select setseed(0.3)");
         for (stream, events) in [("account-2", 7), ("account-3", 40), ("account-4", 300)] {
+            // The longest one lies in two partitions.
+            to_the_edge(150);
             random_stream(stream, events);
             for fold in ["by_version", "by_time"] {
                 for (from, count) in [(1, "null"), (events / 2, "5"), (events - 1, "null")] {
@@ -164,6 +167,7 @@ mod tests {
             (r#"{"a": 1.0}"#, r#"{"a": 1.00}"#, r#"{"/a": {"to": 1.00, "from": 1.0}}"#),
             (r#"{"a": 1}"#, r#"{"b": 1}"#, r#"{"/a": {"from": 1}, "/b": {"to": 1}}"#),
             (r#"{"a": null}"#, "{}", r#"{"/a": {"from": null}}"#),
+            (r#"{"z": 1, "aa": 1}"#, r#"{"aa": 1}"#, r#"{"/z": {"from": 1}}"#),
             (r#"{"a": null}"#, r#"{"a": false}"#, r#"{"/a": {"to": false, "from": null}}"#),
             (
                 r#"{"a": {"b": {"c": "x", "d": 1}}}"#,
@@ -278,6 +282,7 @@ mod tests {
         folds();
         run("select setseed(0.4)");
         for (stream, events) in [("account-2", 1), ("account-3", 40), ("account-4", 200)] {
+            to_the_edge(150);
             random_stream(stream, events);
             let middle = format!("(select recorded_at from es_read('{stream}', {}, 1))", events.div_ceil(2));
             for known_at in ["null", "'infinity'", &middle] {

@@ -36,9 +36,12 @@ impl<'a> Part<'a> {
 
     /// The container, and the bytes it takes; None for a scalar.
     fn container(&self) -> Option<(*mut pg_sys::JsonbContainer, usize)> {
-        // SAFETY: the tag says which member of the union is set.
-        (self.value.type_ == jbvType::jbvBinary)
-            .then(|| unsafe { (self.value.val.binary.data, self.value.val.binary.len as usize) })
+        if self.value.type_ != jbvType::jbvBinary {
+            return None;
+        }
+        // SAFETY: the tag says that this member of the union is set.
+        let binary = unsafe { self.value.val.binary };
+        Some((binary.data, binary.len as usize))
     }
 
     pub fn shape(&self) -> Shape {
@@ -73,8 +76,8 @@ impl<'a> Part<'a> {
 
     /// The members of an object by the length of their keys and then by their bytes, or the elements of an array; none of a scalar.
     pub fn members(&self) -> Result<Members<'a>> {
-        // SAFETY: a valid container.
         let iterator = match self.container() {
+            // SAFETY: a valid container.
             Some((container, _)) => catch(|| unsafe { ffi::JsonbIteratorInit(container) })?,
             None => ptr::null_mut(),
         };

@@ -138,7 +138,7 @@ struct Waiting<'a> {
     lates: Vec<Late>,
     /// So many of them have occurred.
     entered: usize,
-    /// Those that have occurred and lie behind the prefix, with when they occurred, by version.
+    /// Those of them that the prefix did not hold then, with when they occurred, by version.
     behind: BTreeMap<i64, i64>,
 }
 
@@ -152,8 +152,6 @@ impl Waiting<'_> {
     /// The periods that begin while `prefix` is what it is: from the moment it is reached until something occurs at `until` that
     /// comes next in it.
     fn periods_of(&mut self, prefix: &Prefix, until: Option<i64>, periods: &mut Periods) -> Result<()> {
-        // What the prefix holds does not wait any more.
-        self.behind = self.behind.split_off(&(prefix.version + 1));
         let mut top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
         let mut moment = prefix.max_occurred_at;
         loop {
