@@ -11,6 +11,7 @@ pub mod event_id;
 pub mod expected;
 pub mod hash;
 pub mod json;
+pub mod moment;
 pub mod name;
 pub mod number;
 pub mod partition;
