@@ -75,15 +75,35 @@ fn places_are_made_or_said_to_be_out_of_reach() {
         (r#"{"merge": {"/a/b": {"value": {"c": null}}}}"#, "{}", Ok(r#"{"a": {"b": {"c": null}}}"#)),
         (r#"{"remove": ["/a", "/b/c", "/l/5", "/l/x", "/n/m"]}"#, r#"{"l": [1], "n": 5}"#, Ok(r#"{"l": [1], "n": 5}"#)),
         (r#"{"remove": ["/l/0", "/l/0"]}"#, r#"{"l": [1, 2, 3]}"#, Ok(r#"{"l": [3]}"#)),
-        (r#"{"set": {"/l/2": ""}}"#, r#"{"l": [5, 6]}"#, Err("set: state /l/2 cannot be reached: the array has 2 elements")),
-        (r#"{"set": {"/l/01": ""}}"#, r#"{"l": [5, 6]}"#, Err("set: state /l/01 cannot be reached: the array has 2 elements")),
+        (
+            r#"{"set": {"/l/2": ""}}"#,
+            r#"{"l": [5, 6]}"#,
+            Err("set: state /l/2 cannot be reached: the array has 2 elements"),
+        ),
+        (
+            r#"{"set": {"/l/01": ""}}"#,
+            r#"{"l": [5, 6]}"#,
+            Err("set: state /l/01 cannot be reached: the array has 2 elements"),
+        ),
         (r#"{"set": {"/a": ""}}"#, "null", Err("set: state /a cannot be reached: there is null in its way")),
         (r#"{"add": {"/a": ""}}"#, r#"{"a": null}"#, Err("add: state /a must be a number, and is null")),
-        (r#"{"merge": {"/a": {"value": {}}}}"#, r#"{"a": []}"#, Err("merge: state /a must be an object, and is an array")),
+        (
+            r#"{"merge": {"/a": {"value": {}}}}"#,
+            r#"{"a": []}"#,
+            Err("merge: state /a must be an object, and is an array"),
+        ),
         (r#"{"append": {"/a": ""}}"#, r#"{"a": {}}"#, Err("append: state /a must be an array, and is an object")),
         (r#"{"remove": ""}"#, "{}", Err("remove: the whole state cannot be removed")),
-        (r#"{"remove": "/l/-"}"#, r#"{"l": [1]}"#, Err("remove: /l/- is behind the last element: there is nothing to remove")),
-        (r#"{"max": {"/a": {"from": "state:/b"}}}"#, r#"{"b": true}"#, Err("max: state /b must be a number or a string, and is true")),
+        (
+            r#"{"remove": "/l/-"}"#,
+            r#"{"l": [1]}"#,
+            Err("remove: /l/- is behind the last element: there is nothing to remove"),
+        ),
+        (
+            r#"{"max": {"/a": {"from": "state:/b"}}}"#,
+            r#"{"b": true}"#,
+            Err("max: state /b must be a number or a string, and is true"),
+        ),
         (r#"{"set": {"/a": "event:/subject"}}"#, "{}", Err("set: event:/subject is missing")),
         (r#"{"set": {"/a": "event:/metadata/u/v"}}"#, "{}", Err("set: event:/metadata/u/v is missing")),
         (r#"{"set": {"/a": "state:/x"}}"#, "{}", Err("set: state /x is missing")),
@@ -176,7 +196,10 @@ fn a_state_that_grows_is_stopped_near_its_limit() {
     assert!(stops_at(r#"{"increment": "/l/-"}"#, "0", 40_000).is_some_and(|at| at > 25_000));
     assert!(stops_at(r#"{"set": {"/l/-/a": {"value": null}}}"#, "0", 40_000).is_some_and(|at| at > 10_000));
     // Doubled by each event, and many times within one.
-    assert_eq!(stops_at(r#"{"set": {"/a": {"value": "0123456789"}}}, {"append": {"/l": "state:"}}"#, "0", 30), Some(15));
+    assert_eq!(
+        stops_at(r#"{"set": {"/a": {"value": "0123456789"}}}, {"append": {"/l": "state:"}}"#, "0", 30),
+        Some(15)
+    );
     let doubling = vec![r#"{"append": {"/l": "state:"}}"#; 60].join(", ");
     assert_eq!(stops_at(&doubling, "0", 2), Some(1));
     let copies: Vec<_> = (0..60).map(|at| format!("\"/c{at}\": \"state:/big\"")).collect();
@@ -216,12 +239,20 @@ fn each_mistake_is_named_with_its_place() {
         (format!("{}{}", "[".repeat(200), "]".repeat(200)), "", "must be a JSON object: recursion limit"),
         (" ".repeat((1 << 20) + 1), "", "must have at most 1048576 bytes, not 1048577"),
         (r#"{"on": 1e999999999}"#.into(), "", "must be a JSON object: the number \"1e"),
-        (r#"{"on": {"E": [{"set": {"/a": {"value": 1e1000}}}]}}"#.into(), "/on/E/0/set/~1a/value", "must have at most 1000 digits, not 1001"),
+        (
+            r#"{"on": {"E": [{"set": {"/a": {"value": 1e1000}}}]}}"#.into(),
+            "/on/E/0/set/~1a/value",
+            "must have at most 1000 digits, not 1001",
+        ),
         (digits, "/on/E/0/set/~1~0a/value/1", "must have at most 1000 digits, not 1001"),
         ("{}".into(), "/on", "must be given"),
         (r#"{"on": []}"#.into(), "/on", "must be an object, not an array"),
         (r#"{"on": {}, "On": 1}"#.into(), "/On", "must be on or otherwise"),
-        (r#"{"on": {}, "otherwise": "no"}"#.into(), "/otherwise", "must be \"ignore\" or \"error\", not the string \"no\""),
+        (
+            r#"{"on": {}, "otherwise": "no"}"#.into(),
+            "/otherwise",
+            "must be \"ignore\" or \"error\", not the string \"no\"",
+        ),
         (r#"{"on": {"E": {}}}"#.into(), "/on/E", "must be an array of operations, not an object"),
         (r#"{"on": {"": []}}"#.into(), "/on", "must have event types as members, and one must "),
         (long_type, "/on", "must have event types as members, and one must "),
@@ -248,7 +279,11 @@ fn each_mistake_is_named_with_its_place() {
         (r#"{"set": {"/a": {"from": "x"}}}"#, "/set/~1a/from", "must be a JSON Pointer"),
         (r#"{"set": {"/a": {"default": 1}}}"#, "/set/~1a", "must be {\"value\": constant} or "),
         (r#"{"add": {"/a": {"value": "1"}}}"#, "/add/~1a/value", "must be a number, not the string \"1\""),
-        (r#"{"subtract": {"/a": {"from": "/b", "default": null}}}"#, "/subtract/~1a/default", "must be a number, not null"),
+        (
+            r#"{"subtract": {"/a": {"from": "/b", "default": null}}}"#,
+            "/subtract/~1a/default",
+            "must be a number, not null",
+        ),
         (r#"{"merge": {"/a": {"value": []}}}"#, "/merge/~1a/value", "must be an object, not an array"),
         (r#"{"min": {"/a": {"value": true}}}"#, "/min/~1a/value", "must be a number or a string, not true"),
         (r#"{"set": {"/a": "/x", "/a-": "/y", "/a/b": "/z"}}"#, "/set/~1a~1b", "must not lie within \"/a\""),
@@ -263,11 +298,27 @@ fn each_mistake_is_named_with_its_place() {
         (r#"{"when": {"/a": []}, "remove": "/a"}"#, "/when/~1a", "must be a string, a number, "),
         (r#"{"when": {"/a": {}}, "remove": "/a"}"#, "/when/~1a", "must have a condition"),
         (r#"{"when": {"/a": {"above": 1}}, "remove": "/a"}"#, "/when/~1a/above", "must be exists, equals, "),
-        (r#"{"when": {"/a": {"exists": 1}}, "remove": "/a"}"#, "/when/~1a/exists", "must be true or false, not the number 1"),
-        (r#"{"when": {"/a": {"exists": false, "equals": 1}}, "remove": "/a"}"#, "/when/~1a", "must not compare a value that must not exist"),
+        (
+            r#"{"when": {"/a": {"exists": 1}}, "remove": "/a"}"#,
+            "/when/~1a/exists",
+            "must be true or false, not the number 1",
+        ),
+        (
+            r#"{"when": {"/a": {"exists": false, "equals": 1}}, "remove": "/a"}"#,
+            "/when/~1a",
+            "must not compare a value that must not exist",
+        ),
         (r#"{"when": {"/a": {"equals": []}}, "remove": "/a"}"#, "/when/~1a/equals", "must be a constant, or "),
-        (r#"{"when": {"/a": {"at_least": null}}, "remove": "/a"}"#, "/when/~1a/at_least", "must be a number or a string, not null"),
-        (r#"{"when": {"/a": {"at_least": {"value": []}}}, "remove": "/a"}"#, "/when/~1a/at_least/value", "must be a number or a string, not an array"),
+        (
+            r#"{"when": {"/a": {"at_least": null}}, "remove": "/a"}"#,
+            "/when/~1a/at_least",
+            "must be a number or a string, not null",
+        ),
+        (
+            r#"{"when": {"/a": {"at_least": {"value": []}}}, "remove": "/a"}"#,
+            "/when/~1a/at_least/value",
+            "must be a number or a string, not an array",
+        ),
     ];
     let places: Vec<_> = below.iter().map(|(_, place, _)| format!("/on/a~1b/1{place}")).collect();
     mistakes.extend(below.iter().zip(&places).map(|((text, _, reason), place)| (on(text), place.as_str(), *reason)));
@@ -284,7 +335,7 @@ fn each_mistake_is_named_with_its_place() {
     }
 }
 
-/// Run with `cargo test --release --test fold_rules -- --ignored --nocapture`.
+/// Run with `cargo test --release --test rules_examples -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn ten_thousand_events_take_a_few_milliseconds() {
