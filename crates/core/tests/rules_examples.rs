@@ -198,7 +198,7 @@ fn a_state_that_grows_is_stopped_near_its_limit() {
     // Doubled by each event, and many times within one.
     assert_eq!(
         stops_at(r#"{"set": {"/a": {"value": "0123456789"}}}, {"append": {"/l": "state:"}}"#, "0", 30),
-        Some(15)
+        Some(14)
     );
     let doubling = vec![r#"{"append": {"/l": "state:"}}"#; 60].join(", ");
     assert_eq!(stops_at(&doubling, "0", 2), Some(1));
