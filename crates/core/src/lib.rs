@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod decimal;
 pub mod error;
 pub mod event_id;
 pub mod expected;
