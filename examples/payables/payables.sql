@@ -97,7 +97,7 @@ select es_append('payable-F17', 'CreditNoteReceived', '{"number": "G-4", "amount
                  occurred_at => '2024-03-29 08:00Z') as version;
 select payables.pay('F17', 600.00, '2024-04-03 12:00Z') as open;
 
--- How the invoice got here: each event, and what it changed in the state.
+-- How the invoice got here: each event, and the state after it.
 select version, event_type, to_char(occurred_at, 'MM-DD') as day, state -> 'open' as open, state ->> 'status' as status
 from es_history('payable-F17');
 

@@ -26,6 +26,8 @@ begin
             return state || jsonb_build_object('reminders', (state ->> 'reminders')::int + 1);
         when 'WrittenOff' then
             return state || jsonb_build_object('open', 0.00, 'written_off', still_open, 'status', 'written off');
+        when 'StreamClosed' then
+            return state;
         else
             raise exception 'receivables do not know %', event.event_type using errcode = 'AR001';
     end case;
@@ -85,9 +87,15 @@ select * from receivables.aging('2024-03-31');
 select * from receivables.aging('2024-03-31', known_at => :'reported');
 
 -- The invoice in valid time: from when until when which state held, late events in their place.
-select valid_from::date, valid_to::date, state ->> 'status' as status, state -> 'open' as open from es_timeline('receivable-102');
+select valid_from::date, valid_to::date, state ->> 'status' as status, state -> 'reminders' as reminders, state -> 'open' as open
+from es_timeline('receivable-102');
 
 -- == 5. Written off ==
 -- Cleo cannot be found. What is open is a loss; that, too, is an event, and the invoice takes no more.
 select es_append('receivable-103', 'WrittenOff', '{"reason": "moved, address unknown"}', occurred_at => '2024-04-22 10:00Z') as version;
 select es_close_stream('receivable-103', 'written off');
+
+-- No month that went before is changed by it: March still has Cleo's 150.75, April no longer does.
+select day, a.open from (values (date '2024-03-31'), (date '2024-04-30')) as d (day), receivables.aging(d.day) a
+where a.customer is null or a.customer = 'Cleo'
+order by day, a.customer;

@@ -19,8 +19,8 @@ TRANSACTIONS = EXAMPLES / "ledger/transactions.csv"
 NAMESPACE = uuid.UUID("6d1f6a3c-5f0e-4c55-9d5e-2a1f3f0b7c11")
 
 
-@pytest.mark.parametrize("story", ["ledger/ledger", "inventory/inventory"])
-def test_a_story_prints_what_its_out_file_holds(database, story):
+def told(database, story):
+    """Runs a story and compares what it prints."""
     command = f"stdbuf -oL psql -X -q -a <{EXAMPLES / story}.sql"
     done = database.run("bash", "-c", command)
     assert done.returncode == 0, done.stdout
@@ -28,6 +28,16 @@ def test_a_story_prints_what_its_out_file_holds(database, story):
     if os.environ.get("EVENTSTREAM_ACCEPT"):
         expected.write_text(done.stdout, encoding="utf-8")
     assert normalise(done.stdout) == normalise(expected.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "stories",
+    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables"]],
+    ids=["ledger", "the others in one database"],
+)
+def test_stories_print_what_their_out_files_hold(database, stories):
+    for story in stories:
+        told(database, story)
 
 
 def test_a_story_fails_where_an_error_that_it_tells_of_does_not_come(database, tmp_path):
