@@ -135,7 +135,7 @@ def make_states(bench):
         fill_year(connection, "million-1", 100_000 if bench.is_quick else 1_000_000)
         fill_year(connection, "long-1", LONG, late=100)
         fill_year(connection, "short-1", SHORT)
-        while connection.execute("select sum(done) from es_maintain() where task = 'snapshots'").fetchone()[0]:
+        while connection.execute("select sum(done) from es_maintain() where task = 'snapshots taken'").fetchone()[0]:
             pass
         for customer in range(ACCOUNTS):
             count = TRANSACTIONS // ACCOUNTS + (customer < TRANSACTIONS % ACCOUNTS)

@@ -2,8 +2,6 @@
 //! transaction of its own, which is rolled back; one after the other (RUST_TEST_THREADS=1), because some lock tables or move
 //! the sequence of positions. What takes a commit or a crash is tested in tests/isolation and tests/cluster; the pure rules in
 //! crates/core.
-mod sql;
-
 mod access;
 mod append_rules;
 mod bad_input;
@@ -16,6 +14,11 @@ mod read;
 mod rows;
 mod settings;
 mod snapshots;
+mod sql;
+mod state_history;
+mod state_simulate;
+mod upcasters;
+mod user_code;
 
 /// Called by `#[pg_test]` before the server starts.
 #[cfg(test)]

@@ -75,7 +75,7 @@ create table _eventstream.snapshot_progress (
     constraint snapshot_progress_pkey primary key (tenant_id, fold)
 );
 comment on table _eventstream.snapshot_progress is
-'Up to which position es_maintain has taken the due snapshots of a fold. Not dumped: a restored copy starts over, and takes only what is missing.';
+'Up to which position es_maintain has taken the due snapshots of a fold.';
 comment on column _eventstream.snapshot_progress.fingerprint is 'of the fold, with its category and snapshot_every: another one begins again';
 comment on column _eventstream.snapshot_progress.global_position is 'due snapshots are taken up to here';
 comment on column _eventstream.snapshot_progress.reviewed_stream is 'id of the stream up to which stored snapshots were looked at for retention, from 0 again after the last';

@@ -25,13 +25,10 @@ pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["appe
 pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["read"]);
 pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["access"]);
-pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["state"]);
+pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
+pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["history"]);
 pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["snapshots"]);
-pgrx::extension_sql_file!(
-    "../sql/61_state_view_functions.sql",
-    name = "state_view_functions",
-    requires = ["view_functions"]
-);
+pgrx::extension_sql_file!("../sql/61_state_view_functions.sql", name = "state_view_functions", requires = ["view_functions"]);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["state_view_functions"]);
 pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["state_views"]);

@@ -2,6 +2,7 @@
 //! written, no position is taken, and the session goes on.
 mod access;
 mod append;
+mod history;
 mod read;
 
 use crate::pg_test::sql::{caught, rows, run, value};

@@ -4,7 +4,7 @@ use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
-use crate::pg::{server, settings};
+use crate::pg::{call, server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
@@ -98,8 +98,11 @@ thread_local! {
 }
 
 /// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
-/// role has no privilege there; ES040 for those that may everything.
+/// role has no privilege there; ES040 for those that may everything. Refuses a fold or an upcaster that calls back.
 fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
+    if call::is_in_user_code() {
+        return Err(call::refusal());
+    }
     catalog::refresh()?;
     let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
     let generation = catalog::access_generation();

@@ -119,7 +119,7 @@ fn elements<'a>(argument: &str, array: Jsonb<'a>) -> Result<Vec<Value<'a>>> {
 }
 
 /// A batch: at least one event, and no more than `left`, which it takes from.
-fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec<NewEvent<'a>>> {
+pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec<NewEvent<'a>>> {
     let elements = elements(argument, array)?;
     if elements.is_empty() {
         return Err(invalid(argument, "must have at least one element"));

@@ -2,6 +2,7 @@
 //! function and returns. Nobody uses this module.
 mod append;
 mod fold;
+mod history;
 mod maintain;
 mod read;
 mod snapshot;

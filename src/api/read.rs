@@ -10,7 +10,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::pages;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::store::{Store, composite};
-use crate::state::snapshot;
+use crate::state::{registry, snapshot, upcast};
 use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -39,14 +39,33 @@ fn read_stream(args: &Args) -> Returned {
         backward: args.boolean(3, "backward")?,
         until: args.timestamptz_opt(4),
     };
-    // Payloads are stored raw; upcasting comes with the registered upcasters.
-    args.boolean(5, "raw")?;
+    let is_raw = args.boolean(5, "raw")?;
     range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
-    if pages::are_wanted(args) {
+    let upcasters = registry::upcasters(access.tenant_id)?;
+    let goes_straight = is_raw || upcasters.is_empty();
+    // Pages go on as they began, whatever is registered meanwhile.
+    if pages::has_begun(args) || (goes_straight && pages::are_wanted(args)) {
         return read::read_stream_by_pages(target(&access), &name, &range, args);
     }
-    read::read_stream(target(&access), &name, &range, &Store::begin(args)?)?;
+    let store = Store::begin(args)?;
+    if goes_straight {
+        read::read_stream(target(&access), &name, &range, &store)?;
+    } else {
+        upcast::through(&upcasters, &store, |aside| read::read_stream(target(&access), &name, &range, aside))?;
+    }
+    Ok(None)
+}
+
+/// Returns the events that `read` puts into a store, brought to their newest schema versions.
+fn upcast(args: &Args, tenant_id: i64, read: impl FnOnce(&Store) -> Result<()>) -> Returned {
+    let upcasters = registry::upcasters(tenant_id)?;
+    let store = Store::begin(args)?;
+    if upcasters.is_empty() {
+        read(&store)?
+    } else {
+        upcast::through(&upcasters, &store, read)?
+    }
     Ok(None)
 }
 
@@ -65,17 +84,17 @@ fn read_all(args: &Args) -> Returned {
     let after_position = args.int8(0, "after_position")?;
     let max_count = args.int4(1, "max_count")?;
     let (access, filter) = filtered(args)?;
-    let store = Store::begin(args)?;
-    read::read_all(target(&access), after_position, max_count, &filter, args.int8_opt(4), &store)?;
-    Ok(None)
+    upcast(args, access.tenant_id, |store| {
+        read::read_all(target(&access), after_position, max_count, &filter, args.int8_opt(4), store)
+    })
 }
 
 fn read_backward(args: &Args) -> Returned {
     let max_count = args.int4(1, "max_count")?;
     let (access, filter) = filtered(args)?;
-    let store = Store::begin(args)?;
-    read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, &store)?;
-    Ok(None)
+    upcast(args, access.tenant_id, |store| {
+        read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, store)
+    })
 }
 
 fn read_subject(args: &Args) -> Returned {
@@ -84,17 +103,16 @@ fn read_subject(args: &Args) -> Returned {
     let max_count = args.int4(2, "max_count")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let categories = scope.narrow(None);
-    let store = Store::begin(args)?;
-    read::read_subject(target(&access), subject, after_position, max_count, categories.as_deref(), &store)?;
-    Ok(None)
+    upcast(args, access.tenant_id, |store| {
+        read::read_subject(target(&access), subject, after_position, max_count, categories.as_deref(), store)
+    })
 }
 
 fn event(args: &Args) -> Returned {
     let id = args.uuid(0, "event_id")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    let store = Store::begin(args)?;
-    read::read_event(target(&access), &id, scope.narrow(None).as_deref(), &store)?;
-    Ok(None)
+    let categories = scope.narrow(None);
+    upcast(args, access.tenant_id, |store| read::read_event(target(&access), &id, categories.as_deref(), store))
 }
 
 fn stream_version(args: &Args) -> Returned {

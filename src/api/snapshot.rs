@@ -62,7 +62,7 @@ fn snapshot_state(args: &Args) -> Returned {
         let opened = Opened::open(db, catalog, found.ok_or_else(|| asked.not_found())?, View::Caller)?;
         match version {
             None => {
-                let newest = snapshot::newest_up_to(db, catalog, of, &opened, View::Caller, i64::MAX)?;
+                let newest = snapshot::newest_up_to(db, catalog, of, &opened, View::Caller, i64::MAX, &mut Vec::new())?;
                 newest.map(|found| found.state).ok_or_else(|| not_found(of, None, None))
             }
             Some(version) => one(snapshot::at(db, catalog, of, &opened, View::Caller, version)?)

@@ -206,7 +206,8 @@ fn refuse_conflict(request: &Request, actual: i64) -> Result<()> {
     }
 }
 
-fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
+/// Errors: ES006.
+pub fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
     let mut ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
     ids.sort_unstable();
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {

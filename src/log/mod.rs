@@ -7,7 +7,7 @@ pub mod last_append;
 pub mod partition;
 pub mod places;
 pub mod read;
-mod replay;
+pub mod replay;
 pub mod scan;
 pub mod statements;
 pub mod stream;

@@ -214,7 +214,7 @@ pub fn segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Resu
 }
 
 /// The `most` newest partitions that the stream's events are in, newest first.
-fn newest_partitions(
+pub fn newest_partitions(
     db: &Db,
     catalog: &Catalog,
     stream: &Stream,

@@ -47,6 +47,14 @@ unsafe extern "C-unwind" {
         map_failure_message: *const c_char,
     );
     pub fn tuplestore_begin_heap(random_access: bool, inter_xact: bool, max_kilobytes: c_int) -> *mut Tuplestorestate;
+    pub fn tuplestore_gettupleslot(
+        store: *mut Tuplestorestate,
+        forward: bool,
+        copy: bool,
+        slot: *mut TupleTableSlot,
+    ) -> bool;
+    pub fn tuplestore_end(store: *mut Tuplestorestate);
+    pub fn lookup_rowtype_tupdesc_copy(row_type: Oid, modifier: i32) -> TupleDesc;
     pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: *const Datum, nulls: *const bool);
     // utils/fmgr/funcapi.c, access/common/heaptuple.c, executor/execTuples.c
     pub fn get_call_result_type(info: FunctionCallInfo, oid: *mut Oid, desc: *mut TupleDesc) -> TypeFuncClass::Type;
@@ -118,6 +126,11 @@ unsafe extern "C-unwind" {
     ) -> JsonbIteratorToken::Type;
     pub fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, estimated_len: c_int) -> *mut c_char;
     pub fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
+    pub fn pushJsonbValue(
+        state: *mut *mut JsonbParseState,
+        token: JsonbIteratorToken::Type,
+        value: *mut JsonbValue,
+    ) -> *mut JsonbValue;
     pub fn getKeyJsonValueFromContainer(
         container: *mut JsonbContainer,
         key: *const c_char,

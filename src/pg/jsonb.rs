@@ -50,6 +50,19 @@ pub enum Shape {
     Scalar,
 }
 
+impl Shape {
+    /// By the header of a container (JB_FSCALAR, JB_FOBJECT of utils/jsonb.h).
+    pub(super) fn of_container(header: u32) -> Self {
+        const SCALAR: u32 = 0x1000_0000;
+        const OBJECT: u32 = 0x2000_0000;
+        match header {
+            header if header & SCALAR != 0 => Shape::Scalar,
+            header if header & OBJECT != 0 => Shape::Object,
+            _ => Shape::Array,
+        }
+    }
+}
+
 impl<'a> Jsonb<'a> {
     /// # Safety
     /// `value` is a datum of type jsonb; the result must not outlive the current memory context.
@@ -79,7 +92,7 @@ impl<'a> Jsonb<'a> {
         Datum::from(self.pointer)
     }
 
-    fn root(self) -> *mut pg_sys::JsonbContainer {
+    pub(super) fn root(self) -> *mut pg_sys::JsonbContainer {
         // SAFETY: the pointer is a whole, detoasted jsonb.
         unsafe { &raw mut (*self.pointer).root }
     }
@@ -98,14 +111,8 @@ impl<'a> Jsonb<'a> {
     }
 
     pub fn shape(self) -> Shape {
-        const SCALAR: u32 = 0x1000_0000;
-        const OBJECT: u32 = 0x2000_0000;
-        // SAFETY: the header of a valid container (JB_FSCALAR, JB_FOBJECT of utils/jsonb.h).
-        match unsafe { (*self.root()).header } {
-            header if header & SCALAR != 0 => Shape::Scalar,
-            header if header & OBJECT != 0 => Shape::Object,
-            _ => Shape::Array,
-        }
+        // SAFETY: the header of a valid container.
+        Shape::of_container(unsafe { (*self.root()).header })
     }
 
     pub fn is_object(self) -> bool {
@@ -242,7 +249,7 @@ impl<'a> Value<'a> {
 
 /// # Safety
 /// `value` is a filled value; the copy lives in the current memory context.
-unsafe fn whole<'a>(value: *mut pg_sys::JsonbValue) -> Result<Jsonb<'a>> {
+pub(super) unsafe fn whole<'a>(value: *mut pg_sys::JsonbValue) -> Result<Jsonb<'a>> {
     // SAFETY: as the caller says.
     let pointer = catch(|| unsafe { ffi::JsonbValueToJsonb(value) })?;
     Ok(Jsonb { pointer, _memory: PhantomData })
@@ -250,7 +257,7 @@ unsafe fn whole<'a>(value: *mut pg_sys::JsonbValue) -> Result<Jsonb<'a>> {
 
 /// # Safety
 /// `value` is a string value of a document that lives for 'a.
-unsafe fn string<'a>(value: &pg_sys::JsonbValue) -> &'a str {
+pub(super) unsafe fn string<'a>(value: &pg_sys::JsonbValue) -> &'a str {
     // SAFETY: jsonb strings are UTF-8 in a UTF8 database; `len` bytes are there.
     unsafe {
         let string = value.val.string;
@@ -260,7 +267,7 @@ unsafe fn string<'a>(value: &pg_sys::JsonbValue) -> &'a str {
 
 /// # Safety
 /// `number` is a numeric within a document (4-byte header).
-unsafe fn numeric_body<'a>(number: pg_sys::Numeric) -> &'a [u8] {
+pub(super) unsafe fn numeric_body<'a>(number: pg_sys::Numeric) -> &'a [u8] {
     // SAFETY: as the caller says.
     unsafe {
         let pointer = number.cast::<pg_sys::varlena>();
@@ -416,7 +423,7 @@ unsafe fn container_value(container: *mut pg_sys::JsonbContainer) -> Result<json
 }
 
 /// A document of our own, in memory that PostgreSQL does not manage: it outlives queries and transactions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     /// 8-byte words, because a jsonb is read in 4-byte ones.
     words: Box<[u64]>,

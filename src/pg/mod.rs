@@ -11,6 +11,7 @@ mod ffi;
 pub mod function;
 pub mod insert;
 pub mod jsonb;
+pub mod jsonb_parts;
 pub mod memory;
 pub mod pages;
 pub mod plan;

@@ -69,6 +69,12 @@ pub fn are_wanted(args: &Args) -> bool {
     }
 }
 
+/// Whether a page was returned by an earlier call already.
+pub fn has_begun(args: &Args) -> bool {
+    // SAFETY: fn_extra is NULL on the first call and a FuncCallContext after it (funcapi.h).
+    unsafe { !(*(*args.info()).flinfo).fn_extra.is_null() }
+}
+
 /// The next row. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end.
 pub fn next(
     args: &Args,
@@ -76,9 +82,7 @@ pub fn next(
     fetch: impl FnOnce(Cursor, &mut Page) -> Result<Option<Cursor>>,
 ) -> Returned {
     let info = args.info();
-    // SAFETY: fn_extra is NULL on the first call and a FuncCallContext after it (funcapi.h).
-    let is_first = unsafe { (*(*info).flinfo).fn_extra.is_null() };
-    if is_first {
+    if !has_begun(args) {
         let cursor = start()?;
         catch(|| init(info, cursor))?;
     }

@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::compat::SearchPath;
 use super::failure::{Failure, Result, catch};
-use super::ffi;
+use super::{call, ffi};
 use pgrx::pg_sys;
 
 /// Proof that SPI is connected and the owner's rights are on.
@@ -56,9 +56,12 @@ impl Drop for PlannerSwitches {
     }
 }
 
-/// Runs `work` with the owner's rights. After PostgreSQL's own error the rights, the search path and SPI are left to the
+/// Runs `work` with the owner's rights. Refuses a fold or an upcaster that calls back. After PostgreSQL's own error the rights, the search path and SPI are left to the
 /// abort of the (sub)transaction, which puts them back.
 pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Result<T>) -> Result<T> {
+    if call::is_in_user_code() {
+        return Err(call::refusal());
+    }
     let catalog = Catalog::current()?;
     let _switches = PlannerSwitches::set(planning);
     let mut user = pg_sys::InvalidOid;

@@ -11,10 +11,21 @@ enum Durability {
     Session,
 }
 
+/// What becomes of an event whose upcaster fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum OnUpcastError {
+    #[name = c"fail"]
+    Fail,
+    #[name = c"skip"]
+    Skip,
+}
+
 /// Which tenant the session means; only a choice among those that its role was granted.
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// An acknowledged append is on disk (and on the synchronous standby), whatever synchronous_commit says.
 static DURABILITY: GucSetting<Durability> = GucSetting::<Durability>::new(Durability::Strict);
+/// Failing is safe; skipping lets an operator read on past a broken upcaster. It changes what states are, so it is the superuser's.
+static ON_UPCAST_ERROR: GucSetting<OnUpcastError> = GucSetting::<OnUpcastError>::new(OnUpcastError::Fail);
 /// Small enough that one partition's indexes stay in memory, large enough that a year of them plans quickly.
 static PARTITION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 24);
 /// An event is a fact, not a file.
@@ -51,6 +62,14 @@ pub fn init() {
         c"What the commit of an append waits for.",
         c"strict: the disk, and the synchronous standby if there is one. session: what synchronous_commit says.",
         &DURABILITY,
+        GucContext::Suset,
+        plain,
+    );
+    GucRegistry::define_enum_guc(
+        c"eventstream.on_upcast_error",
+        c"What becomes of an event whose upcaster fails.",
+        c"fail: an error. skip: a WARNING, and the event as the last step that succeeded left it; such states are not kept.",
+        &ON_UPCAST_ERROR,
         GucContext::Suset,
         plain,
     );
@@ -210,4 +229,8 @@ pub fn snapshot_keep() -> Option<i64> {
 /// In seconds; None: whatever their age.
 pub fn snapshot_max_age() -> Option<i64> {
     Some(SNAPSHOT_MAX_AGE.get().into()).filter(|&age| age > 0)
+}
+
+pub fn are_failed_upcasts_skipped() -> bool {
+    ON_UPCAST_ERROR.get() == OnUpcastError::Skip
 }

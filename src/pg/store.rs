@@ -1,11 +1,12 @@
 //! Results of more than one value: a tuplestore for sets (it spills to disk beyond work_mem, so no result is too large),
 //! and composite values for single rows.
 use super::datum::Nullable;
-use super::failure::{Result, catch};
+use super::failure::{Failure, Result, catch};
 use super::ffi;
 use super::function::Args;
+use super::plan::Row;
 use eventstream_core::error::Error;
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, Oid};
 use std::ptr;
 
 /// The result set of the function being called.
@@ -48,6 +49,62 @@ impl Store {
         made.ok_or_else(|| {
             Error::FeatureNotSupported { what: "a set of rows cannot be returned here".into(), hint: None }.into()
         })
+    }
+
+    /// Rows of a named row type that are kept aside for a second look ([`Store::take`]). Lives in the current memory context.
+    pub fn aside(row_type: Oid) -> Result<Self> {
+        catch(|| {
+            // SAFETY: a copy of the descriptor, and a store, both in the current memory context.
+            unsafe {
+                let desc = ffi::BlessTupleDesc(ffi::lookup_rowtype_tupdesc_copy(row_type, -1));
+                let store = ffi::tuplestore_begin_heap(false, false, pg_sys::work_mem);
+                Store { store, desc, context: pg_sys::CurrentMemoryContext }
+            }
+        })
+    }
+
+    /// Gives every row to `each`, in the order in which they came, and ends the store.
+    pub fn take(self, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+        let columns = {
+            // SAFETY: the descriptor is ours.
+            unsafe { (*self.desc).natts as usize }
+        };
+        // SAFETY: a slot for the rows of a tuplestore, which are minimal tuples.
+        let slot =
+            catch(|| unsafe { ffi::MakeSingleTupleTableSlot(self.desc, &raw const pg_sys::TTSOpsMinimalTuple) })?;
+        let outcome = loop {
+            // SAFETY: the slot is of the store's kind; a row is used before the next one is fetched.
+            let found = catch(|| unsafe {
+                super::jsonb::check_for_interrupts();
+                let found = ffi::tuplestore_gettupleslot(self.store, true, false, slot);
+                if found {
+                    ffi::slot_getsomeattrs_int(slot, columns as i32);
+                }
+                found
+            })?;
+            if !found {
+                break Ok(());
+            }
+            // SAFETY: all columns are there.
+            if let Err(failure) = each(&unsafe { Row::of_slot(slot, columns) }) {
+                break Err(failure);
+            }
+        };
+        if !matches!(outcome, Err(Failure::Postgres(_))) {
+            // SAFETY: nothing points to the rows any more.
+            catch(|| unsafe {
+                ffi::ExecDropSingleTupleTableSlot(slot);
+                ffi::tuplestore_end(self.store);
+            })?;
+        }
+        outcome
+    }
+
+    /// A row of all columns.
+    pub fn put_columns(&self, values: &[Datum], nulls: &[bool]) -> Result<()> {
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
+        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
     }
 
     /// A receiver that puts rows of exactly the function's row type into the store.

@@ -19,6 +19,7 @@ use crate::pg::plan::View;
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::name::StreamName;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Where folding starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +43,21 @@ struct Start {
     from: From,
     version: i64,
     state: Rc<Stored>,
+    snapshot_problems: Vec<String>,
+    took: Duration,
+}
+
+impl Start {
+    fn new(from: From, version: i64, state: Rc<Stored>) -> Self {
+        Self { from, version, state, snapshot_problems: Vec::new(), took: Duration::ZERO }
+    }
 }
 
 /// The state, and how it came about.
 pub struct Answer {
     pub state: Rc<Stored>,
+    /// Whether it is a function of the chain: not where a failed upcaster was skipped.
+    pub may_be_kept: bool,
     /// The newest version that counts; 0 where none does.
     pub version: i64,
     /// The stream's newest version in the view.
@@ -58,6 +69,11 @@ pub struct Answer {
     pub folded: u64,
     /// Of them, those that were folded out of the order of versions, or lie behind the prefix.
     pub lates: Vec<Late>,
+    /// What is wrong with snapshots that would have been used.
+    pub snapshot_problems: Vec<String>,
+    /// The time it took to find out what counts and where to start, and to fold.
+    pub looked_up_in: Duration,
+    pub folded_in: Duration,
 }
 
 /// The state of a stream, by name; None where there is none. `view`: [`View::Caller`], or [`View::Latest`] behind its lock.
@@ -69,21 +85,39 @@ pub fn by_name(folding: &mut Folding, name: &StreamName, moment: Moment, view: V
 
 /// The state of a stream that was looked up.
 pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Moment, view: View) -> Result<Answer> {
+    let began = Instant::now();
     let (fold, target) = (folding.fold, folding.target);
     let (opened, selection, start, lates) = as_owner(Planning::ByIndex, |db, catalog| {
         let opened = Opened::open(db, catalog, stream, view)?;
         let selection = Selection::of(db, &opened, moment)?;
         let of = snapshot::Of { target, stream: name, fold };
-        let (start, lates) = start(db, catalog, of, &opened, &selection, view)?;
+        let (mut start, lates) = start(db, catalog, of, &opened, &selection, view)?;
+        start.took = began.elapsed();
         Ok((opened, selection, start, lates))
     })?;
     let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
-    if moment == Moment::NOW && (answer.folded > 0 || answer.from == From::Snapshot) {
+    if moment == Moment::NOW && answer.may_be_kept && (answer.folded > 0 || answer.from == From::Snapshot) {
         let (version, chain_hash, fingerprint) = (opened.head.version, opened.head.chain_hash, fold.fingerprint);
         let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
         cache::put(opened.stream.id, &fold.name, entry);
     }
     Ok(answer)
+}
+
+/// The state made of the events selected, of a stream that is open.
+pub fn of_selection(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    view: View,
+) -> Result<Answer> {
+    let (fold, target) = (folding.fold, folding.target);
+    let (start, lates) = as_owner(Planning::ByIndex, |db, catalog| {
+        let of = snapshot::Of { target, stream: name, fold };
+        start(db, catalog, of, opened, &selection, view)
+    })?;
+    go_on(folding, name, opened, selection, start, lates, None)
 }
 
 /// Folds every event that counts, from the first on.
@@ -114,7 +148,7 @@ pub fn refold(
         {
             let lates = lates_to_fold(db, folding.fold, opened, &selection, version)?;
             if earliest_before(folding.fold, &lates, event.max_occurred_at).is_none() {
-                return Ok((Start { from: From::InitialState, version, state }, lates));
+                return Ok((Start::new(From::InitialState, version, state), lates));
             }
         }
         Ok((initial(folding.fold)?, lates_to_fold(db, folding.fold, opened, &selection, 0)?))
@@ -131,8 +165,10 @@ fn go_on(
     lates: Vec<Late>,
     after_each: Option<AfterEach>,
 ) -> Result<Answer> {
+    let began = Instant::now();
     let newest_late = lates.iter().map(|late| late.version).max().unwrap_or(0);
     let mut walk = Walk::new(folding.fold.order, start.version, selection.prefix, lates.clone());
+    folding.take_skipped();
     let (state, folded) = if walk.is_done() {
         (start.state, 0)
     } else {
@@ -141,6 +177,7 @@ fn go_on(
     };
     Ok(Answer {
         state,
+        may_be_kept: !folding.take_skipped(),
         version: selection.prefix.max(newest_late),
         head_version: opened.head.version,
         selection,
@@ -148,11 +185,14 @@ fn go_on(
         from_version: start.version,
         folded,
         lates,
+        snapshot_problems: start.snapshot_problems,
+        looked_up_in: start.took,
+        folded_in: began.elapsed(),
     })
 }
 
 fn initial(fold: &Fold) -> Result<Start> {
-    Ok(Start { from: From::InitialState, version: 0, state: Rc::clone(&fold.initial_state) })
+    Ok(Start::new(From::InitialState, 0, Rc::clone(&fold.initial_state)))
 }
 
 /// The late events that have to be folded when folding starts after `version`.
@@ -181,18 +221,20 @@ fn start(
             best = Some((start, lates));
         }
     }
+    let mut problems = Vec::new();
     let reached = best.as_ref().map_or(0, |(start, _)| start.version);
     // Only a snapshot that saves more than an automatic one would is worth looking for.
     if selection.prefix - reached > fold.snapshot_every.min(MOST_WITHOUT_SNAPSHOT) {
         let mut up_to = selection.prefix;
-        while let Some(found) = snapshot::newest_up_to(db, catalog, of, opened, view, up_to)? {
+        while let Some(found) = snapshot::newest_up_to(db, catalog, of, opened, view, up_to, &mut problems)? {
             if found.version <= reached {
                 break;
             }
             let lates = lates_to_fold(db, fold, opened, selection, found.version)?;
             let Some(before) = earliest_before(fold, &lates, found.max_occurred_at) else {
                 counters::add(Counter::SnapshotHits, 1);
-                let start = Start { from: From::Snapshot, version: found.version, state: Rc::new(found.state) };
+                let mut start = Start::new(From::Snapshot, found.version, Rc::new(found.state));
+                start.snapshot_problems = problems;
                 return Ok((start, lates));
             };
             // A late event belongs before it: go back to where everything occurred no later than that event.
@@ -200,10 +242,12 @@ fn start(
         }
         counters::add(Counter::SnapshotMisses, 1);
     }
-    match best {
-        Some(best) => Ok(best),
-        None => Ok((initial(fold)?, lates_to_fold(db, fold, opened, selection, 0)?)),
-    }
+    let (mut start, lates) = match best {
+        Some(best) => best,
+        None => (initial(fold)?, lates_to_fold(db, fold, opened, selection, 0)?),
+    };
+    start.snapshot_problems = problems;
+    Ok((start, lates))
 }
 
 /// So many events are folded as soon as a snapshot is found.
@@ -228,7 +272,7 @@ fn cached(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection) -> Resul
         && event.chain_hash == entry.chain_hash
     {
         counters::add(Counter::CacheHits, 1);
-        let start = Start { from: From::Cache, version: entry.version, state: entry.state };
+        let start = Start::new(From::Cache, entry.version, entry.state);
         return Ok(Some((start, event.max_occurred_at)));
     }
     counters::add(Counter::CacheMisses, 1);

@@ -23,8 +23,6 @@ pub mod field {
     pub const CATEGORY: usize = 11;
     pub const TENANT: usize = 12;
     pub const RECORDED_BY: usize = 13;
-    pub const SALT: usize = 14;
-    pub const CHAIN_HASH: usize = 15;
 }
 
 pub const FIELDS: usize = 16;
@@ -86,6 +84,15 @@ impl Event {
         Ok(Self::of_columns(common, &values, &nulls))
     }
 
+    /// Of a row whose columns are those of the type.
+    pub fn of_composite(row: &Row) -> Self {
+        let (values, nulls) = row.parts();
+        let mut event = Self { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
+        event.values.copy_from_slice(values);
+        event.nulls.copy_from_slice(nulls);
+        event
+    }
+
     fn of_columns(common: &Common, values: &[Datum], nulls: &[bool]) -> Self {
         let mut event = Self { values: [Datum::null(); FIELDS], nulls: [false; FIELDS] };
         for (place, from) in FROM.iter().enumerate() {
@@ -126,6 +133,10 @@ impl Event {
 
     pub fn event_type(&self) -> Result<&str> {
         self.row().text(field::EVENT_TYPE)
+    }
+
+    pub fn stream(&self) -> Result<&str> {
+        self.row().text(field::STREAM)
     }
 
     pub fn version(&self) -> i64 {

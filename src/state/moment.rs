@@ -41,6 +41,11 @@ impl Selection {
         Ok(Self { newest, prefix, as_of })
     }
 
+    /// All up to a version.
+    pub fn up_to(version: i64) -> Self {
+        Self { newest: version, prefix: version, as_of: i64::MAX }
+    }
+
     /// The late events after `version` that count, in the order of versions.
     pub fn lates_after(&self, db: &Db, opened: &Opened, version: i64) -> Result<Vec<Late>> {
         if version >= self.newest { Ok(Vec::new()) } else { opened.lates(db, version + 1, self.newest, self.as_of) }

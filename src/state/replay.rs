@@ -158,6 +158,24 @@ impl<'a> Folding<'a> {
         Ok(folded)
     }
 
+    /// Folds events that are not in the log onto `state`, in the order given; the new state.
+    pub fn run_events(&mut self, stream: &str, state: &Stored, events: Vec<Event>) -> Result<Stored> {
+        let mut accumulator = Accumulator::begin(self.fold, state)?;
+        counters::add(Counter::EventsFolded, events.len() as u64);
+        self.fold_page(stream, events, &mut accumulator, &mut None)?;
+        accumulator.end()
+    }
+
+    /// The upcasters' steps that were made so far.
+    /// Whether a failed upcaster was skipped since this was last asked.
+    pub fn take_skipped(&mut self) -> bool {
+        self.upcasting.take_skipped()
+    }
+
+    pub fn upcasting(&self) -> &Upcasting<'a> {
+        &self.upcasting
+    }
+
     fn run_rules(
         &self,
         stream: &str,
@@ -240,7 +258,8 @@ impl<'a> Folding<'a> {
                         source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
                     })?;
                     if let Some(after_each) = after_each {
-                        after_each(event, &source::stored(state)?)?;
+                        let stored = scratch.step(|| source::stored(state))?;
+                        after_each(event, &stored)?;
                     }
                 }
                 Ok(())
@@ -250,31 +269,43 @@ impl<'a> Folding<'a> {
                 let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
                 let at = Position { what: &what, version: Cell::new(0) };
                 let most = settings::max_state_bytes();
-                let mut states = Vec::new();
-                function.as_registrant(&at, |calls| {
-                    for event in &mut page {
-                        let version = event.version();
-                        at.version.set(version);
-                        let made = scratch.step(|| calls.call(Some(*state), Some(event.expanded(row_type)?)))?;
-                        let made = made.ok_or_else(|| Error::FoldFailed {
-                            fold: fold.clone(),
-                            stream: stream.into(),
-                            version,
-                            reason: "its handler returned NULL, and a state is never NULL".into(),
-                        })?;
-                        *state = memory.replace(made)?;
-                        let document = Jsonb::of_datum(*state)?;
-                        source::refuse_large(document.size(), most, fold, stream, version)?;
-                        if after_each.is_some() {
-                            states.push(Stored::keep(document));
+                let mut rest = page.as_mut_slice();
+                while !rest.is_empty() {
+                    // The states of a page may be too large to be kept all at once.
+                    let mut states = Vec::new();
+                    let (mut done, mut bytes) = (0, 0);
+                    function.as_registrant(&at, |calls| {
+                        for event in rest.iter_mut() {
+                            let version = event.version();
+                            at.version.set(version);
+                            let made = scratch.step(|| calls.call(Some(*state), Some(event.expanded(row_type)?)))?;
+                            let made = made.ok_or_else(|| Error::FoldFailed {
+                                fold: fold.clone(),
+                                stream: stream.into(),
+                                version,
+                                reason: "its handler returned NULL, and a state is never NULL".into(),
+                            })?;
+                            *state = memory.replace(made)?;
+                            let document = Jsonb::of_datum(*state)?;
+                            source::refuse_large(document.size(), most, fold, stream, version)?;
+                            done += 1;
+                            if after_each.is_some() {
+                                states.push(Stored::keep(document));
+                                bytes += document.size();
+                                if bytes >= PAGE_BYTES {
+                                    break;
+                                }
+                            }
+                        }
+                        Ok(())
+                    })?;
+                    let (folded, later) = std::mem::take(&mut rest).split_at_mut(done);
+                    if let Some(after_each) = after_each {
+                        for (event, stored) in folded.iter().zip(states) {
+                            after_each(event, &stored)?;
                         }
                     }
-                    Ok(())
-                })?;
-                if let Some(after_each) = after_each {
-                    for (event, stored) in page.iter().zip(states) {
-                        after_each(event, &stored)?;
-                    }
+                    rest = later;
                 }
                 Ok(())
             }

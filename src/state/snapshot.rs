@@ -67,7 +67,6 @@ pub struct Of<'a> {
 /// A snapshot that serves.
 pub struct Found {
     pub version: i64,
-    pub chain_hash: Hash,
     pub max_occurred_at: i64,
     pub state: Stored,
 }
@@ -77,8 +76,6 @@ struct Claim {
     version: i64,
     /// What is wrong with it by itself, if anything.
     problem: Option<&'static str>,
-    /// Not of an earlier definition of it.
-    is_of_this_fold: bool,
     chain_hash: Hash,
     /// Where nothing is wrong with it, and it is of this fold.
     state: Option<Stored>,
@@ -109,8 +106,7 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     let hash = |place| row.bytes_opt(place).map(|bytes| bytes.and_then(|bytes| Hash::try_from(bytes).ok()));
     let (chain_hash, fingerprint) = (hash(column::CHAIN_HASH)?, hash(column::FINGERPRINT)?);
     let is_of_this_fold = fingerprint == Some(of.fold.fingerprint);
-    let mut claim =
-        Claim { version, problem: None, is_of_this_fold, chain_hash: chain_hash.unwrap_or_default(), state: None };
+    let mut claim = Claim { version, problem: None, chain_hash: chain_hash.unwrap_or_default(), state: None };
     let (Some(chain_hash), Some(fingerprint)) = (chain_hash, fingerprint) else {
         claim.problem = Some("its chain hash or its fingerprint is not 32 bytes long");
         return Ok(claim);
@@ -124,7 +120,8 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
     Ok(claim)
 }
 
-/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over.
+/// The newest snapshot at or before `version` that serves. Those of an earlier definition of the fold are passed over; what is
+/// wrong with others is added to `problems`.
 pub fn newest_up_to(
     db: &Db,
     catalog: &Catalog,
@@ -132,6 +129,7 @@ pub fn newest_up_to(
     opened: &Opened,
     view: View,
     mut version: i64,
+    problems: &mut Vec<String>,
 ) -> Result<Option<Found>> {
     let mut is_first = true;
     while version > 0 {
@@ -141,12 +139,12 @@ pub fn newest_up_to(
         match judge(db, opened, &claim)? {
             Ok(max_occurred_at) => {
                 if let Some(state) = claim.state {
-                    let (version, chain_hash) = (claim.version, claim.chain_hash);
-                    return Ok(Some(Found { version, chain_hash, max_occurred_at, state }));
+                    return Ok(Some(Found { version: claim.version, max_occurred_at, state }));
                 }
             }
             Err(problem) => {
                 counters::add(Counter::SnapshotsInvalid, 1);
+                problems.push(format!("at version {}: {problem}", claim.version));
                 report::warning(&format!(
                     "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",
                     of.stream, claim.version, of.fold.name
@@ -263,6 +261,15 @@ pub fn count(stream_id: i64) -> Result<i64> {
 
 /// Keeps an answer as a snapshot, in place of what may be there.
 pub fn keep(of: Of, stream: Stream, answer: &Answer, view: View) -> Result<()> {
+    if !answer.may_be_kept {
+        return Err(Error::FoldFailed {
+            fold: of.fold.name.clone(),
+            stream: of.stream.into(),
+            version: answer.version,
+            reason: "a failed upcaster was skipped, and such a state is not kept".into(),
+        }
+        .into());
+    }
     as_owner(Planning::ByIndex, |db, catalog| {
         let opened = Opened::open(db, catalog, stream, view)?;
         let missing = || Error::Internal { what: format!("version {} is gone", answer.version) };

@@ -4,13 +4,17 @@
 use super::event::{Event, field};
 use super::handler::{self, Handler};
 use crate::pg::call::{Function, Position, Registrant};
+use crate::pg::catalog::Catalog;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
+use crate::pg::store::Store;
+use crate::pg::{report, settings, subtransaction};
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
 use pgrx::pg_sys::Datum;
 use std::cell::Cell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 
@@ -59,49 +63,121 @@ pub struct Upcasting<'a> {
     upcasters: &'a Upcasters,
     functions: HashMap<(&'a str, i32), Function>,
     memory: Scratch,
+    /// How often each step was made.
+    made: BTreeMap<(&'a str, i32), u64>,
+    /// Whether a step failed and was left out since [`Upcasting::take_skipped`].
+    has_skipped: bool,
 }
 
 impl<'a> Upcasting<'a> {
     pub fn new(upcasters: &'a Upcasters) -> Result<Self> {
-        Ok(Self { upcasters, functions: HashMap::new(), memory: Scratch::new()? })
+        Ok(Self {
+            upcasters,
+            functions: HashMap::new(),
+            memory: Scratch::new()?,
+            made: BTreeMap::new(),
+            has_skipped: false,
+        })
+    }
+
+    /// Whether a step was left out since this was last asked: a state that was folded so is no function of the chain.
+    pub fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.has_skipped)
     }
 
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
-    /// whatever a user's function raises.
+    /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
+    /// the last step that succeeded left it.
     pub fn apply(&mut self, stream: &str, event: &mut Event) -> Result<()> {
-        let upcasters = self.upcasters;
-        loop {
-            let (event_type, from) = (event.event_type()?.to_owned(), event.schema_version());
-            let Some((known_type, steps)) = upcasters.steps.get_key_value(event_type.as_str()) else { return Ok(()) };
-            let Some(step) = steps.get(&from) else { return Ok(()) };
-            let failed = |reason: String| Error::UpcastFailed {
-                stream: stream.into(),
-                version: event.version(),
-                event_type: event_type.clone(),
-                from_schema_version: from,
-                reason,
-            };
-            let function = match self.functions.entry((known_type, from)) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(vacant) => {
-                    let handler = step.handler.as_ref().map_err(|reason| failed(reason.clone()))?;
-                    let found = self.memory.inside(|| handler::callable(handler, &step.registrant))?;
-                    vacant.insert(found.map_err(&failed)?)
-                }
-            };
-            let what = format!("upcaster of \"{event_type}\" from schema version {from} for stream \"{stream}\"");
-            let what = CString::new(what).unwrap_or_default();
-            let at = Position { what: &what, version: Cell::new(event.version()) };
-            let metadata = (!event.nulls[field::METADATA]).then_some(event.values[field::METADATA]);
-            let payload = (!event.nulls[field::PAYLOAD]).then_some(event.values[field::PAYLOAD]);
-            if payload.is_none() {
+        while let Some((key, step)) = self.next_step(event)? {
+            if event.nulls[field::PAYLOAD] {
                 return Ok(()); // erased: there is nothing to bring up to date
             }
-            let made = function.as_registrant(&at, |calls| calls.call(payload, metadata))?;
-            let payload = made.ok_or_else(|| failed("its function returned NULL".into()))?;
+            let made = if settings::are_failed_upcasts_skipped() && subtransaction::is_possible() {
+                subtransaction::attempt(|| self.call(stream, event, key, step))?
+            } else {
+                Ok(self.call(stream, event, key, step)?)
+            };
+            let payload = match made {
+                Ok(payload) => payload,
+                Err(caught) => {
+                    self.has_skipped = true;
+                    return report::warning(&format!(
+                        "upcaster of \"{}\" from schema version {} is skipped for stream \"{stream}\" at version {}: {} ({})",
+                        key.0,
+                        key.1,
+                        event.version(),
+                        caught.message,
+                        caught.sqlstate
+                    ));
+                }
+            };
             event.set(field::PAYLOAD, payload);
-            event.set(field::SCHEMA_VERSION, Datum::from(from + 1));
+            event.set(field::SCHEMA_VERSION, Datum::from(key.1 + 1));
             event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
+            *self.made.entry(key).or_default() += 1;
         }
+        Ok(())
     }
+
+    /// The step for the event as it is, if one is registered.
+    fn next_step(&self, event: &Event) -> Result<Option<((&'a str, i32), &'a Step)>> {
+        let from = event.schema_version();
+        let Some((event_type, steps)) = self.upcasters.steps.get_key_value(event.event_type()?) else {
+            return Ok(None);
+        };
+        Ok(steps.get(&from).map(|step| ((event_type.as_str(), from), step)))
+    }
+
+    /// The payload that a step makes.
+    fn call(&mut self, stream: &str, event: &Event, key: (&'a str, i32), step: &Step) -> Result<Datum> {
+        let failed = |reason: String| Error::UpcastFailed {
+            stream: stream.into(),
+            version: event.version(),
+            event_type: key.0.into(),
+            from_schema_version: key.1,
+            reason,
+        };
+        let function = match self.functions.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let handler = step.handler.as_ref().map_err(|reason| failed(reason.clone()))?;
+                let found = self.memory.inside(|| handler::callable(handler, &step.registrant))?;
+                vacant.insert(found.map_err(&failed)?)
+            }
+        };
+        let what = format!("upcaster of \"{}\" from schema version {} for stream \"{stream}\"", key.0, key.1);
+        let what = CString::new(what).unwrap_or_default();
+        let at = Position { what: &what, version: Cell::new(event.version()) };
+        let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
+        let made =
+            function.as_registrant(&at, |calls| calls.call(argument(field::PAYLOAD), argument(field::METADATA)))?;
+        Ok(made.ok_or_else(|| failed("its function returned NULL".into()))?)
+    }
+
+    /// The steps that were made: the event type, the schema version it came from, the step, and how often.
+    pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
+        let upcasters = self.upcasters;
+        self.made.iter().filter_map(move |(&(event_type, from), &times)| {
+            let step = upcasters.steps.get(event_type)?.get(&from)?;
+            Some((event_type, from, step, times))
+        })
+    }
+}
+
+/// Puts the events that `read` finds into `into`, each at its newest schema version. They are kept aside first: users' functions
+/// are not called while the owner's rights are on.
+pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
+    let aside = Store::aside(Catalog::current()?.event_type)?;
+    read(&aside)?;
+    let mut upcasting = Upcasting::new(upcasters)?;
+    let scratch = Scratch::new()?;
+    aside.take(|row| {
+        scratch.step(|| {
+            let mut event = Event::of_composite(row);
+            let stream = event.stream()?.to_owned();
+            upcasting.apply(&stream, &mut event)?;
+            into.put_columns(&event.values, &event.nulls)
+        })
+    })
 }

@@ -1,0 +1,85 @@
+//! es_history, es_timeline, es_explain_state, es_simulate: how a state came to be, and what it would be.
+use super::append::batch;
+use super::state::{Asked, bound};
+use crate::log::stream::{self, Stream};
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::plan::View;
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::settings;
+use crate::pg::store::Store;
+use crate::state::history::{self, Range};
+use crate::state::moment::Moment;
+use crate::state::replay::Folding;
+use crate::state::{explain, simulate, timeline};
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_history", history);
+sql_function!("eventstream_timeline", timeline);
+sql_function!("eventstream_explain_state", explain_state);
+sql_function!("eventstream_simulate", simulate);
+
+/// Errors: ES002.
+fn found(asked: &Asked) -> Result<Stream> {
+    as_owner(Planning::ByIndex, |db, _| {
+        stream::look_up(db, View::Caller, asked.target().id, &asked.name)?.ok_or_else(|| asked.not_found().into())
+    })
+}
+
+fn history(args: &Args) -> Returned {
+    let range = Range { from_version: args.int8(1, "from_version")?, max_count: args.int8_opt(2) };
+    range.check()?;
+    let asked = Asked::read(args, 0, 3)?;
+    let stream = found(&asked)?;
+    let store = Store::begin(args)?;
+    let mut folding = Folding::new(asked.target(), &asked.fold)?;
+    history::of_stream(&mut folding, asked.name.as_str(), stream, range, &mut |entry| {
+        store.put(&[
+            Some(Datum::from(entry.version)),
+            Some(from_text(entry.event_type)?),
+            Some(Datum::from(entry.occurred_at)),
+            Some(Datum::from(entry.recorded_at)),
+            Some(entry.state.view().datum()),
+            Some(entry.changes.datum()),
+        ])
+    })?;
+    Ok(None)
+}
+
+fn timeline(args: &Args) -> Returned {
+    let known_at = args.timestamptz_opt(1).and_then(bound);
+    let asked = Asked::read(args, 0, 2)?;
+    let stream = found(&asked)?;
+    let store = Store::begin(args)?;
+    let mut folding = Folding::new(asked.target(), &asked.fold)?;
+    timeline::of_stream(&mut folding, asked.name.as_str(), stream, known_at, &mut |period| {
+        store.put(&[
+            Some(Datum::from(period.from)),
+            period.to.map(Datum::from),
+            Some(Datum::from(period.version)),
+            Some(period.state.view().datum()),
+        ])
+    })?;
+    Ok(None)
+}
+
+fn explain_state(args: &Args) -> Returned {
+    let moment = Moment {
+        as_of: args.timestamptz_opt(1).and_then(bound),
+        known_at: args.timestamptz_opt(2).and_then(bound),
+        version: None,
+    };
+    let asked = Asked::read(args, 0, 3)?;
+    let stream = found(&asked)?;
+    let mut folding = Folding::new(asked.target(), &asked.fold)?;
+    Ok(Some(explain::of_stream(&mut folding, asked.name.as_str(), stream, moment)?.datum()))
+}
+
+fn simulate(args: &Args) -> Returned {
+    let asked = Asked::read(args, 0, 2)?;
+    let mut left = settings::max_batch_events();
+    let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
+    let mut folding = Folding::new(asked.target(), &asked.fold)?;
+    simulate::state(&mut folding, &asked.name, &events)?.datum().map(Some)
+}

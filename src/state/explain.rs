@@ -1,0 +1,151 @@
+//! How an answer came about, for a person who looks at a balance that seems wrong: which events count and which do not, from where
+//! folding started, and what was folded.
+use super::answer::{self, Answer};
+use super::moment::Moment;
+use super::registry::{Fold, How, Order};
+use super::replay::Folding;
+use crate::log::scan::{Late, Opened};
+use crate::log::statements::column;
+use crate::log::stream::Stream;
+use crate::pg::failure::Result;
+use crate::pg::jsonb::Jsonb;
+use crate::pg::jsonb_parts::{ObjectBuilder, Part};
+use crate::pg::plan::{Row, View};
+use crate::pg::server;
+use crate::pg::session::{Db, Planning, as_owner};
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// So many events of a kind are listed; the others are counted.
+const MOST_LISTED: usize = 20;
+/// So many events are looked at to find the first ones that occurred later.
+const MOST_LOOKED_AT: i64 = 1000;
+
+/// The explanation of the stream's state at a moment, in the current memory context.
+pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, moment: Moment) -> Result<Jsonb<'made>> {
+    let answer = answer::of_stream(folding, name, stream, moment, View::Caller)?;
+    let left_out = as_owner(Planning::ByIndex, |db, catalog| {
+        let opened = Opened::open(db, catalog, stream, View::Caller)?;
+        left_out(db, &opened, &answer)
+    })?;
+    let selection = &answer.selection;
+    let behind: Vec<Late> = answer.lates.iter().copied().filter(|late| late.version > selection.prefix).collect();
+    let put_in_place = match folding.fold.order {
+        Order::Version => Vec::new(),
+        Order::OccurredAt => answer.lates.clone(),
+    };
+    let explanation = json!({
+        "stream": name,
+        "stream_version": answer.head_version,
+        "fold": described(folding.fold),
+        "asked": {"as_of": moment.as_of.map(time).transpose()?, "known_at": moment.known_at.map(time).transpose()?},
+        "version": answer.version,
+        "counted": {
+            "events": selection.prefix + behind.len() as i64,
+            "all_up_to_version": selection.prefix,
+            "late_ones_behind": listed(behind)?,
+        },
+        "left_out": left_out,
+        "started_from": {"from": answer.from.as_str(), "version": answer.from_version},
+        "folded": {"events": answer.folded, "late_ones_put_in_place": listed(put_in_place)?, "upcast": upcast(folding)},
+        "snapshot_problems": answer.snapshot_problems,
+        "milliseconds": {"to_look_up": milliseconds(answer.looked_up_in), "to_fold": milliseconds(answer.folded_in)},
+    });
+    let explanation = Jsonb::parse(&explanation.to_string())?;
+    // The state is put in as it is: it is never parsed again.
+    let mut object = ObjectBuilder::begin()?;
+    let mut members = Part::all_of(explanation)?.members()?;
+    while let Some((key, part)) = members.next()? {
+        object.put(key, part)?;
+    }
+    object.put("state", Part::all_of(answer.state.view())?)?;
+    object.finish()
+}
+
+fn described(fold: &Fold) -> Value {
+    let (kind, handler) = match &fold.how {
+        How::Rules(_) => ("rules", None),
+        How::Handler(handler) => ("handler", handler.as_ref().ok().map(|handler| handler.name.as_str())),
+    };
+    json!({
+        "name": fold.name,
+        "kind": kind,
+        "handler": handler,
+        "order": fold.order.as_str(),
+        "fingerprint": fold.fingerprint.map(|byte| format!("{byte:02x}")).concat(),
+    })
+}
+
+/// A moment as JSON has it; the ends of time by name.
+fn time(moment: i64) -> Result<String> {
+    match moment {
+        i64::MIN => Ok("-infinity".into()),
+        i64::MAX => Ok("infinity".into()),
+        moment => server::print_time_utc(moment),
+    }
+}
+
+/// With three digits, as microseconds.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// Late events: how many, and the first ones by version.
+fn listed(mut lates: Vec<Late>) -> Result<Value> {
+    lates.sort_by_key(|late| late.version);
+    let first = lates
+        .iter()
+        .take(MOST_LISTED)
+        .map(|late| Ok(json!({"version": late.version, "occurred_at": time(late.occurred_at)?})))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(json!({"count": lates.len(), "first": first}))
+}
+
+/// The steps of upcasters that were made.
+fn upcast(folding: &Folding) -> Vec<Value> {
+    folding
+        .upcasting()
+        .made()
+        .map(|(event_type, from, step, times)| {
+            json!({"event_type": event_type, "from_schema_version": from, "to_event_type": step.to_event_type,
+                   "handler": step.name, "events": times})
+        })
+        .collect()
+}
+
+/// The events that do not count, and why: they occurred later than asked, or were recorded later.
+fn left_out(db: &Db, opened: &Opened, answer: &Answer) -> Result<Value> {
+    let selection = &answer.selection;
+    let (prefix, newest) = (selection.prefix, selection.newest);
+    let late = answer.lates.iter().filter(|late| late.version > prefix).count() as i64;
+    let occurred_later = first(db, opened, prefix + 1, newest.min(prefix + MOST_LOOKED_AT), |occurred_at| {
+        occurred_at > selection.as_of
+    })?;
+    let recorded_later = first(db, opened, newest + 1, opened.head.version, |_| true)?;
+    Ok(json!({
+        "occurred_later": {"count": newest - prefix - late, "first": occurred_later},
+        "recorded_later": {"count": opened.head.version - newest, "first": recorded_later},
+    }))
+}
+
+/// The first of the versions `from..=to` that occurred at moments which are `wanted`.
+fn first(db: &Db, opened: &Opened, from: i64, to: i64, wanted: impl Fn(i64) -> bool) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    if from > to {
+        return Ok(found);
+    }
+    opened.versions(db, from, to, |row: &Row| {
+        let occurred_at = row.int8(column::OCCURRED_AT)?;
+        if wanted(occurred_at) {
+            found.push(json!({
+                "version": row.int8(column::VERSION)?,
+                "event_type": row.text(column::EVENT_TYPE)?,
+                "occurred_at": time(occurred_at)?,
+                "recorded_at": time(row.int8(column::RECORDED_AT)?)?,
+            }));
+        }
+        Ok(if found.len() < MOST_LISTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,253 @@
+//! The history of a stream: the state after each version, and what its event changed. Rows are given away as they come: memory is
+//! bounded by a page of events, a few states and the list of late events.
+//!
+//! In the order of valid time, the state after a version is that of all events up to it in the order in which they occurred: an
+//! event that is not late is folded onto the state before it; for a late one, the fold goes back to the newest state that is kept of
+//! what occurred no later than it did.
+use super::answer;
+use super::checkpoints::{Checkpoint, Checkpoints, Place};
+use super::diff;
+use super::event::{Event, field};
+use super::moment::Selection;
+use super::registry::Order;
+use super::replay::{Folding, Walk};
+use crate::log::event::invalid;
+use crate::log::scan::{Late, Opened};
+use crate::log::stream::Stream;
+use crate::pg::failure::Result;
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::memory::Scratch;
+use crate::pg::plan::View;
+use crate::pg::session::{Planning, as_owner};
+use eventstream_core::error::Error;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// Versions `from_version..`, at most `max_count` of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    pub from_version: i64,
+    pub max_count: Option<i64>,
+}
+
+impl Range {
+    /// Errors: ES005.
+    pub fn check(&self) -> Result<()> {
+        if self.from_version < 1 {
+            return Err(invalid("from_version", format!("must be 1 or more, not {}", self.from_version)));
+        }
+        if let Some(count) = self.max_count.filter(|&count| count < 0) {
+            return Err(invalid("max_count", format!("must be 0 or more, not {count}")));
+        }
+        Ok(())
+    }
+
+    fn last(&self, head: i64) -> i64 {
+        self.max_count.map_or(head, |count| head.min((self.from_version - 1).saturating_add(count)))
+    }
+}
+
+/// An event as the fold saw it (upcast).
+struct Happened {
+    version: i64,
+    event_type: String,
+    occurred_at: i64,
+    recorded_at: i64,
+}
+
+impl Happened {
+    fn of(event: &Event) -> Result<Self> {
+        let row = event.row();
+        Ok(Self {
+            version: event.version(),
+            event_type: event.event_type()?.to_owned(),
+            occurred_at: row.int8(field::OCCURRED_AT)?,
+            recorded_at: row.int8(field::RECORDED_AT)?,
+        })
+    }
+}
+
+/// A version of a stream.
+pub struct Entry<'a> {
+    pub version: i64,
+    pub event_type: &'a str,
+    /// Microseconds since 2000-01-01 UTC.
+    pub occurred_at: i64,
+    pub recorded_at: i64,
+    pub state: &'a Stored,
+    pub changes: Jsonb<'a>,
+}
+
+/// Gives entries away, each with what changed since the one before.
+struct Entries<'a> {
+    before: Rc<Stored>,
+    scratch: Scratch,
+    each: &'a mut dyn FnMut(&Entry) -> Result<()>,
+}
+
+impl Entries<'_> {
+    fn add(&mut self, happened: &Happened, state: Rc<Stored>) -> Result<()> {
+        let (before, each) = (&self.before, &mut self.each);
+        self.scratch.step(|| {
+            each(&Entry {
+                version: happened.version,
+                event_type: &happened.event_type,
+                occurred_at: happened.occurred_at,
+                recorded_at: happened.recorded_at,
+                state: &state,
+                changes: diff::changes(before.view(), state.view())?,
+            })
+        })?;
+        self.before = state;
+        Ok(())
+    }
+}
+
+/// Gives the versions of the range to `each`, in order.
+pub fn of_stream(
+    folding: &mut Folding,
+    name: &str,
+    stream: Stream,
+    range: Range,
+    each: &mut dyn FnMut(&Entry) -> Result<()>,
+) -> Result<()> {
+    let view = View::Caller;
+    let opened = as_owner(Planning::ByIndex, |db, catalog| Opened::open(db, catalog, stream, view))?;
+    let (from, to) = (range.from_version, range.last(opened.head.version));
+    if from > to {
+        return Ok(());
+    }
+    let before = answer::of_selection(folding, name, &opened, Selection::up_to(from - 1), view)?.state;
+    let scratch = Scratch::new()?;
+    let entries = Entries { before, scratch, each };
+    match folding.fold.order {
+        Order::Version => by_version(folding, name, &opened, from, to, entries),
+        Order::OccurredAt => by_time(folding, name, &opened, from, to, entries),
+    }
+}
+
+fn by_version(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    from: i64,
+    to: i64,
+    mut entries: Entries,
+) -> Result<()> {
+    let start = Rc::clone(&entries.before);
+    let mut walk = Walk::new(Order::Version, from - 1, to, Vec::new());
+    let mut after_each = |event: &Event, state: &Stored| entries.add(&Happened::of(event)?, Rc::new(state.clone()));
+    folding.run(name, opened, &start, &mut walk, Some(&mut after_each)).map(drop)
+}
+
+fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i64, mut entries: Entries) -> Result<()> {
+    let (lates, head) = as_owner(Planning::ByIndex, |db, _| {
+        let lates = opened.lates(db, from, to, i64::MAX)?;
+        if lates.is_empty() {
+            Ok((lates, None))
+        } else {
+            Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
+        }
+    })?;
+    let (earlier, lates) = lates.split_at(lates.partition_point(|late| late.version < from));
+    let mut replay = Replay {
+        name,
+        opened,
+        on_time: from - 1,
+        lates: earlier.iter().map(place).collect(),
+        checkpoints: Checkpoints::default(),
+        happened: None,
+    };
+    replay.checkpoints.keep(Checkpoint {
+        folded: from - 1,
+        prefix: from - 1,
+        last: (head.map_or(i64::MIN, |head| head.max_occurred_at), from - 1),
+        state: Rc::clone(&entries.before),
+    });
+    let mut next = from;
+    for at in 0..=lates.len() {
+        // The events up to the next late one are folded as they come.
+        let late = lates.get(at);
+        let last = late.map_or(to, |late| late.version - 1);
+        if next <= last {
+            replay.on_time = last;
+            let start = Rc::clone(&entries.before);
+            let mut walk = Walk::new(Order::Version, next - 1, last, Vec::new());
+            let mut after_each = |event: &Event, state: &Stored| {
+                let happened = Happened::of(event)?;
+                let (version, state) = (happened.version, Rc::new(state.clone()));
+                if late.is_some() {
+                    let (last, state) = ((happened.occurred_at, version), Rc::clone(&state));
+                    replay.checkpoints.keep(Checkpoint { folded: version, prefix: version, last, state });
+                }
+                entries.add(&happened, state)
+            };
+            folding.run(name, opened, &start, &mut walk, Some(&mut after_each))?;
+        }
+        let Some(late) = late else { return Ok(()) };
+        let state = replay.with(folding, late)?;
+        let happened = replay.happened.take();
+        let missing = || Error::Internal { what: format!("version {} was not folded", late.version) };
+        entries.add(&happened.ok_or_else(missing)?, state)?;
+        next = late.version + 1;
+    }
+    Ok(())
+}
+
+fn place(late: &Late) -> Place {
+    (late.occurred_at, late.version)
+}
+
+/// Goes back for late events.
+struct Replay<'a> {
+    name: &'a str,
+    opened: &'a Opened,
+    /// The newest version so far that was not late.
+    on_time: i64,
+    /// The late ones so far.
+    lates: BTreeSet<Place>,
+    checkpoints: Checkpoints,
+    /// The late event, once it was folded.
+    happened: Option<Happened>,
+}
+
+impl Replay<'_> {
+    /// The state of all events up to a late one.
+    fn with(&mut self, folding: &mut Folding, late: &Late) -> Result<Rc<Stored>> {
+        let start = match self.checkpoints.before(late.occurred_at) {
+            Some(start) => start,
+            None => self.before(folding, late)?,
+        };
+        self.lates.insert(place(late));
+        let (occurred_at, version) = start.last;
+        let behind = self.lates.range((occurred_at, version + 1)..);
+        let behind = behind.map(|&(occurred_at, version)| Late { version, occurred_at }).collect();
+        let mut walk = Walk::new(Order::OccurredAt, start.prefix, self.on_time, behind);
+        let (mut folded, mut prefix) = (start.folded, start.prefix);
+        let mut after_each = |event: &Event, state: &Stored| {
+            let happened = Happened::of(event)?;
+            let last = (happened.occurred_at, happened.version);
+            folded += 1;
+            if !self.lates.contains(&last) {
+                prefix = happened.version;
+            }
+            self.checkpoints.keep(Checkpoint { folded, prefix, last, state: Rc::new(state.clone()) });
+            if happened.version == late.version {
+                self.happened = Some(happened);
+            }
+            Ok(())
+        };
+        let (state, _) = folding.run(self.name, self.opened, &start.state, &mut walk, Some(&mut after_each))?;
+        Ok(Rc::new(state))
+    }
+
+    /// Where a late event belongs: the state of what came before it and did not occur later.
+    fn before(&self, folding: &mut Folding, late: &Late) -> Result<Checkpoint> {
+        let newest = late.version - 1;
+        let prefix = as_owner(Planning::ByIndex, |db, _| self.opened.until(db, newest, late.occurred_at))?;
+        let selection = Selection { newest, prefix, as_of: late.occurred_at };
+        let answer = answer::of_selection(folding, self.name, self.opened, selection, View::Caller)?;
+        let behind = answer.lates.iter().filter(|late| late.version > prefix).count() as i64;
+        Ok(Checkpoint { folded: prefix + behind, prefix, last: (late.occurred_at, newest), state: answer.state })
+    }
+}

@@ -1,0 +1,155 @@
+//! The state that a stream would have if events were appended: they are what an append would make of them (versions behind the
+//! head, recorded now), but have no position, salt or chain hash, and nothing is locked or written.
+use super::answer;
+use super::event::{Event, FIELDS, field};
+use super::moment::{Moment, Selection};
+use super::registry::Order;
+use super::replay::{Folding, Walk};
+use crate::log::append::{new_event_id, refuse_repeated_ids};
+use crate::log::event::NewEvent;
+use crate::log::replay;
+use crate::log::scan::Opened;
+use crate::log::stream::{self, Head};
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{from_text, from_uuid};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::Stored;
+use crate::pg::plan::View;
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::{sequence, server};
+use eventstream_core::error::Error;
+use eventstream_core::expected::ExpectedVersion;
+use eventstream_core::name::StreamName;
+use eventstream_core::time::next_recorded_at;
+use pgrx::pg_sys::Datum;
+use std::rc::Rc;
+
+/// The stream as it is, and what an append to it would be given.
+struct Found {
+    /// None: it would be made.
+    opened: Option<Opened>,
+    /// Appended before: nothing would be written.
+    is_retry: bool,
+    recorded_at: i64,
+}
+
+/// The state with these events. Errors: ES003, ES006, and those of folding.
+pub fn state(folding: &mut Folding, name: &StreamName, events: &[NewEvent]) -> Result<Rc<Stored>> {
+    let found = as_owner(Planning::ByIndex, |db, catalog| find(db, catalog, folding, name, events))?;
+    let version = found.opened.as_ref().map_or(0, |opened| opened.head.version);
+    if found.is_retry {
+        return now(folding, name, found.opened.as_ref());
+    }
+    let mut imagined = Vec::with_capacity(events.len());
+    for (place, event) in events.iter().enumerate() {
+        imagined.push(imagine(folding, name, event, version + 1 + place as i64, found.recorded_at)?);
+    }
+    match (folding.fold.order, &found.opened) {
+        (Order::Version, opened) => {
+            let state = now(folding, name, opened.as_ref())?;
+            folding.run_events(name.as_str(), &state, imagined).map(Rc::new)
+        }
+        (Order::OccurredAt, None) => {
+            imagined.sort_by_key(occurred_at);
+            let state = Rc::clone(&folding.fold.initial_state);
+            folding.run_events(name.as_str(), &state, imagined).map(Rc::new)
+        }
+        (Order::OccurredAt, Some(opened)) => {
+            imagined.sort_by_key(occurred_at);
+            merged(folding, name.as_str(), opened, imagined)
+        }
+    }
+}
+
+fn now(folding: &mut Folding, name: &StreamName, opened: Option<&Opened>) -> Result<Rc<Stored>> {
+    match opened {
+        None => Ok(Rc::clone(&folding.fold.initial_state)),
+        Some(opened) => Ok(answer::of_stream(folding, name.as_str(), opened.stream, Moment::NOW, View::Caller)?.state),
+    }
+}
+
+/// Judges as an append would.
+fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events: &[NewEvent]) -> Result<Found> {
+    refuse_repeated_ids(name.as_str(), events)?;
+    let opened = match stream::look_up(db, View::Caller, folding.target.id, name)? {
+        None => None,
+        Some(stream) => Some(Opened::open(db, catalog, stream, View::Caller)?),
+    };
+    let head: Option<&Head> = opened.as_ref().map(|opened| &opened.head);
+    let is_retry = match &opened {
+        None => false,
+        Some(opened) => {
+            let (stream, head, any) = (&opened.stream, &opened.head, ExpectedVersion::Any);
+            let newest = stream::newest_partitions(db, catalog, stream, View::Caller, replay::PARTITIONS)?;
+            replay::first_time(db, catalog, name.as_str(), stream, head, &newest, any, events)?.is_some()
+        }
+    };
+    if let Some(head) = head.filter(|head| head.closed && !is_retry) {
+        return Err(Error::StreamClosed { stream: name.as_str().into(), version: head.version }.into());
+    }
+    let (floor, _) = sequence::last(catalog.recorded_floor)?;
+    let recorded_at = next_recorded_at(server::clock(), head.map(|head| head.recorded_at), floor, floor);
+    Ok(Found { opened, is_retry, recorded_at })
+}
+
+/// The event as folds would see it, in the current memory context.
+fn imagine(folding: &Folding, name: &StreamName, event: &NewEvent, version: i64, recorded_at: i64) -> Result<Event> {
+    let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
+    let mut imagined = Event { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
+    imagined.set(field::STREAM, from_text(name.as_str())?);
+    imagined.set(field::VERSION, Datum::from(version));
+    imagined.set(field::EVENT_ID, from_uuid(&event_id)?);
+    imagined.set(field::EVENT_TYPE, from_text(event.event_type)?);
+    imagined.set(field::SCHEMA_VERSION, Datum::from(event.schema_version));
+    imagined.set(field::PAYLOAD, event.payload.value.datum());
+    imagined.set(field::METADATA, event.metadata.value.datum());
+    if let Some(subject) = event.subject {
+        imagined.set(field::SUBJECT, from_text(subject)?);
+    }
+    imagined.set(field::OCCURRED_AT, Datum::from(event.occurred_at.unwrap_or(recorded_at)));
+    imagined.set(field::RECORDED_AT, Datum::from(recorded_at));
+    imagined.set(field::CATEGORY, from_text(name.category())?);
+    imagined.set(field::TENANT, from_text(folding.target.name)?);
+    imagined.set(field::RECORDED_BY, from_text(&server::role_name(server::session_role())?)?);
+    Ok(imagined)
+}
+
+fn occurred_at(event: &Event) -> i64 {
+    event.values[field::OCCURRED_AT].value() as i64
+}
+
+/// Folds the events (by occurred_at) between those of the stream, each behind what occurred no later than it did.
+fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Event>) -> Result<Rc<Stored>> {
+    let all = Selection::up_to(opened.head.version);
+    let mut imagined = imagined.into_iter().peekable();
+    let mut state: Option<(Rc<Stored>, Selection)> = None;
+    loop {
+        // What is in the stream up to the next one.
+        let until = imagined.peek().map(occurred_at);
+        let reached = match until {
+            None => all,
+            Some(until) => as_owner(Planning::ByIndex, |db, _| {
+                let prefix = opened.until(db, all.newest, until)?;
+                Ok(Selection { newest: all.newest, prefix, as_of: until })
+            })?,
+        };
+        let before = match state.take() {
+            None => answer::of_selection(folding, name, opened, reached, View::Caller)?.state,
+            Some((state, from)) => {
+                let mut lates = as_owner(Planning::ByIndex, |db, _| reached.lates_after(db, opened, from.prefix))?;
+                lates.retain(|late| late.occurred_at > from.as_of);
+                let mut walk = Walk::new(Order::OccurredAt, from.prefix, reached.prefix, lates);
+                if walk.is_done() { state } else { Rc::new(folding.run(name, opened, &state, &mut walk, None)?.0) }
+            }
+        };
+        let Some(until) = until else { return Ok(before) };
+        let mut here = Vec::new();
+        while let Some(event) = imagined.next_if(|event| {
+            // Behind everything in the stream, nothing can come between them.
+            occurred_at(event) == until || reached.is_prefix()
+        }) {
+            here.push(event);
+        }
+        state = Some((Rc::new(folding.run_events(name, &before, here)?), reached));
+    }
+}
