@@ -28,7 +28,11 @@ pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["ac
 pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
 pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["history"]);
 pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["snapshots"]);
-pgrx::extension_sql_file!("../sql/61_state_view_functions.sql", name = "state_view_functions", requires = ["view_functions"]);
+pgrx::extension_sql_file!(
+    "../sql/61_state_view_functions.sql",
+    name = "state_view_functions",
+    requires = ["view_functions"]
+);
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["state_view_functions"]);
 pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["state_views"]);
