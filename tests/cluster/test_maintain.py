@@ -105,6 +105,24 @@ def test_a_fold_or_stream_that_fails_stops_no_other(database):
         assert snapshots(session) == {"account-1": [10, 20, 30], "account-2": [10, 20]}
 
 
+def test_a_state_that_skips_a_failed_upcaster_is_no_snapshot_and_stops_no_other(database):
+    with database.connect() as session:
+        register(session)
+        session.execute(
+            "create function upcast(payload jsonb, metadata jsonb) returns jsonb immutable language plpgsql as"
+            " $$ begin if payload ? 'bad' then raise exception 'too bad'; end if; return payload; end $$"
+        )
+        session.execute("select es_register_upcaster('Added', 1, 'upcast(jsonb, jsonb)')")
+        session.execute("select es_append('account-1', 'Added', '{\"n\": 1, \"bad\": true}')")
+        append(session, "account-1", 9)
+        append(session, "account-2", 10)
+        session.execute("set eventstream.on_upcast_error = skip")
+        assert value(session, "select es_state('account-1')") == {"sum": 10}
+        done = maintain(session)
+        assert (done["snapshots taken"], done["snapshots failed"]) == (1, 1)
+        assert snapshots(session) == {"account-2": [10]}
+
+
 def test_several_sessions_maintain_at_once_without_an_error(database):
     with database.connect() as session:
         for fold in ("total", "second", "third"):
