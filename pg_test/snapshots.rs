@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_stream_of_another_role_is_folded_with_the_registrants_rights_by_es_maintain() {
+    fn whoever_has_manage_takes_snapshots_with_the_registrants_rights() {
         counted();
         run("create role t_upkeep");
         run("select es_grant('t_upkeep', 'manage')");

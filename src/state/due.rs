@@ -244,9 +244,14 @@ fn take(folding: &mut Folding, place: Place, done: &mut Done) -> Result<bool> {
     })?;
     let Some((found, name, _)) = found.filter(|(found, ..)| found.id == place.stream_id) else { return Ok(true) };
     let moment = Moment { version: Some(place.version), ..Moment::NOW };
-    match attempt(|| answer::of_stream(folding, &name, found, moment, View::Latest))? {
+    let of = snapshot::Of { target, stream: &name, fold };
+    let folded = attempt(|| {
+        let answer = answer::of_stream(folding, &name, found, moment, View::Latest)?;
+        snapshot::must_be_kept(of, &answer).map(|()| answer)
+    })?;
+    match folded {
         Ok(answer) => {
-            snapshot::keep(snapshot::Of { target, stream: &name, fold }, found, &answer, View::Latest)?;
+            snapshot::keep(of, found, &answer, View::Latest)?;
             done.taken += 1;
             counters::add(Counter::SnapshotsTaken, 1);
             // At once where only a few stay of each stream: the walk may be far ahead of the review.

@@ -163,7 +163,7 @@ fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -
     let upcasters = upcasters(tenant_id)?;
     as_owner(Planning::ByIndex, |db, _: &Catalog| {
         let args: [Nullable; 2] = [Some(Datum::from(tenant_id)), Some(from_text(key)?)];
-        let found = plan.with(|plan| plan.first(db, View::Latest, &args, |row| FoldRow::read(row)))?;
+        let found = plan.with(|plan| plan.first(db, View::Latest, &args, FoldRow::read))?;
         found.map(|stored| stored.fold(db, upcasters).map(Rc::new)).transpose()
     })
 }

@@ -259,17 +259,23 @@ pub fn count(stream_id: i64) -> Result<i64> {
     Ok(count.unwrap_or(0))
 }
 
+/// Refuses a state that is no function of the chain. Errors: ES013.
+pub fn must_be_kept(of: Of, answer: &Answer) -> Result<()> {
+    if answer.may_be_kept {
+        return Ok(());
+    }
+    Err(Error::FoldFailed {
+        fold: of.fold.name.clone(),
+        stream: of.stream.into(),
+        version: answer.version,
+        reason: "a failed upcaster was skipped, and such a state is not kept".into(),
+    }
+    .into())
+}
+
 /// Keeps an answer as a snapshot, in place of what may be there.
 pub fn keep(of: Of, stream: Stream, answer: &Answer, view: View) -> Result<()> {
-    if !answer.may_be_kept {
-        return Err(Error::FoldFailed {
-            fold: of.fold.name.clone(),
-            stream: of.stream.into(),
-            version: answer.version,
-            reason: "a failed upcaster was skipped, and such a state is not kept".into(),
-        }
-        .into());
-    }
+    must_be_kept(of, answer)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let opened = Opened::open(db, catalog, stream, view)?;
         let missing = || Error::Internal { what: format!("version {} is gone", answer.version) };

@@ -131,7 +131,8 @@ fn check(target: Target, fold: &Fold, key: &Key, thorough: bool, refolded: &mut 
         let moment = Moment { version: Some(key.version), ..Moment::NOW };
         let selection = as_owner(Planning::ByIndex, |db, _| Selection::of(db, &opened, moment))?;
         let before = before.map(|(_, _, version, state)| (version, state));
-        answer::refold(&mut folding, &key.stream, &opened, selection, before)
+        let answer = answer::refold(&mut folding, &key.stream, &opened, selection, before)?;
+        snapshot::must_be_kept(Of { target, stream: &key.stream, fold }, &answer).map(|()| answer)
     })?;
     let state = match again {
         Ok(answer) => answer.state,

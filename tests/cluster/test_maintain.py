@@ -105,6 +105,24 @@ def test_a_fold_or_stream_that_fails_stops_no_other(database):
         assert snapshots(session) == {"account-1": [10, 20, 30], "account-2": [10, 20]}
 
 
+def test_a_state_that_skips_a_failed_upcaster_is_no_snapshot_and_stops_no_other(database):
+    with database.connect() as session:
+        register(session)
+        session.execute(
+            "create function upcast(payload jsonb, metadata jsonb) returns jsonb immutable language plpgsql as"
+            " $$ begin if payload ? 'bad' then raise exception 'too bad'; end if; return payload; end $$"
+        )
+        session.execute("select es_register_upcaster('Added', 1, 'upcast(jsonb, jsonb)')")
+        session.execute("select es_append('account-1', 'Added', '{\"n\": 1, \"bad\": true}')")
+        append(session, "account-1", 9)
+        append(session, "account-2", 10)
+        session.execute("set eventstream.on_upcast_error = skip")
+        assert value(session, "select es_state('account-1')") == {"sum": 10}
+        done = maintain(session)
+        assert (done["snapshots taken"], done["snapshots failed"]) == (1, 1)
+        assert snapshots(session) == {"account-2": [10]}
+
+
 def test_several_sessions_maintain_at_once_without_an_error(database):
     with database.connect() as session:
         for fold in ("total", "second", "third"):
@@ -173,11 +191,12 @@ def test_es_maintain_keeps_what_the_settings_say(database):
         session.execute("set eventstream.snapshot_keep = 0")
         maintain(session)
         assert snapshots(session) == {"account-1": [50, 60, 70, 80, 90, 100]}
-        session.execute("update _eventstream.snapshots set taken_at = now() - interval '2 hours' where version <= 80")
+        session.execute("update _eventstream.snapshots set taken_at = now() - interval '2 hours' where version in (50, 80)")
         session.execute("set eventstream.snapshot_max_age = '1h'")
         session.execute("set eventstream.snapshot_keep = 4")
-        assert maintain(session)["snapshots removed"] == 2, "70 and 80 are old, and among the newest four"
+        assert maintain(session)["snapshots removed"] == 1, "60 is young, and 80 among the newest four"
+        assert snapshots(session) == {"account-1": [60, 70, 80, 90, 100]}
         session.execute("set eventstream.snapshot_keep = 0")
         session.execute("update _eventstream.snapshots set taken_at = now() - interval '2 hours'")
-        assert maintain(session)["snapshots removed"] == 3
+        assert maintain(session)["snapshots removed"] == 4
         assert snapshots(session) == {"account-1": [100]}, "the newest stays however old it is"
