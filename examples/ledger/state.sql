@@ -86,10 +86,12 @@ select ledger.refused_with('ES005', :'got');
 begin;
 select state ->> 'balance' as balance, version as seen from es_load('account-cash', for_update => true)
 \gset
-select :balance >= 200 as is_covered
+select :balance >= 150 as is_covered
 \gset
+\if :is_covered
 select * from ledger.post('2024-010', '2024-03-15', 'Cellar for January paid',
     '[{"account": "payables", "debit": 150.00}, {"account": "cash", "credit": 150.00}]',
     expected => jsonb_build_object('cash', :seen));
+\endif
 commit;
 select es_state('account-cash') ->> 'balance' as cash;

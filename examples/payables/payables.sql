@@ -33,7 +33,8 @@ select es_register_fold('payable', 'payable', initial_state => '{"open": 0, "sta
         "CreditNoteReceived": [
             {"subtract": {"/open": "/amount"}},
             {"append": {"/credit_notes": "/number"}},
-            {"when": {"state:/open": {"at_most": 0}}, "set": {"/status": {"value": "settled"}}}]
+            {"when": {"state:/open": {"at_most": 0}}, "set": {"/status": {"value": "settled"}}}],
+        "StreamClosed": []
     },
     "otherwise": "error"
 }') as fold;
