@@ -17,6 +17,7 @@ mod snapshots;
 mod sql;
 mod state_history;
 mod state_simulate;
+mod temporal;
 mod upcasters;
 mod user_code;
 

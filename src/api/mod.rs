@@ -8,6 +8,7 @@ mod read;
 mod snapshot;
 mod state;
 mod stats;
+mod temporal;
 mod tenant;
 mod trigger;
 mod verify;

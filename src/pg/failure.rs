@@ -192,3 +192,16 @@ fn report(error: Error) {
         }
     }
 }
+
+/// Leaves the error for guc.c to report, from the check hook of a setting.
+pub(super) fn refuse_setting(error: Error) {
+    let (message, hint) = (c_text(&error.to_string()), error.hint().map(|hint| c_text(&hint)));
+    let detail = error.detail().map(|detail| c_text(&detail.to_string()));
+    // SAFETY: plain variables that guc.c reads right after the hook; the texts live in the current memory context.
+    unsafe {
+        pg_sys::GUC_check_errcode(packed_sqlstate(error.sqlstate()));
+        pg_sys::GUC_check_errmsg_string = message.cast_mut();
+        pg_sys::GUC_check_errdetail_string = detail.unwrap_or(ptr::null()).cast_mut();
+        pg_sys::GUC_check_errhint_string = hint.unwrap_or(ptr::null()).cast_mut();
+    }
+}

@@ -1,4 +1,6 @@
 //! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
+use eventstream_core::error::Error;
+use eventstream_core::{moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
 
@@ -24,6 +26,9 @@ enum OnUpcastError {
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// An acknowledged append is on disk (and on the synchronous standby), whatever synchronous_commit says.
 static DURABILITY: GucSetting<Durability> = GucSetting::<Durability>::new(Durability::Strict);
+/// The moment that temporal views show, in valid time and in transaction time.
+static AS_OF: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KNOWN_AT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// Failing is safe; skipping lets an operator read on past a broken upcaster. It changes what states are, so it is the superuser's.
 static ON_UPCAST_ERROR: GucSetting<OnUpcastError> = GucSetting::<OnUpcastError>::new(OnUpcastError::Fail);
 /// Small enough that one partition's indexes stay in memory, large enough that a year of them plans quickly.
@@ -57,6 +62,26 @@ pub fn init() {
         GucContext::Userset,
         plain,
     );
+    type Moment = (
+        &'static std::ffi::CStr,
+        &'static std::ffi::CStr,
+        &'static GucSetting<Option<CString>>,
+        pgrx::pg_sys::GucStringCheckHook,
+    );
+    let as_of = c"The moment in valid time that temporal views show.";
+    let known_at = c"The moment in transaction time that temporal views show.";
+    let moments: [Moment; 2] = [
+        (c"eventstream.as_of", as_of, &AS_OF, Some(check_as_of)),
+        (c"eventstream.known_at", known_at, &KNOWN_AT, Some(check_known_at)),
+    ];
+    for (name, short, setting, check) in moments {
+        let long = c"ISO 8601 with a time and a zone. Unset: no bound.";
+        // SAFETY: the hook keeps nothing, and raises nothing.
+        unsafe {
+            let user = GucContext::Userset;
+            GucRegistry::define_string_guc_with_hooks(name, short, long, setting, user, plain, check, None, None);
+        }
+    }
     GucRegistry::define_enum_guc(
         c"eventstream.durability",
         c"What the commit of an append waits for.",
@@ -234,3 +259,57 @@ pub fn snapshot_max_age() -> Option<i64> {
 pub fn are_failed_upcasts_skipped() -> bool {
     ON_UPCAST_ERROR.get() == OnUpcastError::Skip
 }
+
+/// The text of eventstream.as_of, and of eventstream.known_at; empty counts as unset.
+pub fn as_of() -> Option<String> {
+    text_of(&AS_OF)
+}
+
+pub fn known_at() -> Option<String> {
+    text_of(&KNOWN_AT)
+}
+
+fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+type Value = *mut *mut std::ffi::c_char;
+type Extra = *mut *mut std::ffi::c_void;
+
+unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { is_moment("eventstream.as_of", value) }
+}
+
+unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { is_moment("eventstream.known_at", value) }
+}
+
+/// Refuses what is no moment when it is set; it is looked at again when it is used, because a setting that was made before the library was
+/// loaded is not checked.
+///
+/// # Safety
+/// Called by guc.c in a check hook.
+unsafe fn is_moment(setting: &str, value: Value) -> bool {
+    // SAFETY: guc.c gives a string, or NULL.
+    let text = unsafe {
+        if value.is_null() || (*value).is_null() {
+            return true;
+        }
+        std::ffi::CStr::from_ptr(*value).to_string_lossy()
+    };
+    if text.is_empty() || moment::has_zone(&text) {
+        return true;
+    }
+    super::failure::refuse_setting(Error::InvalidArgument {
+        argument: setting.into(),
+        reason: format!("{}, not {}", moment::RULE, shown(&text)),
+        hint: Some(MOMENT_HINT.into()),
+    });
+    false
+}
+
+/// What to do about a moment that was refused.
+pub const MOMENT_HINT: &str = "A day ends when it ends where the books are kept: select es_day_end('2024-10-31', 'Europe/Vienna') \
+                               gives the moment.";

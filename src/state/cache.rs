@@ -35,9 +35,21 @@ fn size(key: &Key, entry: &Entry) -> usize {
     OVERHEAD + key.1.len() + entry.state.size()
 }
 
+impl Cache {
+    /// Drops what was not used for longest, until `most` bytes are left; the setting may have been lowered.
+    fn trim(&mut self, most: usize) {
+        while self.bytes > most
+            && let Some((key, oldest)) = self.entries.pop_lru()
+        {
+            self.bytes -= size(&key, &oldest);
+        }
+    }
+}
+
 /// What is kept for the stream and fold, if it was made by the fold as it is now.
 pub fn get(stream_id: i64, fold: &str, fingerprint: &Hash) -> Option<Entry> {
     CACHE.with_borrow_mut(|cache| {
+        cache.trim(settings::state_cache_bytes());
         cache.entries.get(&(stream_id, fold.to_owned())).filter(|entry| entry.fingerprint == *fingerprint).cloned()
     })
 }
@@ -54,11 +66,7 @@ pub fn put(stream_id: i64, fold: &str, entry: Entry) {
             cache.bytes += added;
             cache.entries.put(key, entry);
         }
-        while cache.bytes > most
-            && let Some((key, oldest)) = cache.entries.pop_lru()
-        {
-            cache.bytes -= size(&key, &oldest);
-        }
+        cache.trim(most);
     });
 }
 

@@ -1,10 +1,10 @@
 //! JSON as rules hold it in memory. Owns exact numbers: a number keeps its value and its scale, as PostgreSQL's jsonb does,
 //! and never becomes a float.
+use crate::decimal;
 use crate::quote::shown;
 use bigdecimal::BigDecimal;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::str::FromStr;
 
 /// An exact decimal number with its scale: `1.00` is not written as `1`.
 pub type Decimal = BigDecimal;
@@ -29,9 +29,8 @@ pub enum Value {
     Object(Object),
 }
 
-/// The most digits before the point, and after it, that PostgreSQL's numeric has.
-const MOST_DIGITS: i64 = 131_072;
-const MOST_SCALE: i64 = 16_383;
+/// The most digits of a number that a message repeats.
+const MOST_SHOWN: u64 = 80;
 
 impl Value {
     /// Reads a document of at most 128 levels. The error says what is wrong with it.
@@ -40,20 +39,23 @@ impl Value {
     /// A text that is no JSON, is nested too deep, or holds a number that PostgreSQL's numeric cannot.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parsed: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        Self::of(parsed)
+        Self::of(parsed, &mut decimal::Reader::default())
     }
 
-    fn of(value: serde_json::Value) -> Result<Self, String> {
+    fn of(value: serde_json::Value, numbers: &mut decimal::Reader) -> Result<Self, String> {
         Ok(match value {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(value) => Self::Bool(value),
-            serde_json::Value::Number(number) => Self::Number(number_of(&number.to_string())?),
+            serde_json::Value::Number(number) => Self::Number(numbers.read(number.as_str())?),
             serde_json::Value::String(text) => Self::Text(text),
             serde_json::Value::Array(elements) => {
-                Self::Array(elements.into_iter().map(Self::of).collect::<Result<_, _>>()?)
+                Self::Array(elements.into_iter().map(|element| Self::of(element, numbers)).collect::<Result<_, _>>()?)
             }
             serde_json::Value::Object(members) => Self::Object(
-                members.into_iter().map(|(key, value)| Ok((key, Self::of(value)?))).collect::<Result<_, String>>()?,
+                members
+                    .into_iter()
+                    .map(|(key, value)| Ok((key, Self::of(value, numbers)?)))
+                    .collect::<Result<_, String>>()?,
             ),
         })
     }
@@ -112,7 +114,7 @@ impl Value {
         match self {
             Self::Null => "null".into(),
             Self::Bool(value) => value.to_string(),
-            Self::Number(number) if number.as_bigint_and_scale().0.bits() > 200 => "a number of many digits".into(),
+            Self::Number(number) if decimal::is_longer(number, MOST_SHOWN) => "a number of many digits".into(),
             Self::Number(number) => format!("the number {}", number.to_plain_string()),
             Self::Text(text) => format!("the string {}", shown(text)),
             Self::Array(_) | Self::Object(_) => self.kind().into(),
@@ -129,7 +131,7 @@ impl Value {
         }
     }
 
-    /// Roughly the bytes that it takes in memory.
+    /// Roughly the bytes that it takes, in memory or printed, whichever is more.
     #[must_use]
     pub fn size(&self) -> usize {
         /// What any value takes, and what a place in an object takes beside its key.
@@ -137,7 +139,7 @@ impl Value {
         PLACE
             + match self {
                 Self::Null | Self::Bool(_) => 0,
-                Self::Number(number) => number.as_bigint_and_scale().0.bits() as usize / 8,
+                Self::Number(number) => decimal::size(number),
                 Self::Text(text) => text.len(),
                 Self::Array(elements) => elements.iter().map(Self::size).sum(),
                 Self::Object(members) => members.iter().map(|(key, value)| key.len() + value.size()).sum(),
@@ -151,24 +153,13 @@ impl From<i64> for Value {
     }
 }
 
-fn number_of(text: &str) -> Result<Decimal, String> {
-    let too_large = || format!("the number {} has more digits than a numeric can have", shown(text));
-    let number = Decimal::from_str(text).map_err(|error| format!("the number {}: {error}", shown(text)))?;
-    let (coefficient, scale) = number.as_bigint_and_scale();
-    let digits = i64::try_from(coefficient.bits() / 3).map_err(|_| too_large())?;
-    if scale > MOST_SCALE || digits > 2 * MOST_DIGITS || digits.saturating_sub(scale) > MOST_DIGITS {
-        return Err(too_large());
-    }
-    Ok(if scale < 0 { number.with_scale(0) } else { number })
-}
-
 fn write_text(text: &str, into: &mut String) {
     into.push('"');
     for character in text.chars() {
         match character {
             '"' => into.push_str("\\\""),
             '\\' => into.push_str("\\\\"),
-            control if control.is_control() && control.is_ascii() => {
+            control if control < ' ' => {
                 let _ = write!(into, "\\u{:04x}", control as u32);
             }
             other => into.push(other),

@@ -1,5 +1,6 @@
 //! Property of numbers: whatever decimal number is stored, its printed digits are counted exactly.
 
+use eventstream_core::number::decimal;
 use eventstream_core::printed_digits;
 use proptest::prelude::*;
 
@@ -43,8 +44,22 @@ proptest! {
     }
 
     #[test]
+    fn a_stored_number_is_read_digit_for_digit(
+        integer in prop_oneof![Just("0".to_owned()), "[1-9][0-9]{0,40}", "[1-9]0{0,900}"],
+        fraction in prop_oneof![Just(String::new()), "[0-9]{1,70}", "0{1,900}[0-9]{0,9}"],
+        is_negative in any::<bool>(),
+    ) {
+        let is_zero = integer.bytes().chain(fraction.bytes()).all(|digit| digit == b'0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        let sign = if is_negative && !is_zero { "-" } else { "" };
+        let read = decimal(&stored(&integer, &fraction, is_negative && !is_zero)).unwrap();
+        prop_assert_eq!(read.to_plain_string(), format!("{sign}{integer}{point}{fraction}"));
+    }
+
+    #[test]
     fn bytes_that_are_no_numeric_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
         // At most the largest weight and scale there are, whatever the bytes: no overflow, no panic.
         prop_assert!(printed_digits(&bytes).is_none_or(|digits| digits <= 32_767 * 4 + 5 + 0x3FFF));
+        prop_assert!(decimal(&bytes).is_none() || printed_digits(&bytes).is_some());
     }
 }

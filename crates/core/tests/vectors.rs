@@ -1,6 +1,8 @@
 //! Vectors made outside this crate: chain hashes by an independent implementation in Python, numerics by PostgreSQL.
 //! The same files are held by tests/core_vectors/test_verify.py.
 
+use eventstream_core::json;
+use eventstream_core::number::decimal;
 use eventstream_core::{EventFields, GENESIS, Hash, chain_hash, content_digest, printed_digits};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -49,12 +51,31 @@ fn chain_hashes_are_those_of_the_independent_implementation() {
     }
 }
 
+/// A numeric as it is stored, in this machine's byte order.
+fn body(numeric: &Value) -> Vec<u8> {
+    let little_endian = hex(numeric["body"].as_str().unwrap());
+    let words = little_endian.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]]));
+    words.flat_map(u16::to_ne_bytes).collect()
+}
+
 #[test]
 fn stored_numerics_print_as_many_digits_as_postgresql_printed() {
     for numeric in vectors("numeric.json", "numerics") {
-        let little_endian = hex(numeric["body"].as_str().unwrap());
-        let words = little_endian.chunks_exact(2).map(|word| u16::from_le_bytes([word[0], word[1]]));
-        let body: Vec<u8> = words.flat_map(u16::to_ne_bytes).collect();
-        assert_eq!(printed_digits(&body), numeric["printed_digits"].as_u64(), "{numeric}");
+        assert_eq!(printed_digits(&body(&numeric)), numeric["printed_digits"].as_u64(), "{numeric}");
     }
+}
+
+#[test]
+fn stored_numerics_are_read_as_the_literals_that_they_were_made_from() {
+    let mut compared = 0;
+    for numeric in vectors("numeric.json", "numerics") {
+        let read = decimal(&body(&numeric)).map(|number| json::Value::Number(number).to_text());
+        let literal = numeric["literal"].as_str().unwrap();
+        // NaN and the infinities are no JSON.
+        assert_eq!(read, json::Value::parse(literal).ok().map(|number| number.to_text()), "{literal}");
+        let digits = read.map(|text| text.bytes().filter(u8::is_ascii_digit).count() as u64);
+        assert_eq!(digits, numeric["printed_digits"].as_u64(), "{literal}");
+        compared += digits.map_or(0, |_| 1);
+    }
+    assert!(compared > 20, "only {compared} numbers were compared");
 }

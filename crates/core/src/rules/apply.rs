@@ -1,9 +1,10 @@
 //! Applying rules to a state. The state is changed in place; after a failure it is to be thrown away.
-use super::pointer::{Pointer, Token};
-use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test, one};
+use super::pointer::Pointer;
+use super::read::compare;
+use super::state::{Fault, Limits, Outcome, State, fault, shown};
+use super::{Action, EventField, Operation, Rule, Rules, Source, one};
 use crate::error::Error;
-use crate::json::{Decimal, Object, Value};
-use std::borrow::Cow;
+use crate::json::Value;
 use std::cmp::Ordering;
 
 /// The event as rules read it.
@@ -22,39 +23,6 @@ pub trait EventSource {
     /// # Errors
     /// A value that cannot be read.
     fn field(&self, field: &EventField) -> Result<Option<Value>, Self::Failure>;
-}
-
-/// What a state may not exceed.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Levels of nesting.
-    pub depth: usize,
-    /// Decimal digits of a number.
-    pub number_digits: usize,
-    /// Bytes, roughly.
-    pub state_bytes: usize,
-}
-
-/// A state while it is folded; it knows roughly how many bytes it takes.
-#[derive(Debug)]
-pub struct State {
-    value: Value,
-    bytes: usize,
-}
-
-impl State {
-    /// The state to start from.
-    #[must_use]
-    pub fn new(value: Value) -> Self {
-        let bytes = value.size();
-        Self { value, bytes }
-    }
-
-    /// As it is now.
-    #[must_use]
-    pub fn value(&self) -> &Value {
-        &self.value
-    }
 }
 
 /// Why a rule could not be applied.
@@ -97,19 +65,6 @@ pub enum Failed<F> {
     Source(F),
 }
 
-/// A failure that does not say yet of which rule.
-enum Fault<F> {
-    Reason(String),
-    Limit { limit: &'static str, actual: usize },
-    Source(F),
-}
-
-type Outcome<T, F> = Result<T, Fault<F>>;
-
-fn fault<T, F>(reason: impl Into<String>) -> Outcome<T, F> {
-    Err(Fault::Reason(reason.into()))
-}
-
 impl Rules {
     /// Applies the rules for the event's type, one after the other.
     ///
@@ -145,13 +100,6 @@ impl Rules {
                 Fault::Source(failure) => Failed::Source(failure),
             })?;
         }
-        if state.bytes > limits.state_bytes {
-            // The count drifts where values shrink: look closely before refusing.
-            state.bytes = state.value.size();
-            if state.bytes > limits.state_bytes {
-                return Err(Failed::Limit { limit: "state_bytes", actual: state.bytes });
-            }
-        }
         Ok(())
     }
 }
@@ -165,29 +113,51 @@ impl Rule {
         }
         match &self.action {
             Action::Each(operation, assignments) => {
+                // The members of an object have no order: no source may see what another target has become.
+                if assignments.len() > 1 && assignments.iter().any(|(_, source)| source.reads_state()) {
+                    return apply_at_once(*operation, assignments, state, event, limits);
+                }
                 for (target, source) in assignments {
-                    let value = match source.read(state, event)? {
-                        Some(value) => value.into_owned(),
-                        None => return fault(format!("{source} is missing")),
-                    };
+                    let value = source.value(state, event)?;
                     operation.apply(state, target, value, source, limits)?;
                 }
             }
             Action::Increment(targets) => {
                 for target in targets {
-                    let place = number_at(state, target)?;
-                    *place += one();
-                    check_digits(place, limits)?;
+                    state.add(target, &one(), false, limits)?;
                 }
             }
             Action::Remove(targets) => {
                 for target in targets {
-                    remove(&mut state.value, target)?;
+                    state.remove(target)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Reads all sources before the first target changes.
+fn apply_at_once<S: EventSource>(
+    operation: Operation,
+    assignments: &[(Pointer, Source)],
+    state: &mut State,
+    event: &S,
+    limits: &Limits,
+) -> Outcome<(), S::Failure> {
+    let mut values = Vec::with_capacity(assignments.len());
+    let mut bytes = 0;
+    for (_, source) in assignments {
+        let value = source.value(state, event)?;
+        // Copies of a large state, many at a time, would take memory without a limit.
+        bytes += value.size();
+        limits.check_bytes(bytes)?;
+        values.push(value);
+    }
+    for ((target, source), value) in assignments.iter().zip(values) {
+        operation.apply(state, target, value, source, limits)?;
+    }
+    Ok(())
 }
 
 impl Operation {
@@ -200,281 +170,41 @@ impl Operation {
         limits: &Limits,
     ) -> Outcome<(), F> {
         match self {
-            Operation::Add | Operation::Subtract => {
-                let Value::Number(amount) = value else {
-                    return fault(format!("{source} must be a number, and is {}", value.described()));
-                };
-                let place = number_at(state, target)?;
-                // Digits that two numbers far apart have together can be many more than each has.
-                check_span(place, &amount, limits)?;
-                if self == Operation::Add {
-                    *place += amount;
-                } else {
-                    *place -= amount;
-                }
-                check_digits(place, limits)
-            }
-            Operation::Set => put(state, target, value, limits),
+            Operation::Add | Operation::Subtract => match value {
+                Value::Number(amount) => state.add(target, &amount, self == Operation::Subtract, limits),
+                other => fault(format!("{source} must be a number, and is {}", other.described())),
+            },
+            Operation::Set => state.put(target, value, limits),
+            Operation::Append => state.append(target, value, limits),
+            Operation::Merge => match value {
+                Value::Object(members) => state.merge(target, members, limits),
+                other => fault(format!("{source} must be an object, and is {}", other.described())),
+            },
             Operation::Min | Operation::Max => {
-                let replaces = match target.find(&state.value) {
-                    None => true,
-                    Some(before) => match compare(&value, before) {
-                        Some(order) => order == if self == Operation::Min { Ordering::Less } else { Ordering::Greater },
-                        None => {
-                            return fault(format!(
-                                "{source} is {}, which cannot be compared with {} at {}",
-                                value.described(),
-                                before.described(),
-                                shown_target(target)
-                            ));
-                        }
-                    },
-                };
-                if replaces { put(state, target, value, limits) } else { Ok(()) }
-            }
-            Operation::Merge => {
-                let Value::Object(members) = value else {
-                    return fault(format!("{source} must be an object, and is {}", value.described()));
-                };
-                check_depth(target.len() + 1 + members.values().map(Value::depth).max().unwrap_or(0), limits)?;
-                let added: usize = members.iter().map(|(key, value)| key.len() + value.size()).sum();
-                match place_for(&mut state.value, target, || Value::Object(Object::new()))? {
-                    Value::Object(into) => into.extend(members),
-                    other => {
-                        return fault(format!(
-                            "{} must be an object, and is {}",
-                            shown_target(target),
-                            other.described()
-                        ));
-                    }
+                if self.replaces(target.find(state.value()), &value, target, source)? {
+                    state.put(target, value, limits)?;
                 }
-                state.bytes += added;
-                Ok(())
-            }
-            Operation::Append => {
-                check_depth(target.len() + 1 + value.depth(), limits)?;
-                let added = value.size();
-                match place_for(&mut state.value, target, || Value::Array(Vec::new()))? {
-                    Value::Array(elements) => elements.push(value),
-                    other => {
-                        return fault(format!(
-                            "{} must be an array, and is {}",
-                            shown_target(target),
-                            other.described()
-                        ));
-                    }
-                }
-                state.bytes += added;
                 Ok(())
             }
         }
     }
-}
 
-impl Source {
-    fn read<'a, S: EventSource>(&'a self, state: &'a State, event: &S) -> Outcome<Option<Cow<'a, Value>>, S::Failure> {
-        Ok(match self {
-            Source::Payload(pointer) => event.payload(pointer).map_err(Fault::Source)?.map(Cow::Owned),
-            Source::Event(field) => event.field(field).map_err(Fault::Source)?.map(Cow::Owned),
-            Source::State(pointer) => pointer.find(&state.value).map(Cow::Borrowed),
-            Source::Constant(value) => Some(Cow::Borrowed(value)),
-            Source::Default(source, default) => Some(source.read(state, event)?.unwrap_or(Cow::Borrowed(default))),
-        })
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::Payload(pointer) => write!(f, "payload {}", shown_target(pointer)),
-            Source::Event(field) => write!(f, "event field {field:?}"),
-            Source::State(pointer) => write!(f, "state {}", shown_target(pointer)),
-            Source::Constant(value) => f.write_str(&value.described()),
-            Source::Default(source, _) => source.fmt(f),
-        }
-    }
-}
-
-impl Guard {
-    fn holds<S: EventSource>(&self, state: &State, event: &S) -> Outcome<bool, S::Failure> {
-        let value = self.source.read(state, event)?;
-        match self.exists {
-            Some(exists) if value.is_some() != exists => return Ok(false),
-            Some(false) => return Ok(true),
-            _ => {}
-        }
-        for (test, operand) in &self.tests {
-            let Some(operand_value) = operand.read(state, event)? else {
-                return fault(format!("{operand} is missing"));
-            };
-            let holds = match (&value, test) {
-                (None, Test::Equals) => false,
-                (None, Test::Differs) => true,
-                (None, _) => return fault(format!("{} is missing", self.source)),
-                (Some(value), Test::Equals) => is_equal(value, &operand_value),
-                (Some(value), Test::Differs) => !is_equal(value, &operand_value),
-                (Some(value), test) => match compare(value, &operand_value) {
-                    Some(order) => match test {
-                        Test::LessThan => order == Ordering::Less,
-                        Test::AtMost => order != Ordering::Greater,
-                        Test::MoreThan => order == Ordering::Greater,
-                        _ => order != Ordering::Less,
-                    },
-                    None => {
-                        return fault(format!(
-                            "{} is {}, which cannot be compared with {}",
-                            self.source,
-                            value.described(),
-                            operand_value.described()
-                        ));
-                    }
-                },
-            };
-            if !holds {
-                return Ok(false);
+    /// Whether min or max takes a value instead of the one before.
+    fn replaces<F>(self, before: Option<&Value>, value: &Value, target: &Pointer, source: &Source) -> Outcome<bool, F> {
+        let Some(before) = before else {
+            if matches!(value, Value::Number(_) | Value::Text(_)) {
+                return Ok(true);
             }
-        }
-        Ok(true)
-    }
-}
-
-/// Numbers by value: 1.0 equals 1.00.
-fn is_equal(a: &Value, b: &Value) -> bool {
-    a == b
-}
-
-/// Numbers with numbers, strings with strings (byte by byte).
-fn compare(a: &Value, b: &Value) -> Option<Ordering> {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => Some(a.cmp(b)),
-        (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-        _ => None,
-    }
-}
-
-fn shown_target(pointer: &Pointer) -> String {
-    if pointer.len() == 0 { "\"\"".into() } else { pointer.to_string() }
-}
-
-/// The place that a pointer names in the state, made where it is missing; parents that are missing become objects.
-fn place_for<'a, F>(state: &'a mut Value, target: &Pointer, make: impl Fn() -> Value) -> Outcome<&'a mut Value, F> {
-    let mut place = state;
-    let last = target.len();
-    for (step, token) in target.tokens().enumerate() {
-        let fresh = || if step + 1 == last { make() } else { Value::Object(Object::new()) };
-        place = match place {
-            Value::Object(members) => {
-                if !members.contains_key(token.as_str()) {
-                    members.insert(token.as_str().to_owned(), fresh());
-                }
-                match members.get_mut(token.as_str()) {
-                    Some(member) => member,
-                    None => return fault("a member cannot be made"),
-                }
-            }
-            Value::Array(elements) => element_for(elements, token, target, fresh)?,
-            other => {
-                return fault(format!(
-                    "{} cannot be reached: there is {} in its way",
-                    shown_target(target),
-                    other.described()
-                ));
-            }
+            return fault(format!("{source} must be a number or a string, and is {}", value.described()));
         };
-    }
-    Ok(place)
-}
-
-fn element_for<'a, F>(
-    elements: &'a mut Vec<Value>,
-    token: &Token,
-    target: &Pointer,
-    fresh: impl Fn() -> Value,
-) -> Outcome<&'a mut Value, F> {
-    let count = elements.len();
-    if token.is_end() {
-        elements.push(fresh());
-    }
-    let index = if token.is_end() { Some(count) } else { token.index() };
-    match index.and_then(|index| elements.get_mut(index)) {
-        Some(element) => Ok(element),
-        None => fault(format!("{} cannot be reached: the array has {count} elements", shown_target(target))),
-    }
-}
-
-fn put<F>(state: &mut State, target: &Pointer, value: Value, limits: &Limits) -> Outcome<(), F> {
-    check_depth(target.len() + value.depth(), limits)?;
-    let added = value.size();
-    let place = place_for(&mut state.value, target, || Value::Null)?;
-    let removed = place.size();
-    *place = value;
-    let key = target.tokens().last().map_or(0, |token| token.as_str().len());
-    state.bytes = (state.bytes + added + key).saturating_sub(removed);
-    Ok(())
-}
-
-/// The number at a place of the state; 0 where there is none yet.
-fn number_at<'a, F>(state: &'a mut State, target: &Pointer) -> Outcome<&'a mut Decimal, F> {
-    match place_for(&mut state.value, target, || Value::Number(Decimal::from(0)))? {
-        Value::Number(number) => Ok(number),
-        other => fault(format!("state {} must be a number, and is {}", shown_target(target), other.described())),
-    }
-}
-
-fn remove<F>(state: &mut Value, target: &Pointer) -> Outcome<(), F> {
-    let Some((parents, last)) = target.split() else {
-        return fault("the whole state cannot be removed");
-    };
-    let mut place = state;
-    for token in parents {
-        let next = match place {
-            Value::Object(members) => members.get_mut(token.as_str()),
-            Value::Array(elements) => token.index().and_then(|index| elements.get_mut(index)),
-            _ => None,
-        };
-        match next {
-            Some(next) => place = next,
-            None => return Ok(()),
+        match compare(value, before) {
+            Some(order) => Ok(order == if self == Operation::Min { Ordering::Less } else { Ordering::Greater }),
+            None => fault(format!(
+                "{source} is {}, which cannot be compared with {} at state {}",
+                value.described(),
+                before.described(),
+                shown(target)
+            )),
         }
     }
-    match place {
-        Value::Object(members) => drop(members.remove(last.as_str())),
-        Value::Array(elements) => {
-            if let Some(index) = last.index().filter(|&index| index < elements.len()) {
-                elements.remove(index);
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn check_depth<F>(depth: usize, limits: &Limits) -> Outcome<(), F> {
-    if depth <= limits.depth { Ok(()) } else { Err(Fault::Limit { limit: "depth", actual: depth }) }
-}
-
-/// Decimal digits of so many bits, rounded down.
-fn digits_of_bits(bits: u64) -> usize {
-    usize::try_from(bits.saturating_mul(30_103) / 100_000).unwrap_or(usize::MAX)
-}
-
-/// Digits before the point (at least), and after it.
-fn digits(number: &Decimal) -> (usize, usize) {
-    let (coefficient, scale) = number.as_bigint_and_scale();
-    let all = i64::try_from(digits_of_bits(coefficient.bits())).unwrap_or(i64::MAX);
-    let before = all.saturating_sub(scale).max(0);
-    (usize::try_from(before).unwrap_or(0), usize::try_from(scale.max(0)).unwrap_or(usize::MAX))
-}
-
-fn check_digits<F>(number: &Decimal, limits: &Limits) -> Outcome<(), F> {
-    let (before, after) = digits(number);
-    let actual = before.saturating_add(after);
-    if actual <= limits.number_digits { Ok(()) } else { Err(Fault::Limit { limit: "number_digits", actual }) }
-}
-
-/// Before an addition: the digits that the result can have.
-fn check_span<F>(a: &Decimal, b: &Decimal, limits: &Limits) -> Outcome<(), F> {
-    let ((a_before, a_after), (b_before, b_after)) = (digits(a), digits(b));
-    let actual = a_before.max(b_before).saturating_add(a_after.max(b_after));
-    if actual <= limits.number_digits { Ok(()) } else { Err(Fault::Limit { limit: "number_digits", actual }) }
 }

@@ -4,9 +4,12 @@
 mod apply;
 mod parse;
 mod pointer;
+mod read;
+mod state;
 
-pub use apply::{EventSource, Failed, Limits, RuleFailure, State};
+pub use apply::{EventSource, Failed, RuleFailure};
 pub use pointer::{Pointer, Token};
+pub use state::{Limits, State};
 
 use crate::json::{Decimal, Value};
 use std::collections::HashMap;

@@ -1,14 +1,18 @@
 //! Reading rules. Every mistake is named with the JSON Pointer of the place where it stands.
-use super::pointer::{Pointer, escaped};
+use super::pointer::{Pointer, Token, escaped};
 use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
+use crate::decimal;
 use crate::error::{Error, Result};
 use crate::json::{Object, Value};
+use crate::name::EventType;
 use crate::quote::shown;
 use std::collections::HashMap;
 
 /// The most operations, and the most bytes, that rules may have.
 const MOST_OPERATIONS: usize = 10_000;
 const MOST_BYTES: usize = 1 << 20;
+/// The most digits of a number in rules.
+const MOST_NUMBER_DIGITS: u64 = 1_000;
 
 const OPERATIONS: [(&str, Operation); 7] = [
     ("set", Operation::Set),
@@ -44,6 +48,23 @@ fn below(at: &str, key: &str) -> String {
     format!("{at}/{}", escaped(key))
 }
 
+/// The place of a number of too many digits, and how many they are. Only the one place is written out: a path for every number
+/// would take far more memory than the rules.
+fn long_number(value: &Value) -> Option<(String, u64)> {
+    match value {
+        Value::Number(number) if decimal::is_longer(number, MOST_NUMBER_DIGITS) => {
+            Some((String::new(), decimal::printed_digits(number)))
+        }
+        Value::Array(elements) => elements.iter().enumerate().find_map(|(place, element)| {
+            long_number(element).map(|(inner, digits)| (format!("/{place}{inner}"), digits))
+        }),
+        Value::Object(members) => members
+            .iter()
+            .find_map(|(key, member)| long_number(member).map(|(inner, digits)| (below("", key) + &inner, digits))),
+        _ => None,
+    }
+}
+
 impl Rules {
     /// Compiles rules.
     ///
@@ -54,6 +75,9 @@ impl Rules {
             return Err(mistake("", format!("must have at most {MOST_BYTES} bytes, not {}", text.len())));
         }
         let document = Value::parse(text).map_err(|reason| mistake("", format!("must be a JSON object: {reason}")))?;
+        if let Some((place, digits)) = long_number(&document) {
+            return Err(mistake(&place, format!("must have at most {MOST_NUMBER_DIGITS} digits, not {digits}")));
+        }
         let members = object(&document, "")?;
         if let Some(unknown) = members.keys().find(|key| !["on", "otherwise"].contains(&key.as_str())) {
             return Err(mistake(&below("", unknown), "must be on or otherwise"));
@@ -74,6 +98,10 @@ impl Rules {
         let mut on = HashMap::new();
         let mut count = 0;
         for (event_type, rules) in object(types, "/on")? {
+            // Bounded, because each operation keeps the place where it stands, for messages.
+            if let Err(Error::InvalidArgument { reason, .. }) = EventType::parse(event_type) {
+                return Err(mistake("/on", format!("must have event types as members, and one {reason}")));
+            }
             let at = below("/on", event_type);
             let Value::Array(rules) = rules else {
                 return Err(mistake(&at, format!("must be an array of operations, not {}", rules.kind())));
@@ -112,7 +140,7 @@ impl Rule {
             "increment" => Action::Increment(targets(argument, &place)?),
             "remove" => Action::Remove(targets(argument, &place)?),
             name => match OPERATIONS.iter().find(|(known, _)| *known == name) {
-                Some((_, operation)) => Action::Each(*operation, assignments(argument, &place)?),
+                Some((_, operation)) => Action::Each(*operation, assignments(*operation, argument, &place)?),
                 None => return Err(mistake(&place, format!("must be one of {}", names()))),
             },
         };
@@ -121,18 +149,57 @@ impl Rule {
 }
 
 /// `{"/target": source, …}`
-fn assignments(value: &Value, at: &str) -> Result<Vec<(Pointer, Source)>> {
+fn assignments(operation: Operation, value: &Value, at: &str) -> Result<Vec<(Pointer, Source)>> {
     let members = object(value, at)?;
     if members.is_empty() {
         return Err(mistake(at, "must name a place in the state, as in {\"/balance\": \"/amount\"}"));
     }
-    members
+    let assignments = members
         .iter()
         .map(|(target, source)| {
             let at = below(at, target);
-            Ok((pointer(target, &at)?, Source::parse(source, &at)?))
+            let source = Source::parse(source, &at)?;
+            if let Some((place, constant)) = source.constant(&at).filter(|(_, constant)| !operation.takes(constant)) {
+                return Err(mistake(&place, format!("must be {}, not {}", operation.needs(), constant.described())));
+            }
+            Ok((pointer(target, &at)?, source))
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    // Targets change in no promised order: none may lie within another.
+    let mut targets: Vec<Vec<&str>> =
+        assignments.iter().map(|(target, _)| target.tokens().map(Token::as_str).collect()).collect();
+    targets.sort_unstable();
+    if let Some([outer, inner]) = targets.array_windows().find(|[outer, inner]| inner.starts_with(outer)) {
+        let [outer, inner] =
+            [outer, inner].map(|tokens| tokens.iter().fold(String::new(), |at, token| below(&at, token)));
+        return Err(mistake(
+            &below(at, &inner),
+            format!("must not lie within {}, which the same operation changes", shown(&outer)),
+        ));
+    }
+    Ok(assignments)
+}
+
+impl Operation {
+    /// Whether it can use a value.
+    fn takes(self, value: &Value) -> bool {
+        match self {
+            Self::Set | Self::Append => true,
+            Self::Merge => matches!(value, Value::Object(_)),
+            Self::Add | Self::Subtract => matches!(value, Value::Number(_)),
+            Self::Min | Self::Max => matches!(value, Value::Number(_) | Value::Text(_)),
+        }
+    }
+
+    /// What it can use, for a message.
+    fn needs(self) -> &'static str {
+        match self {
+            Self::Set | Self::Append => "a value",
+            Self::Merge => "an object",
+            Self::Add | Self::Subtract => "a number",
+            Self::Min | Self::Max => "a number or a string",
+        }
+    }
 }
 
 /// `"/target"`, or an array of such.
@@ -194,6 +261,15 @@ impl Source {
         }
     }
 
+    /// The constant that it is or falls back to, and where it stands.
+    fn constant(&self, at: &str) -> Option<(String, &Value)> {
+        match self {
+            Self::Constant(value) => Some((below(at, "value"), value)),
+            Self::Default(_, default) => Some((below(at, "default"), default)),
+            Self::Payload(_) | Self::Event(_) | Self::State(_) => None,
+        }
+    }
+
     fn parse_text(text: &str, at: &str) -> Result<Self> {
         if let Some(rest) = text.strip_prefix("event:") {
             return EventField::parse(rest)
@@ -208,30 +284,33 @@ impl Source {
 }
 
 impl EventField {
+    /// The fields but the metadata.
+    pub(super) const NAMES: [(&'static str, Self); 12] = [
+        ("global_position", Self::GlobalPosition),
+        ("stream", Self::Stream),
+        ("version", Self::Version),
+        ("event_id", Self::EventId),
+        ("event_type", Self::EventType),
+        ("schema_version", Self::SchemaVersion),
+        ("subject", Self::Subject),
+        ("occurred_at", Self::OccurredAt),
+        ("recorded_at", Self::RecordedAt),
+        ("category", Self::Category),
+        ("tenant", Self::Tenant),
+        ("recorded_by", Self::RecordedBy),
+    ];
+
     fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("/metadata") {
             return Pointer::parse(rest).ok().map(Self::Metadata);
         }
-        Some(match text {
-            "/global_position" => Self::GlobalPosition,
-            "/stream" => Self::Stream,
-            "/version" => Self::Version,
-            "/event_id" => Self::EventId,
-            "/event_type" => Self::EventType,
-            "/schema_version" => Self::SchemaVersion,
-            "/subject" => Self::Subject,
-            "/occurred_at" => Self::OccurredAt,
-            "/recorded_at" => Self::RecordedAt,
-            "/category" => Self::Category,
-            "/tenant" => Self::Tenant,
-            "/recorded_by" => Self::RecordedBy,
-            _ => return None,
-        })
+        let name = text.strip_prefix('/')?;
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
-    fn choices() -> &'static str {
-        "event:/ and one of global_position, stream, version, event_id, event_type, schema_version, subject, occurred_at, \
-         recorded_at, category, tenant, recorded_by, metadata/…"
+    fn choices() -> String {
+        let names: Vec<_> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+        format!("event:/ and one of {}, metadata", names.join(", "))
     }
 }
 
@@ -273,11 +352,18 @@ impl Guard {
                 let names: Vec<_> = TESTS.iter().map(|(name, _)| *name).collect();
                 return Err(mistake(&at, format!("must be exists, {}", names.join(", "))));
             };
-            let operand = match operand {
-                Value::Object(_) => Source::parse(operand, &at)?,
+            let (operand, constant_at) = match operand {
+                Value::Object(_) => (Source::parse(operand, &at)?, None),
                 Value::Array(_) => return Err(mistake(&at, "must be a constant, or {\"from\": \"/pointer\"}")),
-                constant => Source::Constant(constant.clone()),
+                constant => (Source::Constant(constant.clone()), Some(at.clone())),
             };
+            if let Some((place, constant)) = operand.constant(&at)
+                && !matches!(test, Test::Equals | Test::Differs)
+                && !matches!(constant, Value::Number(_) | Value::Text(_))
+            {
+                let place = constant_at.unwrap_or(place);
+                return Err(mistake(&place, format!("must be a number or a string, not {}", constant.described())));
+            }
             guard.tests.push((*test, operand));
         }
         if guard.exists.is_none() && guard.tests.is_empty() {

@@ -1,0 +1,117 @@
+//! What rules read: the value that a source names, and whether a guard holds.
+use super::apply::EventSource;
+use super::state::{Fault, Outcome, State, fault, shown};
+use super::{EventField, Guard, Source, Test};
+use crate::json::Value;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+
+impl Source {
+    pub(super) fn read<'a, S: EventSource>(
+        &'a self,
+        state: &'a State,
+        event: &S,
+    ) -> Outcome<Option<Cow<'a, Value>>, S::Failure> {
+        Ok(match self {
+            Source::Payload(pointer) => event.payload(pointer).map_err(Fault::Source)?.map(Cow::Owned),
+            Source::Event(field) => event.field(field).map_err(Fault::Source)?.map(Cow::Owned),
+            Source::State(pointer) => pointer.find(state.value()).map(Cow::Borrowed),
+            Source::Constant(value) => Some(Cow::Borrowed(value)),
+            Source::Default(source, default) => Some(source.read(state, event)?.unwrap_or(Cow::Borrowed(default))),
+        })
+    }
+
+    /// A copy of the value, which must be there.
+    pub(super) fn value<S: EventSource>(&self, state: &State, event: &S) -> Outcome<Value, S::Failure> {
+        match self.read(state, event)? {
+            Some(value) => Ok(value.into_owned()),
+            None => fault(format!("{self} is missing")),
+        }
+    }
+
+    pub(super) fn reads_state(&self) -> bool {
+        match self {
+            Source::State(_) => true,
+            Source::Default(source, _) => source.reads_state(),
+            Source::Payload(_) | Source::Event(_) | Source::Constant(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Payload(pointer) => write!(f, "payload {}", shown(pointer)),
+            Source::Event(field) => field.fmt(f),
+            Source::State(pointer) => write!(f, "state {}", shown(pointer)),
+            Source::Constant(_) => f.write_str("the constant"),
+            Source::Default(source, _) => source.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for EventField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Metadata(pointer) => write!(f, "event:/metadata{pointer}"),
+            field => match Self::NAMES.iter().find(|(_, named)| named == field) {
+                Some((name, _)) => write!(f, "event:/{name}"),
+                None => f.write_str("event:/"),
+            },
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn holds<S: EventSource>(&self, state: &State, event: &S) -> Outcome<bool, S::Failure> {
+        let value = self.source.read(state, event)?;
+        match self.exists {
+            Some(exists) if value.is_some() != exists => return Ok(false),
+            Some(false) => return Ok(true),
+            _ => {}
+        }
+        for (test, operand) in &self.tests {
+            let Some(operand_value) = operand.read(state, event)? else {
+                return fault(format!("its \"when\" needs {operand}, which is missing"));
+            };
+            let holds = match (&value, test) {
+                (None, Test::Equals) => false,
+                (None, Test::Differs) => true,
+                (None, _) => return fault(format!("its \"when\" needs {}, which is missing", self.source)),
+                // Numbers by value: 1.0 equals 1.00.
+                (Some(value), Test::Equals) => value.as_ref() == operand_value.as_ref(),
+                (Some(value), Test::Differs) => value.as_ref() != operand_value.as_ref(),
+                (Some(value), test) => match compare(value, &operand_value) {
+                    Some(order) => match test {
+                        Test::LessThan => order == Ordering::Less,
+                        Test::AtMost => order != Ordering::Greater,
+                        Test::MoreThan => order == Ordering::Greater,
+                        _ => order != Ordering::Less,
+                    },
+                    None => {
+                        return fault(format!(
+                            "{} in its \"when\" is {}, which cannot be compared with {}",
+                            self.source,
+                            value.described(),
+                            operand_value.described()
+                        ));
+                    }
+                },
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Numbers with numbers, strings with strings (byte by byte).
+pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => Some(a.cmp(b)),
+        (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
+        _ => None,
+    }
+}

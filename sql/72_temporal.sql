@@ -1,0 +1,172 @@
+-- Temporal views: typed columns over the states of a category, at the session's moment or at a given one.
+create function eventstream.check_temporal_view(category text, fold text) returns bool
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_check_temporal_view';
+comment on function eventstream.check_temporal_view(text, text) is
+'Part of es_create_temporal_view: true where the role may manage and there is such a fold; 42501, ES005, ES010 otherwise.';
+
+create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb)
+language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
+comment on function eventstream.temporal_state(text, text) is
+'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
+
+create function eventstream.temporal_state_at(stream text, fold text, as_of timestamptz, known_at timestamptz)
+returns table (version bigint, state jsonb)
+language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
+comment on function eventstream.temporal_state_at(text, text, timestamptz, timestamptz) is
+'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts.';
+
+create view eventstream.stream_names with (security_barrier) as
+select s.name as stream, s.category
+from _eventstream.streams s
+where s.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or s.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.stream_names is
+'The names of the streams of the current tenant that the role may read: what temporal views look streams up in.';
+
+create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, schemas name[])
+returns text
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text[];
+    target text;
+    function_target text;
+    shape text := 'must be an array of {"name", "type", "path"}, and not empty';
+    col jsonb;
+    type_oid oid;
+    type_name text;
+    steps text[];
+    names text[] := '{}';
+    expressions text := '';
+    source text;
+    -- The name of the view, its function has three more bytes.
+    most_bytes constant int := 60;
+begin
+    if view_name is null or category is null or columns is null then
+        perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
+                                   'must not be NULL', null);
+    end if;
+    perform eventstream.check_temporal_view(category, fold);
+    begin
+        parts := parse_ident(view_name);
+    exception when invalid_parameter_value then
+        parts := '{}';
+    end;
+    if cardinality(parts) not between 1 and 2 then
+        perform eventstream.refuse('view_name', format('must be a name, or schema.name, not %s', quote_literal(left(view_name, 100))),
+                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
+    end if;
+    if cardinality(parts) = 1 then
+        if schemas[1] is null then
+            perform eventstream.refuse('view_name', 'must name a schema, because the search_path names none', null);
+        end if;
+        parts := array[schemas[1]::text, parts[1]];
+    end if;
+    if octet_length(parts[2]) not between 1 and most_bytes then
+        perform eventstream.refuse('view_name', format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
+    end if;
+    if to_regclass(format('%I.%I', parts[1], parts[2])) is not null then
+        perform eventstream.refuse('view_name', format('must be new: there is a relation %I.%I', parts[1], parts[2]),
+                                   format('drop view %I.%I cascade;', parts[1], parts[2]));
+    end if;
+    target := format('%I.%I', parts[1], parts[2]);
+    function_target := format('%I.%I', parts[1], parts[2] || '_at');
+
+    if jsonb_typeof(columns) <> 'array' or jsonb_array_length(columns) = 0 then
+        perform eventstream.refuse('columns', shape, null);
+    end if;
+    if jsonb_array_length(columns) > 1000 then
+        perform eventstream.refuse('columns', format('must be at most 1000, not %s', jsonb_array_length(columns)), null);
+    end if;
+    for col in select * from jsonb_array_elements(columns) loop
+        if jsonb_typeof(col) <> 'object' or jsonb_typeof(col -> 'name') is distinct from 'string'
+           or jsonb_typeof(col -> 'type') is distinct from 'string' or jsonb_typeof(col -> 'path') is distinct from 'string'
+           or col - '{name,type,path}'::text[] <> '{}' then
+            perform eventstream.refuse('columns', shape || format(', not %s', left(col::text, 100)), null);
+        end if;
+        if octet_length(col ->> 'name') not between 1 and 63 then
+            perform eventstream.refuse('columns', format('must have names of 1 to 63 bytes, not %s', octet_length(col ->> 'name')), null);
+        end if;
+        if col ->> 'name' in ('stream', 'version') or col ->> 'name' = any (names) then
+            perform eventstream.refuse('columns', format('must have names that differ, from stream and version too: %s comes again',
+                                                         quote_ident(col ->> 'name')), null);
+        end if;
+        names := names || (col ->> 'name');
+        type_name := col ->> 'type';
+        type_oid := null;
+        -- What a type's name can be made of: no comment hides in it.
+        if type_name ~ '^[[:alnum:]_ ".,()\[\]]+$' then
+            begin
+                type_oid := to_regtype(type_name);
+            exception when others then
+                type_oid := null;
+            end;
+        end if;
+        if type_oid is null or (select t.typtype = 'p' from pg_type t where t.oid = type_oid) then
+            perform eventstream.refuse('columns', format('must have types that exist, and %s has %s', quote_ident(col ->> 'name'),
+                                                         quote_literal(left(type_name, 100))),
+                                       'Types outside of pg_catalog are named with their schema.');
+        end if;
+        if col ->> 'path' <> '' and left(col ->> 'path', 1) <> '/' then
+            perform eventstream.refuse('columns', format('must have JSON Pointers as paths, such as /balance, and %s has %s',
+                                                         quote_ident(col ->> 'name'), quote_literal(left(col ->> 'path', 100))), null);
+        end if;
+        steps := case when col ->> 'path' = '' then '{}'::text[]
+                      else (select array_agg(replace(replace(step, '~1', '/'), '~0', '~') order by place)
+                            from unnest(string_to_array(substr(col ->> 'path', 2), '/')) with ordinality as s (step, place)) end;
+        expressions := expressions || format(
+            case type_oid when 'text'::regtype then E',\n    t.state #>> %1$L::pg_catalog.text[] as %2$I'
+                          when 'jsonb'::regtype then E',\n    t.state #> %1$L::pg_catalog.text[] as %2$I'
+                          else E',\n    cast(t.state #>> %1$L::pg_catalog.text[] as %3$s) as %2$I' end,
+            steps, col ->> 'name', type_name);
+    end loop;
+
+    source := format(
+        E'select s.stream, t.version%s\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
+        replace(expressions, '%', '%%'), replace(category, '%', '%%'));
+    execute format('create view %s as %s', target, format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold)));
+    execute format('comment on view %s is %L', target,
+                   format('The states of category %s%s at the moment of eventstream.as_of and eventstream.known_at; made by es_create_temporal_view.',
+                          category, coalesce(' by fold ' || fold, '')));
+    -- Two branches, so that a stream that is given is looked up by its name also in a plan that serves every call.
+    execute format(
+        'create function %s(as_of pg_catalog.timestamptz, known_at pg_catalog.timestamptz default null, stream pg_catalog.text default null) '
+        'returns setof %s language sql stable parallel restricted begin atomic %s and $3 is null union all %s and s.stream = $3; end',
+        function_target, target,
+        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)),
+        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)));
+    execute format('comment on function %s is %L', function_target,
+                   format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all).', target));
+    return target;
+end
+$$;
+comment on function eventstream.make_temporal_view(text, text, jsonb, text, name[]) is
+'Part of es_create_temporal_view: makes the view and its function with the rights of the caller, in the schema that view_name names, else in the first of schemas.';
+
+create function eventstream.refuse(argument text, reason text, hint text) returns void
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if hint is null then
+        raise exception using errcode = 'ES005', message = argument || ' ' || reason,
+            detail = jsonb_build_object('argument', argument, 'reason', reason)::text;
+    end if;
+    raise exception using errcode = 'ES005', message = argument || ' ' || reason,
+        detail = jsonb_build_object('argument', argument, 'reason', reason)::text, hint = hint;
+end
+$$;
+comment on function eventstream.refuse(text, text, text) is
+'Part of es_create_temporal_view: raises ES005 for an argument.';
+
+create function es_create_temporal_view(view_name text, category text, columns jsonb, fold text default null) returns text
+language sql volatile parallel unsafe
+begin atomic
+    select eventstream.make_temporal_view(view_name, category, columns, fold, pg_catalog.current_schemas(false));
+end;
+comment on function es_create_temporal_view(text, text, jsonb, text) is
+$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL) gives the rows of a moment, for tools behind poolers. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
+Errors: ES005, ES010, 42501.
+Example: select es_create_temporal_view('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;

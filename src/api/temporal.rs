@@ -1,0 +1,71 @@
+//! What temporal views ask (sql/59_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
+use super::state::{Asked, bound};
+use crate::access::authorize_tenant;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::plan::View;
+use crate::pg::store::Store;
+use crate::pg::{server, settings};
+use crate::state::answer;
+use crate::state::moment::Moment;
+use crate::state::registry;
+use crate::state::replay::Folding;
+use eventstream_core::error::Error;
+use eventstream_core::name::Category;
+use eventstream_core::privilege::Privilege;
+use eventstream_core::{moment, shown};
+use pgrx::pg_sys::Datum;
+
+sql_function!("eventstream_check_temporal_view", check);
+sql_function!("eventstream_temporal_state", at_sessions_moment);
+sql_function!("eventstream_temporal_state_at", at_given_moment);
+
+/// Whether the role may manage, and there is such a fold. Errors: 42501, ES005, ES010.
+fn check(args: &Args) -> Returned {
+    let category = args.text(0, "category")?;
+    Category::parse("category", category)?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    registry::fold(access.tenant_id, category, args.text_opt(1)?)?;
+    Ok(Some(Datum::from(true)))
+}
+
+fn at_sessions_moment(args: &Args) -> Returned {
+    let moment = Moment {
+        as_of: read("eventstream.as_of", settings::as_of())?,
+        known_at: read("eventstream.known_at", settings::known_at())?,
+        version: None,
+    };
+    state(args, moment)
+}
+
+fn at_given_moment(args: &Args) -> Returned {
+    let (as_of, known_at) = (args.timestamptz_opt(2), args.timestamptz_opt(3));
+    state(args, Moment { as_of: as_of.and_then(bound), known_at: known_at.and_then(bound), version: None })
+}
+
+/// One row, or none where no event counts.
+fn state(args: &Args, moment: Moment) -> Returned {
+    let asked = Asked::read(args, 0, 1)?;
+    let store = Store::begin(args)?;
+    let mut folding = Folding::new(asked.target(), &asked.fold)?;
+    if let Some(answer) = answer::by_name(&mut folding, &asked.name, moment, View::Caller)?
+        && answer.version > 0
+    {
+        store.put(&[Some(Datum::from(answer.version)), Some(answer.state.view().datum())])?;
+    }
+    Ok(None)
+}
+
+/// A setting's moment. A setting that was made before the library was loaded was not checked then.
+fn read(setting: &str, text: Option<String>) -> Result<Option<i64>> {
+    let Some(text) = text else { return Ok(None) };
+    if !moment::has_zone(&text) {
+        return Err(Error::InvalidArgument {
+            argument: setting.into(),
+            reason: format!("{}, not {}", moment::RULE, shown(&text)),
+            hint: Some(settings::MOMENT_HINT.into()),
+        }
+        .into());
+    }
+    server::read_time(&text).map(bound)
+}
