@@ -190,3 +190,18 @@ pub fn backend_slots() -> usize {
     // SAFETY: computed before shmem_request_hook runs (InitializeMaxBackends of postinit.c).
     unsafe { pg_sys::MaxBackends as usize }
 }
+
+/// Whether a column, from 0, is passed by value. PostgreSQL 18 keeps what is needed of each column in a compact form.
+///
+/// # Safety
+/// The descriptor has that column.
+pub unsafe fn is_by_value(desc: pg_sys::TupleDesc, column: usize) -> bool {
+    // SAFETY: as the caller says.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let columns = (*desc).attrs.as_slice(column + 1);
+        #[cfg(feature = "pg18")]
+        let columns = (*desc).compact_attrs.as_slice(column + 1);
+        columns[column].attbyval
+    }
+}

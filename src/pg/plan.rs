@@ -1,5 +1,6 @@
 //! Statements that are prepared once a backend and kept. Results come back as rows, go to a callback one by one, or flow
 //! straight into the tuplestore that a set-returning function returns.
+use super::compat;
 use super::datum::Nullable;
 use super::failure::{Failure, Result, catch};
 use super::ffi;
@@ -75,9 +76,9 @@ impl<'a> Row<'a> {
                 let (from, len) = ((*tuple).t_data.cast::<u8>(), (*tuple).t_len as usize);
                 let copy = ffi::palloc(len).cast::<u8>();
                 ptr::copy_nonoverlapping(from, copy, len);
-                let attributes = (*(*slot).tts_tupleDescriptor).attrs.as_slice(N);
-                for (place, attribute) in attributes.iter().enumerate() {
-                    if !attribute.attbyval && !nulls[place] {
+                let desc = (*slot).tts_tupleDescriptor;
+                for place in 0..N {
+                    if !compat::is_by_value(desc, place) && !nulls[place] {
                         let distance = values[place].value() - from as usize;
                         values[place] = Datum::from(copy.add(distance));
                     }

@@ -40,3 +40,27 @@ $$;
 create function many(stream text, expected bigint, variadic events jsonb[]) returns jsonb language sql volatile as $$
     select jsonb_strip_nulls(jsonb_build_object('stream', stream, 'expected_version', expected)) || jsonb_build_object('events', to_jsonb(events))
 $$;
+
+-- A fold that adds up payloads, times a factor.
+create function handler(factor int) returns void language plpgsql as $$
+begin
+    execute format('create or replace function total(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as '
+                   '$body$ begin return jsonb_build_object(''sum'', (state ->> ''sum'')::numeric + %s * event.payload::numeric); end $body$', factor);
+end $$;
+
+create function register_total(initial jsonb = '{"sum": 0}') returns text language sql volatile as $$
+    select es_register_fold('total', 'account', ('total(jsonb, eventstream.event)'::text)::regprocedure, initial_state => initial, snapshot_every => 2)
+$$;
+
+-- Takes so much where there is enough, and says what is left.
+create function reserve(stream text, quantity int) returns text language plpgsql as $$
+declare
+    now record;
+begin
+    select * into now from es_load(stream, for_update => true);
+    if (now.state ->> 'sum')::numeric < quantity then
+        return 'refused: there are ' || (now.state ->> 'sum');
+    end if;
+    perform es_append(stream, 'Added', to_jsonb(-quantity), expected_version => now.version);
+    return 'taken';
+end $$;
