@@ -286,6 +286,29 @@ mod tests {
     }
 
     #[pg_test]
+    fn documents_that_would_overflow_a_stack_or_a_disk_are_refused() {
+        let register = |initial: &str| {
+            format!(
+                "select es_register_fold('f', 'a', rules => '{{\"on\": {{}}}}', initial_state => ({initial})::jsonb)"
+            )
+        };
+        assert!(
+            refused("ES007", &register("repeat('[', 5000) || repeat(']', 5000)"))
+                .message
+                .contains("initial_state is nested")
+        );
+        assert!(refused("ES007", &register("'{\"n\": 1e131071}'")).message.contains("initial_state has a number of"));
+        handler(
+            "printing",
+            "immutable",
+            "begin return (select jsonb_agg('1e131071'::jsonb) from generate_series(1, 1000)); end",
+        );
+        registered("printing");
+        event();
+        refused("ES007", "select es_snapshot('a-1')");
+    }
+
+    #[pg_test]
     fn only_who_may_manage_registers() {
         run("create role reader");
         run("select es_grant('reader', 'read')");

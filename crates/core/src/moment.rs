@@ -35,7 +35,7 @@ fn is_zone(text: &str) -> bool {
     if let Some(offset) = text.strip_prefix(['+', '-']) {
         let parts: Vec<&str> = offset.split(':').collect();
         let is_pair = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        return parts.len() <= 3 && parts.iter().all(|part| is_pair(&part));
+        return parts.len() <= 3 && parts.iter().all(is_pair);
     }
     let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
     begins && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte)) && !is_era(text)
