@@ -44,9 +44,13 @@ fn read_stream(args: &Args) -> Returned {
     let access = authorize(Privilege::Read, name.category())?;
     let upcasters = registry::upcasters(access.tenant_id)?;
     let goes_straight = is_raw || upcasters.is_empty();
-    // Pages go on as they began, whatever is registered meanwhile.
-    if pages::has_begun(args) || (goes_straight && pages::are_wanted(args)) {
-        return read::read_stream_by_pages(target(&access), &name, &range, args);
+    if pages::has_begun(args) || pages::are_wanted(args) {
+        if goes_straight {
+            return read::read_stream_by_pages(target(&access), &name, &range, args);
+        }
+        return read::read_stream_by_way_of(target(&access), &name, &range, args, |aside, put| {
+            upcast::pass(&upcasters, aside, put)
+        });
     }
     let store = Store::begin(args)?;
     if goes_straight {

@@ -9,7 +9,7 @@ use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::pages::{self, Cursor, PAGE};
-use crate::pg::plan::{Plan, View};
+use crate::pg::plan::{Plan, Row, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
@@ -47,6 +47,12 @@ impl StreamRange {
         Ok(())
     }
 
+    /// Where the next page starts, after one of `read` events up to version `last`; None where that was not a whole page.
+    fn next(&self, [_, left]: Cursor, last: Option<i64>, read: i64) -> Option<Cursor> {
+        let step = if self.backward { -1 } else { 1 };
+        last.filter(|_| read == PAGE).map(|last| [last + step, left - read])
+    }
+
     /// The first version to be read, and how many events at most.
     fn start(&self) -> Cursor {
         let from = self.from_version.unwrap_or(if self.backward { i64::MAX } else { 1 });
@@ -75,22 +81,47 @@ pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store
     .map(drop)
 }
 
-/// The same, a page at a time.
+/// The same, a page at a time, from the index scan into the page.
 pub fn read_stream_by_pages(target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
     pages::next(
         args,
         || Ok(range.start()),
-        |[from, left], page| {
+        |cursor, page| {
             let mut last = None;
-            let read = read_segments(target, name, range, [from, left], PAGE, |db, plan, args| {
+            let read = read_segments(target, name, range, cursor, PAGE, |db, plan, args| {
                 plan.rows(db, View::Caller, 0, args, |row| {
                     last = Some(row.int8(2)?);
                     page.put(row)
                 })
                 .map(|rows| rows.len() as u64)
             })?;
-            let step = if range.backward { -1 } else { 1 };
-            Ok(last.filter(|_| read == PAGE).map(|last| [last + step, left - read]))
+            Ok(range.next(cursor, last, read))
+        },
+    )
+}
+
+/// The same by way of `pass`, which is given each page's events when the owner's rights are off, and puts them into the page.
+pub fn read_stream_by_way_of(
+    target: Target,
+    name: &StreamName,
+    range: &StreamRange,
+    args: &Args,
+    pass: impl FnOnce(Store, &mut dyn FnMut(&Row) -> Result<()>) -> Result<()>,
+) -> Returned {
+    pages::next(
+        args,
+        || Ok(range.start()),
+        |cursor, page| {
+            let aside = Store::aside(Catalog::current()?.event_type)?;
+            let read = read_segments(target, name, range, cursor, PAGE, |db, plan, args| {
+                plan.fill(db, View::Caller, args, &aside)
+            })?;
+            let mut last = None;
+            pass(aside, &mut |row| {
+                last = Some(row.int8(2)?);
+                page.put(row)
+            })?;
+            Ok(range.next(cursor, last, read))
         },
     )
 }

@@ -100,8 +100,9 @@ impl Store {
         outcome
     }
 
-    /// A row of all columns.
-    pub fn put_columns(&self, values: &[Datum], nulls: &[bool]) -> Result<()> {
+    /// A row of exactly the store's columns.
+    pub fn put_row(&self, row: &Row) -> Result<()> {
+        let (values, nulls) = row.parts();
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
         catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })

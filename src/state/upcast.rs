@@ -8,6 +8,7 @@ use crate::pg::catalog::Catalog;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
+use crate::pg::plan::Row;
 use crate::pg::store::Store;
 use crate::pg::{report, settings, subtransaction};
 use eventstream_core::error::Error;
@@ -165,11 +166,9 @@ impl<'a> Upcasting<'a> {
     }
 }
 
-/// Puts the events that `read` finds into `into`, each at its newest schema version. They are kept aside first: users' functions
-/// are not called while the owner's rights are on.
-pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
-    let aside = Store::aside(Catalog::current()?.event_type)?;
-    read(&aside)?;
+/// Gives the events that were kept aside to `put`, each at its newest schema version: users' functions are not called while the
+/// owner's rights are on.
+pub fn pass(upcasters: &Upcasters, aside: Store, put: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
     let mut upcasting = Upcasting::new(upcasters)?;
     let scratch = Scratch::new()?;
     aside.take(|row| {
@@ -177,7 +176,14 @@ pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) ->
             let mut event = Event::of_composite(row);
             let stream = event.stream()?.to_owned();
             upcasting.apply(&stream, &mut event)?;
-            into.put_columns(&event.values, &event.nulls)
+            put(&event.row())
         })
     })
+}
+
+/// Puts the events that `read` finds into `into`, each at its newest schema version.
+pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
+    let aside = Store::aside(Catalog::current()?.event_type)?;
+    read(&aside)?;
+    pass(upcasters, aside, &mut |row| into.put_row(row))
 }
