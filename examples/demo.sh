@@ -63,5 +63,5 @@ cat <<END
       select es_state('account-cash');
       select version, event_type, state ->> 'balance' as balance from es_history('account-cash');
       select stream, version, last_occurred_at from eventstream.streams order by version desc limit 10;
-  examples/inventory/inventory.sql is the next example, docs/guide.md explains the ideas.
+  examples/ has payables, receivables and an inventory too; docs/guide.md explains the ideas, docs/ledger.md how to model.
 END

@@ -180,6 +180,8 @@ mod tests {
             ("asking", "perform es_state('a-1')"),
             ("reading", "perform count(*) from es_read('a-1')"),
             ("viewing", "perform count(*) from eventstream.events"),
+            ("naming", "perform es_new_event_id()"),
+            ("remembering", "perform es_last_append()"),
         ] {
             handler(name, "immutable", &format!("begin {call}; return state; end"));
             registered(name);
@@ -204,29 +206,70 @@ mod tests {
     fn a_weak_roles_fold_can_do_no_more_for_a_superuser_than_for_itself() {
         weak_role();
         event();
-        for (body, code) in [
-            ("return jsonb_build_object('n', (select secret from tests.secret))", "42501"),
-            ("set local role none; return state", "42501"),
-            ("execute 'create temp table mine (x int)'; return state", "42501"),
-            ("execute 'insert into tests.secret values (1)'; return state", "0A000"),
+        as_weak(&[
+            "create table weak.queue (id int)",
+            "create function weak.steal() returns trigger language plpgsql as $$ begin perform secret from tests.secret; return new; end $$",
+            "create constraint trigger later after insert on weak.queue deferrable initially deferred \
+             for each row execute function weak.steal()",
+        ]);
+        // What PL/pgSQL itself refuses in an IMMUTABLE function, a VOLATILE one that it calls may do.
+        for (body, says) in [
+            ("perform secret from tests.secret", "permission denied for table secret"),
+            ("perform set_config('role', 'none', false)", "within security-restricted operation"),
+            ("perform set_config('session_authorization', 'default', false)", "within security-restricted operation"),
+            ("create temp table mine (x int)", "within security-restricted operation"),
+            (
+                "execute 'declare stolen cursor with hold for select * from weak.queue'",
+                "within security-restricted operation",
+            ),
+            ("insert into weak.queue values (1)", "within security-restricted operation"),
+            ("perform es_append('a-1', 'Happened', '{}')", "cannot be called by a fold or an upcaster"),
         ] {
             as_weak(&[
                 &format!(
-                    "create or replace function weak.fold(state jsonb, event eventstream.event) returns jsonb \
-                     language plpgsql immutable as $$ begin {body}; end $$"
+                    "create or replace function weak.deed() returns void language plpgsql volatile as $$ begin {body}; end $$"
                 ),
+                "create or replace function weak.fold(state jsonb, event eventstream.event) returns jsonb \
+                 language plpgsql immutable as $$ begin perform weak.deed(); return state; end $$",
                 "select es_register_fold('weak', 'a', 'weak.fold(jsonb, eventstream.event)')",
             ]);
-            let error = crate::pg_test::sql::caught("select es_state('a-1')").expect(body);
-            assert!([code, "42501", "0A000"].contains(&error.code.as_str()), "{body}: {error:?}");
+            for statement in
+                ["select es_state('a-1')", "select es_snapshot('a-1')", "select * from es_category_state('a')"]
+            {
+                let error = crate::pg_test::sql::caught(statement).expect(body);
+                assert!(error.message.contains(says), "{body}: {statement}: {error:?}");
+            }
         }
-        assert_eq!(value("select count(*) from tests.secret"), "1");
+        assert_eq!(value("select count(*) from weak.queue"), "0");
         as_weak(&[
             "create or replace function weak.fold(state jsonb, event eventstream.event) returns jsonb language plpgsql immutable as \
              $$ begin return jsonb_build_object('who', current_user); end $$",
             "select es_register_fold('weak', 'a', 'weak.fold(jsonb, eventstream.event)')",
         ]);
         assert_eq!(value("select es_state('a-1')"), "{\"who\": \"weak\"}");
+        run(
+            "select es_create_temporal_view('tests.who', 'a', '[{\"name\": \"who\", \"type\": \"text\", \"path\": \"/who\"}]')",
+        );
+        assert_eq!(value("select who from tests.who"), "weak");
+    }
+
+    #[pg_test]
+    fn a_fold_runs_in_utc_whatever_the_callers_zone_is() {
+        handler(
+            "dated",
+            "immutable",
+            "begin return jsonb_build_object('day', event.occurred_at::date, 'at', event.occurred_at::text); end",
+        );
+        registered("dated");
+        run("select es_append('a-1', 'Happened', '{}', occurred_at => '2024-01-31 23:30:00Z')");
+        run("set local timezone = 'Asia/Tokyo'");
+        run("set local datestyle = 'German'");
+        run("set local eventstream.state_cache_size = 0");
+        assert_eq!(value("select es_state('a-1')"), "{\"at\": \"2024-01-31 23:30:00+00\", \"day\": \"2024-01-31\"}");
+        assert_eq!(
+            value("select current_setting('timezone') || current_setting('datestyle')"),
+            "Asia/TokyoGerman, DMY"
+        );
     }
 
     #[pg_test]
@@ -283,6 +326,29 @@ mod tests {
         run("revoke execute on function tests.lent from weak");
         let error = refused("ES013", "select es_state('a-1')");
         assert!(error.message.contains("may not execute tests.lent any more"), "{error:?}");
+    }
+
+    #[pg_test]
+    fn documents_that_would_overflow_a_stack_or_a_disk_are_refused() {
+        let register = |initial: &str| {
+            format!(
+                "select es_register_fold('f', 'a', rules => '{{\"on\": {{}}}}', initial_state => ({initial})::jsonb)"
+            )
+        };
+        assert!(
+            refused("ES007", &register("repeat('[', 5000) || repeat(']', 5000)"))
+                .message
+                .contains("initial_state is nested")
+        );
+        assert!(refused("ES007", &register("'{\"n\": 1e131071}'")).message.contains("initial_state has a number of"));
+        handler(
+            "printing",
+            "immutable",
+            "begin return (select jsonb_agg('1e131071'::jsonb) from generate_series(1, 1000)); end",
+        );
+        registered("printing");
+        event();
+        refused("ES007", "select es_snapshot('a-1')");
     }
 
     #[pg_test]

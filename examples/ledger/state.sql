@@ -51,9 +51,11 @@ select version, event_type, occurred_at::date as booked, state ->> 'balance' as 
 from es_history('account-rent');
 
 -- == 14. "This balance looks wrong": where it comes from ==
--- Which events count, where folding started, and what was left out because it happened later or was not known yet.
-select jsonb_pretty(es_explain_state('account-rent', as_of => es_day_end('2024-02-05', 'UTC'))
-       - '{stream, fold, fingerprint, milliseconds, state}'::text[]) as explanation;
+-- On 5 February the rent is 7,950.00 and not 7,800.00, why? Version 4 counts although it came late, and the rebate of
+-- the next day does not count yet. (The answer has more keys, such as where folding started, and how long it took.)
+select jsonb_pretty(e -> 'counted') as counted,
+       jsonb_pretty(e #- '{left_out,occurred_later,first,0,recorded_at}' -> 'left_out') as left_out
+from es_explain_state('account-rent', as_of => es_day_end('2024-02-05', 'UTC')) e;
 
 -- == 15. What if? ==
 -- Would the account be overdrawn if we returned another 5,000.00 of capital? Nothing is written.
@@ -86,10 +88,12 @@ select ledger.refused_with('ES005', :'got');
 begin;
 select state ->> 'balance' as balance, version as seen from es_load('account-cash', for_update => true)
 \gset
-select :balance >= 200 as is_covered
+select :balance >= 150 as is_covered
 \gset
+\if :is_covered
 select * from ledger.post('2024-010', '2024-03-15', 'Cellar for January paid',
     '[{"account": "payables", "debit": 150.00}, {"account": "cash", "credit": 150.00}]',
     expected => jsonb_build_object('cash', :seen));
+\endif
 commit;
 select es_state('account-cash') ->> 'balance' as cash;

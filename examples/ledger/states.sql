@@ -41,6 +41,10 @@ select es_register_fold('bank_by_rules', 'account', is_default => false, initial
 }')
 \g /dev/null
 
+-- The accounts of the file; the ledger's own, where its story was told in this database, are not the bank's.
+create temp table imported as
+select distinct stream from eventstream.events where category = 'account' and payload ? 'bank_balance';
+
 create temp table moments (name text, as_of timestamptz);
 insert into moments values
     ('1993-06-30', es_day_end('1993-06-30', 'UTC')), ('1993-12-31', es_day_end('1993-12-31', 'UTC')), ('the end', 'infinity');
@@ -56,7 +60,7 @@ begin
         began := clock_timestamp();
         insert into states
         select asked.name, asked.fold, s.stream, s.state from es_category_state('account', asked.as_of, fold => asked.fold) as s
-        where (s.state ->> 'transactions')::int > 0;
+        where s.stream in (select i.stream from imported i) and (s.state ->> 'transactions')::int > 0;
         insert into timings values (asked.name, asked.fold, 1000 * extract(epoch from clock_timestamp() - began));
     end loop;
 end
@@ -68,6 +72,7 @@ select m.name as moment, e.stream, count(*) as transactions,
        (array_agg((e.payload ->> 'bank_balance')::numeric order by e.version desc) filter (where e.payload ? 'bank_balance'))[1] as bank_balance
 from moments m
 join eventstream.events e on e.category = 'account' and e.event_type in ('AccountCredited', 'AccountDebited') and e.occurred_at <= m.as_of
+join imported using (stream)
 group by m.name, e.stream;
 
 create temp table compared as

@@ -100,9 +100,7 @@ thread_local! {
 /// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
 /// role has no privilege there; ES040 for those that may everything. Refuses a fold or an upcaster that calls back.
 fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
-    if call::is_in_user_code() {
-        return Err(call::refusal());
-    }
+    call::refuse_in_user_code()?;
     catalog::refresh()?;
     let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
     let generation = catalog::access_generation();

@@ -4,6 +4,7 @@ use crate::access::authorize;
 use crate::log::append::{Request, append, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
+use crate::pg::call;
 use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, sql_function};
@@ -84,6 +85,7 @@ fn close_stream(args: &Args) -> Returned {
 }
 
 fn last(args: &Args) -> Returned {
+    call::refuse_in_user_code()?;
     let row = match last_append::get() {
         None => [None; 5],
         Some(last) => [
@@ -98,6 +100,7 @@ fn last(args: &Args) -> Returned {
 }
 
 fn new_id(_: &Args) -> Returned {
+    call::refuse_in_user_code()?;
     from_uuid(&new_event_id()?).map(Some)
 }
 

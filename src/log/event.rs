@@ -214,7 +214,7 @@ fn check_occurred_at(occurred_at: i64) -> Result<()> {
 }
 
 /// Measures a document, and prints it once it is known to be small enough.
-fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
+pub fn print<'a>(argument: &str, value: Jsonb<'a>) -> Result<Document<'a>> {
     let most = settings::max_payload_bytes();
     let measure = value.measure(most as u64)?;
     let exceeded = |setting, limit, actual: i64, what: String| -> Failure {

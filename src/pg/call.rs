@@ -7,7 +7,7 @@ use super::{compat, ffi};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 
 thread_local! {
@@ -41,6 +41,10 @@ pub struct Registrant {
     pub role: String,
     pub search_path: CString,
 }
+
+/// What a day is, and how times are printed, must not depend on who asks: a state made in Tokyo is kept for everybody.
+const ZONE: (&CStr, *const c_char) = (c"TimeZone", c"UTC".as_ptr());
+const DATE_STYLE: (&CStr, *const c_char) = (c"DateStyle", c"ISO, MDY".as_ptr());
 
 /// A function that was found and may be called, by its registrant.
 pub struct Function {
@@ -95,16 +99,18 @@ impl Function {
             unsafe {
                 pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
                 let level = ffi::NewGUCNestLevel();
-                ffi::set_config_option(
-                    c"search_path".as_ptr(),
-                    path,
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                );
+                for (name, value) in [(c"search_path", path), ZONE, DATE_STYLE] {
+                    ffi::set_config_option(
+                        name.as_ptr(),
+                        value,
+                        pg_sys::GucContext::PGC_USERSET,
+                        pg_sys::GucSource::PGC_S_SESSION,
+                        pg_sys::GucAction::GUC_ACTION_SAVE,
+                        true,
+                        0,
+                        false,
+                    );
+                }
                 pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
                 level
             }
@@ -138,8 +144,13 @@ impl Function {
     }
 }
 
+/// For functions that touch no table, but answer otherwise each time.
+pub fn refuse_in_user_code() -> Result<()> {
+    if is_in_user_code() { Err(refusal()) } else { Ok(()) }
+}
+
 /// What a fold or upcaster that calls back is told.
-pub fn refusal() -> super::failure::Failure {
+fn refusal() -> super::failure::Failure {
     Error::FeatureNotSupported {
         what: "es_* functions cannot be called by a fold or an upcaster".into(),
         hint: Some("A state is a function of the stream's events alone: take what is needed from the event.".into()),

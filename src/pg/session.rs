@@ -59,9 +59,7 @@ impl Drop for PlannerSwitches {
 /// Runs `work` with the owner's rights. Refuses a fold or an upcaster that calls back. After PostgreSQL's own error the rights, the search path and SPI are left to the
 /// abort of the (sub)transaction, which puts them back.
 pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Result<T>) -> Result<T> {
-    if call::is_in_user_code() {
-        return Err(call::refusal());
-    }
+    call::refuse_in_user_code()?;
     let catalog = Catalog::current()?;
     let _switches = PlannerSwitches::set(planning);
     let mut user = pg_sys::InvalidOid;

@@ -2,7 +2,7 @@
 //! snapshots of the definition before stop counting, because they carry its fingerprint.
 use super::handler::{self, Purpose};
 use super::registry::Order;
-use crate::log::event::invalid;
+use crate::log::event::{invalid, print};
 use crate::pg::catalog::announce_fold_change;
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
@@ -90,6 +90,8 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
         let given = if definition.handler.is_some() { "both are given" } else { "neither is given" };
         return Err(invalid("handler", format!("or rules must be given, exactly one of the two: {given}")));
     }
+    // Rules recurse over a state once a level.
+    print("initial_state", definition.initial_state)?;
     let rules = definition.rules.map(|rules| rules.text()).transpose()?;
     if let Some(rules) = rules {
         Rules::parse(&String::from_utf8_lossy(rules))?;

@@ -6,6 +6,7 @@
 //! (es_maintain, in `due`): so es_maintain waits for nobody, and no two of them ever wait for each other.
 use super::answer::Answer;
 use super::registry::Fold;
+use super::source;
 use crate::log::append::Target;
 use crate::log::scan::Opened;
 use crate::log::stream::Stream;
@@ -17,7 +18,7 @@ use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::probe::{Bound, Probe};
 use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{counters, report};
+use crate::pg::{counters, report, settings};
 use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, SnapshotFields, snapshot_checksum};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
@@ -284,8 +285,16 @@ pub fn keep(of: Of, stream: Stream, answer: &Answer, view: View) -> Result<()> {
     })
 }
 
+/// Refuses a state that would be larger as text than a state may be: numbers such as 1e131071 take little room until they are printed.
+fn refuse_unprintable(of: Of, version: i64, state: Jsonb) -> Result<()> {
+    let most = settings::max_state_bytes();
+    let bytes = state.measure(most as u64)?.bytes;
+    source::refuse_large(usize::try_from(bytes).unwrap_or(usize::MAX), most, &of.fold.name, of.stream, version)
+}
+
 /// Stores a state at a version, in place of what may be there.
 fn store(db: &Db, of: Of, stream_id: i64, version: i64, chain_hash: &Hash, state: &Stored) -> Result<()> {
+    refuse_unprintable(of, version, state.view())?;
     let checksum = checksum(of, version, chain_hash, &of.fold.fingerprint, state.view())?;
     let row = [
         Some(Datum::from(stream_id)),

@@ -129,3 +129,27 @@ def test_the_follower_of_the_documents_sees_every_event_once(database):
             writer.commit()
         follow(connection, checkpoint, lambda event: seen.append(event[4]), max_count=2)
     assert seen == [1, 2, 4, 5, 7]
+
+
+def test_the_reservations_of_the_guide_to_stock_never_go_below_zero(database):
+    sql = [sql.text for sql, _ in examples((ROOT / "docs/stock.md").read_text(encoding="utf-8"))]
+    (function,) = [text[text.index("create function reserve") : text.index("$$;") + 3] for text in sql if "create function reserve" in text]
+    database.ask(sql[0])
+    database.ask(function)
+
+    def client(number):
+        answers = []
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            for _ in range(5):
+                try:
+                    connection.execute("select reserve('vienna.bolt_m8', 3, %s, now())", (f"order-{number}",))
+                    answers.append("reserved")
+                except psycopg.Error as error:
+                    answers.append(error.sqlstate)
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        answers = [answer for given in clients.map(client, range(8)) for answer in given]
+    # 16 times 3 of 50; for_update queues, so that nobody has a conflict (ES001).
+    assert sorted(answers) == ["ST001"] * 24 + ["reserved"] * 16
+    assert database.ask("select es_state('stock-vienna.bolt_m8') -> 'available'") == "2"

@@ -19,8 +19,8 @@ TRANSACTIONS = EXAMPLES / "ledger/transactions.csv"
 NAMESPACE = uuid.UUID("6d1f6a3c-5f0e-4c55-9d5e-2a1f3f0b7c11")
 
 
-@pytest.mark.parametrize("story", ["ledger/ledger", "inventory/inventory"])
-def test_a_story_prints_what_its_out_file_holds(database, story):
+def told(database, story):
+    """Runs a story and compares what it prints."""
     command = f"stdbuf -oL psql -X -q -a <{EXAMPLES / story}.sql"
     done = database.run("bash", "-c", command)
     assert done.returncode == 0, done.stdout
@@ -28,6 +28,16 @@ def test_a_story_prints_what_its_out_file_holds(database, story):
     if os.environ.get("EVENTSTREAM_ACCEPT"):
         expected.write_text(done.stdout, encoding="utf-8")
     assert normalise(done.stdout) == normalise(expected.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "stories",
+    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables"]],
+    ids=["ledger", "the others in one database"],
+)
+def test_stories_print_what_their_out_files_hold(database, stories):
+    for story in stories:
+        told(database, story)
 
 
 def test_a_story_fails_where_an_error_that_it_tells_of_does_not_come(database, tmp_path):
@@ -45,7 +55,11 @@ def test_the_demo_tells_its_story_and_can_tell_it_again(empty_database):
     for again in range(2):
         done = empty_database.run(EXAMPLES / "demo.sh")
         assert done.returncode == 0, done.stdout
-        for said in ("== 4. Two clerks", "version conflict on stream", " ES001", " ES006", " ES050", "0 problems", "0 written, 2,213 there already"):
+        for said in (
+            "== 4. Two clerks", "version conflict on stream", " ES001", " ES006", " ES050", "0 problems", "0 written, 2,213 there already",
+            "== 11. A balance sheet on two days", " 7950.00        | 7800.00", " -4099.50  | 900.50",
+            "12 accounts with 2,213 transactions: rules = function = sum of the amounts",
+        ):
             assert said in done.stdout, f"run {again + 1}: {said!r} is missing in:\n{done.stdout}"
     assert "The database is docs_" in done.stdout and "_2. Things" in done.stdout
 
@@ -113,6 +127,32 @@ def test_exact_sums_stay_near_the_banks_balances(database):
     assert f"({len(sums)} accounts, {sum(sums.values())} in total)" in output
     assert f"the bank's own balance: {drift}" in output
     assert 0 < drift <= decimal.Decimal("0.80")
+
+
+def test_states_by_rules_and_by_function_are_the_sums(database):
+    imported(database)
+    done = database.run("psql", "-X", "-q", "-f", EXAMPLES / "ledger/states.sql")
+    assert done.returncode == 0, done.stdout
+    assert "at the end:    12 accounts with 2,213 transactions: rules = function = sum of the amounts; at most 0.02" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "message"),
+    [
+        ("sign * (event.payload", "sign * 1.01 * (event.payload", "rules and function do not give the same states"),
+        ("(e.payload ->> 'amount')::numeric) as balance", "(e.payload ->> 'amount')::numeric) + 0.01 as balance", "a state is not the sum of its events"),
+        (" > 0.80)", " > 0.01)", "lies more than 0.80 from the one that the bank printed"),
+    ],
+)
+def test_states_that_differ_are_an_error(database, tmp_path, said, instead, message):
+    imported(database)
+    script = (EXAMPLES / "ledger/states.sql").read_text(encoding="utf-8")
+    assert script.count(said) == 1
+    changed = tmp_path / "states.sql"
+    changed.write_text(script.replace(said, instead), encoding="utf-8")
+    done = database.run("psql", "-X", "-q", "-f", changed)
+    assert done.returncode == 3
+    assert message in done.stdout
 
 
 def test_a_second_import_writes_nothing(database):

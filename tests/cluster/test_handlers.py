@@ -1,0 +1,171 @@
+"""Handlers in every language that PostgreSQL has give the same states; and whatever a fold does, a cancel or a timeout ends it at once."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import psycopg
+import pytest
+from database import rows, value
+from server import BIN, MAJOR, ROOT
+
+INITIAL = '{"n": 0, "names": ""}'
+SQL = """create function fold_sql(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$
+    select jsonb_build_object('n', (state ->> 'n')::numeric + (event.payload ->> 'amount')::numeric,
+                              'names', (state ->> 'names') || event.stream || event.version || event.event_type || (event.metadata ->> 'by'))
+$$"""
+PLPGSQL = """create function fold_plpgsql(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$
+begin
+    return jsonb_build_object('n', (state ->> 'n')::numeric + (event.payload ->> 'amount')::numeric,
+                              'names', (state ->> 'names') || event.stream || event.version || event.event_type || (event.metadata ->> 'by'));
+end $$"""
+PLPYTHON = """create function fold_plpython(state jsonb, event eventstream.event) returns jsonb immutable language plpython3u as $$
+import decimal, json
+before, payload = (json.loads(text, parse_float=decimal.Decimal, parse_int=decimal.Decimal) for text in (state, event["payload"]))
+names = before["names"] + event["stream"] + str(event["version"]) + event["event_type"] + json.loads(event["metadata"])["by"]
+return '{"n": %s, "names": %s}' % (format(before["n"] + payload["amount"], "f"), json.dumps(names))
+$$"""
+C_SOURCE = """
+#include "postgres.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "utils/jsonb.h"
+PG_MODULE_MAGIC;
+extern Datum jsonb_concat(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(fold_c);
+/* Puts the payload's members over the state's. */
+Datum fold_c(PG_FUNCTION_ARGS)
+{
+    bool isnull;
+    Datum payload = GetAttributeByName(PG_GETARG_HEAPTUPLEHEADER(1), "payload", &isnull);
+    return DirectFunctionCall2(jsonb_concat, PG_GETARG_DATUM(0), payload);
+}
+"""
+
+
+def fetched_plpython():
+    """PL/Python of the server's own packages, in the private copy of PostgreSQL."""
+    library = BIN.resolve().parents[0] / "lib" / "plpython3.so"
+    private = next((ROOT / "target" / "pg" / MAJOR).glob("**/plpython3.so"), None)
+    if private is not None or library.exists():
+        return
+    if MAJOR != "15" or shutil.which("apt-get") is None:
+        pytest.skip(f"PL/Python for PostgreSQL {MAJOR} comes with Debian's PostgreSQL 15 only")
+    folder = ROOT / "target" / "plpython"
+    folder.mkdir(parents=True, exist_ok=True)
+    for attempt in (["apt-get", "download", "postgresql-plpython3-15"], ["apt-get", "update"], ["apt-get", "download", "postgresql-plpython3-15"]):
+        done = subprocess.run(attempt, cwd=folder, capture_output=True, text=True)
+        package = next(folder.glob("*.deb"), None)
+        if package is not None:
+            subprocess.run(["dpkg-deb", "-x", str(package), str(ROOT / "target" / "pg" / MAJOR)], check=True)
+            return
+    if os.geteuid() == 0:
+        pytest.fail(f"postgresql-plpython3-15 could not be fetched: {done.stderr}")
+    pytest.skip(f"postgresql-plpython3-15 is not installed and could not be fetched: {done.stderr}")
+
+
+def begin(session, count=5):
+    session.execute(
+        "select es_append_events('thing-1', (select jsonb_agg(jsonb_build_object('type', 'Happened', 'payload', jsonb_build_object('amount', i * 0.25),"
+        " 'metadata', jsonb_build_object('by', 'ann'))) from generate_series(1, %s) i))",
+        (count,),
+    )
+
+
+def register(session, name, **options):
+    session.execute(
+        "select es_register_fold(%s, 'thing', %s::regprocedure, initial_state => %s)",
+        (name, f"{name}(jsonb, eventstream.event)", options.get("initial", INITIAL)),
+    )
+
+
+def test_sql_and_plpgsql_and_python_give_the_same_states(database):
+    fetched_plpython()
+    with database.connect() as session:
+        session.execute("create extension plpython3u")
+        begin(session, 300)
+        for definition, name in ((SQL, "fold_sql"), (PLPGSQL, "fold_plpgsql"), (PLPYTHON, "fold_plpython")):
+            session.execute(definition)
+            register(session, name)
+        states = [value(session, "select es_state('thing-1', %s)::text", name) for name in ("fold_sql", "fold_plpgsql", "fold_plpython")]
+        assert states[0].startswith('{"n": 11287.50, "names": "thing-11Happenedannthing-12Happenedann')
+        assert states == [states[0]] * 3
+        # What Python raises is the user's, too.
+        session.execute("create or replace " + PLPYTHON.removeprefix("create ").replace("import decimal, json", "plpy.error('no', sqlstate='GL042')\nimport decimal, json"))
+        with pytest.raises(psycopg.Error) as raised:
+            session.execute("select es_state('thing-1', 'fold_plpython')")
+        assert raised.value.sqlstate == "GL042"
+        assert 'fold "fold_plpython" of stream "thing-1" at version 1' in raised.value.diag.context
+
+
+def test_a_handler_in_c_is_called(database, tmp_path):
+    source, library = tmp_path / "fold_c.c", ROOT / "target" / f"fold_c-{MAJOR}-{os.getpid()}.so"
+    source.write_text(C_SOURCE)
+    headers = subprocess.run([BIN / "pg_config", "--includedir-server"], check=True, capture_output=True, text=True).stdout.strip()
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", f"-I{headers}", "-o", str(library), str(source)], check=True)
+    library.chmod(0o755)
+    try:
+        with database.connect() as session:
+            begin(session)
+            session.execute(
+                f"create function fold_c(state jsonb, event eventstream.event) returns jsonb immutable language c as '{library}', 'fold_c'"
+            )
+            register(session, "fold_c")
+            assert value(session, "select es_state('thing-1')::text") == '{"n": 0, "names": "", "amount": 1.25}'
+    finally:
+        library.unlink()
+
+
+LOOPING = """create function fold_looping(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$
+begin loop state := state; end loop; end $$"""
+SLOWLY = """create function fold_slowly(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$
+begin for i in 1..2000 loop state := state; end loop; return state; end $$"""
+# Measured: under 20 ms. A busy machine may take longer; a fold that ignores the signal takes many seconds.
+MOST_SECONDS = 0.5
+
+
+@pytest.mark.parametrize("definition, name, events", [(LOOPING, "fold_looping", 1), (SLOWLY, "fold_slowly", 10_000)])
+def test_a_timeout_and_a_cancel_end_a_fold_at_once(database, definition, name, events):
+    with database.connect() as session, database.connect() as other:
+        begin(session, events)
+        session.execute(definition)
+        register(session, name)
+        session.execute("set statement_timeout = '200ms'")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute("select es_state('thing-1')")
+        assert time.monotonic() - began < 0.2 + MOST_SECONDS
+        session.execute("reset statement_timeout")
+        cancelled = []
+
+        def cancel():
+            time.sleep(0.2)
+            cancelled.append(time.monotonic())
+            other.execute("select pg_cancel_backend(%s)", (session.info.backend_pid,))
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute("select * from es_history('thing-1')")
+        assert time.monotonic() - cancelled[0] < MOST_SECONDS
+        thread.join()
+        # The session goes on, and may append: nothing of the fold is left behind.
+        begin(session, 1)
+
+
+def test_a_timeout_ends_a_long_fold_by_rules(database):
+    with database.connect() as session:
+        for _ in range(20):
+            begin(session, 10_000)
+        rules = '{"on": {"Happened": [{"add": {"/n": "/amount"}}, {"append": {"/all": "/amount"}}]}}'
+        session.execute("select es_register_fold('rules', 'thing', rules => %s, initial_state => %s)", (rules, '{"n": 0, "all": []}'))
+        session.execute("set statement_timeout = '20ms'")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute("select es_state('thing-1')")
+        assert time.monotonic() - began < 0.02 + MOST_SECONDS
+        assert rows(session, "select 1") == [(1,)]
