@@ -43,6 +43,9 @@ declare
     source text;
     -- The name of the view, its function has three more bytes.
     most_bytes constant int := 60;
+    -- A view has 1600 columns at most.
+    most_columns constant int := 1598;
+    arguments constant text := '(timestamptz, timestamptz, text)';
 begin
     if view_name is null or category is null or columns is null then
         perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
@@ -67,18 +70,25 @@ begin
     if octet_length(parts[2]) not between 1 and most_bytes then
         perform eventstream.refuse('view_name', format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
     end if;
-    if to_regclass(format('%I.%I', parts[1], parts[2])) is not null then
-        perform eventstream.refuse('view_name', format('must be new: there is a relation %I.%I', parts[1], parts[2]),
-                                   format('drop view %I.%I cascade;', parts[1], parts[2]));
-    end if;
     target := format('%I.%I', parts[1], parts[2]);
     function_target := format('%I.%I', parts[1], parts[2] || '_at');
+    if to_regclass(target) is not null then
+        perform eventstream.refuse(
+            'view_name', format('must be new: there is a relation %s', target),
+            case when to_regprocedure(function_target || arguments) is null then 'Choose another name, or drop that relation.'
+                 else format('drop function %s%s; drop view %s;', function_target, arguments, target) end);
+    end if;
+    if to_regprocedure(function_target || arguments) is not null then
+        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
+                                                       function_target, arguments),
+                                   'Choose another name, or drop that function.');
+    end if;
 
     if jsonb_typeof(columns) <> 'array' or jsonb_array_length(columns) = 0 then
         perform eventstream.refuse('columns', shape, null);
     end if;
-    if jsonb_array_length(columns) > 1000 then
-        perform eventstream.refuse('columns', format('must be at most 1000, not %s', jsonb_array_length(columns)), null);
+    if jsonb_array_length(columns) > most_columns then
+        perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
     end if;
     for col in select * from jsonb_array_elements(columns) loop
         if jsonb_typeof(col) <> 'object' or jsonb_typeof(col -> 'name') is distinct from 'string'
@@ -109,7 +119,7 @@ begin
                                                          quote_literal(left(type_name, 100))),
                                        'Types outside of pg_catalog are named with their schema.');
         end if;
-        if col ->> 'path' <> '' and left(col ->> 'path', 1) <> '/' then
+        if col ->> 'path' !~ '^(/([^~/]|~[01])*)*$' then
             perform eventstream.refuse('columns', format('must have JSON Pointers as paths, such as /balance, and %s has %s',
                                                          quote_ident(col ->> 'name'), quote_literal(left(col ->> 'path', 100))), null);
         end if;

@@ -1,4 +1,4 @@
-//! What temporal views ask (sql/59_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
+//! What temporal views ask (sql/72_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
 use super::state::{Asked, bound};
 use crate::access::authorize_tenant;
 use crate::pg::failure::Result;
@@ -56,7 +56,7 @@ fn state(args: &Args, moment: Moment) -> Returned {
     Ok(None)
 }
 
-/// A setting's moment. A setting that was made before the library was loaded was not checked then.
+/// A setting's moment: not every way to set it is checked (src/pg/settings.rs).
 fn read(setting: &str, text: Option<String>) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
     if !moment::has_zone(&text) {

@@ -2,6 +2,7 @@
 use eventstream_core::error::Error;
 use eventstream_core::{moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::cell::Cell;
 use std::ffi::CString;
 
 /// What an append's commit waits for.
@@ -51,8 +52,14 @@ static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
 static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
 
+thread_local! {
+    /// Whether `init` is at work: what was set before is taken over, whatever it is.
+    static DEFINING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
+    DEFINING.set(true);
     let plain = GucFlags::empty();
     GucRegistry::define_string_guc(
         c"eventstream.tenant",
@@ -82,6 +89,7 @@ pub fn init() {
             GucRegistry::define_string_guc_with_hooks(name, short, long, setting, user, plain, check, None, None);
         }
     }
+    DEFINING.set(false);
     GucRegistry::define_enum_guc(
         c"eventstream.durability",
         c"What the commit of an append waits for.",
@@ -276,22 +284,27 @@ fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
 type Value = *mut *mut std::ffi::c_char;
 type Extra = *mut *mut std::ffi::c_void;
 
-unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
     // SAFETY: as guc.c calls it.
-    unsafe { is_moment("eventstream.as_of", value) }
+    unsafe { is_moment("eventstream.as_of", value, source) }
 }
 
-unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
     // SAFETY: as guc.c calls it.
-    unsafe { is_moment("eventstream.known_at", value) }
+    unsafe { is_moment("eventstream.known_at", value, source) }
 }
 
-/// Refuses what is no moment when it is set; it is looked at again when it is used, because a setting that was made before the library was
-/// loaded is not checked.
+/// Refuses what is no moment when somebody sets it. What comes from a file, a database's or a role's settings, or from before the library was
+/// loaded, guc.c would drop with no more than a WARNING, and the view would show now instead: it is let through, and refused by
+/// whoever reads it.
 ///
 /// # Safety
 /// Called by guc.c in a check hook.
-unsafe fn is_moment(setting: &str, value: Value) -> bool {
+unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
+    if DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
+        return true;
+    }
     // SAFETY: guc.c gives a string, or NULL.
     let text = unsafe {
         if value.is_null() || (*value).is_null() {

@@ -16,7 +16,7 @@ SECRET_ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 DEFAULT_ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8058")
 
 #: These compute from their arguments, or say nothing about any tenant; everybody may call them.
-PURE = {"es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_last_append"}
+PURE = {"es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_day_end", "es_last_append"}
 
 REFUSED = {"42501", "ES040", "ES041"}
 
@@ -108,6 +108,13 @@ def argument(name: str, kind: str, tenant: str):
         "backward": False,
         "raw": False,
         "schema_version": 1,
+        "from_schema_version": 1,
+        "fold_order": "version",
+        "snapshot_every": 100,
+        "initial_state": Jsonb({}),
+        "handler": "jsonb_concat(jsonb, jsonb)",
+        "view_name": "accounts",
+        "columns": Jsonb([{"name": "is", "type": "text", "path": "/is"}]),
         "reason": "because",
     }
     if name in by_name:

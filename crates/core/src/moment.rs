@@ -4,50 +4,77 @@
 /// What a moment must be, for messages.
 pub const RULE: &str = "must be a moment with date, time and zone, such as 2024-10-31 23:59:59.999999Z or 2024-10-31T22:00+01:00, or infinity";
 
-/// Whether the text has the form `YYYY-MM-DD HH:MM[:SS[.ffffff]]` (or `T` between) followed by a zone: `Z`, `+HH[:MM[:SS]]`, or a
-/// name such as `Europe/Vienna`; or is `infinity` or `-infinity`. Whether there is such a day, or such a zone, is not looked at.
+/// Whether the text has the form `YYYY-MM-DD HH:MM[:SS[.ffffff]]` (or `T` between), of a day and a time that there are, followed by a
+/// zone: `Z`, `UTC`, `+HH[:MM[:SS]]`, or a name such as `Europe/Vienna`; or is `infinity` or `-infinity`. Whether there is such a place is
+/// not looked at.
 #[must_use]
 pub fn has_zone(text: &str) -> bool {
     let text = text.trim();
-    if matches!(text, "infinity" | "-infinity") {
-        return true;
-    }
-    let Some(rest) = digits(text, 4).and_then(|rest| rest.strip_prefix('-')) else { return false };
-    let Some(rest) = digits(rest, 2).and_then(|rest| rest.strip_prefix('-')) else { return false };
-    let Some(rest) = digits(rest, 2).and_then(|rest| rest.strip_prefix(['T', ' '])) else { return false };
-    let Some(rest) = digits(rest, 2).and_then(|rest| rest.strip_prefix(':')) else { return false };
-    let Some(mut rest) = digits(rest, 2) else { return false };
+    matches!(text, "infinity" | "-infinity") || after_time(text).is_some_and(is_zone)
+}
+
+/// What follows the date and the time.
+fn after_time(text: &str) -> Option<&str> {
+    let (year, rest) = number(text, 4)?;
+    let (month, rest) = number(rest.strip_prefix('-')?, 2)?;
+    let (day, rest) = number(rest.strip_prefix('-')?, 2)?;
+    let (hour, rest) = number(rest.strip_prefix(['T', ' '])?, 2)?;
+    let (minute, mut rest) = number(rest.strip_prefix(':')?, 2)?;
     if let Some(seconds) = rest.strip_prefix(':') {
-        let Some(after) = digits(seconds, 2) else { return false };
+        let (second, after) = number(seconds, 2)?;
         rest = after;
         if let Some(fraction) = rest.strip_prefix('.') {
             let count = fraction.bytes().take_while(u8::is_ascii_digit).count();
             if !(1..=6).contains(&count) {
-                return false;
+                return None;
             }
             rest = &fraction[count..];
         }
+        if second > 59 {
+            return None;
+        }
     }
-    is_zone(rest.strip_prefix(' ').unwrap_or(rest))
+    let is_there = year > 0 && (1..=days(year, month)).contains(&day) && hour < 24 && minute < 60;
+    is_there.then(|| rest.strip_prefix(' ').unwrap_or(rest))
+}
+
+/// Days of a month; 0 where there is no such month.
+const fn days(year: u32, month: u32) -> u32 {
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        _ => 0,
+    }
 }
 
 fn is_zone(text: &str) -> bool {
     if let Some(offset) = text.strip_prefix(['+', '-']) {
-        let parts: Vec<&str> = offset.split(':').collect();
-        let is_pair = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        return parts.len() <= 3 && parts.iter().all(is_pair);
+        let mut parts = offset.split(':');
+        let least = |part: &str, below| number(part, 2).is_some_and(|(value, rest)| value < below && rest.is_empty());
+        return parts.next().is_some_and(|hours| least(hours, 16))
+            && parts.clone().count() <= 2
+            && parts.all(|part| least(part, 60));
     }
-    let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
-    begins && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte)) && !is_era(text)
+    ["Z", "UTC"].iter().any(|name| name.eq_ignore_ascii_case(text)) || is_place(text)
 }
 
-/// PostgreSQL reads these behind a date as something else than a zone.
-fn is_era(text: &str) -> bool {
-    ["AD", "BC", "AM", "PM", "T"].iter().any(|word| word.eq_ignore_ascii_case(text))
+/// Area/Place as the time zone database writes it. PostgreSQL reads much else behind a time: words (`monday`, `at`) that leave the zone to
+/// the session, abbreviations (`IST`) that are a matter of settings, and `UTC+2` or `Europe/Vienna+2`, which lie to the west.
+fn is_place(text: &str) -> bool {
+    if let Some(offset) = text.strip_prefix("Etc/GMT") {
+        let digits = offset.strip_prefix(['+', '-']).unwrap_or("");
+        return offset.is_empty()
+            || ((1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    }
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    text.contains('/') && text.split(['/', '_', '-']).all(is_word)
 }
 
-/// What follows exactly so many digits.
-fn digits(text: &str, count: usize) -> Option<&str> {
+/// The number that exactly so many digits make, and what follows them.
+fn number(text: &str, count: usize) -> Option<(u32, &str)> {
     let is_there = text.len() >= count && text.as_bytes()[..count].iter().all(u8::is_ascii_digit);
-    is_there.then(|| &text[count..])
+    let digits = is_there.then(|| text.split_at(count))?;
+    Some((digits.0.parse().ok()?, digits.1))
 }

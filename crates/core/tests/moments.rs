@@ -13,6 +13,12 @@ fn a_date_a_time_and_a_zone_are_a_moment() {
         "2024-10-31 23:59:59.1 UTC",
         " 2024-10-31 23:59Z ",
         "2024-10-31 23:59 Etc/GMT+5",
+        "2024-10-31 23:59 Etc/UTC",
+        "2024-10-31 23:59 America/Port-au-Prince",
+        "2024-10-31 23:59 America/North_Dakota/New_Salem",
+        "2024-10-31 23:59 utc",
+        "2024-02-29 00:00Z",
+        "2000-02-29 00:00Z",
         "infinity",
         "-infinity",
     ] {
@@ -49,6 +55,61 @@ fn what_depends_on_the_session_or_is_garbage_is_none() {
         "2024-10-31  23:59Z",
         "２024-10-31 23:59Z",
         "2024-10-31 23:59 é",
+    ] {
+        assert!(!has_zone(text), "{text}");
+    }
+}
+
+#[test]
+fn a_zone_is_none_that_leaves_the_meaning_to_a_setting_or_turns_its_sign() {
+    for zone in [
+        "monday",
+        "at",
+        "on",
+        "now",
+        "allballs",
+        "DST",
+        "IST",
+        "EST",
+        "CET",
+        "UTC+2",
+        "UTC-2",
+        "GMT+2",
+        "EST5EDT",
+        "Europe/Vienna+2",
+        "Europe/Vienna-2",
+        "Europe/Vienna2",
+        "Etc/GMT+",
+        "Etc/GMT5",
+        "Etc/GMT+123",
+        "Etc/GMT+5/x",
+        "/Vienna",
+        "Europe/",
+        "Europe//Vienna",
+        "Europe/Vienna DST",
+        "+16",
+        "+02:60",
+        "+02:00:00:00",
+        "+",
+    ] {
+        assert!(!has_zone(&format!("2024-10-31 23:59 {zone}")), "{zone}");
+    }
+}
+
+#[test]
+fn a_day_or_a_time_that_there_is_not_is_no_moment() {
+    for text in [
+        "2024-13-01 00:00Z",
+        "2024-00-01 00:00Z",
+        "2024-02-30 00:00Z",
+        "2023-02-29 00:00Z",
+        "1900-02-29 00:00Z",
+        "2024-04-31 00:00Z",
+        "2024-10-00 00:00Z",
+        "0000-10-01 00:00Z",
+        "2024-10-31 24:00Z",
+        "2024-10-31 23:60Z",
+        "2024-10-31 23:59:60Z",
     ] {
         assert!(!has_zone(text), "{text}");
     }
