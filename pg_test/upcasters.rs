@@ -66,18 +66,29 @@ mod tests {
     #[pg_test]
     fn a_stream_that_is_read_row_by_row_is_upcast_a_page_at_a_time() {
         run("create sequence tests.calls");
-        run("create function tests.counting(payload jsonb, metadata jsonb) returns jsonb immutable language plpgsql as \
-             $$ begin perform nextval('tests.calls'); return payload; end $$");
-        run("select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) from generate_series(1, 1700) i))");
+        run(
+            "create function tests.counting(payload jsonb, metadata jsonb) returns jsonb immutable language plpgsql as \
+             $$ begin perform nextval('tests.calls'); return payload; end $$",
+        );
+        run(
+            "select es_append_events('a-1', (select jsonb_agg(jsonb_build_object('type', 'T', 'payload', i)) from generate_series(1, 1700) i))",
+        );
         run("select es_register_upcaster('T', 1, 'tests.counting(jsonb, jsonb)')");
         for (call, order) in [("es_read('a-1')", ""), ("es_read('a-1', backward => true)", "desc")] {
-            let told = value(&format!("select string_agg((e).version || ':' || (e).schema_version, ' ') from (select {call} as e) r"));
-            let expected = value(&format!("select string_agg(i || ':2', ' ' order by i {order}) from generate_series(1, 1700) i"));
+            let told = value(&format!(
+                "select string_agg((e).version || ':' || (e).schema_version, ' ') from (select {call} as e) r"
+            ));
+            let expected =
+                value(&format!("select string_agg(i || ':2', ' ' order by i {order}) from generate_series(1, 1700) i"));
             assert_eq!(told, expected);
         }
         run("select setval('tests.calls', 1)");
         run("select es_read('a-1') limit 1");
-        assert_eq!(value("select last_value <= 501 from tests.calls"), "true", "more than a page was upcast for one row");
+        assert_eq!(
+            value("select last_value <= 501 from tests.calls"),
+            "true",
+            "more than a page was upcast for one row"
+        );
     }
 
     #[pg_test]
