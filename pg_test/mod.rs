@@ -15,6 +15,7 @@ mod rows;
 mod settings;
 mod snapshots;
 mod sql;
+mod state;
 mod state_history;
 mod state_simulate;
 mod temporal;
