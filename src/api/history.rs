@@ -22,8 +22,9 @@ sql_function!("eventstream_simulate", simulate);
 
 /// Errors: ES002.
 fn found(asked: &Asked) -> Result<Stream> {
-    as_owner(Planning::ByIndex, |db, _| {
-        stream::look_up(db, View::Caller, asked.target().id, &asked.name)?.ok_or_else(|| asked.not_found().into())
+    as_owner(Planning::ByIndex, |db, catalog| {
+        stream::look_up(db, catalog, View::Caller, asked.target().id, &asked.name)?
+            .ok_or_else(|| asked.not_found().into())
     })
 }
 

@@ -37,7 +37,8 @@ fn take(args: &Args) -> Returned {
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let fold = registry::fold(target.id, name.category(), args.text_opt(1)?)?;
-    let found = as_owner(Planning::ByIndex, |db, _| stream::look_up(db, View::Caller, target.id, &name))?;
+    let found =
+        as_owner(Planning::ByIndex, |db, catalog| stream::look_up(db, catalog, View::Caller, target.id, &name))?;
     let found = found.ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
     if !snapshot::share(target, &fold.name)? {
         return Err(Error::FoldNotFound { fold: Some(fold.name.clone()), category: None }.into());
@@ -58,7 +59,7 @@ fn snapshot_state(args: &Args) -> Returned {
     let (target, name) = (asked.target(), asked.name.as_str());
     let of = Of { target, stream: name, fold: &asked.fold };
     let state = as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, View::Caller, target.id, &asked.name)?;
+        let found = stream::look_up(db, catalog, View::Caller, target.id, &asked.name)?;
         let opened = Opened::open(db, catalog, found.ok_or_else(|| asked.not_found())?, View::Caller)?;
         match version {
             None => {

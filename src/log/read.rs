@@ -136,7 +136,7 @@ fn read_segments(
     mut read: impl FnMut(&Db, &Plan, &[Nullable]) -> Result<u64>,
 ) -> Result<i64> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let Some(found) = stream::look_up(db, View::Caller, target.id, name)? else { return Ok(0) };
+        let Some(found) = stream::look_up(db, catalog, View::Caller, target.id, name)? else { return Ok(0) };
         let segments = stream::segments(db, catalog, &found, View::Caller)?;
         let mut args = [
             Some(from_text(target.name)?),
@@ -336,7 +336,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
 
 /// The stream's version; 0 where there is none.
 pub fn stream_version(target: Target, name: &StreamName) -> Result<i64> {
-    as_owner(Planning::ByIndex, |db, catalog| match stream::look_up(db, View::Caller, target.id, name)? {
+    as_owner(Planning::ByIndex, |db, catalog| match stream::look_up(db, catalog, View::Caller, target.id, name)? {
         Some(found) => stream::newest(db, catalog, &found, View::Caller).map(|head| head.version),
         None => Ok(0),
     })
@@ -360,7 +360,7 @@ pub struct StreamInfo {
 /// Errors: ES002 where there is no such stream.
 pub fn stream_info(target: Target, name: &StreamName) -> Result<StreamInfo> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, View::Caller, target.id, name)?
+        let found = stream::look_up(db, catalog, View::Caller, target.id, name)?
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
         let head = stream::newest(db, catalog, &found, View::Caller)?;
         let mut info: Option<StreamInfo> = None;

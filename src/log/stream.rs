@@ -46,13 +46,10 @@ pub enum Locked {
 }
 
 thread_local! {
+    static NAME_PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static SEGMENT_PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static LOCK: Plan = const { Plan::new(
         "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2 for no key update",
-        STREAM_KEY,
-    ) };
-    static LOOK_UP: Plan = const { Plan::new(
-        "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2",
         STREAM_KEY,
     ) };
     static CREATE: Plan = const { Plan::new(
@@ -115,9 +112,24 @@ pub fn lock(
 }
 
 /// The stream, without locking it.
-pub fn look_up(db: &Db, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
-    let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
-    LOOK_UP.with(|look_up| look_up.first(db, view, &key, read))
+pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+    let probe = NAME_PROBE.take().filter(|(table, _)| *table == catalog.streams);
+    let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, row::NAME_KEY)));
+    let bounds = [Bound::equal_text(2, from_text(name.as_str())?)];
+    let mut found = None;
+    let outcome = probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
+        found = Some(Stream { id: columns.int8(row::ID)?, first_position: columns.int8(row::FIRST_POSITION)? });
+        Ok(false)
+    });
+    NAME_PROBE.set(Some((table, probe)));
+    outcome.map(|()| found)
+}
+
+/// Columns of _eventstream.streams, from 0; and those of the index streams_name_key, from 1.
+mod row {
+    pub const ID: usize = 0;
+    pub const FIRST_POSITION: usize = 2;
+    pub const NAME_KEY: &[i16] = &[2, 4];
 }
 
 /// The newest event: there is always one, unless somebody forced it away.

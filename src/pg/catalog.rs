@@ -15,6 +15,7 @@ pub struct Catalog {
     pub positions: Oid,
     pub recorded_floor: Oid,
     pub segments: Oid,
+    pub streams: Oid,
     pub grants: Oid,
     pub tenants: Oid,
     pub folds: Oid,
@@ -56,8 +57,15 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         return;
     };
     if relation == pg_sys::InvalidOid
-        || [catalog.events, catalog.positions, catalog.recorded_floor, catalog.segments, catalog.snapshots]
-            .contains(&relation)
+        || [
+            catalog.events,
+            catalog.positions,
+            catalog.recorded_floor,
+            catalog.segments,
+            catalog.streams,
+            catalog.snapshots,
+        ]
+        .contains(&relation)
     {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
@@ -152,6 +160,7 @@ impl Catalog {
                     positions: relation(c"positions"),
                     recorded_floor: relation(c"recorded_floor"),
                     segments: relation(c"stream_segments"),
+                    streams: relation(c"streams"),
                     grants: relation(c"grants"),
                     tenants: relation(c"tenants"),
                     folds: relation(c"folds"),

@@ -39,7 +39,7 @@ impl Bound {
         Self { column, strategy: pg_sys::BTGreaterEqualStrategyNumber, function: pg_sys::F_INT8GE, value: value.into() }
     }
 
-    /// A text column of collation "C", which is the one that conditions are compared by here.
+    /// A text column, equal.
     pub fn equal_text(column: i16, value: Datum) -> Self {
         Self { column, strategy: pg_sys::BTEqualStrategyNumber, function: pg_sys::F_TEXTEQ, value }
     }
@@ -172,6 +172,8 @@ impl Probe {
             for (condition, bound) in conditions[1..].iter_mut().zip(bounds) {
                 let function = Oid::from(bound.function);
                 ffi::ScanKeyInit(condition, bound.column, bound.strategy as u16, function, bound.value);
+                // ScanKeyInit means the collation of catalogs: the index is in the order of its own.
+                condition.sk_collation = *(*index).rd_indcollation.add(bound.column as usize - 1);
             }
             ffi::index_rescan(scan, conditions.as_mut_ptr(), count as i32, ptr::null_mut(), 0);
             Some(Scan { relation, index, scan, slot, columns: (*(*relation).rd_att).natts as usize })

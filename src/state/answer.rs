@@ -78,30 +78,51 @@ pub struct Answer {
 
 /// The state of a stream, by name; None where there is none. `view`: [`View::Caller`], or [`View::Latest`] behind its lock.
 pub fn by_name(folding: &mut Folding, name: &StreamName, moment: Moment, view: View) -> Result<Option<Answer>> {
-    let target = folding.target;
-    let found = as_owner(Planning::ByIndex, |db, _| stream::look_up(db, view, target.id, name))?;
-    found.map(|found| of_stream(folding, name.as_str(), found, moment, view)).transpose()
+    let (target, fold) = (folding.target, folding.fold);
+    let found = as_owner(Planning::ByIndex, |db, catalog| {
+        let found = stream::look_up(db, catalog, view, target.id, name)?;
+        let of = snapshot::Of { target, stream: name.as_str(), fold };
+        found.map(|found| Prepared::of(db, catalog, of, found, moment, view)).transpose()
+    })?;
+    found.map(|prepared| prepared.answer(folding, name.as_str(), moment)).transpose()
 }
 
 /// The state of a stream that was looked up.
 pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Moment, view: View) -> Result<Answer> {
-    let began = Instant::now();
-    let (fold, target) = (folding.fold, folding.target);
-    let (opened, selection, start, lates) = as_owner(Planning::ByIndex, |db, catalog| {
+    let of = snapshot::Of { target: folding.target, stream: name, fold: folding.fold };
+    let prepared = as_owner(Planning::ByIndex, |db, catalog| Prepared::of(db, catalog, of, stream, moment, view))?;
+    prepared.answer(folding, name, moment)
+}
+
+/// What counts, and where to start.
+struct Prepared {
+    opened: Opened,
+    selection: Selection,
+    start: Start,
+    lates: Vec<Late>,
+}
+
+impl Prepared {
+    fn of(db: &Db, catalog: &Catalog, of: snapshot::Of, stream: Stream, moment: Moment, view: View) -> Result<Self> {
+        let began = Instant::now();
         let opened = Opened::open(db, catalog, stream, view)?;
         let selection = Selection::of(db, &opened, moment)?;
-        let of = snapshot::Of { target, stream: name, fold };
         let (mut start, lates) = start(db, catalog, of, &opened, &selection, view)?;
         start.took = began.elapsed();
-        Ok((opened, selection, start, lates))
-    })?;
-    let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
-    if moment == Moment::NOW && answer.may_be_kept && (answer.folded > 0 || answer.from == From::Snapshot) {
-        let (version, chain_hash, fingerprint) = (opened.head.version, opened.head.chain_hash, fold.fingerprint);
-        let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
-        cache::put(opened.stream.id, &fold.name, entry);
+        Ok(Self { opened, selection, start, lates })
     }
-    Ok(answer)
+
+    fn answer(self, folding: &mut Folding, name: &str, moment: Moment) -> Result<Answer> {
+        let Self { opened, selection, start, lates } = self;
+        let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
+        if moment == Moment::NOW && answer.may_be_kept && (answer.folded > 0 || answer.from == From::Snapshot) {
+            let (version, chain_hash) = (opened.head.version, opened.head.chain_hash);
+            let fingerprint = folding.fold.fingerprint;
+            let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
+            cache::put(opened.stream.id, &folding.fold.name, entry);
+        }
+        Ok(answer)
+    }
 }
 
 /// The state made of the events selected, of a stream that is open.

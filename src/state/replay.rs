@@ -166,12 +166,12 @@ impl<'a> Folding<'a> {
         accumulator.end()
     }
 
-    /// The upcasters' steps that were made so far.
     /// Whether a failed upcaster was skipped since this was last asked.
     pub fn take_skipped(&mut self) -> bool {
         self.upcasting.take_skipped()
     }
 
+    /// The upcasters' steps that were made so far.
     pub fn upcasting(&self) -> &Upcasting<'a> {
         &self.upcasting
     }

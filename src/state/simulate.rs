@@ -71,7 +71,7 @@ fn now(folding: &mut Folding, name: &StreamName, opened: Option<&Opened>) -> Res
 /// Judges as an append would.
 fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events: &[NewEvent]) -> Result<Found> {
     refuse_repeated_ids(name.as_str(), events)?;
-    let opened = match stream::look_up(db, View::Caller, folding.target.id, name)? {
+    let opened = match stream::look_up(db, catalog, View::Caller, folding.target.id, name)? {
         None => None,
         Some(stream) => Some(Opened::open(db, catalog, stream, View::Caller)?),
     };

@@ -56,7 +56,7 @@ fn tenants(db: &Db) -> Result<HashMap<i64, String>> {
 /// One stream. Errors: ES002 where there is none.
 pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, View::Caller, tenant_id, name)?
+        let found = stream::look_up(db, catalog, View::Caller, tenant_id, name)?
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let id = Some(Datum::from(found.id));
