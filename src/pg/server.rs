@@ -183,6 +183,11 @@ pub fn read_uuid(text: &str) -> Result<[u8; 16]> {
     super::function::read_value(ffi::uuid_in, text).map(|value| unsafe { datum::uuid(value) })
 }
 
+/// Ends here where a cancel, a timeout or a shutdown waits.
+pub fn check_for_interrupts() -> Result<()> {
+    catch(super::jsonb::check_for_interrupts)
+}
+
 /// Sleeps, and wakes up for a cancel.
 pub fn pause(time: Duration) -> Result<()> {
     catch(|| {

@@ -92,6 +92,13 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
     }
     // Rules recurse over a state once a level.
     print("initial_state", definition.initial_state)?;
+    // What is small to hold can be large to print.
+    if let Some(rules) = definition.rules
+        && rules.measure(Rules::MOST_BYTES as u64)?.bytes > Rules::MOST_BYTES as u64
+    {
+        let reason = format!("must have at most {} bytes", Rules::MOST_BYTES);
+        return Err(Error::InvalidRules { pointer: String::new(), reason }.into());
+    }
     let rules = definition.rules.map(|rules| rules.text()).transpose()?;
     if let Some(rules) = rules {
         Rules::parse(&String::from_utf8_lossy(rules))?;

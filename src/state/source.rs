@@ -29,6 +29,10 @@ impl EventSource for Source<'_> {
         self.event_type
     }
 
+    fn checkpoint(&self) -> Result<()> {
+        server::check_for_interrupts()
+    }
+
     fn payload(&self, pointer: &Pointer) -> Result<Option<Value>> {
         self.payload.map_or(Ok(None), |payload| payload.at(pointer))
     }

@@ -23,6 +23,13 @@ pub trait EventSource {
     /// # Errors
     /// A value that cannot be read.
     fn field(&self, field: &EventField) -> Result<Option<Value>, Self::Failure>;
+    /// Asked before each rule: a failure ends the fold (a cancel that waits).
+    ///
+    /// # Errors
+    /// Whatever ends it.
+    fn checkpoint(&self) -> Result<(), Self::Failure> {
+        Ok(())
+    }
 }
 
 /// Why a rule could not be applied.
@@ -90,6 +97,7 @@ impl Rules {
             return Ok(());
         };
         for rule in rules {
+            event.checkpoint().map_err(Failed::Source)?;
             rule.apply(state, event, limits).map_err(|fault| match fault {
                 Fault::Reason(reason) => Failed::Rule(RuleFailure {
                     rule: rule.place.clone(),

@@ -66,6 +66,9 @@ fn long_number(value: &Value) -> Option<(String, u64)> {
 }
 
 impl Rules {
+    /// The most bytes that rules may have as text.
+    pub const MOST_BYTES: usize = MOST_BYTES;
+
     /// Compiles rules.
     ///
     /// # Errors
