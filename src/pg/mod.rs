@@ -12,6 +12,7 @@ pub mod function;
 pub mod insert;
 pub mod jsonb;
 pub mod jsonb_parts;
+pub mod live_settings;
 pub mod memory;
 pub mod pages;
 pub mod plan;

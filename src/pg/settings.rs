@@ -202,6 +202,7 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_KB,
     );
+    super::live_settings::init();
     // A misspelt eventstream.… is an error from now on, not a setting without effect.
     // SAFETY: called once, after all settings were defined.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"eventstream".as_ptr()) }

@@ -79,6 +79,34 @@ pub enum Error {
     )]
     UpcastFailed { stream: String, version: i64, event_type: String, from_schema_version: i32, reason: String },
 
+    /// ES020: no projection of that name in the tenant.
+    #[error("there is no projection {}", shown(projection))]
+    ProjectionNotFound { projection: String },
+
+    /// ES020: no subscription of that name in the tenant.
+    #[error("there is no subscription {}", shown(subscription))]
+    SubscriptionNotFound { subscription: String },
+
+    /// ES021: it failed, and waits for somebody. `position`: of the event that fails, where that is known.
+    #[error("projection \"{projection}\" is stopped{}: {message}", at_event(*position))]
+    ProjectionStopped { projection: String, position: Option<i64>, sqlstate: String, message: String },
+
+    /// ES022: it is being rebuilt already.
+    #[error("projection \"{projection}\" is being rebuilt already")]
+    RebuildInProgress { projection: String },
+
+    /// ES023: the projection has not passed `up_to` in time; `reason` says what it waits for.
+    #[error("projection \"{projection}\" has reached position {position}, not {up_to}, within {waited}: {reason}")]
+    WaitTimeout { projection: String, up_to: i64, position: i64, waited: String, reason: String, holder: Option<i32> },
+
+    /// ES024: the lease is not held; `reason` reads "it …".
+    #[error("lease {lease_id} is not held: {reason}")]
+    LeaseLost { lease_id: String, reason: String },
+
+    /// ES026: `what` (a function) does nothing in a copy of a log before es_activate().
+    #[error("{what} waits: this database is a copy of the log {log_id}")]
+    NotActivated { what: String, log_id: String },
+
     /// ES025: the caller's position, given as `argument`, lies beyond the log.
     #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
     PositionAhead { argument: String, position: i64, last_position: i64 },
@@ -131,7 +159,13 @@ impl Error {
             Self::SnapshotNotFound { .. } => "ES012",
             Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
+            Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
+            Self::ProjectionStopped { .. } => "ES021",
+            Self::RebuildInProgress { .. } => "ES022",
+            Self::WaitTimeout { .. } => "ES023",
+            Self::LeaseLost { .. } => "ES024",
             Self::PositionAhead { .. } => "ES025",
+            Self::NotActivated { .. } => "ES026",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
             Self::Immutable { .. } => "ES050",
@@ -175,6 +209,18 @@ impl Error {
                 json!({"stream": stream, "version": version, "event_type": event_type,
                        "from_schema_version": from_schema_version, "reason": reason})
             }
+            Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => {
+                json!({"projection": projection})
+            }
+            Self::SubscriptionNotFound { subscription } => json!({"subscription": subscription}),
+            Self::ProjectionStopped { projection, position, sqlstate, message } => {
+                json!({"projection": projection, "global_position": position, "sqlstate": sqlstate, "error": message})
+            }
+            Self::WaitTimeout { projection, up_to, position, reason, holder, .. } => {
+                json!({"projection": projection, "up_to": up_to, "global_position": position, "reason": reason, "pid": holder})
+            }
+            Self::LeaseLost { lease_id, reason } => json!({"lease_id": lease_id, "reason": reason}),
+            Self::NotActivated { log_id, .. } => json!({"log_id": log_id}),
             Self::PositionAhead { argument, position, last_position } => {
                 json!({"argument": argument, "global_position": position, "last_position": last_position})
             }
@@ -242,6 +288,33 @@ impl Error {
                  correct the function, or register another with es_register_upcaster().",
                 quote_literal(stream)
             )),
+            Self::ProjectionNotFound { .. } => {
+                Some("The view eventstream.projections shows what there is.".into())
+            }
+            Self::SubscriptionNotFound { .. } => {
+                Some("The view eventstream.subscriptions shows what there is.".into())
+            }
+            Self::ProjectionStopped { projection, position, .. } => Some(stopped_hint(projection, *position)),
+            Self::RebuildInProgress { .. } => {
+                Some("The view eventstream.progress shows how far it is.".into())
+            }
+            Self::WaitTimeout { holder: Some(pid), .. } => Some(format!(
+                "That transaction has appended and is still open: the view eventstream.horizon_holders shows it; \
+                 select pg_terminate_backend({pid}) would end its session."
+            )),
+            Self::WaitTimeout { .. } => Some(
+                "The views eventstream.projections and eventstream.health show what it does; es_run_projection() advances it \
+                 where no workers run."
+                    .into(),
+            ),
+            Self::LeaseLost { .. } => Some(
+                "Fetch again: what this lease held is delivered again, to whoever fetches it; make its processing idempotent, and \
+                 leases longer (es_extend_lease) where it takes longer."
+                    .into(),
+            ),
+            Self::NotActivated { .. } => Some(
+                "If the original is no longer in use, make this one the original: select es_activate();".into(),
+            ),
             Self::PositionAhead { .. } => Some(
                 "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
                  with what was stored beside the position."
@@ -304,6 +377,18 @@ fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>)
         quote_literal(privilege),
         quote_literal(tenant)
     )
+}
+
+fn at_event(position: Option<i64>) -> String {
+    position.map_or_else(String::new, |position| format!(" at the event at global position {position}"))
+}
+
+fn stopped_hint(projection: &str, position: Option<i64>) -> String {
+    let name = quote_literal(projection);
+    let skip = position.map_or_else(String::new, |position| {
+        format!(", or go on without the event: select es_skip_event({name}, {position}, 'reason');")
+    });
+    format!("Mend what is named, then select es_resume_projection({name});{skip}")
 }
 
 fn at_version(version: Option<i64>) -> String {

@@ -1,0 +1,160 @@
+-- Projections, subscriptions and dead letters. Only src/live writes them.
+create table _eventstream.activations (
+    log_id uuid not null,
+    system_identifier bigint not null,
+    database_oid oid not null,
+    activated_by text not null,
+    activated_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint activations_pkey primary key (log_id, system_identifier, database_oid)
+);
+comment on table _eventstream.activations is
+'Where es_activate() said that this copy of a log is the original from now on. A log that is where log_identities'' oldest row says needs no row here.';
+comment on index _eventstream.activations_pkey is 'one row a place';
+
+create sequence _eventstream.projection_ids as bigint;
+comment on sequence _eventstream.projection_ids is 'ids of projections';
+
+create table _eventstream.projections (
+    id bigint not null default nextval('_eventstream.projection_ids'),
+    tenant_id bigint not null,
+    name text not null,
+    kind text not null,
+    mode text not null,
+    handler text,
+    categories text[],
+    event_types text[],
+    batch_size int not null,
+    on_error text not null,
+    max_retries int not null,
+    reset text,
+    table_name text,
+    columns jsonb,
+    fold text,
+    registrant text not null,
+    search_path text not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint projections_pkey primary key (id),
+    constraint projections_name_key unique (tenant_id, name),
+    constraint projections_kind_check check (kind in ('event', 'batch', 'table')),
+    constraint projections_mode_check check (mode in ('async', 'inline')),
+    constraint projections_on_error_check check (on_error in ('stop', 'skip')),
+    constraint projections_handler_or_table check ((kind = 'table') = (handler is null) and (kind = 'table') = (table_name is not null))
+);
+comment on table _eventstream.projections is
+'Read models that follow the log: by a handler (schema-qualified function, called as the registrant), or as a state table by a fold.';
+comment on column _eventstream.projections.kind is 'event: handler(event); batch: handler(event[]); table: a state table';
+comment on column _eventstream.projections.categories is 'only events of these; NULL = all';
+comment on column _eventstream.projections.event_types is 'only events of these; NULL = all';
+comment on column _eventstream.projections.reset is 'function that empties the read model before a rebuild';
+comment on column _eventstream.projections.table_name is 'schema-qualified and quoted';
+comment on column _eventstream.projections.columns is 'of the state table: [{"name", "type", "path"}]';
+comment on column _eventstream.projections.fold is 'of the state table; NULL = the category''s default one';
+comment on column _eventstream.projections.search_path is 'of the registrant at creation: the handler always runs with it';
+comment on index _eventstream.projections_pkey is 'a projection by id';
+comment on index _eventstream.projections_name_key is 'a projection by tenant and name';
+comment on constraint projections_kind_check on _eventstream.projections is 'what is called for the events';
+comment on constraint projections_mode_check on _eventstream.projections is 'by a worker, or in the append''s transaction';
+comment on constraint projections_on_error_check on _eventstream.projections is 'what comes after the last retry';
+comment on constraint projections_handler_or_table on _eventstream.projections is 'exactly one of the two';
+
+create table _eventstream.projection_progress (
+    projection_id bigint not null,
+    status text not null,
+    global_position bigint not null,
+    moved_at timestamptz not null default pg_catalog.clock_timestamp(),
+    applied bigint not null default 0,
+    window_applied bigint not null default 0,
+    window_began timestamptz not null default pg_catalog.clock_timestamp(),
+    rate float8 not null default 0,
+    attempts int not null default 0,
+    next_batch int,
+    failed_position bigint,
+    failed_at timestamptz,
+    retry_at timestamptz,
+    error_sqlstate text,
+    error_message text,
+    error_detail text,
+    fingerprint bytea,
+    rebuild_to bigint,
+    rebuild_stream bigint,
+    rebuild_done bigint,
+    rebuild_total bigint,
+    rebuild_began timestamptz,
+    constraint projection_progress_pkey primary key (projection_id),
+    constraint projection_progress_status_check check (status in ('running', 'paused', 'stopped', 'rebuilding'))
+) with (fillfactor = 50);
+comment on table _eventstream.projection_progress is
+'How far each projection is: its checkpoint, which is committed together with its effects, its last failure, and its rebuild. Its row is locked while the projection is advanced.';
+comment on column _eventstream.projection_progress.global_position is 'every event up to here is in the read model, or in the dead letters; of an inline one: where it was paused';
+comment on column _eventstream.projection_progress.applied is 'events applied so far, dead letters included';
+comment on column _eventstream.projection_progress.window_began is 'since when rate is being measured anew';
+comment on column _eventstream.projection_progress.rate is 'events a second in the last whole window';
+comment on column _eventstream.projection_progress.attempts is 'failed attempts at failed_position in a row';
+comment on column _eventstream.projection_progress.next_batch is 'the most events of the next batch after a failure that could not be told to be of one event; NULL = batch_size';
+comment on column _eventstream.projection_progress.failed_position is 'the event that fails, where it is known';
+comment on column _eventstream.projection_progress.fingerprint is 'of the fold by which a state table was filled';
+comment on column _eventstream.projection_progress.rebuild_to is 'position up to which a rebuild fills the read model';
+comment on column _eventstream.projection_progress.rebuild_stream is 'id of the last stream that the rebuild of a state table has folded';
+comment on column _eventstream.projection_progress.rebuild_done is 'streams of a state table, or events of a handler''s category, done';
+comment on index _eventstream.projection_progress_pkey is 'one row a projection';
+comment on constraint projection_progress_status_check on _eventstream.projection_progress is 'what a worker does with it';
+
+create table _eventstream.rebuilt_states (
+    projection_id bigint not null,
+    stream_id bigint not null,
+    stream text not null,
+    version bigint not null,
+    state jsonb not null,
+    constraint rebuilt_states_pkey primary key (projection_id, stream_id)
+);
+comment on table _eventstream.rebuilt_states is
+'What a rebuild of a state table has folded so far: it becomes visible in the table when it is complete, in one transaction.';
+comment on index _eventstream.rebuilt_states_pkey is 'one row a stream';
+
+create sequence _eventstream.subscription_ids as bigint;
+comment on sequence _eventstream.subscription_ids is 'ids of subscriptions';
+
+create table _eventstream.subscriptions (
+    id bigint not null default nextval('_eventstream.subscription_ids'),
+    tenant_id bigint not null,
+    name text not null,
+    categories text[],
+    event_types text[],
+    max_deliveries int not null,
+    created_by text not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint subscriptions_pkey primary key (id),
+    constraint subscriptions_name_key unique (tenant_id, name)
+);
+comment on table _eventstream.subscriptions is 'Places in the log for consumers outside of the database.';
+comment on index _eventstream.subscriptions_pkey is 'a subscription by id';
+comment on index _eventstream.subscriptions_name_key is 'a subscription by tenant and name';
+
+create sequence _eventstream.dead_letter_ids as bigint;
+comment on sequence _eventstream.dead_letter_ids is 'ids of dead letters';
+
+create table _eventstream.dead_letters (
+    id bigint not null default nextval('_eventstream.dead_letter_ids'),
+    tenant_id bigint not null,
+    projection_id bigint,
+    subscription_id bigint,
+    global_position bigint not null,
+    stream text not null,
+    version bigint not null,
+    event_type text not null,
+    attempts int not null,
+    reason text not null,
+    error_sqlstate text,
+    error_detail text,
+    died_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint dead_letters_pkey primary key (id),
+    constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
+);
+comment on table _eventstream.dead_letters is
+'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
+comment on index _eventstream.dead_letters_pkey is 'a dead letter by id';
+comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
+create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;
+comment on index _eventstream.dead_letters_projection_idx is 'an event is dead once a projection';
+create unique index dead_letters_subscription_idx on _eventstream.dead_letters (subscription_id, global_position) where subscription_id is not null;
+comment on index _eventstream.dead_letters_subscription_idx is 'an event is dead once a subscription';
