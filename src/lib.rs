@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod live;
 mod log;
 mod pg;
 mod state;
@@ -28,7 +29,8 @@ pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["
 pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["access"]);
 pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
 pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["history"]);
-pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["snapshots"]);
+pgrx::extension_sql_file!("../sql/59_operate.sql", name = "operate", requires = ["snapshots"]);
+pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["operate"]);
 pgrx::extension_sql_file!(
     "../sql/61_state_view_functions.sql",
     name = "state_view_functions",

@@ -114,6 +114,10 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| value.value() as i32)
     }
 
+    pub fn boolean(&self, column: usize) -> Result<bool> {
+        self.required(column).map(|value| value.value() & 1 == 1)
+    }
+
     pub fn oid(&self, column: usize) -> Result<Oid> {
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }

@@ -85,6 +85,12 @@ pub fn random_bytes() -> Result<[u8; 16]> {
     })
 }
 
+/// The oid of the current database.
+pub fn database() -> Oid {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
 pub fn system_identifier() -> Result<i64> {
     // SAFETY: reads the control file's copy.
     catch(|| unsafe { ffi::GetSystemIdentifier() as i64 })
