@@ -49,9 +49,11 @@ pub enum Statement {
     MissingSegments,
     MissingOfStream,
     Places,
+    FirstAfter,
+    FirstOfCategories,
 }
 
-pub const STATEMENTS: usize = Statement::Places as usize + 1;
+pub const STATEMENTS: usize = Statement::FirstOfCategories as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -227,6 +229,21 @@ impl Statement {
                 "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
                  and global_position > $3 and global_position <= $4 order by global_position limit $5",
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+            ),
+            Statement::FirstAfter => (
+                "select l.recorded_at from (select *, row_number() over (order by global_position) as place \
+                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit 1000) l \
+                 where l.place = 1000 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+            ),
+            Statement::FirstOfCategories => (
+                "select l.recorded_at from (select distinct unnest($5) as category) c cross join lateral \
+                 (select *, row_number() over (order by global_position) as place from {events} \
+                 where tenant_id = $1 and category = c.category and global_position > $2 and global_position <= $3 \
+                 order by global_position limit 1000) l \
+                 where l.place = 1000 or $4 is null or l.event_type = any ($4) order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
         }
     }

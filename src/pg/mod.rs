@@ -26,5 +26,6 @@ pub mod shared;
 pub mod slots;
 pub mod store;
 pub mod subtransaction;
+pub mod tasks;
 pub mod worker;
 pub mod xact;

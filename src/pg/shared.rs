@@ -1,5 +1,6 @@
-//! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`] and [`super::counters`] live in it.
-use super::{counters, slots};
+//! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`], [`super::counters`] and [`super::tasks`]
+//! live in it.
+use super::{counters, slots, tasks};
 use pgrx::pg_sys;
 
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
@@ -25,7 +26,7 @@ unsafe extern "C-unwind" fn request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        pg_sys::RequestAddinShmemSpace(slots::size() + counters::size());
+        pg_sys::RequestAddinShmemSpace(slots::size() + counters::size() + tasks::size());
     }
 }
 
@@ -37,5 +38,6 @@ unsafe extern "C-unwind" fn startup() {
         }
         slots::attach();
         counters::attach();
+        tasks::attach();
     }
 }

@@ -20,7 +20,7 @@ use super::snapshot;
 use crate::log::append::Target;
 use crate::log::places::{self, Place};
 use crate::log::{horizon, stream};
-use crate::pg::catalog::{self, Catalog};
+use crate::pg::catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::failure::{Caught, Result};
@@ -28,7 +28,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::subtransaction::attempt;
-use crate::pg::{report, server, settings, slots};
+use crate::pg::{report, server, settings};
 use eventstream_core::hash::{Hash, fingerprint};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, TEXTOID};
 use std::collections::HashSet;
@@ -176,17 +176,13 @@ fn note_progress(db: &Db, target: Target, fold: &Fold, progress: Progress) -> Re
     NOTE_PROGRESS.with(|plan| plan.write(db, &row)).map(drop)
 }
 
-/// Where the walk may go to. Without preload nobody knows where open transactions will still commit: what they commit behind the
-/// walk is passed over, and costs only the speed that its snapshot would have given.
-fn end_of_log(catalog: &Catalog) -> Result<i64> {
-    if slots::are_there() { Ok(horizon::horizon(catalog)?.position) } else { horizon::last_position(catalog) }
-}
-
 /// Takes the due snapshots after a position; the position up to which none is due any more.
 fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut Done) -> Result<i64> {
     let every = folding.fold.snapshot_every;
     let of = places::Of { tenant_id: folding.target.id, category: &folding.fold.category };
-    let to = as_owner(Planning::ByIndex, |_, catalog| end_of_log(catalog))?;
+    // Without preload, what open transactions commit behind the walk is passed over, and costs only the speed that its snapshot would
+    // have given.
+    let to = as_owner(Planning::ByIndex, |_, catalog| horizon::end_of_log(catalog))?;
     let scratch = Scratch::new()?;
     let (mut looked_at, mut taken) = (0, 0);
     // A stream that failed once would fail again at its later versions.
