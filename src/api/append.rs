@@ -5,6 +5,7 @@ use crate::log::append::{Request, append, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::call;
+use crate::pg::counters::{self, Histogram};
 use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, sql_function};
@@ -16,13 +17,38 @@ use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
+use std::time::Instant;
 
-sql_function!("eventstream_append", append_one);
-sql_function!("eventstream_append_events", append_events);
-sql_function!("eventstream_append_streams", append_streams);
-sql_function!("eventstream_close_stream", close_stream);
+sql_function!("eventstream_append", timed_one);
+sql_function!("eventstream_append_events", timed_events);
+sql_function!("eventstream_append_streams", timed_streams);
+sql_function!("eventstream_close_stream", timed_close);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
+
+fn timed_one(args: &Args) -> Returned {
+    timed(args, append_one)
+}
+
+fn timed_events(args: &Args) -> Returned {
+    timed(args, append_events)
+}
+
+fn timed_streams(args: &Args) -> Returned {
+    timed(args, append_streams)
+}
+
+fn timed_close(args: &Args) -> Returned {
+    timed(args, close_stream)
+}
+
+/// Notes how long a call took that succeeded.
+fn timed(args: &Args, call: fn(&Args) -> Returned) -> Returned {
+    let began = Instant::now();
+    let returned = call(args)?;
+    counters::observe(Histogram::Append, began.elapsed());
+    Ok(returned)
+}
 
 fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;
