@@ -1,11 +1,11 @@
 //! Shared memory: how far a call that takes long has come (es_verify), one slot a backend, for the view eventstream.progress. Its caller's
 //! transaction cannot tell others before it ends. Only the owner of a slot writes it, and nothing depends on it.
 use super::compat::{backend_number, backend_slots};
+use super::shared::Area;
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32};
 
 #[repr(C)]
 struct Slot {
@@ -27,7 +27,7 @@ pub struct UnderWay {
     pub since: i64,
 }
 
-static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+static SLOTS: Area<Slot> = Area::new(c"eventstream tasks");
 
 thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -35,7 +35,7 @@ thread_local! {
 
 /// Bytes of shared memory.
 pub(super) fn size() -> usize {
-    backend_slots() * size_of::<Slot>()
+    SLOTS.size(backend_slots())
 }
 
 /// Finds the shared memory, or makes it; see [`super::shared`].
@@ -43,32 +43,19 @@ pub(super) fn size() -> usize {
 /// # Safety
 /// Only from the hook that PostgreSQL calls for this.
 pub(super) unsafe fn attach() {
-    // SAFETY: the memory is ours and of the size asked for.
-    unsafe {
-        let mut found = false;
-        let slots = pg_sys::ShmemInitStruct(c"eventstream tasks".as_ptr(), size(), &mut found).cast::<Slot>();
-        if !found {
-            for place in 0..backend_slots() {
-                slots.add(place).write(Slot {
-                    database: AtomicU32::new(0),
-                    pid: AtomicI32::new(0),
-                    done: AtomicI64::new(0),
-                    total: AtomicI64::new(0),
-                    since: AtomicI64::new(0),
-                });
-            }
-        }
-        SLOTS.store(slots, SeqCst);
-    }
+    let nothing = || Slot {
+        database: AtomicU32::new(0),
+        pid: AtomicI32::new(0),
+        done: AtomicI64::new(0),
+        total: AtomicI64::new(0),
+        since: AtomicI64::new(0),
+    };
+    // SAFETY: as the caller says.
+    unsafe { SLOTS.attach(backend_slots(), nothing) }
 }
 
 fn slots() -> &'static [Slot] {
-    let slots = SLOTS.load(SeqCst);
-    if slots.is_null() {
-        return &[];
-    }
-    // SAFETY: `attach` wrote that many slots, and shared memory stays mapped for the life of the process.
-    unsafe { std::slice::from_raw_parts(slots, backend_slots()) }
+    SLOTS.get().unwrap_or_default()
 }
 
 fn mine() -> Option<&'static Slot> {
