@@ -23,3 +23,10 @@ create function _eventstream.tasks(
 language c volatile parallel unsafe rows 2 as 'MODULE_PATHNAME', 'eventstream_tasks';
 comment on function _eventstream.tasks() is
 'Calls of es_verify under way in this database; done and total in global positions. None without shared_preload_libraries.';
+
+create function _eventstream.health(
+    out name text, out tenant text, out status text, out detail text, out fix text
+) returns setof record
+language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_health';
+comment on function _eventstream.health() is
+'One row a check of this database: see the view eventstream.health.';

@@ -91,3 +91,9 @@ from (
 ) w;
 comment on view eventstream.progress is
 'What takes long and is under way: rebuilds of projections (done and total in streams for a state table, else in events) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
+
+create view eventstream.health with (security_barrier) as
+select h.name, h.tenant, h.status, h.detail, h.fix
+from _eventstream.health() h;
+comment on view eventstream.health is
+'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, and for each fold that cannot be used. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';

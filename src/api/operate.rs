@@ -1,6 +1,6 @@
 //! es_activate, and what the views of sql/73_live_views.sql ask.
 use crate::access::{everything_or, operated_tenant, operated_tenants};
-use crate::live::{activation, overview};
+use crate::live::{activation, health, overview};
 use crate::pg::datum::{from_float, from_text};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::store::Store;
@@ -13,6 +13,7 @@ sql_function!("eventstream_operated_tenant", one_tenant);
 sql_function!("eventstream_operated_tenants", all_tenants);
 sql_function!("eventstream_projection_states", projection_states);
 sql_function!("eventstream_tasks", running_tasks);
+sql_function!("eventstream_health", checks);
 
 fn activate(_: &Args) -> Returned {
     server::must_be_writable(c"es_activate")?;
@@ -52,6 +53,21 @@ fn running_tasks(args: &Args) -> Returned {
             Some(Datum::from(task.done)),
             Some(Datum::from(task.total)),
             Some(Datum::from(task.since)),
+        ])?;
+    }
+    Ok(None)
+}
+
+fn checks(args: &Args) -> Returned {
+    let tenant_id = operated_tenants()?;
+    let store = Store::begin(args)?;
+    for check in health::look(tenant_id)? {
+        store.put(&[
+            Some(from_text(&check.name)?),
+            check.tenant.as_deref().map(from_text).transpose()?,
+            Some(from_text(check.level.as_str())?),
+            Some(from_text(&check.detail)?),
+            check.fix.as_deref().map(from_text).transpose()?,
         ])?;
     }
     Ok(None)
