@@ -1,7 +1,8 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::target;
 use crate::access::authorize;
-use crate::log::append::{Request, append, new_event_id};
+use crate::live::inline;
+use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::call;
@@ -19,35 +20,20 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::time::Instant;
 
-sql_function!("eventstream_append", timed_one);
-sql_function!("eventstream_append_events", timed_events);
-sql_function!("eventstream_append_streams", timed_streams);
-sql_function!("eventstream_close_stream", timed_close);
+sql_function!("eventstream_append", append_one);
+sql_function!("eventstream_append_events", append_events);
+sql_function!("eventstream_append_streams", append_streams);
+sql_function!("eventstream_close_stream", close_stream);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
 
-fn timed_one(args: &Args) -> Returned {
-    timed(args, append_one)
-}
-
-fn timed_events(args: &Args) -> Returned {
-    timed(args, append_events)
-}
-
-fn timed_streams(args: &Args) -> Returned {
-    timed(args, append_streams)
-}
-
-fn timed_close(args: &Args) -> Returned {
-    timed(args, close_stream)
-}
-
-/// Notes how long a call took that succeeded.
-fn timed(args: &Args, call: fn(&Args) -> Returned) -> Returned {
+/// Appends, and brings the inline projections up to it; the new version of each stream.
+fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
     let began = Instant::now();
-    let returned = call(args)?;
+    let appended = append::append(target, requests)?;
+    inline::apply(target, &appended.positions)?;
     counters::observe(Histogram::Append, began.elapsed());
-    Ok(returned)
+    Ok(appended.versions)
 }
 
 fn append_one(args: &Args) -> Returned {

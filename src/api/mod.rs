@@ -5,6 +5,7 @@ mod fold;
 mod history;
 mod maintain;
 mod operate;
+mod projection;
 mod read;
 mod snapshot;
 mod state;

@@ -148,6 +148,7 @@ unsafe extern "C-unwind" {
     // utils/adt: input functions that DirectFunctionCall takes
     pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
+    pub fn regprocedurein(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
