@@ -48,7 +48,7 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// It failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
     },
