@@ -51,6 +51,7 @@ pub enum Outcome {
     /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
+        events: i64,
     },
     /// It is paused or stopped.
     Stopped,
