@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod pg;
 mod state;
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
@@ -47,7 +48,8 @@ pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires 
 pgrx::extension_sql_file!("../sql/73_live_views.sql", name = "live_views", requires = ["temporal"]);
 pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["live_views"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["projections"]);
-pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
+pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["workers"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
@@ -56,4 +58,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::shared::init();
     pg::xact::init();
     pg::catalog::init();
+    pg::utility::init();
+    worker::init();
 }

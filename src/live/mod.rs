@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod health;
 mod health_server;
 mod health_subscriptions;
+pub mod events;
 pub mod inline;
 pub mod maintain;
 pub mod overview;
