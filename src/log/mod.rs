@@ -1,5 +1,6 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
 pub mod append;
+pub mod delivery;
 pub mod event;
 pub mod horizon;
 pub mod identity;

@@ -7,6 +7,8 @@
 #![warn(missing_docs)]
 
 mod decimal;
+pub mod backoff;
+pub mod delivery;
 pub mod error;
 pub mod event_id;
 pub mod expected;
