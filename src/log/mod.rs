@@ -1,6 +1,7 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
 pub mod acting;
 pub mod append;
+pub mod delivery;
 pub mod event;
 pub mod horizon;
 pub mod identity;
