@@ -21,7 +21,11 @@ pgrx::extension_sql_file!("../sql/20_types.sql", name = "types", requires = ["sc
 pgrx::extension_sql_file!("../sql/30_tables.sql", name = "tables", requires = ["types"]);
 pgrx::extension_sql_file!("../sql/35_state_tables.sql", name = "state_tables", requires = ["tables"]);
 pgrx::extension_sql_file!("../sql/36_live_tables.sql", name = "live_tables", requires = ["state_tables"]);
-pgrx::extension_sql_file!("../sql/37_subscription_tables.sql", name = "subscription_tables", requires = ["live_tables"]);
+pgrx::extension_sql_file!(
+    "../sql/37_subscription_tables.sql",
+    name = "subscription_tables",
+    requires = ["live_tables"]
+);
 pgrx::extension_sql_file!("../sql/40_partitions.sql", name = "partitions", requires = ["subscription_tables"]);
 pgrx::extension_sql_file!("../sql/50_append.sql", name = "append", requires = ["partitions"]);
 pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["append"]);

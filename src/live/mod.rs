@@ -10,4 +10,5 @@ pub mod rebuild;
 pub mod registry;
 pub mod schedule;
 pub mod state_table;
+pub mod subscription;
 pub mod wait;

@@ -41,12 +41,7 @@ pub struct Page {
 }
 
 fn read_place(row: &Row) -> Result<Place> {
-    Ok(Place {
-        position: row.int8(0)?,
-        stream_id: row.int8(1)?,
-        is_wanted: row.boolean(2)?,
-        size: row.int4(3)?.into(),
-    })
+    Ok(Place { position: row.int8(0)?, stream_id: row.int8(1)?, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
 }
 
 /// The places in (after, to], at most `most`. The filter's categories choose what is read, its types what is wanted of it: a page is

@@ -8,7 +8,6 @@
 
 pub mod backoff;
 mod decimal;
-pub mod backoff;
 pub mod delivery;
 pub mod error;
 pub mod event_id;
