@@ -147,9 +147,10 @@ impl Scheduler {
         self.database.falls_asleep();
         self.next_look = None;
         let is_idle_time = self.is_idle_time();
+        let database = self.database;
         let known = if is_idle_time { None } else { self.generation };
         let notify_beyond = (self.notified_at.elapsed() >= NOTIFY_PACE).then_some(self.notified);
-        let seen = process::transaction("eventstream scheduler", || see(known, notify_beyond))?;
+        let seen = process::transaction("eventstream scheduler", || see(database, known, notify_beyond))?;
         let seen = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(false),
@@ -258,9 +259,13 @@ impl Scheduler {
 }
 
 /// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
-fn see(known: Option<u64>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
-    if known.is_none() && !(databases::has_extension()? && live_settings::is_database_served(&databases::own_name()?)) {
-        return Ok(None);
+fn see(database: &Database, known: Option<u64>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
+    if known.is_none() {
+        let is_there = databases::has_extension()?;
+        database.note_extension(is_there);
+        if !is_there || !live_settings::is_database_served(&databases::own_name()?) {
+            return Ok(None);
+        }
     }
     let position = horizon(&Catalog::current()?)?.position;
     let generation = catalog::projections_generation();
