@@ -214,7 +214,8 @@ def test_databases_are_chosen_by_a_reload(served):
 
 @pytest.mark.parametrize("processes, databases", [(2, 1), (3, 1), (3, 2), (5, 3)])
 def test_too_few_worker_processes_still_advance_everything(new_server, processes, databases):
-    server = new_server("few", max_worker_processes=processes)
+    # The launcher takes one of them, and would share them with that of logical replication.
+    server = new_server("few", max_worker_processes=processes, max_logical_replication_workers=0)
     names = ("seen", "second", "third")
     # One after another, so that the first one has taken all that there is when the others come.
     for number in range(databases):
@@ -434,7 +435,7 @@ def test_a_promoted_standby_starts_its_workers(new_server):
 
 
 def test_what_a_handler_leaves_in_its_session_is_gone(served):
-    make_projection(served, "leaving", "perform pg_advisory_lock(42); execute 'prepare left_over as select 1';", batch_size=1)
+    make_projection(served, "leaving", "perform pg_advisory_lock(42);")
     append(served, 3)
     wait_until_exact(served, "leaving")
     with served.connect() as session:
