@@ -26,7 +26,7 @@ pub struct Upkeep {
 impl Upkeep {
     pub fn new() -> Self {
         let now = Instant::now();
-        Self { watched_at: now, has_moved: true, next: Some(now) }
+        Self { watched_at: now, has_moved: true, next: Some(now + live_settings::idle_interval()) }
     }
 
     /// Something has changed that a look at the database's health might tell.

@@ -290,14 +290,6 @@ def test_a_partition_that_is_not_made_ahead(quiet):
         assert check(session, "partitions").status == "ok"
 
 
-def test_workers_make_partitions_ahead(database):
-    with database.connect() as session:
-        near_edge(session, 10)
-        session.execute("select es_append('account-1', 'Added', '{}')")
-        wait_for_status(session, "partitions", "ok", seconds=30)
-        assert "the next one is there" in check(session, "partitions").detail
-
-
 def test_damaged_snapshots(quiet):
     with quiet.connect() as session:
         register(session)

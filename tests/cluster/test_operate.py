@@ -6,7 +6,7 @@ import time
 
 import psycopg
 import pytest
-from database import Database, rows, value
+from database import Database, near_edge, partitions, rows, value
 from operating import check, create_projection, make_handlers, seen, wait_for_status
 from server import Server, wait_until
 from states import append, register, snapshots
@@ -150,6 +150,14 @@ def test_workers_take_due_snapshots_and_say_once_what_fails(watched):
         create_projection(session, "any")
         append(session, "account-1", 10)
         wait_until(lambda: 40 in snapshots(session)["account-1"], 30, "one more")
+
+
+def test_workers_make_partitions_ahead(watched):
+    with watched.connect() as session:
+        near_edge(session, 10)
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        wait_until(lambda: "the next one is there" in check(session, "partitions").detail, 30, "the next partition")
+        assert len(partitions(session)) == 2
 
 
 def test_a_rebuild_shows_its_progress(watched):
