@@ -27,9 +27,12 @@ create table _eventstream.projections (
     on_error text not null,
     max_retries int not null,
     reset text,
+    start_position bigint not null,
     table_name text,
     columns jsonb,
     fold text,
+    upsert text,
+    prune text,
     registrant text not null,
     search_path text not null,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
@@ -46,9 +49,12 @@ comment on column _eventstream.projections.kind is 'event: handler(event); batch
 comment on column _eventstream.projections.categories is 'only events of these; NULL = all';
 comment on column _eventstream.projections.event_types is 'only events of these; NULL = all';
 comment on column _eventstream.projections.reset is 'function that empties the read model before a rebuild';
+comment on column _eventstream.projections.start_position is 'events up to here are never shown to it';
 comment on column _eventstream.projections.table_name is 'schema-qualified and quoted';
 comment on column _eventstream.projections.columns is 'of the state table: [{"name", "type", "path"}]';
 comment on column _eventstream.projections.fold is 'of the state table; NULL = the category''s default one';
+comment on column _eventstream.projections.upsert is 'statement that writes rows of the state table: streams, versions, states';
+comment on column _eventstream.projections.prune is 'statement that removes the rows of a range of streams which are not among those given';
 comment on column _eventstream.projections.search_path is 'of the registrant at creation: the handler always runs with it';
 comment on index _eventstream.projections_pkey is 'a projection by id';
 comment on index _eventstream.projections_name_key is 'a projection by tenant and name';
@@ -101,15 +107,14 @@ comment on constraint projection_progress_status_check on _eventstream.projectio
 
 create table _eventstream.rebuilt_states (
     projection_id bigint not null,
-    stream_id bigint not null,
-    stream text not null,
+    stream text collate "C" not null,
     version bigint not null,
     state jsonb not null,
-    constraint rebuilt_states_pkey primary key (projection_id, stream_id)
+    constraint rebuilt_states_pkey primary key (projection_id, stream)
 );
 comment on table _eventstream.rebuilt_states is
 'What a rebuild of a state table has folded so far: it becomes visible in the table when it is complete, in one transaction.';
-comment on index _eventstream.rebuilt_states_pkey is 'one row a stream';
+comment on index _eventstream.rebuilt_states_pkey is 'one row a stream, in the order in which they are written';
 
 create sequence _eventstream.subscription_ids as bigint;
 comment on sequence _eventstream.subscription_ids is 'ids of subscriptions';

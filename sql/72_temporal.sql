@@ -24,66 +24,21 @@ where s.tenant_id = (select _eventstream.readable_tenant('read'))
 comment on view eventstream.stream_names is
 'The names of the streams of the current tenant that the role may read: what temporal views look streams up in.';
 
-create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, schemas name[])
-returns text
-language plpgsql volatile parallel unsafe
+create function eventstream.column_expressions(columns jsonb)
+returns table (place int, name text, type_name text, expression text)
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    parts text[];
-    target text;
-    function_target text;
     shape text := 'must be an array of {"name", "type", "path"}, and not empty';
     col jsonb;
     type_oid oid;
-    type_name text;
     steps text[];
     names text[] := '{}';
-    expressions text := '';
-    source text;
-    -- The name of the view, its function has three more bytes.
-    most_bytes constant int := 60;
-    -- A view has 1600 columns at most.
+    -- A relation has 1600 columns at most.
     most_columns constant int := 1598;
-    arguments constant text := '(timestamptz, timestamptz, text)';
 begin
-    if view_name is null or category is null or columns is null then
-        perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
-                                   'must not be NULL', null);
-    end if;
-    perform eventstream.check_temporal_view(category, fold);
-    begin
-        parts := parse_ident(view_name);
-    exception when invalid_parameter_value then
-        parts := '{}';
-    end;
-    if cardinality(parts) not between 1 and 2 then
-        perform eventstream.refuse('view_name', format('must be a name, or schema.name, not %s', quote_literal(left(view_name, 100))),
-                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
-    end if;
-    if cardinality(parts) = 1 then
-        if schemas[1] is null then
-            perform eventstream.refuse('view_name', 'must name a schema, because the search_path names none', null);
-        end if;
-        parts := array[schemas[1]::text, parts[1]];
-    end if;
-    if octet_length(parts[2]) not between 1 and most_bytes then
-        perform eventstream.refuse('view_name', format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
-    end if;
-    target := format('%I.%I', parts[1], parts[2]);
-    function_target := format('%I.%I', parts[1], parts[2] || '_at');
-    if to_regclass(target) is not null then
-        perform eventstream.refuse(
-            'view_name', format('must be new: there is a relation %s', target),
-            case when to_regprocedure(function_target || arguments) is null then 'Choose another name, or drop that relation.'
-                 else format('drop function %s%s; drop view %s;', function_target, arguments, target) end);
-    end if;
-    if to_regprocedure(function_target || arguments) is not null then
-        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
-                                                       function_target, arguments),
-                                   'Choose another name, or drop that function.');
-    end if;
-
+    place := 0;
     if jsonb_typeof(columns) <> 'array' or jsonb_array_length(columns) = 0 then
         perform eventstream.refuse('columns', shape, null);
     end if;
@@ -124,15 +79,76 @@ begin
                                                          quote_ident(col ->> 'name'), quote_literal(left(col ->> 'path', 100))), null);
         end if;
         steps := case when col ->> 'path' = '' then '{}'::text[]
-                      else (select array_agg(replace(replace(step, '~1', '/'), '~0', '~') order by place)
-                            from unnest(string_to_array(substr(col ->> 'path', 2), '/')) with ordinality as s (step, place)) end;
-        expressions := expressions || format(
-            case type_oid when 'text'::regtype then E',\n    t.state #>> %1$L::pg_catalog.text[] as %2$I'
-                          when 'jsonb'::regtype then E',\n    t.state #> %1$L::pg_catalog.text[] as %2$I'
-                          else E',\n    cast(t.state #>> %1$L::pg_catalog.text[] as %3$s) as %2$I' end,
-            steps, col ->> 'name', type_name);
+                      else (select array_agg(replace(replace(step, '~1', '/'), '~0', '~') order by nth)
+                            from unnest(string_to_array(substr(col ->> 'path', 2), '/')) with ordinality as s (step, nth)) end;
+        place := place + 1;
+        name := col ->> 'name';
+        expression := format(
+            case type_oid when 'text'::regtype then 't.state #>> %1$L::pg_catalog.text[]'
+                          when 'jsonb'::regtype then 't.state #> %1$L::pg_catalog.text[]'
+                          else 'cast(t.state #>> %1$L::pg_catalog.text[] as %2$s)' end,
+            steps, type_name);
+        return next;
     end loop;
+end
+$$;
+comment on function eventstream.column_expressions(jsonb) is
+'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type and the expression that takes it from t.state.';
 
+create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, schemas name[])
+returns text
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text[];
+    target text;
+    function_target text;
+    expressions text;
+    source text;
+    -- The name of the view, its function has three more bytes.
+    most_bytes constant int := 60;
+    arguments constant text := '(timestamptz, timestamptz, text)';
+begin
+    if view_name is null or category is null or columns is null then
+        perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
+                                   'must not be NULL', null);
+    end if;
+    perform eventstream.check_temporal_view(category, fold);
+    begin
+        parts := parse_ident(view_name);
+    exception when invalid_parameter_value then
+        parts := '{}';
+    end;
+    if cardinality(parts) not between 1 and 2 then
+        perform eventstream.refuse('view_name', format('must be a name, or schema.name, not %s', quote_literal(left(view_name, 100))),
+                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
+    end if;
+    if cardinality(parts) = 1 then
+        if schemas[1] is null then
+            perform eventstream.refuse('view_name', 'must name a schema, because the search_path names none', null);
+        end if;
+        parts := array[schemas[1]::text, parts[1]];
+    end if;
+    if octet_length(parts[2]) not between 1 and most_bytes then
+        perform eventstream.refuse('view_name', format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
+    end if;
+    target := format('%I.%I', parts[1], parts[2]);
+    function_target := format('%I.%I', parts[1], parts[2] || '_at');
+    if to_regclass(target) is not null then
+        perform eventstream.refuse(
+            'view_name', format('must be new: there is a relation %s', target),
+            case when to_regprocedure(function_target || arguments) is null then 'Choose another name, or drop that relation.'
+                 else format('drop function %s%s; drop view %s;', function_target, arguments, target) end);
+    end if;
+    if to_regprocedure(function_target || arguments) is not null then
+        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
+                                                       function_target, arguments),
+                                   'Choose another name, or drop that function.');
+    end if;
+
+    select string_agg(format(E',\n    %s as %I', c.expression, c.name), '' order by c.place) into expressions
+    from eventstream.column_expressions(columns) c;
     source := format(
         E'select s.stream, t.version%s\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
@@ -169,7 +185,7 @@ begin
 end
 $$;
 comment on function eventstream.refuse(text, text, text) is
-'Part of es_create_temporal_view: raises ES005 for an argument.';
+'Part of es_create_temporal_view and es_create_state_table: raises ES005 for an argument.';
 
 create function es_create_temporal_view(view_name text, category text, columns jsonb, fold text default null) returns text
 language sql volatile parallel unsafe

@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod live;
 mod log;
 mod pg;
 mod state;
@@ -37,7 +38,8 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["state_view_functions"]);
 pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires = ["state_views"]);
-pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["temporal"]);
+pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["temporal"]);
+pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["projections"]);
 pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.

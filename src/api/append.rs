@@ -1,7 +1,8 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::target;
 use crate::access::authorize;
-use crate::log::append::{Request, append, new_event_id};
+use crate::live::inline;
+use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::call;
@@ -23,6 +24,13 @@ sql_function!("eventstream_append_streams", append_streams);
 sql_function!("eventstream_close_stream", close_stream);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
+
+/// Appends, and brings the inline projections up to it; the new version of each stream.
+fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
+    let appended = append::append(target, requests)?;
+    inline::apply(target, &appended.positions)?;
+    Ok(appended.versions)
+}
 
 fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;

@@ -4,6 +4,7 @@ mod append;
 mod fold;
 mod history;
 mod maintain;
+mod projection;
 mod read;
 mod snapshot;
 mod state;

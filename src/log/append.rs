@@ -7,6 +7,7 @@
 //!
 //! Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
+use super::acting;
 use super::event::NewEvent;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
@@ -70,10 +71,21 @@ struct Call<'a> {
     recorded_from: Nullable,
 }
 
-/// Appends to all the streams or to none; the new version of each, in the order given.
-pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
+/// What an append did.
+pub struct Appended {
+    /// The new version of each stream, in the order given.
+    pub versions: Vec<i64>,
+    /// Of the events that were written, in order; none where all of it is a retry.
+    pub positions: Vec<i64>,
+}
+
+/// Appends to all the streams or to none.
+pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     server::must_be_writable(c"an append")?;
-    let recorded_by = server::role_name(server::session_role())?;
+    let recorded_by = match acting::current() {
+        Some(acting) => acting.role.clone(),
+        None => server::role_name(server::session_role())?,
+    };
     as_owner(Planning::ByIndex, |db, catalog| {
         take_slot(catalog)?;
         let call = Call {
@@ -87,24 +99,20 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
         };
         let mut locked = lock_all(&call, requests)?;
         let first_times = judge(&call, requests, &mut locked)?;
-        let mut versions = Vec::with_capacity(requests.len());
-        let mut events = 0;
+        let mut appended = Appended { versions: Vec::with_capacity(requests.len()), positions: Vec::new() };
         for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
             let last = match first_time {
                 Some(last) => last,
-                None => {
-                    events += request.events.len() as u64;
-                    write(&call, request, locked, requests.len() == 1)?
-                }
+                None => write(&call, request, locked, requests.len() == 1, &mut appended.positions)?,
             };
-            versions.push(last.version);
+            appended.versions.push(last.version);
             last_append::remember(last);
         }
-        if events > 0 {
+        if !appended.positions.is_empty() {
             counters::add(Counter::Appends, 1);
-            counters::add(Counter::EventsAppended, events);
+            counters::add(Counter::EventsAppended, appended.positions.len() as u64);
         }
-        Ok(versions)
+        Ok(appended)
     })
 }
 
@@ -239,7 +247,7 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
 
 /// Writes the events of one stream. `alone`: a new stream's first event takes the position that its row was made with;
 /// among several streams it does not, so that positions come in the order given.
-fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<LastAppend> {
+fn write(call: &Call, request: &Request, locked: Locked, alone: bool, positions: &mut Vec<i64>) -> Result<LastAppend> {
     let (stream, mut head, is_new) = match locked {
         Locked::Existing(stream, head, _) => (stream, head, false),
         Locked::New(stream) => (stream, stream::genesis(), true),
@@ -272,6 +280,7 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool) -> Result<
         let place = Place { stream_id: stream.id, position, recorded_at, category };
         head = insert(call, request, &place, &head, event, &event_id, inserter)?;
         event_ids.push(event_id);
+        positions.push(position);
     }
     if let Some((_, inserter)) = open {
         inserter.close()?;

@@ -1,4 +1,5 @@
 //! An event that is to be appended: checked, measured and printed before anything is locked or written.
+use super::acting;
 use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::{server, settings};
@@ -76,8 +77,8 @@ impl<'a> NewEvent<'a> {
             Some(metadata) if !metadata.is_object() => {
                 return Err(invalid("metadata", "must be a JSON object"));
             }
-            Some(metadata) => metadata,
-            None => Jsonb::parse("{}")?,
+            Some(metadata) => acting::complete(metadata)?,
+            None => acting::complete(Jsonb::parse("{}")?)?,
         };
         if let Some(subject) = parts.subject {
             Subject::parse(subject)?;

@@ -1,4 +1,5 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
+pub mod acting;
 pub mod append;
 pub mod event;
 pub mod horizon;

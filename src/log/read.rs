@@ -15,6 +15,7 @@ use crate::pg::store::Store;
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, StreamName, Subject};
 use pgrx::pg_sys::Datum;
+use std::ops::ControlFlow;
 
 /// The most events that one read of the log may ask for.
 const MOST: i64 = 100_000;
@@ -208,21 +209,45 @@ pub fn read_all(
             .into());
         }
         let last = up_to.map_or(horizon.position, |up_to| up_to.min(horizon.position));
-        read_log(db, catalog, target, after_position, last, count, filter, store)
+        read_log(db, catalog, target, (after_position, last), count, filter, &mut |plan, args| {
+            plan.fill(db, View::Latest, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
+        })
     })
 }
 
-/// Reads (after, last] under snapshots that are taken here, each newer than the horizon that `last` comes from.
-#[allow(clippy::too_many_arguments)]
+/// Gives the events of (after, last] to `each` until it breaks, at most `count`. `last` must come from a horizon that was learnt before, or be
+/// a position of this transaction's own.
+pub fn each_of_log(
+    db: &Db,
+    catalog: &Catalog,
+    target: Target,
+    range: (i64, i64),
+    count: i64,
+    filter: &Filter,
+    each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    read_log(db, catalog, target, range, count, filter, &mut |plan, args| {
+        let mut flow = ControlFlow::Continue(());
+        let read = plan.for_each_until(db, View::Latest, args, &mut |row| {
+            flow = each(row)?;
+            Ok(flow)
+        })?;
+        Ok((read as i64, flow))
+    })
+}
+
+/// Runs a statement with its arguments; how many rows there were, and whether others are wanted.
+type Run<'a> = &'a mut dyn FnMut(&Plan, &[Nullable]) -> Result<(i64, ControlFlow<()>)>;
+
+/// Reads (after, last] under snapshots that `run` takes, each newer than the horizon that `last` comes from.
 fn read_log(
     db: &Db,
     catalog: &Catalog,
     target: Target,
-    after: i64,
-    last: i64,
+    (after, last): (i64, i64),
     count: i64,
     filter: &Filter,
-    store: &Store,
+    run: Run,
 ) -> Result<()> {
     let mut args: Vec<Nullable> = vec![
         Some(from_text(target.name)?),
@@ -247,7 +272,11 @@ fn read_log(
     for partition in partition::all(db, catalog)?.iter() {
         if left > 0 && partition.upper > after + 1 && partition.lower <= last {
             args[4] = Some(Datum::from(left));
-            left -= partition.plan(statement).fill(db, View::Latest, &args, store)? as i64;
+            let (read, flow) = run(partition.plan(statement), &args)?;
+            left -= read;
+            if flow.is_break() {
+                break;
+            }
         }
     }
     Ok(())

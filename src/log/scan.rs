@@ -100,6 +100,11 @@ impl Opened {
         self.prefix(db, to, |head| head.recorded_at <= known_at)
     }
 
+    /// The newest version at or below a global position; 0 where there is none.
+    pub fn at_position(&self, db: &Db, position: i64) -> Result<i64> {
+        self.prefix(db, self.head.version, |head| head.global_position <= position)
+    }
+
     /// The newest version, at most `to`, up to which no event has an occurred_at after `as_of`; 0 where there is none.
     pub fn until(&self, db: &Db, to: i64, as_of: i64) -> Result<i64> {
         self.prefix(db, to, |head| head.max_occurred_at <= as_of)

@@ -1,7 +1,7 @@
-//! Calling a user's function (a fold's handler, an upcaster). Promises: it runs as the role that registered it and with that
+//! Calling a user's code (a fold's handler, an upcaster, a projection). Promises: it runs as the role that registered it and with that
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
-//! says what it was called for; and it cannot call back into es_* functions, which would make its result depend on more
-//! than its arguments.
+//! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
+//! on more than its arguments.
 use super::failure::{Result, catch};
 use super::{compat, ffi};
 use eventstream_core::error::Error;
@@ -53,11 +53,37 @@ pub struct Function {
     search_path: CString,
 }
 
+/// What may be done inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// A fold or an upcaster: a function of its arguments alone.
+    Pure,
+    /// A projection: whatever its registrant may do.
+    Handler,
+}
+
 /// Where the calls of a function stand, for the CONTEXT of its errors.
 pub struct Position<'a> {
     /// "fold \"balance\" of stream \"account-1\"", zero-terminated.
-    pub what: &'a CStr,
-    pub version: Cell<i64>,
+    what: &'a CStr,
+    unit: &'static CStr,
+    at: Cell<i64>,
+}
+
+impl<'a> Position<'a> {
+    /// "… at version n".
+    pub fn version(what: &'a CStr, version: i64) -> Self {
+        Self { what, unit: c"version", at: Cell::new(version) }
+    }
+
+    /// "… at global position n".
+    pub fn global(what: &'a CStr) -> Self {
+        Self { what, unit: c"global position", at: Cell::new(0) }
+    }
+
+    pub fn set(&self, at: i64) {
+        self.at.set(at);
+    }
 }
 
 /// Whether there is a role of that name; its oid.
@@ -87,61 +113,79 @@ impl Function {
     }
 
     /// Runs `work` with the registrant's rights; inside it, [`Calls::call`] calls the function.
-    pub fn as_registrant<T>(&mut self, at: &Position, work: impl FnOnce(&mut Calls) -> Result<T>) -> Result<T> {
-        if is_in_user_code() {
-            return Err(refusal());
-        }
-        let mut user = pg_sys::InvalidOid;
-        let mut context = 0;
-        let (role, path) = (self.role, self.search_path.as_ptr());
-        let level = catch(|| {
-            // SAFETY: as index.c does before it calls a user's function: a nesting level of settings, then the rights.
-            unsafe {
-                pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-                let level = ffi::NewGUCNestLevel();
-                for (name, value) in [(c"search_path", path), ZONE, DATE_STYLE] {
-                    ffi::set_config_option(
-                        name.as_ptr(),
-                        value,
-                        pg_sys::GucContext::PGC_USERSET,
-                        pg_sys::GucSource::PGC_S_SESSION,
-                        pg_sys::GucAction::GUC_ACTION_SAVE,
-                        true,
-                        0,
-                        false,
-                    );
-                }
-                pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
-                level
-            }
-        })?;
-        let result = {
-            let _flag = InUserCode::enter();
-            let mut line = pg_sys::ErrorContextCallback {
-                // SAFETY: reads a variable of this backend.
-                previous: unsafe { pg_sys::error_context_stack },
-                callback: Some(add_context),
-                arg: std::ptr::from_ref(at).cast_mut().cast(),
-            };
-            // SAFETY: taken down below; `catch` inside puts its own entry value back, which is this one.
-            unsafe { pg_sys::error_context_stack = &raw mut line };
-            let result = work(&mut Calls(self));
-            // SAFETY: as above.
-            unsafe { pg_sys::error_context_stack = line.previous };
-            result
-        };
-        if matches!(result, Err(super::failure::Failure::Postgres(_))) {
-            return result;
-        }
-        catch(|| {
-            // SAFETY: undoes the above in reverse order.
-            unsafe {
-                pg_sys::SetUserIdAndSecContext(user, context);
-                ffi::AtEOXact_GUC(false, level);
-            }
-        })?;
-        result
+    pub fn as_registrant<T>(
+        &mut self,
+        code: Code,
+        at: &Position,
+        work: impl FnOnce(&mut Calls) -> Result<T>,
+    ) -> Result<T> {
+        let (role, search_path) = (self.role, self.search_path.clone());
+        as_registrant(role, &search_path, code, at, || work(&mut Calls(self)))
     }
+}
+
+/// Runs `work` with a registrant's rights, security-restricted, and search path. After PostgreSQL's own error they are left to the abort of
+/// the (sub)transaction, which puts them back.
+pub fn as_registrant<T>(
+    role: Oid,
+    search_path: &CStr,
+    code: Code,
+    at: &Position,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if is_in_user_code() {
+        return Err(refusal());
+    }
+    let mut user = pg_sys::InvalidOid;
+    let mut context = 0;
+    let path = search_path.as_ptr();
+    let level = catch(|| {
+        // SAFETY: as index.c does before it calls a user's function: a nesting level of settings, then the rights.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            let level = ffi::NewGUCNestLevel();
+            for (name, value) in [(c"search_path", path), ZONE, DATE_STYLE] {
+                ffi::set_config_option(
+                    name.as_ptr(),
+                    value,
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
+            level
+        }
+    })?;
+    let result = {
+        let _flag = (code == Code::Pure).then(InUserCode::enter);
+        let mut line = pg_sys::ErrorContextCallback {
+            // SAFETY: reads a variable of this backend.
+            previous: unsafe { pg_sys::error_context_stack },
+            callback: Some(add_context),
+            arg: std::ptr::from_ref(at).cast_mut().cast(),
+        };
+        // SAFETY: taken down below; `catch` inside puts its own entry value back, which is this one.
+        unsafe { pg_sys::error_context_stack = &raw mut line };
+        let result = work();
+        // SAFETY: as above.
+        unsafe { pg_sys::error_context_stack = line.previous };
+        result
+    };
+    if matches!(result, Err(super::failure::Failure::Postgres(_))) {
+        return result;
+    }
+    catch(|| {
+        // SAFETY: undoes the above in reverse order.
+        unsafe {
+            pg_sys::SetUserIdAndSecContext(user, context);
+            ffi::AtEOXact_GUC(false, level);
+        }
+    })?;
+    result
 }
 
 /// For functions that touch no table, but answer otherwise each time.
@@ -163,7 +207,12 @@ unsafe extern "C-unwind" fn add_context(position: *mut c_void) {
     unsafe {
         let position = &*position.cast::<Position>();
         ffi::set_errcontext_domain(std::ptr::null());
-        ffi::errcontext_msg(c"%s at version %lld".as_ptr(), position.what.as_ptr(), position.version.get());
+        ffi::errcontext_msg(
+            c"%s at %s %lld".as_ptr(),
+            position.what.as_ptr(),
+            position.unit.as_ptr(),
+            position.at.get(),
+        );
     }
 }
 
@@ -178,24 +227,24 @@ struct CallOfTwo {
 }
 
 impl Calls<'_> {
-    /// The function's result; None for NULL.
-    pub fn call(&mut self, a: Option<Datum>, b: Option<Datum>) -> Result<Option<Datum>> {
+    /// The function's result; None for NULL, and where a strict function is given NULL. Two arguments at most.
+    pub fn call(&mut self, arguments: &[Option<Datum>]) -> Result<Option<Datum>> {
         let is_strict = self.0.info.fn_strict;
-        if is_strict && (a.is_none() || b.is_none()) {
+        if is_strict && arguments.iter().any(Option::is_none) {
             return Ok(None);
         }
         let info = &raw mut self.0.info;
         catch(|| {
-            // SAFETY: a function of two arguments, as registration checked; the call's data lives until it returns.
+            // SAFETY: a function of so many arguments, as registration checked; the call's data lives until it returns.
             unsafe {
                 let mut call = MaybeUninit::<CallOfTwo>::zeroed();
                 let data = call.as_mut_ptr();
                 let base = &raw mut (*data).base;
                 (*base).flinfo = info;
                 (*base).fncollation = pg_sys::DEFAULT_COLLATION_OID;
-                (*base).nargs = 2;
+                (*base).nargs = arguments.len().min(2) as i16;
                 let args = (*base).args.as_mut_ptr();
-                for (place, arg) in [a, b].into_iter().enumerate() {
+                for (place, arg) in arguments.iter().take(2).enumerate() {
                     *args.add(place) =
                         pg_sys::NullableDatum { value: arg.unwrap_or(Datum::null()), isnull: arg.is_none() };
                 }

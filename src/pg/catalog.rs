@@ -20,6 +20,7 @@ pub struct Catalog {
     pub tenants: Oid,
     pub folds: Oid,
     pub snapshots: Oid,
+    pub projections: Oid,
     /// The row type eventstream.event.
     pub event_type: Oid,
 }
@@ -32,6 +33,8 @@ thread_local! {
     static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of folds and upcasters, and of functions, which they may call.
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of projections.
+    static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
@@ -54,6 +57,7 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+        PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
         return;
     };
     if relation == pg_sys::InvalidOid
@@ -78,6 +82,10 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     }
+    if relation == pg_sys::InvalidOid || relation == catalog.projections {
+        CATALOG.set(None);
+        PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+    }
 }
 
 extern "C-unwind" fn on_function(_: Datum, _: i32, _: u32) {
@@ -101,6 +109,19 @@ pub fn access_generation() -> u64 {
 /// A number that changes whenever a fold, an upcaster or a function that they call may have.
 pub fn folds_generation() -> u64 {
     FOLDS_CHANGED.get()
+}
+
+/// A number that changes whenever a projection was made, dropped, altered, paused, resumed or is to be rebuilt.
+pub fn projections_generation() -> u64 {
+    PROJECTIONS_CHANGED.get()
+}
+
+/// Tells every session (at commit) that projections changed.
+pub fn announce_projection_change(catalog: &Catalog) -> Result<()> {
+    let projections = catalog.projections;
+    PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(projections) })
 }
 
 /// Tells every session (at commit) that folds or upcasters changed.
@@ -165,6 +186,7 @@ impl Catalog {
                     tenants: relation(c"tenants"),
                     folds: relation(c"folds"),
                     snapshots: relation(c"snapshots"),
+                    projections: relation(c"projections"),
                     event_type,
                 })
             }

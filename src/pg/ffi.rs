@@ -148,6 +148,7 @@ unsafe extern "C-unwind" {
     // utils/adt: input functions that DirectFunctionCall takes
     pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
+    pub fn regprocedurein(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
@@ -231,4 +232,9 @@ unsafe extern "C-unwind" {
     pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
     // tcop/postgres.c
     pub fn ProcessInterrupts();
+    // storage/ipc/latch.c, and the C library
+    pub fn SetLatch(latch: *mut Latch);
+    pub fn ResetLatch(latch: *mut Latch);
+    pub fn WaitLatch(latch: *mut Latch, events: c_int, timeout: c_long, wait_event_info: u32) -> c_int;
+    pub fn kill(pid: c_int, signal: c_int) -> c_int;
 }

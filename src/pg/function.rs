@@ -192,3 +192,8 @@ pub fn read_value(
         }
     })
 }
+
+/// A function's oid from its name and argument types, as a regprocedure literal is read: with the caller's search path.
+pub fn read_regprocedure(text: &str) -> Result<pg_sys::Oid> {
+    read_value(ffi::regprocedurein, text).map(|value| pg_sys::Oid::from(value.value() as u32))
+}

@@ -1,5 +1,6 @@
 //! The border to PostgreSQL: the only home of `unsafe`, and of version differences. Nothing here knows about events.
 #![allow(unsafe_code)]
+pub mod board;
 pub mod call;
 pub mod catalog;
 pub mod compat;
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod pages;
 pub mod plan;
 pub mod probe;
+pub mod process;
 pub mod report;
 pub mod sequence;
 pub mod server;

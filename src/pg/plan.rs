@@ -10,6 +10,7 @@ use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int};
+use std::ops::ControlFlow;
 use std::ptr;
 
 /// What a statement sees, and whether it may write.
@@ -82,6 +83,29 @@ impl<'a> Row<'a> {
                         let distance = values[place].value() - from as usize;
                         values[place] = Datum::from(copy.add(distance));
                     }
+                }
+            }
+        })?;
+        Ok((values, nulls))
+    }
+
+    /// The first `N` columns of any row that came as it was read, copied to the current memory context.
+    pub fn copy_any<const N: usize>(&self) -> Result<([Datum; N], [bool; N])> {
+        let slot = self.slot;
+        if slot.is_null() || self.values.len() < N {
+            return Err(Error::Internal { what: "this row cannot be copied".into() }.into());
+        }
+        let (mut values, mut nulls) = ([Datum::null(); N], [true; N]);
+        let (into, flags, columns) = (values.as_mut_ptr(), nulls.as_mut_ptr(), N);
+        catch(|| {
+            // SAFETY: the row becomes a tuple of its own, which the values point into; it has N columns at least.
+            unsafe {
+                let from = (*slot).tts_ops.as_ref().and_then(|operations| operations.copy_heap_tuple);
+                let Some(copy) = from else { return };
+                let tuple = copy(slot);
+                let desc = (*slot).tts_tupleDescriptor;
+                if (*desc).natts as usize == columns {
+                    pg_sys::heap_deform_tuple(tuple, desc, into, flags);
                 }
             }
         })?;
@@ -309,10 +333,21 @@ impl Plan {
     /// Runs a reading statement and gives each row to `each` as it comes: memory stays flat however many there are.
     pub fn for_each(
         &self,
-        _: &Db,
+        db: &Db,
         view: View,
         args: &[Nullable],
         each: &mut dyn FnMut(&Row) -> Result<()>,
+    ) -> Result<u64> {
+        self.for_each_until(db, view, args, &mut |row| each(row).map(ControlFlow::Continue))
+    }
+
+    /// The same until `each` breaks.
+    pub fn for_each_until(
+        &self,
+        _: &Db,
+        view: View,
+        args: &[Nullable],
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
     ) -> Result<u64> {
         let mut receiver = RowReceiver {
             base: pg_sys::DestReceiver {
@@ -350,7 +385,7 @@ pub unsafe fn latest_snapshot() -> pg_sys::Snapshot {
 #[repr(C)]
 struct RowReceiver<'a> {
     base: pg_sys::DestReceiver,
-    each: &'a mut dyn FnMut(&Row) -> Result<()>,
+    each: &'a mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
     failure: Option<Failure>,
 }
 
@@ -367,7 +402,7 @@ unsafe extern "C-unwind" fn receive_row(slot: *mut pg_sys::TupleTableSlot, this:
         }
         let row = Row::of_slot(slot, columns as usize);
         match (this.each)(&row) {
-            Ok(()) => true,
+            Ok(flow) => flow.is_continue(),
             Err(failure) => {
                 this.failure = Some(failure);
                 false

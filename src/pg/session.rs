@@ -6,7 +6,7 @@ use super::failure::{Failure, Result, catch};
 use super::{call, ffi};
 use pgrx::pg_sys;
 
-/// Proof that SPI is connected and the owner's rights are on.
+/// Proof that SPI is connected, and that the rights which are on are the owner's, or a registrant's for statements of its own.
 pub struct Db {
     _private: (),
 }
@@ -84,6 +84,28 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
         unsafe {
             pg_sys::SetUserIdAndSecContext(user, context);
             path.pop();
+            ffi::SPI_finish();
+        }
+    })?;
+    result
+}
+
+/// Runs `work` with SPI connected and the rights that are on: for statements that a registrant's rights must cover, inside
+/// [`call::as_registrant`].
+pub fn as_current<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {
+    catch(|| {
+        // SAFETY: connects SPI for the statements of `work`.
+        unsafe {
+            ffi::SPI_connect();
+        }
+    })?;
+    let result = work(&Db { _private: () });
+    if matches!(result, Err(Failure::Postgres(_))) {
+        return result;
+    }
+    catch(|| {
+        // SAFETY: undoes the above.
+        unsafe {
             ffi::SPI_finish();
         }
     })?;

@@ -1,8 +1,8 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
-//! (invariant 3), PREPARE TRANSACTION is refused, the slot is cleared once the end is visible to others, and what was
+//! (invariant 3), PREPARE TRANSACTION is refused, the slot is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Callbacks for commit and abort never raise.
 use super::failure::raise;
-use super::{ffi, settings, slots};
+use super::{board, ffi, settings, slots};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, SubXactEvent, SyncCommitLevel, XactEvent};
 use std::cell::Cell;
@@ -77,8 +77,8 @@ fn finish(end: End) {
         // The session's own value again; a SET LOCAL ends right after, in AtEOXact_GUC.
         set_level(level);
     }
-    APPENDED.set(false);
     slots::release();
+    board::at_end(end == End::Committed, APPENDED.replace(false));
 }
 
 /// Waits for the flush here and, where synchronous_standby_names is set, there: ForceSyncCommit alone flushes locally

@@ -118,7 +118,8 @@ impl Prepared {
         if moment == Moment::NOW && answer.may_be_kept && (answer.folded > 0 || answer.from == From::Snapshot) {
             let (version, chain_hash) = (opened.head.version, opened.head.chain_hash);
             let fingerprint = folding.fold.fingerprint;
-            let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&answer.state) };
+            let state = Rc::clone(&answer.state);
+            let entry = cache::Entry { version, chain_hash, fingerprint, state, is_settled: false };
             cache::put(opened.stream.id, &folding.fold.name, entry);
         }
         Ok(answer)

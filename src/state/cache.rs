@@ -14,6 +14,8 @@ pub struct Entry {
     pub chain_hash: Hash,
     pub fingerprint: Hash,
     pub state: Rc<Stored>,
+    /// Whether the event it was made at was settled: then nothing can take its place, and the check may be left out.
+    pub is_settled: bool,
 }
 
 /// A stream's id and a fold's name.

@@ -23,6 +23,7 @@ pub mod field {
     pub const CATEGORY: usize = 11;
     pub const TENANT: usize = 12;
     pub const RECORDED_BY: usize = 13;
+    pub const CHAIN_HASH: usize = 15;
 }
 
 pub const FIELDS: usize = 16;
@@ -84,6 +85,12 @@ impl Event {
         Ok(Self::of_columns(common, &values, &nulls))
     }
 
+    /// A copy, in the current memory context, of a row as it is read whose columns are those of the type.
+    pub fn copy_of_composite(row: &Row) -> Result<Self> {
+        let (values, nulls) = row.copy_any::<FIELDS>()?;
+        Ok(Self { values, nulls })
+    }
+
     /// Of a row whose columns are those of the type.
     pub fn of_composite(row: &Row) -> Self {
         let (values, nulls) = row.parts();
@@ -114,6 +121,15 @@ impl Event {
             }
         }
         composite::expanded(row_type, &self.values, &self.nulls)
+    }
+
+    /// One value of type eventstream.event, flat, as an array holds it.
+    pub fn flat(&self, row_type: Oid) -> Result<Datum> {
+        composite::flat(row_type, &self.values, &self.nulls)
+    }
+
+    pub fn global_position(&self) -> i64 {
+        self.values[field::GLOBAL_POSITION].value() as i64
     }
 
     /// Bytes that it takes, roughly: those of its documents.

@@ -10,10 +10,16 @@ use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
 
 /// What a function is registered for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     Fold,
     Upcaster,
+    /// A projection's handler, for one event at a time.
+    Event,
+    /// The same, for a batch.
+    Batch,
+    /// What empties a projection's read model before a rebuild.
+    Reset,
 }
 
 impl Purpose {
@@ -21,21 +27,36 @@ impl Purpose {
         match self {
             Purpose::Fold => "jsonb, eventstream.event",
             Purpose::Upcaster => "jsonb, jsonb",
+            Purpose::Event => "eventstream.event",
+            Purpose::Batch => "eventstream.event[]",
+            Purpose::Reset => "",
         }
     }
 
     fn signature(self) -> &'static str {
         match self {
-            Purpose::Fold => "(state jsonb, event eventstream.event) returns jsonb",
-            Purpose::Upcaster => "(payload jsonb, metadata jsonb) returns jsonb",
+            Purpose::Fold => "(state jsonb, event eventstream.event) returns jsonb immutable",
+            Purpose::Upcaster => "(payload jsonb, metadata jsonb) returns jsonb immutable",
+            Purpose::Event => "(event eventstream.event) returns void",
+            Purpose::Batch => "(events eventstream.event[]) returns void",
+            Purpose::Reset => "() returns void",
         }
     }
 
-    fn why_immutable(self) -> &'static str {
+    /// Why the function has to be IMMUTABLE, if it has to.
+    fn why_immutable(self) -> Option<&'static str> {
         match self {
-            Purpose::Fold => "a state is a function of the stream's events alone, so that it can be proved and kept",
-            Purpose::Upcaster => "an event must read the same whenever it is read",
+            Purpose::Fold => {
+                Some("a state is a function of the stream's events alone, so that it can be proved and kept")
+            }
+            Purpose::Upcaster => Some("an event must read the same whenever it is read"),
+            Purpose::Event | Purpose::Batch | Purpose::Reset => None,
         }
+    }
+
+    /// What es_* functions call the argument.
+    fn argument(self) -> &'static str {
+        if self == Purpose::Reset { "reset" } else { "handler" }
     }
 }
 
@@ -54,15 +75,15 @@ struct Described {
     handler: Handler,
     is_plain: bool,
     volatility: String,
-    has_arguments: [bool; 2],
+    is_temporary: bool,
+    arguments: String,
     returns_jsonb: bool,
 }
 
 macro_rules! described_columns {
     () => {
         "select p.oid, format('%I.%I', n.nspname, p.proname), p.prokind = 'f' and not p.proretset, p.provolatile::text, \
-         p.proargtypes::text = concat('jsonb'::regtype::oid, ' ', 'eventstream.event'::regtype::oid), \
-         p.proargtypes::text = concat('jsonb'::regtype::oid, ' ', 'jsonb'::regtype::oid), \
+         n.nspname ~ '^pg_temp', oidvectortypes(p.proargtypes), \
          p.prorettype = 'jsonb'::regtype, \
          jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
                            p.prosecdef)::text \
@@ -84,26 +105,34 @@ fn describe(row: &Row) -> Result<Described> {
         handler: Handler { oid: row.oid(0)?, name: row.text(1)?.to_owned(), definition: row.text(7)?.to_owned() },
         is_plain: flag(2),
         volatility: row.text(3)?.to_owned(),
-        has_arguments: [flag(4), flag(5)],
+        is_temporary: flag(4),
+        arguments: row.text(5)?.to_owned(),
         returns_jsonb: flag(6),
     })
 }
 
 /// The function that is to be registered, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.
 pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) -> Result<Handler> {
-    let found = BY_OID
-        .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe))?
-        .ok_or_else(|| invalid("handler", format!("must be a function: there is none with oid {}", oid.to_u32())))?;
+    let found =
+        BY_OID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe))?.ok_or_else(|| {
+            invalid(purpose.argument(), format!("must be a function: there is none with oid {}", oid.to_u32()))
+        })?;
     if let Some(reason) = objection(purpose, &found) {
         return Err(Error::InvalidArgument {
-            argument: "handler".into(),
+            argument: purpose.argument().into(),
             reason,
-            hint: Some(format!("Declare it as {}{} immutable.", found.handler.name, purpose.signature())),
+            hint: Some(format!("Declare it as {}{}.", found.handler.name, purpose.signature())),
         }
         .into());
     }
-    refuse_without_execute(&found.handler, registrant)?;
+    refuse_without_execute(purpose, &found.handler, registrant)?;
     Ok(found.handler)
+}
+
+/// Whether the function takes a batch of events rather than one.
+pub fn takes_batch(db: &Db, oid: Oid) -> Result<bool> {
+    let arguments = BY_OID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe))?;
+    Ok(arguments.is_some_and(|found| found.arguments == Purpose::Batch.arguments()))
 }
 
 /// What keeps the function from being used, if anything does.
@@ -112,22 +141,28 @@ fn objection(purpose: Purpose, found: &Described) -> Option<String> {
     if !found.is_plain {
         return Some(format!("must be a plain function that returns one value, and {name} is not"));
     }
-    if !(found.has_arguments[purpose as usize] && found.returns_jsonb) {
-        return Some(format!("must have the signature {}, and {name} has another", purpose.signature()));
+    if found.arguments != purpose.arguments() || (purpose.why_immutable().is_some() && !found.returns_jsonb) {
+        return Some(format!(
+            "must have the signature {}, and {name} has another",
+            purpose.signature().trim_end_matches(" immutable")
+        ));
     }
-    if found.volatility != "i" {
+    if found.is_temporary {
+        return Some(format!("must be a function that other sessions find too, and {name} is temporary"));
+    }
+    if let Some(why) = purpose.why_immutable().filter(|_| found.volatility != "i") {
         let is = if found.volatility == "s" { "STABLE" } else { "VOLATILE" };
-        return Some(format!("must be IMMUTABLE, and {name} is {is}: {}", purpose.why_immutable()));
+        return Some(format!("must be IMMUTABLE, and {name} is {is}: {why}"));
     }
     None
 }
 
-fn refuse_without_execute(handler: &Handler, registrant: Oid) -> Result<()> {
+fn refuse_without_execute(purpose: Purpose, handler: &Handler, registrant: Oid) -> Result<()> {
     if call::may_execute(handler.oid, registrant)? {
         return Ok(());
     }
     Err(Error::InvalidArgument {
-        argument: "handler".into(),
+        argument: purpose.argument().into(),
         reason: format!(
             "must be a function that role {} may execute, and {} is not",
             server::role_name(registrant)?,

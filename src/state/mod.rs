@@ -9,7 +9,7 @@ pub mod due;
 pub mod event;
 pub mod explain;
 pub mod fold;
-mod handler;
+pub mod handler;
 pub mod history;
 pub mod moment;
 pub mod registry;

@@ -15,7 +15,7 @@ use super::upcast::Upcasting;
 use crate::log::append::Target;
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
-use crate::pg::call::{Function, Position};
+use crate::pg::call::{Code, Function, Position};
 use crate::pg::catalog::Catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::failure::Result;
@@ -27,7 +27,6 @@ use crate::pg::settings;
 use eventstream_core::error::Error;
 use eventstream_core::rules::{Rules, State};
 use pgrx::pg_sys::{Datum, Oid};
-use std::cell::Cell;
 use std::ffi::CString;
 use std::ops::ControlFlow;
 
@@ -267,18 +266,18 @@ impl<'a> Folding<'a> {
             (_, Some(function), Accumulator::Handler { state, memory, scratch }) => {
                 let (fold, row_type) = (&self.fold.name, self.row_type);
                 let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
-                let at = Position { what: &what, version: Cell::new(0) };
+                let at = Position::version(&what, 0);
                 let most = settings::max_state_bytes();
                 let mut rest = page.as_mut_slice();
                 while !rest.is_empty() {
                     // The states of a page may be too large to be kept all at once.
                     let mut states = Vec::new();
                     let (mut done, mut bytes) = (0, 0);
-                    function.as_registrant(&at, |calls| {
+                    function.as_registrant(Code::Pure, &at, |calls| {
                         for event in rest.iter_mut() {
                             let version = event.version();
-                            at.version.set(version);
-                            let made = scratch.step(|| calls.call(Some(*state), Some(event.expanded(row_type)?)))?;
+                            at.set(version);
+                            let made = scratch.step(|| calls.call(&[Some(*state), Some(event.expanded(row_type)?)]))?;
                             let made = made.ok_or_else(|| Error::FoldFailed {
                                 fold: fold.clone(),
                                 stream: stream.into(),

@@ -3,7 +3,7 @@
 //! never changes.
 use super::event::{Event, field};
 use super::handler::{self, Handler};
-use crate::pg::call::{Function, Position, Registrant};
+use crate::pg::call::{Code, Function, Position, Registrant};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
@@ -14,7 +14,6 @@ use crate::pg::{report, settings, subtransaction};
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
 use pgrx::pg_sys::Datum;
-use std::cell::Cell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -149,10 +148,11 @@ impl<'a> Upcasting<'a> {
         };
         let what = format!("upcaster of \"{}\" from schema version {} for stream \"{stream}\"", key.0, key.1);
         let what = CString::new(what).unwrap_or_default();
-        let at = Position { what: &what, version: Cell::new(event.version()) };
+        let at = Position::version(&what, event.version());
         let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
-        let made =
-            function.as_registrant(&at, |calls| calls.call(argument(field::PAYLOAD), argument(field::METADATA)))?;
+        let made = function.as_registrant(Code::Pure, &at, |calls| {
+            calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)])
+        })?;
         Ok(made.ok_or_else(|| failed("its function returned NULL".into()))?)
     }
 

@@ -16,7 +16,7 @@ MAY_USE = {
     "log": {"pg"},
     "access": {"pg"},
     "state": {"log", "pg"},
-    "live": {"state", "log", "pg"},
+    "live": {"access", "state", "log", "pg"},
     "worker": {"live", "state", "log", "pg"},
     "api": {"access", "live", "state", "log", "pg"},
 }

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod backoff;
 mod decimal;
 pub mod error;
 pub mod event_id;
 pub mod expected;
 pub mod hash;
+pub mod isolate;
 pub mod json;
 pub mod moment;
 pub mod name;

@@ -1,0 +1,195 @@
+-- Projections and state tables.
+create function es_create_projection(
+    name text,
+    handler regprocedure,
+    mode text default 'async',
+    categories text[] default null,
+    event_types text[] default null,
+    batch_size int default 500,
+    on_error text default 'stop',
+    max_retries int default 5,
+    reset regprocedure default null,
+    after_position bigint default 0
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
+comment on function es_create_projection(text, regprocedure, text, text[], text[], int, text, int, regprocedure, bigint) is
+$$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection, security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
+mode: async (a background worker, milliseconds behind) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a transaction, 1 to 10000. on_error: after max_retries with growing pauses, stop, or skip the failing event to the dead letters. reset: a function () that empties the read model, for es_rebuild_projection. Needs the privileges manage and read.
+Errors: ES005, ES008, ES025, 42501.
+Example: select es_create_projection('turnover', 'ledger.on_entry(eventstream.event)', categories => '{account}');$$;
+
+create function eventstream.create_table_projection(
+    name text,
+    category text,
+    columns jsonb,
+    fold text,
+    mode text,
+    table_name text,
+    upsert text,
+    prune text
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_table_projection';
+comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text, text, text) is
+'Part of es_create_state_table: the projection that fills the table which was made. The statements run with the rights of the caller.';
+
+create function eventstream.make_state_table(name text, category text, columns jsonb, fold text, mode text, schemas name[])
+returns text
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text[];
+    target text;
+    names text;
+    definitions text;
+    expressions text;
+    assignments text;
+    ours text;
+    theirs text;
+begin
+    if name is null or category is null or columns is null then
+        perform eventstream.refuse(case when name is null then 'name' when category is null then 'category' else 'columns' end,
+                                   'must not be NULL', null);
+    end if;
+    perform eventstream.check_temporal_view(category, fold);
+    begin
+        parts := parse_ident(name);
+    exception when invalid_parameter_value then
+        parts := '{}';
+    end;
+    if cardinality(parts) not between 1 and 2 then
+        perform eventstream.refuse('name', format('must be a table''s name, or schema.name, not %s', quote_literal(left(name, 100))),
+                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
+    end if;
+    if cardinality(parts) = 1 then
+        if schemas[1] is null then
+            perform eventstream.refuse('name', 'must name a schema, because the search_path names none', null);
+        end if;
+        parts := array[schemas[1]::text, parts[1]];
+    end if;
+    if octet_length(parts[2]) not between 1 and 63 then
+        perform eventstream.refuse('name', format('must have 1 to 63 bytes, not %s', octet_length(parts[2])), null);
+    end if;
+    target := format('%I.%I', parts[1], parts[2]);
+    if to_regclass(target) is not null then
+        perform eventstream.refuse('name', format('must be new: there is a relation %s', target),
+                                   'Choose another name, or drop that relation.');
+    end if;
+    select string_agg(format(', %I', c.name), '' order by c.place),
+           string_agg(format(E',\n    %I %s', c.name, c.type_name), '' order by c.place),
+           string_agg(format(', %s', c.expression), '' order by c.place),
+           string_agg(format(', %1$I = excluded.%1$I', c.name), '' order by c.place),
+           string_agg(format(', x.%I', c.name), '' order by c.place),
+           string_agg(format(', excluded.%I', c.name), '' order by c.place)
+    into names, definitions, expressions, assignments, ours, theirs
+    from eventstream.column_expressions(columns) c;
+    execute format(E'create table %s (\n    stream pg_catalog.text collate pg_catalog."C" primary key,\n    version pg_catalog.int8 not null%s\n)',
+                   target, definitions);
+    execute format('comment on table %s is %L', target,
+                   format('The states of category %s%s, kept up by projection %s; made by es_create_state_table.',
+                          category, coalesce(' by fold ' || fold, ''), name));
+    -- A row is written where its image differs: numeric 1.0 and 1.00 are two, and types without an order can be compared.
+    perform eventstream.create_table_projection(
+        name, category, columns, fold, mode, target,
+        format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
+               'from pg_catalog.unnest($1, $2, $3) as t (stream, version, state) order by t.stream collate pg_catalog."C" '
+               'on conflict (stream) do update set version = excluded.version%s '
+               'where row(x.version%s) operator(pg_catalog.*<>) row(excluded.version%s)',
+               target, names, expressions, assignments, ours, theirs),
+        format('delete from %s x where x.stream operator(pg_catalog.>) $1 '
+               'and ($2 is null or x.stream operator(pg_catalog.<=) $2) and not (x.stream operator(pg_catalog.=) any ($3))', target));
+    return name;
+end
+$$;
+comment on function eventstream.make_state_table(text, text, jsonb, text, text, name[]) is
+'Part of es_create_state_table: makes the table with the rights of the caller, in the schema that name names, else in the first of schemas.';
+
+create function es_create_state_table(name text, category text, columns jsonb, fold text default null, mode text default 'async') returns text
+language sql volatile parallel unsafe
+begin atomic
+    select eventstream.make_state_table(name, category, columns, fold, mode, pg_catalog.current_schemas(false));
+end;
+comment on function es_create_state_table(text, text, jsonb, text, text) is
+$$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is rebuilt: readers see the old rows until all new ones are there. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
+Errors: ES005, ES008, ES010, 42501; a value that does not fit its column's type stops the projection.
+Example: select es_create_state_table('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;
+
+create function es_alter_projection(name text, settings jsonb) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_projection';
+comment on function es_alter_projection(text, jsonb) is
+$$Changes a projection from its next batch on: an object with any of batch_size, on_error, max_retries, handler, reset, as in es_create_projection. Whoever gives a handler or a reset becomes the role that both run as. Returns the name. Needs the privilege manage.
+Errors: ES005, ES020, 42501.
+Example: select es_alter_projection('turnover', '{"batch_size": 2000}');$$;
+
+create function es_pause_projection(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_pause_projection';
+comment on function es_pause_projection(text) is
+$$Stops advancing a projection, after the batch under way; it goes on where it was at es_resume_projection. Returns the name. Needs the privilege manage.
+Errors: ES020, 42501.
+Example: select es_pause_projection('turnover');$$;
+
+create function es_resume_projection(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_resume_projection';
+comment on function es_resume_projection(text) is
+$$Lets a paused or stopped projection go on where it was; the failing event gets all its retries again. An inline one first catches up. Returns the name. Needs the privilege manage.
+Errors: ES020, 42501.
+Example: select es_resume_projection('turnover');$$;
+
+create function eventstream.forget_projection(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_forget_projection';
+comment on function eventstream.forget_projection(text) is
+'Part of es_drop_projection: forgets the projection with its checkpoint and dead letters, and returns the name of its state table.';
+
+create function eventstream.drop_projection(name text, drop_table bool) returns text
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    state_table text := eventstream.forget_projection(name);
+begin
+    if drop_table and state_table is not null then
+        execute format('drop table if exists %s', state_table);
+    end if;
+    return name;
+end
+$$;
+comment on function eventstream.drop_projection(text, bool) is
+'Part of es_drop_projection: drops the state table with the rights of the caller.';
+
+create function es_drop_projection(name text, drop_table bool default false) returns text
+language sql volatile parallel unsafe
+begin atomic
+    select eventstream.drop_projection(name, drop_table);
+end;
+comment on function es_drop_projection(text, bool) is
+$$Forgets a projection, its checkpoint and its dead letters. What it filled stays; drop_table: a state table is dropped too. Returns the name. Needs the privilege manage.
+Errors: ES020, 42501.
+Example: select es_drop_projection('turnover');$$;
+
+create function es_rebuild_projection(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_rebuild_projection';
+comment on function es_rebuild_projection(text) is
+$$Builds a read model again from the first event on. A state table is folded beside the rows that readers see, which become the new ones in one transaction; indexes, grants, constraints and views on it are not touched. A handler's is emptied by its reset function now, and fills up again. eventstream.progress shows how far it is; a rebuild that is interrupted goes on by itself. Returns the name. Needs the privilege manage.
+Errors: ES005 a handler without reset, ES020, ES022 it is being rebuilt already, 42501.
+Example: select es_rebuild_projection('balances');$$;
+
+create function es_run_projection(name text default null, max_batches int default null) returns bigint
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_run_projection';
+comment on function es_run_projection(text, int) is
+$$Advances a projection (NULL = all asynchronous ones of the tenant) in this transaction, up to the last settled event or for max_batches: for servers that run no workers (eventstream.max_workers = 0), and for tests. Returns how many events were applied. A failing event is a WARNING, and tried again at the next call. It does not see what this transaction has appended. Needs the privilege manage.
+Errors: ES005, ES008, ES020, ES021 it is stopped, ES026, 42501.
+Example: select es_run_projection('turnover');$$;
+
+create function es_skip_event(projection text, global_position bigint, reason text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_skip_event';
+comment on function es_skip_event(text, bigint, text) is
+$$Puts the event that a projection fails on among the dead letters, with a reason, and lets the projection go on behind it. Returns the projection's name. Needs the privilege manage.
+Errors: ES005 where it does not fail on that event, ES020, 42501.
+Example: select es_skip_event('turnover', 4711, 'a test entry without amount');$$;
+
+create function es_wait_for(projection text, up_to bigint default null, timeout interval default '10s') returns bigint
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_wait_for';
+comment on function es_wait_for(text, bigint, interval) is
+$$Waits until a projection has passed a global position (NULL: this session's last append, else the last position handed out), and returns the position that it has reached: what the next statement reads contains that event. Woken by the worker. Where an older append is still open in another session, it waits for that one too, and says whose it is. Not in a transaction that has appended. Needs the privilege read.
+Errors: ES008, ES020, ES021 it is stopped, ES023 not within timeout, ES025, ES026, 42501.
+Example: select es_wait_for('balances');$$;

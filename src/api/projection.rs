@@ -1,0 +1,234 @@
+//! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
+use super::target;
+use crate::access::{Access, Scope, authorize_tenant};
+use crate::live::advance::{self, Outcome};
+use crate::live::progress::Lock;
+use crate::live::projection::{self, Changes, Settings, What};
+use crate::live::{registry, wait};
+use crate::log::event::{integer, invalid, key_name, text};
+use crate::log::read::Filter;
+use crate::log::{horizon, last_append};
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, read_regprocedure, sql_function};
+use crate::pg::jsonb::Value;
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{report, server, xact};
+use eventstream_core::error::Error;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+use std::rc::Rc;
+use std::time::Duration;
+
+sql_function!("eventstream_create_projection", create_projection);
+sql_function!("eventstream_create_table_projection", create_table_projection);
+sql_function!("eventstream_alter_projection", alter_projection);
+sql_function!("eventstream_pause_projection", pause_projection);
+sql_function!("eventstream_resume_projection", resume_projection);
+sql_function!("eventstream_forget_projection", forget_projection);
+sql_function!("eventstream_rebuild_projection", rebuild_projection);
+sql_function!("eventstream_run_projection", run_projection);
+sql_function!("eventstream_skip_event", skip_event);
+sql_function!("eventstream_wait_for", wait_for);
+
+fn manage() -> Result<Rc<Access>> {
+    authorize_tenant(None, Privilege::Manage).map(|(access, _)| access)
+}
+
+/// Whoever makes a projection sees what it is shown, so it must be allowed to read that.
+fn manage_and_read(categories: Option<&[String]>) -> Result<Rc<Access>> {
+    let access = manage()?;
+    let (_, scope) = authorize_tenant(None, Privilege::Read)?;
+    if let (Scope::Categories(allowed), Some(wanted)) = (&scope, categories)
+        && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
+    {
+        return Err(Error::InsufficientPrivilege {
+            role: server::role_name(server::current_role())?,
+            privilege: Privilege::Read.as_str(),
+            tenant: access.tenant.clone(),
+            category: Some(refused.clone()),
+        }
+        .into());
+    }
+    Ok(access)
+}
+
+fn create_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let settings = Settings {
+        name,
+        mode: args.text(2, "mode")?,
+        filter: Filter {
+            categories: args.text_array_opt(3, "categories")?,
+            event_types: args.text_array_opt(4, "event_types")?,
+        },
+        batch_size: args.int4(5, "batch_size")?,
+        on_error: args.text(6, "on_error")?,
+        max_retries: args.int4(7, "max_retries")?,
+        reset: args.oid_opt(8),
+        after_position: args.int8(9, "after_position")?,
+    };
+    let handler = args.oid(1, "handler")?;
+    let access = manage_and_read(settings.filter.categories.as_deref())?;
+    projection::create(target(&access), &settings, &What::Handler(handler))?;
+    from_text(name).map(Some)
+}
+
+fn create_table_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let category = args.text(1, "category")?;
+    let categories = vec![category.to_owned()];
+    let access = manage_and_read(Some(&categories))?;
+    let settings = Settings {
+        name,
+        mode: args.text(4, "mode")?,
+        filter: Filter { categories: Some(categories), event_types: None },
+        batch_size: 500,
+        on_error: "stop",
+        max_retries: 5,
+        reset: None,
+        after_position: 0,
+    };
+    let what = What::Table {
+        columns: args.jsonb(2, "columns")?,
+        fold: args.text_opt(3)?,
+        table: args.text(5, "table_name")?,
+        upsert: args.text(6, "upsert")?,
+        prune: args.text(7, "prune")?,
+    };
+    projection::create(target(&access), &settings, &what)?;
+    from_text(name).map(Some)
+}
+
+fn alter_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let given = args.jsonb(1, "settings")?;
+    if !given.is_object() {
+        return Err(invalid("settings", "must be a JSON object"));
+    }
+    let mut changes = Changes::default();
+    let small = |key: &str, value| -> Result<i32> {
+        let number = integer(key, value)?;
+        i32::try_from(number).map_err(|_| invalid(key, format!("must be a smaller number, not {number}")))
+    };
+    given.each(|key, value: Value| {
+        match key {
+            "batch_size" => changes.batch_size = Some(small(key, value)?),
+            "max_retries" => changes.max_retries = Some(small(key, value)?),
+            "on_error" => changes.on_error = Some(text(key, value)?.to_owned()),
+            "handler" => changes.handler = Some(read_regprocedure(text(key, value)?)?),
+            "reset" => changes.reset = Some(read_regprocedure(text(key, value)?)?),
+            _ => {
+                return Err(Error::InvalidArgument {
+                    argument: "settings".into(),
+                    reason: format!("must not have the key {}", key_name(key)),
+                    hint: Some("Keys: batch_size, on_error, max_retries, handler, reset.".into()),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    })?;
+    let access = manage()?;
+    projection::alter(target(&access), name, &changes)?;
+    from_text(name).map(Some)
+}
+
+fn pause_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    projection::pause(target(&*manage()?), name)?;
+    from_text(name).map(Some)
+}
+
+fn resume_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    projection::resume(target(&*manage()?), name)?;
+    from_text(name).map(Some)
+}
+
+/// Part of es_drop_projection: the state table's name.
+fn forget_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    projection::drop(target(&*manage()?), name)?.as_deref().map(from_text).transpose()
+}
+
+fn rebuild_projection(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    projection::rebuild(target(&*manage()?), name)?;
+    from_text(name).map(Some)
+}
+
+fn skip_event(args: &Args) -> Returned {
+    let name = args.text(0, "projection")?;
+    let (position, reason) = (args.int8(1, "global_position")?, args.text(2, "reason")?);
+    projection::skip(target(&*manage()?), name, position, reason)?;
+    from_text(name).map(Some)
+}
+
+fn run_projection(args: &Args) -> Returned {
+    let (name, most) = (args.text_opt(0)?, args.int4_opt(1));
+    if let Some(most) = most.filter(|&most| most < 1) {
+        return Err(invalid("max_batches", format!("must be 1 or more, not {most}")));
+    }
+    let access = manage()?;
+    server::must_be_writable(c"es_run_projection")?;
+    horizon::must_be_known(c"es_run_projection")?;
+    let mut left = most.map_or(i64::MAX, i64::from);
+    let mut events = 0;
+    for (id, one) in projection::to_run(target(&access), name)? {
+        while left > 0 {
+            server::check_for_interrupts()?;
+            left -= 1;
+            match advance::advance(id, Lock::Wait, true)? {
+                Outcome::Advanced { events: applied, is_behind, .. } => {
+                    events += applied;
+                    if !is_behind {
+                        break;
+                    }
+                }
+                Outcome::Waiting { .. } | Outcome::Stopped => {
+                    match projection::why_not(id, &one)? {
+                        Err(stopped) if name.is_some() && events == 0 => return Err(stopped.into()),
+                        Err(stopped) => report::warning(&stopped.to_string())?,
+                        Ok(reason) => report::warning(&reason)?,
+                    }
+                    break;
+                }
+                Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
+            }
+        }
+    }
+    Ok(Some(Datum::from(events)))
+}
+
+fn wait_for(args: &Args) -> Returned {
+    let name = args.text(0, "projection")?;
+    let up_to = args.int8_opt(1);
+    let most = args.interval_opt(2).ok_or_else(|| invalid("timeout", "must not be NULL"))?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    server::must_be_primary(c"es_wait_for")?;
+    horizon::must_be_known(c"es_wait_for")?;
+    if xact::has_appended() {
+        return Err(Error::FeatureNotSupported {
+            what: "es_wait_for cannot be called in a transaction that has appended".into(),
+            hint: Some("Commit first: a projection sees nothing before.".into()),
+        }
+        .into());
+    }
+    let now = server::clock();
+    let most = Duration::from_micros(
+        now.saturating_sub(server::before(now, most)?)
+            .try_into()
+            .map_err(|_| invalid("timeout", "must not be negative"))?,
+    );
+    let last = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
+    let up_to = match up_to {
+        Some(up_to) if up_to > last => {
+            return Err(Error::PositionAhead { argument: "up_to".into(), position: up_to, last_position: last }.into());
+        }
+        Some(up_to) => up_to,
+        None => last_append::get().map_or(last, |last| last.global_position),
+    };
+    let id = registry::id(access.tenant_id, name)?;
+    wait::until(id, name, up_to, most).map(|position| Some(Datum::from(position)))
+}

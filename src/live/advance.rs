@@ -1,0 +1,288 @@
+//! One batch of a projection, in the caller's transaction: lock its progress, read from the checkpoint up to the horizon, apply, note.
+//!
+//! ```text
+//! running ──(no event, or all applied)──▶ checkpoint moves ──▶ running
+//!    │ an event fails
+//!    ▼
+//! those before it are applied; attempts + 1 ──(at most max_retries)──▶ running, not before retry_at
+//!    │ max_retries are used up
+//!    ├─ on_error = skip ──▶ the event goes to the dead letters, the checkpoint past it ──▶ running
+//!    └─ on_error = stop ──▶ stopped, until es_resume_projection or es_skip_event
+//! rebuilding (a handler, after its reset) = running, until rebuild_to is reached; a state table: see `rebuild`
+//! ```
+//!
+//! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
+use super::applier::{self, Applier};
+use super::dead_letter;
+use super::progress::{self, Failed, Lock, Progress, Status};
+use super::rebuild;
+use super::registry::{self, Kind, OnError, Projection};
+use crate::log::{horizon, read};
+use crate::pg::catalog;
+use crate::pg::failure::{Caught, Result};
+use crate::pg::memory::Scratch;
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::subtransaction::attempt;
+use crate::pg::{live_settings, server};
+use crate::state::event::Event;
+use eventstream_core::backoff;
+use eventstream_core::isolate::{Part, isolate};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Somebody else advances it.
+    Busy,
+    /// There was nothing to do up to this position.
+    Idle {
+        position: i64,
+    },
+    /// The checkpoint is at `position`; `is_behind`: there is more to do at once.
+    Advanced {
+        position: i64,
+        events: i64,
+        is_behind: bool,
+    },
+    /// It failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    Waiting {
+        until: i64,
+    },
+    /// It is paused or stopped.
+    Stopped,
+    Gone,
+}
+
+/// A batch takes no more than so many bytes of events.
+const MOST_BYTES: usize = 4 << 20;
+
+/// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
+pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
+    let Some(progress) = progress::lock(id, lock)? else {
+        return Ok(if lock == Lock::Skip { Outcome::Busy } else { Outcome::Gone });
+    };
+    // What was altered before the lock was free.
+    catalog::refresh()?;
+    let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
+    match (progress.status, progress.retry_at) {
+        (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
+        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
+        _ => {}
+    }
+    let scratch = Scratch::new()?;
+    scratch.inside(|| {
+        if let Kind::Table(table) = &projection.kind {
+            let step = attempt(|| rebuild::step(&projection, table, &progress))?;
+            match step {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return Ok(outcome),
+                Err(caught) => return note(&projection, &progress, None, progress.position, &caught),
+            }
+        }
+        batch(&projection, &progress)
+    })
+}
+
+/// Notes what ended the transaction of [`advance`], in another one: which event it was is known only of a batch of one.
+pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
+    let Some(progress) = progress::lock(id, Lock::Wait)? else { return Ok(Outcome::Gone) };
+    catalog::refresh()?;
+    let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
+    if !matches!(progress.status, Status::Running | Status::Rebuilding) {
+        return Ok(Outcome::Stopped);
+    }
+    let tried = batch_size(&projection, &progress);
+    if tried > 1 && progress.status == Status::Running {
+        let retry_at = server::clock() + micros(live_settings::retry_pause());
+        as_owner(Planning::ByIndex, |db, _| {
+            let failed = Failed {
+                attempts: progress.attempts,
+                next_batch: Some(tried / 2),
+                position: None,
+                retry_at: Some(retry_at),
+                caught,
+                status: None,
+            };
+            progress::fail(db, id, &failed)
+        })?;
+        return Ok(Outcome::Waiting { until: retry_at });
+    }
+    let scratch = Scratch::new()?;
+    scratch.inside(|| {
+        let first = match applier::filter(&projection)? {
+            Ok(filter) => read_batch(&projection, &filter, progress.position, 1)?.events.into_iter().next(),
+            Err(_) => None,
+        };
+        note(&projection, &progress, first.as_ref(), progress.position, caught)
+    })
+}
+
+/// The events after the checkpoint.
+struct Batch {
+    events: Vec<Event>,
+    /// Everything up to here was looked at.
+    end: i64,
+    /// Whether there may be others behind it already.
+    is_full: bool,
+}
+
+fn read_batch(projection: &Projection, filter: &read::Filter, after: i64, most: i64) -> Result<Batch> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let horizon = horizon::horizon(catalog)?;
+        if after > horizon.last_position {
+            return Err(eventstream_core::error::Error::PositionAhead {
+                argument: format!("the checkpoint of projection \"{}\"", projection.name),
+                position: after,
+                last_position: horizon.last_position,
+            }
+            .into());
+        }
+        let mut batch = Batch { events: Vec::new(), end: horizon.position, is_full: false };
+        let mut bytes = 0;
+        let range = (after, horizon.position);
+        read::each_of_log(db, catalog, projection.target(), range, most, filter, &mut |row| {
+            let event = Event::copy_of_composite(row)?;
+            bytes += event.size();
+            batch.events.push(event);
+            batch.is_full = batch.events.len() as i64 == most || bytes >= MOST_BYTES;
+            Ok(if batch.is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if let Some(last) = batch.events.last().filter(|_| batch.is_full) {
+            batch.end = last.global_position();
+        }
+        batch.end = batch.end.max(after);
+        Ok(batch)
+    })
+}
+
+/// The most events of the next batch: after a failure, the failing event alone.
+fn batch_size(projection: &Projection, progress: &Progress) -> i64 {
+    let size = if progress.failed_position.is_some() { 1 } else { progress.next_batch.unwrap_or(i64::MAX) };
+    size.clamp(1, projection.batch_size)
+}
+
+/// After a batch that went well the next may be twice as large, up to the projection's own size.
+fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
+    progress.next_batch.map(|size| size.saturating_mul(2)).filter(|&size| size < projection.batch_size)
+}
+
+fn batch(projection: &Projection, progress: &Progress) -> Result<Outcome> {
+    let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
+    let read = attempt(|| {
+        let filter = match applier::filter(projection)? {
+            Ok(filter) => filter,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        read_batch(projection, &filter, progress.position, batch_size(projection, progress)).map(Ok)
+    })?;
+    let batch = match read {
+        Ok(Ok(batch)) => batch,
+        Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
+        Err(caught) => return note(projection, progress, None, progress.position, &caught),
+    };
+    if batch.events.is_empty() {
+        if batch.end == progress.position && progress.status != Status::Rebuilding {
+            return Ok(Outcome::Idle { position: batch.end });
+        }
+        return moved(projection, progress, batch.end, 0, false);
+    }
+    let mut applier = match attempt(|| Applier::new(projection))? {
+        Ok(Ok(applier)) => applier,
+        Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
+        Err(caught) => return note(projection, progress, None, progress.position, &caught),
+    };
+    let isolated = isolate(batch.events.len(), |range| {
+        let applied = attempt(|| applier.apply(&batch.events[range]))?;
+        Ok::<_, crate::pg::failure::Failure>(applied.map_err(|failure| Part { failure, at: applier.failed_at() }))
+    })?;
+    let Some(caught) = isolated.failure else {
+        return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
+    };
+    let failed = &batch.events[isolated.applied];
+    let before = failed.global_position() - 1;
+    if isolated.applied > 0 {
+        moved(projection, progress, before, isolated.applied as i64, false)?;
+    }
+    note(projection, progress, Some(failed), before, &caught)
+}
+
+/// Everything up to `position` is applied.
+fn moved(projection: &Projection, progress: &Progress, position: i64, events: i64, is_behind: bool) -> Result<Outcome> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        progress::advance(db, projection.id, position, events, next_batch(projection, progress))?;
+        if progress.status == Status::Rebuilding && progress.rebuild_to.is_none_or(|to| position >= to) {
+            catalog::announce_projection_change(catalog)?;
+        }
+        Ok(())
+    })?;
+    Ok(Outcome::Advanced { position, events, is_behind })
+}
+
+/// What cannot get better by itself.
+fn stop(projection: &Projection, progress: &Progress, caught: &Caught) -> Result<Outcome> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let failed = Failed {
+            attempts: progress.attempts + 1,
+            next_batch: None,
+            position: None,
+            retry_at: None,
+            caught,
+            status: Some(Status::Stopped),
+        };
+        progress::fail(db, projection.id, &failed)?;
+        catalog::announce_projection_change(catalog)
+    })?;
+    Ok(Outcome::Stopped)
+}
+
+/// A failure: another try later, or what comes after the last one. `event`: the one that fails, where it is known; everything up to
+/// `before` is applied.
+fn note(
+    projection: &Projection,
+    progress: &Progress,
+    event: Option<&Event>,
+    before: i64,
+    caught: &Caught,
+) -> Result<Outcome> {
+    let position = event.map(Event::global_position);
+    let is_again = before == progress.position && (position.is_none() || progress.failed_position == position);
+    let attempts = if is_again { progress.attempts + 1 } else { 1 };
+    if attempts > projection.max_retries {
+        let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {
+            return as_owner(Planning::ByIndex, |db, catalog| {
+                let failed = Failed {
+                    attempts,
+                    next_batch: None,
+                    position,
+                    retry_at: None,
+                    caught,
+                    status: Some(Status::Stopped),
+                };
+                progress::fail(db, projection.id, &failed)?;
+                catalog::announce_projection_change(catalog)?;
+                Ok(Outcome::Stopped)
+            });
+        };
+        return as_owner(Planning::ByIndex, |db, _| {
+            let reason = format!("failed {attempts} times: {}", caught.message);
+            dead_letter::put(db, projection, event, attempts, &reason, Some(&caught.sqlstate))?;
+            let failed = Failed { attempts: 0, next_batch: None, position: None, retry_at: None, caught, status: None };
+            progress::fail(db, projection.id, &failed)?;
+            progress::advance(db, projection.id, event.global_position(), 1, None)?;
+            Ok(Outcome::Advanced { position: event.global_position(), events: 1, is_behind: true })
+        });
+    }
+    let pause = backoff::pause(attempts.unsigned_abs(), live_settings::retry_pause(), live_settings::max_retry_pause());
+    let until = server::clock() + micros(pause);
+    as_owner(Planning::ByIndex, |db, _| {
+        let failed =
+            Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };
+        progress::fail(db, projection.id, &failed)
+    })?;
+    Ok(Outcome::Waiting { until })
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,82 @@
+//! Dead letters of projections: events that could not be applied, and that the projection went past.
+use super::applier::Applier;
+use super::progress::{self, Lock};
+use super::registry::{self, Projection};
+use crate::log::read::{Filter, each_of_log};
+use crate::pg::datum::{Nullable, from_text};
+use crate::pg::failure::Result;
+use crate::pg::plan::Plan;
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::state::event::{Event, field};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
+use std::ops::ControlFlow;
+
+thread_local! {
+    static PUT: Plan = const { Plan::new(
+        "insert into _eventstream.dead_letters (tenant_id, projection_id, global_position, stream, version, event_type, \
+                                                attempts, reason, error_sqlstate) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (projection_id, global_position) where projection_id is not null \
+         do update set attempts = excluded.attempts, reason = excluded.reason, error_sqlstate = excluded.error_sqlstate, \
+                       died_at = excluded.died_at",
+        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID],
+    ) };
+    static DELETE: Plan = const { Plan::new(
+        "delete from _eventstream.dead_letters where projection_id = $1 and global_position = $2",
+        &[INT8OID, INT8OID],
+    ) };
+}
+
+/// The event is not applied, and not tried again by itself.
+pub fn put(
+    db: &Db,
+    projection: &Projection,
+    event: &Event,
+    attempts: i32,
+    reason: &str,
+    sqlstate: Option<&str>,
+) -> Result<()> {
+    let row: [Nullable; 9] = [
+        Some(Datum::from(projection.tenant_id)),
+        Some(Datum::from(projection.id)),
+        Some(Datum::from(event.global_position())),
+        event.row().get(field::STREAM),
+        Some(Datum::from(event.version())),
+        event.row().get(field::EVENT_TYPE),
+        Some(Datum::from(attempts)),
+        Some(from_text(reason)?),
+        sqlstate.map(from_text).transpose()?,
+    ];
+    PUT.with(|plan| plan.write(db, &row)).map(drop)
+}
+
+/// The event at a position, in the current memory context; None where the tenant has none there.
+pub fn event_at(projection: &Projection, position: i64) -> Result<Option<Event>> {
+    let everything = Filter { categories: None, event_types: None };
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let mut found = None;
+        each_of_log(db, catalog, projection.target(), (position - 1, position), 1, &everything, &mut |row| {
+            found = Some(Event::copy_of_composite(row)?);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    })
+}
+
+/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds.
+pub fn retry_for_projection(projection_id: i64, position: i64) -> Result<()> {
+    // Nobody else applies events of this projection meanwhile.
+    progress::lock(projection_id, Lock::Wait)?;
+    let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
+    let projection = registry::by_id(projection_id)?
+        .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
+    let event = event_at(&projection, position)?
+        .ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") })?;
+    let mut applier = Applier::new(&projection)?
+        .map_err(|reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name)))?;
+    applier.apply(std::slice::from_ref(&event))?;
+    as_owner(Planning::ByIndex, |db, _| {
+        let key = [Some(Datum::from(projection_id)), Some(Datum::from(position))];
+        DELETE.with(|plan| plan.write(db, &key)).map(drop)
+    })
+}

@@ -1,0 +1,13 @@
+//! Read models that follow the log: projections, state tables and subscriptions, one batch at a time, in the transaction of whoever
+//! calls (a worker, es_run_projection, an append). ARCHITECTURE.md, "Live", has the design. Sole owner of their tables.
+pub mod advance;
+pub mod applier;
+pub mod dead_letter;
+pub mod inline;
+pub mod progress;
+pub mod projection;
+pub mod rebuild;
+pub mod registry;
+pub mod schedule;
+pub mod state_table;
+pub mod wait;

@@ -1,0 +1,236 @@
+//! Filling a state table, at first and again: stream by stream, as of one position, beside the rows that readers see; then the
+//! differences are written in one transaction.
+//!
+//! ```text
+//! rebuilding ─▶ a page of streams, each state as of rebuild_to, into rebuilt_states; rebuild_stream noted ─▶ (the caller commits) ─▶ …
+//!    │ no stream is left
+//!    ▼
+//! rows that differ are written, those of no stream are removed; checkpoint = rebuild_to ─▶ running
+//! the fold's fingerprint is no longer the one the table was filled by ─▶ rebuilding, from the first stream on
+//! ```
+//!
+//! Promises: readers see the rows of before or those of after; a rebuild that died goes on where it was; nothing but rows of the table is
+//! touched.
+use super::advance::Outcome;
+use super::progress::{self, Progress, Status};
+use super::registry::{Projection, Table};
+use super::state_table::{StateRow, StateTable};
+use crate::log::scan::Opened;
+use crate::log::{horizon, stream};
+use crate::pg::board;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::datum::{array, from_text, int8_array_of, text_array_of, varlena};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::Stored;
+use crate::pg::memory::Scratch;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::state::answer;
+use crate::state::moment::{Moment, Selection};
+use crate::state::replay::Folding;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{BYTEAOID, Datum, INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Streams looked up, and rows written, at once.
+const PAGE: i64 = 500;
+const ROWS: i64 = 2_000;
+/// After so long a step ends, so that what it did is committed.
+const ENOUGH: Duration = Duration::from_millis(200);
+
+thread_local! {
+    static BEGIN: Plan = const { Plan::new(
+        "update _eventstream.projection_progress \
+         set status = 'rebuilding', rebuild_to = $2, rebuild_stream = 0, rebuild_done = 0, rebuild_began = clock_timestamp(), \
+             rebuild_total = (select count(*) from _eventstream.streams s where s.tenant_id = $3 and s.category = $4), \
+             fingerprint = $5, attempts = 0, next_batch = null, failed_position = null, retry_at = null \
+         where projection_id = $1",
+        &[INT8OID, INT8OID, INT8OID, TEXTOID, BYTEAOID],
+    ) };
+    static FORGET: Plan = const { Plan::new("delete from _eventstream.rebuilt_states where projection_id = $1", &[INT8OID]) };
+    static KEEP: Plan = const { Plan::new(
+        "insert into _eventstream.rebuilt_states (projection_id, stream, version, state) \
+         select $1, r.stream, r.version, r.state from unnest($2, $3, $4) as r (stream, version, state) \
+         on conflict (projection_id, stream) do update set version = excluded.version, state = excluded.state",
+        &[INT8OID, TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID],
+    ) };
+    static NOTE: Plan = const { Plan::new(
+        "update _eventstream.projection_progress \
+         set rebuild_stream = $2, rebuild_done = rebuild_done + $3, attempts = 0, retry_at = null where projection_id = $1",
+        &[INT8OID, INT8OID, INT8OID],
+    ) };
+    static READ: Plan = const { Plan::new(
+        "select stream, version, state from _eventstream.rebuilt_states \
+         where projection_id = $1 and stream > $2 order by stream limit $3",
+        &[INT8OID, TEXTOID, INT8OID],
+    ) };
+    static FINISH: Plan = const { Plan::new(
+        "update _eventstream.projection_progress \
+         set status = 'running', global_position = $2, moved_at = clock_timestamp(), rebuild_to = null, rebuild_stream = null, \
+             rebuild_done = null, rebuild_total = null, rebuild_began = null, attempts = 0, retry_at = null where projection_id = $1",
+        &[INT8OID, INT8OID],
+    ) };
+}
+
+/// Begins from the first stream on.
+pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
+    let state_table = StateTable::new(projection, table)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let row = [
+            Some(Datum::from(projection.id)),
+            Some(Datum::from(to)),
+            Some(Datum::from(projection.tenant_id)),
+            Some(from_text(&table.category)?),
+            Some(varlena(&state_table.fold().fingerprint)?),
+        ];
+        FORGET.with(|plan| plan.write(db, &row[..1]))?;
+        BEGIN.with(|plan| plan.write(db, &row))?;
+        catalog::announce_projection_change(catalog)
+    })
+}
+
+/// What a state table needs before its next batch, one bounded step of it; None where nothing is to be done.
+pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Result<Option<Outcome>> {
+    let state_table = StateTable::new(projection, table)?;
+    let fingerprint = state_table.fold().fingerprint;
+    let is_other = progress.fingerprint != Some(fingerprint);
+    let again = || -> Result<Option<Outcome>> {
+        let to = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+        begin(projection, table, to)?;
+        Ok(Some(Outcome::Advanced { position: progress.position, events: 0, is_behind: true }))
+    };
+    match (progress.status, progress.rebuild_to, progress.rebuild_stream) {
+        (Status::Rebuilding, Some(to), Some(after)) if !is_other => {
+            fill(projection, &state_table, table, to, after, progress)
+        }
+        (Status::Rebuilding, ..) => again(),
+        _ if is_other => again(),
+        _ => Ok(None),
+    }
+}
+
+/// All of it at once, as of everything that is committed or this transaction's own; the caller keeps others from appending.
+pub fn at_once(projection: &Projection, table: &Table, to: i64) -> Result<()> {
+    begin(projection, table, to)?;
+    loop {
+        let progress = progress::look(projection.id)?;
+        let Some(progress) = progress.filter(|progress| progress.status == Status::Rebuilding) else { return Ok(()) };
+        step(projection, table, &progress)?;
+    }
+}
+
+fn fill(
+    projection: &Projection,
+    state_table: &StateTable,
+    table: &Table,
+    to: i64,
+    mut after: i64,
+    progress: &Progress,
+) -> Result<Option<Outcome>> {
+    let target = projection.target();
+    let begun = Instant::now();
+    let fold = state_table.fold();
+    let mut folding = Folding::new(target, fold)?;
+    let scratch = Scratch::new()?;
+    let mut done = 0;
+    loop {
+        let page = as_owner(Planning::ByIndex, |db, _| {
+            stream::page_of_category(db, View::Latest, target.id, &table.category, after, PAGE)
+        })?;
+        let is_last = page.len() < PAGE as usize;
+        if let Some((last, _)) = page.last() {
+            after = last.id;
+        }
+        done += page.len() as i64;
+        let mut rows = Vec::with_capacity(page.len());
+        for (found, name) in page {
+            let row = scratch.step(|| {
+                let answer = as_of(&mut folding, &name, found, to)?;
+                Ok(answer.map(|(version, state)| StateRow { stream: name, version, state }))
+            })?;
+            rows.extend(row);
+        }
+        scratch.step(|| as_owner(Planning::ByIndex, |db, _| keep(db, projection, &rows)))?;
+        if is_last {
+            publish(projection, state_table, to)?;
+            return Ok(Some(Outcome::Advanced { position: to, events: 0, is_behind: true }));
+        }
+        if begun.elapsed() > ENOUGH {
+            as_owner(Planning::ByIndex, |db, _| {
+                let row = [projection.id, after, done].map(|value| Some(Datum::from(value)));
+                NOTE.with(|plan| plan.write(db, &row))
+            })?;
+            return Ok(Some(Outcome::Advanced { position: progress.position, events: 0, is_behind: true }));
+        }
+    }
+}
+
+/// The stream's newest version at or below the position, and its state there; None where it begins later.
+fn as_of(folding: &mut Folding, name: &str, found: stream::Stream, to: i64) -> Result<Option<(i64, Rc<Stored>)>> {
+    let opened = as_owner(Planning::ByIndex, |db, catalog: &Catalog| {
+        let opened = Opened::open(db, catalog, found, View::Latest)?;
+        let version = opened.at_position(db, to)?;
+        Ok((opened, version))
+    })?;
+    let (opened, version) = opened;
+    if version == 0 {
+        return Ok(None);
+    }
+    let moment = Moment { version: Some(version), ..Moment::NOW };
+    let selection = as_owner(Planning::ByIndex, |db, _| Selection::of(db, &opened, moment))?;
+    let answer = answer::of_selection(folding, name, &opened, selection, View::Latest)?;
+    Ok(Some((version, answer.state)))
+}
+
+fn keep(db: &Db, projection: &Projection, rows: &[StateRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
+    let versions: Vec<i64> = rows.iter().map(|row| row.version).collect();
+    let mut states: Vec<Datum> = rows.iter().map(|row| row.state.view().datum()).collect();
+    let args = [
+        Some(Datum::from(projection.id)),
+        Some(text_array_of(&streams)?),
+        Some(int8_array_of(&versions)?),
+        Some(array(&mut states, JSONBOID, -1, b'i')?),
+    ];
+    KEEP.with(|plan| plan.write(db, &args)).map(drop)
+}
+
+/// Writes what was folded into the table, in this transaction.
+fn publish(projection: &Projection, state_table: &StateTable, to: i64) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut after = String::new();
+    loop {
+        let last = scratch.step(|| {
+            let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(ROWS))];
+            let rows = as_owner(Planning::ByIndex, |db, _| {
+                READ.with(|plan| {
+                    plan.rows(db, View::Latest, 0, &args, |row| {
+                        let missing = || Error::Internal { what: "a rebuilt state is NULL".into() };
+                        let state = Stored::keep(row.jsonb_opt(2)?.ok_or_else(missing)?);
+                        Ok(StateRow { stream: row.text(0)?.to_owned(), version: row.int8(1)?, state: Rc::new(state) })
+                    })
+                })
+            })?;
+            let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
+            let is_last = rows.len() < ROWS as usize;
+            state_table.prune(&after, streams.last().map(String::as_str).filter(|_| !is_last), &streams)?;
+            state_table.write(&rows)?;
+            Ok(streams.last().cloned().filter(|_| !is_last))
+        })?;
+        match last {
+            Some(last) => after = last,
+            None => break,
+        }
+    }
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let row = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
+        FORGET.with(|plan| plan.write(db, &row[..1]))?;
+        FINISH.with(|plan| plan.write(db, &row))?;
+        board::note_passed_at_commit(projection.id, to);
+        catalog::announce_projection_change(catalog)
+    })
+}

@@ -1,0 +1,194 @@
+//! Shared memory by which sessions, the launcher, schedulers and runners find and wake one another. Nothing that correctness needs is
+//! in it: it wakes, it never remembers. Where the library is not preloaded there is none, and everything here does nothing.
+//!
+//! Owns: the databases that are served ([`database`]), the runners' mailboxes ([`runner`]), who waits for what ([`waiter`]),
+//! and what this transaction wants to be done once its end is visible to others.
+pub mod database;
+pub mod runner;
+pub mod waiter;
+
+use super::shared::Area;
+use database::Database;
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
+pub use waiter::{Awaited, Waiter};
+
+/// A process that can be woken. Its latch is that of its place among the server's processes: to set it when another process has
+/// the place by now wakes that one for nothing, and does no harm.
+#[repr(C)]
+pub struct Process {
+    /// 0: there is none.
+    pid: AtomicI32,
+    latch: AtomicPtr<pg_sys::Latch>,
+}
+
+impl Process {
+    const fn none() -> Self {
+        Self { pid: AtomicI32::new(0), latch: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// This process, from now on.
+    fn enter(&self) {
+        // SAFETY: plain variables of this process; the latch is the one in shared memory since InitProcess.
+        let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch) };
+        self.latch.store(latch, SeqCst);
+        self.pid.store(pid, SeqCst);
+    }
+
+    fn leave(&self) {
+        self.pid.store(0, SeqCst);
+    }
+
+    fn is_me(&self) -> bool {
+        // SAFETY: a plain variable of this process.
+        self.pid.load(SeqCst) == unsafe { pg_sys::MyProcPid }
+    }
+
+    /// None where there is none.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(SeqCst)).filter(|&pid| pid != 0)
+    }
+
+    /// Never raises.
+    pub fn wake(&self) {
+        if self.pid.load(SeqCst) != 0 {
+            set_latch(self.latch.load(SeqCst));
+        }
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        if let Some(pid) = self.pid() {
+            super::process::terminate(pid);
+        }
+    }
+}
+
+fn set_latch(latch: *mut pg_sys::Latch) {
+    if !latch.is_null() {
+        // SAFETY: the latch of a process in shared memory, where it stays as long as the server runs; it never raises.
+        unsafe { super::ffi::SetLatch(latch) }
+    }
+}
+
+/// What there is one of.
+#[repr(C)]
+struct Hall {
+    launcher: Process,
+    /// Databases for whose scheduler the launcher finds no free worker slot.
+    starving: AtomicU32,
+}
+
+static HALL: Area<Hall> = Area::new(c"eventstream board");
+
+fn hall() -> Option<&'static Hall> {
+    HALL.get().and_then(<[Hall]>::first)
+}
+
+/// Bytes of shared memory.
+pub(super) fn size() -> usize {
+    HALL.size(1) + database::size() + runner::size() + waiter::size()
+}
+
+/// Finds the shared memory, or makes it; see [`super::shared`].
+///
+/// # Safety
+/// Only from the hook that PostgreSQL calls for this.
+pub(super) unsafe fn attach() {
+    // SAFETY: as the caller says.
+    unsafe {
+        HALL.attach(1, || Hall { launcher: Process::none(), starving: AtomicU32::new(0) });
+        database::attach();
+        runner::attach();
+        waiter::attach();
+    }
+}
+
+thread_local! {
+    static WAKES: Cell<bool> = const { Cell::new(false) };
+    static PASSED: RefCell<Vec<(i64, i64)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This transaction changed what workers look at: its database's scheduler is woken after the commit.
+pub fn wake_at_commit() {
+    WAKES.set(true);
+}
+
+/// After the commit, sessions that wait for that projection at or below `position` are woken.
+pub fn note_passed_at_commit(projection: i64, position: i64) {
+    PASSED.with_borrow_mut(|passed| passed.push((projection, position)));
+}
+
+/// Whether a scheduler works for this database.
+pub fn is_scheduler_running() -> bool {
+    Database::mine().is_some_and(|database| database.scheduler().pid().is_some())
+}
+
+/// How many workers of this database could not be had, because max_worker_processes is too low.
+pub fn missing_workers() -> u32 {
+    Database::mine().map_or(0, Database::missing)
+}
+
+/// After a transaction's end is visible to others. Never raises: at most one latch is set where nobody waits.
+pub(super) fn at_end(is_committed: bool, has_appended: bool) {
+    let wakes = WAKES.replace(false) && is_committed;
+    // The end of an append moves the horizon also where it was rolled back.
+    if wakes || has_appended {
+        wake_scheduler();
+    }
+    PASSED.with_borrow_mut(|passed| {
+        if is_committed {
+            for &(projection, position) in &*passed {
+                waiter::wake(Awaited::Projection(projection), position);
+            }
+        }
+        passed.clear();
+    });
+    database::at_end(is_committed);
+}
+
+/// Wakes this database's scheduler, if it sleeps: once a burst.
+pub fn wake_scheduler() {
+    if let Some(database) = Database::mine() {
+        database.rouse();
+    }
+}
+
+/// The launcher begins, or wakes up again.
+pub fn launcher_enters() {
+    if let Some(hall) = hall() {
+        hall.launcher.enter();
+    }
+}
+
+pub fn launcher_leaves() {
+    if let Some(hall) = hall()
+        && hall.launcher.is_me()
+    {
+        hall.launcher.leave();
+    }
+}
+
+/// Makes the launcher look at all databases.
+pub fn wake_launcher() {
+    if let Some(hall) = hall() {
+        hall.launcher.wake();
+    }
+}
+
+/// How many databases' schedulers found no free worker slot.
+pub fn set_starving(databases: u32) {
+    if let Some(hall) = hall() {
+        hall.starving.store(databases, SeqCst);
+    }
+}
+
+/// Whether a scheduler should give one of its runners' slots to a database that has none; true once for each such database.
+pub fn should_give_a_slot() -> bool {
+    let less = |starving: u32| starving.checked_sub(1);
+    hall()
+        .is_some_and(|hall| hall.starving.load(SeqCst) > 0 && hall.starving.fetch_update(SeqCst, SeqCst, less).is_ok())
+}
