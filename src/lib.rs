@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod pg;
 mod state;
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
@@ -40,7 +41,8 @@ pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", req
 pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires = ["state_views"]);
 pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["temporal"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["projections"]);
-pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
+pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["workers"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
@@ -49,4 +51,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::shared::init();
     pg::xact::init();
     pg::catalog::init();
+    pg::utility::init();
+    worker::init();
 }

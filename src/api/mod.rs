@@ -1,5 +1,6 @@
 //! What SQL can call, one file for each step of the flow. A function here reads its arguments, asks `access`, calls one
 //! function and returns. Nobody uses this module.
+mod announce;
 mod append;
 mod fold;
 mod history;

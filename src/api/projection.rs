@@ -179,13 +179,12 @@ fn run_projection(args: &Args) -> Returned {
         while left > 0 {
             server::check_for_interrupts()?;
             left -= 1;
-            match advance::advance(id, Lock::Wait, true)? {
-                Outcome::Advanced { events: applied, is_behind, .. } => {
-                    events += applied;
-                    if !is_behind {
-                        break;
-                    }
-                }
+            let outcome = advance::advance(id, Lock::Wait, true)?;
+            if let Outcome::Advanced { events: applied, .. } | Outcome::Waiting { events: applied, .. } = outcome {
+                events += applied;
+            }
+            match outcome {
+                Outcome::Advanced { is_behind: true, .. } => {}
                 Outcome::Waiting { .. } | Outcome::Stopped => {
                     match projection::why_not(id, &one)? {
                         Err(stopped) if name.is_some() && events == 0 => return Err(stopped.into()),
@@ -194,7 +193,7 @@ fn run_projection(args: &Args) -> Returned {
                     }
                     break;
                 }
-                Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
+                Outcome::Advanced { .. } | Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
             }
         }
     }

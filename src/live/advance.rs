@@ -14,10 +14,12 @@
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
 use super::dead_letter;
+use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, OnError, Projection};
-use crate::log::{horizon, read};
+use crate::log::horizon;
+use crate::log::read::Filter;
 use crate::pg::catalog;
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
@@ -26,6 +28,7 @@ use crate::pg::subtransaction::attempt;
 use crate::pg::{live_settings, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
+use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -45,9 +48,10 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// It failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
+        events: i64,
     },
     /// It is paused or stopped.
     Stopped,
@@ -67,7 +71,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     match (progress.status, progress.retry_at) {
         (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
-        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
+        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until, events: 0 }),
         _ => {}
     }
     let scratch = Scratch::new()?;
@@ -80,7 +84,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
                 Err(caught) => return note(&projection, &progress, None, progress.position, &caught),
             }
         }
-        batch(&projection, &progress)
+        batch(&projection, &progress, &scratch)
     })
 }
 
@@ -106,12 +110,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
             };
             progress::fail(db, id, &failed)
         })?;
-        return Ok(Outcome::Waiting { until: retry_at });
+        return Ok(Outcome::Waiting { until: retry_at, events: 0 });
     }
     let scratch = Scratch::new()?;
     scratch.inside(|| {
         let first = match applier::filter(&projection)? {
-            Ok(filter) => read_batch(&projection, &filter, progress.position, 1)?.events.into_iter().next(),
+            Ok(filter) => read_batch(&projection, &filter, progress.position, 1, &scratch)?.events.into_iter().next(),
             Err(_) => None,
         };
         note(&projection, &progress, first.as_ref(), progress.position, caught)
@@ -127,33 +131,26 @@ struct Batch {
     is_full: bool,
 }
 
-fn read_batch(projection: &Projection, filter: &read::Filter, after: i64, most: i64) -> Result<Batch> {
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let horizon = horizon::horizon(catalog)?;
-        if after > horizon.last_position {
-            return Err(eventstream_core::error::Error::PositionAhead {
-                argument: format!("the checkpoint of projection \"{}\"", projection.name),
-                position: after,
-                last_position: horizon.last_position,
-            }
-            .into());
+fn read_batch(projection: &Projection, filter: &Filter, after: i64, most: i64, memory: &Scratch) -> Result<Batch> {
+    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog))?;
+    if after > horizon.last_position {
+        return Err(Error::PositionAhead {
+            argument: format!("the checkpoint of projection \"{}\"", projection.name),
+            position: after,
+            last_position: horizon.last_position,
         }
-        let mut batch = Batch { events: Vec::new(), end: horizon.position, is_full: false };
-        let mut bytes = 0;
-        let range = (after, horizon.position);
-        read::each_of_log(db, catalog, projection.target(), range, most, filter, &mut |row| {
-            let event = Event::copy_of_composite(row)?;
-            bytes += event.size();
-            batch.events.push(event);
-            batch.is_full = batch.events.len() as i64 == most || bytes >= MOST_BYTES;
-            Ok(if batch.is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        if let Some(last) = batch.events.last().filter(|_| batch.is_full) {
-            batch.end = last.global_position();
-        }
-        batch.end = batch.end.max(after);
-        Ok(batch)
-    })
+        .into());
+    }
+    let (mut count, mut bytes, mut is_full) = (0, 0, false);
+    let wanted = Wanted { target: projection.target(), after, to: horizon.position, most, filter };
+    let events = events::read(&wanted, memory, |event| {
+        count += 1;
+        bytes += event.size();
+        is_full = count == most || bytes >= MOST_BYTES;
+        (true, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let end = events.last().filter(|_| is_full).map_or(horizon.position, Event::global_position);
+    Ok(Batch { events, end: end.max(after), is_full })
 }
 
 /// The most events of the next batch: after a failure, the failing event alone.
@@ -167,14 +164,14 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
     progress.next_batch.map(|size| size.saturating_mul(2)).filter(|&size| size < projection.batch_size)
 }
 
-fn batch(projection: &Projection, progress: &Progress) -> Result<Outcome> {
+fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
     let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
             Ok(filter) => filter,
             Err(reason) => return Ok(Err(reason)),
         };
-        read_batch(projection, &filter, progress.position, batch_size(projection, progress)).map(Ok)
+        read_batch(projection, &filter, progress.position, batch_size(projection, progress), memory).map(Ok)
     })?;
     let batch = match read {
         Ok(Ok(batch)) => batch,
@@ -204,7 +201,11 @@ fn batch(projection: &Projection, progress: &Progress) -> Result<Outcome> {
     if isolated.applied > 0 {
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
-    note(projection, progress, Some(failed), before, &caught)
+    let events = isolated.applied as i64;
+    Ok(match note(projection, progress, Some(failed), before, &caught)? {
+        Outcome::Waiting { until, .. } => Outcome::Waiting { until, events },
+        other => other,
+    })
 }
 
 /// Everything up to `position` is applied.
@@ -280,7 +281,7 @@ fn note(
             Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };
         progress::fail(db, projection.id, &failed)
     })?;
-    Ok(Outcome::Waiting { until })
+    Ok(Outcome::Waiting { until, events: 0 })
 }
 
 fn micros(duration: Duration) -> i64 {

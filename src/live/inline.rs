@@ -8,11 +8,12 @@
 //! Promise: no event falls between catching up and the first append that knows of the projection, which has to get the lock that the
 //! other held, and so learns of it.
 use super::applier::{self, Applier};
+use super::events::{self, Wanted};
 use super::progress::{self, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
 use crate::log::append::Target;
-use crate::log::{horizon, read};
+use crate::log::horizon;
 use crate::pg::catalog;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
@@ -41,15 +42,10 @@ pub fn apply(target: Target, positions: &[i64]) -> Result<()> {
     scratch.inside(|| {
         for projection in projections.iter() {
             let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
-            let mut events = Vec::new();
-            as_owner(Planning::ByIndex, |db, catalog| {
-                read::each_of_log(db, catalog, target, (first - 1, last), i64::MAX, &filter, &mut |row| {
-                    // Others' events may lie in between.
-                    if positions.contains(&row.int8(0)?) {
-                        events.push(Event::copy_of_composite(row)?);
-                    }
-                    Ok(ControlFlow::Continue(()))
-                })
+            let wanted = Wanted { target, after: first - 1, to: last, most: i64::MAX, filter: &filter };
+            // Others' events may lie in between.
+            let events = events::read(&wanted, &scratch, |event| {
+                (positions.contains(&event.global_position()), ControlFlow::Continue(()))
             })?;
             if !events.is_empty() {
                 Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
@@ -113,14 +109,8 @@ fn catch_up(projection: &Projection, mut after: i64, to: i64) -> Result<i64> {
         server::check_for_interrupts()?;
         after = scratch.step(|| {
             let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
-            let mut events = Vec::new();
-            as_owner(Planning::ByIndex, |db, catalog| {
-                let range = (after, to);
-                read::each_of_log(db, catalog, projection.target(), range, PAGE, &filter, &mut |row| {
-                    events.push(Event::copy_of_composite(row)?);
-                    Ok(ControlFlow::Continue(()))
-                })
-            })?;
+            let wanted = Wanted { target: projection.target(), after, to, most: PAGE, filter: &filter };
+            let events = events::read_all(&wanted, &scratch)?;
             let end = events.last().filter(|_| events.len() as i64 == PAGE).map_or(to, Event::global_position);
             if !events.is_empty() {
                 Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;

@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod applier;
 pub mod dead_letter;
+pub mod events;
 pub mod inline;
 pub mod progress;
 pub mod projection;

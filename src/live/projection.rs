@@ -15,6 +15,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
@@ -410,8 +411,8 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
             format!("must be the event that projection \"{name}\" fails on: {hangs}"),
         ));
     }
-    let event = dead_letter::event_at(&projection, position)?
-        .ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") })?;
+    let memory = Scratch::new()?;
+    let event = dead_letter::event_at(&projection, position, &memory)?;
     let status = if progress.rebuild_to.is_some() { Status::Rebuilding } else { Status::Running };
     as_owner(Planning::ByIndex, |db, catalog| {
         let sqlstate = progress.error.as_ref().map(|(sqlstate, _)| sqlstate.as_str());

@@ -7,7 +7,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::probe::Probe;
 use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::worker::{self, Arguments, worker_function};
+use crate::pg::worker::{self, Arguments, Kind, worker_function};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
@@ -34,6 +34,8 @@ pub struct Partition {
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
 const WORKER_TRIES: u32 = 20;
 const WORKER_PAUSE: Duration = Duration::from_millis(10);
+
+const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry: c"eventstream_make_partition" };
 
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
@@ -140,11 +142,7 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
         return Ok(partition);
     }
     for _ in 0..WORKER_TRIES {
-        let had_worker = worker::run_and_wait(
-            c"eventstream partition maker",
-            c"eventstream_make_partition",
-            [position, settings::partition_size()],
-        )?;
+        let had_worker = worker::run_and_wait(PARTITION_MAKER, [position, settings::partition_size()])?;
         catalog::refresh()?;
         if let Some(partition) = containing(db, catalog, position)? {
             return Ok(partition);
@@ -180,7 +178,7 @@ pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64>
     for_append(db, catalog, next).map(|_| 1)
 }
 
-worker_function!("eventstream_make_partition", make_in_worker);
+worker_function!("eventstream_make_partition", once make_in_worker);
 
 fn make_in_worker([position, size]: Arguments) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {

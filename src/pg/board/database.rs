@@ -191,6 +191,11 @@ impl Database {
         self.is_asleep.store(true, SeqCst);
     }
 
+    /// Whether nobody has woken the scheduler since it fell asleep.
+    pub fn is_asleep(&self) -> bool {
+        self.is_asleep.load(SeqCst)
+    }
+
     /// The scheduler looks soon anyway.
     pub fn is_up(&self) {
         self.is_asleep.store(false, SeqCst);
