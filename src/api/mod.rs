@@ -5,6 +5,7 @@ mod append;
 mod fold;
 mod history;
 mod maintain;
+mod operate;
 mod projection;
 mod read;
 mod snapshot;

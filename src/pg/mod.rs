@@ -30,6 +30,7 @@ pub mod shared;
 pub mod slots;
 pub mod store;
 pub mod subtransaction;
+pub mod tasks;
 pub mod utility;
 pub mod worker;
 pub mod xact;

@@ -138,6 +138,16 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| value.value() as i32)
     }
 
+    pub fn boolean(&self, column: usize) -> Result<bool> {
+        self.required(column).map(|value| value.value() & 1 == 1)
+    }
+
+    /// The elements of a bigint[] without NULLs.
+    pub fn int8_array(&self, column: usize) -> Result<Vec<i64>> {
+        // SAFETY: the statement's author selects a bigint[] there.
+        self.required(column).and_then(|value| unsafe { super::datum::int8_array(value) })
+    }
+
     pub fn oid(&self, column: usize) -> Result<Oid> {
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }

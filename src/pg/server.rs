@@ -63,6 +63,13 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
+/// Whether the current role is a member of pg_monitor, as superusers are of every role.
+pub fn may_monitor() -> Result<bool> {
+    let role = current_role();
+    // SAFETY: a syscache look-up.
+    catch(|| unsafe { ffi::has_privs_of_role(role, Oid::from(pg_sys::ROLE_PG_MONITOR)) })
+}
+
 /// Random bytes that nobody can guess, drawn from the system in larger portions; what was handed out is forgotten.
 pub fn random_bytes() -> Result<[u8; 16]> {
     const PORTION: usize = 64 * 16;
@@ -83,6 +90,12 @@ pub fn random_bytes() -> Result<[u8; 16]> {
         bytes.swap_with_slice(&mut portion[*left..*left + 16]);
         Ok(bytes)
     })
+}
+
+/// The oid of the current database.
+pub fn database() -> Oid {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::MyDatabaseId }
 }
 
 pub fn system_identifier() -> Result<i64> {
