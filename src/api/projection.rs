@@ -1,6 +1,7 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::target;
 use crate::access::{Access, Scope, authorize_tenant};
+use crate::live::activation;
 use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
 use crate::live::projection::{self, Changes, Settings, What};
@@ -173,6 +174,7 @@ fn run_projection(args: &Args) -> Returned {
     let access = manage()?;
     server::must_be_writable(c"es_run_projection")?;
     horizon::must_be_known(c"es_run_projection")?;
+    activation::must_be_active("es_run_projection")?;
     let mut left = most.map_or(i64::MAX, i64::from);
     let mut events = 0;
     for (id, one) in projection::to_run(target(&access), name)? {
@@ -207,6 +209,7 @@ fn wait_for(args: &Args) -> Returned {
     let (access, _) = authorize_tenant(None, Privilege::Read)?;
     server::must_be_primary(c"es_wait_for")?;
     horizon::must_be_known(c"es_wait_for")?;
+    activation::must_be_active("es_wait_for")?;
     if xact::has_appended() {
         return Err(Error::FeatureNotSupported {
             what: "es_wait_for cannot be called in a transaction that has appended".into(),

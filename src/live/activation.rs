@@ -1,5 +1,7 @@
 //! Whether this database is where its log is at home: a restored dump or a copied database moves no projection and serves no
 //! subscription before somebody says that it is the original now (ARCHITECTURE.md, "A copy is not the original").
+use crate::pg::board;
+use crate::pg::catalog;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
@@ -69,7 +71,11 @@ pub fn activate() -> Result<String> {
             Some(Datum::from(server::database())),
             Some(from_text(&server::role_name(server::current_role())?)?),
         ];
-        as_owner(Planning::ByIndex, |db, _| ACTIVATE.with(|plan| plan.write(db, &row)))?;
+        as_owner(Planning::ByIndex, |db, catalog| {
+            ACTIVATE.with(|plan| plan.write(db, &row))?;
+            board::wake_at_commit();
+            catalog::announce_projection_change(catalog)
+        })?;
     }
     Ok(home.log_id)
 }

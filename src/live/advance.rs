@@ -21,6 +21,7 @@ use super::registry::{self, Kind, OnError, Projection};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::catalog;
+use crate::pg::counters::{self, Counter, Histogram};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
@@ -31,7 +32,7 @@ use eventstream_core::backoff;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +166,7 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
 }
 
 fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
+    let begun = Instant::now();
     let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
@@ -193,6 +195,16 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         let applied = attempt(|| applier.apply(&batch.events[range]))?;
         Ok::<_, crate::pg::failure::Failure>(applied.map_err(|failure| Part { failure, at: applier.failed_at() }))
     })?;
+    counters::add(Counter::EventsProjected, isolated.applied as u64);
+    counters::observe(Histogram::Batch, begun.elapsed());
+    if !batch.is_full {
+        // While it catches up, what it shows is old.
+        let now = server::clock();
+        for event in &batch.events[..isolated.applied] {
+            let lag = now.saturating_sub(event.recorded_at()).max(0);
+            counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
+        }
+    }
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
@@ -274,6 +286,7 @@ fn note(
             Ok(Outcome::Advanced { position: event.global_position(), events: 1, is_behind: true })
         });
     }
+    counters::add(Counter::ProjectionRetries, 1);
     let pause = backoff::pause(attempts.unsigned_abs(), live_settings::retry_pause(), live_settings::max_retry_pause());
     let until = server::clock() + micros(pause);
     as_owner(Planning::ByIndex, |db, _| {
