@@ -163,6 +163,7 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
                 tenant_id: listed.tenant_id,
                 categories: listed.categories.as_deref(),
                 event_types: listed.event_types.as_deref(),
+                slots: None,
             };
             let (lag, seconds) = moment.lag(followed, listed.projection.position)?;
             (listed.projection.lag, listed.projection.lag_seconds) = (lag, seconds);

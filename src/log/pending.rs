@@ -2,7 +2,7 @@
 use super::partition;
 use super::statements::Statement;
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, text_array_of};
+use crate::pg::datum::{Nullable, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::plan::View;
 use crate::pg::session::Db;
@@ -14,6 +14,8 @@ pub struct Followed<'a> {
     pub tenant_id: i64,
     pub categories: Option<&'a [String]>,
     pub event_types: Option<&'a [String]>,
+    /// Where each of the slots is over which its streams are spread (stream id modulo their number).
+    pub slots: Option<&'a [i64]>,
 }
 
 /// When the first event after position `after`, up to `to`, was recorded (microseconds since 2000-01-01 UTC); None where there is none. At
@@ -28,6 +30,7 @@ pub fn first(db: &Db, catalog: &Catalog, followed: Followed, (after, to): (i64, 
         Some(Datum::from(after)),
         Some(Datum::from(to)),
         followed.event_types.map(text_array_of).transpose()?,
+        followed.slots.map(int8_array_of).transpose()?,
     ];
     let statement = match followed.categories {
         None => Statement::FirstAfter,
