@@ -16,6 +16,7 @@ select
     g.failed_at,
     g.error_sqlstate,
     g.error_message,
+    g.error_detail,
     g.retry_at,
     (select pg_catalog.count(*) from _eventstream.dead_letters d where d.projection_id = p.id) as dead_letters,
     p.handler,
@@ -37,7 +38,7 @@ join _eventstream.tenants t on t.id = p.tenant_id
 left join _eventstream.projection_states() l on l.projection_id = p.id
 where p.tenant_id = (select _eventstream.operated_tenant());
 comment on view eventstream.projections is
-'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message: the last failure, which is past where attempts is 0.';
+'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0.';
 
 create view eventstream.subscriptions with (security_barrier) as
 select

@@ -1,4 +1,5 @@
 //! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean.
+use super::upkeep::{self, UPKEEP};
 use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
 use crate::pg::board::runner::Report;
@@ -65,8 +66,11 @@ impl From<Report> for Done {
     }
 }
 
-/// Advances the projection batch by batch while it is behind, for a turn at most.
+/// Advances the projection batch by batch while it is behind, for a turn at most; or does a step of upkeep.
 pub fn run(projection: i64) -> Result<Done> {
+    if projection == UPKEEP {
+        return Ok(if upkeep::step()? { Done::Behind { position: 0 } } else { Done::Off });
+    }
     let began = Instant::now();
     process::show_activity(Some(&format!("projection {projection}")));
     let what = format!("projection {projection} could not be advanced");

@@ -11,6 +11,7 @@
 use super::dispatch::Book;
 use super::job::{self, Done};
 use super::team::{Ended, Team};
+use super::upkeep::{self, UPKEEP, Upkeep};
 use crate::live::schedule::{self, Entry};
 use crate::log::horizon::horizon;
 use crate::pg::board::database::Database;
@@ -75,6 +76,7 @@ struct Scheduler {
     database: &'static Database,
     book: Book,
     team: Team,
+    upkeep: Upkeep,
     /// Of the last look.
     horizon: i64,
     /// Of the list of projections; None: it must be read.
@@ -93,6 +95,7 @@ impl Scheduler {
             database,
             book: Book::new(),
             team: Team::new(database.oid(), database.scheduler().pid().unwrap_or_default()),
+            upkeep: Upkeep::new(),
             horizon: 0,
             generation: None,
             listed_at: now,
@@ -111,6 +114,7 @@ impl Scheduler {
             for awaited in waiter::take_unseen() {
                 self.book.want(awaited);
             }
+            self.upkeep.watch()?;
             self.staff()?;
             self.give_jobs()?;
             let nap = self.nap();
@@ -163,10 +167,14 @@ impl Scheduler {
         let now = Instant::now();
         if let Some(entries) = seen.entries {
             self.book.replace(&entries);
+            if self.generation != Some(seen.generation) {
+                self.upkeep.note_move();
+            }
             self.generation = Some(seen.generation);
             self.listed_at = now;
         }
         if seen.position > self.horizon {
+            self.upkeep.note_move();
             self.horizon = seen.position;
             self.database.is_up();
             self.next_look = Some(now + PACE);
@@ -192,7 +200,12 @@ impl Scheduler {
 
     fn take_reports(&mut self) -> Result<()> {
         for (projection, ended) in self.team.take_reports()? {
+            if projection != UPKEEP {
+                self.upkeep.note_move();
+            }
             match ended {
+                Ended::Done(done) if projection == UPKEEP => self.upkeep.ended(done == Done::Behind { position: 0 }),
+                Ended::Overdue | Ended::Lost if projection == UPKEEP => self.upkeep.ended(false),
                 Ended::Done(done) => self.note(projection, done),
                 Ended::Overdue => {
                     self.note_death(projection, "57014", "it ran on after eventstream.handler_timeout")?
@@ -230,6 +243,15 @@ impl Scheduler {
             self.team.give(place, projection);
             free.retain(|other| *other != place);
         }
+        if self.upkeep.is_due() {
+            if let Some(place) = free.first() {
+                self.upkeep.begun();
+                self.team.give(*place, UPKEEP);
+            } else if self.does_upkeep() {
+                let has_more = upkeep::step()?;
+                self.upkeep.ended(has_more);
+            }
+        }
         // Where no runner can be had at all, the scheduler does the work.
         if self.team.is_out_of_reach()
             && let Some((projection, place)) = self.book.next(self.horizon, &[usize::MAX])
@@ -241,6 +263,11 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Whether there is nobody else for it: no projections, or no runners for them.
+    fn does_upkeep(&self) -> bool {
+        self.book.len() == 0 || self.team.is_out_of_reach()
+    }
+
     fn nap(&mut self) -> Duration {
         let now = Instant::now();
         let mut nap = live_settings::idle_interval().saturating_sub(self.listed_at.elapsed());
@@ -250,6 +277,7 @@ impl Scheduler {
         if !self.team.free().is_empty() || self.team.is_out_of_reach() {
             nap = nap.min(self.book.due_in(self.horizon).unwrap_or(nap));
         }
+        nap = nap.min(self.upkeep.nap(self.does_upkeep() || !self.team.free().is_empty()));
         if self.database.missing() > 0 {
             nap = nap.min(self.team.retry_in());
         }
