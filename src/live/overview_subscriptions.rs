@@ -11,8 +11,9 @@ pub struct Subscription {
     pub id: i64,
     pub tenant: String,
     pub name: String,
-    /// Of its slots: nothing up to here is outstanding but for parked streams.
+    /// Nothing up to here is outstanding but for parked streams.
     pub position: i64,
+    /// The same of the streams that are furthest.
     pub newest_position: i64,
     /// Settled positions after `position`; 0 where none of them is an event for it.
     pub lag: i64,
@@ -93,7 +94,14 @@ pub fn subscriptions(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Subs
             event_types: event_types.as_deref(),
             slots: Some(&positions),
         };
-        (subscription.lag, subscription.lag_seconds) = moment.lag(followed, subscription.position)?;
+        // A slot that has nothing to give is not moved for every event of the others.
+        let behind = moment.first(followed, subscription.position)?;
+        subscription.position = behind.map_or(moment.settled, |first| first.position - 1).max(subscription.position);
+        subscription.newest_position = subscription.newest_position.max(subscription.position);
+        if let Some(first) = behind {
+            subscription.lag = moment.settled - subscription.position;
+            subscription.lag_seconds = moment.age(first);
+        }
         subscriptions.push(subscription);
     }
     Ok(subscriptions)

@@ -1,5 +1,6 @@
 """Each health check: turned critical, the printed statements executed as they are, seen ok."""
 
+import re
 import time
 
 import psycopg
@@ -384,3 +385,101 @@ def test_who_sees_what(quiet):
         for view in ("projections", "subscriptions", "dead_letters", "progress", "health"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(f"select * from eventstream.{view}")
+
+
+# -- subscriptions ----------------------------------------------------------------------------------------------------
+
+
+def fetch(session, consumer: str, lease: str = "30s", count: int = 100) -> tuple[str | None, list[int]]:
+    """The lease, and the positions of its events."""
+    found = rows(
+        session,
+        "select lease_id::text, (event).global_position from es_fetch('feed', %s, max_count => %s, lease => %s)",
+        consumer, count, lease,
+    )  # fmt: skip
+    return (found[0][0] if found else None), [position for _, position in found]
+
+
+def standing(session) -> dict:
+    row = session.execute("select * from eventstream.subscriptions where name = 'feed'")
+    return dict(zip([column.name for column in row.description], row.fetchone()))
+
+
+def test_a_subscription_that_nobody_consumes(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed', categories => '{account}')")
+        session.execute("select es_append('order-1', 'Added', '{}')")
+        time.sleep(0.3)
+        assert check(session, "subscription feed").status == "ok"
+        append(session, "account-1", 3)
+        assert check(session, "subscription feed").status == "ok"
+        time.sleep(0.3)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and found.detail.startswith("nobody consumes it") and "4 positions" in found.detail
+        run_psql(quiet, found.fix)
+        assert check(session, "subscription feed") is None
+
+
+def test_a_subscription_that_is_consumed_too_slowly(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        # Streams in different slots: what one has acknowledged does not hide what another waits for.
+        for stream in range(5):
+            append(session, f"account-{stream}", 1)
+        lease, positions = fetch(session, "slow", lease="1 hour")
+        assert positions == [1, 2, 3, 4, 5]
+        session.execute("select es_ack(%s, up_to => 2)", (lease,))
+        append(session, "account-0", 2)
+        time.sleep(0.3)
+        now = standing(session)
+        assert (now["consumers"], now["events_leased"], now["parked"], now["tenant"]) == (1, 3, 0, "default")
+        # Two are acknowledged, the third one not.
+        assert 0.3 <= now["lag_seconds"] < 10 and (now["global_position"], now["lag"]) == (2, 5)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and "it needs more consumers" in found.detail
+        session.execute("select es_ack(%s)", (lease,))
+        assert check(session, "subscription feed").status == "critical"
+        # The statement takes over what is left, as the operator.
+        leases = set(uuid_of(run_psql(quiet, found.fix)))
+        assert len(leases) == 1
+        session.execute("select es_ack(%s)", (leases.pop(),))
+        found = check(session, "subscription feed")
+        assert found.status == "ok", found
+        assert (standing(session)["lag"], standing(session)["lag_seconds"], standing(session)["events_leased"]) == (0, 0, 0)
+
+
+def uuid_of(text: str) -> list[str]:
+    return re.findall(r"^ ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", text, re.MULTILINE)
+
+
+def test_leases_that_end_unacknowledged(database):
+    with database.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        append(session, "account-1", 1)
+        for attempt in range(4):
+            assert fetch(session, "dying", lease="100ms")[1] == [1]
+            assert check(session, "subscription feed").status == ("critical" if attempt == 3 else "ok")
+            time.sleep(0.15)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and "the same events were delivered 3 times" in found.detail
+        (lease,) = uuid_of(run_psql(database, found.fix))
+        session.execute("select es_ack(%s)", (lease,))
+        assert check(session, "subscription feed").status == "ok"
+
+
+def test_dead_letters_of_a_subscription(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        append(session, "account-1", 2)
+        lease, _ = fetch(session, "picky")
+        session.execute("select es_nack(%s, 1, 'unreadable', dead_letter => true)", (lease,))
+        found = check(session, "dead letters of feed")
+        assert found.status == "critical" and found.detail.startswith("1 events could not be processed by subscription feed")
+        columns = "projection, subscription, global_position, stream, reason"
+        assert rows(session, f"select {columns} from eventstream.dead_letters") == [(None, "feed", 1, "account-1", "unreadable")]
+        assert standing(session)["dead_letters"] == 1
+        run_psql(quiet, found.fix)
+        assert check(session, "dead letters of feed") is None
+        lease, positions = fetch(session, "picky")
+        assert 1 in positions
+        session.execute("select es_ack(%s)", (lease,))

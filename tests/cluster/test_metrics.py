@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -178,3 +179,31 @@ def test_only_superusers_and_pg_monitor_may_ask(database):
         assert samples(value(session, "select es_metrics()"))
     with database.connect(keeper) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute("select es_metrics()")
+
+
+def test_what_consumers_do_is_counted(database):
+    with database.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        for stream in range(3):
+            append(session, f"account-{stream}", 2)
+
+        def fetch(lease="30s"):
+            return rows(session, "select distinct lease_id from es_fetch('feed', 'one', lease => %s)", lease)[0][0]
+
+        fetch("100ms")
+        time.sleep(0.2)
+        lease = fetch()
+        session.execute("select es_nack(%s, 1, 'not now', retry_after => '1 hour')", (lease,))
+        session.execute("select es_nack(%s, 3, 'never', dead_letter => true)", (lease,))
+        session.execute("select es_ack(%s)", (lease,))
+        found = samples(value(session, "select es_metrics()"))
+        counted = ("delivered", "acknowledged", "nacked")
+        assert [found[f"eventstream_events_{what}_total",] for what in counted] == [12, 2, 4]
+        assert found["eventstream_leases_expired_total",] == 1 and found["eventstream_dead_letters_total",] == 1
+        feed = (("subscription", "feed"), ("tenant", "default"))
+        assert found["eventstream_subscription_parked_streams", *feed] == 2
+        assert found["eventstream_subscription_dead_letters", *feed] == 1
+        assert found["eventstream_subscription_position", *feed] == 6
+        assert found["eventstream_subscription_lag_seconds", *feed] == found["eventstream_subscription_leased_events", *feed] == 0
+        stats = dict(rows(session, "select name, value from eventstream.stats"))
+        assert (stats["events_delivered"], stats["events_nacked"], stats["leases_expired"]) == (12, 4, 1)

@@ -106,6 +106,7 @@ def test_a_transaction_that_holds_the_horizon_is_cancelled(watched):
             busy.execute("select pg_sleep(30)")
         busy.rollback()
         said = f"process {busy.info.backend_pid} has appended"
+        wait_until(lambda: "its statement is cancelled" in log_of(watched), 5, "the log to say so")
         lines = [line for line in log_of(watched).splitlines() if said in line]
         assert [line.endswith("its statement is cancelled") for line in lines] == [False, True], lines
         idle.commit()
@@ -147,7 +148,7 @@ def test_workers_take_due_snapshots_and_say_once_what_fails(watched):
         time.sleep(2.5)
         assert log_of(watched).count('fold "broken" takes no snapshots') <= 1
         # With a projection, a runner does it.
-        create_projection(session, "any")
+        create_projection(session, "anything")
         append(session, "account-1", 10)
         wait_until(lambda: 40 in snapshots(session)["account-1"], 30, "one more")
 

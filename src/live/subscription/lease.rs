@@ -9,6 +9,7 @@ use crate::log::delivery::{self, Facts};
 use crate::log::event::invalid;
 use crate::log::read::Filter;
 use crate::pg::catalog::Catalog;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, View};
@@ -255,6 +256,7 @@ pub fn ack(tenant_id: i64, lease_id: &[u8; 16], up_to: Option<i64>) -> Result<i6
             advance_parked(db, catalog, &held.subscription, &of_parked)?;
         }
         held.write(db, left, up_to, "it was acknowledged already,")?;
+        counters::add(Counter::EventsAcknowledged, count as u64);
         Ok(count as i64)
     })
 }
@@ -305,6 +307,7 @@ pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
         let left: Vec<(i64, i64)> = held.events.iter().copied().filter(|event| !leaves(event)).collect();
         give_back(db, catalog, tenant_id, &held, nack, stream_id, row)?;
         held.write(db, &left, None, "its last event was nacked")?;
+        counters::add(Counter::EventsNacked, (held.events.len() - left.len()) as u64);
         Ok((held.events.len() - left.len()) as i64)
     })
 }
