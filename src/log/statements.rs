@@ -271,7 +271,7 @@ impl Statement {
                 &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::OffersOfStream => (
-                "select global_position, stream_id, true, \
+                "select global_position, version, \
                  coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300 \
                  from {events} where stream_id = $1 and version > $2 and global_position + 0 <= $3 \
                  and ($5 is null or event_type = any ($5)) order by version limit $4",
