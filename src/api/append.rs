@@ -31,7 +31,7 @@ sql_function!("eventstream_new_event_id", new_id);
 fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
     let began = Instant::now();
     let appended = append::append(target, requests)?;
-    inline::apply(target, &appended.positions)?;
+    inline::apply(target, appended.positions)?;
     counters::observe(Histogram::Append, began.elapsed());
     Ok(appended.versions)
 }

@@ -60,7 +60,7 @@ pub enum Outcome {
 }
 
 /// A batch takes no more than so many bytes of events.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
 pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
@@ -98,7 +98,8 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
-    if tried > 1 && progress.status == Status::Running {
+    let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
+    if tried > 1 && !is_filling {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {
@@ -259,7 +260,11 @@ fn note(
     caught: &Caught,
 ) -> Result<Outcome> {
     let position = event.map(Event::global_position);
-    let is_again = before == progress.position && (position.is_none() || progress.failed_position == position);
+    // Positions of others may lie between the checkpoint and the event.
+    let is_again = match position {
+        Some(_) => progress.failed_position == position,
+        None => before == progress.position,
+    };
     let attempts = if is_again { progress.attempts + 1 } else { 1 };
     if attempts > projection.max_retries {
         let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {

@@ -18,6 +18,7 @@ pub mod progress;
 pub mod projection;
 pub mod rebuild;
 pub mod registry;
+pub mod run;
 pub mod schedule;
 pub mod state_table;
 pub mod subscription;

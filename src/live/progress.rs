@@ -121,10 +121,11 @@ fn read(row: &Row) -> Result<Progress> {
     })
 }
 
-/// None where somebody else holds the lock ([`Lock::Skip`]), or there is no such row.
+/// In a transaction that keeps its snapshot a projection that was advanced since is a serialization failure (40001): its handler would
+/// not see what was written. None where somebody else holds the lock ([`Lock::Skip`]), or there is no such row.
 pub fn lock(id: i64, lock: Lock) -> Result<Option<Progress>> {
     let plan = if lock == Lock::Skip { &SKIP } else { &WAIT };
-    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, View::Write, &[Some(Datum::from(id))], read)))
+    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, View::Lock, &[Some(Datum::from(id))], read)))
 }
 
 /// As committed by now, without a lock.

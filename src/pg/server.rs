@@ -23,6 +23,12 @@ pub fn is_read_only_transaction() -> bool {
     unsafe { pg_sys::XactReadOnly }
 }
 
+/// Whether every statement of this transaction sees what the first one saw: REPEATABLE READ, SERIALIZABLE.
+pub fn keeps_its_snapshot() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// ES009 on a standby, 25006 in a read-only transaction.
 pub fn must_be_writable(call: &CStr) -> Result<()> {
     must_be_primary(call)?;

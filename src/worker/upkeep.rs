@@ -1,81 +1,91 @@
-//! What a scheduler sees to beside projections: it watches the database for its operators, and has upkeep done.
+//! When the scheduler looks at health and long appends (`live::watch`), and when a runner makes partitions and takes snapshots
+//! (`live::maintain`). Knows nothing of processes.
 //!
 //! ```text
-//! watch: once a second while something moves, else every idle_interval
-//! upkeep: due ──(a free runner, or no projections at all)──▶ under way ─┬─(there is more)──▶ due
-//!   ▲                                                                   └─(done, or failed)──▶ resting
-//!   └──(idle_interval is over)────────────────────────────────────────────────────────────────────┘
+//! watch:    the horizon moved, or is held back ─▶ once a second; else with every idle look
+//! maintain: rest ──(the horizon moved: 5 s; else, where there is a runner: a minute)──▶ due ──▶ running ──(report)──▶ rest, or due: there is more
 //! ```
-use crate::live::watch;
-use crate::pg::failure::Result;
-use crate::pg::{live_settings, process};
+use super::job::Done;
 use std::time::{Duration, Instant};
 
-/// The job of a runner that is to do upkeep: no projection has this id.
-pub const UPKEEP: i64 = 0;
-
 const WATCH_PACE: Duration = Duration::from_secs(1);
+const MAINTAIN_PACE: Duration = Duration::from_secs(5);
+/// What nothing but the clock makes due: snapshots that are old enough to go.
+const MAINTAIN_IDLE: Duration = Duration::from_secs(60);
+const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 pub struct Upkeep {
-    watched_at: Instant,
+    watched_at: Option<Instant>,
+    /// The horizon moved since then.
     has_moved: bool,
-    /// None: it is under way.
-    next: Option<Instant>,
+    /// An open append holds it.
+    is_held: bool,
+    rested_since: Instant,
+    pause: Duration,
+    maintained_to: i64,
+    is_running: bool,
 }
 
 impl Upkeep {
     pub fn new() -> Self {
-        let now = Instant::now();
-        Self { watched_at: now, has_moved: true, next: Some(now) }
-    }
-
-    /// Something has changed that a look at the database's health might tell.
-    pub fn note_move(&mut self) {
-        self.has_moved = true;
-    }
-
-    fn watch_in(&self) -> Duration {
-        let pace = if self.has_moved { WATCH_PACE } else { live_settings::idle_interval() };
-        pace.saturating_sub(self.watched_at.elapsed())
-    }
-
-    /// Watches, where it is time. What fails is told in the log.
-    pub fn watch(&mut self) -> Result<()> {
-        if self.watch_in().is_zero() {
-            self.watched_at = Instant::now();
-            self.has_moved = false;
-            let _ = process::transaction("eventstream could not look after its operators", watch::watch)?;
+        Self {
+            watched_at: None,
+            has_moved: true,
+            is_held: false,
+            rested_since: Instant::now(),
+            pause: MAINTAIN_PACE,
+            maintained_to: 0,
+            is_running: false,
         }
-        Ok(())
     }
 
-    pub fn is_due(&self) -> bool {
-        self.next.is_some_and(|next| next <= Instant::now())
+    pub fn note_horizon(&mut self, has_moved: bool, is_held: bool) {
+        self.has_moved |= has_moved;
+        self.is_held = is_held;
     }
 
-    pub fn begun(&mut self) {
-        self.next = None;
+    /// Whether to watch now; true once each time. `idle`: the longest time without.
+    pub fn should_watch(&mut self, idle: Duration) -> bool {
+        let is_due = self.watch_in(idle).is_zero();
+        if is_due {
+            self.watched_at = Some(Instant::now());
+            self.has_moved = false;
+        }
+        is_due
     }
 
-    pub fn ended(&mut self, has_more: bool) {
-        let pause = if has_more { Duration::ZERO } else { live_settings::idle_interval() };
-        self.next = Some(Instant::now() + pause);
+    pub fn watch_in(&self, idle: Duration) -> Duration {
+        let pace = if self.has_moved || self.is_held { WATCH_PACE } else { idle };
+        self.watched_at.map_or(Duration::ZERO, |at| pace.saturating_sub(at.elapsed()))
     }
 
-    /// How long until there is something to do. `can_begin`: there is somebody for the upkeep.
-    pub fn nap(&self, can_begin: bool) -> Duration {
-        let upkeep = self.next.filter(|_| can_begin).map(|next| next.saturating_duration_since(Instant::now()));
-        upkeep.map_or(self.watch_in(), |upkeep| upkeep.min(self.watch_in()))
+    /// None: not before the horizon moves.
+    pub fn maintain_in(&self, horizon: i64, has_runner: bool) -> Option<Duration> {
+        let pause = match (horizon > self.maintained_to, has_runner) {
+            (true, _) => self.pause,
+            (false, true) => self.pause.max(MAINTAIN_IDLE),
+            (false, false) => return None,
+        };
+        (!self.is_running).then(|| pause.saturating_sub(self.rested_since.elapsed()))
     }
-}
 
-/// One step, in a transaction of its own; whether there is more to do. What fails is told in the log.
-pub fn step() -> Result<bool> {
-    process::show_activity(Some("upkeep"));
-    process::begin_timeout(live_settings::handler_timeout());
-    let done = process::transaction("upkeep failed", watch::maintain)?;
-    process::end_timeout();
-    process::tidy_up()?;
-    process::show_activity(None);
-    Ok(done.unwrap_or(false))
+    pub fn begun(&mut self, horizon: i64) {
+        self.is_running = true;
+        self.maintained_to = horizon;
+    }
+
+    /// None: its runner died.
+    pub fn ended(&mut self, done: Option<Done>) {
+        self.is_running = false;
+        self.rested_since = Instant::now();
+        self.pause = match done {
+            Some(Done::Behind { .. }) => Duration::ZERO,
+            Some(Done::Current { .. }) => MAINTAIN_PACE,
+            _ => FAILED_PAUSE,
+        };
+        if !matches!(done, Some(Done::Current { .. })) {
+            // There is something to do whatever the horizon does.
+            self.maintained_to = 0;
+        }
+    }
 }
