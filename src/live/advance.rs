@@ -49,10 +49,9 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
-        events: i64,
     },
     /// It is paused or stopped.
     Stopped,
@@ -72,7 +71,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     match (progress.status, progress.retry_at) {
         (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
-        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until, events: 0 }),
+        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
         _ => {}
     }
     let scratch = Scratch::new()?;
@@ -112,7 +111,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
             };
             progress::fail(db, id, &failed)
         })?;
-        return Ok(Outcome::Waiting { until: retry_at, events: 0 });
+        return Ok(Outcome::Waiting { until: retry_at });
     }
     let scratch = Scratch::new()?;
     scratch.inside(|| {
@@ -214,11 +213,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
     if isolated.applied > 0 {
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
-    let events = isolated.applied as i64;
-    Ok(match note(projection, progress, Some(failed), before, &caught)? {
-        Outcome::Waiting { until, .. } => Outcome::Waiting { until, events },
-        other => other,
-    })
+    note(projection, progress, Some(failed), before, &caught)
 }
 
 /// Everything up to `position` is applied.
@@ -299,7 +294,7 @@ fn note(
             Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };
         progress::fail(db, projection.id, &failed)
     })?;
-    Ok(Outcome::Waiting { until, events: 0 })
+    Ok(Outcome::Waiting { until })
 }
 
 fn micros(duration: Duration) -> i64 {

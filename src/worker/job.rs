@@ -39,7 +39,7 @@ impl From<Outcome> for Done {
             }
             Outcome::Advanced { position, is_behind: true, .. } => Self::Behind { position },
             Outcome::Busy => Self::Busy,
-            Outcome::Waiting { until, .. } => Self::Waiting { until },
+            Outcome::Waiting { until } => Self::Waiting { until },
             Outcome::Stopped | Outcome::Gone => Self::Off,
         }
     }
