@@ -15,9 +15,10 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server():
     """The environment for clients of a running server that preloads eventstream."""
-    settings = ("fsync = off", "max_worker_processes = 30", "eventstream.idle_interval = 1h")
-    options = " ".join(f'--conf "{setting}"' for setting in settings)
-    start = f'eval "$(tools/server start --pg "${{PG:-15}}" {options})" && env -0'
+    start = (
+        'eval "$(tools/server start --pg "${PG:-15}" --conf "fsync = off" --conf "max_worker_processes = 30"'
+        ' --conf "eventstream.idle_interval = 1h")" && env -0'
+    )
     printed = subprocess.run(["bash", "-c", start], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.decode()
     environment = dict(entry.split("=", 1) for entry in printed.split("\0") if entry)
     yield environment
