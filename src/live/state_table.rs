@@ -12,6 +12,7 @@ use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_current, as_owner};
+use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::cache;
 use crate::state::event::{Event, field};
@@ -202,6 +203,7 @@ impl<'a> StateTable<'a> {
             fold: self.fold.name.clone(),
             reason: format!("the role {} that created the table does not exist any more", registrant.role),
         })?;
+        test_point("writing rows");
         let what = applier::what(self.projection);
         let at = Position::global(&what);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {

@@ -3,6 +3,7 @@ use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
 use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, process, server};
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,12 @@ pub fn run(projection: i64) -> Result<Done> {
     let what = format!("projection {projection} could not be advanced");
     let done = loop {
         process::begin_timeout(live_settings::handler_timeout());
-        let outcome = process::transaction(&what, || advance::advance(projection, Lock::Skip, false))?;
+        let outcome = process::transaction(&what, || {
+            let outcome = advance::advance(projection, Lock::Skip, false);
+            test_point("noted");
+            outcome
+        })?;
+        test_point("committed");
         process::end_timeout();
         let done = match outcome {
             Ok(outcome) => outcome.into(),
@@ -90,6 +96,10 @@ pub fn run(projection: i64) -> Result<Done> {
 /// Notes what ended the transaction of a batch, in one of its own.
 pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
     let what = format!("the failure of projection {projection} could not be noted");
-    let noted = process::transaction(&what, || advance::note_failure(projection, caught))?;
+    let noted = process::transaction(&what, || {
+        let outcome = advance::note_failure(projection, caught);
+        test_point("failure noted");
+        outcome
+    })?;
     Ok(noted.map_or_else(|_| Done::Waiting { until: server::clock() + UNNOTED_PAUSE.as_micros() as i64 }, Done::from))
 }
