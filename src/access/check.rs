@@ -189,6 +189,22 @@ pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(R
     }
 }
 
+/// The current tenant, where the privilege covers all of these categories (None: every one). Errors: 42501, ES040, ES041.
+pub fn authorize_all(privilege: Privilege, categories: Option<&[String]>) -> Result<Rc<Access>> {
+    let (access, scope) = authorize_tenant(None, privilege)?;
+    let missing = match (&scope, categories) {
+        (Scope::All, _) => return Ok(access),
+        (Scope::Categories(_), None) => None,
+        (Scope::Categories(allowed), Some(wanted)) => {
+            match wanted.iter().find(|category| !allowed.contains(category)) {
+                None => return Ok(access),
+                missing => missing.map(String::as_str),
+            }
+        }
+    };
+    Err(access.refusal(privilege, missing)?.into())
+}
+
 /// None for those that may everything, in every tenant; else as [`authorize_tenant`].
 pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
     catalog::refresh()?;

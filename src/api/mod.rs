@@ -11,6 +11,7 @@ mod read;
 mod snapshot;
 mod state;
 mod stats;
+mod subscription;
 mod temporal;
 mod tenant;
 mod trigger;

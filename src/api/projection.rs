@@ -178,6 +178,9 @@ fn run_projection(args: &Args) -> Returned {
     let mut left = most.map_or(i64::MAX, i64::from);
     let mut events = 0;
     for (id, one) in projection::to_run(target(&access), name)? {
+        if name.is_some() {
+            projection::refuse_stopped(id, &one)?;
+        }
         while left > 0 {
             server::check_for_interrupts()?;
             left -= 1;
@@ -188,11 +191,8 @@ fn run_projection(args: &Args) -> Returned {
             match outcome {
                 Outcome::Advanced { is_behind: true, .. } => {}
                 Outcome::Waiting { .. } | Outcome::Stopped => {
-                    match projection::why_not(id, &one)? {
-                        Err(stopped) if name.is_some() && events == 0 => return Err(stopped.into()),
-                        Err(stopped) => report::warning(&stopped.to_string())?,
-                        Ok(reason) => report::warning(&reason)?,
-                    }
+                    // No error, which would undo what was noted.
+                    report::warning(&projection::why_not(id, &one)?)?;
                     break;
                 }
                 Outcome::Advanced { .. } | Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,

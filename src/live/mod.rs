@@ -20,5 +20,6 @@ pub mod rebuild;
 pub mod registry;
 pub mod schedule;
 pub mod state_table;
+pub mod subscription;
 pub mod wait;
 pub mod watch;

@@ -437,21 +437,22 @@ pub fn to_run(target: Target, name: Option<&str>) -> Result<Vec<(i64, String)>> 
     }
 }
 
-/// Why a projection that was to be advanced was not: ES021 where it is stopped, else a sentence.
-pub fn why_not(id: i64, name: &str) -> Result<std::result::Result<String, Error>> {
-    Ok(match progress::look(id)? {
-        Some(progress) if progress.status == Status::Stopped => Err(wait::stopped(name, &progress)),
-        Some(progress) => {
-            let error =
-                progress.error.map_or_else(String::new, |(sqlstate, message)| format!("{message} ({sqlstate})"));
-            match (progress.status, progress.failed_position) {
-                (Status::Paused, _) => Ok(format!("projection \"{name}\" is paused")),
-                (_, Some(position)) => {
-                    Ok(format!("projection \"{name}\" fails at global position {position}: {error}"))
-                }
-                _ => Ok(format!("projection \"{name}\" fails: {error}")),
-            }
-        }
-        None => Err(Error::ProjectionNotFound { projection: name.into() }),
+/// Errors: ES021 where it is stopped.
+pub fn refuse_stopped(id: i64, name: &str) -> Result<()> {
+    match progress::look(id)? {
+        Some(progress) if progress.status == Status::Stopped => Err(wait::stopped(name, &progress).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Why a projection that was to be advanced was not, in a sentence.
+pub fn why_not(id: i64, name: &str) -> Result<String> {
+    let Some(progress) = progress::look(id)? else { return Ok(format!("projection \"{name}\" was dropped")) };
+    let error = || progress.error.as_ref().map_or_else(String::new, |(sqlstate, text)| format!("{text} ({sqlstate})"));
+    Ok(match (progress.status, progress.failed_position) {
+        (Status::Stopped, _) => wait::stopped(name, &progress).to_string(),
+        (Status::Paused, _) => format!("projection \"{name}\" is paused"),
+        (_, Some(position)) => format!("projection \"{name}\" fails at global position {position}: {}", error()),
+        _ => format!("projection \"{name}\" fails: {}", error()),
     })
 }

@@ -1,11 +1,16 @@
-//! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean.
+//! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean. A job is a projection's id, or
+//! [`MAINTAIN`].
 use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
+use crate::live::watch;
 use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
 use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, process, server};
 use std::time::{Duration, Instant};
+
+/// The job that is no projection: one step of upkeep.
+pub const MAINTAIN: i64 = 0;
 
 /// How long a runner keeps to one projection that is behind before it reports.
 const TURN: Duration = Duration::from_millis(50);
@@ -66,12 +71,32 @@ impl From<Report> for Done {
     }
 }
 
+pub fn run(job: i64) -> Result<Done> {
+    let done = if job == MAINTAIN { maintain() } else { advance(job) };
+    process::show_activity(None);
+    done
+}
+
+/// Whether there is more to do tells whether it is behind.
+fn maintain() -> Result<Done> {
+    process::show_activity(Some("maintenance"));
+    process::begin_timeout(live_settings::handler_timeout());
+    let more = process::transaction("upkeep failed", watch::maintain)?;
+    process::end_timeout();
+    process::tidy_up()?;
+    Ok(match more {
+        Ok(true) => Done::Behind { position: 0 },
+        Ok(false) => Done::Current { position: 0 },
+        Err(_) => Done::Off,
+    })
+}
+
 /// Advances the projection batch by batch while it is behind, for a turn at most.
-pub fn run(projection: i64) -> Result<Done> {
+fn advance(projection: i64) -> Result<Done> {
     let began = Instant::now();
     process::show_activity(Some(&format!("projection {projection}")));
     let what = format!("projection {projection} could not be advanced");
-    let done = loop {
+    loop {
         process::begin_timeout(live_settings::handler_timeout());
         let outcome = process::transaction(&what, || {
             let outcome = advance::advance(projection, Lock::Skip, false);
@@ -86,11 +111,9 @@ pub fn run(projection: i64) -> Result<Done> {
         };
         process::tidy_up()?;
         if !matches!(done, Done::Behind { .. }) || began.elapsed() >= TURN || process::must_stop() {
-            break done;
+            return Ok(done);
         }
-    };
-    process::show_activity(None);
-    Ok(done)
+    }
 }
 
 /// Notes what ended the transaction of a batch, in one of its own.

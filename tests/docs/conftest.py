@@ -15,7 +15,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server():
     """The environment for clients of a running server that preloads eventstream."""
-    start = 'eval "$(tools/server start --pg "${PG:-15}" --conf "fsync = off")" && env -0'
+    start = 'eval "$(tools/server start --pg "${PG:-15}" --conf "fsync = off" --conf "eventstream.idle_interval = 1h")" && env -0'
     printed = subprocess.run(["bash", "-c", start], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.decode()
     environment = dict(entry.split("=", 1) for entry in printed.split("\0") if entry)
     yield environment

@@ -268,7 +268,8 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
             let has_suspects = standing.suspect_to > standing.position;
             let own_to = if is_alone_parked {
                 standing.position
-            } else if has_suspects { known_to.min(standing.suspect_to)
+            } else if has_suspects {
+                known_to.min(standing.suspect_to)
             } else {
                 known_to
             };
