@@ -100,7 +100,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
-    if tried > 1 && progress.status == Status::Running {
+    // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
+    let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
+    if is_filling {
+        return note(&projection, &progress, None, progress.position, caught);
+    }
+    if tried > 1 {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {

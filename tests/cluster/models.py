@@ -61,17 +61,19 @@ class Model:
         return self
 
     def differences(self, session: psycopg.Connection, checkpoint: int, after: int = 0) -> list[tuple]:
-        """Where what it has seen is not the log, in the log's order; [] is exact."""
+        """Where what it has seen is not the log but for its dead letters, in the log's order; [] is exact."""
         wanted = (
             "from eventstream.events where global_position <= %(to)s"
             " and (%(categories)s::text[] is null or category = any (%(categories)s))"
             " and (%(types)s::text[] is null or event_type = any (%(types)s))"
+            " and global_position not in (select d.global_position from eventstream.dead_letters d where d.projection = %(name)s)"
         )
         parameters = {
             "after": after,
             "to": checkpoint,
             "categories": self.settings.get("categories"),
             "types": self.settings.get("event_types"),
+            "name": self.name,
         }
         found = session.execute(
             "select log.*, seen.* from"
@@ -113,7 +115,7 @@ class Table:
         if after > 0:
             return []
         return session.execute(
-            "select * from (select stream, max(version) as version, count(*) filter (where event_type = 'Moved') as events,"
+            "select * from (select stream, max(version) as version, nullif(count(*) filter (where event_type = 'Moved'), 0) as events,"
             " (array_agg(payload ->> 'token' order by version desc) filter (where event_type = 'Moved'))[1] as last"
             " from eventstream.events where category = 'account' and global_position <= %s group by stream) log"
             f" full join {self.name} seen using (stream)"
