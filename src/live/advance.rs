@@ -26,6 +26,7 @@ use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
@@ -66,6 +67,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(progress) = progress::lock(id, lock)? else {
         return Ok(if lock == Lock::Skip { Outcome::Busy } else { Outcome::Gone });
     };
+    test_point("locked");
     // What was altered before the lock was free.
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
@@ -97,8 +99,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
+    // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
     let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
-    if tried > 1 && !is_filling {
+    if is_filling {
+        return note(&projection, &progress, None, progress.position, caught);
+    }
+    if tried > 1 {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {
@@ -180,6 +186,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
         Err(caught) => return note(projection, progress, None, progress.position, &caught),
     };
+    test_point("read");
     if batch.events.is_empty() {
         if batch.end == progress.position && progress.status != Status::Rebuilding {
             return Ok(Outcome::Idle { position: batch.end });
@@ -205,6 +212,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
             counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
         }
     }
+    test_point("applied");
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };

@@ -5,6 +5,7 @@ use crate::live::progress::Lock;
 use crate::live::watch;
 use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, process, server};
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,12 @@ fn advance(projection: i64) -> Result<Done> {
     let what = format!("projection {projection} could not be advanced");
     loop {
         process::begin_timeout(live_settings::handler_timeout());
-        let outcome = process::transaction(&what, || advance::advance(projection, Lock::Skip, false))?;
+        let outcome = process::transaction(&what, || {
+            let outcome = advance::advance(projection, Lock::Skip, false);
+            test_point("noted");
+            outcome
+        })?;
+        test_point("committed");
         process::end_timeout();
         let done = match outcome {
             Ok(outcome) => outcome.into(),
@@ -113,6 +119,10 @@ fn advance(projection: i64) -> Result<Done> {
 /// Notes what ended the transaction of a batch, in one of its own.
 pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
     let what = format!("the failure of projection {projection} could not be noted");
-    let noted = process::transaction(&what, || advance::note_failure(projection, caught))?;
+    let noted = process::transaction(&what, || {
+        let outcome = advance::note_failure(projection, caught);
+        test_point("failure noted");
+        outcome
+    })?;
     Ok(noted.map_or_else(|_| Done::Waiting { until: server::clock() + UNNOTED_PAUSE.as_micros() as i64 }, Done::from))
 }
