@@ -25,7 +25,6 @@ pub fn init() {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the hook's signature")]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut PlannedStmt,
     text: *const c_char,

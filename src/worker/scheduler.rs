@@ -235,6 +235,9 @@ impl Scheduler {
         if let Done::Current { position } | Done::Behind { position } = done {
             waiter::wake(Awaited::Projection(projection), position);
         }
+        if matches!(done, Done::Waiting { .. } | Done::Off) {
+            self.upkeep.note_failure();
+        }
         if self.book.ended(projection, done) {
             self.generation = None;
         }

@@ -2,7 +2,7 @@
 //! (`live::maintain`). Knows nothing of processes.
 //!
 //! ```text
-//! watch:    the horizon moved, or is held back ─▶ once a second; else with every idle look
+//! watch:    the horizon moved, or is held back, or a projection failed ─▶ once a second; else with every idle look
 //! maintain: rest ──(the horizon moved: 5 s; else, where there is a runner: a minute)──▶ due ──▶ running ──(report)──▶ rest, or due: there is more
 //! ```
 use super::job::Done;
@@ -16,7 +16,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 pub struct Upkeep {
     watched_at: Option<Instant>,
-    /// The horizon moved since then.
+    /// The horizon moved, or a projection failed, since then.
     has_moved: bool,
     /// An open append holds it.
     is_held: bool,
@@ -42,6 +42,11 @@ impl Upkeep {
     pub fn note_horizon(&mut self, has_moved: bool, is_held: bool) {
         self.has_moved |= has_moved;
         self.is_held = is_held;
+    }
+
+    /// A projection failed.
+    pub fn note_failure(&mut self) {
+        self.has_moved = true;
     }
 
     /// Whether to watch now; true once each time. `idle`: the longest time without.

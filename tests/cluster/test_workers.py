@@ -8,7 +8,7 @@ import time
 
 import psycopg
 import pytest
-from database import Database, all_at_once, raised, rows, value
+from database import Database, all_at_once, near_edge, partitions, raised, rows, value
 from server import Server, is_alive, kill_9, wait_until
 
 #: Nothing that workers are in the way of may take longer (issue 4). Half of it is what they are waited for at most.
@@ -177,6 +177,28 @@ def test_what_the_database_sets_for_its_sessions_does_not_stop_workers(served):
     with served.server.connect("postgres") as admin:
         admin.execute(f'alter database "{served.name}" reset all')
     wait_until_exact(served)
+
+
+def test_upkeep_goes_on_by_itself(new_server):
+    """Partitions are made ahead, due snapshots taken, and changes of health told, where no projection runs either."""
+    server = new_server("upkeep", log_min_messages="warning")
+    database = Database(server, "upkeep").create()
+    database.make_partitions_small()
+    with database.connect() as session, database.connect() as listener:
+        listener.execute("listen eventstream_alert")
+        session.execute(
+            "select es_register_fold('count', 'account', rules => %s, initial_state => '{\"n\": 0}', snapshot_every => 10)",
+            ('{"on": {"Opened": [{"add": {"/n": "/amount"}}]}}',),
+        )
+        for _ in range(30):
+            session.execute("select es_append('account-1', 'Opened', '{\"amount\": 1}')")
+        wait_until(lambda: value(session, "select count(*) > 0 from eventstream.snapshots"), 30, "a snapshot")
+        near_edge(session, 5)
+        session.execute("select es_append('account-1', 'Opened', '{\"amount\": 1}')")
+        wait_until(lambda: len(partitions(session)) == 2, 30, "a partition ahead")
+        make_projection(database, body="raise 'no';", max_retries=0)
+        heard = next(listener.notifies(timeout=20, stop_after=1), None)
+        assert heard is not None and "projection" in heard.payload
 
 
 # -- settings ------------------------------------------------------------------------------------------------------------
