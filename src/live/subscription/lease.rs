@@ -364,8 +364,13 @@ fn fail(
         None => {
             // The stream is parked from here on; where it was parked behind this event already, what is done there stays done.
             let before = rows.streams.get(&event.stream_id);
-            let mut skipped = before.map_or_else(Vec::new, |row| row.skipped.clone());
-            skipped.extend(before.into_iter().flat_map(|row| version + 1..=row.version));
+            let mut skipped = Vec::new();
+            if let Some(before) = before {
+                let from = delivery::facts(db, catalog, &[before.from_position])?;
+                let from_version = from.first().map_or(i64::MAX, |from| from.version);
+                skipped.clone_from(&before.skipped);
+                skipped.extend(from_version..=before.version);
+            }
             let mut row = Parked {
                 stream_id: event.stream_id,
                 from_position: event.position,

@@ -88,9 +88,22 @@ thread_local! {
     ) };
     static GIVE: Plan = const { Plan::new(
         "update _eventstream.subscription_slots s \
-         set up_to = w.up_to, lease_id = $4, consumer = $5, lease_until = $6, served_at = $7, changes = s.changes + 1 \
-         from unnest($2, $3) w (slot, up_to) where s.subscription_id = $1 and s.slot = w.slot",
-        &[INT8OID, INT8ARRAYOID, INT8ARRAYOID, UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID],
+         set global_position = w.global_position, redeliveries = w.redeliveries, suspect_to = w.suspect_to, changes = s.changes + 1, \
+             up_to = w.up_to, lease_id = $7, consumer = $8, lease_until = $9, served_at = $10 \
+         from unnest($2, $3, $4, $5, $6) w (slot, global_position, redeliveries, suspect_to, up_to) \
+         where s.subscription_id = $1 and s.slot = w.slot",
+        &[
+            INT8OID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            UUIDOID,
+            TEXTOID,
+            TIMESTAMPTZOID,
+            TIMESTAMPTZOID,
+        ],
     ) };
     static EXTEND: Plan = const { Plan::new(
         "update _eventstream.subscription_slots set lease_until = $3, changes = changes + 1 \
@@ -191,17 +204,17 @@ pub fn advance(db: &Db, subscription_id: i64, slots: &[(usize, Standing)]) -> Re
     MOVE.with(|plan| plan.write(db, &args)).map(drop)
 }
 
-/// Leases locked slots, each with where it moves when all is acknowledged.
-pub fn give(db: &Db, subscription_id: i64, slots: &[(usize, i64)], lease: &Lease, now: i64) -> Result<()> {
-    let args = [
-        Some(Datum::from(subscription_id)),
-        Some(int8_array_of(&slots.iter().map(|slot| slot.0 as i64).collect::<Vec<_>>())?),
-        Some(int8_array_of(&slots.iter().map(|slot| slot.1).collect::<Vec<_>>())?),
+/// Leases locked slots: where each stands, and where it moves when all is acknowledged.
+pub fn give(db: &Db, subscription_id: i64, slots: &[(usize, Standing, i64)], lease: &Lease, now: i64) -> Result<()> {
+    let standings = standings(subscription_id, &slots.iter().map(|slot| (slot.0, slot.1)).collect::<Vec<_>>())?;
+    let mut args = standings.to_vec();
+    args.extend([
+        Some(int8_array_of(&slots.iter().map(|slot| slot.2).collect::<Vec<_>>())?),
         Some(from_uuid(&lease.id)?),
         Some(from_text(&lease.consumer)?),
         Some(Datum::from(lease.until)),
         Some(Datum::from(now)),
-    ];
+    ]);
     GIVE.with(|plan| plan.write(db, &args)).map(drop)
 }
 
