@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod pg;
 mod state;
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
@@ -35,18 +36,26 @@ pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["ac
 pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
 pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["history"]);
 pgrx::extension_sql_file!("../sql/58_subscriptions.sql", name = "subscriptions", requires = ["snapshots"]);
-pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["subscriptions"]);
+pgrx::extension_sql_file!("../sql/59_operate.sql", name = "operate", requires = ["subscriptions"]);
+pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["operate"]);
 pgrx::extension_sql_file!(
     "../sql/61_state_view_functions.sql",
     name = "state_view_functions",
     requires = ["view_functions"]
 );
-pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["state_view_functions"]);
+pgrx::extension_sql_file!(
+    "../sql/62_live_view_functions.sql",
+    name = "live_view_functions",
+    requires = ["state_view_functions"]
+);
+pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["live_view_functions"]);
 pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires = ["state_views"]);
-pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["temporal"]);
+pgrx::extension_sql_file!("../sql/73_live_views.sql", name = "live_views", requires = ["temporal"]);
+pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["live_views"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["projections"]);
-pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["dump"], finalize);
+pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["workers"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
@@ -55,4 +64,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::shared::init();
     pg::xact::init();
     pg::catalog::init();
+    pg::utility::init();
+    worker::init();
 }

@@ -1,9 +1,11 @@
 //! What SQL can call, one file for each step of the flow. A function here reads its arguments, asks `access`, calls one
 //! function and returns. Nobody uses this module.
+mod announce;
 mod append;
 mod fold;
 mod history;
 mod maintain;
+mod operate;
 mod projection;
 mod read;
 mod snapshot;

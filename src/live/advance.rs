@@ -14,21 +14,26 @@
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
 use super::dead_letter;
+use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, OnError, Projection};
-use crate::log::{horizon, read};
+use crate::log::horizon;
+use crate::log::read::Filter;
 use crate::pg::catalog;
+use crate::pg::counters::{self, Counter, Histogram};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
+use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// It failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
     },
@@ -55,13 +60,14 @@ pub enum Outcome {
 }
 
 /// A batch takes no more than so many bytes of events.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
 pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(progress) = progress::lock(id, lock)? else {
         return Ok(if lock == Lock::Skip { Outcome::Busy } else { Outcome::Gone });
     };
+    test_point("locked");
     // What was altered before the lock was free.
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
@@ -80,7 +86,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
                 Err(caught) => return note(&projection, &progress, None, progress.position, &caught),
             }
         }
-        batch(&projection, &progress)
+        batch(&projection, &progress, &scratch)
     })
 }
 
@@ -93,7 +99,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
-    if tried > 1 && progress.status == Status::Running {
+    // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
+    let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
+    if is_filling {
+        return note(&projection, &progress, None, progress.position, caught);
+    }
+    if tried > 1 {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {
@@ -111,7 +122,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
     let scratch = Scratch::new()?;
     scratch.inside(|| {
         let first = match applier::filter(&projection)? {
-            Ok(filter) => read_batch(&projection, &filter, progress.position, 1)?.events.into_iter().next(),
+            Ok(filter) => read_batch(&projection, &filter, progress.position, 1, &scratch)?.events.into_iter().next(),
             Err(_) => None,
         };
         note(&projection, &progress, first.as_ref(), progress.position, caught)
@@ -127,33 +138,26 @@ struct Batch {
     is_full: bool,
 }
 
-fn read_batch(projection: &Projection, filter: &read::Filter, after: i64, most: i64) -> Result<Batch> {
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let horizon = horizon::horizon(catalog)?;
-        if after > horizon.last_position {
-            return Err(eventstream_core::error::Error::PositionAhead {
-                argument: format!("the checkpoint of projection \"{}\"", projection.name),
-                position: after,
-                last_position: horizon.last_position,
-            }
-            .into());
+fn read_batch(projection: &Projection, filter: &Filter, after: i64, most: i64, memory: &Scratch) -> Result<Batch> {
+    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog))?;
+    if after > horizon.last_position {
+        return Err(Error::PositionAhead {
+            argument: format!("the checkpoint of projection \"{}\"", projection.name),
+            position: after,
+            last_position: horizon.last_position,
         }
-        let mut batch = Batch { events: Vec::new(), end: horizon.position, is_full: false };
-        let mut bytes = 0;
-        let range = (after, horizon.position);
-        read::each_of_log(db, catalog, projection.target(), range, most, filter, &mut |row| {
-            let event = Event::copy_of_composite(row)?;
-            bytes += event.size();
-            batch.events.push(event);
-            batch.is_full = batch.events.len() as i64 == most || bytes >= MOST_BYTES;
-            Ok(if batch.is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        if let Some(last) = batch.events.last().filter(|_| batch.is_full) {
-            batch.end = last.global_position();
-        }
-        batch.end = batch.end.max(after);
-        Ok(batch)
-    })
+        .into());
+    }
+    let (mut count, mut bytes, mut is_full) = (0, 0, false);
+    let wanted = Wanted { target: projection.target(), after, to: horizon.position, most, filter };
+    let events = events::read(&wanted, memory, |event| {
+        count += 1;
+        bytes += event.size();
+        is_full = count == most || bytes >= MOST_BYTES;
+        (true, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let end = events.last().filter(|_| is_full).map_or(horizon.position, Event::global_position);
+    Ok(Batch { events, end: end.max(after), is_full })
 }
 
 /// The most events of the next batch: after a failure, the failing event alone.
@@ -167,20 +171,22 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
     progress.next_batch.map(|size| size.saturating_mul(2)).filter(|&size| size < projection.batch_size)
 }
 
-fn batch(projection: &Projection, progress: &Progress) -> Result<Outcome> {
+fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
+    let begun = Instant::now();
     let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
             Ok(filter) => filter,
             Err(reason) => return Ok(Err(reason)),
         };
-        read_batch(projection, &filter, progress.position, batch_size(projection, progress)).map(Ok)
+        read_batch(projection, &filter, progress.position, batch_size(projection, progress), memory).map(Ok)
     })?;
     let batch = match read {
         Ok(Ok(batch)) => batch,
         Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
         Err(caught) => return note(projection, progress, None, progress.position, &caught),
     };
+    test_point("read");
     if batch.events.is_empty() {
         if batch.end == progress.position && progress.status != Status::Rebuilding {
             return Ok(Outcome::Idle { position: batch.end });
@@ -196,6 +202,17 @@ fn batch(projection: &Projection, progress: &Progress) -> Result<Outcome> {
         let applied = attempt(|| applier.apply(&batch.events[range]))?;
         Ok::<_, crate::pg::failure::Failure>(applied.map_err(|failure| Part { failure, at: applier.failed_at() }))
     })?;
+    counters::add(Counter::EventsProjected, isolated.applied as u64);
+    counters::observe(Histogram::Batch, begun.elapsed());
+    if !batch.is_full {
+        // While it catches up, what it shows is old.
+        let now = server::clock();
+        for event in &batch.events[..isolated.applied] {
+            let lag = now.saturating_sub(event.recorded_at()).max(0);
+            counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
+        }
+    }
+    test_point("applied");
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
@@ -246,7 +263,11 @@ fn note(
     caught: &Caught,
 ) -> Result<Outcome> {
     let position = event.map(Event::global_position);
-    let is_again = before == progress.position && (position.is_none() || progress.failed_position == position);
+    // Positions of others may lie between the checkpoint and the event.
+    let is_again = match position {
+        Some(_) => progress.failed_position == position,
+        None => before == progress.position,
+    };
     let attempts = if is_again { progress.attempts + 1 } else { 1 };
     if attempts > projection.max_retries {
         let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {
@@ -273,6 +294,7 @@ fn note(
             Ok(Outcome::Advanced { position: event.global_position(), events: 1, is_behind: true })
         });
     }
+    counters::add(Counter::ProjectionRetries, 1);
     let pause = backoff::pause(attempts.unsigned_abs(), live_settings::retry_pause(), live_settings::max_retry_pause());
     let until = server::clock() + micros(pause);
     as_owner(Planning::ByIndex, |db, _| {

@@ -1,16 +1,18 @@
 //! Dead letters of projections: events that could not be applied, and that the projection went past.
 use super::applier::Applier;
+use super::events::{self, Wanted};
 use super::progress::{self, Lock};
 use super::registry::{self, Projection};
-use crate::log::read::{Filter, each_of_log};
+use crate::log::read::Filter;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
+use crate::pg::memory::Scratch;
 use crate::pg::plan::Plan;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::state::event::{Event, field};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
-use std::ops::ControlFlow;
 
 thread_local! {
     static PUT: Plan = const { Plan::new(
@@ -47,20 +49,17 @@ pub fn put(
         Some(from_text(reason)?),
         sqlstate.map(from_text).transpose()?,
     ];
+    counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)
 }
 
-/// The event at a position, in the current memory context; None where the tenant has none there.
-pub fn event_at(projection: &Projection, position: i64) -> Result<Option<Event>> {
+/// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
+pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Result<Event> {
     let everything = Filter { categories: None, event_types: None };
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let mut found = None;
-        each_of_log(db, catalog, projection.target(), (position - 1, position), 1, &everything, &mut |row| {
-            found = Some(Event::copy_of_composite(row)?);
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
-    })
+    let target = projection.target();
+    let wanted = Wanted { target, after: position - 1, to: position, most: 1, filter: &everything };
+    let found = events::read_all(&wanted, memory)?.pop();
+    found.ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") }.into())
 }
 
 /// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds.
@@ -70,8 +69,8 @@ pub fn retry_for_projection(projection_id: i64, position: i64) -> Result<()> {
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
     let projection = registry::by_id(projection_id)?
         .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
-    let event = event_at(&projection, position)?
-        .ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") })?;
+    let memory = Scratch::new()?;
+    let event = event_at(&projection, position, &memory)?;
     let mut applier = Applier::new(&projection)?
         .map_err(|reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name)))?;
     applier.apply(std::slice::from_ref(&event))?;

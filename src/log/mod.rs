@@ -7,6 +7,7 @@ pub mod horizon;
 pub mod identity;
 pub mod last_append;
 pub mod partition;
+pub mod pending;
 pub mod places;
 pub mod read;
 pub mod replay;

@@ -7,7 +7,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::probe::Probe;
 use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::worker::{self, Arguments, worker_function};
+use crate::pg::worker::{self, Arguments, Kind, worker_function};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
@@ -34,6 +34,8 @@ pub struct Partition {
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
 const WORKER_TRIES: u32 = 20;
 const WORKER_PAUSE: Duration = Duration::from_millis(10);
+
+const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry: c"eventstream_make_partition" };
 
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
@@ -140,11 +142,7 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
         return Ok(partition);
     }
     for _ in 0..WORKER_TRIES {
-        let had_worker = worker::run_and_wait(
-            c"eventstream partition maker",
-            c"eventstream_make_partition",
-            [position, settings::partition_size()],
-        )?;
+        let had_worker = worker::run_and_wait(PARTITION_MAKER, [position, settings::partition_size()])?;
         catalog::refresh()?;
         if let Some(partition) = containing(db, catalog, position)? {
             return Ok(partition);
@@ -170,6 +168,23 @@ fn make_here(db: &Db, catalog: &Catalog, position: i64, size: i64) -> Result<()>
     MAKE.with(|make| make.write(db, &[Some(Datum::from(lower)), Some(Datum::from(upper))])).map(drop)
 }
 
+/// How much of the log's room is used.
+pub struct Room {
+    /// Of the partition that the next event goes to, from 0 to 1; 1 where there is none.
+    pub full: f64,
+    pub is_next_there: bool,
+}
+
+/// The room after `last_position`.
+pub fn room(db: &Db, catalog: &Catalog, last_position: i64) -> Result<Room> {
+    let partitions = all(db, catalog)?;
+    let Some(current) = find(&partitions, last_position + 1) else {
+        return Ok(Room { full: 1.0, is_next_there: false });
+    };
+    let used = (last_position + 1 - current.lower) as f64 / (current.upper - current.lower) as f64;
+    Ok(Room { full: used, is_next_there: find(&partitions, current.upper).is_some() })
+}
+
 /// Makes the partition after the newest one in use; 1 where it was missing, 0 where it is there.
 pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64> {
     let partitions = all(db, catalog)?;
@@ -180,7 +195,7 @@ pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64>
     for_append(db, catalog, next).map(|_| 1)
 }
 
-worker_function!("eventstream_make_partition", make_in_worker);
+worker_function!("eventstream_make_partition", once make_in_worker);
 
 fn make_in_worker([position, size]: Arguments) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {

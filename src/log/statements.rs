@@ -49,6 +49,8 @@ pub enum Statement {
     MissingSegments,
     MissingOfStream,
     Places,
+    FirstAfter,
+    FirstOfCategories,
     OffersAll,
     OffersByCategory,
     OffersByCategories,
@@ -293,6 +295,24 @@ impl Statement {
                 "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
                  and global_position > $3 and global_position <= $4 order by global_position limit $5",
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+            ),
+            Statement::FirstAfter => (
+                "select l.global_position, l.recorded_at from (select *, row_number() over (order by global_position) as place \
+                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit $6) l \
+                 where l.place = $6 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID],
+            ),
+            Statement::FirstOfCategories => (
+                "select l.global_position, l.recorded_at from (select distinct unnest($7) as category) c cross join lateral \
+                 (select *, row_number() over (order by global_position) as place from {events} \
+                 where tenant_id = $1 and category = c.category and global_position > $2 and global_position <= $3 \
+                 order by global_position limit $6) l \
+                 where l.place = $6 or ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID],
             ),
         }
     }

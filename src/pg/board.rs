@@ -36,6 +36,7 @@ impl Process {
         let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch) };
         self.latch.store(latch, SeqCst);
         self.pid.store(pid, SeqCst);
+        IS_WORKER.set(true);
     }
 
     fn leave(&self) {
@@ -108,6 +109,7 @@ pub(super) unsafe fn attach() {
 }
 
 thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
     static WAKES: Cell<bool> = const { Cell::new(false) };
     static PASSED: RefCell<Vec<(i64, i64)>> = const { RefCell::new(Vec::new()) };
 }
@@ -120,6 +122,11 @@ pub fn wake_at_commit() {
 /// After the commit, sessions that wait for that projection at or below `position` are woken.
 pub fn note_passed_at_commit(projection: i64, position: i64) {
     PASSED.with_borrow_mut(|passed| passed.push((projection, position)));
+}
+
+/// Whether this process is the launcher, a scheduler or a runner.
+pub fn is_worker() -> bool {
+    IS_WORKER.get()
 }
 
 /// Whether a scheduler works for this database.

@@ -205,3 +205,64 @@ pub unsafe fn is_by_value(desc: pg_sys::TupleDesc, column: usize) -> bool {
         columns[column].attbyval
     }
 }
+
+unsafe extern "C-unwind" {
+    #[cfg(feature = "pg15")]
+    fn pg_database_ownercheck(database: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+    #[cfg(feature = "pg15")]
+    fn pg_extension_ownercheck(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+    #[cfg(not(feature = "pg15"))]
+    fn object_ownercheck(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+}
+
+/// Whether the role has the rights of the database's owner. PostgreSQL 16 made one function of those for each kind of object.
+///
+/// # Safety
+/// May raise: call it inside `catch`.
+pub unsafe fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_database_ownercheck(database, role);
+        #[cfg(not(feature = "pg15"))]
+        return object_ownercheck(pg_sys::DatabaseRelationId, database, role);
+    }
+}
+
+/// Whether the role has the rights of the extension's owner.
+///
+/// # Safety
+/// May raise: call it inside `catch`.
+pub unsafe fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_extension_ownercheck(extension, role);
+        #[cfg(not(feature = "pg15"))]
+        return object_ownercheck(pg_sys::ExtensionRelationId, extension, role);
+    }
+}
+
+/// Sets what a signal does. The function has another name since PostgreSQL 18.
+///
+/// # Safety
+/// The handler does only what a signal handler may.
+pub unsafe fn handle_signal(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: as the caller says.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(signal, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal, Some(handler));
+    }
+}
+
+/// The settings that could end a worker's transaction, or keep it from writing, whatever the database's own settings say.
+pub const TIMEOUTS: &[&std::ffi::CStr] = &[
+    c"statement_timeout",
+    c"lock_timeout",
+    c"idle_in_transaction_session_timeout",
+    c"idle_session_timeout",
+    #[cfg(feature = "pg18")]
+    c"transaction_timeout",
+];

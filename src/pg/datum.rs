@@ -138,6 +138,11 @@ pub fn stored_size(value: Datum) -> usize {
     unsafe { pgrx::varlena::varsize_any(value.cast_mut_ptr()) }
 }
 
+/// A datum of type float8, which is passed by value (Float8GetDatum of postgres.h).
+pub fn from_float(value: f64) -> Datum {
+    Datum::from(value.to_bits() as i64)
+}
+
 /// A datum of type text.
 pub fn from_text(text: &str) -> Result<Datum> {
     varlena(text.as_bytes())

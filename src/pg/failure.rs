@@ -1,7 +1,7 @@
 //! Errors on their way to the client. Owns the only two ways one gets there: a broken rule becomes an error with its own
 //! SQLSTATE, message, DETAIL and HINT; PostgreSQL's own error (a user's trigger, a cancel, a deadlock) is kept as
 //! PostgreSQL made it and thrown again whole. Both happen as the last thing, when no Rust value is left to drop.
-use super::ffi;
+use super::{datum, ffi};
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use eventstream_core::error::Error;
 use pgrx::pg_sys;
@@ -28,6 +28,16 @@ pub struct PgError(*mut pg_sys::ErrorData);
 pub struct Caught {
     pub sqlstate: String,
     pub message: String,
+}
+
+impl Failure {
+    /// The words of a failure whose (sub)transaction is aborted next.
+    pub fn into_caught(self) -> Caught {
+        match self {
+            Failure::Postgres(error) => error.into_caught(),
+            Failure::Rule(error) => Caught { sqlstate: error.sqlstate().to_owned(), message: error.to_string() },
+        }
+    }
 }
 
 impl PgError {
@@ -170,6 +180,7 @@ pub fn raise(failure: Failure) -> ! {
 
 /// The level of elog.h, the same in all supported versions.
 const ERROR: c_int = 21;
+const LOG: c_int = 15;
 
 fn report(error: Error) {
     let code = packed_sqlstate(error.sqlstate());
@@ -191,6 +202,45 @@ fn report(error: Error) {
             ffi::errfinish(c"failure.rs".as_ptr(), 0, c"report".as_ptr());
         }
     }
+}
+
+/// Writes the failure to the server's log, without raising it.
+pub(super) fn log(failure: &Failure, what: &str) -> Result<()> {
+    let (code, message, detail) = match failure {
+        Failure::Rule(error) => {
+            (packed_sqlstate(error.sqlstate()), error.to_string(), error.detail().map(|detail| detail.to_string()))
+        }
+        // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
+        Failure::Postgres(error) => unsafe {
+            let text =
+                |text: *mut c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+            ((*error.0).sqlerrcode, text((*error.0).message).unwrap_or_default(), text((*error.0).detail))
+        },
+    };
+    let context = match failure {
+        // SAFETY: as above; the text lives as long as the copy.
+        Failure::Postgres(error) => unsafe { (*error.0).context.cast_const() },
+        Failure::Rule(_) => ptr::null(),
+    };
+    let message = datum::c_string(&format!("{what}: {message}"))?;
+    let detail = detail.map(|detail| datum::c_string(&detail)).transpose()?;
+    catch(|| {
+        // SAFETY: the protocol of ereport(); every text is passed through "%s".
+        unsafe {
+            if ffi::errstart(LOG, ptr::null()) {
+                ffi::errcode(code);
+                ffi::errmsg(c"%s".as_ptr(), message);
+                if let Some(detail) = detail {
+                    ffi::errdetail(c"%s".as_ptr(), detail);
+                }
+                if !context.is_null() {
+                    ffi::set_errcontext_domain(ptr::null());
+                    ffi::errcontext_msg(c"%s".as_ptr(), context);
+                }
+                ffi::errfinish(c"failure.rs".as_ptr(), 0, c"log".as_ptr());
+            }
+        }
+    })
 }
 
 /// Leaves the error for guc.c to report, from the check hook of a setting.

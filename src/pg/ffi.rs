@@ -237,4 +237,66 @@ unsafe extern "C-unwind" {
     pub fn ResetLatch(latch: *mut Latch);
     pub fn WaitLatch(latch: *mut Latch, events: c_int, timeout: c_long, wait_event_info: u32) -> c_int;
     pub fn kill(pid: c_int, signal: c_int) -> c_int;
+    // access/transam/xact.c, utils/time/snapmgr.c, tcop/postgres.c
+    pub fn SetCurrentStatementStartTimestamp();
+    pub fn StartTransactionCommand();
+    pub fn CommitTransactionCommand();
+    pub fn AbortCurrentTransaction();
+    pub fn GetTransactionSnapshot() -> Snapshot;
+    pub fn die(signal: c_int);
+    pub fn SignalHandlerForConfigReload(signal: c_int);
+    pub fn proc_exit(code: c_int) -> !;
+    // utils/misc/guc-file.l, timeout.c
+    pub fn ProcessConfigFile(context: GucContext::Type);
+    pub fn SetConfigOption(
+        name: *const c_char,
+        value: *const c_char,
+        context: GucContext::Type,
+        source: GucSource::Type,
+    );
+    pub fn enable_timeout_every(id: c_int, first: TimestampTz, every_milliseconds: c_int);
+    pub fn disable_timeout(id: c_int, keep_indicator: bool);
+    // what a session leaves behind: storage/lmgr/lock.c, jit/jit.c, utils/activity
+    pub fn LockReleaseAll(method: LOCKMETHODID, all_locks: bool);
+    pub fn jit_reset_after_error();
+    pub fn pgstat_report_stat(force: bool) -> c_long;
+    pub fn pgstat_report_activity(state: BackendState::Type, what: *const c_char);
+    // postmaster/bgworker.c
+    pub fn BackgroundWorkerUnblockSignals();
+    pub fn BackgroundWorkerInitializeConnection(database: *const c_char, role: *const c_char, flags: u32);
+    pub fn BackgroundWorkerInitializeConnectionByOid(database: Oid, role: Oid, flags: u32);
+    pub fn RegisterBackgroundWorker(worker: *mut BackgroundWorker);
+    pub fn GetBackgroundWorkerPid(handle: *mut BackgroundWorkerHandle, pid: *mut c_int) -> BgwHandleStatus::Type;
+    pub fn pfree(memory: *mut c_void);
+    // access/table/table.c, access/index/genam.c
+    pub fn table_open(relation: Oid, lock: LOCKMODE) -> Relation;
+    pub fn table_close(relation: Relation, lock: LOCKMODE);
+    pub fn systable_beginscan(
+        table: Relation,
+        index: Oid,
+        index_ok: bool,
+        snapshot: Snapshot,
+        keys: c_int,
+        key: *mut ScanKeyData,
+    ) -> SysScanDesc;
+    pub fn systable_getnext(scan: SysScanDesc) -> HeapTuple;
+    pub fn systable_endscan(scan: SysScanDesc);
+    // commands/dbcommands.c, extension.c, async.c, define.c
+    pub fn get_database_oid(name: *const c_char, missing_ok: bool) -> Oid;
+    pub fn get_database_name(database: Oid) -> *mut c_char;
+    pub fn get_extension_oid(name: *const c_char, missing_ok: bool) -> Oid;
+    pub fn Async_Notify(channel: *const c_char, payload: *const c_char);
+    pub fn defGetString(option: *mut DefElem) -> *mut c_char;
+    pub fn superuser() -> bool;
+    // tcop/utility.c
+    pub fn standard_ProcessUtility(
+        statement: *mut PlannedStmt,
+        text: *const c_char,
+        read_only_tree: bool,
+        context: ProcessUtilityContext::Type,
+        params: ParamListInfo,
+        environment: *mut QueryEnvironment,
+        receiver: *mut DestReceiver,
+        completion: *mut QueryCompletion,
+    );
 }

@@ -59,6 +59,15 @@ impl Drop for Scratch {
     }
 }
 
+/// A context that lives as long as the process.
+pub(super) fn lasting(name: &'static std::ffi::CStr) -> Result<pg_sys::MemoryContext> {
+    // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
+    catch(|| unsafe {
+        let top = pg_sys::TopMemoryContext;
+        ffi::AllocSetContextCreateInternal(top, name.as_ptr(), 0, 8 * 1024, 8 * 1024 * 1024)
+    })
+}
+
 /// A value that is replaced again and again (the state of a fold): each is copied to one of two contexts, and the one before it
 /// is freed, so that memory stays at two of them.
 pub struct Replaced {

@@ -44,10 +44,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Resul
         back();
         match failure {
             Failure::Postgres(error) if matches!(&error.sqlstate()[..2], "40" | "57") => Err(Failure::Postgres(error)),
-            Failure::Postgres(error) => Ok(Err(error.into_caught())),
-            Failure::Rule(error) => {
-                Ok(Err(Caught { sqlstate: error.sqlstate().to_owned(), message: error.to_string() }))
-            }
+            failure => Ok(Err(failure.into_caught())),
         }
     })
 }

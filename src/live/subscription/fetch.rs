@@ -15,6 +15,7 @@ use crate::log::delivery;
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::composite::flat;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::from_uuid;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
@@ -244,6 +245,7 @@ fn take_over(
         }
     }
     slots::free(db, subscription.id, &freed)?;
+    counters::add(Counter::LeasesExpired, leases.len() as u64);
     lease::finish_left(db, subscription.id, &leases.keys().copied().collect::<Vec<_>>(), now)?;
     Ok(true)
 }
@@ -327,5 +329,6 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
         let nack = Nack { position, reason: &reason, retry_after: None, is_dead: false };
         lease::nack(target.id, &lease.id, &nack)?;
     }
+    counters::add(Counter::EventsDelivered, count);
     Ok(count > 0)
 }

@@ -9,6 +9,7 @@ use crate::log::delivery::{self, Facts};
 use crate::log::event::invalid;
 use crate::log::read::Filter;
 use crate::pg::catalog::Catalog;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, Row, View};
@@ -266,6 +267,7 @@ pub fn ack(tenant_id: i64, lease_id: &[u8; 16], up_to: Option<i64>) -> Result<i6
             advance_parked(db, catalog, &held.subscription, &of_parked)?;
         }
         held.write(db, left, up_to, "it was acknowledged already,")?;
+        counters::add(Counter::EventsAcknowledged, count as u64);
         Ok(count as i64)
     })
 }
@@ -314,6 +316,7 @@ pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
             .any(|other| other.stream_id == event.stream_id && other.position < event.position && !is_single(other));
         fail(db, catalog, tenant_id, &held, &event, &rows, is_first, nack)?;
         held.write(db, &left, None, "its last event was nacked")?;
+        counters::add(Counter::EventsNacked, gone.len() as u64);
         Ok(gone.len() as i64)
     })
 }

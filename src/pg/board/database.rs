@@ -161,6 +161,11 @@ impl Database {
         }
     }
 
+    /// A scheduler is started.
+    pub fn note_start(&self) {
+        self.has_ended_well.store(false, SeqCst);
+    }
+
     /// The scheduler ends because it should: it may be started again as soon as there is a reason.
     pub fn note_good_end(&self) {
         self.has_ended_well.store(true, SeqCst);
@@ -189,6 +194,11 @@ impl Database {
     /// The scheduler is about to look and then to sleep: whoever changes something from now on wakes it.
     pub fn falls_asleep(&self) {
         self.is_asleep.store(true, SeqCst);
+    }
+
+    /// Whether nobody has woken the scheduler since it fell asleep.
+    pub fn is_asleep(&self) -> bool {
+        self.is_asleep.load(SeqCst)
     }
 
     /// The scheduler looks soon anyway.

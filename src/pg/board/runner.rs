@@ -81,11 +81,11 @@ pub fn forget(oid: Oid) {
     }
 }
 
-/// A place for a runner of that database, whose scheduler this process is; None where there is none.
-pub fn take(oid: Oid) -> Option<(usize, &'static Runner)> {
+/// A place for a runner of that database, whose scheduler this process is, but none of `except`; None where there is none.
+pub fn take(oid: Oid, except: impl Fn(usize) -> bool) -> Option<(usize, &'static Runner)> {
     // SAFETY: a plain variable of this process.
     let me = unsafe { pg_sys::MyProcPid };
-    all().iter().enumerate().find(|(_, runner)| {
+    all().iter().enumerate().filter(|(place, _)| !except(*place)).find(|(_, runner)| {
         let is_taken = runner.database.compare_exchange(0, oid.to_u32(), SeqCst, SeqCst).is_ok();
         if is_taken {
             runner.stage.store(EMPTY, SeqCst);
@@ -109,6 +109,18 @@ impl Runner {
         self.owner.store(0, SeqCst);
         self.stage.store(EMPTY, SeqCst);
         self.database.store(0, SeqCst);
+    }
+
+    /// Whether the runner that this scheduler started is in the place.
+    pub fn is_occupied_for(&self, owner: i32) -> bool {
+        self.owner.load(SeqCst) == owner && self.process.pid().is_some()
+    }
+
+    /// The runner for which this scheduler took the place never came.
+    pub fn free_if_owned_by(&self, owner: i32) {
+        if self.owner.load(SeqCst) == owner {
+            self.free();
+        }
     }
 
     /// This process is the runner from now on, if `owner` took the place for it.

@@ -1,0 +1,176 @@
+//! Statements that need a database for themselves: the workers leave it first, and stay away until the transaction ends. They are DROP
+//! DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, CREATE DATABASE … TEMPLATE, and DROP EXTENSION, whose locks a long
+//! batch would keep waiting. Only for those who may do it: nobody else can send the workers away.
+use super::board::{self, database};
+use super::failure::{Result, catch, raise};
+use super::{compat, ffi};
+use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
+use std::ffi::{CStr, c_char};
+use std::time::{Duration, Instant};
+
+/// How long to wait for the workers before the statement is tried anyway.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+
+static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+/// Sets the hook; only while shared_preload_libraries is processed, because without there are no workers.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
+    unsafe {
+        if pg_sys::process_shared_preload_libraries_in_progress {
+            PREVIOUS = pg_sys::ProcessUtility_hook;
+            pg_sys::ProcessUtility_hook = Some(process_utility);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the hook's signature")]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when the statement raises.
+    unsafe {
+        pg_sys::panic::pgrx_extern_c_guard(|| {
+            if let Err(failure) = prepare((*statement).utilityStmt) {
+                raise(failure);
+            }
+        });
+        match PREVIOUS {
+            Some(previous) => {
+                previous(statement, text, read_only_tree, context, params, environment, receiver, completion)
+            }
+            None => ffi::standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                receiver,
+                completion,
+            ),
+        }
+    }
+}
+
+/// # Safety
+/// A node of a statement that is about to run.
+unsafe fn prepare(node: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: the tag says what each node is (nodes/parsenodes.h).
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_DropdbStmt => empty_named((*node.cast::<pg_sys::DropdbStmt>()).dbname),
+            NodeTag::T_AlterDatabaseStmt => {
+                let statement = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                match option(statement.options, c"tablespace") {
+                    Some(_) => empty_named(statement.dbname),
+                    None => Ok(()),
+                }
+            }
+            NodeTag::T_RenameStmt => {
+                let statement = &*node.cast::<pg_sys::RenameStmt>();
+                if statement.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
+                    empty_named(statement.subname)
+                } else {
+                    Ok(())
+                }
+            }
+            NodeTag::T_CreatedbStmt => {
+                database::wake_launcher_at_commit();
+                let Some(template) = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template") else {
+                    return Ok(());
+                };
+                let name = catch(|| ffi::defGetString(template))?;
+                empty_named(name)
+            }
+            NodeTag::T_DropStmt => {
+                let statement = &*node.cast::<pg_sys::DropStmt>();
+                if statement.removeType == pg_sys::ObjectType::OBJECT_EXTENSION && names_extension(statement.objects) {
+                    empty_of_extension()
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// # Safety
+/// A list of pointers to that (nodes/pg_list.h), or NIL; it lives as long as what is made here.
+unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: as the caller says.
+    unsafe {
+        let count = if list.is_null() { 0 } else { (*list).length as usize };
+        (0..count).map(move |place| (*(*list).elements.add(place)).ptr_value.cast())
+    }
+}
+
+/// # Safety
+/// A list of DefElem.
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
+    // SAFETY: as the caller says.
+    unsafe { elements::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
+}
+
+/// # Safety
+/// A list of String nodes, as DROP EXTENSION has.
+unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { elements::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
+}
+
+/// # Safety
+/// A cstring.
+unsafe fn empty_named(name: *const c_char) -> Result<()> {
+    let found = catch(|| {
+        // SAFETY: look-ups; the statement itself takes the lock and looks again.
+        unsafe {
+            let oid = ffi::get_database_oid(name, true);
+            (oid != pg_sys::InvalidOid && may(|role| compat::owns_database(oid, role))).then_some(oid)
+        }
+    })?;
+    found.map_or(Ok(()), empty)
+}
+
+fn empty_of_extension() -> Result<()> {
+    let found = catch(|| {
+        // SAFETY: look-ups, and a plain variable of this backend.
+        unsafe {
+            let extension = ffi::get_extension_oid(c"eventstream".as_ptr(), true);
+            let may = extension != pg_sys::InvalidOid && may(|role| compat::owns_extension(extension, role));
+            may.then_some(pg_sys::MyDatabaseId)
+        }
+    })?;
+    found.map_or(Ok(()), empty)
+}
+
+/// # Safety
+/// May raise.
+unsafe fn may(owns: impl FnOnce(Oid) -> bool) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { ffi::superuser() || owns(pg_sys::GetUserId()) }
+}
+
+/// Sends the workers of that database away, and keeps them away until this transaction ends.
+fn empty(oid: Oid) -> Result<()> {
+    // A runner whose handler does that would wait for itself.
+    if board::is_worker() {
+        return Ok(());
+    }
+    let Some(held) = database::hold(oid) else { return Ok(()) };
+    let end = Instant::now() + PATIENCE;
+    held.terminate_workers();
+    while held.has_workers() && Instant::now() < end {
+        super::server::pause(PAUSE)?;
+    }
+    Ok(())
+}

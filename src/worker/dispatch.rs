@@ -1,0 +1,175 @@
+//! What the scheduler knows of each projection, and which one is next. Knows nothing of processes; it may be wrong about any projection, and is
+//! put right by the next report.
+//!
+//! ```text
+//! current ──(the horizon moves, or somebody waits for it)──▶ behind ──(its pause is over, a runner is free)──▶ running ──(report)──▶ current, behind
+//!                                                                                          └─(the runner died)──▶ behind
+//! failed: as behind, but not before its retry.
+//! ```
+use super::job::Done;
+use crate::live::schedule::Entry;
+use crate::pg::server;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; and after the
+/// time that its last batch took, so that small batches leave the processors to those who append.
+const PACE: Duration = Duration::from_millis(2);
+const LONGEST_PACE: Duration = Duration::from_millis(10);
+/// One that somebody else advances, or that says that there is nothing to do although it is listed.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const OFF_PAUSE: Duration = Duration::from_secs(1);
+/// One whose runner died: at once for the first time, then after growing pauses.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_LOST_PAUSE: Duration = Duration::from_secs(60);
+
+struct Known {
+    position: i64,
+    /// Microseconds since 2000-01-01 UTC.
+    retry_at: Option<i64>,
+    not_before: Instant,
+    /// Since when it waits for a runner.
+    ready_since: Option<Instant>,
+    /// The horizon when it was dispatched, and when that was.
+    running: Option<(i64, Instant)>,
+    /// The runner that had it last, and keeps states of its.
+    last_place: Option<usize>,
+    is_wanted: bool,
+    is_rebuilding: bool,
+    times_lost: u32,
+}
+
+impl Known {
+    fn is_behind(&self, horizon: i64) -> bool {
+        self.running.is_none() && (self.is_rebuilding || self.position < horizon)
+    }
+
+    fn is_ready(&self, horizon: i64, now: Instant, clock: i64) -> bool {
+        let is_due = self.not_before <= now && self.retry_at.is_none_or(|retry_at| retry_at <= clock);
+        self.is_wanted && self.running.is_none() || self.is_behind(horizon) && is_due
+    }
+}
+
+/// The projections of a database.
+pub struct Book {
+    known: HashMap<i64, Known>,
+}
+
+impl Book {
+    pub fn new() -> Self {
+        Self { known: HashMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Takes over what the database says of them.
+    pub fn replace(&mut self, entries: &[Entry]) {
+        let now = Instant::now();
+        self.known.retain(|id, known| known.running.is_some() || entries.iter().any(|entry| entry.id == *id));
+        for entry in entries {
+            let known = self.known.entry(entry.id).or_insert_with(|| Known {
+                position: entry.position,
+                retry_at: entry.retry_at,
+                not_before: now,
+                ready_since: None,
+                running: None,
+                last_place: None,
+                is_wanted: false,
+                is_rebuilding: entry.is_rebuilding,
+                times_lost: 0,
+            });
+            if known.running.is_none() {
+                known.position = entry.position;
+                known.retry_at = entry.retry_at;
+                known.is_rebuilding = entry.is_rebuilding;
+            }
+        }
+    }
+
+    /// Dispatches that projection once even if it seems current.
+    pub fn want(&mut self, id: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.is_wanted = true;
+        }
+    }
+
+    /// The projection that waited longest for one of the free runners, and the runner that had it last, or else any.
+    pub fn next(&mut self, horizon: i64, free: &[usize]) -> Option<(i64, usize)> {
+        let (now, clock) = (Instant::now(), server::clock());
+        for known in self.known.values_mut() {
+            if !known.is_ready(horizon, now, clock) {
+                known.ready_since = None;
+            } else if known.ready_since.is_none() {
+                known.ready_since = Some(now);
+            }
+        }
+        let first_free = *free.first()?;
+        let ready = self.known.iter().filter(|(_, known)| known.ready_since.is_some());
+        let (id, known) = ready.min_by_key(|(id, known)| (known.ready_since, **id))?;
+        let theirs = |place: &usize| self.known.values().any(|known| known.last_place == Some(*place));
+        let place = known
+            .last_place
+            .filter(|place| free.contains(place))
+            .or_else(|| free.iter().copied().find(|place| !theirs(place)))
+            .unwrap_or(first_free);
+        Some((*id, place))
+    }
+
+    pub fn begun(&mut self, id: i64, place: usize, horizon: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.running = Some((horizon, Instant::now()));
+            known.last_place = Some(place);
+            known.ready_since = None;
+            known.is_wanted = false;
+        }
+    }
+
+    /// Whether the list of projections should be looked at again.
+    pub fn ended(&mut self, id: i64, done: Done) -> bool {
+        let Some(known) = self.known.get_mut(&id) else { return true };
+        let now = Instant::now();
+        let Some((horizon, since)) = known.running.take() else { return true };
+        known.times_lost = 0;
+        known.retry_at = None;
+        known.not_before = now;
+        match done {
+            Done::Current { position } => {
+                known.position = position.max(horizon);
+                known.is_rebuilding = false;
+                known.not_before = now + (now - since).clamp(PACE, LONGEST_PACE);
+            }
+            Done::Behind { position } => known.position = position,
+            Done::Busy => known.not_before = now + BUSY_PAUSE,
+            Done::Waiting { until } => known.retry_at = Some(until),
+            Done::Off => known.not_before = now + OFF_PAUSE,
+        }
+        done == Done::Off
+    }
+
+    /// Its runner died. How often in a row that happened.
+    pub fn lost(&mut self, id: i64) -> u32 {
+        let Some(known) = self.known.get_mut(&id) else { return 0 };
+        known.running = None;
+        known.last_place = None;
+        known.not_before = Instant::now();
+        if known.times_lost > 0 {
+            known.not_before += (LOST_PAUSE * 2_u32.pow((known.times_lost - 1).min(6))).min(LONGEST_LOST_PAUSE);
+        }
+        known.times_lost += 1;
+        known.times_lost
+    }
+
+    /// How long until a projection that is behind may be dispatched; None: nothing is due.
+    pub fn due_in(&self, horizon: i64) -> Option<Duration> {
+        let (now, clock) = (Instant::now(), server::clock());
+        let behind = self.known.values().filter(|known| known.is_behind(horizon));
+        behind
+            .map(|known| {
+                let retry = known.retry_at.map_or(0, |retry_at| retry_at.saturating_sub(clock).max(0));
+                known.not_before.saturating_duration_since(now).max(Duration::from_micros(retry.unsigned_abs()))
+            })
+            .min()
+    }
+}

@@ -1,0 +1,128 @@
+//! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean. A job is a projection's id, or
+//! [`MAINTAIN`].
+use crate::live::advance::{self, Outcome};
+use crate::live::progress::Lock;
+use crate::live::watch;
+use crate::pg::board::runner::Report;
+use crate::pg::failure::{Caught, Result};
+use crate::pg::test_point::test_point;
+use crate::pg::{live_settings, process, server};
+use std::time::{Duration, Instant};
+
+/// The job that is no projection: one step of upkeep.
+pub const MAINTAIN: i64 = 0;
+
+/// How long a runner keeps to one projection that is behind before it reports.
+const TURN: Duration = Duration::from_millis(50);
+/// After a failure that could not even be noted.
+const UNNOTED_PAUSE: Duration = Duration::from_secs(1);
+
+/// What became of a projection that was advanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// It is at that position, and has seen what there was.
+    Current { position: i64 },
+    /// It is at that position, and there is more.
+    Behind { position: i64 },
+    /// Somebody else advances it.
+    Busy,
+    /// It failed, and is tried again then (microseconds since 2000-01-01 UTC).
+    Waiting { until: i64 },
+    /// It is not to be advanced.
+    Off,
+}
+
+impl From<Outcome> for Done {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Idle { position } | Outcome::Advanced { position, is_behind: false, .. } => {
+                Self::Current { position }
+            }
+            Outcome::Advanced { position, is_behind: true, .. } => Self::Behind { position },
+            Outcome::Busy => Self::Busy,
+            Outcome::Waiting { until } => Self::Waiting { until },
+            Outcome::Stopped | Outcome::Gone => Self::Off,
+        }
+    }
+}
+
+impl From<Done> for Report {
+    fn from(done: Done) -> Self {
+        let (kind, number) = match done {
+            Done::Current { position } => (0, position),
+            Done::Behind { position } => (1, position),
+            Done::Busy => (2, 0),
+            Done::Waiting { until } => (3, until),
+            Done::Off => (4, 0),
+        };
+        Self { kind, number }
+    }
+}
+
+impl From<Report> for Done {
+    fn from(Report { kind, number }: Report) -> Self {
+        match kind {
+            0 => Self::Current { position: number },
+            1 => Self::Behind { position: number },
+            2 => Self::Busy,
+            3 => Self::Waiting { until: number },
+            _ => Self::Off,
+        }
+    }
+}
+
+pub fn run(job: i64) -> Result<Done> {
+    let done = if job == MAINTAIN { maintain() } else { advance(job) };
+    process::show_activity(None);
+    done
+}
+
+/// Whether there is more to do tells whether it is behind.
+fn maintain() -> Result<Done> {
+    process::show_activity(Some("maintenance"));
+    process::begin_timeout(live_settings::handler_timeout());
+    let more = process::transaction("upkeep failed", watch::maintain)?;
+    process::end_timeout();
+    process::tidy_up()?;
+    Ok(match more {
+        Ok(true) => Done::Behind { position: 0 },
+        Ok(false) => Done::Current { position: 0 },
+        Err(_) => Done::Off,
+    })
+}
+
+/// Advances the projection batch by batch while it is behind, for a turn at most.
+fn advance(projection: i64) -> Result<Done> {
+    let began = Instant::now();
+    process::show_activity(Some(&format!("projection {projection}")));
+    let what = format!("projection {projection} could not be advanced");
+    loop {
+        process::begin_timeout(live_settings::handler_timeout());
+        let outcome = process::transaction(&what, || {
+            let outcome = advance::advance(projection, Lock::Skip, false);
+            test_point("noted");
+            outcome
+        })?;
+        test_point("committed");
+        process::end_timeout();
+        let done = match outcome {
+            Ok(outcome) => outcome.into(),
+            Err(caught) => note_failure(projection, &caught)?,
+        };
+        process::tidy_up()?;
+        if !matches!(done, Done::Behind { .. }) || began.elapsed() >= TURN || process::must_stop() {
+            return Ok(done);
+        }
+    }
+}
+
+/// Notes what ended the transaction of a batch, in one of its own.
+pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
+    let what = format!("the failure of projection {projection} could not be noted");
+    let noted = process::transaction(&what, || {
+        let outcome = advance::note_failure(projection, caught);
+        test_point("failure noted");
+        outcome
+    })?;
+    Ok(noted.map_or_else(|_| Done::Waiting { until: server::clock() + UNNOTED_PAUSE.as_micros() as i64 }, Done::from))
+}

@@ -1,0 +1,147 @@
+//! The launcher: starts a scheduler for each database that is to be served, and again where one has ended. Connected to no database.
+//!
+//! ```text
+//! server start, promotion ─▶ look ─▶ sleep ──(a database or an extension was made, a hold or a worker ended, a reload, 10 s)──▶ look
+//! of each database:
+//!   none ──(served, not held, perhaps has the extension)──▶ started ──(its end)──▶ none
+//!   none: ended badly ─▶ pause, twice as long each time ─▶ none
+//! ```
+use crate::pg::board::{self, database::Database};
+use crate::pg::databases::{self, Listed};
+use crate::pg::failure::Result;
+use crate::pg::worker::{self, Arguments, Kind, Started, worker_function};
+use crate::pg::{live_settings, process};
+use pgrx::pg_sys::Oid;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+const LAUNCHER: Kind = Kind { name: c"eventstream launcher", entry: c"eventstream_launcher" };
+const SCHEDULER: Kind = Kind { name: c"eventstream scheduler", entry: c"eventstream_scheduler" };
+
+/// After the launcher's end, the postmaster starts it again.
+const RESTART_SECONDS: i32 = 2;
+/// How often to look without being woken.
+const SAFETY_NET: Duration = Duration::from_secs(10);
+/// How often to try again where no worker slot was free.
+const STARVING_PAUSE: Duration = Duration::from_secs(1);
+/// The first pause after a scheduler that ended badly, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// One that lived so long has not failed at its start.
+const LONG_LIFE: Duration = Duration::from_secs(60);
+
+worker_function!("eventstream_launcher", serve serve);
+
+pub(super) fn init() {
+    worker::start_with_server(LAUNCHER, RESTART_SECONDS);
+}
+
+/// What the launcher remembers of a database.
+struct Served {
+    started: Option<(Started, Instant)>,
+    pause: Duration,
+    not_before: Instant,
+}
+
+impl Served {
+    fn new() -> Self {
+        Self { started: None, pause: Duration::ZERO, not_before: Instant::now() }
+    }
+
+    /// Whether its scheduler runs, or is about to.
+    fn is_under_way(&mut self, database: &Database) -> Result<bool> {
+        let Some((started, since)) = &self.started else { return Ok(database.scheduler().pid().is_some()) };
+        if !started.is_over()? {
+            return Ok(true);
+        }
+        let lived = since.elapsed();
+        self.pause = if database.has_ended_well() || lived >= LONG_LIFE {
+            Duration::ZERO
+        } else {
+            (self.pause * 2).clamp(PAUSE, LONGEST_PAUSE)
+        };
+        self.not_before = Instant::now() + self.pause;
+        self.started = None;
+        Ok(database.scheduler().pid().is_some())
+    }
+}
+
+fn serve(_: Oid, _: Arguments) -> Result<()> {
+    process::at_exit(board::launcher_leaves);
+    board::launcher_enters();
+    process::connect(None)?;
+    let mut known = HashMap::new();
+    loop {
+        process::reload()?;
+        let nap = look(&mut known)?;
+        process::show_activity(None);
+        if !process::rest(nap)? {
+            process::exit_to_be_restarted();
+        }
+    }
+}
+
+/// Starts what is to be started; how long to sleep.
+fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
+    if live_settings::max_workers() == 0 {
+        board::set_starving(0);
+        return Ok(None);
+    }
+    // The board first: whatever is on it and not on the list was there, and is gone.
+    let on_board: Vec<&Database> = Database::all().collect();
+    let Ok(listed) = process::transaction("eventstream launcher", databases::list)? else {
+        return Ok(Some(PAUSE));
+    };
+    for database in on_board {
+        if !listed.iter().any(|one| one.oid == database.oid()) {
+            known.remove(&database.oid().to_u32());
+            database.free();
+        }
+    }
+    known.retain(|oid, _| listed.iter().any(|one| one.oid.to_u32() == *oid));
+    let mut starving = 0;
+    let mut nap = SAFETY_NET;
+    for one in listed.iter().filter(|one| one.is_open) {
+        match tend(one, known.entry(one.oid.to_u32()).or_insert_with(Served::new))? {
+            Tended::Well => {}
+            Tended::LaterIn(pause) => nap = nap.min(pause),
+            Tended::NoSlot => starving += 1,
+        }
+    }
+    board::set_starving(starving);
+    if starving > 0 {
+        Database::all().for_each(Database::rouse);
+    }
+    Ok(Some(if starving > 0 { nap.min(STARVING_PAUSE) } else { nap }))
+}
+
+enum Tended {
+    Well,
+    LaterIn(Duration),
+    NoSlot,
+}
+
+fn tend(listed: &Listed, served: &mut Served) -> Result<Tended> {
+    let Some(database) = Database::take(listed.oid) else { return Ok(Tended::Well) };
+    if served.is_under_way(database)?
+        || !live_settings::is_database_served(&listed.name)
+        || database.is_without_extension()
+        || database.is_held()
+    {
+        return Ok(Tended::Well);
+    }
+    let wait = served.not_before.saturating_duration_since(Instant::now());
+    if !wait.is_zero() {
+        return Ok(Tended::LaterIn(wait));
+    }
+    // Until it says otherwise it ends badly: whatever makes it end at once must not make us start it without a pause.
+    database.note_start();
+    match worker::start(SCHEDULER, listed.oid, [0; 2])? {
+        Some(started) => served.started = Some((started, Instant::now())),
+        None => {
+            database.set_missing(1);
+            return Ok(Tended::NoSlot);
+        }
+    }
+    Ok(Tended::Well)
+}
