@@ -10,7 +10,7 @@ create table _eventstream.subscription_slots (
     consumer text,
     lease_until timestamptz,
     up_to bigint,
-    served_at timestamptz not null default '-infinity',
+    served_at timestamptz not null default 'epoch',
     constraint subscription_slots_pkey primary key (subscription_id, slot),
     constraint subscription_slots_slot_check check (slot between 0 and 63)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);

@@ -1,6 +1,7 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
 use super::target;
 use crate::access::{Access, authorize_all, authorize_tenant};
+use crate::live::activation;
 use crate::live::subscription::fetch::{self, Request};
 use crate::live::subscription::lease::{self, LONGEST, Nack};
 use crate::live::subscription::{self, Definition, dead};
@@ -87,6 +88,7 @@ fn fetch(args: &Args) -> Returned {
     };
     server::must_be_writable(c"es_fetch")?;
     horizon::must_be_known(c"es_fetch")?;
+    activation::must_be_active("es_fetch")?;
     let subscription = subscription::by_name(access.tenant_id, name)?;
     authorize_all(Privilege::Read, subscription.filter.categories.as_deref())?;
     let store = Store::begin(args)?;

@@ -152,6 +152,9 @@ unsafe extern "C-unwind" {
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_out(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
+    // storage/lmgr/lock.c
+    pub fn LockAcquire(tag: *const LOCKTAG, mode: c_int, is_session: bool, does_not_wait: bool) -> u32;
+    pub fn LockRelease(tag: *const LOCKTAG, mode: c_int, is_session: bool) -> bool;
     // utils/adt/json.c
     pub fn JsonEncodeDateTime(buffer: *mut c_char, value: Datum, type_oid: Oid, zone: *const c_int) -> *mut c_char;
     // utils/adt/arrayfuncs.c

@@ -15,6 +15,7 @@ pub mod insert;
 pub mod jsonb;
 pub mod jsonb_parts;
 pub mod live_settings;
+pub mod lock;
 pub mod memory;
 pub mod notify;
 pub mod pages;

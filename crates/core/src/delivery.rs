@@ -203,8 +203,8 @@ pub struct Delivered {
 pub struct Batch {
     /// In the order of the log.
     pub events: Vec<Delivered>,
-    /// The slots that are leased, and where each moves when all is acknowledged.
-    pub slots: Vec<(usize, i64)>,
+    /// The slots that are leased, where each stands, and where it moves when all is acknowledged.
+    pub slots: Vec<(usize, Standing, i64)>,
 }
 
 /// How much a lease may hold.
@@ -279,7 +279,7 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
             } else {
                 known_to
             };
-            (offer.slot, own_to.max(standing.position))
+            (offer.slot, standing, own_to.max(standing.position))
         })
         .collect();
     Batch { events, slots }

@@ -132,13 +132,13 @@ fn step(
     let free: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_none()).collect();
     let wish = Wish { events: request.max_count, share };
     let look = look::look(db, catalog, target.id, subscription, &free, wish, now)?;
-    match lease_of(db, subscription, request, &all, &look, share)? {
+    match lease_of(db, catalog, subscription, request, &all, &look, share)? {
         Some(step) => Ok(step),
         None => {
             let behind = look::behind(&look, &all);
             if look.rows >= MANY_ROWS || !look.caught_up.is_empty() {
                 let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
-                let locked = slots::lock(db, subscription.id, &rows, rows.len())?;
+                let locked = slots::lock(db, catalog, subscription.id, &rows, rows.len())?;
                 look::settle(db, subscription, &look, &behind, &locked)?;
             }
             let ends = all.iter().filter_map(|slot| slot.lease.as_ref()).map(|lease| lease.until + 1).min();
@@ -156,6 +156,7 @@ fn step(
 /// Leases of what was found as much as is wanted; None where nothing was found.
 fn lease_of(
     db: &Db,
+    catalog: &Catalog,
     subscription: &Subscription,
     request: &Request,
     all: &[Slot],
@@ -168,11 +169,15 @@ fn lease_of(
     }
     let by_number = |number: &usize| all.iter().find(|slot| slot.slot == *number);
     let rows: Vec<&Slot> = wanted.slots.iter().filter_map(by_number).collect();
-    let locked = slots::lock(db, subscription.id, &rows, wanted.most)?;
+    let locked = slots::lock(db, catalog, subscription.id, &rows, wanted.most)?;
     let offers: Vec<&Offer> = look.offers.iter().filter(|offer| locked.contains(&offer.slot)).collect();
     let limits = Limits { events: request.max_count, bytes: MOST_BYTES };
     let batch = batch(&offers, wanted.is_alone, look.scanned_to, limits);
-    if batch.events.is_empty() {
+    // What is not leased is free for others at once, also where this transaction stays open.
+    let (leased, unused): (Vec<usize>, Vec<usize>) =
+        locked.into_iter().partition(|number| batch.slots.iter().any(|slot| slot.0 == *number));
+    slots::unlock(catalog, subscription.id, unused.into_iter())?;
+    if leased.is_empty() {
         return Ok(Some(Step::Again));
     }
     let now = server::clock();
@@ -184,12 +189,12 @@ fn lease_of(
     };
     lease::insert(db, subscription.id, &lease, &batch)?;
     slots::give(db, subscription.id, &batch.slots, &lease, now)?;
-    look::unpark(db, subscription, look, &locked)?;
+    look::unpark(db, subscription, look, &leased)?;
     if look.rows >= MANY_ROWS {
         let mut behind = look::behind(look, all);
-        behind.retain(|(slot, _)| !locked.contains(&slot.slot));
+        behind.retain(|(slot, _)| !leased.contains(&slot.slot));
         let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
-        let moved = slots::lock(db, subscription.id, &rows, rows.len())?;
+        let moved = slots::lock(db, catalog, subscription.id, &rows, rows.len())?;
         look::settle(db, subscription, look, &behind, &moved)?;
     }
     Ok(Some(Step::Leased(lease, batch)))
@@ -215,7 +220,7 @@ fn take_over(
     now: i64,
 ) -> Result<bool> {
     let ended: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_some() && !slot.is_leased(now)).collect();
-    let locked = slots::lock(db, subscription.id, &ended, share)?;
+    let locked = slots::lock(db, catalog, subscription.id, &ended, share)?;
     if locked.is_empty() {
         return Ok(false);
     }

@@ -163,8 +163,9 @@ pub fn filter(tenant_id: i64, lease_id: &[u8; 16]) -> Result<Filter> {
     })
 }
 
-/// Locks the lease. Errors: ES024 where it is not held any more.
-fn hold(db: &Db, tenant_id: i64, lease_id: &[u8; 16]) -> Result<Held> {
+/// Locks the lease with the slots of all its events, or of the one at `position`. Errors: ES024 where it is not held any more, ES005
+/// where it does not hold that event.
+fn hold(db: &Db, catalog: &Catalog, tenant_id: i64, lease_id: &[u8; 16], position: Option<i64>) -> Result<Held> {
     let key = [Some(from_uuid(lease_id)?)];
     let found = LOCK.with(|plan| {
         plan.first(db, View::Write, &key, |row| {
@@ -179,9 +180,20 @@ fn hold(db: &Db, tenant_id: i64, lease_id: &[u8; 16]) -> Result<Held> {
     if server::clock() > until {
         return Err(lost(lease_id, format!("it ended at {}", server::print_time_utc(until)?)));
     }
-    let slots: BTreeMap<usize, Slot> =
-        slots::lock_of_lease(db, subscription_id, lease_id)?.into_iter().map(|slot| (slot.slot, slot)).collect();
-    if events.iter().any(|event| !slots.contains_key(&slot_of(event.stream_id))) {
+    let meant = |event: &&Event| position.is_none_or(|position| event.position == position);
+    let numbers: BTreeSet<usize> = events.iter().filter(meant).map(|event| slot_of(event.stream_id)).collect();
+    if numbers.is_empty() {
+        let position = position.unwrap_or_default();
+        return Err(invalid(
+            "global_position",
+            format!("must be of an event that the lease still holds, not {position}"),
+        ));
+    }
+    let slots: BTreeMap<usize, Slot> = slots::lock_of_lease(db, catalog, subscription_id, lease_id, &numbers)?
+        .into_iter()
+        .map(|slot| (slot.slot, slot))
+        .collect();
+    if slots.len() < numbers.len() {
         return Err(lost(lease_id, "its events were given to another consumer"));
     }
     Ok(Held { id: *lease_id, subscription, until, events, slots })
@@ -233,6 +245,7 @@ impl Held {
                 let to = done_to.map_or(slot.standing.position, |to| to.min(up_to));
                 let standing =
                     if to > slot.standing.position { slot.standing.after_progress(to, most) } else { slot.standing };
+                // Without progress the row is written all the same: it tells who looked at it before that something changed.
                 advanced.push((number, standing));
             } else {
                 freed.push((number, slot.standing.after_progress(up_to, most)));
@@ -259,7 +272,7 @@ impl Held {
 pub fn ack(tenant_id: i64, lease_id: &[u8; 16], up_to: Option<i64>) -> Result<i64> {
     server::must_be_writable(c"es_ack")?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let held = hold(db, tenant_id, lease_id)?;
+        let held = hold(db, catalog, tenant_id, lease_id, None)?;
         let count = held.events.partition_point(|event| up_to.is_none_or(|up_to| event.position <= up_to));
         let (done, left) = held.events.split_at(count);
         let of_parked: Vec<Event> = done.iter().copied().filter(|event| event.is_parked).collect();
@@ -297,11 +310,10 @@ fn advance_parked(db: &Db, catalog: &Catalog, subscription: &Subscription, event
 pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
     server::must_be_writable(c"es_nack")?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let held = hold(db, tenant_id, lease_id)?;
-        let event = *held.events.iter().find(|event| event.position == nack.position).ok_or_else(|| {
-            invalid("global_position", format!("must be of an event that the lease still holds, not {}", nack.position))
-        })?;
-        let rows = Rows::of(db, held.subscription.id, &held.events)?;
+        let held = hold(db, catalog, tenant_id, lease_id, Some(nack.position))?;
+        let Some(&event) = held.events.iter().find(|event| event.position == nack.position) else { return Ok(0) };
+        let same: Vec<Event> = held.events.iter().copied().filter(|other| other.stream_id == event.stream_id).collect();
+        let rows = Rows::of(db, held.subscription.id, &same)?;
         let is_single = |event: &Event| rows.row(event).is_some_and(|row| row.is_single);
         let leaves = |other: &Event| {
             other.position == event.position
@@ -367,8 +379,13 @@ fn fail(
         None => {
             // The stream is parked from here on; where it was parked behind this event already, what is done there stays done.
             let before = rows.streams.get(&event.stream_id);
-            let mut skipped = before.map_or_else(Vec::new, |row| row.skipped.clone());
-            skipped.extend(before.into_iter().flat_map(|row| version + 1..=row.version));
+            let mut skipped = Vec::new();
+            if let Some(before) = before {
+                let from = delivery::facts(db, catalog, &[before.from_position])?;
+                let from_version = from.first().map_or(i64::MAX, |from| from.version);
+                skipped.clone_from(&before.skipped);
+                skipped.extend(from_version..=before.version);
+            }
             let mut row = Parked {
                 stream_id: event.stream_id,
                 from_position: event.position,
@@ -418,8 +435,8 @@ pub fn end_parked(
 /// How many events it holds. `by` in microseconds. Errors: ES005, ES024.
 pub fn extend(tenant_id: i64, lease_id: &[u8; 16], by: i64) -> Result<i64> {
     server::must_be_writable(c"es_extend_lease")?;
-    as_owner(Planning::ByIndex, |db, _| {
-        let held = hold(db, tenant_id, lease_id)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let held = hold(db, catalog, tenant_id, lease_id, None)?;
         let until = held.until.saturating_add(by);
         if until - server::clock() > LONGEST {
             return Err(invalid("by", "must not let the lease end later than in 24 hours"));

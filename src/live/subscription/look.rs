@@ -101,6 +101,15 @@ pub fn look(
     };
     scan(db, catalog, tenant_id, subscription, &mut offers, &mut look, wish, first_retry.is_some())?;
     look.offers = offers.into_values().collect();
+    look.offers.sort_by_key(|offer| offer.slot);
+    for offer in &mut look.offers {
+        // Suspects that have been parked meanwhile are no longer in the way.
+        let empty_to = offer.events.first().map_or(look.scanned_to, |event| event.position - 1);
+        let to = empty_to.min(offer.standing.suspect_to);
+        if to > offer.standing.position {
+            offer.standing = offer.standing.after_progress(to, subscription.max_deliveries);
+        }
+    }
     Ok(look)
 }
 

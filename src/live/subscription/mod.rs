@@ -152,11 +152,12 @@ fn check_position(after_position: i64, last_position: i64) -> Result<()> {
 /// Waits for the open transactions of its consumers. Errors: ES020.
 pub fn drop(tenant_id: i64, name: &str) -> Result<()> {
     server::must_be_writable(c"es_drop_subscription")?;
-    as_owner(Planning::ByIndex, |db, _| {
+    as_owner(Planning::ByIndex, |db, catalog| {
         let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
         let id = DROP
             .with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?
             .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
+        slots::lock_all(catalog, id)?;
         slots::drop_all(db, id)?;
         parked::drop_all(db, id)?;
         lease::drop_all(db, id)?;
@@ -174,6 +175,7 @@ pub fn seek(tenant_id: i64, name: &str, after_position: i64) -> Result<()> {
             .with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?
             .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
         check_position(after_position, horizon::last_position(catalog)?)?;
+        slots::lock_all(catalog, id)?;
         slots::move_all(db, id, after_position)?;
         parked::drop_all(db, id)?;
         lease::end_all(db, id, &format!("it ended when the subscription was moved to position {after_position}"))

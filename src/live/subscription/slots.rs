@@ -1,11 +1,21 @@
-//! The slots of a subscription: how far each is, and who leases it. They are read without a lock; whoever writes one has locked it first,
-//! skipping what others have locked, and only if it is still as it was read (`changes`). So no session ever waits for another here.
+//! The slots of a subscription: how far each is, and who leases it. They are read without a lock; whoever writes one has locked it first
+//! (src/pg/lock.rs), skipping what others have locked, and only if it is still as it was read (`changes`). So nobody waits here but
+//! es_seek_subscription and es_drop_subscription.
+use crate::pg::catalog::Catalog;
 use crate::pg::datum::{Nullable, from_text, from_uuid, int8_array_of};
 use crate::pg::failure::Result;
+use crate::pg::lock::Place;
 use crate::pg::plan::{Plan, Row, View};
+use crate::pg::server;
 use crate::pg::session::Db;
 use eventstream_core::delivery::{SLOTS, Standing};
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// How often, and after which pauses, a slot that somebody looks at is asked for.
+const MOST_TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A slot's lease, which may have ended.
 #[derive(Debug, Clone)]
@@ -55,19 +65,14 @@ thread_local! {
         ),
         &[INT8OID],
     ) };
-    static LOCK: Plan = const { Plan::new(
-        concat!(
-            "select ", columns!(),
-            "from unnest($2, $3) with ordinality w (slot, changes, place) \
-             join _eventstream.subscription_slots s on s.subscription_id = $1 and s.slot = w.slot and s.changes = w.changes \
-             order by w.place limit $4 for update of s skip locked"
-        ),
-        &[INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID],
+    static CHANGES: Plan = const { Plan::new(
+        "select slot, changes from _eventstream.subscription_slots where subscription_id = $1 and slot = any ($2)",
+        &[INT8OID, INT8ARRAYOID],
     ) };
-    static LOCK_OF_LEASE: Plan = const { Plan::new(
+    static OF_LEASE: Plan = const { Plan::new(
         concat!(
             "select ", columns!(),
-            "from _eventstream.subscription_slots s where s.subscription_id = $1 and s.lease_id = $2 for update skip locked"
+            "from _eventstream.subscription_slots s where s.subscription_id = $1 and s.lease_id = $2"
         ),
         &[INT8OID, UUIDOID],
     ) };
@@ -88,9 +93,22 @@ thread_local! {
     ) };
     static GIVE: Plan = const { Plan::new(
         "update _eventstream.subscription_slots s \
-         set up_to = w.up_to, lease_id = $4, consumer = $5, lease_until = $6, served_at = $7, changes = s.changes + 1 \
-         from unnest($2, $3) w (slot, up_to) where s.subscription_id = $1 and s.slot = w.slot",
-        &[INT8OID, INT8ARRAYOID, INT8ARRAYOID, UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID],
+         set global_position = w.global_position, redeliveries = w.redeliveries, suspect_to = w.suspect_to, changes = s.changes + 1, \
+             up_to = w.up_to, lease_id = $7, consumer = $8, lease_until = $9, served_at = $10 \
+         from unnest($2, $3, $4, $5, $6) w (slot, global_position, redeliveries, suspect_to, up_to) \
+         where s.subscription_id = $1 and s.slot = w.slot",
+        &[
+            INT8OID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            INT8ARRAYOID,
+            UUIDOID,
+            TEXTOID,
+            TIMESTAMPTZOID,
+            TIMESTAMPTZOID,
+        ],
     ) };
     static EXTEND: Plan = const { Plan::new(
         "update _eventstream.subscription_slots set lease_until = $3, changes = changes + 1 \
@@ -138,26 +156,71 @@ pub fn read(db: &Db, subscription_id: i64) -> Result<Vec<Slot>> {
     READ.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(subscription_id))], read_slot))
 }
 
-/// Locks the first `most` of these that are as they were read and that nobody has locked.
-pub fn lock(db: &Db, subscription_id: i64, wanted: &[&Slot], most: usize) -> Result<Vec<usize>> {
-    if wanted.is_empty() || most == 0 {
-        return Ok(Vec::new());
-    }
-    let slots: Vec<i64> = wanted.iter().map(|slot| slot.slot as i64).collect();
-    let changes: Vec<i64> = wanted.iter().map(|slot| slot.changes).collect();
-    let args = [
-        Some(Datum::from(subscription_id)),
-        Some(int8_array_of(&slots)?),
-        Some(int8_array_of(&changes)?),
-        Some(Datum::from(most as i64)),
-    ];
-    LOCK.with(|plan| plan.rows(db, View::Write, 0, &args, |row| Ok(row.int4(0)? as usize)))
+fn place(catalog: &Catalog, subscription_id: i64, slot: usize) -> Place {
+    Place { table: catalog.events, object: subscription_id, part: slot as u16 }
 }
 
-/// Locks those that a lease holds and that nobody has locked.
-pub fn lock_of_lease(db: &Db, subscription_id: i64, lease_id: &[u8; 16]) -> Result<Vec<Slot>> {
+/// Locks the first `most` of these that nobody has locked, and keeps those that are as they were read.
+pub fn lock(db: &Db, catalog: &Catalog, subscription_id: i64, wanted: &[&Slot], most: usize) -> Result<Vec<usize>> {
+    let mut locked: Vec<&Slot> = Vec::new();
+    for slot in wanted {
+        if locked.len() < most && place(catalog, subscription_id, slot.slot).try_lock()? {
+            locked.push(slot);
+        }
+    }
+    if locked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let numbers: Vec<i64> = locked.iter().map(|slot| slot.slot as i64).collect();
+    let args = [Some(Datum::from(subscription_id)), Some(int8_array_of(&numbers)?)];
+    let changes: HashMap<usize, i64> = CHANGES
+        .with(|plan| plan.rows(db, View::Latest, 0, &args, |row| Ok((row.int4(0)? as usize, row.int8(1)?))))?
+        .into_iter()
+        .collect();
+    let mut kept = Vec::new();
+    for slot in locked {
+        if changes.get(&slot.slot) == Some(&slot.changes) {
+            kept.push(slot.slot);
+        } else {
+            place(catalog, subscription_id, slot.slot).unlock()?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Gives locks back that nothing was written under.
+pub fn unlock(catalog: &Catalog, subscription_id: i64, slots: impl Iterator<Item = usize>) -> Result<()> {
+    slots.into_iter().try_for_each(|slot| place(catalog, subscription_id, slot).unlock())
+}
+
+/// Locks these slots, and gives those that the lease holds. Who only looks at a slot has it locked for a moment; who has it for longer has
+/// taken it over.
+pub fn lock_of_lease(
+    db: &Db,
+    catalog: &Catalog,
+    subscription_id: i64,
+    lease_id: &[u8; 16],
+    numbers: &BTreeSet<usize>,
+) -> Result<Vec<Slot>> {
+    for &number in numbers {
+        let mut tries = 0;
+        while !place(catalog, subscription_id, number).try_lock()? {
+            tries += 1;
+            if tries == MOST_TRIES {
+                return Ok(Vec::new());
+            }
+            server::pause(PAUSE)?;
+        }
+    }
     let args = [Some(Datum::from(subscription_id)), Some(from_uuid(lease_id)?)];
-    LOCK_OF_LEASE.with(|plan| plan.rows(db, View::Write, 0, &args, read_slot))
+    let mut slots = OF_LEASE.with(|plan| plan.rows(db, View::Latest, 0, &args, read_slot))?;
+    slots.retain(|slot| numbers.contains(&slot.slot));
+    Ok(slots)
+}
+
+/// Waits for all of them.
+pub fn lock_all(catalog: &Catalog, subscription_id: i64) -> Result<()> {
+    (0..SLOTS).try_for_each(|slot| place(catalog, subscription_id, slot).lock())
 }
 
 fn standings(subscription_id: i64, slots: &[(usize, Standing)]) -> Result<[Nullable; 5]> {
@@ -191,17 +254,17 @@ pub fn advance(db: &Db, subscription_id: i64, slots: &[(usize, Standing)]) -> Re
     MOVE.with(|plan| plan.write(db, &args)).map(drop)
 }
 
-/// Leases locked slots, each with where it moves when all is acknowledged.
-pub fn give(db: &Db, subscription_id: i64, slots: &[(usize, i64)], lease: &Lease, now: i64) -> Result<()> {
-    let args = [
-        Some(Datum::from(subscription_id)),
-        Some(int8_array_of(&slots.iter().map(|slot| slot.0 as i64).collect::<Vec<_>>())?),
-        Some(int8_array_of(&slots.iter().map(|slot| slot.1).collect::<Vec<_>>())?),
+/// Leases locked slots: where each stands, and where it moves when all is acknowledged.
+pub fn give(db: &Db, subscription_id: i64, slots: &[(usize, Standing, i64)], lease: &Lease, now: i64) -> Result<()> {
+    let standings = standings(subscription_id, &slots.iter().map(|slot| (slot.0, slot.1)).collect::<Vec<_>>())?;
+    let mut args = standings.to_vec();
+    args.extend([
+        Some(int8_array_of(&slots.iter().map(|slot| slot.2).collect::<Vec<_>>())?),
         Some(from_uuid(&lease.id)?),
         Some(from_text(&lease.consumer)?),
         Some(Datum::from(lease.until)),
         Some(Datum::from(now)),
-    ];
+    ]);
     GIVE.with(|plan| plan.write(db, &args)).map(drop)
 }
 

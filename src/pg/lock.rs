@@ -1,0 +1,57 @@
+//! Locks by number, which end with the transaction. They are heavyweight locks on objects, which no SQL statement can name: nobody squats on
+//! them, as on advisory ones. Unlike FOR UPDATE SKIP LOCKED they can be given back at once, and never lock a newer version of a row than the one
+//! that was looked at. Who has got one sees, under a new snapshot, all that earlier holders wrote.
+use super::failure::{Result, catch};
+use super::ffi;
+use pgrx::pg_sys::{self, Oid};
+
+/// The mode, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
+const MODE: i32 = pg_sys::ExclusiveLock as i32;
+const NOT_AVAILABLE: u32 = 0;
+/// LOCKTAG_OBJECT and DEFAULT_LOCKMETHOD (storage/lock.h).
+const OBJECT: u8 = 8;
+const DEFAULT_METHOD: u8 = 1;
+
+/// What is locked: a part of an object of one of our tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub table: Oid,
+    /// Objects whose numbers agree in the lower 32 bits share their locks.
+    pub object: i64,
+    pub part: u16,
+}
+
+impl Place {
+    fn tag(self) -> pg_sys::LOCKTAG {
+        pg_sys::LOCKTAG {
+            // SAFETY: a plain variable of this backend.
+            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field2: self.table.to_u32(),
+            locktag_field3: self.object as u32,
+            locktag_field4: self.part,
+            locktag_type: OBJECT,
+            locktag_lockmethodid: DEFAULT_METHOD,
+        }
+    }
+
+    /// Whether it was free, or is ours already.
+    pub fn try_lock(self) -> Result<bool> {
+        let tag = self.tag();
+        // SAFETY: a tag of our own; the lock belongs to the transaction, whose end releases it.
+        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, true) != NOT_AVAILABLE })
+    }
+
+    /// Waits for it.
+    pub fn lock(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; notices cancels and deadlocks.
+        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }).map(drop)
+    }
+
+    /// Gives back what one [`Self::try_lock`] got.
+    pub fn unlock(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; held, as the caller says.
+        catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
+    }
+}
