@@ -31,5 +31,5 @@ pub fn setup(_options: Vec<&str>) {}
 #[must_use]
 pub fn postgresql_conf_options() -> Vec<&'static str> {
     // Upkeep by a worker would come in between.
-    vec!["shared_preload_libraries = 'eventstream'", "eventstream.idle_interval = '1h'"]
+    vec!["shared_preload_libraries = 'eventstream'", "eventstream.max_workers = 0"]
 }

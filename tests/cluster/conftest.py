@@ -33,10 +33,33 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture(scope="session")
 def shared_server():
     """One preloaded server for all tests that only need a database of their own."""
-    # Workers do upkeep, which would come in between, only after that long; everything else they are woken for.
-    server = servers.Server("shared", **{"eventstream.idle_interval": "1h"}).create()
+    server = servers.Server("shared").create()
     yield server
     server.destroy()
+
+
+@pytest.fixture(scope="session")
+def quiet_server():
+    """As shared_server, without workers, whose upkeep would come in between; impatient in what health calls late."""
+    server = servers.Server(
+        "quiet",
+        **{
+            "eventstream.max_workers": 0,
+            "eventstream.lag_threshold": "200ms",
+            "eventstream.max_append_transaction": "200ms",
+        },
+    ).create()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def quiet(quiet_server, request):
+    """A fresh database with the extension on a server without workers."""
+    name = re.sub(r"\W", "_", request.node.name)[:40] + f"_{next(numbers)}"
+    made = Database(quiet_server, name).create()
+    yield made
+    made.drop()
 
 
 @pytest.fixture

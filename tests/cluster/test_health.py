@@ -7,32 +7,9 @@ import psycopg
 import pytest
 from database import Database, near_edge, rows, value
 from operating import check, create_projection, make_handlers, run_psql, seen, wait_for_status
-from server import Server
 from states import append, maintain, register
 
 REFUSED = "select es_append('account-1', 'Added', '{\"refuse\": true}')"
-
-
-@pytest.fixture(scope="module")
-def quiet_server():
-    """Without workers, and impatient."""
-    server = Server(
-        "quiet",
-        **{
-            "eventstream.max_workers": 0,
-            "eventstream.lag_threshold": "200ms",
-            "eventstream.max_append_transaction": "200ms",
-        },
-    ).create()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def quiet(quiet_server, request):
-    made = Database(quiet_server, request.node.name.replace("[", "_")[:50]).create()
-    yield made
-    made.drop()
 
 
 def test_a_fresh_database_is_healthy(database):
@@ -415,7 +392,7 @@ def test_a_subscription_that_nobody_consumes(quiet):
         assert check(session, "subscription feed").status == "ok"
         time.sleep(0.3)
         found = check(session, "subscription feed")
-        assert found.status == "critical" and found.detail.startswith("nobody consumes it") and "4 positions" in found.detail
+        assert found.status == "critical" and found.detail.startswith("nobody consumes it") and "3 positions" in found.detail
         run_psql(quiet, found.fix)
         assert check(session, "subscription feed") is None
 

@@ -1,7 +1,14 @@
 """es_maintain takes the due snapshots and removes what need not stay: in bounded steps, beside others, and whatever fails."""
 
+import pytest
 from database import all_at_once, raised, rows, value
 from states import HANDLER, answered, append, maintain, maintain_until_done, problems, register, snapshots, warnings_of
+
+
+@pytest.fixture
+def database(quiet):
+    """Without workers: their upkeep would come in between."""
+    return quiet
 
 
 def test_es_maintain_takes_exactly_the_due_snapshots(database):

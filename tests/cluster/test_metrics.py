@@ -151,6 +151,10 @@ def test_histograms_add_up(database):
         # What was refused is not measured.
         assert counts[-1] == found[f"{name}_count",] == 20
         assert 20 * 0.00001 < found[f"{name}_sum",] < 20
+        # What is in a bucket took as long as the bucket says.
+        in_each = [count - before for count, before in zip(counts, [0, *counts])]
+        assert sum(number * lower for number, lower in zip(in_each, [0, *bounds])) <= found[f"{name}_sum",]
+        assert sum(number * upper for number, upper in zip(in_each, bounds) if number) >= found[f"{name}_sum",]
         stats = dict(rows(session, "select name, value from eventstream.stats where name like 'append_duration%'"))
         assert stats["append_duration_count"] == 20
         assert stats["append_duration_microseconds"] == pytest.approx(found[f"{name}_sum",] * 1e6)

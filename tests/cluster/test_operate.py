@@ -109,6 +109,9 @@ def test_a_transaction_that_holds_the_horizon_is_cancelled(watched):
         wait_until(lambda: "its statement is cancelled" in log_of(watched), 5, "the log to say so")
         lines = [line for line in log_of(watched).splitlines() if said in line]
         assert [line.endswith("its statement is cancelled") for line in lines] == [False, True], lines
+        assert f"process {idle.info.backend_pid} has appended" in log_of(watched)
+        cancelled = [line for line in log_of(watched).splitlines() if "its statement is cancelled" in line]
+        assert all(f"process {idle.info.backend_pid} " not in line for line in cancelled), cancelled
         idle.commit()
         with watched.connect() as session:
             assert value(session, "select es_stream_version('account-1')") == 1

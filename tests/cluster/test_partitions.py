@@ -8,6 +8,12 @@ from database import Database, all_at_once, gaps, near_edge, partitions, raised,
 from psycopg.types.json import Jsonb
 from server import wait_until
 
+
+@pytest.fixture
+def database(quiet):
+    """Without workers: their upkeep would come in between."""
+    return quiet
+
 SIZE = 1024
 
 

@@ -11,6 +11,12 @@ from states import HANDLER, answered, append, count, maintain, problems, registe
 
 
 @pytest.fixture
+def database(quiet):
+    """Without workers: their upkeep would come in between."""
+    return quiet
+
+
+@pytest.fixture
 def ledger(database):
     """A stream of 250 events with snapshots at 100 and 200."""
     with database.connect() as session:

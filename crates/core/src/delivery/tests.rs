@@ -38,7 +38,7 @@ fn a_poison_event_is_alone_after_three_leases_and_dead_after_max_deliveries_and_
     let (mut at, mut dead, mut tries) = (fresh(0), Vec::new(), 0);
     while at.position < 9 {
         let one = offer(0, at, 0, &((at.position + 1)..=9).collect::<Vec<_>>());
-        let wanted = wanted(&[one.clone()], 64, 10);
+        let wanted = wanted(std::slice::from_ref(&one), 64, 10);
         let lease = batch(&[&one], wanted.is_alone, 9, LIMITS);
         assert!(!lease.events.is_empty());
         tries += 1;
@@ -123,7 +123,7 @@ fn what_must_be_alone_is_alone_when_its_turn_comes_and_is_left_out_before() {
 fn a_parked_event_that_is_alone_moves_its_slot_nowhere() {
     let mut one = offer(1, fresh(10), 0, &[11]);
     one.parked.push(Parked { events: vec![event(4, 1)], attempts: 3 });
-    assert!(wanted(&[one.clone()], 64, 10).is_alone);
+    assert!(wanted(std::slice::from_ref(&one), 64, 10).is_alone);
     let lease = batch(&[&one], true, 20, LIMITS);
     assert_eq!((positions(&lease), leased(&lease)), (vec![4], vec![(1, 10)]));
 }
