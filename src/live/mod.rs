@@ -17,6 +17,7 @@ pub mod overview_subscriptions;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;
+pub mod refold;
 pub mod registry;
 pub mod run;
 pub mod schedule;

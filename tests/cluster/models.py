@@ -75,16 +75,24 @@ class Model:
             "types": self.settings.get("event_types"),
             "name": self.name,
         }
+        # Appends side by side apply theirs side by side: of an inline one only the order within a stream is certain.
+        order = "s.position" if self.mode == "inline" else "s.n"
         found = session.execute(
             "select log.*, seen.* from"
             f" (select row_number() over (order by global_position) as n, global_position, stream, version, payload ->> 'token' as token"
             f" {wanted} and global_position > %(after)s) log"
-            " full join (select row_number() over (order by s.n) as n, position, stream, version, token"
+            f" full join (select row_number() over (order by {order}) as n, position, stream, version, token"
             f" from {self.name}_seen s where position > %(after)s) seen on seen.n = log.n"
             " where (log.global_position, log.stream, log.version, log.token)"
             " is distinct from (seen.position, seen.stream, seen.version, seen.token) order by coalesce(log.n, seen.n) limit 3",
             parameters,
         ).fetchall()
+        if self.mode == "inline":
+            found += rows(
+                session,
+                "select * from (select stream, position, lag(position) over (partition by stream order by n) as before"
+                f" from {self.name}_seen) s where before >= position limit 3",
+            )
         if after == 0:
             found += session.execute(
                 f"select * from (select stream, count(*) as events, sum(version) as versions {wanted} group by stream) log"

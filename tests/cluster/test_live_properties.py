@@ -60,6 +60,8 @@ class Play:
         self.database, self.session = database, session
         self.choice = random.Random(seed)
         self.made, self.tokens, self.refused, self.done = 0, 0, 0, []
+        #: Every pair of a projection and a token that was ever poisoned.
+        self.poisoned: set[tuple[str, str]] = set()
         self.models: list[Model | Table] = []
         session.execute(POISON)
         for _ in range(self.choice.randint(3, 6)):
@@ -117,25 +119,30 @@ class Play:
         self.call("select count(*) from es_append_streams(%s)", Jsonb(appends))
 
     def append_and_undo(self) -> None:
-        try:
-            with self.session.transaction(force_rollback=self.choice.random() < 0.5):
-                self.call("select es_append_events(%s, %s)", self.stream(), Jsonb([self.event()]))
-                with self.session.transaction(force_rollback=True):
-                    self.call("select es_append_events(%s, %s)", self.stream(), Jsonb([self.event(), self.event()]))
-                self.call("select es_append_events(%s, %s)", self.stream(), Jsonb([self.event()]))
-        except psycopg.errors.InFailedSqlTransaction:
-            pass
+        statement = "select es_append_events(%s, %s)"
+        self.session.execute("begin")
+        went_well = self.call(statement, self.stream(), Jsonb([self.event()]))
+        if went_well:
+            self.session.execute("savepoint before")
+            self.call(statement, self.stream(), Jsonb([self.event(), self.event()]))
+            self.session.execute("rollback to before")
+            self.call(statement, self.stream(), Jsonb([self.event()]))
+        # Where the last append was refused, a commit is a rollback.
+        self.session.execute(self.choice.choice(["commit", "rollback"]))
 
     def poison(self) -> None:
         """One of the next events, so that whatever was applied stays applied."""
         model = self.one()
         token, how = f"t{self.tokens + self.choice.randint(1, 30)}", self.choice.choice(list(FAILURES))
+        self.poisoned.add((model.name, token))
         self.session.execute("insert into poison values (%s, %s, %s) on conflict do nothing", (model.name, token, how))
 
     def poison_the_past(self) -> None:
         """Met by the next rebuild."""
-        token = f"t{self.choice.randint(1, max(1, self.tokens))}"
-        self.session.execute("insert into poison values (%s, %s, 'plain') on conflict do nothing", (self.one().name, token))
+        model, token = self.one(), f"t{self.choice.randint(1, max(1, self.tokens))}"
+        how = self.choice.choice(list(FAILURES))
+        self.poisoned.add((model.name, token))
+        self.session.execute("insert into poison values (%s, %s, %s) on conflict do nothing", (model.name, token, how))
 
     def mend(self) -> None:
         self.session.execute("delete from poison where projection = %s", (self.one().name,))
@@ -194,6 +201,11 @@ class Play:
     def check(self) -> None:
         wrong = Models(self.database, *self.models).differences(self.session)
         assert wrong == {}, f"{wrong} after {self.done[-10:]}; {self.state()}"
+        dead = rows(
+            self.session,
+            "select d.projection, e.payload ->> 'token' from eventstream.dead_letters d join eventstream.events e using (global_position)",
+        )
+        assert set(dead) <= self.poisoned, f"dead without a fault of its own, after {self.done[-10:]}"
 
     def state(self) -> list[tuple]:
         return rows(self.session, "select name, status, global_position, attempts, failed_position, error_message from eventstream.projections")

@@ -278,7 +278,7 @@ def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(tables):
             assert since == began and done >= state[0][0] and count >= state[0][0], "the rebuild began anew"
             assert rows(session, "select * from slow_totals order by 1") == before
             kept.append(done)
-        session.execute("select es_wait_for('slow_totals', null, '60 s')")
+        wait_until(lambda: value(session, "select count(*) from eventstream.progress") == 0, 60, "the rebuild")
         assert rows(session, "select * from slow_totals order by 1") == before
         assert value(session, "select count(*) from _eventstream.rebuilt_states") == 0
         session.close()
@@ -325,7 +325,7 @@ def test_of_two_rebuilds_at_once_one_is_refused(tables):
     # No runner gets in between: it might be done before the second call looks.
     tables.server.configure(**{"eventstream.max_workers": 0})
     tables.server.reload()
-    with tables.connect() as session:
+    with tables.connect() as session, tables.connect() as watcher:
         session.execute("begin")
         session.execute("select es_rebuild_projection('totals')")
 
@@ -337,7 +337,7 @@ def test_of_two_rebuilds_at_once_one_is_refused(tables):
         outcome: list = []
         waiting.start()
         wait_until(
-            lambda: value(session, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"), 10, "the second to wait"
+            lambda: value(watcher, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"), 10, "the second to wait"
         )
         # Still in the transaction of the first.
         with pytest.raises(psycopg.Error) as refused, session.transaction():

@@ -1,0 +1,52 @@
+//! What a new fold or upcaster means for the state tables that were filled by the old one: they are filled again, by workers, or,
+//! where they are inline, in the transaction that registers it.
+//!
+//! Promise: it does not take an append for a table to learn of it. Whoever is paused or stopped learns when it goes on
+//! (`rebuild::step`).
+use super::inline;
+use super::progress::{self, Lock, Status};
+use super::rebuild;
+use super::registry::{self, Kind, Mode};
+use super::state_table::StateTable;
+use crate::log::append::Target;
+use crate::log::horizon;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::subtransaction::attempt;
+use crate::pg::{board, catalog, failure::Result};
+use pgrx::pg_sys::{Datum, INT8OID};
+
+thread_local! {
+    static TABLES: Plan = const { Plan::new(
+        "select id from _eventstream.projections where tenant_id = $1 and kind = 'table' order by id",
+        &[INT8OID],
+    ) };
+}
+
+/// Begins to fill those of the tenant's state tables again whose states are others now.
+pub fn refold(target: Target) -> Result<()> {
+    let ids = as_owner(Planning::ByIndex, |db, _| {
+        TABLES.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| row.int8(0)))
+    })?;
+    for id in ids {
+        let Some(progress) = progress::lock(id, Lock::Wait)? else { continue };
+        catalog::refresh()?;
+        let Some(projection) = registry::by_id(id)? else { continue };
+        let Kind::Table(table) = &projection.kind else { continue };
+        // Where its fold is gone it stops, or its appends fail, until that is back.
+        let Ok(fingerprint) = attempt(|| Ok(StateTable::new(&projection, table)?.fold().fingerprint))? else {
+            continue;
+        };
+        if progress.status != Status::Running || progress.fingerprint == Some(fingerprint) {
+            continue;
+        }
+        if projection.mode == Mode::Inline {
+            inline::attach(&projection, 0)?;
+        } else {
+            let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+            rebuild::begin(&projection, table, settled)?;
+            board::wake_at_commit();
+        }
+    }
+    Ok(())
+}
