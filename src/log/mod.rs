@@ -4,6 +4,7 @@ pub mod append;
 pub mod event;
 pub mod horizon;
 pub mod identity;
+pub mod known;
 pub mod last_append;
 pub mod partition;
 pub mod places;
