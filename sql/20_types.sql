@@ -52,3 +52,16 @@ create type eventstream.stream_info as (
 );
 comment on type eventstream.stream_info is
 'One stream at a glance: its version, the positions and times of its first and last event, how many events and bytes it holds, how many snapshots, and whether it is closed.';
+
+create type eventstream.delivery as (
+    lease_id uuid,
+    attempt int,
+    lease_until timestamptz,
+    event eventstream.event
+);
+comment on type eventstream.delivery is
+'An event as es_fetch gives it to a consumer: to be acknowledged with its lease before lease_until, or it is delivered again.';
+comment on column eventstream.delivery.lease_id is 'for es_ack, es_nack and es_extend_lease';
+comment on column eventstream.delivery.attempt is '1 the first time; more where a lease with it ended, or it was nacked';
+comment on column eventstream.delivery.lease_until is 'until then nobody else gets the event';
+comment on column eventstream.delivery.event is 'at its newest schema version';

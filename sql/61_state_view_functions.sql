@@ -7,6 +7,6 @@ comment on function _eventstream.fold_fingerprint(text) is
 create function _eventstream.stats(
     out name text, out value bigint, out scope text, out meaning text
 ) returns setof record
-language c volatile parallel restricted rows 12 as 'MODULE_PATHNAME', 'eventstream_stats';
+language c volatile parallel restricted rows 40 as 'MODULE_PATHNAME', 'eventstream_stats';
 comment on function _eventstream.stats() is
 'Counters of this database since the server started, and of this session.';

@@ -135,20 +135,20 @@ $$Lets a paused or stopped projection go on where it was; the failing event gets
 Errors: ES020, 42501.
 Example: select es_resume_projection('turnover');$$;
 
-create function eventstream.forget_projection(name text) returns text
+create function eventstream.forget_projection(name text, drop_table bool) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_forget_projection';
-comment on function eventstream.forget_projection(text) is
-'Part of es_drop_projection: forgets the projection with its checkpoint and dead letters, and returns the name of its state table.';
+comment on function eventstream.forget_projection(text, bool) is
+'Part of es_drop_projection: forgets the projection with its checkpoint and dead letters; with drop_table, returns the name of the state table to be dropped, unless another role has that by now.';
 
 create function eventstream.drop_projection(name text, drop_table bool) returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    state_table text := eventstream.forget_projection(name);
+    state_table text := eventstream.forget_projection(name, drop_table);
 begin
-    if drop_table and state_table is not null then
-        execute format('drop table if exists %s', state_table);
+    if state_table is not null then
+        execute format('drop table %s', state_table);
     end if;
     return name;
 end

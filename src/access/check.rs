@@ -1,9 +1,9 @@
 //! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
 use crate::pg::catalog;
 use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Planning, as_owner};
+use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::{call, server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -126,20 +126,7 @@ fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
 fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> {
     as_owner(Planning::ByCost, |db, catalog| {
         if server::may_everything(role, catalog.owner)? {
-            let (tenant_id, tenant) = match named {
-                Some(name) => {
-                    let found = TENANT
-                        .with(|plan| plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0)))?;
-                    (found.ok_or_else(|| Error::TenantNotFound { tenant: name.into() })?, name.to_owned())
-                }
-                None => only_one(
-                    role,
-                    TENANTS.with(|plan| {
-                        plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned())))
-                    })?,
-                )?
-                .ok_or_else(|| Error::Internal { what: "there is no tenant".into() })?,
-            };
+            let (tenant_id, tenant) = any_tenant(db, role, named)?;
             return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
         }
         let granted = GRANTED.with(|plan| {
@@ -168,6 +155,17 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
     })
 }
 
+/// The tenant for a role that may choose among all of them.
+fn any_tenant(db: &Db, role: Oid, named: Option<&str>) -> Result<(i64, String)> {
+    if let Some(name) = named {
+        let found = TENANT.with(|plan| plan.first(db, View::Latest, &[Some(from_text(name)?)], |row| row.int8(0)))?;
+        return Ok((found.ok_or_else(|| Error::TenantNotFound { tenant: name.into() })?, name.to_owned()));
+    }
+    let tenants =
+        TENANTS.with(|plan| plan.rows(db, View::Latest, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned()))))?;
+    only_one(role, tenants)?.ok_or_else(|| Error::Internal { what: "there is no tenant".into() }.into())
+}
+
 fn only_one(role: Oid, mut tenants: Vec<(i64, String)>) -> Result<Option<(i64, String)>> {
     if tenants.len() > 1 {
         let tenants = tenants.into_iter().map(|(_, name)| name).collect();
@@ -191,6 +189,22 @@ pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(R
     }
 }
 
+/// The current tenant, where the privilege covers all of these categories (None: every one). Errors: 42501, ES040, ES041.
+pub fn authorize_all(privilege: Privilege, categories: Option<&[String]>) -> Result<Rc<Access>> {
+    let (access, scope) = authorize_tenant(None, privilege)?;
+    let missing = match (&scope, categories) {
+        (Scope::All, _) => return Ok(access),
+        (Scope::Categories(_), None) => None,
+        (Scope::Categories(allowed), Some(wanted)) => {
+            match wanted.iter().find(|category| !allowed.contains(category)) {
+                None => return Ok(access),
+                missing => missing.map(String::as_str),
+            }
+        }
+    };
+    Err(access.refusal(privilege, missing)?.into())
+}
+
 /// None for those that may everything, in every tenant; else as [`authorize_tenant`].
 pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
     catalog::refresh()?;
@@ -199,4 +213,27 @@ pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
         return Ok(None);
     }
     authorize_tenant(None, privilege).map(|(access, _)| Some(access))
+}
+
+/// The current tenant's id, for those who may look at how it runs: privilege manage, or membership in pg_monitor. Errors: 42501,
+/// ES040, ES041.
+pub fn operated_tenant() -> Result<i64> {
+    match authorize_tenant(None, Privilege::Manage) {
+        Ok((access, _)) => Ok(access.tenant_id),
+        Err(Failure::Rule(Error::InsufficientPrivilege { .. })) if server::may_monitor()? => {
+            let named = settings::tenant();
+            let role = server::current_role();
+            as_owner(Planning::ByCost, |db, _| any_tenant(db, role, named.as_deref())).map(|(id, _)| id)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// None, which means every tenant, for those that may everything and for members of pg_monitor; else as [`operated_tenant`].
+pub fn operated_tenants() -> Result<Option<i64>> {
+    let owner = catalog::Catalog::current()?.owner;
+    if server::may_monitor()? || server::may_everything(server::current_role(), owner)? {
+        return Ok(None);
+    }
+    operated_tenant().map(Some)
 }

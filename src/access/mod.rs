@@ -3,5 +3,7 @@
 mod check;
 mod grant;
 
-pub use check::{Access, Scope, authorize, authorize_tenant, everything_or};
+pub use check::{
+    Access, Scope, authorize, authorize_all, authorize_tenant, everything_or, operated_tenant, operated_tenants,
+};
 pub use grant::{Grant, create_tenant, grant, revoke, use_tenant};

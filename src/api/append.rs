@@ -6,6 +6,7 @@ use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
 use crate::log::last_append;
 use crate::pg::call;
+use crate::pg::counters::{self, Histogram};
 use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, sql_function};
@@ -17,6 +18,7 @@ use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
+use std::time::Instant;
 
 sql_function!("eventstream_append", append_one);
 sql_function!("eventstream_append_events", append_events);
@@ -27,8 +29,10 @@ sql_function!("eventstream_new_event_id", new_id);
 
 /// Appends, and brings the inline projections up to it; the new version of each stream.
 fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
+    let began = Instant::now();
     let appended = append::append(target, requests)?;
-    inline::apply(target, &appended.positions)?;
+    inline::apply(target, appended.positions)?;
+    counters::observe(Histogram::Append, began.elapsed());
     Ok(appended.versions)
 }
 

@@ -1,10 +1,12 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::target;
 use crate::access::{Access, Scope, authorize_tenant};
+use crate::live::activation;
 use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
 use crate::live::projection::{self, Changes, Settings, What};
-use crate::live::{registry, wait};
+use crate::live::{registry, run, wait};
+use crate::log::acting;
 use crate::log::event::{integer, invalid, key_name, text};
 use crate::log::read::Filter;
 use crate::log::{horizon, last_append};
@@ -146,10 +148,10 @@ fn resume_projection(args: &Args) -> Returned {
     from_text(name).map(Some)
 }
 
-/// Part of es_drop_projection: the state table's name.
+/// Part of es_drop_projection: the table to drop.
 fn forget_projection(args: &Args) -> Returned {
-    let name = args.text(0, "name")?;
-    projection::drop(target(&*manage()?), name)?.as_deref().map(from_text).transpose()
+    let (name, drop_table) = (args.text(0, "name")?, args.boolean(1, "drop_table")?);
+    projection::drop(target(&*manage()?), name, drop_table)?.as_deref().map(from_text).transpose()
 }
 
 fn rebuild_projection(args: &Args) -> Returned {
@@ -171,31 +173,33 @@ fn run_projection(args: &Args) -> Returned {
         return Err(invalid("max_batches", format!("must be 1 or more, not {most}")));
     }
     let access = manage()?;
+    acting::refuse("es_run_projection")?;
     server::must_be_writable(c"es_run_projection")?;
     horizon::must_be_known(c"es_run_projection")?;
+    activation::must_be_active("es_run_projection")?;
     let mut left = most.map_or(i64::MAX, i64::from);
     let mut events = 0;
-    for (id, one) in projection::to_run(target(&access), name)? {
+    for (id, one) in run::to_run(target(&access), name)? {
+        // What stops in this call has to be committed.
+        if name.is_some()
+            && let Some(stopped) = run::why_stopped(id, &one)?
+        {
+            return Err(stopped.into());
+        }
+        let before = run::applied(id)?;
         while left > 0 {
             server::check_for_interrupts()?;
             left -= 1;
-            let outcome = advance::advance(id, Lock::Wait, true)?;
-            if let Outcome::Advanced { events: applied, .. } | Outcome::Waiting { events: applied, .. } = outcome {
-                events += applied;
-            }
-            match outcome {
+            match advance::advance(id, Lock::Wait, true)? {
                 Outcome::Advanced { is_behind: true, .. } => {}
                 Outcome::Waiting { .. } | Outcome::Stopped => {
-                    match projection::why_not(id, &one)? {
-                        Err(stopped) if name.is_some() && events == 0 => return Err(stopped.into()),
-                        Err(stopped) => report::warning(&stopped.to_string())?,
-                        Ok(reason) => report::warning(&reason)?,
-                    }
+                    report::warning(&run::why_not(id, &one)?)?;
                     break;
                 }
                 Outcome::Advanced { .. } | Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
             }
         }
+        events += run::applied(id)? - before;
     }
     Ok(Some(Datum::from(events)))
 }
@@ -205,8 +209,10 @@ fn wait_for(args: &Args) -> Returned {
     let up_to = args.int8_opt(1);
     let most = args.interval_opt(2).ok_or_else(|| invalid("timeout", "must not be NULL"))?;
     let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    acting::refuse("es_wait_for")?;
     server::must_be_primary(c"es_wait_for")?;
     horizon::must_be_known(c"es_wait_for")?;
+    activation::must_be_active("es_wait_for")?;
     if xact::has_appended() {
         return Err(Error::FeatureNotSupported {
             what: "es_wait_for cannot be called in a transaction that has appended".into(),
@@ -214,11 +220,18 @@ fn wait_for(args: &Args) -> Returned {
         }
         .into());
     }
+    if server::keeps_its_snapshot() {
+        return Err(Error::FeatureNotSupported {
+            what: "es_wait_for cannot be called in a REPEATABLE READ or SERIALIZABLE transaction".into(),
+            hint: Some("It would not see what it waited for: call it before the transaction begins.".into()),
+        }
+        .into());
+    }
     let now = server::clock();
+    let begin = server::before(now, most)
+        .map_err(|_| invalid("timeout", "must be an interval that does not lead out of the calendar"))?;
     let most = Duration::from_micros(
-        now.saturating_sub(server::before(now, most)?)
-            .try_into()
-            .map_err(|_| invalid("timeout", "must not be negative"))?,
+        now.saturating_sub(begin).try_into().map_err(|_| invalid("timeout", "must not be negative"))?,
     );
     let last = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
     let up_to = match up_to {

@@ -5,7 +5,7 @@ use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::scan::Opened;
 use crate::log::stream;
-use crate::pg::counters::{self, Counter};
+use crate::pg::counters::{self, Counter, Trouble};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -127,6 +127,9 @@ fn prune(args: &Args) -> Returned {
     let cutoff = args.interval_opt(1).map(older_than).transpose()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let removed = retention::prune(target, Retention { keep: Some(keep.into()), cutoff })?;
+    if keep == 0 && cutoff.is_none() {
+        counters::set_trouble(Trouble::DamagedSnapshots, 0);
+    }
     Ok(Some(Datum::from(removed as i64)))
 }
 

@@ -1,6 +1,6 @@
 //! What the views eventstream.stats and eventstream.snapshots ask: see sql/61_state_view_functions.sql.
 use crate::access::authorize_tenant;
-use crate::pg::counters::{self, Counter};
+use crate::pg::counters::{self, Counter, Histogram};
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::store::Store;
@@ -24,6 +24,18 @@ fn stats(args: &Args) -> Returned {
     let scope = if counters::are_shared() { "database" } else { "session" };
     for counter in Counter::ALL {
         put(counter.name(), counters::get(counter), scope, counter.meaning())?;
+    }
+    for histogram in Histogram::ALL {
+        let measured = counters::measured(histogram);
+        let (name, meaning) = (histogram.name(), histogram.meaning());
+        put(&format!("{name}_count"), measured.count(), scope, &format!("{meaning}: how often it was measured"))?;
+        put(&format!("{name}_microseconds"), measured.microseconds, scope, &format!("{meaning}: all of it"))?;
+        for (suffix, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+            // Longer than the longest bucket's upper end is not known more closely.
+            let bound = if measured.count() == 0 { 0 } else { measured.quantile(quantile).unwrap_or(i64::MAX as u64) };
+            let part = format!("{meaning}: {} of 100 took at most so many microseconds", quantile * 100.0);
+            put(&format!("{name}_{suffix}"), bound, scope, &part)?;
+        }
     }
     let (entries, bytes) = cache::usage();
     put("cache_entries", entries as u64, "session", "states that this session keeps")?;

@@ -21,17 +21,19 @@ use super::registry::{self, Kind, OnError, Projection};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::catalog;
+use crate::pg::counters::{self, Counter, Histogram};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +50,9 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
-        events: i64,
     },
     /// It is paused or stopped.
     Stopped,
@@ -59,19 +60,20 @@ pub enum Outcome {
 }
 
 /// A batch takes no more than so many bytes of events.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
 pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(progress) = progress::lock(id, lock)? else {
         return Ok(if lock == Lock::Skip { Outcome::Busy } else { Outcome::Gone });
     };
+    test_point("locked");
     // What was altered before the lock was free.
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     match (progress.status, progress.retry_at) {
         (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
-        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until, events: 0 }),
+        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
         _ => {}
     }
     let scratch = Scratch::new()?;
@@ -97,7 +99,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
-    if tried > 1 && progress.status == Status::Running {
+    // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
+    let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
+    if is_filling {
+        return note(&projection, &progress, None, progress.position, caught);
+    }
+    if tried > 1 {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {
@@ -110,7 +117,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
             };
             progress::fail(db, id, &failed)
         })?;
-        return Ok(Outcome::Waiting { until: retry_at, events: 0 });
+        return Ok(Outcome::Waiting { until: retry_at });
     }
     let scratch = Scratch::new()?;
     scratch.inside(|| {
@@ -165,6 +172,7 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
 }
 
 fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
+    let begun = Instant::now();
     let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
@@ -178,6 +186,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
         Err(caught) => return note(projection, progress, None, progress.position, &caught),
     };
+    test_point("read");
     if batch.events.is_empty() {
         if batch.end == progress.position && progress.status != Status::Rebuilding {
             return Ok(Outcome::Idle { position: batch.end });
@@ -193,6 +202,17 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         let applied = attempt(|| applier.apply(&batch.events[range]))?;
         Ok::<_, crate::pg::failure::Failure>(applied.map_err(|failure| Part { failure, at: applier.failed_at() }))
     })?;
+    counters::add(Counter::EventsProjected, isolated.applied as u64);
+    counters::observe(Histogram::Batch, begun.elapsed());
+    if !batch.is_full {
+        // While it catches up, what it shows is old.
+        let now = server::clock();
+        for event in &batch.events[..isolated.applied] {
+            let lag = now.saturating_sub(event.recorded_at()).max(0);
+            counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
+        }
+    }
+    test_point("applied");
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
@@ -201,11 +221,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
     if isolated.applied > 0 {
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
-    let events = isolated.applied as i64;
-    Ok(match note(projection, progress, Some(failed), before, &caught)? {
-        Outcome::Waiting { until, .. } => Outcome::Waiting { until, events },
-        other => other,
-    })
+    note(projection, progress, Some(failed), before, &caught)
 }
 
 /// Everything up to `position` is applied.
@@ -247,7 +263,11 @@ fn note(
     caught: &Caught,
 ) -> Result<Outcome> {
     let position = event.map(Event::global_position);
-    let is_again = before == progress.position && (position.is_none() || progress.failed_position == position);
+    // Positions of others may lie between the checkpoint and the event.
+    let is_again = match position {
+        Some(_) => progress.failed_position == position,
+        None => before == progress.position,
+    };
     let attempts = if is_again { progress.attempts + 1 } else { 1 };
     if attempts > projection.max_retries {
         let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {
@@ -274,6 +294,7 @@ fn note(
             Ok(Outcome::Advanced { position: event.global_position(), events: 1, is_behind: true })
         });
     }
+    counters::add(Counter::ProjectionRetries, 1);
     let pause = backoff::pause(attempts.unsigned_abs(), live_settings::retry_pause(), live_settings::max_retry_pause());
     let until = server::clock() + micros(pause);
     as_owner(Planning::ByIndex, |db, _| {
@@ -281,7 +302,7 @@ fn note(
             Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };
         progress::fail(db, projection.id, &failed)
     })?;
-    Ok(Outcome::Waiting { until, events: 0 })
+    Ok(Outcome::Waiting { until })
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -2,7 +2,7 @@
 //! while the owner's rights are on.
 use super::registry::{Kind, Projection};
 use super::state_table::StateTable;
-use crate::access::authorize_tenant;
+use crate::access::{Scope, authorize_tenant};
 use crate::log::acting::{self, Acting};
 use crate::log::read::Filter;
 use crate::pg::call::{self, Code, Function, Position};
@@ -10,11 +10,13 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::test_point::test_point;
 use crate::pg::{datum, server};
 use crate::state::event::{Event, field};
 use crate::state::handler::{self, Handler, Purpose};
 use crate::state::registry::upcasters;
 use crate::state::upcast::Upcasting;
+use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
@@ -76,8 +78,21 @@ pub fn what(projection: &Projection) -> CString {
     CString::new(format!("projection \"{}\"", projection.name)).unwrap_or_default()
 }
 
-/// The events that the projection is shown: what its filters say, and no more than its registrant may read. Errors: 42501, and the
-/// reason where the registrant is gone.
+/// Who acts while the projection's code runs.
+pub fn acting(projection: &Projection) -> Rc<Acting> {
+    let (role, actor) = (projection.registrant.role.clone(), format!("projection {}", projection.name));
+    Rc::new(Acting { role, actor, event: Cell::new(None) })
+}
+
+/// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
+/// the registrant's.
+pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    call::set(c"eventstream.tenant", &projection.tenant)?;
+    acting::during(acting, work)
+}
+
+/// The events that the projection is shown: what its filters say. Where it names categories, the registrant must be allowed to read
+/// each of them; where it does not, it is shown what the registrant may read. Errors: 42501, and the reason where the registrant is gone.
 pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let role = &projection.registrant.role;
     let Some(oid) = call::role(role)? else {
@@ -89,6 +104,17 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let (_, scope) = call::as_registrant(oid, path, Code::Handler, &at, || {
         authorize_tenant(Some(&projection.tenant), Privilege::Read)
     })?;
+    if let (Scope::Categories(allowed), Some(wanted)) = (&scope, &projection.categories)
+        && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
+    {
+        return Err(Error::InsufficientPrivilege {
+            role: role.clone(),
+            privilege: Privilege::Read.as_str(),
+            tenant: projection.tenant.clone(),
+            category: Some(refused.clone()),
+        }
+        .into());
+    }
     let categories = scope.narrow(projection.categories.clone());
     Ok(Ok(Filter { categories, event_types: projection.event_types.clone() }))
 }
@@ -105,12 +131,10 @@ impl<'a> Applier<'a> {
             Ok(how) => how,
             Err(reason) => return Ok(Err(reason)),
         };
-        let role = projection.registrant.role.clone();
-        let acting = Acting { role, actor: format!("projection {}", projection.name), event: Cell::new(None) };
         Ok(Ok(Self {
             projection,
             how,
-            acting: Rc::new(acting),
+            acting: acting(projection),
             what: what(projection),
             row_type: Catalog::current()?.event_type,
             failed_at: Cell::new(None),
@@ -126,7 +150,7 @@ impl<'a> Applier<'a> {
     pub fn apply(&mut self, events: &[Event]) -> Result<()> {
         self.failed_at.set(None);
         let at = Position::global(&self.what);
-        let (row_type, acting, failed_at) = (self.row_type, &self.acting, &self.failed_at);
+        let (projection, row_type, acting, failed_at) = (self.projection, self.row_type, &self.acting, &self.failed_at);
         let upcasters = upcasters(self.projection.tenant_id)?;
         let upcast = |upcasting: &mut Upcasting, event: &mut Event| -> Result<()> {
             if upcasters.is_empty() {
@@ -143,13 +167,14 @@ impl<'a> Applier<'a> {
                 // Between users' functions the registrant's rights may differ: an upcaster has its own.
                 let mut call_all = |events: &mut dyn Iterator<Item = (usize, Event)>| {
                     function.as_registrant(Code::Handler, &at, |calls| {
-                        acting::during(acting, || {
+                        on_behalf(projection, acting, || {
                             for (place, mut event) in events {
                                 failed_at.set(Some(place));
                                 at.set(event.global_position());
                                 acting
                                     .event
                                     .set(Some((event.row().uuid(field::EVENT_ID)?, event.row().get(field::METADATA))));
+                                test_point("applying");
                                 scratch.step(|| calls.call(&[Some(event.expanded(row_type)?)]))?;
                             }
                             Ok(())
@@ -193,7 +218,8 @@ impl<'a> Applier<'a> {
                         acting.event.set(alone.transpose()?);
                     }
                     function.as_registrant(Code::Handler, &at, |calls| {
-                        acting::during(acting, || calls.call(&[Some(batch)]).map(drop))
+                        test_point("applying");
+                        on_behalf(projection, acting, || calls.call(&[Some(batch)]).map(drop))
                     })
                 })
             }
@@ -210,5 +236,8 @@ pub fn reset(projection: &Projection, name: &str) -> Result<Result<(), String>> 
     let what = what(projection);
     let at = Position::global(&what);
     server::check_for_interrupts()?;
-    function.as_registrant(Code::Handler, &at, |calls| calls.call(&[]).map(drop)).map(Ok)
+    let acting = acting(projection);
+    function
+        .as_registrant(Code::Handler, &at, |calls| on_behalf(projection, &acting, || calls.call(&[]).map(drop)))
+        .map(Ok)
 }

@@ -4,6 +4,7 @@ use super::events::{self, Wanted};
 use super::progress::{self, Lock};
 use super::registry::{self, Projection};
 use crate::log::read::Filter;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
@@ -48,6 +49,7 @@ pub fn put(
         Some(from_text(reason)?),
         sqlstate.map(from_text).transpose()?,
     ];
+    counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)
 }
 

@@ -3,15 +3,19 @@
 //! ```text
 //! created, resumed, rebuilt ─▶ streams locked against appends ─▶ caught up to the last event ─▶ running (commit lets appends go on)
 //! paused ─▶ streams locked ─▶ the last position noted ─▶ paused
+//! a state table's fold or an upcaster registered anew ─▶ as rebuilt, in that transaction
 //! ```
 //!
-//! Promise: no event falls between catching up and the first append that knows of the projection, which has to get the lock that the
-//! other held, and so learns of it.
+//! Promises: no event falls between catching up and the first append that knows of the projection, which has to get the lock that the
+//! other held, and so learns of it; every projection is given the events in the order of the log, also those that another one's
+//! handler appends: these wait until all projections have handled what caused them.
+use super::advance::MOST_BYTES;
 use super::applier::{self, Applier};
 use super::events::{self, Wanted};
-use super::progress::{self, Status};
+use super::progress::{self, Lock, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
+use super::state_table::StateTable;
 use crate::log::append::Target;
 use crate::log::horizon;
 use crate::pg::catalog;
@@ -20,39 +24,132 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::Plan;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::subtransaction::attempt;
 use crate::state::event::Event;
 use eventstream_core::error::Error;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 /// How many events are applied at once while catching up.
 const PAGE: i64 = 500;
+/// How often in a row what a handler appends may make a handler append.
+const LONGEST_CHAIN: usize = 100;
+
+/// What one append call wrote.
+struct Written {
+    tenant_id: i64,
+    tenant: String,
+    /// In ascending order.
+    positions: Vec<i64>,
+    /// How many appends of handlers led to it.
+    depth: usize,
+}
+
+/// What handlers have appended while events are being applied.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Written>,
+    /// Of what is being applied.
+    depth: usize,
+}
 
 thread_local! {
+    /// None: nothing is being applied.
+    static QUEUE: RefCell<Option<Queue>> = const { RefCell::new(None) };
     static LOCK: Plan = const { Plan::new("lock table _eventstream.streams in exclusive mode", &[]) };
 }
 
-/// Applies the events that an append wrote, at these positions.
-pub fn apply(target: Target, positions: &[i64]) -> Result<()> {
-    let (Some(&first), Some(&last)) = (positions.iter().min(), positions.iter().max()) else { return Ok(()) };
-    let projections = registry::inline(target.id)?;
-    if projections.is_empty() {
+/// Applies the events that an append wrote, at these positions; where a handler has made that append, after everything that was
+/// written before it.
+pub fn apply(target: Target, mut positions: Vec<i64>) -> Result<()> {
+    if positions.is_empty() || registry::inline(target.id)?.is_empty() {
         return Ok(());
     }
+    positions.sort_unstable();
+    let mut written = Written { tenant_id: target.id, tenant: target.name.to_owned(), positions, depth: 0 };
+    let is_nested = QUEUE.with_borrow_mut(|queue| match queue {
+        Some(queue) => {
+            written.depth = queue.depth + 1;
+            let is_too_deep = written.depth > LONGEST_CHAIN;
+            queue.waiting.push_back(written);
+            Some(is_too_deep)
+        }
+        None => {
+            *queue = Some(Queue { waiting: VecDeque::from([written]), depth: 0 });
+            None
+        }
+    });
+    match is_nested {
+        Some(true) => Err(endless().into()),
+        Some(false) => Ok(()),
+        None => apply_queue(),
+    }
+}
+
+fn endless() -> Error {
+    Error::FeatureNotSupported {
+        what: format!(
+            "inline projections cannot append more than {LONGEST_CHAIN} times in a row, each because of the append before"
+        ),
+        hint: Some("Let the handler leave alone what it appends itself: es_create_projection(categories => …).".into()),
+    }
+}
+
+fn apply_queue() -> Result<()> {
+    /// The queue ends with the append, also with one that fails.
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            QUEUE.set(None);
+        }
+    }
+    let _ends = Ends;
+    let next = || {
+        QUEUE.with_borrow_mut(|queue| {
+            let queue = queue.as_mut()?;
+            let next = queue.waiting.pop_front()?;
+            queue.depth = next.depth;
+            Some(next)
+        })
+    };
+    while let Some(written) = next() {
+        server::check_for_interrupts()?;
+        let target = Target { id: written.tenant_id, name: &written.tenant };
+        for projection in registry::inline(target.id)?.iter() {
+            apply_to(projection, target, &written.positions)?;
+        }
+    }
+    Ok(())
+}
+
+/// As in `advance`, at most batch_size events and so many bytes at once.
+fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Result<()> {
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return Ok(()) };
+    let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
     let scratch = Scratch::new()?;
-    scratch.inside(|| {
-        for projection in projections.iter() {
-            let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
-            let wanted = Wanted { target, after: first - 1, to: last, most: i64::MAX, filter: &filter };
-            // Others' events may lie in between.
+    let mut after = Some(first - 1);
+    while let Some(from) = after {
+        after = scratch.step(|| {
+            let wanted = Wanted { target, after: from, to: last, most: i64::MAX, filter: &filter };
+            let (mut count, mut bytes, mut end) = (0, 0, None);
             let events = events::read(&wanted, &scratch, |event| {
-                (positions.contains(&event.global_position()), ControlFlow::Continue(()))
+                let position = event.global_position();
+                // Others' events may lie in between, and those of a savepoint that was rolled back are not there.
+                let is_ours = positions.binary_search(&position).is_ok();
+                count += i64::from(is_ours);
+                bytes += event.size();
+                let is_full = count == projection.batch_size || bytes >= MOST_BYTES;
+                end = is_full.then_some(position);
+                (is_ours, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             if !events.is_empty() {
                 Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
             }
-        }
-        Ok(())
-    })
+            Ok(end)
+        })?;
+    }
+    Ok(())
 }
 
 fn unusable(projection: &Projection, reason: String) -> Error {
@@ -81,17 +178,46 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
         let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
         position = catch_up(projection, position, settled)?;
     }
-    let last = lock_appends()?;
-    match &projection.kind {
-        Kind::Table(table) => rebuild::at_once(projection, table, last)?,
-        _ => {
-            catch_up(projection, position, last)?;
+    let mut last = lock_appends()?;
+    let mut rounds = 0;
+    loop {
+        match &projection.kind {
+            Kind::Table(table) => rebuild::at_once(projection, table, last)?,
+            _ => position = catch_up(projection, position, last)?,
+        }
+        // What the handler has appended meanwhile; nobody else could.
+        let end = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
+        if end == last {
+            break;
+        }
+        last = end;
+        rounds += 1;
+        if rounds > LONGEST_CHAIN {
+            return Err(endless().into());
         }
     }
     as_owner(Planning::ByIndex, |db, catalog| {
         progress::set_status(db, projection.id, Status::Running, Some(last))?;
         catalog::announce_projection_change(catalog)
     })
+}
+
+/// Fills the tenant's running state tables again whose states are others now, because a fold or an upcaster was registered: their rows
+/// are written by appends alone, which write the rows of their own streams.
+pub fn refold(target: Target) -> Result<()> {
+    catalog::refresh()?;
+    for projection in registry::inline(target.id)?.iter() {
+        let Kind::Table(table) = &projection.kind else { continue };
+        // Where its fold is gone appends fail, until that is back.
+        let Ok(fingerprint) = attempt(|| Ok(StateTable::new(projection, table)?.fold().fingerprint))? else { continue };
+        let progress = progress::lock(projection.id, Lock::Wait)?;
+        if progress
+            .is_some_and(|progress| progress.status == Status::Running && progress.fingerprint != Some(fingerprint))
+        {
+            attach(projection, 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// Stops where it is; events from now on are not applied.

@@ -58,12 +58,14 @@ pub struct Progress {
     pub fingerprint: Option<Hash>,
     pub rebuild_to: Option<i64>,
     pub rebuild_stream: Option<i64>,
+    /// Events applied in its life, dead letters included.
+    pub applied: i64,
 }
 
 macro_rules! columns {
     () => {
         "select status, global_position, attempts, next_batch, failed_position, retry_at, error_sqlstate, error_message, \
-                fingerprint, rebuild_to, rebuild_stream from _eventstream.projection_progress where projection_id = $1"
+                fingerprint, rebuild_to, rebuild_stream, applied from _eventstream.projection_progress where projection_id = $1"
     };
 }
 
@@ -118,13 +120,15 @@ fn read(row: &Row) -> Result<Progress> {
         fingerprint: row.bytes_opt(8)?.and_then(|bytes| Hash::try_from(bytes).ok()),
         rebuild_to: row.int8_opt(9),
         rebuild_stream: row.int8_opt(10),
+        applied: row.int8(11)?,
     })
 }
 
-/// None where somebody else holds the lock ([`Lock::Skip`]), or there is no such row.
+/// In a transaction that keeps its snapshot a projection that was advanced since is a serialization failure (40001): its handler would
+/// not see what was written. None where somebody else holds the lock ([`Lock::Skip`]), or there is no such row.
 pub fn lock(id: i64, lock: Lock) -> Result<Option<Progress>> {
     let plan = if lock == Lock::Skip { &SKIP } else { &WAIT };
-    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, View::Write, &[Some(Datum::from(id))], read)))
+    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, View::Lock, &[Some(Datum::from(id))], read)))
 }
 
 /// As committed by now, without a lock.

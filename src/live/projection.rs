@@ -6,7 +6,8 @@ use super::inline;
 use super::progress::{self, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Mode, Projection};
-use super::wait;
+use super::state_table::Relation;
+use crate::log::acting;
 use crate::log::event::invalid;
 use crate::log::read::Filter;
 use crate::log::{append::Target, horizon};
@@ -87,7 +88,7 @@ thread_local! {
         &[INT8OID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DROP: Plan = const { Plan::new(
-        "delete from _eventstream.projections where id = $1 returning table_name",
+        "delete from _eventstream.projections where id = $1",
         &[INT8OID],
     ) };
     static DROP_PROGRESS: Plan = const { Plan::new(
@@ -110,10 +111,6 @@ thread_local! {
          from _eventstream.projections p where p.id = g.projection_id and g.projection_id = $1 \
          returning p.start_position",
         &[INT8OID, INT8OID],
-    ) };
-    static ASYNCHRONOUS: Plan = const { Plan::new(
-        "select id, name from _eventstream.projections where tenant_id = $1 and mode = 'async' order by id",
-        &[INT8OID],
     ) };
 }
 
@@ -185,6 +182,10 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             }
             What::Table { .. } => ("table", None),
         };
+        let table = match what {
+            What::Table { table, .. } => Some(own_table(db, table, &role)?),
+            What::Handler(_) => None,
+        };
         let texts = |texts: &Option<Vec<String>>| texts.as_deref().map(text_array_of).transpose();
         let optional = |text: Option<&str>| text.map(from_text).transpose();
         let mut row: Vec<Nullable> = vec![
@@ -203,8 +204,8 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
         ];
         row.extend(match what {
             What::Handler(_) => [None; 5],
-            What::Table { table, columns, fold, upsert, prune } => [
-                Some(from_text(table)?),
+            What::Table { table: _, columns, fold, upsert, prune } => [
+                optional(table.as_deref())?,
                 Some(columns.datum()),
                 optional(*fold)?,
                 Some(from_text(upsert)?),
@@ -222,7 +223,10 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
                 hint: Some("es_alter_projection() changes it, es_drop_projection() drops it.".into()),
             }
         })?;
-        let row = [Some(Datum::from(id)), Some(from_text("running")?), Some(Datum::from(settings.after_position))];
+        // An inline one runs when it has caught up: what its handler appends until then is not given to it twice.
+        let status = if settings.mode == "inline" { Status::Paused } else { Status::Running };
+        let row =
+            [Some(Datum::from(id)), Some(from_text(status.as_str())?), Some(Datum::from(settings.after_position))];
         CREATE_PROGRESS.with(|plan| plan.write(db, &row))?;
         announce(catalog)?;
         Ok(id)
@@ -236,6 +240,17 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
         (_, Mode::Inline) => inline::attach(&projection, settings.after_position),
         (Kind::Table(table), Mode::Async) => rebuild::begin(&projection, table, settled()?),
         _ => Ok(()),
+    }
+}
+
+/// The name of a table that the role has the owner's rights on.
+fn own_table(db: &Db, name: &str, role: &str) -> Result<String> {
+    match Relation::find(db, name, role)? {
+        Some(relation) if relation.is_theirs && relation.is_safe => Ok(relation.name),
+        _ => {
+            let shown = eventstream_core::shown(name);
+            Err(invalid("table_name", format!("must be a table of role {role}, as schema.name, not {shown}")))
+        }
     }
 }
 
@@ -278,6 +293,7 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
     if has_function && matches!(projection.kind, Kind::Table(_)) {
         return Err(invalid("settings", format!("of a state table have no handler and no reset, and {name} is one")));
     }
+    refuse_half_a_takeover(&projection, changes, &role)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let handler = changes.handler.map(|oid| registered_handler(db, oid, registrant)).transpose()?;
         let reset =
@@ -298,6 +314,22 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
         ALTER.with(|plan| plan.write(db, &row))?;
         announce(catalog)
     })
+}
+
+/// Both functions run as the role that gave one of them last: a function that another role chose must not come to run with its rights
+/// by that.
+fn refuse_half_a_takeover(projection: &Projection, changes: &Changes, role: &str) -> Result<()> {
+    let registrant = &projection.registrant.role;
+    let keeps_handler = changes.reset.is_some() && changes.handler.is_none();
+    let keeps_reset = changes.handler.is_some() && changes.reset.is_none() && projection.reset.is_some();
+    if registrant == role || !(keeps_handler || keeps_reset) {
+        return Ok(());
+    }
+    let missing = if keeps_handler { "handler" } else { "reset" };
+    Err(invalid(
+        "settings",
+        format!("must have {missing} too, which role {registrant} chose and which would run as {role}"),
+    ))
 }
 
 /// Errors: ES020.
@@ -334,24 +366,35 @@ pub fn resume(target: Target, name: &str) -> Result<()> {
     })
 }
 
-/// The state table's name, if it is one. Errors: ES020.
-pub fn drop(target: Target, name: &str) -> Result<Option<String>> {
+/// Forgets it; the state table that the caller is to drop, if there is one. Errors: ES005 where another role has that by now, ES020.
+pub fn drop(target: Target, name: &str, drop_table: bool) -> Result<Option<String>> {
     server::must_be_writable(c"es_drop_projection")?;
     let (projection, _) = locked(target, name)?;
     as_owner(Planning::ByIndex, |db, catalog| {
+        let relation = match &projection.kind {
+            Kind::Table(table) if drop_table => Relation::find(db, &table.name, &projection.registrant.role)?,
+            _ => None,
+        };
+        if let Some(relation) = relation.as_ref().filter(|relation| !relation.is_theirs) {
+            let reason = format!(
+                "must be false: {} belongs to role {} by now, and projection \"{name}\" was created by {}",
+                relation.name, relation.owner, projection.registrant.role
+            );
+            return Err(invalid("drop_table", reason));
+        }
         let key = [Some(Datum::from(projection.id))];
         for plan in [&DROP_PROGRESS, &DROP_REBUILT, &DROP_LETTERS] {
             plan.with(|plan| plan.write(db, &key))?;
         }
-        let table =
-            DROP.with(|plan| plan.first(db, View::Write, &key, |row| Ok(row.text_opt(0)?.map(ToOwned::to_owned))))?;
+        DROP.with(|plan| plan.write(db, &key))?;
         announce(catalog)?;
-        Ok(table.flatten())
+        Ok(relation.map(|relation| relation.name))
     })
 }
 
 /// Errors: ES005, ES020, ES022.
 pub fn rebuild(target: Target, name: &str) -> Result<()> {
+    acting::refuse("es_rebuild_projection")?;
     server::must_be_writable(c"es_rebuild_projection")?;
     horizon::must_be_known(c"es_rebuild_projection")?;
     let (projection, progress) = locked(target, name)?;
@@ -399,6 +442,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
 
 /// The event that it hangs on goes to the dead letters, and it goes on. Errors: ES005, ES020.
 pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<()> {
+    acting::refuse("es_skip_event")?;
     server::must_be_writable(c"es_skip_event")?;
     let (projection, progress) = locked(target, name)?;
     if progress.failed_position != Some(position) {
@@ -420,38 +464,5 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
         progress::set_status(db, projection.id, status, None)?;
         progress::advance(db, projection.id, position, 1, None)?;
         announce(catalog)
-    })
-}
-
-/// The ids and names of what es_run_projection advances. Errors: ES020.
-pub fn to_run(target: Target, name: Option<&str>) -> Result<Vec<(i64, String)>> {
-    match name {
-        Some(name) => Ok(vec![(registry::id(target.id, name)?, name.to_owned())]),
-        None => as_owner(Planning::ByIndex, |db, _| {
-            ASYNCHRONOUS.with(|plan| {
-                plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| {
-                    Ok((row.int8(0)?, row.text(1)?.to_owned()))
-                })
-            })
-        }),
-    }
-}
-
-/// Why a projection that was to be advanced was not: ES021 where it is stopped, else a sentence.
-pub fn why_not(id: i64, name: &str) -> Result<std::result::Result<String, Error>> {
-    Ok(match progress::look(id)? {
-        Some(progress) if progress.status == Status::Stopped => Err(wait::stopped(name, &progress)),
-        Some(progress) => {
-            let error =
-                progress.error.map_or_else(String::new, |(sqlstate, message)| format!("{message} ({sqlstate})"));
-            match (progress.status, progress.failed_position) {
-                (Status::Paused, _) => Ok(format!("projection \"{name}\" is paused")),
-                (_, Some(position)) => {
-                    Ok(format!("projection \"{name}\" fails at global position {position}: {error}"))
-                }
-                _ => Ok(format!("projection \"{name}\" fails: {error}")),
-            }
-        }
-        None => Err(Error::ProjectionNotFound { projection: name.into() }),
     })
 }

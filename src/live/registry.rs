@@ -28,6 +28,8 @@ pub enum Kind {
 /// A state table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    /// Schema-qualified and quoted.
+    pub name: String,
     pub category: String,
     /// None: the category's default one.
     pub fold: Option<String>,
@@ -84,7 +86,7 @@ struct Registry {
 macro_rules! columns {
     () => {
         "select p.id, p.tenant_id, t.name, p.name, p.kind, p.mode, p.handler, p.categories, p.event_types, p.batch_size, \
-                p.on_error, p.max_retries, p.reset, p.fold, p.upsert, p.prune, p.registrant, p.search_path \
+                p.on_error, p.max_retries, p.reset, p.fold, p.upsert, p.prune, p.registrant, p.search_path, p.table_name \
          from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id "
     };
 }
@@ -153,6 +155,7 @@ fn read(row: &Row) -> Result<Projection> {
         "event" => Kind::Event(row.text(6)?.to_owned()),
         "batch" => Kind::Batch(row.text(6)?.to_owned()),
         _ => Kind::Table(Table {
+            name: row.text(18)?.to_owned(),
             category: categories.iter().flatten().next().cloned().ok_or_else(broken)?,
             fold: row.text_opt(13)?.map(ToOwned::to_owned),
             upsert: c_text(14)?,

@@ -1,4 +1,5 @@
 //! What workers have to advance.
+use super::activation;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
@@ -24,9 +25,12 @@ thread_local! {
     ) };
 }
 
-/// The asynchronous projections of all tenants that run or are being rebuilt. `catalog::projections_generation()` changes when others may have
+/// The asynchronous projections of all tenants that run or are being rebuilt; none in a copy that was not activated. `catalog::projections_generation()` changes when others may have
 /// joined or left.
 pub fn entries() -> Result<Vec<Entry>> {
+    if !activation::is_active()? {
+        return Ok(Vec::new());
+    }
     as_owner(Planning::ByCost, |db, _| {
         ENTRIES.with(|plan| {
             plan.rows(db, View::Latest, 0, &[], |row| {

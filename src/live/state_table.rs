@@ -8,11 +8,12 @@ use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::{self, Stream};
 use crate::pg::call::{self, Code, Position};
-use crate::pg::datum::{array, int8_array_of, text_array_of};
+use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Planning, as_current, as_owner};
+use crate::pg::session::{Db, Planning, as_current, as_owner};
+use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::cache;
 use crate::state::event::{Event, field};
@@ -45,19 +46,47 @@ const UPSERT: &[Oid] = &[TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID];
 const PRUNE: &[Oid] = &[TEXTOID, TEXTOID, TEXTARRAYOID];
 
 thread_local! {
-    /// The statements of the state tables this backend has written to, by their text.
-    static PLANS: RefCell<HashMap<CString, Rc<Plan>>> = RefCell::default();
+    /// The statements of the state tables this backend has written to, by the role that they run as and their text.
+    static PLANS: RefCell<HashMap<(Oid, CString), Rc<Plan>>> = RefCell::default();
+    // Whoever owns a table runs code as those that write to it: a superuser, who may do everything, writes to tables of superusers only.
+    static FIND: Plan = const { Plan::new(
+        "select format('%I.%I', n.nspname, c.relname), o.rolname::text, pg_has_role(r.oid, o.oid, 'USAGE'), \
+                c.relkind in ('r', 'p') and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')) \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner \
+         join pg_roles r on r.rolname = $2 where c.oid = to_regclass($1)",
+        &[TEXTOID, TEXTOID],
+    ) };
+}
+
+/// A relation that a state table's projection names.
+pub struct Relation {
+    /// Schema-qualified and quoted.
+    pub name: String,
+    pub owner: String,
+    /// The registrant has its owner's rights.
+    pub is_theirs: bool,
+    /// A table that the registrant may write to without running strangers' code.
+    pub is_safe: bool,
+}
+
+impl Relation {
+    /// None where there is none of that name, or no such role.
+    pub fn find(db: &Db, name: &str, registrant: &str) -> Result<Option<Self>> {
+        let args = [Some(from_text(name)?), Some(from_text(registrant)?)];
+        FIND.with(|plan| {
+            plan.first(db, View::Latest, &args, |row| {
+                let (name, owner) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+                Ok(Self { name, owner, is_theirs: row.boolean(2)?, is_safe: row.boolean(3)? })
+            })
+        })
+    }
 }
 
 /// The kept plan for a statement of a projection's own.
-fn plan(sql: &CStr, types: &'static [Oid]) -> Rc<Plan> {
+fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Rc<Plan> {
     PLANS.with_borrow_mut(|plans| {
-        if let Some(known) = plans.get(sql) {
-            return Rc::clone(known);
-        }
-        let made = Rc::new(Plan::made(sql.to_string_lossy().into_owned(), types));
-        plans.insert(sql.to_owned(), Rc::clone(&made));
-        made
+        let made = || Rc::new(Plan::made(sql.to_string_lossy().into_owned(), types));
+        Rc::clone(plans.entry((role, sql.to_owned())).or_insert_with(made))
     })
 }
 
@@ -191,29 +220,41 @@ impl<'a> StateTable<'a> {
             Some(int8_array_of(&versions)?),
             Some(array(&mut states, JSONBOID, -1, b'i')?),
         ];
-        self.run(&plan(&self.table.upsert, UPSERT), &args)
+        self.run(&self.table.upsert, UPSERT, &args)
     }
 
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.
     pub fn prune(&self, after: &str, to: Option<&str>, streams: &[String]) -> Result<()> {
-        let args = [
-            Some(crate::pg::datum::from_text(after)?),
-            to.map(crate::pg::datum::from_text).transpose()?,
-            Some(text_array_of(streams)?),
-        ];
-        self.run(&plan(&self.table.prune, PRUNE), &args)
+        let args = [Some(from_text(after)?), to.map(from_text).transpose()?, Some(text_array_of(streams)?)];
+        self.run(&self.table.prune, PRUNE, &args)
     }
 
-    fn run(&self, plan: &Plan, args: &[Option<Datum>]) -> Result<()> {
+    fn run(&self, sql: &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {
         let registrant = &self.projection.registrant;
         let role = call::role(&registrant.role)?.ok_or_else(|| Error::FoldUnusable {
             fold: self.fold.name.clone(),
             reason: format!("the role {} that created the table does not exist any more", registrant.role),
         })?;
+        test_point("writing rows");
+        // Where it is gone, the statement says so.
+        let found = as_owner(Planning::ByIndex, |db, _| Relation::find(db, &self.table.name, &registrant.role))?;
+        if let Some(relation) = found.filter(|relation| !relation.is_safe) {
+            return Err(Error::FeatureNotSupported {
+                what: format!("{} is not a table of role {} any more", relation.name, registrant.role),
+                hint: Some(format!(
+                    "It belongs to role {}, whose code would run with the rights of {}.",
+                    relation.owner, registrant.role
+                )),
+            }
+            .into());
+        }
+        let plan = plan(role, sql, types);
         let what = applier::what(self.projection);
         let at = Position::global(&what);
+        // Triggers and functions of the table's are the registrant's code, too.
+        let acting = applier::acting(self.projection);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            as_current(|db| plan.write(db, args).map(drop))
+            applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))
         })
     }
 }

@@ -2,6 +2,7 @@
 //! registrant (the session may be a worker's), and its metadata say what caused it, where the handler does not.
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
+use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::Datum;
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,18 @@ thread_local! {
 /// Who acts, if a handler runs.
 pub fn current() -> Option<Rc<Acting>> {
     ACTING.with_borrow(Clone::clone)
+}
+
+/// For what a projection's code cannot do while it is being applied. Errors: 0A000 inside of it.
+pub fn refuse(call: &str) -> Result<()> {
+    if current().is_none() {
+        return Ok(());
+    }
+    Err(Error::FeatureNotSupported {
+        what: format!("{call} cannot be called by a projection's handler"),
+        hint: Some("A projection is advanced by workers and by sessions, never from within.".into()),
+    }
+    .into())
 }
 
 /// Runs `work` on behalf of a handler.

@@ -77,7 +77,13 @@ impl<'a> NewEvent<'a> {
             Some(metadata) if !metadata.is_object() => {
                 return Err(invalid("metadata", "must be a JSON object"));
             }
-            Some(metadata) => acting::complete(metadata)?,
+            Some(metadata) => {
+                if acting::current().is_some() {
+                    // Before it is printed for the first time.
+                    print("metadata", metadata)?;
+                }
+                acting::complete(metadata)?
+            }
             None => acting::complete(Jsonb::parse("{}")?)?,
         };
         if let Some(subject) = parts.subject {

@@ -45,6 +45,12 @@ pub fn horizon(catalog: &Catalog) -> Result<Horizon> {
     Ok(Horizon { last_position, position: held.map_or(last_position, |held| last_position.min(held - 1)) })
 }
 
+/// The horizon where it is known; else (without preload, on a standby) the last position handed out, behind which open transactions may
+/// still commit: for looks at the log that nothing but a number depends on.
+pub fn end_of_log(catalog: &Catalog) -> Result<i64> {
+    if slots::are_there() && !server::is_standby() { Ok(horizon(catalog)?.position) } else { last_position(catalog) }
+}
+
 /// The smallest bound of the slots; one that is about to be stored is waited for.
 fn smallest(bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
     loop {

@@ -168,6 +168,23 @@ fn make_here(db: &Db, catalog: &Catalog, position: i64, size: i64) -> Result<()>
     MAKE.with(|make| make.write(db, &[Some(Datum::from(lower)), Some(Datum::from(upper))])).map(drop)
 }
 
+/// How much of the log's room is used.
+pub struct Room {
+    /// Of the partition that the next event goes to, from 0 to 1; 1 where there is none.
+    pub full: f64,
+    pub is_next_there: bool,
+}
+
+/// The room after `last_position`.
+pub fn room(db: &Db, catalog: &Catalog, last_position: i64) -> Result<Room> {
+    let partitions = all(db, catalog)?;
+    let Some(current) = find(&partitions, last_position + 1) else {
+        return Ok(Room { full: 1.0, is_next_there: false });
+    };
+    let used = (last_position + 1 - current.lower) as f64 / (current.upper - current.lower) as f64;
+    Ok(Room { full: used, is_next_there: find(&partitions, current.upper).is_some() })
+}
+
 /// Makes the partition after the newest one in use; 1 where it was missing, 0 where it is there.
 pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64> {
     let partitions = all(db, catalog)?;

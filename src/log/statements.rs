@@ -1,6 +1,6 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
-use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 
 /// Places of the columns of a row of events, from 0, in the order of sql/30_tables.sql.
 pub mod column {
@@ -49,9 +49,17 @@ pub enum Statement {
     MissingSegments,
     MissingOfStream,
     Places,
+    FirstAfter,
+    FirstOfCategories,
+    OffersAll,
+    OffersByCategory,
+    OffersByCategories,
+    OffersOfStream,
+    FactsAt,
+    EventsAt,
 }
 
-pub const STATEMENTS: usize = Statement::Places as usize + 1;
+pub const STATEMENTS: usize = Statement::EventsAt as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 
@@ -68,6 +76,17 @@ macro_rules! stream_event_columns {
     () => {
         "e.global_position, $2, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
          e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
+    };
+}
+
+/// What decides on a delivery: the place, whether the filters want the event, and its size. `$5`: event types.
+macro_rules! offer_columns {
+    ($wanted:literal) => {
+        concat!(
+            "global_position, stream_id, ",
+            $wanted,
+            " ($5 is null or event_type = any ($5)), coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300"
+        )
     };
 }
 
@@ -223,10 +242,77 @@ impl Statement {
                  and not exists (select from {events} e where e.stream_id = s.id and e.version = r.version)",
                 RANGE,
             ),
+            Statement::OffersAll => (
+                concat!(
+                    "select ",
+                    offer_columns!("tenant_id + 0 = $1 and"),
+                    " from {events} where global_position > $2 and global_position <= $3 order by global_position limit $4"
+                ),
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+            ),
+            Statement::OffersByCategory => (
+                concat!(
+                    "select ",
+                    offer_columns!(""),
+                    " from {events} where tenant_id = $1 and category = $6 \
+                     and global_position > $2 and global_position <= $3 order by global_position limit $4"
+                ),
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID],
+            ),
+            Statement::OffersByCategories => (
+                concat!(
+                    "select ",
+                    offer_columns!(""),
+                    " from (select n.* from (select distinct unnest($6) as category) c cross join lateral \
+                     (select * from {events} where tenant_id = $1 and category = c.category \
+                     and global_position > $2 and global_position <= $3 order by global_position limit $4) n \
+                     order by n.global_position limit $4) e"
+                ),
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+            Statement::OffersOfStream => (
+                "select global_position, version, \
+                 coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300 \
+                 from {events} where stream_id = $1 and version > $2 and global_position + 0 <= $3 \
+                 and ($5 is null or event_type = any ($5)) order by version limit $4",
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+            ),
+            Statement::FactsAt => (
+                "select e.global_position, e.stream_id, s.name, e.version, e.event_type \
+                 from {events} e join _eventstream.streams s on s.id = e.stream_id where e.global_position = any ($1)",
+                &[INT8ARRAYOID],
+            ),
+            Statement::EventsAt => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                     where e.global_position = any ($2) order by e.global_position"
+                ),
+                &[TEXTOID, INT8ARRAYOID],
+            ),
             Statement::Places => (
                 "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
                  and global_position > $3 and global_position <= $4 order by global_position limit $5",
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+            ),
+            Statement::FirstAfter => (
+                "select l.global_position, l.recorded_at from (select *, row_number() over (order by global_position) as place \
+                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit $6) l \
+                 where l.place = $6 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID],
+            ),
+            Statement::FirstOfCategories => (
+                "select l.global_position, l.recorded_at from (select distinct unnest($7) as category) c cross join lateral \
+                 (select *, row_number() over (order by global_position) as place from {events} \
+                 where tenant_id = $1 and category = c.category and global_position > $2 and global_position <= $3 \
+                 order by global_position limit $6) l \
+                 where l.place = $6 or ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID],
             ),
         }
     }

@@ -145,16 +145,7 @@ pub fn as_registrant<T>(
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             let level = ffi::NewGUCNestLevel();
             for (name, value) in [(c"search_path", path), ZONE, DATE_STYLE] {
-                ffi::set_config_option(
-                    name.as_ptr(),
-                    value,
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                );
+                save_setting(name.as_ptr(), value);
             }
             pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
             level
@@ -186,6 +177,22 @@ pub fn as_registrant<T>(
         }
     })?;
     result
+}
+
+/// A setting until the registrant's code ends: to be called inside [`as_registrant`].
+pub fn set(name: &CStr, value: &str) -> Result<()> {
+    let value = CString::new(value).map_err(|_| Error::Internal { what: "a setting holds a zero byte".into() })?;
+    let (name, value) = (name.as_ptr(), value.as_ptr());
+    // SAFETY: as in `as_registrant`, in the nesting level that it began.
+    catch(|| unsafe { save_setting(name, value) })
+}
+
+/// # Safety
+/// Inside of a nesting level of settings. May raise.
+unsafe fn save_setting(name: *const c_char, value: *const c_char) {
+    let (context, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
+    // SAFETY: as the caller says; zero-terminated texts.
+    unsafe { ffi::set_config_option(name, value, context, source, pg_sys::GucAction::GUC_ACTION_SAVE, true, 0, false) };
 }
 
 /// For functions that touch no table, but answer otherwise each time.

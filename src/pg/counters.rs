@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::time::Duration;
 
 /// One a thing that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +20,17 @@ pub enum Counter {
     SnapshotsInvalid,
     SnapshotsTaken,
     EventsFolded,
+    EventsProjected,
+    ProjectionRetries,
+    DeadLetters,
+    EventsDelivered,
+    EventsAcknowledged,
+    EventsNacked,
+    LeasesExpired,
+    SnapshotsFailed,
 }
 
-pub const COUNTERS: usize = Counter::EventsFolded as usize + 1;
+pub const COUNTERS: usize = Counter::SnapshotsFailed as usize + 1;
 
 impl Counter {
     pub const ALL: [Self; COUNTERS] = [
@@ -35,6 +44,14 @@ impl Counter {
         Self::SnapshotsInvalid,
         Self::SnapshotsTaken,
         Self::EventsFolded,
+        Self::EventsProjected,
+        Self::ProjectionRetries,
+        Self::DeadLetters,
+        Self::EventsDelivered,
+        Self::EventsAcknowledged,
+        Self::EventsNacked,
+        Self::LeasesExpired,
+        Self::SnapshotsFailed,
     ];
 
     pub fn name(self) -> &'static str {
@@ -49,6 +66,14 @@ impl Counter {
             Self::SnapshotsInvalid => "snapshots_invalid",
             Self::SnapshotsTaken => "snapshots_taken",
             Self::EventsFolded => "events_folded",
+            Self::EventsProjected => "events_projected",
+            Self::ProjectionRetries => "projection_retries",
+            Self::DeadLetters => "dead_letters",
+            Self::EventsDelivered => "events_delivered",
+            Self::EventsAcknowledged => "events_acknowledged",
+            Self::EventsNacked => "events_nacked",
+            Self::LeasesExpired => "leases_expired",
+            Self::SnapshotsFailed => "snapshots_failed",
         }
     }
 
@@ -64,12 +89,112 @@ impl Counter {
             Self::SnapshotsInvalid => "snapshots that were damaged and not used; es_verify_snapshots() names them",
             Self::SnapshotsTaken => "snapshots taken by es_snapshot and es_maintain",
             Self::EventsFolded => "events folded into states",
+            Self::EventsProjected => "events applied by projections, dead letters not included",
+            Self::ProjectionRetries => "attempts of projections that failed and are to be tried again",
+            Self::DeadLetters => {
+                "events that a projection or the consumers of a subscription could not process, and went past"
+            }
+            Self::EventsDelivered => "events that es_fetch gave to consumers, repeated deliveries included",
+            Self::EventsAcknowledged => "events that consumers acknowledged",
+            Self::EventsNacked => "events that consumers gave back (es_nack)",
+            Self::LeasesExpired => "leases that ended unacknowledged, so that what they held is delivered again",
+            Self::SnapshotsFailed => "streams and folds of which es_maintain could take no snapshot",
         }
     }
 }
 
-/// Databases that are counted together, dropped ones included: 128 bytes of shared memory each.
+/// One a duration that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Histogram {
+    /// A call that appends, until it returns: the commit is the caller's.
+    Append,
+    /// A batch of a projection, from the look at the log to the checkpoint.
+    Batch,
+    /// From an event's recorded_at to the commit of the batch that made it visible in a read model.
+    Visible,
+}
+
+pub const HISTOGRAMS: usize = Histogram::Visible as usize + 1;
+
+/// The upper ends of the buckets, in microseconds; what takes longer than all of them is in one more.
+pub const BOUNDS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+impl Histogram {
+    pub const ALL: [Self; HISTOGRAMS] = [Self::Append, Self::Batch, Self::Visible];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append_duration",
+            Self::Batch => "projection_batch_duration",
+            Self::Visible => "projection_visible_lag",
+        }
+    }
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Append => "time that calls took which appended, without the commit",
+            Self::Batch => "time that a batch of a projection took, without the commit",
+            Self::Visible => "time from an event's recorded_at to the commit that made it visible in a read model",
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// By bucket, not summed up; the last one has no upper end.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    pub microseconds: u64,
+}
+
+impl Measured {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The upper end of the bucket (microseconds) in which the quantile lies, e.g. 0.95; None where nothing was measured, or in the
+    /// bucket without an upper end.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let rank = (self.count() as f64 * quantile).ceil().max(1.0) as u64;
+        let mut passed = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS) {
+            passed += bucket;
+            if passed >= rank {
+                return Some(bound);
+            }
+        }
+        None
+    }
+}
+
+/// Damage and failures that an operator has to look at; what mends them puts them back to 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Damaged snapshots met since es_prune_snapshots last removed all.
+    DamagedSnapshots,
+    /// Snapshots that failed in the last round of upkeep which took any or failed.
+    FailedSnapshots,
+}
+
+const TROUBLES: usize = Trouble::FailedSnapshots as usize + 1;
+
+/// Databases that are counted together, dropped ones included: 640 bytes of shared memory each.
 const DATABASES: usize = 1024;
+
+/// Counts of one histogram.
+struct Buckets {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    microseconds: AtomicU64,
+}
+
+impl Buckets {
+    const fn new() -> Self {
+        Self { buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1], microseconds: AtomicU64::new(0) }
+    }
+}
 
 /// The counts of one database, on cache lines of its own. A block that was taken stays its database's until the server stops.
 #[repr(C, align(64))]
@@ -77,6 +202,19 @@ struct Block {
     /// 0: nobody's.
     database: AtomicU32,
     counts: [AtomicU64; COUNTERS],
+    troubles: [AtomicU64; TROUBLES],
+    measured: [Buckets; HISTOGRAMS],
+}
+
+impl Block {
+    const fn new() -> Self {
+        Self {
+            database: AtomicU32::new(0),
+            counts: [const { AtomicU64::new(0) }; COUNTERS],
+            troubles: [const { AtomicU64::new(0) }; TROUBLES],
+            measured: [const { Buckets::new() }; HISTOGRAMS],
+        }
+    }
 }
 
 /// Where this backend counts.
@@ -91,9 +229,7 @@ static BLOCKS: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
 
 thread_local! {
     static HOME: Cell<Home> = const { Cell::new(Home::Unknown) };
-    static OWN: Block = const {
-        Block { database: AtomicU32::new(0), counts: [const { AtomicU64::new(0) }; COUNTERS] }
-    };
+    static OWN: Block = const { Block::new() };
 }
 
 /// Bytes of shared memory.
@@ -113,8 +249,7 @@ pub(super) unsafe fn attach() {
         let blocks = start.add(start.align_offset(align_of::<Block>())).cast::<Block>();
         if !found {
             for place in 0..DATABASES {
-                let counts = [const { AtomicU64::new(0) }; COUNTERS];
-                blocks.add(place).write(Block { database: AtomicU32::new(0), counts });
+                blocks.add(place).write(Block::new());
             }
         }
         BLOCKS.store(blocks, SeqCst);
@@ -158,6 +293,39 @@ pub fn add(counter: Counter, count: u64) {
 
 pub fn get(counter: Counter) -> u64 {
     with_block(|block| block.counts[counter as usize].load(Relaxed))
+}
+
+pub fn observe(histogram: Histogram, duration: Duration) {
+    let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let bucket = BOUNDS.partition_point(|&bound| bound < microseconds);
+    with_block(|block| {
+        let measured = &block.measured[histogram as usize];
+        measured.buckets[bucket].fetch_add(1, Relaxed);
+        measured.microseconds.fetch_add(microseconds, Relaxed);
+    });
+}
+
+pub fn measured(histogram: Histogram) -> Measured {
+    with_block(|block| {
+        let from = &block.measured[histogram as usize];
+        let mut measured = Measured { microseconds: from.microseconds.load(Relaxed), ..Measured::default() };
+        for (into, bucket) in measured.buckets.iter_mut().zip(&from.buckets) {
+            *into = bucket.load(Relaxed);
+        }
+        measured
+    })
+}
+
+pub fn trouble(trouble: Trouble) -> u64 {
+    with_block(|block| block.troubles[trouble as usize].load(Relaxed))
+}
+
+pub fn set_trouble(trouble: Trouble, count: u64) {
+    with_block(|block| block.troubles[trouble as usize].store(count, Relaxed));
+}
+
+pub fn add_trouble(trouble: Trouble) {
+    with_block(|block| block.troubles[trouble as usize].fetch_add(1, Relaxed));
 }
 
 /// Whether the counts are the database's, not only this session's.

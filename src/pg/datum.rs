@@ -70,6 +70,30 @@ pub unsafe fn text_array(value: Datum) -> Result<Vec<Option<String>>> {
         .collect()
 }
 
+/// The elements of a bigint[] without NULLs.
+///
+/// # Safety
+/// `value` is a datum of type bigint[].
+pub unsafe fn int8_array(value: Datum) -> Result<Vec<i64>> {
+    let mut elements = ptr::null_mut();
+    let mut count = 0;
+    // SAFETY: bigint is passed by value, 8 bytes, alignment double; NULL for the flags refuses NULLs.
+    catch(|| unsafe {
+        ffi::deconstruct_array(
+            ffi::pg_detoast_datum(value.cast_mut_ptr()).cast(),
+            pg_sys::INT8OID,
+            8,
+            true,
+            b'd' as c_char,
+            &mut elements,
+            ptr::null_mut(),
+            &mut count,
+        );
+    })?;
+    // SAFETY: the array has `count` elements.
+    Ok((0..count as usize).map(|place| unsafe { (*elements.add(place)).value() as i64 }).collect())
+}
+
 /// A datum of type text or bytea.
 pub fn varlena(content: &[u8]) -> Result<Datum> {
     let (from, len) = (content.as_ptr(), content.len());
@@ -112,6 +136,11 @@ pub fn fetched(value: Datum) -> Result<Datum> {
 pub fn stored_size(value: Datum) -> usize {
     // SAFETY: it begins with a varlena header.
     unsafe { pgrx::varlena::varsize_any(value.cast_mut_ptr()) }
+}
+
+/// A datum of type float8, which is passed by value (Float8GetDatum of postgres.h).
+pub fn from_float(value: f64) -> Datum {
+    Datum::from(value.to_bits() as i64)
 }
 
 /// A datum of type text.

@@ -30,6 +30,8 @@ pub mod shared;
 pub mod slots;
 pub mod store;
 pub mod subtransaction;
+pub mod tasks;
+pub mod test_point;
 pub mod utility;
 pub mod worker;
 pub mod xact;

@@ -22,6 +22,8 @@ pub enum View {
     Latest,
     /// Write, seeing what is committed by now.
     Write,
+    /// As [`View::Write`]; but where the transaction keeps its snapshot, as of that: a row that was changed since is a serialization failure.
+    Lock,
 }
 
 /// A statement and its kept plan.
@@ -138,6 +140,16 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| value.value() as i32)
     }
 
+    pub fn boolean(&self, column: usize) -> Result<bool> {
+        self.required(column).map(|value| value.value() & 1 == 1)
+    }
+
+    /// The elements of a bigint[] without NULLs.
+    pub fn int8_array(&self, column: usize) -> Result<Vec<i64>> {
+        // SAFETY: the statement's author selects a bigint[] there.
+        self.required(column).and_then(|value| unsafe { super::datum::int8_array(value) })
+    }
+
     pub fn oid(&self, column: usize) -> Result<Oid> {
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }
@@ -241,11 +253,12 @@ impl Plan {
         let mut values: Vec<Datum> = args.iter().map(|arg| arg.unwrap_or(Datum::null())).collect();
         let nulls: Vec<c_char> = args.iter().map(|arg| if arg.is_some() { b' ' } else { b'n' } as c_char).collect();
         let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
-        let read_only = view != View::Write;
+        let read_only = !matches!(view, View::Write | View::Lock);
+        let is_callers = view == View::Caller || view == View::Lock && super::server::keeps_its_snapshot();
         let outcome = catch(|| {
             // SAFETY: one value and one null flag for each parameter of the plan.
             unsafe {
-                let snapshot = if view == View::Caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() };
+                let snapshot = if is_callers { pg_sys::GetActiveSnapshot() } else { latest_snapshot() };
                 ffi::SPI_execute_snapshot(plan, values, nulls, snapshot, ptr::null_mut(), read_only, true, limit)
             }
         })?;

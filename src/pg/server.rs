@@ -23,6 +23,12 @@ pub fn is_read_only_transaction() -> bool {
     unsafe { pg_sys::XactReadOnly }
 }
 
+/// Whether every statement of this transaction sees what the first one saw: REPEATABLE READ, SERIALIZABLE.
+pub fn keeps_its_snapshot() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// ES009 on a standby, 25006 in a read-only transaction.
 pub fn must_be_writable(call: &CStr) -> Result<()> {
     must_be_primary(call)?;
@@ -63,6 +69,13 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
+/// Whether the current role is a member of pg_monitor, as superusers are of every role.
+pub fn may_monitor() -> Result<bool> {
+    let role = current_role();
+    // SAFETY: a syscache look-up.
+    catch(|| unsafe { ffi::has_privs_of_role(role, Oid::from(pg_sys::ROLE_PG_MONITOR)) })
+}
+
 /// Random bytes that nobody can guess, drawn from the system in larger portions; what was handed out is forgotten.
 pub fn random_bytes() -> Result<[u8; 16]> {
     const PORTION: usize = 64 * 16;
@@ -83,6 +96,12 @@ pub fn random_bytes() -> Result<[u8; 16]> {
         bytes.swap_with_slice(&mut portion[*left..*left + 16]);
         Ok(bytes)
     })
+}
+
+/// The oid of the current database.
+pub fn database() -> Oid {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::MyDatabaseId }
 }
 
 pub fn system_identifier() -> Result<i64> {

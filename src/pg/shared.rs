@@ -1,6 +1,6 @@
-//! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`], [`super::counters`] and
-//! [`super::board`] live in it.
-use super::{board, counters, slots};
+//! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`], [`super::counters`],
+//! [`super::tasks`] and [`super::board`] live in it.
+use super::{board, counters, slots, tasks};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr;
@@ -29,7 +29,7 @@ unsafe extern "C-unwind" fn request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        pg_sys::RequestAddinShmemSpace(slots::size() + counters::size() + board::size());
+        pg_sys::RequestAddinShmemSpace(slots::size() + counters::size() + tasks::size() + board::size());
     }
 }
 
@@ -41,6 +41,7 @@ unsafe extern "C-unwind" fn startup() {
         }
         slots::attach();
         counters::attach();
+        tasks::attach();
         board::attach();
     }
 }

@@ -151,3 +151,23 @@ pub fn scan() -> impl Iterator<Item = Held> {
         })
     })
 }
+
+/// Cancels the statement of the process that holds this. False where it holds it no longer.
+pub fn cancel(held: &Held) -> bool {
+    signal(held, SIGINT)
+}
+
+/// Ends the session of the process that holds this. False where it holds it no longer.
+pub fn terminate(held: &Held) -> bool {
+    signal(held, SIGTERM)
+}
+
+/// The same on all systems that PostgreSQL runs on.
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+fn signal(held: &Held, signal: i32) -> bool {
+    let holds = scan().any(|other| other.pid == held.pid && other.since == held.since);
+    // SAFETY: a process of this server, which was in its transaction a moment ago: what pg_cancel_backend and pg_terminate_backend do.
+    holds && unsafe { super::ffi::kill(held.pid, signal) } == 0
+}

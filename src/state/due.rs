@@ -20,15 +20,15 @@ use super::snapshot;
 use crate::log::append::Target;
 use crate::log::places::{self, Place};
 use crate::log::{horizon, stream};
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::counters::{self, Counter};
+use crate::pg::catalog;
+use crate::pg::counters::{self, Counter, Trouble};
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::subtransaction::attempt;
-use crate::pg::{report, server, settings, slots};
+use crate::pg::{server, settings};
 use eventstream_core::hash::{Hash, fingerprint};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, TEXTOID};
 use std::collections::HashSet;
@@ -41,6 +41,8 @@ pub struct Done {
     /// Streams and folds that failed; each was the subject of a WARNING.
     pub failed: i64,
     pub removed: i64,
+    /// Whether another call would find something to do at once.
+    pub has_more: bool,
 }
 
 /// After so long no other step is begun; one step is one snapshot, or one page of events.
@@ -87,8 +89,11 @@ struct Progress {
     reviewed_stream: i64,
 }
 
+/// Takes the message of a failure.
+pub type Say<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
+
 /// Runs until there is nothing to do or it is enough. `tenant_id`: None = every tenant.
-pub fn run(tenant_id: Option<i64>) -> Result<Done> {
+pub fn run(tenant_id: Option<i64>, say: Say) -> Result<Done> {
     let begun = Instant::now();
     let folds = as_owner(Planning::ByIndex, |db, _| {
         LIST.with(|list| {
@@ -99,25 +104,30 @@ pub fn run(tenant_id: Option<i64>) -> Result<Done> {
     })?;
     let mut done = Done::default();
     let scratch = Scratch::new()?;
-    for (id, tenant, fold) in &folds {
-        scratch.step(|| one_fold(Target { id: *id, name: tenant }, fold, begun, &mut done))?;
+    for (place, (id, tenant, fold)) in folds.iter().enumerate() {
+        scratch.step(|| one_fold(Target { id: *id, name: tenant }, fold, begun, &mut done, say))?;
         if begun.elapsed() > ENOUGH {
+            done.has_more |= place + 1 < folds.len();
             break;
         }
+    }
+    if done.taken + done.failed > 0 {
+        counters::add(Counter::SnapshotsFailed, done.failed as u64);
+        counters::set_trouble(Trouble::FailedSnapshots, done.failed as u64);
     }
     Ok(done)
 }
 
-fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done) -> Result<()> {
+fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done, say: Say) -> Result<()> {
     let key = [Some(Datum::from(target.id)), Some(from_text(name)?)];
     if as_owner(Planning::ByIndex, |db, _| LOCK.with(|lock| lock.first(db, View::Write, &key, |_| Ok(()))))?.is_none() {
         return Ok(());
     }
     // What was registered before the lock was free.
     catalog::refresh()?;
-    let failed = |caught: Caught, done: &mut Done| {
+    let mut failed = |caught: Caught, done: &mut Done| {
         done.failed += 1;
-        report::warning(&format!("fold \"{name}\" takes no snapshots: {}", caught.message))
+        say(&format!("fold \"{name}\" takes no snapshots: {}", caught.message))
     };
     let fold = match attempt(|| registry::named(target.id, name))? {
         Ok(Some(fold)) => fold,
@@ -130,12 +140,13 @@ fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done) -> Resu
     };
     let before = read_progress(target, &fold)?;
     let mut progress = before.unwrap_or(Progress { position: 0, reviewed_stream: 0 });
-    progress.position = take_due(&mut folding, progress.position, begun, done)?;
+    progress.position = take_due(&mut folding, progress.position, begun, done, say)?;
     as_owner(Planning::ByIndex, |db, _| {
         let end = retention::end_of_page(db, progress.reviewed_stream, PAGE)?;
         let streams = Streams { after: progress.reviewed_stream, to: end.unwrap_or(i64::MAX) };
         done.removed += retention::apply(db, target, &fold, streams, configured())? as i64;
         progress.reviewed_stream = end.unwrap_or(0);
+        done.has_more |= end.is_some();
         if before == Some(progress) { Ok(()) } else { note_progress(db, target, &fold, progress) }
     })
 }
@@ -176,17 +187,13 @@ fn note_progress(db: &Db, target: Target, fold: &Fold, progress: Progress) -> Re
     NOTE_PROGRESS.with(|plan| plan.write(db, &row)).map(drop)
 }
 
-/// Where the walk may go to. Without preload nobody knows where open transactions will still commit: what they commit behind the
-/// walk is passed over, and costs only the speed that its snapshot would have given.
-fn end_of_log(catalog: &Catalog) -> Result<i64> {
-    if slots::are_there() { Ok(horizon::horizon(catalog)?.position) } else { horizon::last_position(catalog) }
-}
-
 /// Takes the due snapshots after a position; the position up to which none is due any more.
-fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut Done) -> Result<i64> {
+fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut Done, say: Say) -> Result<i64> {
     let every = folding.fold.snapshot_every;
     let of = places::Of { tenant_id: folding.target.id, category: &folding.fold.category };
-    let to = as_owner(Planning::ByIndex, |_, catalog| end_of_log(catalog))?;
+    // Without preload, what open transactions commit behind the walk is passed over, and costs only the speed that its snapshot would
+    // have given.
+    let to = as_owner(Planning::ByIndex, |_, catalog| horizon::end_of_log(catalog))?;
     let scratch = Scratch::new()?;
     let (mut looked_at, mut taken) = (0, 0);
     // A stream that failed once would fail again at its later versions.
@@ -211,9 +218,10 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
             }
             // One at least, so that every call gets on.
             if taken == MOST_SNAPSHOTS || (taken > 0 && begun.elapsed() > ENOUGH) {
+                done.has_more = true;
                 return Ok(position);
             }
-            if scratch.step(|| take(folding, place, done))? {
+            if scratch.step(|| take(folding, place, done, say))? {
                 taken += 1;
             } else {
                 failed.insert(place.stream_id);
@@ -221,6 +229,7 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
             // Also past one that failed: what mends it (another definition, another upcaster) begins again from the first.
             position = place.global_position;
             if failed.len() == MOST_FAILURES {
+                done.has_more = true;
                 return Ok(position);
             }
         }
@@ -230,11 +239,12 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
             break;
         }
     }
+    done.has_more |= position < to;
     Ok(position)
 }
 
 /// Takes the snapshot at one event, where it is not there yet; whether that went well.
-fn take(folding: &mut Folding, place: Place, done: &mut Done) -> Result<bool> {
+fn take(folding: &mut Folding, place: Place, done: &mut Done, say: Say) -> Result<bool> {
     let (fold, target) = (folding.fold, folding.target);
     let found = as_owner(Planning::ByIndex, |db, catalog| {
         if snapshot::is_there(db, catalog, fold, place.stream_id, place.version)? {
@@ -265,7 +275,7 @@ fn take(folding: &mut Folding, place: Place, done: &mut Done) -> Result<bool> {
         }
         Err(caught) => {
             done.failed += 1;
-            report::warning(&format!(
+            say(&format!(
                 "fold \"{}\" takes no snapshot of stream \"{name}\" at version {}: {}",
                 fold.name, place.version, caught.message
             ))?;

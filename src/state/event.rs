@@ -132,6 +132,11 @@ impl Event {
         self.values[field::GLOBAL_POSITION].value() as i64
     }
 
+    /// Microseconds since 2000-01-01 UTC.
+    pub fn recorded_at(&self) -> i64 {
+        self.values[field::RECORDED_AT].value() as i64
+    }
+
     /// Bytes that it takes, roughly: those of its documents.
     pub fn size(&self) -> usize {
         let size = |place: usize| if self.nulls[place] { 0 } else { datum::stored_size(self.values[place]) };

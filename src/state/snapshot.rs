@@ -11,7 +11,7 @@ use crate::log::append::Target;
 use crate::log::scan::Opened;
 use crate::log::stream::Stream;
 use crate::pg::catalog::Catalog;
-use crate::pg::counters::Counter;
+use crate::pg::counters::{Counter, Trouble};
 use crate::pg::datum::{from_text, varlena};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
@@ -145,6 +145,7 @@ pub fn newest_up_to(
             }
             Err(problem) => {
                 counters::add(Counter::SnapshotsInvalid, 1);
+                counters::add_trouble(Trouble::DamagedSnapshots);
                 problems.push(format!("at version {}: {problem}", claim.version));
                 report::warning(&format!(
                     "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",

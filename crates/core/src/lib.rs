@@ -8,6 +8,7 @@
 
 pub mod backoff;
 mod decimal;
+pub mod delivery;
 pub mod error;
 pub mod event_id;
 pub mod expected;

@@ -180,6 +180,14 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Checks a name of the caller's, given as `argument`: 1 to 255 bytes, no control characters, no leading or trailing blank.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for that argument.
+pub fn check_label<'a>(argument: &str, label: &'a str) -> Result<&'a str> {
+    checked(argument, label, LABEL_MAX_BYTES, edge_fault)
+}
+
 /// `value` if it has 1 to `max_bytes` bytes and `fault` finds nothing; the error repeats it unless its length is at fault.
 fn checked<'a>(
     argument: &str,

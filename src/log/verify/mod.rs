@@ -12,7 +12,9 @@ use crate::pg::datum::Nullable;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
+use crate::pg::sequence;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::tasks::Task;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use pgrx::pg_sys::{Datum, INT8OID};
@@ -61,7 +63,7 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
         let mut walk = Walk::new(tenants(db)?, report)?;
         let id = Some(Datum::from(found.id));
         for partition in partition::all(db, catalog)?.iter() {
-            walk_partition(&mut walk, partition, Statement::VerifyStream, &[id])?;
+            walk_partition(&mut walk, partition, Statement::VerifyStream, &[id], &mut |_| {})?;
             let range = [Some(Datum::from(partition.lower)), Some(Datum::from(partition.upper - 1)), id];
             missing(walk.report(), partition, Statement::MissingOfStream, &range)?;
         }
@@ -75,13 +77,16 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
         let mut walk = Walk::new(tenants(db)?, report)?;
         let tenant = tenant_id.map(Datum::from);
         let mut segments = None;
+        let task = Task::begin((to.min(sequence::last(catalog.positions)?.0) - from).max(0));
         for partition in partition::all(db, catalog)?.iter() {
             if partition.upper <= from || partition.lower > to {
                 continue;
             }
             let (first, last) = (from.max(partition.lower), to.min(partition.upper - 1));
             let range = [Some(Datum::from(first)), Some(Datum::from(last)), tenant];
-            let tally = walk_partition(&mut walk, partition, Statement::Verify, &range)?;
+            let tally = walk_partition(&mut walk, partition, Statement::Verify, &range, &mut |position| {
+                task.note(position - from);
+            })?;
             if tally.problems > 0 || tally.begun != streams_begun(db, &range)? {
                 missing(walk.report(), partition, Statement::MissingFirst, &range)?;
             }
@@ -105,12 +110,21 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
     })
 }
 
-/// In an SPI connection of its own, which the plan ends with.
-fn walk_partition(walk: &mut Walk, partition: &Partition, statement: Statement, args: &[Nullable]) -> Result<Tally> {
+/// In an SPI connection of its own, which the plan ends with. `reached` is told the position of each event.
+fn walk_partition(
+    walk: &mut Walk,
+    partition: &Partition,
+    statement: Statement,
+    args: &[Nullable],
+    reached: &mut dyn FnMut(i64),
+) -> Result<Tally> {
     as_owner(Planning::ByIndex, |db, _| {
         let plan = partition.passing_plan(statement);
         let scratch = Scratch::new()?;
-        plan.for_each(db, View::Caller, args, &mut |row| scratch.step(|| walk.event(row, partition)))?;
+        plan.for_each(db, View::Caller, args, &mut |row| {
+            reached(row.int8(2)?);
+            scratch.step(|| walk.event(row, partition))
+        })?;
         walk.leave(partition)
     })
 }

@@ -1,0 +1,92 @@
+-- Where the consumers of subscriptions are. Only src/live/subscription writes these tables.
+create table _eventstream.subscription_slots (
+    subscription_id bigint not null,
+    slot int not null,
+    global_position bigint not null,
+    changes bigint not null default 0,
+    redeliveries int not null default 0,
+    suspect_to bigint not null default 0,
+    lease_id uuid,
+    consumer text,
+    lease_until timestamptz,
+    up_to bigint,
+    served_at timestamptz not null default '-infinity',
+    constraint subscription_slots_pkey primary key (subscription_id, slot),
+    constraint subscription_slots_slot_check check (slot between 0 and 63)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+comment on table _eventstream.subscription_slots is
+'The streams of a subscription, spread over 64 slots (stream id modulo 64). A slot is leased to one consumer at a time, and its row is locked only while a lease is given, acknowledged or changed.';
+comment on column _eventstream.subscription_slots.global_position is 'every event up to here is acknowledged, dead, or belongs to a parked stream';
+comment on column _eventstream.subscription_slots.changes is 'how often the row was written: who read it without a lock sees by it whether that still holds';
+comment on column _eventstream.subscription_slots.redeliveries is 'how often the events up to suspect_to were delivered, each time to a lease that ended';
+comment on column _eventstream.subscription_slots.suspect_to is 'how far a lease went that ended without acknowledgement';
+comment on column _eventstream.subscription_slots.lease_id is 'of the lease that holds the slot, also after it has ended; NULL = free';
+comment on column _eventstream.subscription_slots.up_to is 'where global_position moves when the lease is acknowledged';
+comment on column _eventstream.subscription_slots.served_at is 'when it was last leased: the slot that waited longest comes first';
+comment on index _eventstream.subscription_slots_pkey is 'the slots of a subscription';
+comment on constraint subscription_slots_slot_check on _eventstream.subscription_slots is '64 of them';
+
+create table _eventstream.subscription_leases (
+    lease_id uuid not null,
+    subscription_id bigint not null,
+    consumer text not null,
+    lease_until timestamptz not null,
+    positions bigint[] not null,
+    stream_ids bigint[] not null,
+    of_parked bigint[] not null,
+    finished_at timestamptz,
+    finished_by text,
+    constraint subscription_leases_pkey primary key (lease_id),
+    constraint subscription_leases_finished_check check ((finished_at is null) = (finished_by is null))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+comment on table _eventstream.subscription_leases is
+'What es_fetch gave to whom. A lease that was acknowledged or has ended stays for a minute, so that whoever comes too late is told why.';
+comment on column _eventstream.subscription_leases.positions is 'of the events that it holds, in order: neither acknowledged nor nacked yet';
+comment on column _eventstream.subscription_leases.stream_ids is 'of the same events';
+comment on column _eventstream.subscription_leases.of_parked is 'positions of those events that it was given of parked streams and single events, not of a slot';
+comment on column _eventstream.subscription_leases.finished_by is 'what ended it, for a message: "it …"';
+comment on index _eventstream.subscription_leases_pkey is 'a lease by id';
+comment on constraint subscription_leases_finished_check on _eventstream.subscription_leases is 'both or neither';
+create index subscription_leases_until_idx on _eventstream.subscription_leases (subscription_id, lease_until);
+comment on index _eventstream.subscription_leases_until_idx is 'old ones, to be removed';
+
+create table _eventstream.subscription_consumers (
+    subscription_id bigint not null,
+    consumer text not null,
+    seen_until timestamptz not null
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+comment on table _eventstream.subscription_consumers is
+'Who shares a subscription. A name may stand here twice: a unique one would make a consumer wait for an open transaction of another with its name.';
+comment on column _eventstream.subscription_consumers.seen_until is 'when its last call ends and the lease that it asked for after it: until then slots are left for it';
+create index subscription_consumers_idx on _eventstream.subscription_consumers (subscription_id, consumer);
+comment on index _eventstream.subscription_consumers_idx is 'the consumers of a subscription';
+
+create table _eventstream.subscription_parked (
+    subscription_id bigint not null,
+    slot int not null,
+    stream_id bigint not null,
+    from_position bigint not null,
+    version bigint not null,
+    skipped bigint[] not null default '{}',
+    is_single bool not null,
+    failed_version bigint,
+    attempts int not null,
+    retry_at timestamptz not null,
+    reason text,
+    constraint subscription_parked_slot_check check (slot = stream_id % 64)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+comment on table _eventstream.subscription_parked is
+'Streams that wait by themselves, because an event of theirs was nacked, and single events that were dead letters and are tried again. Written by whoever holds their slot.';
+comment on column _eventstream.subscription_parked.from_position is 'the slot gives no events of the stream from here on; of a single event: its position';
+comment on column _eventstream.subscription_parked.version is 'every event of the stream up to here is done, as far as this row goes';
+comment on column _eventstream.subscription_parked.skipped is 'versions behind it that are done as well';
+comment on column _eventstream.subscription_parked.failed_version is 'of the event that attempts, retry_at and reason are about; NULL = none has failed';
+comment on column _eventstream.subscription_parked.is_single is 'exactly one event, the next after version; the others of its stream do not wait for it';
+comment on column _eventstream.subscription_parked.attempts is 'how often the failed event was delivered';
+create unique index subscription_parked_streams_idx on _eventstream.subscription_parked (subscription_id, stream_id) where not is_single;
+comment on index _eventstream.subscription_parked_streams_idx is 'a stream is parked once';
+create unique index subscription_parked_singles_idx on _eventstream.subscription_parked (subscription_id, from_position) where is_single;
+comment on index _eventstream.subscription_parked_singles_idx is 'an event is tried again once';
+create index subscription_parked_retry_idx on _eventstream.subscription_parked (subscription_id, retry_at);
+comment on index _eventstream.subscription_parked_retry_idx is 'which are due';
+comment on constraint subscription_parked_slot_check on _eventstream.subscription_parked is 'the slot of its stream';

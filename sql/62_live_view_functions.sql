@@ -1,0 +1,40 @@
+-- What the views of projections and subscriptions ask. They check the role that reads the view: privilege manage for the current
+-- tenant, or membership in pg_monitor.
+create function _eventstream.operated_tenant() returns bigint
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operated_tenant';
+comment on function _eventstream.operated_tenant() is
+'Id of the current tenant, where the current role has manage there or is a member of pg_monitor; 42501 otherwise.';
+
+create function _eventstream.operated_tenants() returns bigint
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operated_tenants';
+comment on function _eventstream.operated_tenants() is
+'NULL, which means every tenant, for superusers, the owner and members of pg_monitor; else as operated_tenant().';
+
+create function _eventstream.projection_states(
+    out projection_id bigint, out status text, out global_position bigint, out lag bigint, out lag_seconds float8
+) returns setof record
+language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_projection_states';
+comment on function _eventstream.projection_states() is
+'How each projection of the current tenant stands. lag: settled positions that it has not passed, 0 where none of them is an event for it; lag_seconds: since the first event that it has not processed was recorded.';
+
+create function _eventstream.subscription_states(
+    out subscription_id bigint, out global_position bigint, out newest_position bigint, out lag bigint, out lag_seconds float8,
+    out consumers bigint, out events_leased bigint, out parked bigint, out redeliveries bigint, out dead_letters bigint
+) returns setof record
+language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_subscription_states';
+comment on function _eventstream.subscription_states() is
+'How each subscription of the current tenant stands: see the view eventstream.subscriptions.';
+
+create function _eventstream.tasks(
+    out pid int, out done bigint, out total bigint, out began_at timestamptz
+) returns setof record
+language c volatile parallel unsafe rows 2 as 'MODULE_PATHNAME', 'eventstream_tasks';
+comment on function _eventstream.tasks() is
+'Calls of es_verify under way in this database; done and total in global positions. None without shared_preload_libraries.';
+
+create function _eventstream.health(
+    out name text, out tenant text, out status text, out detail text, out fix text
+) returns setof record
+language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_health';
+comment on function _eventstream.health() is
+'One row a check of this database: see the view eventstream.health.';

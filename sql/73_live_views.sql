@@ -1,0 +1,125 @@
+-- Projections and subscriptions, and what an operator looks at.
+create view eventstream.projections with (security_barrier) as
+select
+    p.name,
+    p.kind,
+    p.mode,
+    l.status,
+    l.global_position,
+    l.lag,
+    l.lag_seconds,
+    case when g.moved_at > pg_catalog.clock_timestamp() - interval '30 seconds' then g.rate else 0 end as events_per_second,
+    g.applied as events_applied,
+    g.moved_at,
+    g.attempts,
+    g.failed_position,
+    g.failed_at,
+    g.error_sqlstate,
+    g.error_message,
+    g.error_detail,
+    g.retry_at,
+    (select pg_catalog.count(*) from _eventstream.dead_letters d where d.projection_id = p.id) as dead_letters,
+    p.handler,
+    p.table_name,
+    p.fold,
+    p.categories,
+    p.event_types,
+    p.batch_size,
+    p.on_error,
+    p.max_retries,
+    p.reset,
+    p.registrant,
+    p.search_path,
+    p.created_at,
+    t.name as tenant
+from _eventstream.projections p
+join _eventstream.projection_progress g on g.projection_id = p.id
+join _eventstream.tenants t on t.id = p.tenant_id
+left join _eventstream.projection_states() l on l.projection_id = p.id
+where p.tenant_id = (select _eventstream.operated_tenant());
+comment on view eventstream.projections is
+'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0.';
+
+create view eventstream.subscriptions with (security_barrier) as
+select
+    s.name,
+    l.global_position,
+    l.newest_position,
+    l.lag,
+    l.lag_seconds,
+    l.consumers,
+    l.events_leased,
+    l.parked,
+    l.redeliveries,
+    l.dead_letters,
+    s.categories,
+    s.event_types,
+    s.max_deliveries,
+    s.created_by,
+    s.created_at,
+    t.name as tenant
+from _eventstream.subscriptions s
+join _eventstream.tenants t on t.id = s.tenant_id
+left join _eventstream.subscription_states() l on l.subscription_id = s.id
+where s.tenant_id = (select _eventstream.operated_tenant());
+comment on view eventstream.subscriptions is
+'The subscriptions of the current tenant, for superusers, roles with manage and members of pg_monitor. global_position: everything up to here is acknowledged, dead or parked; newest_position: the same of the part of its streams that is furthest. lag: settled positions behind global_position (0 where none of them is an event for it); lag_seconds: since the first event that is not acknowledged was recorded. consumers: how many were seen lately; events_leased: delivered and neither acknowledged nor given back yet; parked: streams that wait for another try; redeliveries: how often the next events were delivered in vain, where that was most often.';
+
+create view eventstream.dead_letters with (security_barrier) as
+select
+    d.id,
+    p.name as projection,
+    s.name as subscription,
+    d.global_position,
+    d.stream,
+    d.version,
+    d.event_type,
+    d.attempts,
+    d.reason,
+    d.error_sqlstate,
+    d.error_detail,
+    d.died_at,
+    t.name as tenant
+from _eventstream.dead_letters d
+join _eventstream.tenants t on t.id = d.tenant_id
+left join _eventstream.projections p on p.id = d.projection_id
+left join _eventstream.subscriptions s on s.id = d.subscription_id
+where d.tenant_id = (select _eventstream.operated_tenant());
+comment on view eventstream.dead_letters is
+'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. For superusers, roles with manage and members of pg_monitor.';
+
+create view eventstream.progress with (security_barrier) as
+select
+    w.task,
+    w.name,
+    w.tenant,
+    w.pid,
+    w.done,
+    w.total,
+    w.unit,
+    case when w.total > 0 then pg_catalog.round(least(w.done, w.total) * 100.0 / w.total, 1) end as percent,
+    w.began_at,
+    case when w.done > 0
+         then pg_catalog.clock_timestamp()
+              + (pg_catalog.clock_timestamp() - w.began_at) * (greatest(w.total - w.done, 0)::float8 / w.done) end as eta
+from (
+    select
+        'rebuild' as task, p.name, t.name as tenant, null::int as pid, coalesce(g.rebuild_done, 0) as done, g.rebuild_total as total,
+        case p.kind when 'table' then 'streams' else 'events' end as unit, g.rebuild_began as began_at
+    from _eventstream.projection_progress g
+    join _eventstream.projections p on p.id = g.projection_id
+    join _eventstream.tenants t on t.id = p.tenant_id
+    where g.status = 'rebuilding'
+      and ((select _eventstream.operated_tenants()) is null or p.tenant_id = (select _eventstream.operated_tenants()))
+    union all
+    select 'verify', null, null, v.pid, v.done, v.total, 'positions', v.began_at
+    from _eventstream.tasks() v
+) w;
+comment on view eventstream.progress is
+'What takes long and is under way: rebuilds of projections (done and total in streams for a state table, else in events) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
+
+create view eventstream.health with (security_barrier) as
+select h.name, h.tenant, h.status, h.detail, h.fix
+from _eventstream.health() h;
+comment on view eventstream.health is
+'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, and for each fold that cannot be used. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';

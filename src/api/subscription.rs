@@ -1,0 +1,153 @@
+//! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
+use super::target;
+use crate::access::{Access, authorize_all, authorize_tenant};
+use crate::live::subscription::fetch::{self, Request};
+use crate::live::subscription::lease::{self, LONGEST, Nack};
+use crate::live::subscription::{self, Definition, dead};
+use crate::log::event::invalid;
+use crate::log::horizon;
+use crate::log::read::Filter;
+use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::store::Store;
+use crate::pg::{report, server};
+use eventstream_core::name::check_label;
+use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
+use pgrx::pg_sys::Datum;
+use std::rc::Rc;
+
+sql_function!("eventstream_create_subscription", create);
+sql_function!("eventstream_drop_subscription", drop_one);
+sql_function!("eventstream_seek_subscription", seek);
+sql_function!("eventstream_fetch", fetch);
+sql_function!("eventstream_ack", ack);
+sql_function!("eventstream_nack", nack);
+sql_function!("eventstream_extend_lease", extend_lease);
+sql_function!("eventstream_retry_dead_letter", retry_dead_letter);
+sql_function!("eventstream_drop_dead_letter", drop_dead_letter);
+
+/// The most events of one lease, and the longest wait (µs).
+const MOST_EVENTS: i32 = 10_000;
+const LONGEST_WAIT: i64 = 3_600_000_000;
+
+fn create(args: &Args) -> Returned {
+    let definition = Definition {
+        name: args.text(0, "name")?,
+        filter: Filter {
+            categories: args.text_array_opt(1, "categories")?,
+            event_types: args.text_array_opt(2, "event_types")?,
+        },
+        after_position: args.int8(3, "after_position")?,
+        max_deliveries: args.int4(4, "max_deliveries")?,
+    };
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    subscription::create(access.tenant_id, &definition)?;
+    from_text(definition.name).map(Some)
+}
+
+fn drop_one(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    subscription::drop(access.tenant_id, name)?;
+    from_text(name).map(Some)
+}
+
+fn seek(args: &Args) -> Returned {
+    let name = args.text(0, "name")?;
+    let after_position = args.int8(1, "after_position")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    subscription::seek(access.tenant_id, name, after_position)?;
+    from_text(name).map(Some)
+}
+
+/// An interval in microseconds, which must lie in that range.
+fn microseconds(args: &Args, place: usize, argument: &str, least: i64, most: i64, rule: &str) -> Result<i64> {
+    let interval = args.interval_opt(place).ok_or_else(|| invalid(argument, "must not be NULL"))?;
+    let now = server::clock();
+    let length = now.saturating_sub(server::before(now, interval)?);
+    if (least..=most).contains(&length) { Ok(length) } else { Err(invalid(argument, format!("must be {rule}"))) }
+}
+
+fn fetch(args: &Args) -> Returned {
+    let name = args.text(0, "subscription")?;
+    let consumer = args.text(1, "consumer")?;
+    let max_count = args.int4(2, "max_count")?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    check_label("consumer", consumer)?;
+    if !(1..=MOST_EVENTS).contains(&max_count) {
+        return Err(invalid("max_count", format!("must be 1 to {MOST_EVENTS}, not {max_count}")));
+    }
+    let request = Request {
+        consumer,
+        max_count: max_count.unsigned_abs() as usize,
+        lease: microseconds(args, 3, "lease", 1_000, LONGEST, "1 millisecond to 24 hours")?,
+        wait: microseconds(args, 4, "wait", 0, LONGEST_WAIT, "0 to 1 hour")?,
+    };
+    server::must_be_writable(c"es_fetch")?;
+    horizon::must_be_known(c"es_fetch")?;
+    let subscription = subscription::by_name(access.tenant_id, name)?;
+    authorize_all(Privilege::Read, subscription.filter.categories.as_deref())?;
+    let store = Store::begin(args)?;
+    fetch::fetch(target(&access), &subscription, &request, &store)?;
+    Ok(None)
+}
+
+/// The lease, and the tenant, where the role may read what it holds.
+fn lease_of(args: &Args) -> Result<([u8; 16], Rc<Access>)> {
+    let lease_id = args.uuid(0, "lease_id")?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let filter = lease::filter(access.tenant_id, &lease_id)?;
+    authorize_all(Privilege::Read, filter.categories.as_deref())?;
+    Ok((lease_id, access))
+}
+
+fn ack(args: &Args) -> Returned {
+    let (lease_id, access) = lease_of(args)?;
+    let count = lease::ack(access.tenant_id, &lease_id, args.int8_opt(1))?;
+    Ok(Some(Datum::from(count)))
+}
+
+fn nack(args: &Args) -> Returned {
+    let position = args.int8(1, "global_position")?;
+    let reason = args.text(2, "reason")?;
+    let is_dead = args.boolean(4, "dead_letter")?;
+    let retry_after = match args.interval_opt(3) {
+        Some(_) => Some(microseconds(args, 3, "retry_after", 0, 365 * LONGEST, "0 to 365 days")?),
+        None => None,
+    };
+    let (lease_id, access) = lease_of(args)?;
+    let count = lease::nack(access.tenant_id, &lease_id, &Nack { position, reason, retry_after, is_dead })?;
+    Ok(Some(Datum::from(count)))
+}
+
+fn extend_lease(args: &Args) -> Returned {
+    let by = microseconds(args, 1, "by", 1, LONGEST, "more than 0, and at most 24 hours")?;
+    let (lease_id, access) = lease_of(args)?;
+    let count = lease::extend(access.tenant_id, &lease_id, by)?;
+    Ok(Some(Datum::from(count)))
+}
+
+fn retry_dead_letter(args: &Args) -> Returned {
+    let id = args.int8(0, "id")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    from_text(&dead::retry(access.tenant_id, id)?).map(Some)
+}
+
+fn drop_dead_letter(args: &Args) -> Returned {
+    let id = args.int8(0, "id")?;
+    let reason = args.text(1, "reason")?;
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let role = server::role_name(server::session_role())?;
+    let letter = dead::forget(access.tenant_id, id, reason)?;
+    report::log(&format!(
+        "dead letter {id} of {} (event at position {}, {} version {}) is dropped by {role}: {}",
+        shown(&letter.name),
+        letter.position,
+        shown(&letter.stream),
+        letter.version,
+        shown(reason)
+    ))?;
+    from_text(&letter.name).map(Some)
+}

@@ -1,0 +1,259 @@
+//! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
+//! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
+use super::overview::{self, Missing, Moment, Projection};
+use super::{health_server, health_subscriptions};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{live_settings, server, slots};
+use eventstream_core::quote_literal;
+use pgrx::pg_sys::{Datum, INT8OID};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Critical,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Critical => "critical",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub name: String,
+    /// None: the database's or the server's.
+    pub tenant: Option<String>,
+    pub level: Level,
+    /// What is wrong, in a word: a change of it is worth telling, a change of the numbers in `detail` is not.
+    pub problem: &'static str,
+    pub detail: String,
+    pub fix: Option<String>,
+}
+
+impl Check {
+    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (name, detail) = (name.into(), detail.into());
+        Self { name, tenant: None, level: Level::Ok, problem: "", detail, fix: None }
+    }
+
+    pub fn bad(name: impl Into<String>, level: Level, problem: &'static str, detail: String, fix: String) -> Self {
+        Self { name: name.into(), tenant: None, level, problem, detail, fix: Some(fix) }
+    }
+
+    pub fn of(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+}
+
+thread_local! {
+    static PLACE: Plan = const { Plan::new(
+        "select case when n.nspname = 'public' then '' else quote_ident(n.nspname) || '.' end, \
+                (select count(*) from _eventstream.tenants) > 1 \
+         from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'eventstream'",
+        &[],
+    ) };
+    static BROKEN_FOLDS: Plan = const { Plan::new(
+        "select t.name, f.name, f.handler, f.registrant, \
+                exists (select from pg_roles r where r.rolname = f.registrant) \
+         from _eventstream.folds f join _eventstream.tenants t on t.id = f.tenant_id \
+         where f.handler is not null and ($1 is null or f.tenant_id = $1) \
+           and (to_regprocedure(f.handler || '(jsonb, eventstream.event)') is null \
+                or not exists (select from pg_roles r where r.rolname = f.registrant)) \
+         order by t.name collate \"C\", f.name collate \"C\"",
+        &[INT8OID],
+    ) };
+}
+
+/// How statements are written here: where the functions stand, and whether a tenant has to be chosen.
+pub struct Writing {
+    schema: String,
+    names_tenant: bool,
+}
+
+impl Writing {
+    fn look() -> Result<Self> {
+        let found = as_owner(Planning::ByIndex, |db, _| {
+            PLACE.with(|place| {
+                place.first(db, View::Latest, &[], |row| {
+                    Ok(Self { schema: row.text(0)?.to_owned(), names_tenant: row.boolean(1)? })
+                })
+            })
+        })?;
+        Ok(found.unwrap_or(Self { schema: String::new(), names_tenant: true }))
+    }
+
+    /// `select NAME(ARGUMENTS);`, in the tenant.
+    pub fn call(&self, tenant: Option<&str>, name: &str, arguments: &str) -> String {
+        format!("{}select {}{name}({arguments});", self.choice(tenant), self.schema)
+    }
+
+    /// What chooses the tenant, where there are several.
+    pub fn choice(&self, tenant: Option<&str>) -> String {
+        match tenant {
+            Some(tenant) if self.names_tenant => format!("set eventstream.tenant = {};\n", quote_literal(tenant)),
+            _ => String::new(),
+        }
+    }
+
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+}
+
+/// All checks of a tenant, or (None) of every one, and those of the database and the server.
+pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
+    let moment = Moment::look()?;
+    let writing = Writing::look()?;
+    let projections = overview::projections(&moment, tenant_id)?;
+    let mut checks = vec![health_server::preload()?];
+    if slots::are_there() && !server::is_standby() {
+        let has_followers = projections.iter().any(|projection| !projection.is_inline);
+        checks.extend(health_server::checks(&moment, &writing, has_followers)?);
+    }
+    for projection in &projections {
+        checks.push(of_projection(projection, &moment, &writing));
+        if projection.dead_letters > 0 {
+            checks.push(dead_letters(
+                "projection",
+                &projection.tenant,
+                &projection.name,
+                projection.dead_letters,
+                &writing,
+            ));
+        }
+    }
+    checks.extend(health_subscriptions::checks(&moment, &writing, tenant_id)?);
+    checks.extend(broken_folds(tenant_id, &writing)?);
+    Ok(checks)
+}
+
+/// "12.3 s", for people.
+pub fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing) -> Check {
+    let name = format!("projection {}", projection.name);
+    let literal = quote_literal(&projection.name);
+    let call = |function: &str| writing.call(Some(&projection.tenant), function, &literal);
+    let error =
+        projection.error.as_ref().map_or_else(String::new, |(sqlstate, message)| format!("{sqlstate}: {message}"));
+    let at = projection
+        .failed_position
+        .map_or_else(String::new, |position| format!(" at the event at global position {position}"));
+    let lag = format!("{} positions and {} behind", projection.lag, seconds(projection.lag_seconds));
+    let bad = |level, problem, detail, fix| Check::bad(name.clone(), level, problem, detail, fix);
+    let is_late = live_settings::lag_threshold().is_some_and(|limit| projection.lag_seconds > limit.as_secs_f64());
+    let check = match (&projection.missing, projection.status) {
+        (Some(Missing::Role(role)), _) => bad(
+            Level::Critical,
+            "registrant gone",
+            format!(
+                "its registrant, role {role}, does not exist: grant it what the projection needs after this, and resume the projection if it has stopped"
+            ),
+            format!("create role {};", quote_identifier(role)),
+        ),
+        (Some(missing), status) => {
+            let what = match missing {
+                Missing::Function(function) => format!("function {function}"),
+                Missing::Table(table) => format!("table {table}"),
+                Missing::Fold(fold) => format!("fold {fold}"),
+                Missing::Role(role) => format!("role {role}"),
+            };
+            let detail = format!(
+                "{what} does not exist (the projection is {status}, {lag}): make it again as it was, then {}; or drop the projection",
+                call("es_resume_projection").replace('\n', " ").trim_end_matches(';')
+            );
+            bad(Level::Critical, "gone", detail, call("es_drop_projection"))
+        }
+        (None, "stopped") => {
+            let skip = projection.failed_position.map_or_else(String::new, |position| {
+                format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
+            });
+            let detail = format!(
+                "stopped{at} after {} attempts, {lag}: {error}. Mend what is named, then resume{skip}",
+                projection.attempts
+            );
+            bad(Level::Critical, "stopped", detail, call("es_resume_projection"))
+        }
+        (None, "waiting for activation") => {
+            let detail = format!("waits for es_activate(), {lag}");
+            bad(Level::Warning, "waiting for activation", detail, writing.call(None, "es_activate", ""))
+        }
+        (None, "paused") if is_late => {
+            bad(Level::Warning, "paused", format!("paused, {lag}"), call("es_resume_projection"))
+        }
+        (None, "retrying") => {
+            let until = projection.retry_at.map_or(0.0, |until| (until - moment.now).max(0) as f64 / 1e6);
+            let detail = format!(
+                "{} attempts failed{at}, {lag}; the next one in {}: {error}",
+                projection.attempts,
+                seconds(until)
+            );
+            let level = if is_late { Level::Critical } else { Level::Warning };
+            bad(level, "retrying", detail, call("es_run_projection"))
+        }
+        (None, _) if is_late => bad(
+            Level::Critical,
+            "behind",
+            format!("{lag}, more than eventstream.lag_threshold"),
+            call("es_run_projection"),
+        ),
+        (None, status) => Check::ok(name, format!("{status}, {lag}")),
+    };
+    check.of(&projection.tenant)
+}
+
+/// Of a projection or a subscription.
+pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
+    let fix = format!(
+        "{}select {}es_retry_dead_letter(id) from eventstream.dead_letters where {kind} = {} order by id;",
+        writing.choice(Some(tenant)),
+        writing.schema(),
+        quote_literal(name)
+    );
+    let detail = format!(
+        "{count} events could not be processed by {kind} {name} and were passed over: mend the cause, then try them again, or give them \
+         up with es_drop_dead_letter(id, reason)"
+    );
+    Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
+}
+
+fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        BROKEN_FOLDS.with(|folds| {
+            folds.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], |row| {
+                let (tenant, fold, handler, role) = (row.text(0)?, row.text(1)?, row.text(2)?, row.text(3)?);
+                let name = format!("fold {fold}");
+                let check = if row.boolean(4)? {
+                    let detail = format!(
+                        "its handler {handler}(jsonb, eventstream.event) does not exist, and states that need it fail: make it again as it was, \
+                         or unregister the fold"
+                    );
+                    let fix = writing.call(Some(tenant), "es_unregister_fold", &quote_literal(fold));
+                    Check::bad(name, Level::Critical, "gone", detail, fix)
+                } else {
+                    let detail = format!("its registrant, role {role}, does not exist, and states that need it fail");
+                    let fix = format!("create role {};", quote_identifier(role));
+                    Check::bad(name, Level::Critical, "registrant gone", detail, fix)
+                };
+                Ok(check.of(tenant))
+            })
+        })
+    })
+}
+
+/// As a quoted identifier, always in quotes.
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

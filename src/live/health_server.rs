@@ -1,0 +1,208 @@
+//! The checks of the server and the database: whether the library is preloaded, workers run, the log may grow and nobody holds it.
+use super::health::{Check, Level, Writing, seconds};
+use super::overview::Moment;
+use crate::log::{horizon, partition};
+use crate::pg::board;
+use crate::pg::counters::{self, Trouble};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{live_settings, server, slots};
+use eventstream_core::quote_literal;
+
+/// How full the newest partition may be before the next one has to be there.
+const NEARLY_FULL: f64 = 0.9;
+const HALF_FULL: f64 = 0.5;
+
+thread_local! {
+    static DATABASE: Plan = const { Plan::new(
+        "select current_database()::text, current_setting('max_worker_processes')::int8, \
+                exists (select from _eventstream.subscriptions)",
+        &[],
+    ) };
+}
+
+struct Database {
+    name: String,
+    max_worker_processes: i64,
+    has_subscriptions: bool,
+}
+
+fn database() -> Result<Database> {
+    let found = as_owner(Planning::ByIndex, |db, _| {
+        DATABASE.with(|plan| {
+            plan.first(db, View::Latest, &[], |row| {
+                Ok(Database {
+                    name: row.text(0)?.to_owned(),
+                    max_worker_processes: row.int8(1)?,
+                    has_subscriptions: row.boolean(2)?,
+                })
+            })
+        })
+    })?;
+    Ok(found.unwrap_or(Database { name: String::new(), max_worker_processes: 0, has_subscriptions: false }))
+}
+
+/// Whether there is a horizon at all.
+pub fn preload() -> Result<Check> {
+    if slots::are_there() {
+        return Ok(Check::ok("preload", "the library is preloaded"));
+    }
+    let libraries = server::setting(c"shared_preload_libraries")?;
+    let libraries = libraries.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty());
+    let libraries: Vec<_> =
+        libraries.filter(|name| *name != "eventstream").chain(["eventstream"]).map(quote_literal).collect();
+    Ok(Check::bad(
+        "preload",
+        Level::Critical,
+        "not preloaded",
+        "shared_preload_libraries does not name eventstream: nothing can follow the log, and no workers run".into(),
+        format!("alter system set shared_preload_libraries = {};\n-- then restart the server", libraries.join(", ")),
+    ))
+}
+
+/// Those of a primary that is preloaded. `has_followers`: there are projections for workers.
+pub fn checks(moment: &Moment, writing: &Writing, has_followers: bool) -> Result<Vec<Check>> {
+    let database = database()?;
+    Ok(vec![
+        activation(moment, writing, has_followers || database.has_subscriptions),
+        workers(&database, has_followers),
+        holders(moment),
+        partitions(writing)?,
+        snapshots(writing),
+    ])
+}
+
+fn activation(moment: &Moment, writing: &Writing, is_needed: bool) -> Check {
+    if moment.is_active {
+        return Check::ok("activation", "this database is where its log is at home");
+    }
+    let level = if is_needed { Level::Critical } else { Level::Warning };
+    Check::bad(
+        "activation",
+        level,
+        "not activated",
+        "this database is a copy of another one (restored, or made from a template): projections and subscriptions wait. If the \
+         original is no longer in use, make this one the original"
+            .into(),
+        writing.call(None, "es_activate", ""),
+    )
+}
+
+fn workers(database: &Database, has_followers: bool) -> Check {
+    let bad = |level, problem, detail, fix| Check::bad("workers", level, problem, detail, fix);
+    let wanted = live_settings::max_workers();
+    let level = if has_followers { Level::Warning } else { Level::Ok };
+    if wanted == 0 {
+        let detail =
+            "eventstream.max_workers is 0: es_run_projection() advances projections, and nothing else does".into();
+        let fix = "alter system set eventstream.max_workers = 4;\nselect pg_reload_conf();".into();
+        return bad(level, "switched off", detail, fix);
+    }
+    if !live_settings::is_database_served(&database.name) {
+        let detail = format!(
+            "eventstream.databases does not name {}: es_run_projection() advances projections, and nothing else does",
+            database.name
+        );
+        if !has_followers {
+            return Check::ok("workers", detail);
+        }
+        let fix = "alter system set eventstream.databases = '*';\nselect pg_reload_conf();".into();
+        return bad(Level::Warning, "switched off", detail, fix);
+    }
+    let (missing, is_running) = (i64::from(board::missing_workers()), board::is_scheduler_running());
+    if is_running && missing == 0 {
+        return Check::ok("workers", format!("the scheduler runs, and up to {wanted} runners where they are needed"));
+    }
+    let most = database.max_worker_processes;
+    // Where nothing runs, it is not known who has the places that there are: the launcher, the scheduler and its runners need new ones.
+    let needed = most + if is_running { missing } else { 2 + wanted as i64 };
+    let detail = if is_running {
+        format!(
+            "{missing} of {wanted} runners find no free worker process (max_worker_processes is {most}): those there are share the work"
+        )
+    } else {
+        format!(
+            "no scheduler runs: it found no free worker process (max_worker_processes is {most}), or the server has just started"
+        )
+    };
+    let level = if is_running || !has_followers { Level::Warning } else { Level::Critical };
+    let problem = if is_running { "too few" } else { "not running" };
+    bad(
+        level,
+        problem,
+        detail,
+        format!("alter system set max_worker_processes = {needed};\n-- then restart the server"),
+    )
+}
+
+fn holders(moment: &Moment) -> Check {
+    let mut held: Vec<_> = slots::scan().filter_map(|held| Some((held.since, held.pid, held.position?))).collect();
+    held.sort_unstable();
+    let Some(&(since, ..)) = held.first() else { return Check::ok("horizon", "nobody holds it") };
+    let longest = (moment.now - since).max(0) as f64 / 1e6;
+    let Some(limit) = live_settings::max_append_transaction() else {
+        return Check::ok("horizon", format!("held for {} at most; any time is allowed", seconds(longest)));
+    };
+    let limit = limit.as_secs_f64();
+    let late: Vec<_> = held.iter().filter(|(since, ..)| (moment.now - since) as f64 / 1e6 > limit).collect();
+    if late.is_empty() {
+        return Check::ok("horizon", format!("held for {} at most", seconds(longest)));
+    }
+    let who: Vec<_> = late
+        .iter()
+        .map(|(since, pid, position)| {
+            format!("process {pid} at position {position} for {}", seconds((moment.now - since) as f64 / 1e6))
+        })
+        .collect();
+    let fix: Vec<_> = late.iter().map(|(_, pid, _)| format!("select pg_terminate_backend({pid});")).collect();
+    Check::bad(
+        "horizon",
+        Level::Critical,
+        "held",
+        format!(
+            "transactions that have appended are open longer than eventstream.max_append_transaction and hold projections and \
+             subscriptions back: {}",
+            who.join(", ")
+        ),
+        fix.join("\n"),
+    )
+}
+
+fn partitions(writing: &Writing) -> Result<Check> {
+    let room = as_owner(Planning::ByIndex, |db, catalog| {
+        let last_position = horizon::last_position(catalog)?;
+        partition::room(db, catalog, last_position)
+    })?;
+    let full = format!("the newest partition is {:.0} per cent full", room.full * 100.0);
+    if room.is_next_there {
+        return Ok(Check::ok("partitions", format!("{full}, and the next one is there")));
+    }
+    let detail = format!("{full}, and the next one is not there: an append would have to make it");
+    if room.full < HALF_FULL {
+        return Ok(Check::ok("partitions", full));
+    }
+    let level = if room.full < NEARLY_FULL { Level::Warning } else { Level::Critical };
+    let fix = format!("select * from {}es_maintain();", writing.schema());
+    Ok(Check::bad("partitions", level, "not ahead", detail, fix))
+}
+
+fn snapshots(writing: &Writing) -> Check {
+    let damaged = counters::trouble(Trouble::DamagedSnapshots);
+    if damaged > 0 {
+        let detail = format!(
+            "damaged snapshots were met {damaged} times and not used (es_verify_snapshots() names them): look at the disks, and have them taken anew"
+        );
+        let fix = writing.call(None, "es_prune_snapshots", "keep => 0");
+        return Check::bad("snapshots", Level::Critical, "damaged", detail, fix);
+    }
+    let failed = counters::trouble(Trouble::FailedSnapshots);
+    if failed > 0 {
+        let detail = format!(
+            "{failed} snapshots failed when they were last taken (a WARNING says which and why): mend their folds, then have them taken"
+        );
+        let fix = format!("select * from {}es_maintain();", writing.schema());
+        return Check::bad("snapshots", Level::Warning, "failing", detail, fix);
+    }
+    Check::ok("snapshots", "none is known to be damaged, none failed")
+}

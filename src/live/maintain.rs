@@ -1,0 +1,44 @@
+//! Upkeep: partitions ahead of need, due snapshots, retention. One bounded step at a time, by es_maintain and by the workers.
+use crate::log::{horizon, partition};
+use crate::pg::failure::Result;
+use crate::pg::report;
+use crate::pg::session::{Planning, as_owner};
+use crate::state::due;
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+/// What a step did.
+pub struct Done {
+    pub partitions_made: i64,
+    pub snapshots: due::Done,
+}
+
+/// The most messages of failures that a worker remembers.
+const MOST_SAID: usize = 1_000;
+
+thread_local! {
+    static SAID: RefCell<HashSet<String>> = RefCell::default();
+}
+
+/// One step, for one tenant's snapshots or (None) for everybody's. `say` gets the message of each failure.
+pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
+    let partitions_made = as_owner(Planning::ByIndex, |db, catalog| {
+        let last_position = horizon::last_position(catalog)?;
+        partition::make_ahead(db, catalog, last_position)
+    })?;
+    Ok(Done { partitions_made, snapshots: due::run(tenant_id, say)? })
+}
+
+/// The same for a worker, which comes back again and again: a failure is told once. Whether there is more to do.
+pub fn maintain() -> Result<bool> {
+    let done = step(None, &mut |message| {
+        let is_new = SAID.with_borrow_mut(|said| {
+            if said.len() >= MOST_SAID {
+                said.clear();
+            }
+            said.insert(message.to_owned())
+        });
+        if is_new { report::warning(message) } else { Ok(()) }
+    })?;
+    Ok(done.snapshots.has_more)
+}

@@ -1,0 +1,334 @@
+//! es_fetch. Looks without a lock; locks the slots that have something, at most the consumer's share of them, and leases those. While it
+//! waits for events it holds no lock.
+//!
+//! ```text
+//! note the consumer ─▶ slots whose lease has ended: freed, their events again or dead
+//!   ─▶ look at the free slots ── nothing ──▶ move them on ─▶ wait: an append, a retry, the end of a lease, the end of the call
+//!   ─▶ lock (skipping what others have locked or changed) ─▶ lease ─▶ read, upcast ─▶ what cannot be upcast is nacked
+//! ```
+use super::lease::{self, Nack};
+use super::look::{self, Look, MOST_BYTES, Wish};
+use super::slots::{self, Lease, Slot};
+use super::{Subscription, consumers, dead};
+use crate::log::append::Target;
+use crate::log::delivery;
+use crate::pg::board::{Awaited, Waiter};
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::composite::flat;
+use crate::pg::counters::{self, Counter};
+use crate::pg::datum::from_uuid;
+use crate::pg::failure::Result;
+use crate::pg::memory::Scratch;
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::store::Store;
+use crate::pg::subtransaction::attempt;
+use crate::pg::{live_settings, server};
+use crate::state::event::{Event, field};
+use crate::state::registry;
+use crate::state::upcast::Upcasting;
+use eventstream_core::backoff::pause;
+use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, fair_share, slot_of, wanted};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::Datum;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// What is asked for; times in microseconds.
+pub struct Request<'a> {
+    pub consumer: &'a str,
+    pub max_count: usize,
+    pub lease: i64,
+    pub wait: i64,
+}
+
+/// Others may change what was looked at before it is locked: so often it is looked at again.
+const MOST_LOOKS: usize = 5;
+/// After so many rows of the log were looked at, slots that have nothing are moved on by a call that leases others.
+const MANY_ROWS: usize = 2_000;
+/// The longest sleeps between two looks (µs), where slots that others lease may become free, and where not.
+const SHORT_SLEEP: i64 = 100_000;
+const LONG_SLEEP: i64 = 1_000_000;
+
+/// What a look came to.
+enum Step {
+    Leased(Lease, Batch),
+    /// Others were faster.
+    Again,
+    /// Until then (µs) there is nothing, as far as one can tell; from `horizon` on something may come.
+    Nothing {
+        until: i64,
+        horizon: i64,
+    },
+}
+
+/// Puts a batch into the store, if there is one. Errors: ES020, ES025.
+pub fn fetch(target: Target, subscription: &Subscription, request: &Request, store: &Store) -> Result<()> {
+    let end = server::clock() + request.wait;
+    let mut waiter: Option<(Waiter, i64)> = None;
+    let mut looks = 0;
+    loop {
+        catalog::refresh()?;
+        let step = as_owner(Planning::ByIndex, |db, catalog| step(db, catalog, target, subscription, request, end))?;
+        let (until, horizon) = match step {
+            Step::Leased(lease, batch) => {
+                if deliver(target, &lease, &batch, store)? {
+                    return Ok(());
+                }
+                looks += 1;
+                (server::clock(), 0)
+            }
+            Step::Again => {
+                looks += 1;
+                (server::clock(), 0)
+            }
+            Step::Nothing { until, horizon } => {
+                looks = MOST_LOOKS;
+                (until, horizon)
+            }
+        };
+        let now = server::clock();
+        if looks < MOST_LOOKS {
+            continue;
+        }
+        if now >= end {
+            return Ok(());
+        }
+        looks = 0;
+        match &waiter {
+            Some((waiter, awaited)) if *awaited == horizon + 1 => {
+                let sleep = until.min(end).saturating_sub(now).clamp(1_000, LONG_SLEEP);
+                waiter.wait(Duration::from_micros(sleep.unsigned_abs()))?;
+            }
+            // Before it sleeps it looks once more: something may have come meanwhile.
+            _ => waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1)),
+        }
+    }
+}
+
+fn step(
+    db: &Db,
+    catalog: &Catalog,
+    target: Target,
+    subscription: &Subscription,
+    request: &Request,
+    end: i64,
+) -> Result<Step> {
+    let now = server::clock();
+    let mut all = slots::read(db, subscription.id)?;
+    if all.is_empty() {
+        return Err(Error::SubscriptionNotFound { subscription: subscription.name.clone() }.into());
+    }
+    let mut there = consumers::note(db, subscription.id, request.consumer, now, end.max(now) + request.lease)?;
+    let leased = all.iter().filter(|slot| slot.is_leased(now));
+    there.extend(leased.clone().filter_map(|slot| slot.lease.as_ref()).map(|lease| lease.consumer.clone()));
+    let own = leased.filter(|slot| slot.lease.as_ref().is_some_and(|lease| lease.consumer == request.consumer)).count();
+    let share = fair_share(there.len()).saturating_sub(own);
+    if share == 0 {
+        return Ok(Step::Nothing { until: now + SHORT_SLEEP, horizon: i64::MAX - 1 });
+    }
+    if take_over(db, catalog, target, subscription, &all, share, now)? {
+        all = slots::read(db, subscription.id)?;
+    }
+    let free: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_none()).collect();
+    let wish = Wish { events: request.max_count, share };
+    let look = look::look(db, catalog, target.id, subscription, &free, wish, now)?;
+    match lease_of(db, subscription, request, &all, &look, share)? {
+        Some(step) => Ok(step),
+        None => {
+            let behind = look::behind(&look, &all);
+            if look.rows >= MANY_ROWS || !look.caught_up.is_empty() {
+                let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
+                let locked = slots::lock(db, subscription.id, &rows, rows.len())?;
+                look::settle(db, subscription, &look, &behind, &locked)?;
+            }
+            let ends = all.iter().filter_map(|slot| slot.lease.as_ref()).map(|lease| lease.until + 1).min();
+            let sleep = if ends.is_some() { SHORT_SLEEP } else { LONG_SLEEP };
+            let until = [Some(now + sleep), ends, look.next_retry].into_iter().flatten().min().unwrap_or(now);
+            if look.scanned_to < look.horizon {
+                Ok(Step::Again)
+            } else {
+                Ok(Step::Nothing { until, horizon: look.horizon })
+            }
+        }
+    }
+}
+
+/// Leases of what was found as much as is wanted; None where nothing was found.
+fn lease_of(
+    db: &Db,
+    subscription: &Subscription,
+    request: &Request,
+    all: &[Slot],
+    look: &Look,
+    share: usize,
+) -> Result<Option<Step>> {
+    let wanted = wanted(&look.offers, share, subscription.max_deliveries);
+    if wanted.slots.is_empty() {
+        return Ok(None);
+    }
+    let by_number = |number: &usize| all.iter().find(|slot| slot.slot == *number);
+    let rows: Vec<&Slot> = wanted.slots.iter().filter_map(by_number).collect();
+    let locked = slots::lock(db, subscription.id, &rows, wanted.most)?;
+    let offers: Vec<&Offer> = look.offers.iter().filter(|offer| locked.contains(&offer.slot)).collect();
+    let limits = Limits { events: request.max_count, bytes: MOST_BYTES };
+    let batch = batch(&offers, wanted.is_alone, look.scanned_to, limits);
+    if batch.events.is_empty() {
+        return Ok(Some(Step::Again));
+    }
+    let now = server::clock();
+    let lease = Lease {
+        id: new_id()?,
+        consumer: request.consumer.to_owned(),
+        until: now + request.lease,
+        up_to: look.scanned_to,
+    };
+    lease::insert(db, subscription.id, &lease, &batch)?;
+    slots::give(db, subscription.id, &batch.slots, &lease, now)?;
+    look::unpark(db, subscription, look, &locked)?;
+    if look.rows >= MANY_ROWS {
+        let mut behind = look::behind(look, all);
+        behind.retain(|(slot, _)| !locked.contains(&slot.slot));
+        let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
+        let moved = slots::lock(db, subscription.id, &rows, rows.len())?;
+        look::settle(db, subscription, look, &behind, &moved)?;
+    }
+    Ok(Some(Step::Leased(lease, batch)))
+}
+
+/// A random uuid (version 4): nobody guesses another's lease.
+fn new_id() -> Result<[u8; 16]> {
+    let mut id = server::random_bytes()?;
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    Ok(id)
+}
+
+/// Frees slots whose lease has ended, as many as the consumer may lease: their events are delivered again, or are dead. Whether there
+/// were any.
+fn take_over(
+    db: &Db,
+    catalog: &Catalog,
+    target: Target,
+    subscription: &Subscription,
+    all: &[Slot],
+    share: usize,
+    now: i64,
+) -> Result<bool> {
+    let ended: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_some() && !slot.is_leased(now)).collect();
+    let locked = slots::lock(db, subscription.id, &ended, share)?;
+    if locked.is_empty() {
+        return Ok(false);
+    }
+    let mut freed: Vec<(usize, Standing)> = Vec::new();
+    let mut leases: HashMap<[u8; 16], Vec<&Slot>> = HashMap::new();
+    for slot in ended.into_iter().filter(|slot| locked.contains(&slot.slot)) {
+        let Some(lease) = &slot.lease else { continue };
+        leases.entry(lease.id).or_default().push(slot);
+    }
+    for (lease_id, slots) in &leases {
+        let held = lease::events_of(db, lease_id)?;
+        end_parked(db, catalog, target, subscription, &held, slots)?;
+        for slot in slots {
+            let up_to = slot.lease.as_ref().map_or(0, |lease| lease.up_to);
+            let ended = slot.standing.after_end(up_to, subscription.max_deliveries);
+            if let Some((dead_to, attempts)) = ended.dead_to {
+                let dies = |event: &&lease::Event| {
+                    !event.is_parked && slot_of(event.stream_id) == slot.slot && event.position <= dead_to
+                };
+                let positions: Vec<i64> = held.iter().filter(dies).map(|event| event.position).collect();
+                let cause = dead::Cause { attempts, reason: ENDED, sqlstate: None };
+                for event in delivery::facts(db, catalog, &positions)? {
+                    dead::put(db, target.id, subscription.id, &event, &cause)?;
+                }
+            }
+            freed.push((slot.slot, ended.standing));
+        }
+    }
+    slots::free(db, subscription.id, &freed)?;
+    counters::add(Counter::LeasesExpired, leases.len() as u64);
+    lease::finish_left(db, subscription.id, &leases.keys().copied().collect::<Vec<_>>(), now)?;
+    Ok(true)
+}
+
+/// The reason of those that nobody nacked.
+const ENDED: &str = "each lease with it ended without es_ack or es_nack";
+
+/// What a lease that ended held of parked streams and single events counts as an attempt of theirs: of a stream only the first event,
+/// which was tried for sure.
+fn end_parked(
+    db: &Db,
+    catalog: &Catalog,
+    target: Target,
+    subscription: &Subscription,
+    held: &[lease::Event],
+    ended: &[&Slot],
+) -> Result<()> {
+    let is_ended = |event: &lease::Event| ended.iter().any(|slot| slot.slot == slot_of(event.stream_id));
+    let parked: Vec<lease::Event> = held.iter().copied().filter(|event| event.is_parked && is_ended(event)).collect();
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let rows = lease::Rows::of(db, subscription.id, &parked)?;
+    let positions: Vec<i64> = parked.iter().map(|event| event.position).collect();
+    let facts: HashMap<i64, _> =
+        delivery::facts(db, catalog, &positions)?.into_iter().map(|event| (event.position, event)).collect();
+    let mut seen = HashSet::new();
+    for event in parked {
+        let (Some(row), Some(facts)) = (rows.row(&event), facts.get(&event.position)) else { continue };
+        if row.is_single || seen.insert(event.stream_id) {
+            lease::end_parked(db, target.id, subscription, row, facts, ENDED)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pause after so many attempts (µs).
+pub fn retry_pause(attempts: i32) -> i64 {
+    let (first, longest) = (live_settings::retry_pause(), live_settings::max_retry_pause());
+    pause(attempts.unsigned_abs(), first, longest).as_micros() as i64
+}
+
+/// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked; the later
+/// ones of its stream leave the lease with it. Whether any event is left.
+fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Result<bool> {
+    let event_type = Catalog::current()?.event_type;
+    let attempts: HashMap<i64, (i32, i64)> =
+        batch.events.iter().map(|event| (event.position, (event.attempt, event.stream_id))).collect();
+    let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
+    let aside = Store::aside(event_type)?;
+    as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
+    let upcasters = registry::upcasters(target.id)?;
+    let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
+    let id = from_uuid(&lease.id)?;
+    let scratch = Scratch::new()?;
+    let mut failed: Vec<(i64, String)> = Vec::new();
+    let mut left_out: HashSet<i64> = HashSet::new();
+    let mut count = 0;
+    aside.take(|row| {
+        let position = row.int8(field::GLOBAL_POSITION)?;
+        let Some(&(tried, stream_id)) = attempts.get(&position) else { return Ok(()) };
+        if left_out.contains(&stream_id) {
+            return Ok(());
+        }
+        scratch.step(|| {
+            let mut event = Event::of_composite(row);
+            if let Some(upcasting) = &mut upcasting {
+                let stream = event.stream()?.to_owned();
+                if let Err(caught) = attempt(|| upcasting.apply(&stream, &mut event))? {
+                    failed.push((position, format!("{}: {}", caught.sqlstate, caught.message)));
+                    left_out.insert(stream_id);
+                    return Ok(());
+                }
+            }
+            let value = flat(event_type, &event.values, &event.nulls)?;
+            count += 1;
+            store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])
+        })
+    })?;
+    for (position, reason) in failed {
+        let nack = Nack { position, reason: &reason, retry_after: None, is_dead: false };
+        lease::nack(target.id, &lease.id, &nack)?;
+    }
+    counters::add(Counter::EventsDelivered, count);
+    Ok(count > 0)
+}

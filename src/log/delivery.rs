@@ -1,0 +1,174 @@
+//! The log as subscriptions read it: first the places of events, of every stream at once and in bounded pages, and then the events that
+//! are delivered. Promises the order of the log, and nothing beyond the position that the caller got from a horizon.
+use super::append::Target;
+use super::partition;
+use super::read::Filter;
+use super::statements::Statement;
+use super::stream;
+use crate::pg::catalog::Catalog;
+use crate::pg::datum::{Nullable, from_text, int8_array_of, text_array_of};
+use crate::pg::failure::Result;
+use crate::pg::plan::{Row, View};
+use crate::pg::session::Db;
+use crate::pg::store::Store;
+use pgrx::pg_sys::Datum;
+
+/// An event's place.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub position: i64,
+    pub stream_id: i64,
+    /// Whether the filter lets it through.
+    pub is_wanted: bool,
+    /// Bytes that it takes, roughly.
+    pub size: i64,
+}
+
+/// What a dead letter says about an event.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub position: i64,
+    pub stream_id: i64,
+    pub stream: String,
+    pub version: i64,
+    pub event_type: String,
+}
+
+/// A page of places, and the position up to which there are no others.
+pub struct Page {
+    pub places: Vec<Place>,
+    pub scanned_to: i64,
+}
+
+fn read_place(row: &Row) -> Result<Place> {
+    Ok(Place { position: row.int8(0)?, stream_id: row.int8(1)?, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
+}
+
+/// The places in (after, to], at most `most`. The filter's categories choose what is read, its types what is wanted of it: a page is
+/// bounded whatever the filter.
+pub fn page(
+    db: &Db,
+    catalog: &Catalog,
+    tenant_id: i64,
+    filter: &Filter,
+    (after, to): (i64, i64),
+    most: usize,
+) -> Result<Page> {
+    let mut args: Vec<Nullable> = vec![
+        Some(Datum::from(tenant_id)),
+        Some(Datum::from(after)),
+        Some(Datum::from(to)),
+        None,
+        filter.event_types.as_deref().map(text_array_of).transpose()?,
+    ];
+    let statement = match filter.categories.as_deref() {
+        None => Statement::OffersAll,
+        Some([category]) => {
+            args.push(Some(from_text(category)?));
+            Statement::OffersByCategory
+        }
+        Some(categories) => {
+            args.push(Some(text_array_of(categories)?));
+            Statement::OffersByCategories
+        }
+    };
+    let mut places: Vec<Place> = Vec::new();
+    for partition in partition::all(db, catalog)?.iter() {
+        if places.len() < most && partition.upper > after + 1 && partition.lower <= to {
+            args[3] = Some(Datum::from((most - places.len()) as i64));
+            places.extend(partition.plan(statement).rows(db, View::Latest, 0, &args, read_place)?);
+        }
+    }
+    let scanned_to = match places.last() {
+        Some(last) if places.len() >= most => last.position,
+        _ => to.max(after),
+    };
+    Ok(Page { places, scanned_to })
+}
+
+/// An event of one stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    pub position: i64,
+    pub version: i64,
+    /// Bytes that it takes, roughly.
+    pub size: i64,
+}
+
+/// The first events of a stream that the filter lets through, after a version and up to a position, at most `most`.
+pub fn of_stream(
+    db: &Db,
+    catalog: &Catalog,
+    stream_id: i64,
+    filter: &Filter,
+    (after_version, to): (i64, i64),
+    most: usize,
+) -> Result<Vec<Step>> {
+    let found = stream::page(db, View::Latest, stream_id - 1, None, 1)?;
+    let Some((found, ..)) = found.into_iter().find(|(found, ..)| found.id == stream_id) else { return Ok(Vec::new()) };
+    let mut args: [Nullable; 5] = [
+        Some(Datum::from(stream_id)),
+        Some(Datum::from(after_version)),
+        Some(Datum::from(to)),
+        None,
+        filter.event_types.as_deref().map(text_array_of).transpose()?,
+    ];
+    let mut places = Vec::new();
+    for segment in stream::holding(&stream::segments(db, catalog, &found, View::Latest)?, after_version + 1, i64::MAX) {
+        if places.len() < most && segment.partition.lower <= to {
+            args[3] = Some(Datum::from((most - places.len()) as i64));
+            let plan = segment.partition.plan(Statement::OffersOfStream);
+            places.extend(plan.rows(db, View::Latest, 0, &args, |row| {
+                Ok(Step { position: row.int8(0)?, version: row.int8(1)?, size: row.int4(2)?.into() })
+            })?);
+        }
+    }
+    Ok(places)
+}
+
+/// The facts of the events at these positions, which are in order.
+pub fn facts(db: &Db, catalog: &Catalog, positions: &[i64]) -> Result<Vec<Facts>> {
+    let mut facts = Vec::new();
+    at(db, catalog, positions, |partition, positions| {
+        facts.extend(partition.plan(Statement::FactsAt).rows(db, View::Latest, 0, &[Some(positions)], |row| {
+            Ok(Facts {
+                position: row.int8(0)?,
+                stream_id: row.int8(1)?,
+                stream: row.text(2)?.to_owned(),
+                version: row.int8(3)?,
+                event_type: row.text(4)?.to_owned(),
+            })
+        })?);
+        Ok(())
+    })?;
+    facts.sort_by_key(|fact| fact.position);
+    Ok(facts)
+}
+
+/// The events at these positions, which are in order, as they are stored.
+pub fn events(db: &Db, catalog: &Catalog, target: Target, positions: &[i64], store: &Store) -> Result<()> {
+    let tenant = from_text(target.name)?;
+    at(db, catalog, positions, |partition, positions| {
+        let args = [Some(tenant), Some(positions)];
+        partition.plan(Statement::EventsAt).fill(db, View::Latest, &args, store).map(drop)
+    })
+}
+
+/// Calls `each` for every partition that has some of the positions, in order.
+fn at(
+    db: &Db,
+    catalog: &Catalog,
+    positions: &[i64],
+    mut each: impl FnMut(&partition::Partition, Datum) -> Result<()>,
+) -> Result<()> {
+    let mut rest = positions;
+    for partition in partition::all(db, catalog)?.iter() {
+        let before = rest.partition_point(|&position| position < partition.lower);
+        let end = rest.partition_point(|&position| position < partition.upper);
+        if end > before {
+            each(partition, int8_array_of(&rest[before..end])?)?;
+        }
+        rest = &rest[end..];
+    }
+    Ok(())
+}
