@@ -35,8 +35,9 @@ class Pgbench:
     def __init__(self, server, directory):
         self.server, self.directory = server, directory
 
-    def run(self, database, user, scripts, clients, seconds, log=True, **variables):
-        """Runs the scripts (names in bench/sql, chosen in turn at random) from so many clients."""
+    def run(self, database, user, scripts, clients, seconds, log=True, rate=None, **variables):
+        """Runs the scripts (names in bench/sql, chosen in turn at random) from so many clients. rate: transactions a second that are due,
+        however late the ones before (an open loop); latencies then count from when a transaction was due."""
         program = self.server.program("pgbench")
         if program is None:
             raise SystemExit("there is no pgbench: install Debian's postgresql-15 (it is in postgresql-contrib)")
@@ -44,6 +45,7 @@ class Pgbench:
         command = [program, "-n", "-M", "prepared", "-T", str(seconds), "-c", str(clients)]
         command += ["-j", str(min(clients, os.cpu_count()))]
         command += ["--log", f"--log-prefix={logs}/transactions"] if log else []
+        command += ["--rate", str(rate)] if rate else []
         for script in scripts:
             command += ["-f", SCRIPTS / f"{script}.sql"]
         for name, value in {"payload": PAYLOAD, "metadata": METADATA, **variables}.items():

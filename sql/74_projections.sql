@@ -94,7 +94,8 @@ begin
         format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
                'from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as t (stream, version, state) order by t.stream collate pg_catalog."C" '
                'on conflict (stream) do update set version = excluded.version%s '
-               'where row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
+               'where x.version operator(pg_catalog.<>) excluded.version '
+               'or row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
                target, names, expressions, assignments, ours, theirs),
         format('delete from %s x where x.stream operator(pg_catalog.>) $1 '
                'and ($2 is null or x.stream operator(pg_catalog.<=) $2) and not (x.stream operator(pg_catalog.=) any ($3))', target));

@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, hot_stream, live, message_db, partitions, read, state, verify
+from . import append, batch, consume, follow, hot_stream, live, message_db, partitions, read, rebuild, state, verify
 
 MEASURES = {
     "append": append.measure,
@@ -9,6 +9,9 @@ MEASURES = {
     "hot_stream": hot_stream.measure,
     "state": state.measure,
     "live": live.measure,
+    "consume": consume.measure,
+    "follow": follow.measure,
+    "rebuild": rebuild.measure,
     "verify": verify.measure,
     "partitions": partitions.measure,
 }

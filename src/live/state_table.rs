@@ -5,6 +5,7 @@
 //! `state::answer`.
 use super::applier;
 use super::registry::{Mode, Projection, Table};
+use crate::log::known;
 use crate::log::stream::{self, Stream};
 use crate::pg::call::{self, Code, Position};
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
@@ -142,8 +143,11 @@ impl<'a> StateTable<'a> {
             groups
                 .iter()
                 .map(|group| {
-                    let name = StreamName::parse(group.stream)?;
-                    let found = stream::look_up(db, catalog, View::Latest, target.id, &name)?;
+                    let found = if self.is_settled() {
+                        known::settled(db, catalog, target.id, group.stream)?
+                    } else {
+                        stream::look_up(db, catalog, View::Latest, target.id, &StreamName::parse(group.stream)?)?
+                    };
                     Ok(found.ok_or_else(|| Error::StreamNotFound { stream: group.stream.into() })?)
                 })
                 .collect::<Result<Vec<Stream>>>()
@@ -156,10 +160,14 @@ impl<'a> StateTable<'a> {
         self.write(&rows)
     }
 
+    /// Of an inline projection the events are not settled: the transaction may still be rolled back.
+    fn is_settled(&self) -> bool {
+        self.projection.mode == Mode::Async
+    }
+
     /// The stream's state after the last of the group's events.
     fn state(&self, folding: &mut Folding, group: &Group, stream: Stream) -> Result<Rc<Stored>> {
-        // Of an inline projection the events are not settled: the transaction may still be rolled back.
-        let is_settled = self.projection.mode == Mode::Async;
+        let is_settled = self.is_settled();
         let before = if is_settled { self.before(group, &stream) } else { None };
         let (state, may_be_kept) = match before {
             Some(before) => {

@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod event;
 pub mod horizon;
 pub mod identity;
+pub mod known;
 pub mod last_append;
 pub mod partition;
 pub mod pending;

@@ -142,6 +142,9 @@ pub fn missing_workers() -> u32 {
 /// After a transaction's end is visible to others. Never raises: at most one latch is set where nobody waits.
 pub(super) fn at_end(is_committed: bool, has_appended: bool) {
     let wakes = WAKES.replace(false) && is_committed;
+    if wakes && let Some(database) = Database::mine() {
+        database.note_change();
+    }
     // The end of an append moves the horizon also where it was rolled back.
     if wakes || has_appended {
         wake_scheduler();

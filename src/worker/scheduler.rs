@@ -65,12 +65,15 @@ fn serve(oid: Oid, _: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Of the list of projections: by invalidation messages, and by the board.
+type Generation = (u64, u32);
+
 /// What a look found.
 struct Seen {
     position: i64,
     /// An open transaction has appended.
     is_held: bool,
-    generation: u64,
+    generation: Generation,
     entries: Option<Vec<Entry>>,
     is_notified: bool,
 }
@@ -83,7 +86,7 @@ struct Scheduler {
     /// Of the last look.
     horizon: i64,
     /// Of the list of projections; None: it must be read.
-    generation: Option<u64>,
+    generation: Option<Generation>,
     listed_at: Instant,
     /// None: when somebody wakes it.
     next_look: Option<Instant>,
@@ -298,7 +301,7 @@ impl Scheduler {
 }
 
 /// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
-fn see(database: &Database, known: Option<u64>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
+fn see(database: &Database, known: Option<Generation>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
     if known.is_none() {
         let is_there = databases::has_extension()?;
         database.note_extension(is_there);
@@ -307,7 +310,7 @@ fn see(database: &Database, known: Option<u64>, notify_beyond: Option<i64>) -> R
         }
     }
     let Horizon { position, last_position } = horizon(&Catalog::current()?)?;
-    let generation = catalog::projections_generation();
+    let generation = (catalog::projections_generation(), database.changes());
     let entries = if known == Some(generation) { None } else { Some(schedule::entries()?) };
     let is_notified = notify_beyond.is_some_and(|before| position > before);
     if is_notified {

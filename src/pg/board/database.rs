@@ -27,6 +27,8 @@ pub struct Database {
     has_ended_well: AtomicBool,
     holds: AtomicU32,
     missing: AtomicU32,
+    /// How often what workers look at was changed.
+    changes: AtomicU32,
     /// Registered waiters.
     pub(super) waiting: AtomicU32,
 }
@@ -58,6 +60,7 @@ pub(super) unsafe fn attach() {
         has_ended_well: AtomicBool::new(true),
         holds: AtomicU32::new(0),
         missing: AtomicU32::new(0),
+        changes: AtomicU32::new(0),
         waiting: AtomicU32::new(0),
     };
     // SAFETY: as the caller says.
@@ -189,6 +192,16 @@ impl Database {
 
     pub fn missing(&self) -> u32 {
         self.missing.load(SeqCst)
+    }
+
+    /// What workers look at was changed, and everybody sees it. Invalidation messages tell the same, but are sent only after a commit is
+    /// visible: a scheduler that was woken meanwhile would look, find no message, and sleep.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, SeqCst);
+    }
+
+    pub fn changes(&self) -> u32 {
+        self.changes.load(SeqCst)
     }
 
     /// The scheduler is about to look and then to sleep: whoever changes something from now on wakes it.
