@@ -2,14 +2,19 @@
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 
 import psycopg
 
 import databases
+import databases_live
 from machine import Watch, flush_microseconds, load_average
 from pgbench import Pgbench
 from report import Report
 from server import Server
+
+
+MAKERS = {**vars(databases), **vars(databases_live)}
 
 
 def say(line):
@@ -57,7 +62,7 @@ class Bench:
         if name not in self.made:
             began = time.monotonic()
             say(f"    filling database {name} …")
-            self.made[name] = getattr(databases, f"make_{name}")(self)
+            self.made[name] = MAKERS[f"make_{name}"](self)
             with psycopg.connect(self.server.address("postgres"), autocommit=True) as connection:
                 connection.execute("checkpoint")
             say(f"    database {name} filled in {time.monotonic() - began:.0f} s")
@@ -65,6 +70,13 @@ class Bench:
 
     def connect(self, database, user="postgres"):
         return psycopg.connect(self.server.address(database, user), autocommit=True)
+
+    @contextmanager
+    def watched(self):
+        """Notes how busy others kept the machine during the block."""
+        with Watch(self.server) as watch:
+            yield
+        self.report.others(watch)
 
     def interleave(self, one, other, rounds=None, warm_up=True):
         """Runs the two sides in turn, `rounds` times, changing who goes first: what drifts hits both alike.
@@ -80,7 +92,6 @@ class Bench:
         outcomes = [], []
         for number in range(rounds):
             for place in (0, 1) if number % 2 == 0 else (1, 0):
-                with Watch(self.server) as watch:
+                with self.watched():
                     outcomes[place].append((one, other)[place](self.seconds))
-                self.report.others(watch)
         return outcomes

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tells the ledger's story on a running server, then imports bank transactions and verifies them. `make demo` calls it.
+# Tells the ledger's story on a running server, imports bank transactions and verifies them, then lets tables follow the log. `make demo`
+# calls it.
 #
 # Environment: PGHOST, PGPORT, PGUSER, PGDATABASE as for psql (a superuser, and a server that preloads eventstream);
 # PSQL names another psql; DATA is a CSV of your own in the form of examples/ledger/transactions.csv.
@@ -57,11 +58,16 @@ printf '%s\n' "${again##*$'\n'}"
 heading 'The states of all accounts, by rules and by a function, on three days'
 "${psql[@]}" -X -q -f "$here/ledger/states.sql"
 
+heading 'Read models that follow the log (examples/live)'
+"$here/live/live.sh"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:
       select es_state('account-cash');
       select version, event_type, state ->> 'balance' as balance from es_history('account-cash');
       select stream, version, last_occurred_at from eventstream.streams order by version desc limit 10;
-  examples/ has payables, receivables and an inventory too; docs/guide.md explains the ideas, docs/ledger.md how to model.
+      select name, status, detail from eventstream.health;
+  examples/ has payables, receivables and an inventory too; docs/guide.md explains the ideas, docs/ledger.md how to model,
+  docs/projections.md how tables follow the log, docs/clients.md how programs do.
 END

@@ -30,5 +30,6 @@ pub fn setup(_options: Vec<&str>) {}
 #[cfg(test)]
 #[must_use]
 pub fn postgresql_conf_options() -> Vec<&'static str> {
-    vec!["shared_preload_libraries = 'eventstream'"]
+    // Upkeep by a worker would come in between.
+    vec!["shared_preload_libraries = 'eventstream'", "eventstream.idle_interval = '1h'"]
 }

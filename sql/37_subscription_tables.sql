@@ -33,6 +33,7 @@ create table _eventstream.subscription_leases (
     lease_until timestamptz not null,
     positions bigint[] not null,
     stream_ids bigint[] not null,
+    of_parked bigint[] not null,
     finished_at timestamptz,
     finished_by text,
     constraint subscription_leases_pkey primary key (lease_id),
@@ -42,6 +43,7 @@ comment on table _eventstream.subscription_leases is
 'What es_fetch gave to whom. A lease that was acknowledged or has ended stays for a minute, so that whoever comes too late is told why.';
 comment on column _eventstream.subscription_leases.positions is 'of the events that it holds, in order: neither acknowledged nor nacked yet';
 comment on column _eventstream.subscription_leases.stream_ids is 'of the same events';
+comment on column _eventstream.subscription_leases.of_parked is 'positions of those events that it was given of parked streams and single events, not of a slot';
 comment on column _eventstream.subscription_leases.finished_by is 'what ended it, for a message: "it …"';
 comment on index _eventstream.subscription_leases_pkey is 'a lease by id';
 comment on constraint subscription_leases_finished_check on _eventstream.subscription_leases is 'both or neither';
@@ -65,7 +67,9 @@ create table _eventstream.subscription_parked (
     stream_id bigint not null,
     from_position bigint not null,
     version bigint not null,
+    skipped bigint[] not null default '{}',
     is_single bool not null,
+    failed_version bigint,
     attempts int not null,
     retry_at timestamptz not null,
     reason text,
@@ -75,8 +79,10 @@ comment on table _eventstream.subscription_parked is
 'Streams that wait by themselves, because an event of theirs was nacked, and single events that were dead letters and are tried again. Written by whoever holds their slot.';
 comment on column _eventstream.subscription_parked.from_position is 'the slot gives no events of the stream from here on; of a single event: its position';
 comment on column _eventstream.subscription_parked.version is 'every event of the stream up to here is done, as far as this row goes';
+comment on column _eventstream.subscription_parked.skipped is 'versions behind it that are done as well';
+comment on column _eventstream.subscription_parked.failed_version is 'of the event that attempts, retry_at and reason are about; NULL = none has failed';
 comment on column _eventstream.subscription_parked.is_single is 'exactly one event, the next after version; the others of its stream do not wait for it';
-comment on column _eventstream.subscription_parked.attempts is 'how often the next event was delivered';
+comment on column _eventstream.subscription_parked.attempts is 'how often the failed event was delivered';
 create unique index subscription_parked_streams_idx on _eventstream.subscription_parked (subscription_id, stream_id) where not is_single;
 comment on index _eventstream.subscription_parked_streams_idx is 'a stream is parked once';
 create unique index subscription_parked_singles_idx on _eventstream.subscription_parked (subscription_id, from_position) where is_single;

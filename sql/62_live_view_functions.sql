@@ -17,6 +17,14 @@ language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_p
 comment on function _eventstream.projection_states() is
 'How each projection of the current tenant stands. lag: settled positions that it has not passed, 0 where none of them is an event for it; lag_seconds: since the first event that it has not processed was recorded.';
 
+create function _eventstream.subscription_states(
+    out subscription_id bigint, out global_position bigint, out newest_position bigint, out lag bigint, out lag_seconds float8,
+    out consumers bigint, out events_leased bigint, out parked bigint, out redeliveries bigint, out dead_letters bigint
+) returns setof record
+language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_subscription_states';
+comment on function _eventstream.subscription_states() is
+'How each subscription of the current tenant stands: see the view eventstream.subscriptions.';
+
 create function _eventstream.tasks(
     out pid int, out done bigint, out total bigint, out began_at timestamptz
 ) returns setof record

@@ -16,6 +16,7 @@ select
     g.failed_at,
     g.error_sqlstate,
     g.error_message,
+    g.error_detail,
     g.retry_at,
     (select pg_catalog.count(*) from _eventstream.dead_letters d where d.projection_id = p.id) as dead_letters,
     p.handler,
@@ -37,7 +38,32 @@ join _eventstream.tenants t on t.id = p.tenant_id
 left join _eventstream.projection_states() l on l.projection_id = p.id
 where p.tenant_id = (select _eventstream.operated_tenant());
 comment on view eventstream.projections is
-'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message: the last failure, which is past where attempts is 0.';
+'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0.';
+
+create view eventstream.subscriptions with (security_barrier) as
+select
+    s.name,
+    l.global_position,
+    l.newest_position,
+    l.lag,
+    l.lag_seconds,
+    l.consumers,
+    l.events_leased,
+    l.parked,
+    l.redeliveries,
+    l.dead_letters,
+    s.categories,
+    s.event_types,
+    s.max_deliveries,
+    s.created_by,
+    s.created_at,
+    t.name as tenant
+from _eventstream.subscriptions s
+join _eventstream.tenants t on t.id = s.tenant_id
+left join _eventstream.subscription_states() l on l.subscription_id = s.id
+where s.tenant_id = (select _eventstream.operated_tenant());
+comment on view eventstream.subscriptions is
+'The subscriptions of the current tenant, for superusers, roles with manage and members of pg_monitor. global_position: everything up to here is acknowledged, dead or parked; newest_position: the same of the part of its streams that is furthest. lag: settled positions behind global_position (0 where none of them is an event for it); lag_seconds: since the first event that is not acknowledged was recorded. consumers: how many were seen lately; events_leased: delivered and neither acknowledged nor given back yet; parked: streams that wait for another try; redeliveries: how often the next events were delivered in vain, where that was most often.';
 
 create view eventstream.dead_letters with (security_barrier) as
 select

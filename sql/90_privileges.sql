@@ -34,9 +34,10 @@ grant select on eventstream.events, eventstream.streams, eventstream.stream_name
 grant execute on function _eventstream.fold_fingerprint(text) to public;
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots to public;
 -- These check for manage or pg_monitor themselves.
-grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.projection_states() to public;
+grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.projection_states(),
+    _eventstream.subscription_states() to public;
 grant execute on function _eventstream.tasks(), _eventstream.health() to public;
-grant select on eventstream.projections, eventstream.dead_letters, eventstream.progress, eventstream.health to public;
+grant select on eventstream.projections, eventstream.subscriptions, eventstream.dead_letters, eventstream.progress, eventstream.health to public;
 grant execute on function _eventstream.stats() to pg_monitor;
 grant select on eventstream.stats to pg_monitor;
 grant execute on function _eventstream.horizon_holders() to pg_monitor;

@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, hot_stream, message_db, partitions, read, state, verify
+from . import append, batch, hot_stream, live, message_db, partitions, read, state, verify
 
 MEASURES = {
     "append": append.measure,
@@ -8,6 +8,7 @@ MEASURES = {
     "read": read.measure,
     "hot_stream": hot_stream.measure,
     "state": state.measure,
+    "live": live.measure,
     "verify": verify.measure,
     "partitions": partitions.measure,
 }

@@ -1,5 +1,7 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use crate::access::authorize_tenant;
+use crate::live::inline;
+use crate::log::append::Target;
 use crate::pg::datum::from_text;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::state::fold::{self, Definition, UpcasterDefinition};
@@ -24,6 +26,7 @@ fn register_fold(args: &Args) -> Returned {
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     fold::register(access.tenant_id, &definition)?;
+    inline::refold(Target { id: access.tenant_id, name: &access.tenant })?;
     from_text(definition.name).map(Some)
 }
 
@@ -43,6 +46,7 @@ fn register_upcaster(args: &Args) -> Returned {
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
+    inline::refold(Target { id: access.tenant_id, name: &access.tenant })?;
     from_text(definition.event_type).map(Some)
 }
 
@@ -51,5 +55,6 @@ fn unregister_upcaster(args: &Args) -> Returned {
     let from_schema_version = args.int4(1, "from_schema_version")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;
+    inline::refold(Target { id: access.tenant_id, name: &access.tenant })?;
     from_text(event_type).map(Some)
 }

@@ -1,17 +1,19 @@
-//! es_activate, and what the views of sql/73_live_views.sql ask.
+//! es_activate, es_metrics, and what the views of sql/73_live_views.sql ask.
 use crate::access::{everything_or, operated_tenant, operated_tenants};
-use crate::live::{activation, health, overview};
+use crate::live::{activation, health, metrics, overview, overview_subscriptions};
 use crate::pg::datum::{from_float, from_text};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::store::Store;
-use crate::pg::{server, tasks};
+use crate::pg::{call, server, tasks};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_activate", activate);
+sql_function!("eventstream_metrics", show_metrics);
 sql_function!("eventstream_operated_tenant", one_tenant);
 sql_function!("eventstream_operated_tenants", all_tenants);
 sql_function!("eventstream_projection_states", projection_states);
+sql_function!("eventstream_subscription_states", subscription_states);
 sql_function!("eventstream_tasks", running_tasks);
 sql_function!("eventstream_health", checks);
 
@@ -19,6 +21,11 @@ fn activate(_: &Args) -> Returned {
     server::must_be_writable(c"es_activate")?;
     everything_or(Privilege::Admin)?;
     from_text(&activation::activate()?).map(Some)
+}
+
+fn show_metrics(_: &Args) -> Returned {
+    call::refuse_in_user_code()?;
+    from_text(&metrics::page()?).map(Some)
 }
 
 fn one_tenant(_: &Args) -> Returned {
@@ -39,6 +46,27 @@ fn projection_states(args: &Args) -> Returned {
             Some(Datum::from(projection.position)),
             Some(Datum::from(projection.lag)),
             Some(from_float(projection.lag_seconds)),
+        ])?;
+    }
+    Ok(None)
+}
+
+fn subscription_states(args: &Args) -> Returned {
+    let tenant_id = operated_tenant()?;
+    let store = Store::begin(args)?;
+    let moment = overview::Moment::look()?;
+    for subscription in overview_subscriptions::subscriptions(&moment, Some(tenant_id))? {
+        store.put(&[
+            Some(Datum::from(subscription.id)),
+            Some(Datum::from(subscription.position)),
+            Some(Datum::from(subscription.newest_position)),
+            Some(Datum::from(subscription.lag)),
+            Some(from_float(subscription.lag_seconds)),
+            Some(Datum::from(subscription.consumers)),
+            Some(Datum::from(subscription.leased)),
+            Some(Datum::from(subscription.parked)),
+            Some(Datum::from(subscription.redeliveries)),
+            Some(Datum::from(subscription.dead_letters)),
         ])?;
     }
     Ok(None)

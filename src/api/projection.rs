@@ -188,14 +188,11 @@ fn run_projection(args: &Args) -> Returned {
         {
             return Err(stopped.into());
         }
+        let before = run::applied(id)?;
         while left > 0 {
             server::check_for_interrupts()?;
             left -= 1;
-            let outcome = advance::advance(id, Lock::Wait, true)?;
-            if let Outcome::Advanced { events: applied, .. } | Outcome::Waiting { events: applied, .. } = outcome {
-                events += applied;
-            }
-            match outcome {
+            match advance::advance(id, Lock::Wait, true)? {
                 Outcome::Advanced { is_behind: true, .. } => {}
                 Outcome::Waiting { .. } | Outcome::Stopped => {
                     report::warning(&run::why_not(id, &one)?)?;
@@ -204,6 +201,7 @@ fn run_projection(args: &Args) -> Returned {
                 Outcome::Advanced { .. } | Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
             }
         }
+        events += run::applied(id)? - before;
     }
     Ok(Some(Datum::from(events)))
 }

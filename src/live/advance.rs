@@ -26,6 +26,7 @@ use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
@@ -49,10 +50,9 @@ pub enum Outcome {
         events: i64,
         is_behind: bool,
     },
-    /// An event failed, after so many that were applied, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
+    /// An event failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
     Waiting {
         until: i64,
-        events: i64,
     },
     /// It is paused or stopped.
     Stopped,
@@ -67,6 +67,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let Some(progress) = progress::lock(id, lock)? else {
         return Ok(if lock == Lock::Skip { Outcome::Busy } else { Outcome::Gone });
     };
+    test_point("locked");
     // What was altered before the lock was free.
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
@@ -76,7 +77,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     }
     match (progress.status, progress.retry_at) {
         (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
-        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until, events: 0 }),
+        (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
         _ => {}
     }
     let scratch = Scratch::new()?;
@@ -102,8 +103,12 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
         return Ok(Outcome::Stopped);
     }
     let tried = batch_size(&projection, &progress);
+    // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
     let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;
-    if tried > 1 && !is_filling {
+    if is_filling {
+        return note(&projection, &progress, None, progress.position, caught);
+    }
+    if tried > 1 {
         let retry_at = server::clock() + micros(live_settings::retry_pause());
         as_owner(Planning::ByIndex, |db, _| {
             let failed = Failed {
@@ -116,7 +121,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
             };
             progress::fail(db, id, &failed)
         })?;
-        return Ok(Outcome::Waiting { until: retry_at, events: 0 });
+        return Ok(Outcome::Waiting { until: retry_at });
     }
     let scratch = Scratch::new()?;
     scratch.inside(|| {
@@ -185,6 +190,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         Ok(Err(reason)) => return stop(projection, progress, &broken(reason)),
         Err(caught) => return note(projection, progress, None, progress.position, &caught),
     };
+    test_point("read");
     if batch.events.is_empty() {
         if batch.end == progress.position && progress.status != Status::Rebuilding {
             return Ok(Outcome::Idle { position: batch.end });
@@ -210,6 +216,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
             counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
         }
     }
+    test_point("applied");
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
@@ -218,11 +225,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
     if isolated.applied > 0 {
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
-    let events = isolated.applied as i64;
-    Ok(match note(projection, progress, Some(failed), before, &caught)? {
-        Outcome::Waiting { until, .. } => Outcome::Waiting { until, events },
-        other => other,
-    })
+    note(projection, progress, Some(failed), before, &caught)
 }
 
 /// Everything up to `position` is applied.
@@ -303,7 +306,7 @@ fn note(
             Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };
         progress::fail(db, projection.id, &failed)
     })?;
-    Ok(Outcome::Waiting { until, events: 0 })
+    Ok(Outcome::Waiting { until })
 }
 
 fn micros(duration: Duration) -> i64 {

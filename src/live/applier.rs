@@ -10,6 +10,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::test_point::test_point;
 use crate::pg::{datum, server};
 use crate::state::event::{Event, field};
 use crate::state::handler::{self, Handler, Purpose};
@@ -173,6 +174,7 @@ impl<'a> Applier<'a> {
                                 acting
                                     .event
                                     .set(Some((event.row().uuid(field::EVENT_ID)?, event.row().get(field::METADATA))));
+                                test_point("applying");
                                 scratch.step(|| calls.call(&[Some(event.expanded(row_type)?)]))?;
                             }
                             Ok(())
@@ -216,6 +218,7 @@ impl<'a> Applier<'a> {
                         acting.event.set(alone.transpose()?);
                     }
                     function.as_registrant(Code::Handler, &at, |calls| {
+                        test_point("applying");
                         on_behalf(projection, acting, || calls.call(&[Some(batch)]).map(drop))
                     })
                 })

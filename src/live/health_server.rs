@@ -115,8 +115,8 @@ fn workers(database: &Database, has_followers: bool) -> Check {
         return Check::ok("workers", format!("the scheduler runs, and up to {wanted} runners where they are needed"));
     }
     let most = database.max_worker_processes;
-    // The scheduler and its runners have no slot at all, or too few of them.
-    let needed = most + missing.max(if is_running { 1 } else { 2 });
+    // Where nothing runs, it is not known who has the places that there are: the launcher, the scheduler and its runners need new ones.
+    let needed = most + if is_running { missing } else { 2 + wanted as i64 };
     let detail = if is_running {
         format!(
             "{missing} of {wanted} runners find no free worker process (max_worker_processes is {most}): those there are share the work"

@@ -3,6 +3,7 @@
 //! ```text
 //! created, resumed, rebuilt ─▶ streams locked against appends ─▶ caught up to the last event ─▶ running (commit lets appends go on)
 //! paused ─▶ streams locked ─▶ the last position noted ─▶ paused
+//! a state table's fold or an upcaster registered anew ─▶ as rebuilt, in that transaction
 //! ```
 //!
 //! Promises: no event falls between catching up and the first append that knows of the projection, which has to get the lock that the
@@ -11,9 +12,10 @@
 use super::advance::MOST_BYTES;
 use super::applier::{self, Applier};
 use super::events::{self, Wanted};
-use super::progress::{self, Status};
+use super::progress::{self, Lock, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
+use super::state_table::StateTable;
 use crate::log::append::Target;
 use crate::log::horizon;
 use crate::pg::catalog;
@@ -22,6 +24,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::Plan;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::subtransaction::attempt;
 use crate::state::event::Event;
 use eventstream_core::error::Error;
 use std::cell::RefCell;
@@ -197,6 +200,24 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
         progress::set_status(db, projection.id, Status::Running, Some(last))?;
         catalog::announce_projection_change(catalog)
     })
+}
+
+/// Fills the tenant's running state tables again whose states are others now, because a fold or an upcaster was registered: their rows
+/// are written by appends alone, which write the rows of their own streams.
+pub fn refold(target: Target) -> Result<()> {
+    catalog::refresh()?;
+    for projection in registry::inline(target.id)?.iter() {
+        let Kind::Table(table) = &projection.kind else { continue };
+        // Where its fold is gone appends fail, until that is back.
+        let Ok(fingerprint) = attempt(|| Ok(StateTable::new(projection, table)?.fold().fingerprint))? else { continue };
+        let progress = progress::lock(projection.id, Lock::Wait)?;
+        if progress
+            .is_some_and(|progress| progress.status == Status::Running && progress.fingerprint != Some(fingerprint))
+        {
+            attach(projection, 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// Stops where it is; events from now on are not applied.

@@ -2,7 +2,7 @@
 //! one that a projection has not seen.
 use super::activation;
 use crate::log::horizon;
-use crate::log::pending::{self, Followed};
+use crate::log::pending::{self, First, Followed};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
@@ -58,12 +58,14 @@ impl Moment {
         Ok(Self { now: server::clock(), settled, is_active })
     }
 
-    /// How far behind a follower is that has seen everything up to `position`.
-    pub fn lag(&self, followed: Followed, position: i64) -> Result<(i64, f64)> {
-        let first =
-            as_owner(Planning::ByIndex, |db, catalog| pending::first(db, catalog, followed, (position, self.settled)))?;
-        Ok(first
-            .map_or((0, 0.0), |recorded_at| (self.settled - position, (self.now - recorded_at).max(0) as f64 / 1e6)))
+    /// The first event that a follower has not seen, which has seen everything up to `position`.
+    pub fn first(&self, followed: Followed, position: i64) -> Result<Option<First>> {
+        as_owner(Planning::ByIndex, |db, catalog| pending::first(db, catalog, followed, (position, self.settled)))
+    }
+
+    /// Seconds since it was recorded.
+    pub fn age(&self, first: First) -> f64 {
+        (self.now - first.recorded_at).max(0) as f64 / 1e6
     }
 }
 
@@ -163,9 +165,12 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
                 tenant_id: listed.tenant_id,
                 categories: listed.categories.as_deref(),
                 event_types: listed.event_types.as_deref(),
+                slots: None,
             };
-            let (lag, seconds) = moment.lag(followed, listed.projection.position)?;
-            (listed.projection.lag, listed.projection.lag_seconds) = (lag, seconds);
+            if let Some(first) = moment.first(followed, listed.projection.position)? {
+                listed.projection.lag = moment.settled - listed.projection.position;
+                listed.projection.lag_seconds = moment.age(first);
+            }
         }
         projections.push(listed.projection);
     }

@@ -61,12 +61,14 @@ pub struct Progress {
     pub fingerprint: Option<Hash>,
     pub rebuild_to: Option<i64>,
     pub rebuild_stream: Option<i64>,
+    /// Events applied in its life, dead letters included.
+    pub applied: i64,
 }
 
 macro_rules! columns {
     () => {
         "select status, global_position, attempts, next_batch, failed_position, retry_at, error_sqlstate, error_message, \
-                fingerprint, rebuild_to, rebuild_stream from _eventstream.projection_progress where projection_id = $1"
+                fingerprint, rebuild_to, rebuild_stream, applied from _eventstream.projection_progress where projection_id = $1"
     };
 }
 
@@ -121,6 +123,7 @@ fn read(row: &Row) -> Result<Progress> {
         fingerprint: row.bytes_opt(8)?.and_then(|bytes| Hash::try_from(bytes).ok()),
         rebuild_to: row.int8_opt(9),
         rebuild_stream: row.int8_opt(10),
+        applied: row.int8(11)?,
     })
 }
 

@@ -25,6 +25,7 @@ use crate::pg::jsonb::Stored;
 use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::moment::{Moment, Selection};
 use crate::state::replay::Folding;
@@ -152,6 +153,7 @@ fn fill(
             rows.extend(row);
         }
         scratch.step(|| as_owner(Planning::ByIndex, |db, _| keep(db, projection, &rows)))?;
+        test_point("page kept");
         if is_last {
             publish(projection, state_table, to)?;
             return Ok(Some(Outcome::Advanced { position: to, events: 0, is_behind: true }));
@@ -226,6 +228,7 @@ fn publish(projection: &Projection, state_table: &StateTable, to: i64) -> Result
             None => break,
         }
     }
+    test_point("published");
     as_owner(Planning::ByIndex, |db, catalog| {
         let row = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
         FORGET.with(|plan| plan.write(db, &row[..1]))?;

@@ -51,3 +51,8 @@ pub fn why_not(id: i64, name: &str) -> Result<String> {
         None => Error::ProjectionNotFound { projection: name.into() }.to_string(),
     })
 }
+
+/// How many events it has applied in its life; 0 where it is gone.
+pub fn applied(id: i64) -> Result<i64> {
+    Ok(progress::look(id)?.map_or(0, |progress| progress.applied))
+}

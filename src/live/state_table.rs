@@ -12,6 +12,7 @@ use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_current, as_owner};
+use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::cache;
 use crate::state::event::{Event, field};
@@ -226,6 +227,7 @@ impl<'a> StateTable<'a> {
             fold: self.fold.name.clone(),
             reason: format!("the role {} that created the table does not exist any more", registrant.role),
         })?;
+        test_point("writing rows");
         // Where it is gone, the statement says so.
         let found = as_owner(Planning::ByIndex, |db, _| Relation::find(db, &self.table.name, &registrant.role))?;
         if let Some(relation) = found.filter(|relation| !relation.is_safe) {

@@ -86,6 +86,15 @@ pub fn page(
     Ok(Page { places, scanned_to })
 }
 
+/// An event of one stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    pub position: i64,
+    pub version: i64,
+    /// Bytes that it takes, roughly.
+    pub size: i64,
+}
+
 /// The first events of a stream that the filter lets through, after a version and up to a position, at most `most`.
 pub fn of_stream(
     db: &Db,
@@ -94,7 +103,7 @@ pub fn of_stream(
     filter: &Filter,
     (after_version, to): (i64, i64),
     most: usize,
-) -> Result<Vec<Place>> {
+) -> Result<Vec<Step>> {
     let found = stream::page(db, View::Latest, stream_id - 1, None, 1)?;
     let Some((found, ..)) = found.into_iter().find(|(found, ..)| found.id == stream_id) else { return Ok(Vec::new()) };
     let mut args: [Nullable; 5] = [
@@ -109,7 +118,9 @@ pub fn of_stream(
         if places.len() < most && segment.partition.lower <= to {
             args[3] = Some(Datum::from((most - places.len()) as i64));
             let plan = segment.partition.plan(Statement::OffersOfStream);
-            places.extend(plan.rows(db, View::Latest, 0, &args, read_place)?);
+            places.extend(plan.rows(db, View::Latest, 0, &args, |row| {
+                Ok(Step { position: row.int8(0)?, version: row.int8(1)?, size: row.int4(2)?.into() })
+            })?);
         }
     }
     Ok(places)

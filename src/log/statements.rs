@@ -271,7 +271,7 @@ impl Statement {
                 &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::OffersOfStream => (
-                "select global_position, stream_id, true, \
+                "select global_position, version, \
                  coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300 \
                  from {events} where stream_id = $1 and version > $2 and global_position + 0 <= $3 \
                  and ($5 is null or event_type = any ($5)) order by version limit $4",
@@ -297,19 +297,22 @@ impl Statement {
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
             ),
             Statement::FirstAfter => (
-                "select l.recorded_at from (select *, row_number() over (order by global_position) as place \
-                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit 1000) l \
-                 where l.place = 1000 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
+                "select l.global_position, l.recorded_at from (select *, row_number() over (order by global_position) as place \
+                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit $6) l \
+                 where l.place = $6 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
                  order by l.global_position limit 1",
-                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID],
             ),
             Statement::FirstOfCategories => (
-                "select l.recorded_at from (select distinct unnest($5) as category) c cross join lateral \
+                "select l.global_position, l.recorded_at from (select distinct unnest($7) as category) c cross join lateral \
                  (select *, row_number() over (order by global_position) as place from {events} \
                  where tenant_id = $1 and category = c.category and global_position > $2 and global_position <= $3 \
-                 order by global_position limit 1000) l \
-                 where l.place = 1000 or $4 is null or l.event_type = any ($4) order by l.global_position limit 1",
-                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+                 order by global_position limit $6) l \
+                 where l.place = $6 or ($4 is null or l.event_type = any ($4)) \
+                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
+                 order by l.global_position limit 1",
+                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID],
             ),
         }
     }

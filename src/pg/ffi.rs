@@ -257,9 +257,8 @@ unsafe extern "C-unwind" {
     );
     pub fn enable_timeout_every(id: c_int, first: TimestampTz, every_milliseconds: c_int);
     pub fn disable_timeout(id: c_int, keep_indicator: bool);
-    // what a session leaves behind: storage/lmgr/lock.c, commands/prepare.c, jit/jit.c, utils/activity
+    // what a session leaves behind: storage/lmgr/lock.c, jit/jit.c, utils/activity
     pub fn LockReleaseAll(method: LOCKMETHODID, all_locks: bool);
-    pub fn DropAllPreparedStatements();
     pub fn jit_reset_after_error();
     pub fn pgstat_report_stat(force: bool) -> c_long;
     pub fn pgstat_report_activity(state: BackendState::Type, what: *const c_char);

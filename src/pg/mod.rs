@@ -31,6 +31,7 @@ pub mod slots;
 pub mod store;
 pub mod subtransaction;
 pub mod tasks;
+pub mod test_point;
 pub mod utility;
 pub mod worker;
 pub mod xact;

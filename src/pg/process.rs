@@ -172,13 +172,11 @@ pub fn end_timeout() {
     }
 }
 
-/// Puts away what a handler may have left in the session: advisory locks and prepared statements.
+/// Puts away what a handler may have left in the session: advisory locks. (Everything else that outlives a transaction is refused to it:
+/// it is security-restricted.)
 pub fn tidy_up() -> Result<()> {
     // SAFETY: outside of transactions.
-    catch(|| unsafe {
-        ffi::LockReleaseAll(USER_LOCKMETHOD, true);
-        ffi::DropAllPreparedStatements();
-    })
+    catch(|| unsafe { ffi::LockReleaseAll(USER_LOCKMETHOD, true) })
 }
 
 /// Whether this process was told to end.

@@ -12,10 +12,10 @@ use crate::pg::server;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; and after twice the
+/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; and after the
 /// time that its last batch took, so that small batches leave the processors to those who append.
 const PACE: Duration = Duration::from_millis(2);
-const LONGEST_PACE: Duration = Duration::from_millis(20);
+const LONGEST_PACE: Duration = Duration::from_millis(10);
 /// One that somebody else advances, or that says that there is nothing to do although it is listed.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const OFF_PAUSE: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ impl Book {
             Done::Current { position } => {
                 known.position = position.max(horizon);
                 known.is_rebuilding = false;
-                known.not_before = now + ((now - since) * 2).clamp(PACE, LONGEST_PACE);
+                known.not_before = now + (now - since).clamp(PACE, LONGEST_PACE);
             }
             Done::Behind { position } => known.position = position,
             Done::Busy => known.not_before = now + BUSY_PAUSE,

@@ -1,10 +1,16 @@
-//! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean.
+//! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean. A job is a projection's id, or
+//! [`MAINTAIN`].
 use crate::live::advance::{self, Outcome};
 use crate::live::progress::Lock;
+use crate::live::watch;
 use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
+use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, process, server};
 use std::time::{Duration, Instant};
+
+/// The job that is no projection: one step of upkeep.
+pub const MAINTAIN: i64 = 0;
 
 /// How long a runner keeps to one projection that is behind before it reports.
 const TURN: Duration = Duration::from_millis(50);
@@ -34,7 +40,7 @@ impl From<Outcome> for Done {
             }
             Outcome::Advanced { position, is_behind: true, .. } => Self::Behind { position },
             Outcome::Busy => Self::Busy,
-            Outcome::Waiting { until, .. } => Self::Waiting { until },
+            Outcome::Waiting { until } => Self::Waiting { until },
             Outcome::Stopped | Outcome::Gone => Self::Off,
         }
     }
@@ -65,14 +71,39 @@ impl From<Report> for Done {
     }
 }
 
+pub fn run(job: i64) -> Result<Done> {
+    let done = if job == MAINTAIN { maintain() } else { advance(job) };
+    process::show_activity(None);
+    done
+}
+
+/// Whether there is more to do tells whether it is behind.
+fn maintain() -> Result<Done> {
+    process::show_activity(Some("maintenance"));
+    process::begin_timeout(live_settings::handler_timeout());
+    let more = process::transaction("upkeep failed", watch::maintain)?;
+    process::end_timeout();
+    process::tidy_up()?;
+    Ok(match more {
+        Ok(true) => Done::Behind { position: 0 },
+        Ok(false) => Done::Current { position: 0 },
+        Err(_) => Done::Off,
+    })
+}
+
 /// Advances the projection batch by batch while it is behind, for a turn at most.
-pub fn run(projection: i64) -> Result<Done> {
+fn advance(projection: i64) -> Result<Done> {
     let began = Instant::now();
     process::show_activity(Some(&format!("projection {projection}")));
     let what = format!("projection {projection} could not be advanced");
-    let done = loop {
+    loop {
         process::begin_timeout(live_settings::handler_timeout());
-        let outcome = process::transaction(&what, || advance::advance(projection, Lock::Skip, false))?;
+        let outcome = process::transaction(&what, || {
+            let outcome = advance::advance(projection, Lock::Skip, false);
+            test_point("noted");
+            outcome
+        })?;
+        test_point("committed");
         process::end_timeout();
         let done = match outcome {
             Ok(outcome) => outcome.into(),
@@ -80,16 +111,18 @@ pub fn run(projection: i64) -> Result<Done> {
         };
         process::tidy_up()?;
         if !matches!(done, Done::Behind { .. }) || began.elapsed() >= TURN || process::must_stop() {
-            break done;
+            return Ok(done);
         }
-    };
-    process::show_activity(None);
-    Ok(done)
+    }
 }
 
 /// Notes what ended the transaction of a batch, in one of its own.
 pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
     let what = format!("the failure of projection {projection} could not be noted");
-    let noted = process::transaction(&what, || advance::note_failure(projection, caught))?;
+    let noted = process::transaction(&what, || {
+        let outcome = advance::note_failure(projection, caught);
+        test_point("failure noted");
+        outcome
+    })?;
     Ok(noted.map_or_else(|_| Done::Waiting { until: server::clock() + UNNOTED_PAUSE.as_micros() as i64 }, Done::from))
 }

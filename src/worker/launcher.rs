@@ -134,6 +134,8 @@ fn tend(listed: &Listed, served: &mut Served) -> Result<Tended> {
     if !wait.is_zero() {
         return Ok(Tended::LaterIn(wait));
     }
+    // Until it says otherwise it ends badly: whatever makes it end at once must not make us start it without a pause.
+    database.note_start();
     match worker::start(SCHEDULER, listed.oid, [0; 2])? {
         Some(started) => served.started = Some((started, Instant::now())),
         None => {

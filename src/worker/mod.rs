@@ -10,6 +10,7 @@ mod launcher;
 mod runner;
 mod scheduler;
 mod team;
+mod upkeep;
 
 /// Registers the launcher; once a process, from _PG_init.
 pub fn init() {

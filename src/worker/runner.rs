@@ -11,6 +11,7 @@ use crate::pg::board::database::Database;
 use crate::pg::board::runner::{self, Runner};
 use crate::pg::failure::Result;
 use crate::pg::process;
+use crate::pg::test_point::test_point;
 use crate::pg::worker::{Arguments, Kind, worker_function};
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
@@ -50,6 +51,7 @@ fn serve(oid: Oid, [place, owner]: Arguments) -> Result<()> {
         if let Some(projection) = place.job() {
             let done = job::run(projection)?;
             place.report(done.into());
+            test_point("reported");
             database.scheduler().wake();
         }
         process::reload()?;

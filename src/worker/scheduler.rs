@@ -11,8 +11,10 @@
 use super::dispatch::Book;
 use super::job::{self, Done};
 use super::team::{Ended, Team};
+use super::upkeep::Upkeep;
 use crate::live::schedule::{self, Entry};
-use crate::log::horizon::horizon;
+use crate::live::watch;
+use crate::log::horizon::{Horizon, horizon};
 use crate::pg::board::database::Database;
 use crate::pg::board::{self, Awaited, waiter};
 use crate::pg::catalog::{self, Catalog};
@@ -66,6 +68,8 @@ fn serve(oid: Oid, _: Arguments) -> Result<()> {
 /// What a look found.
 struct Seen {
     position: i64,
+    /// An open transaction has appended.
+    is_held: bool,
     generation: u64,
     entries: Option<Vec<Entry>>,
     is_notified: bool,
@@ -75,6 +79,7 @@ struct Scheduler {
     database: &'static Database,
     book: Book,
     team: Team,
+    upkeep: Upkeep,
     /// Of the last look.
     horizon: i64,
     /// Of the list of projections; None: it must be read.
@@ -93,6 +98,7 @@ impl Scheduler {
             database,
             book: Book::new(),
             team: Team::new(database.oid(), database.scheduler().pid().unwrap_or_default()),
+            upkeep: Upkeep::new(),
             horizon: 0,
             generation: None,
             listed_at: now,
@@ -111,6 +117,7 @@ impl Scheduler {
             for awaited in waiter::take_unseen() {
                 self.book.want(awaited);
             }
+            self.watch()?;
             self.staff()?;
             self.give_jobs()?;
             let nap = self.nap();
@@ -147,9 +154,10 @@ impl Scheduler {
         self.database.falls_asleep();
         self.next_look = None;
         let is_idle_time = self.is_idle_time();
+        let database = self.database;
         let known = if is_idle_time { None } else { self.generation };
         let notify_beyond = (self.notified_at.elapsed() >= NOTIFY_PACE).then_some(self.notified);
-        let seen = process::transaction("eventstream scheduler", || see(known, notify_beyond))?;
+        let seen = process::transaction("eventstream scheduler", || see(database, known, notify_beyond))?;
         let seen = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(false),
@@ -166,6 +174,7 @@ impl Scheduler {
             self.generation = Some(seen.generation);
             self.listed_at = now;
         }
+        self.upkeep.note_horizon(seen.position > self.horizon, seen.is_held);
         if seen.position > self.horizon {
             self.horizon = seen.position;
             self.database.is_up();
@@ -183,8 +192,22 @@ impl Scheduler {
         Ok(true)
     }
 
+    /// Health, and what holds the horizon for too long. What fails is told in the log, and tried again.
+    fn watch(&mut self) -> Result<()> {
+        if self.upkeep.should_watch(live_settings::idle_interval()) {
+            let _ = process::transaction("eventstream scheduler", watch::watch)?;
+        }
+        Ok(())
+    }
+
+    fn maintain_in(&self) -> Option<Duration> {
+        self.upkeep.maintain_in(self.horizon, self.team.has_members())
+    }
+
     fn staff(&mut self) -> Result<()> {
-        let wanted = live_settings::max_workers().min(self.book.len());
+        // Upkeep wants one, also where there is no projection.
+        let least = usize::from(self.team.has_members() || self.maintain_in().is_some_and(|left| left.is_zero()));
+        let wanted = live_settings::max_workers().min(self.book.len().max(least));
         let missing = self.team.size_to(wanted)?;
         self.database.set_missing(missing as u32);
         Ok(())
@@ -193,6 +216,8 @@ impl Scheduler {
     fn take_reports(&mut self) -> Result<()> {
         for (projection, ended) in self.team.take_reports()? {
             match ended {
+                Ended::Done(done) if projection == job::MAINTAIN => self.upkeep.ended(Some(done)),
+                _ if projection == job::MAINTAIN => self.upkeep.ended(None),
                 Ended::Done(done) => self.note(projection, done),
                 Ended::Overdue => {
                     self.note_death(projection, "57014", "it ran on after eventstream.handler_timeout")?
@@ -230,13 +255,21 @@ impl Scheduler {
             self.team.give(place, projection);
             free.retain(|other| *other != place);
         }
+        let maintains = self.maintain_in().is_some_and(|left| left.is_zero());
+        if let Some(place) = free.pop().filter(|_| maintains) {
+            self.upkeep.begun(self.horizon);
+            self.team.give(place, job::MAINTAIN);
+        }
         // Where no runner can be had at all, the scheduler does the work.
-        if self.team.is_out_of_reach()
-            && let Some((projection, place)) = self.book.next(self.horizon, &[usize::MAX])
-        {
-            self.book.begun(projection, place, self.horizon);
-            let done = job::run(projection)?;
-            self.note(projection, done);
+        if self.team.is_out_of_reach() {
+            if let Some((projection, place)) = self.book.next(self.horizon, &[usize::MAX]) {
+                self.book.begun(projection, place, self.horizon);
+                let done = job::run(projection)?;
+                self.note(projection, done);
+            } else if maintains {
+                self.upkeep.begun(self.horizon);
+                self.upkeep.ended(Some(job::run(job::MAINTAIN)?));
+            }
         }
         Ok(())
     }
@@ -249,7 +282,11 @@ impl Scheduler {
         }
         if !self.team.free().is_empty() || self.team.is_out_of_reach() {
             nap = nap.min(self.book.due_in(self.horizon).unwrap_or(nap));
+            nap = nap.min(self.maintain_in().unwrap_or(nap));
+        } else if !self.team.has_members() {
+            nap = nap.min(self.maintain_in().unwrap_or(nap));
         }
+        nap = nap.min(self.upkeep.watch_in(live_settings::idle_interval()));
         if self.database.missing() > 0 {
             nap = nap.min(self.team.retry_in());
         }
@@ -258,16 +295,20 @@ impl Scheduler {
 }
 
 /// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
-fn see(known: Option<u64>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
-    if known.is_none() && !(databases::has_extension()? && live_settings::is_database_served(&databases::own_name()?)) {
-        return Ok(None);
+fn see(database: &Database, known: Option<u64>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
+    if known.is_none() {
+        let is_there = databases::has_extension()?;
+        database.note_extension(is_there);
+        if !is_there || !live_settings::is_database_served(&databases::own_name()?) {
+            return Ok(None);
+        }
     }
-    let position = horizon(&Catalog::current()?)?.position;
+    let Horizon { position, last_position } = horizon(&Catalog::current()?)?;
     let generation = catalog::projections_generation();
     let entries = if known == Some(generation) { None } else { Some(schedule::entries()?) };
     let is_notified = notify_beyond.is_some_and(|before| position > before);
     if is_notified {
         notify::send(CHANNEL, &position.to_string())?;
     }
-    Ok(Some(Seen { position, generation, entries, is_notified }))
+    Ok(Some(Seen { position, is_held: position < last_position, generation, entries, is_notified }))
 }

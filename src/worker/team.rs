@@ -60,6 +60,10 @@ impl Team {
         self.members.iter().filter(|member| !member.is_leaving).count()
     }
 
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// Nobody is there, and nobody can be had.
     pub fn is_out_of_reach(&self) -> bool {
         self.members.is_empty() && self.has_no_slot

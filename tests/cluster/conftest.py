@@ -33,7 +33,8 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture(scope="session")
 def shared_server():
     """One preloaded server for all tests that only need a database of their own."""
-    server = servers.Server("shared").create()
+    # Workers do upkeep, which would come in between, only after that long; everything else they are woken for.
+    server = servers.Server("shared", **{"eventstream.idle_interval": "1h"}).create()
     yield server
     server.destroy()
 

@@ -24,6 +24,8 @@ import psycopg
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAJOR = os.environ.get("PG", "15")
 BIN = pathlib.Path(os.environ.get("EVENTSTREAM_PG_BIN", ROOT / "target" / "pg" / MAJOR / "bin"))
+#: The build with test points (src/pg/test_point.rs), which `tools/test MAJOR backend` installs.
+PROGRAMS_WITH_TEST_POINTS = ROOT / "target" / "pg-test" / MAJOR / "bin"
 WORK = ROOT / "target" / "cluster-tests"
 SUPERUSER = "postgres"
 #: Only names the socket file: every server has a socket folder of its own.
@@ -134,8 +136,11 @@ def wait_until(condition, seconds: float = 30, what: str = "the condition", ever
 class Server:
     """One cluster. Settings are written to postgresql.conf; `environment` is the server process's."""
 
-    def __init__(self, name: str, *, preload: bool = True, fsync: bool = False, environment=None, **settings):
+    def __init__(
+        self, name: str, *, preload: bool = True, fsync: bool = False, environment=None, programs=BIN, **settings
+    ):
         self.name = name
+        self.programs = programs
         self.home = WORK / f"{name}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.data = self.home / "data"
         self.log = self.home / "server.log"
@@ -193,7 +198,7 @@ class Server:
         self.configure()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "INT", str(BIN / "postgres"), "-D", str(self.data)],
+                ["setpriv", "--pdeathsig", "INT", str(self.programs / "postgres"), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

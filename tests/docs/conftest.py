@@ -15,7 +15,10 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server():
     """The environment for clients of a running server that preloads eventstream."""
-    start = 'eval "$(tools/server start --pg "${PG:-15}" --conf "fsync = off")" && env -0'
+    start = (
+        'eval "$(tools/server start --pg "${PG:-15}" --conf "fsync = off" --conf "max_worker_processes = 30"'
+        ' --conf "eventstream.idle_interval = 1h")" && env -0'
+    )
     printed = subprocess.run(["bash", "-c", start], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.decode()
     environment = dict(entry.split("=", 1) for entry in printed.split("\0") if entry)
     yield environment
@@ -60,7 +63,9 @@ def empty_database(server):
     """A fresh database, without the extension."""
     name = f"docs_{next(_numbers)}"
     subprocess.run(["createdb", "-T", "template0", "-E", "UTF8", name], env=server, check=True)
-    return Database(server, name)
+    yield Database(server, name)
+    # Its workers go with it: the server has room for those of a few databases.
+    subprocess.run(["dropdb", "--force", name], env=server, check=True)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def isolation_server():
         "isolation",
         max_prepared_transactions=5,
         deadlock_timeout="200ms",
-        **{"eventstream.partition_size": 4096},
+        **{"eventstream.partition_size": 4096, "eventstream.idle_interval": "1h"},
     ).create()
     yield server
     server.destroy()

@@ -152,10 +152,8 @@ impl Offer {
 
     /// Whether what comes first has to be delivered with no other.
     fn is_isolated(&self, max_deliveries: i32) -> bool {
-        match self.parked.first() {
-            Some(parked) => parked.attempts >= isolated_after(max_deliveries),
-            None => self.standing.is_isolated(max_deliveries),
-        }
+        self.standing.is_isolated(max_deliveries)
+            || self.parked.first().is_some_and(|parked| parked.attempts >= isolated_after(max_deliveries))
     }
 }
 
@@ -196,6 +194,8 @@ pub struct Delivered {
     pub stream_id: i64,
     /// 1 the first time.
     pub attempt: i32,
+    /// Of a parked stream or a single event, not of its slot.
+    pub is_parked: bool,
 }
 
 /// What a lease holds.
@@ -238,7 +238,8 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
                     break;
                 }
                 let attempt = if place == 0 { parked.attempts + 1 } else { 1 };
-                events.push(Delivered { position: event.position, stream_id: event.stream_id, attempt });
+                let Candidate { position, stream_id, .. } = *event;
+                events.push(Delivered { position, stream_id, attempt, is_parked: true });
             }
         }
     }
@@ -249,12 +250,17 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
     // Everything of these slots up to here is in the lease.
     let mut known_to = scanned_to;
     for (event, offer) in own {
+        // A dead letter that is tried again, and that the slot comes to as well because it was moved back.
+        if events.iter().any(|taken| taken.is_parked && taken.position == event.position) {
+            continue;
+        }
         if !take(event, events.is_empty()) {
             known_to = known_to.min(event.position - 1);
             break;
         }
         let attempt = offer.standing.attempt(event.position);
-        events.push(Delivered { position: event.position, stream_id: event.stream_id, attempt });
+        let Candidate { position, stream_id, .. } = *event;
+        events.push(Delivered { position, stream_id, attempt, is_parked: false });
         if is_alone {
             known_to = known_to.min(event.position);
         }

@@ -386,7 +386,7 @@ fn at_event(position: Option<i64>) -> String {
 fn stopped_hint(projection: &str, position: Option<i64>) -> String {
     let name = quote_literal(projection);
     let skip = position.map_or_else(String::new, |position| {
-        format!(", or go on without the event: select es_skip_event({name}, {position}, 'reason');")
+        format!(" To go on without the event: select es_skip_event({name}, {position}, 'reason');")
     });
     format!("Mend what is named, then select es_resume_projection({name});{skip}")
 }

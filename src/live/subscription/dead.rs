@@ -4,6 +4,7 @@ use super::parked;
 use crate::live::dead_letter;
 use crate::log::delivery::{self, Facts};
 use crate::log::event::invalid;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
@@ -78,6 +79,7 @@ pub fn put(db: &Db, tenant_id: i64, subscription_id: i64, event: &Facts, cause: 
         Some(from_text(cause.reason)?),
         cause.sqlstate.map(from_text).transpose()?,
     ];
+    counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)
 }
 

@@ -9,12 +9,13 @@
 use super::lease::{self, Nack};
 use super::look::{self, Look, MOST_BYTES, Wish};
 use super::slots::{self, Lease, Slot};
-use super::{Subscription, consumers, dead, parked};
+use super::{Subscription, consumers, dead};
 use crate::log::append::Target;
 use crate::log::delivery;
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::composite::flat;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::from_uuid;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
@@ -226,18 +227,15 @@ fn take_over(
     }
     for (lease_id, slots) in &leases {
         let held = lease::events_of(db, lease_id)?;
-        again_parked(db, catalog, target, subscription, &held, slots, now)?;
+        end_parked(db, catalog, target, subscription, &held, slots)?;
         for slot in slots {
             let up_to = slot.lease.as_ref().map_or(0, |lease| lease.up_to);
             let ended = slot.standing.after_end(up_to, subscription.max_deliveries);
             if let Some((dead_to, attempts)) = ended.dead_to {
-                let positions: Vec<i64> = held
-                    .iter()
-                    .filter(|(position, stream)| {
-                        slot_of(*stream) == slot.slot && *position > slot.standing.position && *position <= dead_to
-                    })
-                    .map(|(position, _)| *position)
-                    .collect();
+                let dies = |event: &&lease::Event| {
+                    !event.is_parked && slot_of(event.stream_id) == slot.slot && event.position <= dead_to
+                };
+                let positions: Vec<i64> = held.iter().filter(dies).map(|event| event.position).collect();
                 let cause = dead::Cause { attempts, reason: ENDED, sqlstate: None };
                 for event in delivery::facts(db, catalog, &positions)? {
                     dead::put(db, target.id, subscription.id, &event, &cause)?;
@@ -247,6 +245,7 @@ fn take_over(
         }
     }
     slots::free(db, subscription.id, &freed)?;
+    counters::add(Counter::LeasesExpired, leases.len() as u64);
     lease::finish_left(db, subscription.id, &leases.keys().copied().collect::<Vec<_>>(), now)?;
     Ok(true)
 }
@@ -254,38 +253,30 @@ fn take_over(
 /// The reason of those that nobody nacked.
 const ENDED: &str = "each lease with it ended without es_ack or es_nack";
 
-/// What a lease that ended held of parked streams and single events counts as an attempt of theirs.
-fn again_parked(
+/// What a lease that ended held of parked streams and single events counts as an attempt of theirs: of a stream only the first event,
+/// which was tried for sure.
+fn end_parked(
     db: &Db,
     catalog: &Catalog,
     target: Target,
     subscription: &Subscription,
-    held: &[(i64, i64)],
+    held: &[lease::Event],
     ended: &[&Slot],
-    now: i64,
 ) -> Result<()> {
-    let of_parked: Vec<(i64, i64)> = held
-        .iter()
-        .copied()
-        .filter(|(position, stream)| {
-            ended.iter().any(|slot| slot.slot == slot_of(*stream) && *position <= slot.standing.position)
-        })
-        .collect();
+    let is_ended = |event: &lease::Event| ended.iter().any(|slot| slot.slot == slot_of(event.stream_id));
+    let parked: Vec<lease::Event> = held.iter().copied().filter(|event| event.is_parked && is_ended(event)).collect();
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let rows = lease::Rows::of(db, subscription.id, &parked)?;
+    let positions: Vec<i64> = parked.iter().map(|event| event.position).collect();
+    let facts: HashMap<i64, _> =
+        delivery::facts(db, catalog, &positions)?.into_iter().map(|event| (event.position, event)).collect();
     let mut seen = HashSet::new();
-    for (position, stream_id) in of_parked {
-        let rows = lease::Rows::of(db, subscription.id, &[(position, stream_id)])?;
-        let Some(row) = rows.row(position, stream_id) else { continue };
-        // Only the first one of a stream was tried for sure.
-        if !row.is_single && !seen.insert(stream_id) {
-            continue;
-        }
-        let row = parked::Parked { attempts: row.attempts + 1, ..row };
-        if row.attempts >= subscription.max_deliveries {
-            let facts = delivery::facts(db, catalog, &[position])?;
-            let cause = dead::Cause { attempts: row.attempts, reason: ENDED, sqlstate: None };
-            lease::bury(db, target.id, subscription.id, &row, facts.first(), &cause, now)?;
-        } else {
-            parked::set(db, subscription.id, &row, now + retry_pause(row.attempts), Some(ENDED))?;
+    for event in parked {
+        let (Some(row), Some(facts)) = (rows.row(&event), facts.get(&event.position)) else { continue };
+        if row.is_single || seen.insert(event.stream_id) {
+            lease::end_parked(db, target.id, subscription, row, facts, ENDED)?;
         }
     }
     Ok(())
@@ -338,5 +329,6 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
         let nack = Nack { position, reason: &reason, retry_after: None, is_dead: false };
         lease::nack(target.id, &lease.id, &nack)?;
     }
+    counters::add(Counter::EventsDelivered, count);
     Ok(count > 0)
 }

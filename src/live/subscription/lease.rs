@@ -9,16 +9,17 @@ use crate::log::delivery::{self, Facts};
 use crate::log::event::invalid;
 use crate::log::read::Filter;
 use crate::pg::catalog::Catalog;
+use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
-use crate::pg::plan::{Plan, View};
+use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::delivery::{Batch, slot_of};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How long a lease that is over is remembered, and one whose end nobody noticed (µs).
 const REMEMBERED: i64 = 60_000_000;
@@ -28,9 +29,10 @@ pub const LONGEST: i64 = 86_400_000_000;
 
 thread_local! {
     static INSERT: Plan = const { Plan::new(
-        "insert into _eventstream.subscription_leases (lease_id, subscription_id, consumer, lease_until, positions, stream_ids) \
-         values ($1, $2, $3, $4, $5, $6)",
-        &[UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID],
+        "insert into _eventstream.subscription_leases (lease_id, subscription_id, consumer, lease_until, positions, stream_ids, \
+                                                        of_parked) \
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        &[UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID],
     ) };
     static REMOVE_OLD: Plan = const { Plan::new(
         "delete from _eventstream.subscription_leases \
@@ -45,12 +47,12 @@ thread_local! {
         &[UUIDOID, INT8OID],
     ) };
     static LOCK: Plan = const { Plan::new(
-        "select subscription_id, lease_until, finished_by, positions, stream_ids from _eventstream.subscription_leases \
+        "select subscription_id, lease_until, finished_by, positions, stream_ids, of_parked from _eventstream.subscription_leases \
          where lease_id = $1 for update",
         &[UUIDOID],
     ) };
     static EVENTS: Plan = const { Plan::new(
-        "select positions, stream_ids from _eventstream.subscription_leases where lease_id = $1",
+        "select positions, stream_ids, of_parked from _eventstream.subscription_leases where lease_id = $1",
         &[UUIDOID],
     ) };
     static KEEP: Plan = const { Plan::new(
@@ -83,13 +85,31 @@ thread_local! {
     ) };
 }
 
+/// An event that a lease holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    pub position: i64,
+    pub stream_id: i64,
+    /// Given of a parked stream or a single event, not of its slot.
+    pub is_parked: bool,
+}
+
+/// The columns positions, stream_ids and of_parked, from `column` on.
+fn read_events(row: &Row, column: usize) -> Result<Vec<Event>> {
+    let of_parked = row.int8_array(column + 2)?;
+    let events = row.int8_array(column)?.into_iter().zip(row.int8_array(column + 1)?);
+    Ok(events
+        .map(|(position, stream_id)| Event { position, stream_id, is_parked: of_parked.contains(&position) })
+        .collect())
+}
+
 /// A lease that is held, its row and its slots locked.
 struct Held {
     id: [u8; 16],
     subscription: Subscription,
     until: i64,
-    /// (position, stream id), in order.
-    events: Vec<(i64, i64)>,
+    /// In order.
+    events: Vec<Event>,
     slots: BTreeMap<usize, Slot>,
 }
 
@@ -113,6 +133,7 @@ fn never_given(lease_id: &[u8; 16]) -> Failure {
 pub fn insert(db: &Db, subscription_id: i64, lease: &Lease, batch: &Batch) -> Result<()> {
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
     let streams: Vec<i64> = batch.events.iter().map(|event| event.stream_id).collect();
+    let of_parked: Vec<i64> = batch.events.iter().filter(|event| event.is_parked).map(|event| event.position).collect();
     let row = [
         Some(from_uuid(&lease.id)?),
         Some(Datum::from(subscription_id)),
@@ -120,6 +141,7 @@ pub fn insert(db: &Db, subscription_id: i64, lease: &Lease, batch: &Batch) -> Re
         Some(Datum::from(lease.until)),
         Some(int8_array_of(&positions)?),
         Some(int8_array_of(&streams)?),
+        Some(int8_array_of(&of_parked)?),
     ];
     INSERT.with(|plan| plan.write(db, &row))?;
     let now = server::clock();
@@ -146,8 +168,7 @@ fn hold(db: &Db, tenant_id: i64, lease_id: &[u8; 16]) -> Result<Held> {
     let key = [Some(from_uuid(lease_id)?)];
     let found = LOCK.with(|plan| {
         plan.first(db, View::Write, &key, |row| {
-            let events: Vec<(i64, i64)> = row.int8_array(3)?.into_iter().zip(row.int8_array(4)?).collect();
-            Ok((row.int8(0)?, row.int8(1)?, row.text_opt(2)?.map(ToOwned::to_owned), events))
+            Ok((row.int8(0)?, row.int8(1)?, row.text_opt(2)?.map(ToOwned::to_owned), read_events(row, 3)?))
         })
     })?;
     let Some((subscription_id, until, finished_by, events)) = found else { return Err(never_given(lease_id)) };
@@ -160,19 +181,16 @@ fn hold(db: &Db, tenant_id: i64, lease_id: &[u8; 16]) -> Result<Held> {
     }
     let slots: BTreeMap<usize, Slot> =
         slots::lock_of_lease(db, subscription_id, lease_id)?.into_iter().map(|slot| (slot.slot, slot)).collect();
-    if events.iter().any(|(_, stream_id)| !slots.contains_key(&slot_of(*stream_id))) {
+    if events.iter().any(|event| !slots.contains_key(&slot_of(event.stream_id))) {
         return Err(lost(lease_id, "its events were given to another consumer"));
     }
     Ok(Held { id: *lease_id, subscription, until, events, slots })
 }
 
 /// What is known of the events that a lease holds, also of one that has ended.
-pub fn events_of(db: &Db, lease_id: &[u8; 16]) -> Result<Vec<(i64, i64)>> {
-    let found = EVENTS.with(|plan| {
-        plan.first(db, View::Latest, &[Some(from_uuid(lease_id)?)], |row| {
-            Ok(row.int8_array(0)?.into_iter().zip(row.int8_array(1)?).collect())
-        })
-    })?;
+pub fn events_of(db: &Db, lease_id: &[u8; 16]) -> Result<Vec<Event>> {
+    let key = [Some(from_uuid(lease_id)?)];
+    let found = EVENTS.with(|plan| plan.first(db, View::Latest, &key, |row| read_events(row, 0)))?;
     Ok(found.unwrap_or_default())
 }
 
@@ -189,34 +207,29 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// `events` lie at or before their slots' positions: all came from a row.
-    pub fn of(db: &Db, subscription_id: i64, events: &[(i64, i64)]) -> Result<Self> {
-        let positions: Vec<i64> = events.iter().map(|event| event.0).collect();
-        let streams: Vec<i64> = events.iter().map(|event| event.1).collect();
+    pub fn of(db: &Db, subscription_id: i64, events: &[Event]) -> Result<Self> {
+        let positions: Vec<i64> = events.iter().map(|event| event.position).collect();
+        let streams: Vec<i64> = events.iter().map(|event| event.stream_id).collect();
         Ok(Self {
             streams: parked::of_streams(db, subscription_id, &streams)?,
             singles: parked::singles(db, subscription_id, &positions)?,
         })
     }
 
-    pub fn row(&self, position: i64, stream_id: i64) -> Option<Parked> {
-        self.singles.get(&position).or_else(|| self.streams.get(&stream_id)).copied()
+    /// The row that an event was given of.
+    pub fn row(&self, event: &Event) -> Option<&Parked> {
+        self.singles.get(&event.position).or_else(|| self.streams.get(&event.stream_id)).filter(|_| event.is_parked)
     }
 }
 
 impl Held {
-    /// Whether the event came from what is parked, not from its slot.
-    fn is_parked(&self, position: i64, stream_id: i64) -> bool {
-        self.slots.get(&slot_of(stream_id)).is_some_and(|slot| position <= slot.standing.position)
-    }
-
     /// Writes what is left: slots without events are free, and as far as the lease took them; the others as far as `done_to`.
-    fn write(&self, db: &Db, left: &[(i64, i64)], done_to: Option<i64>, done: &str) -> Result<()> {
+    fn write(&self, db: &Db, left: &[Event], done_to: Option<i64>, done: &str) -> Result<()> {
         let (mut freed, mut advanced) = (Vec::new(), Vec::new());
         for (&number, slot) in &self.slots {
             let up_to = slot.lease.as_ref().map_or(slot.standing.position, |lease| lease.up_to);
             let most = self.subscription.max_deliveries;
-            if left.iter().any(|(_, stream_id)| slot_of(*stream_id) == number) {
+            if left.iter().any(|event| slot_of(event.stream_id) == number) {
                 let to = done_to.map_or(slot.standing.position, |to| to.min(up_to));
                 let standing =
                     if to > slot.standing.position { slot.standing.after_progress(to, most) } else { slot.standing };
@@ -235,8 +248,8 @@ impl Held {
                 .with(|plan| plan.write(db, &[id, Some(Datum::from(now)), Some(from_text(&done)?)]))
                 .map(drop);
         }
-        let positions: Vec<i64> = left.iter().map(|event| event.0).collect();
-        let streams: Vec<i64> = left.iter().map(|event| event.1).collect();
+        let positions: Vec<i64> = left.iter().map(|event| event.position).collect();
+        let streams: Vec<i64> = left.iter().map(|event| event.stream_id).collect();
         KEEP.with(|plan| plan.write(db, &[id, Some(int8_array_of(&positions)?), Some(int8_array_of(&streams)?)]))
             .map(drop)
     }
@@ -247,38 +260,37 @@ pub fn ack(tenant_id: i64, lease_id: &[u8; 16], up_to: Option<i64>) -> Result<i6
     server::must_be_writable(c"es_ack")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let held = hold(db, tenant_id, lease_id)?;
-        let count = held.events.partition_point(|(position, _)| up_to.is_none_or(|up_to| *position <= up_to));
+        let count = held.events.partition_point(|event| up_to.is_none_or(|up_to| event.position <= up_to));
         let (done, left) = held.events.split_at(count);
-        let of_parked: Vec<(i64, i64)> =
-            done.iter().copied().filter(|(position, stream)| held.is_parked(*position, *stream)).collect();
+        let of_parked: Vec<Event> = done.iter().copied().filter(|event| event.is_parked).collect();
         if !of_parked.is_empty() {
             advance_parked(db, catalog, &held.subscription, &of_parked)?;
         }
         held.write(db, left, up_to, "it was acknowledged already,")?;
+        counters::add(Counter::EventsAcknowledged, count as u64);
         Ok(count as i64)
     })
 }
 
-/// Events that came from what is parked are done.
-fn advance_parked(db: &Db, catalog: &Catalog, subscription: &Subscription, events: &[(i64, i64)]) -> Result<()> {
-    let rows = Rows::of(db, subscription.id, events)?;
-    let positions: Vec<i64> = events.iter().map(|event| event.0).collect();
+/// Events that were given of what is parked are done.
+fn advance_parked(db: &Db, catalog: &Catalog, subscription: &Subscription, events: &[Event]) -> Result<()> {
+    let mut rows = Rows::of(db, subscription.id, events)?;
+    let positions: Vec<i64> = events.iter().map(|event| event.position).collect();
     let singles: Vec<i64> = positions.iter().copied().filter(|position| rows.singles.contains_key(position)).collect();
     parked::drop_singles(db, subscription.id, &singles)?;
-    let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut changed = BTreeSet::new();
     for event in delivery::facts(db, catalog, &positions)? {
-        if !rows.singles.contains_key(&event.position) {
-            newest.insert(event.stream_id, event.version);
+        if !rows.singles.contains_key(&event.position)
+            && let Some(row) = rows.streams.get_mut(&event.stream_id)
+        {
+            row.advance(event.version);
+            changed.insert(event.stream_id);
         }
     }
-    let now = server::clock();
-    for (stream_id, version) in newest {
-        if let Some(row) = rows.streams.get(&stream_id) {
-            let row = Parked { version: row.version.max(version), attempts: 0, ..*row };
-            parked::set(db, subscription.id, &row, now, None)?;
-        }
-    }
-    Ok(())
+    changed
+        .iter()
+        .filter_map(|stream_id| rows.streams.get(stream_id))
+        .try_for_each(|row| parked::advance(db, subscription.id, row))
 }
 
 /// How many events left the lease. Errors: ES005, ES024.
@@ -286,91 +298,121 @@ pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
     server::must_be_writable(c"es_nack")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let held = hold(db, tenant_id, lease_id)?;
-        let &(position, stream_id) =
-            held.events.iter().find(|(position, _)| *position == nack.position).ok_or_else(|| {
-                invalid(
-                    "global_position",
-                    format!("must be of an event that the lease still holds, not {}", nack.position),
-                )
-            })?;
-        let row = if held.is_parked(position, stream_id) {
-            Rows::of(db, held.subscription.id, &[(position, stream_id)])?.row(position, stream_id)
-        } else {
-            None
+        let event = *held.events.iter().find(|event| event.position == nack.position).ok_or_else(|| {
+            invalid("global_position", format!("must be of an event that the lease still holds, not {}", nack.position))
+        })?;
+        let rows = Rows::of(db, held.subscription.id, &held.events)?;
+        let is_single = |event: &Event| rows.row(event).is_some_and(|row| row.is_single);
+        let leaves = |other: &Event| {
+            other.position == event.position
+                || !is_single(&event)
+                    && other.stream_id == event.stream_id
+                    && other.position > event.position
+                    && !is_single(other)
         };
-        let is_single = row.is_some_and(|row| row.is_single);
-        let leaves = |event: &(i64, i64)| {
-            if is_single { event.0 == position } else { event.1 == stream_id && event.0 >= position }
-        };
-        let left: Vec<(i64, i64)> = held.events.iter().copied().filter(|event| !leaves(event)).collect();
-        give_back(db, catalog, tenant_id, &held, nack, stream_id, row)?;
+        let (gone, left): (Vec<Event>, Vec<Event>) = held.events.iter().partition(|other| leaves(other));
+        let is_first = !left
+            .iter()
+            .any(|other| other.stream_id == event.stream_id && other.position < event.position && !is_single(other));
+        fail(db, catalog, tenant_id, &held, &event, &rows, is_first, nack)?;
         held.write(db, &left, None, "its last event was nacked")?;
-        Ok((held.events.len() - left.len()) as i64)
+        counters::add(Counter::EventsNacked, gone.len() as u64);
+        Ok(gone.len() as i64)
     })
 }
 
-/// Parks the stream of a nacked event, or its event is dead.
-fn give_back(
+/// Parks the stream of a nacked event, or its event is dead. `is_first`: the lease holds none of its stream before it.
+#[allow(clippy::too_many_arguments)]
+fn fail(
     db: &Db,
     catalog: &Catalog,
     tenant_id: i64,
     held: &Held,
+    event: &Event,
+    rows: &Rows,
+    is_first: bool,
     nack: &Nack,
-    stream_id: i64,
-    row: Option<Parked>,
 ) -> Result<()> {
     let subscription = &held.subscription;
-    let facts = delivery::facts(db, catalog, &[nack.position])?;
-    let event = facts
+    let facts = delivery::facts(db, catalog, &[event.position])?;
+    let facts = facts
         .first()
-        .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", nack.position) })?;
-    let now = server::clock();
-    let attempts = match (row, held.slots.get(&slot_of(stream_id))) {
-        // Behind the first one of a parked stream the others are new.
-        (Some(row), _) if row.is_single || row.version + 1 == event.version => row.attempts + 1,
-        (Some(_), _) | (None, None) => 1,
-        (None, Some(slot)) => slot.standing.attempt(nack.position),
-    };
-    let row = match row {
-        Some(row) if row.is_single => Parked { attempts, ..row },
-        Some(row) => Parked { attempts, version: event.version - 1, ..row },
-        None => {
-            Parked { stream_id, from_position: nack.position, version: event.version - 1, is_single: false, attempts }
-        }
+        .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", event.position) })?;
+    let version = facts.version;
+    let attempts = match (rows.row(event), held.slots.get(&slot_of(event.stream_id))) {
+        (Some(row), _) if row.is_single || row.failed_version == Some(version) => row.attempts + 1,
+        (None, Some(slot)) => slot.standing.attempt(event.position),
+        _ => 1,
     };
     let is_dead = nack.is_dead || attempts >= subscription.max_deliveries;
-    let retry_at = now.saturating_add(nack.retry_after.unwrap_or_else(|| retry_pause(attempts)));
-    if row.is_single {
-        if !is_dead {
-            return parked::set(db, subscription.id, &row, retry_at, Some(nack.reason));
+    let retry_at = server::clock().saturating_add(nack.retry_after.unwrap_or_else(|| retry_pause(attempts)));
+    let cause = Cause { attempts, reason: nack.reason, sqlstate: None };
+    if is_dead {
+        dead::put(db, tenant_id, subscription.id, facts, &cause)?;
+    }
+    match rows.row(event) {
+        Some(row) if row.is_single && is_dead => parked::drop_singles(db, subscription.id, &[event.position]),
+        Some(row) if row.is_single => {
+            parked::set_single(db, subscription.id, &Parked { attempts, ..row.clone() }, retry_at, nack.reason)
         }
-    } else {
-        parked::park(db, subscription.id, &row, retry_at, nack.reason)?;
-        if !is_dead {
-            return Ok(());
+        Some(row) => {
+            let mut row = row.clone();
+            if is_dead {
+                row.leave_out(version, is_first);
+                return parked::advance(db, subscription.id, &row);
+            }
+            (row.failed_version, row.attempts) = (Some(version), attempts);
+            parked::park(db, subscription.id, &row, retry_at, nack.reason)
+        }
+        None => {
+            // The stream is parked from here on; where it was parked behind this event already, what is done there stays done.
+            let before = rows.streams.get(&event.stream_id);
+            let mut skipped = before.map_or_else(Vec::new, |row| row.skipped.clone());
+            skipped.extend(before.into_iter().flat_map(|row| version + 1..=row.version));
+            let mut row = Parked {
+                stream_id: event.stream_id,
+                from_position: event.position,
+                version: version - 1,
+                skipped,
+                is_single: false,
+                failed_version: Some(version),
+                attempts,
+            };
+            if is_dead {
+                row.leave_out(version, true);
+            }
+            let retry_at = if is_dead { server::clock() } else { retry_at };
+            parked::park(db, subscription.id, &row, retry_at, nack.reason)
         }
     }
-    let cause = Cause { attempts, reason: nack.reason, sqlstate: None };
-    bury(db, tenant_id, subscription.id, &row, Some(event), &cause, now)
 }
 
-/// The next event of a row is dead: a stream goes on behind it.
-pub fn bury(
+/// What came of a parked event whose lease ended: it is tried again after a pause, or is dead.
+pub fn end_parked(
     db: &Db,
     tenant_id: i64,
-    subscription_id: i64,
+    subscription: &Subscription,
     row: &Parked,
-    event: Option<&Facts>,
-    cause: &Cause,
-    now: i64,
+    event: &Facts,
+    reason: &str,
 ) -> Result<()> {
-    let Some(event) = event else { return Ok(()) };
-    dead::put(db, tenant_id, subscription_id, event, cause)?;
-    if row.is_single {
-        return parked::drop_singles(db, subscription_id, &[event.position]);
+    let is_known = row.is_single || row.failed_version == Some(event.version);
+    let attempts = if is_known { row.attempts + 1 } else { 1 };
+    let mut row = Parked { attempts, failed_version: Some(event.version), ..row.clone() };
+    if attempts >= subscription.max_deliveries {
+        dead::put(db, tenant_id, subscription.id, event, &Cause { attempts, reason, sqlstate: None })?;
+        if row.is_single {
+            return parked::drop_singles(db, subscription.id, &[event.position]);
+        }
+        row.leave_out(event.version, true);
+        return parked::advance(db, subscription.id, &row);
     }
-    let row = Parked { version: event.version, attempts: 0, ..*row };
-    parked::set(db, subscription_id, &row, now, None)
+    let retry_at = server::clock() + retry_pause(attempts);
+    if row.is_single {
+        parked::set_single(db, subscription.id, &row, retry_at, reason)
+    } else {
+        parked::park(db, subscription.id, &row, retry_at, reason)
+    }
 }
 
 /// How many events it holds. `by` in microseconds. Errors: ES005, ES024.

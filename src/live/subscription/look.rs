@@ -84,9 +84,10 @@ pub fn look(
     for row in due {
         let Some(offer) = offers.get_mut(&slot_of(row.stream_id)) else { continue };
         let events = events_of(db, catalog, subscription, &row, offer.standing.position, wish.events)?;
-        if !events.is_empty() {
-            offer.parked.push(rules::Parked { events, attempts: row.attempts });
-        } else if !row.is_single {
+        if let Some(events) = events {
+            offer.parked.push(events);
+        } else if !row.is_single && offer.standing.suspect_to <= offer.standing.position {
+            // While its slot has suspects it stays: its events were not among them.
             caught_up.push(row.stream_id);
         }
     }
@@ -103,7 +104,8 @@ pub fn look(
     Ok(look)
 }
 
-/// What a parked stream or a single event gives next: one event where that was tried before, else what its slot has gone past.
+/// What a parked stream or a single event gives next, as far as its slot has come; the event that failed comes with no other of its
+/// stream. None where there is nothing in between.
 fn events_of(
     db: &Db,
     catalog: &Catalog,
@@ -111,11 +113,35 @@ fn events_of(
     row: &Parked,
     position: i64,
     most: usize,
-) -> Result<Vec<Candidate>> {
+) -> Result<Option<rules::Parked>> {
     let to = if row.is_single { row.from_position } else { position };
-    let most = if row.attempts > 0 || row.is_single { 1 } else { most };
-    let places = delivery::of_stream(db, catalog, row.stream_id, &subscription.filter, (row.version, to), most)?;
-    Ok(places.into_iter().map(candidate).collect())
+    let wanted = if row.is_single { 1 } else { most + row.skipped.len() };
+    let mut steps = delivery::of_stream(db, catalog, row.stream_id, &subscription.filter, (row.version, to), wanted)?;
+    steps.retain(|step| !row.skipped.contains(&step.version));
+    let first = steps.first().map(|step| step.version);
+    let attempts = match (first, row.failed_version) {
+        (None, _) => return Ok(None),
+        (Some(_), None) => {
+            if row.is_single {
+                row.attempts
+            } else {
+                0
+            }
+        }
+        (Some(first), Some(failed)) if first < failed => {
+            steps.retain(|step| step.version < failed);
+            0
+        }
+        (Some(first), Some(failed)) => {
+            steps.truncate(1);
+            if first == failed { row.attempts } else { 0 }
+        }
+    };
+    steps.truncate(most);
+    let stream_id = row.stream_id;
+    let events =
+        steps.into_iter().map(|step| Candidate { position: step.position, stream_id, size: step.size }).collect();
+    Ok(Some(rules::Parked { events, attempts }))
 }
 
 fn candidate(place: delivery::Place) -> Candidate {

@@ -11,18 +11,48 @@ use pgrx::pg_sys::{Datum, INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOI
 use std::collections::HashMap;
 
 /// A row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
     pub stream_id: i64,
     pub from_position: i64,
+    /// Every event up to here is done, as far as this row goes, and those of `skipped`.
     pub version: i64,
+    pub skipped: Vec<i64>,
     pub is_single: bool,
+    /// The event that failed, and how often it was delivered.
+    pub failed_version: Option<i64>,
     pub attempts: i32,
+}
+
+impl Parked {
+    /// Everything up to `version` is done.
+    pub fn advance(&mut self, version: i64) {
+        self.version = self.version.max(version);
+        self.skipped.retain(|&skipped| skipped > version);
+        if self.failed_version.is_some_and(|failed| failed <= version) {
+            self.failed_version = None;
+            self.attempts = 0;
+        }
+    }
+
+    /// The event is done, or dead; whether those before it are depends on `is_first`.
+    pub fn leave_out(&mut self, version: i64, is_first: bool) {
+        if is_first {
+            return self.advance(version);
+        }
+        if version > self.version && !self.skipped.contains(&version) {
+            self.skipped.push(version);
+        }
+        if self.failed_version == Some(version) {
+            self.failed_version = None;
+            self.attempts = 0;
+        }
+    }
 }
 
 macro_rules! columns {
     () => {
-        "select stream_id, from_position, version, is_single, attempts from _eventstream.subscription_parked "
+        "select stream_id, from_position, version, skipped, is_single, failed_version, attempts from _eventstream.subscription_parked "
     };
 }
 
@@ -55,11 +85,12 @@ thread_local! {
     ) };
     static PARK: Plan = const { Plan::new(
         "insert into _eventstream.subscription_parked as p \
-         (subscription_id, slot, stream_id, from_position, version, is_single, attempts, retry_at, reason) \
-         values ($1, $2, $3, $4, $5, false, $6, $7, $8) on conflict (subscription_id, stream_id) where not is_single \
-         do update set from_position = excluded.from_position, version = excluded.version, attempts = excluded.attempts, \
+         (subscription_id, slot, stream_id, from_position, version, skipped, is_single, failed_version, attempts, retry_at, reason) \
+         values ($1, $2, $3, $4, $5, $6, false, $7, $8, $9, $10) on conflict (subscription_id, stream_id) where not is_single \
+         do update set from_position = excluded.from_position, version = excluded.version, skipped = excluded.skipped, \
+                       failed_version = excluded.failed_version, attempts = excluded.attempts, \
                        retry_at = excluded.retry_at, reason = excluded.reason",
-        &[INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID],
+        &[INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID],
     ) };
     static ADD_SINGLE: Plan = const { Plan::new(
         "insert into _eventstream.subscription_parked \
@@ -67,15 +98,17 @@ thread_local! {
          values ($1, $2, $3, $4, $5, true, 0, $6) on conflict (subscription_id, from_position) where is_single do nothing",
         &[INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID],
     ) };
-    static SET_STREAM: Plan = const { Plan::new(
-        "update _eventstream.subscription_parked set version = $3, attempts = $4, retry_at = $5, reason = $6 \
-         where subscription_id = $1 and stream_id = $2 and not is_single",
-        &[INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID],
-    ) };
     static SET_SINGLE: Plan = const { Plan::new(
-        "update _eventstream.subscription_parked set version = $3, attempts = $4, retry_at = $5, reason = $6 \
+        "update _eventstream.subscription_parked set attempts = $3, retry_at = $4, reason = $5 \
          where subscription_id = $1 and from_position = $2 and is_single",
-        &[INT8OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID],
+        &[INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID],
+    ) };
+    static ADVANCE: Plan = const { Plan::new(
+        "update _eventstream.subscription_parked set version = $3, skipped = $4, failed_version = $5, attempts = $6, \
+             retry_at = case when $5 is null then pg_catalog.clock_timestamp() else retry_at end, \
+             reason = case when $5 is null then null else reason end \
+         where subscription_id = $1 and stream_id = $2 and not is_single",
+        &[INT8OID, INT8OID, INT8OID, INT8ARRAYOID, INT8OID, INT4OID],
     ) };
     static DROP_SINGLES: Plan = const { Plan::new(
         "delete from _eventstream.subscription_parked where subscription_id = $1 and from_position = any ($2) and is_single",
@@ -96,8 +129,10 @@ fn read(row: &Row) -> Result<Parked> {
         stream_id: row.int8(0)?,
         from_position: row.int8(1)?,
         version: row.int8(2)?,
-        is_single: row.boolean(3)?,
-        attempts: row.int4(4)?,
+        skipped: row.int8_array(3)?,
+        is_single: row.boolean(4)?,
+        failed_version: row.int8_opt(5),
+        attempts: row.int4(6)?,
     })
 }
 
@@ -145,7 +180,7 @@ pub fn singles(db: &Db, subscription_id: i64, positions: &[i64]) -> Result<HashM
     Ok(rows.into_iter().map(|row| (row.from_position, row)).collect())
 }
 
-/// Parks a stream.
+/// Parks a stream, or the same stream again.
 pub fn park(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: &str) -> Result<()> {
     let args = [
         Some(Datum::from(subscription_id)),
@@ -153,6 +188,8 @@ pub fn park(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: 
         Some(Datum::from(row.stream_id)),
         Some(Datum::from(row.from_position)),
         Some(Datum::from(row.version)),
+        Some(int8_array_of(&row.skipped)?),
+        row.failed_version.map(Datum::from),
         Some(Datum::from(row.attempts)),
         Some(Datum::from(retry_at)),
         Some(from_text(reason)?),
@@ -173,18 +210,29 @@ pub fn add_single(db: &Db, subscription_id: i64, stream_id: i64, position: i64, 
     ADD_SINGLE.with(|plan| plan.write(db, &args)).map(drop)
 }
 
-/// Writes how far a row is: its version and attempts.
-pub fn set(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: Option<&str>) -> Result<()> {
+/// A single event has failed again.
+pub fn set_single(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: &str) -> Result<()> {
     let args = [
         Some(Datum::from(subscription_id)),
-        Some(Datum::from(if row.is_single { row.from_position } else { row.stream_id })),
-        Some(Datum::from(row.version)),
+        Some(Datum::from(row.from_position)),
         Some(Datum::from(row.attempts)),
         Some(Datum::from(retry_at)),
-        reason.map(from_text).transpose()?,
+        Some(from_text(reason)?),
     ];
-    let plan = if row.is_single { &SET_SINGLE } else { &SET_STREAM };
-    plan.with(|plan| plan.write(db, &args)).map(drop)
+    SET_SINGLE.with(|plan| plan.write(db, &args)).map(drop)
+}
+
+/// Writes how far a stream's row is; it is due at once, unless an event that failed comes next.
+pub fn advance(db: &Db, subscription_id: i64, row: &Parked) -> Result<()> {
+    let args = [
+        Some(Datum::from(subscription_id)),
+        Some(Datum::from(row.stream_id)),
+        Some(Datum::from(row.version)),
+        Some(int8_array_of(&row.skipped)?),
+        row.failed_version.map(Datum::from),
+        Some(Datum::from(row.attempts)),
+    ];
+    ADVANCE.with(|plan| plan.write(db, &args)).map(drop)
 }
 
 /// Single events that are done.

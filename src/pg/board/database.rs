@@ -161,6 +161,11 @@ impl Database {
         }
     }
 
+    /// A scheduler is started.
+    pub fn note_start(&self) {
+        self.has_ended_well.store(false, SeqCst);
+    }
+
     /// The scheduler ends because it should: it may be started again as soon as there is a reason.
     pub fn note_good_end(&self) {
         self.has_ended_well.store(true, SeqCst);

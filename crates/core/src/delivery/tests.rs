@@ -125,6 +125,13 @@ fn a_parked_event_that_is_alone_moves_its_slot_nowhere() {
 }
 
 #[test]
+fn suspects_are_alone_also_where_something_parked_is_due() {
+    let mut one = offer(1, Standing { position: 10, redeliveries: 3, suspect_to: 20 }, 0, &[11, 12]);
+    one.parked.push(Parked { events: vec![event(4, 1)], attempts: 0 });
+    assert!(wanted(&[one], 64, 10).is_alone);
+}
+
+#[test]
 fn a_batch_is_a_prefix_and_its_slots_go_no_further_than_it() {
     let (a, b) = (offer(1, fresh(0), 0, &[1, 4, 7]), offer(2, fresh(2), 0, &[3, 6]));
     let lease = batch(&[&a, &b], false, 9, Limits { events: 3, ..LIMITS });

@@ -1,0 +1,485 @@
+"""Each health check: turned critical, the printed statements executed as they are, seen ok."""
+
+import re
+import time
+
+import psycopg
+import pytest
+from database import Database, near_edge, rows, value
+from operating import check, create_projection, make_handlers, run_psql, seen, wait_for_status
+from server import Server
+from states import append, maintain, register
+
+REFUSED = "select es_append('account-1', 'Added', '{\"refuse\": true}')"
+
+
+@pytest.fixture(scope="module")
+def quiet_server():
+    """Without workers, and impatient."""
+    server = Server(
+        "quiet",
+        **{
+            "eventstream.max_workers": 0,
+            "eventstream.lag_threshold": "200ms",
+            "eventstream.max_append_transaction": "200ms",
+        },
+    ).create()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def quiet(quiet_server, request):
+    made = Database(quiet_server, request.node.name.replace("[", "_")[:50]).create()
+    yield made
+    made.drop()
+
+
+def test_a_fresh_database_is_healthy(database):
+    with database.connect() as session:
+        wait_for_status(session, "workers", "ok")
+        assert rows(session, "select name, status from eventstream.health where status <> 'ok' or fix is not null") == []
+        assert {name for (name,) in rows(session, "select name from eventstream.health")} == {
+            "preload", "activation", "workers", "horizon", "partitions", "snapshots",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("others", ["", "auto_explain"])
+def test_preload(new_server, others):
+    server = new_server("plain", preload=False, **({"shared_preload_libraries": others} if others else {}))
+    database = Database(server, "books").create()
+    with database.connect() as session:
+        found = check(session, "preload")
+        assert found.status == "critical"
+        assert check(session, "workers") is None
+    run_psql(database, found.fix)
+    # The line of postgresql.conf comes before what alter system wrote.
+    server.restart()
+    with database.connect() as session:
+        assert check(session, "preload").status == "ok"
+        assert value(session, "show shared_preload_libraries") == (f"{others}, eventstream" if others else "eventstream")
+        assert value(session, "select es_horizon()") == 0
+
+
+def test_activation_in_a_copied_database(database):
+    with database.connect() as session:
+        create_projection(session, "copied")
+    copy = Database(database.server, database.name[:50] + "_copy")
+    with database.server.connect("postgres") as admin:
+        admin.execute(f'create database "{copy.name}" template "{database.name}"')
+    try:
+        with copy.connect() as session:
+            found = check(session, "activation")
+            assert found.status == "critical"
+            assert check(session, "projection copied").status == "warning"
+            assert value(session, "select status from eventstream.projections") == "waiting for activation"
+            session.execute("select es_append('account-1', 'Added', '{}')")
+            time.sleep(0.5)
+            assert seen(session, "copied") == []
+            run_psql(copy, found.fix)
+            assert check(session, "activation").status == "ok"
+            wait_for_status(session, "projection copied", "ok")
+            session.execute("select es_wait_for('copied')")
+            assert len(seen(session, "copied")) == 1
+    finally:
+        copy.drop()
+
+
+def test_workers_without_room(new_server):
+    server = new_server("crowded", max_worker_processes=1)
+    database = Database(server, "books").create()
+    with database.connect() as session:
+        assert check(session, "workers").status == "warning"
+        create_projection(session, "crowded")
+        found = check(session, "workers")
+        assert found.status == "critical" and "max_worker_processes is 1" in found.detail
+    run_psql(database, found.fix)
+    server.restart()
+    with database.connect() as session:
+        wait_for_status(session, "workers", "ok")
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        session.execute("select es_wait_for('crowded')")
+
+
+@pytest.mark.parametrize("setting", ["eventstream.max_workers = 0", "eventstream.databases = 'another'"])
+def test_workers_switched_off(new_server, setting):
+    name, off = setting.split(" = ")
+    server = new_server("off", **{name: off.strip("'")})
+    database = Database(server, "books").create()
+    with database.connect() as session:
+        assert check(session, "workers").status == "ok"
+        create_projection(session, "alone")
+        found = check(session, "workers")
+        assert found.status == "warning" and name in found.detail
+        # postgresql.auto.conf comes after what the test's server has in its own file.
+        run_psql(database, found.fix)
+        wait_for_status(session, "workers", "ok")
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        session.execute("select es_wait_for('alone')")
+
+
+def test_a_stopped_projection(database):
+    with database.connect() as session:
+        create_projection(session, "stopping", max_retries=0)
+        append(session, "account-1", 3)
+        session.execute(REFUSED)
+        append(session, "account-1", 2)
+        found = wait_for_status(session, "projection stopping", "critical")
+        assert "P0001: refused: account-1" in found.detail and "global position 4" in found.detail
+        assert found.tenant == "default"
+        assert rows(session, "select status, global_position, failed_position from eventstream.projections") == [
+            ("stopped", 3, 4)
+        ]
+        session.execute("insert into mended default values")
+        run_psql(database, found.fix)
+        wait_for_status(session, "projection stopping", "ok")
+        session.execute("select es_wait_for('stopping')")
+        assert seen(session, "stopping") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_projection_that_is_retried(database):
+    with database.connect() as session:
+        create_projection(session, "retried", max_retries=1000)
+        session.execute(REFUSED)
+        found = wait_for_status(session, "projection retried", "warning")
+        assert "attempts failed at the event at global position 1" in found.detail
+        assert value(session, "select status from eventstream.projections") == "retrying"
+        session.execute("insert into mended default values")
+        run_psql(database, found.fix)
+        assert check(session, "projection retried").status == "ok"
+        assert seen(session, "retried") == [1]
+
+
+@pytest.mark.parametrize("mended", ["as printed", "by making it again"])
+def test_a_projection_whose_handler_is_gone(database, mended):
+    with database.connect() as session:
+        create_projection(session, "headless")
+        session.execute("drop function headless(eventstream.event)")
+        found = check(session, "projection headless")
+        assert found.status == "critical" and "headless(eventstream.event) does not exist" in found.detail
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        if mended == "as printed":
+            run_psql(database, found.fix)
+            assert check(session, "projection headless") is None
+        else:
+            wait_for_status(session, "projection headless", "critical")
+            make_handlers(session, "headless")
+            session.execute("select es_resume_projection('headless')")
+            wait_for_status(session, "projection headless", "ok")
+            session.execute("select es_wait_for('headless')")
+            assert seen(session, "headless") == [1]
+
+
+def test_a_projection_whose_reset_is_gone(database):
+    with database.connect() as session:
+        make_handlers(session)
+        session.execute("create function emptied() returns void language sql as 'delete from seen'")
+        create_projection(session, "resettable", reset="emptied()")
+        assert check(session, "projection resettable").status == "ok"
+        session.execute("drop function emptied()")
+        found = check(session, "projection resettable")
+        assert found.status == "critical" and "emptied()" in found.detail
+        run_psql(database, found.fix)
+        assert check(session, "projection resettable") is None
+
+
+def test_a_projection_whose_table_is_gone(database):
+    with database.connect() as session:
+        register(session)
+        columns = '[{"name": "sum", "type": "numeric", "path": "/sum"}]'
+        session.execute("select es_create_state_table('balances', 'account', %s::jsonb)", (columns,))
+        assert check(session, "projection balances").status == "ok"
+        session.execute("drop table balances")
+        found = check(session, "projection balances")
+        assert found.status == "critical" and "public.balances" in found.detail
+        run_psql(database, found.fix)
+        assert check(session, "projection balances") is None
+
+
+def test_a_projection_whose_registrant_is_gone(database):
+    maker = database.role("The Maker")
+    with database.connect() as session:
+        make_handlers(session, "orphan")
+        session.execute(f"select es_grant('{maker}', 'manage'), es_grant('{maker}', 'read')")
+    with database.connect(maker) as session:
+        session.execute("select es_create_projection('orphan', 'orphan(eventstream.event)')")
+    with database.connect() as session:
+        assert check(session, "projection orphan").status == "ok"
+        session.execute('drop role "The Maker"')
+        found = check(session, "projection orphan")
+        assert found.status == "critical" and "role The Maker" in found.detail
+        run_psql(database, found.fix)
+        assert check(session, "projection orphan").status == "ok"
+
+
+def test_lag(quiet):
+    with quiet.connect() as session:
+        create_projection(session, "late", categories="{account}")
+        session.execute("select es_append('order-1', 'Added', '{}')")
+        time.sleep(0.3)
+        # What is not for it does not count.
+        assert check(session, "projection late").status == "ok"
+        assert rows(session, "select lag, lag_seconds from eventstream.projections") == [(0, 0)]
+        append(session, "account-1", 3)
+        assert check(session, "projection late").status == "ok"
+        time.sleep(0.3)
+        found = check(session, "projection late")
+        assert found.status == "critical" and "4 positions" in found.detail
+        lag, seconds = rows(session, "select lag, lag_seconds from eventstream.projections")[0]
+        assert lag == 4 and 0.3 <= seconds < 10
+        run_psql(quiet, found.fix)
+        assert check(session, "projection late").status == "ok"
+        assert rows(session, "select lag, lag_seconds, global_position from eventstream.projections") == [(0, 0, 4)]
+
+
+def test_a_paused_projection_that_falls_behind(quiet):
+    with quiet.connect() as session:
+        create_projection(session, "resting")
+        session.execute("select es_pause_projection('resting')")
+        assert check(session, "projection resting").status == "ok"
+        append(session, "account-1", 1)
+        time.sleep(0.3)
+        found = check(session, "projection resting")
+        assert found.status == "warning" and "paused" in found.detail
+        run_psql(quiet, found.fix)
+        session.execute("select es_run_projection('resting')")
+        assert check(session, "projection resting").status == "ok"
+
+
+def test_dead_letters(database):
+    with database.connect() as session:
+        create_projection(session, "skipping", on_error="skip", max_retries=0)
+        session.execute(REFUSED)
+        append(session, "account-1", 1)
+        found = wait_for_status(session, "dead letters of skipping", "critical")
+        assert found.detail.startswith("1 events")
+        columns = "projection, subscription, global_position, stream, version, event_type, error_sqlstate, tenant"
+        assert rows(session, f"select {columns} from eventstream.dead_letters") == [
+            ("skipping", None, 1, "account-1", 1, "Added", "P0001", "default")
+        ]
+        assert value(session, "select dead_letters from eventstream.projections") == 1
+        session.execute("insert into mended default values")
+        run_psql(database, found.fix)
+        assert check(session, "dead letters of skipping") is None
+        session.execute("select es_wait_for('skipping')")
+        assert seen(session, "skipping") == [1, 2]
+
+
+def test_a_transaction_that_holds_the_horizon(quiet):
+    with quiet.connect() as session, quiet.connect() as holder:
+        holder.autocommit = False
+        holder.execute("select es_append('account-1', 'Added', '{}')")
+        pid = holder.info.backend_pid
+        assert check(session, "horizon").status == "ok"
+        time.sleep(0.3)
+        found = check(session, "horizon")
+        assert found.status == "critical" and f"process {pid} " in found.detail
+        run_psql(quiet, found.fix)
+        wait_for_status(session, "horizon", "ok")
+        with pytest.raises(psycopg.OperationalError):
+            holder.execute("select 1")
+
+
+def test_a_partition_that_is_not_made_ahead(quiet):
+    with quiet.connect() as session:
+        near_edge(session, 2**22)
+        assert check(session, "partitions").status == "warning"
+        near_edge(session, 10)
+        found = check(session, "partitions")
+        assert found.status == "critical" and "100 per cent full" in found.detail
+        run_psql(quiet, found.fix)
+        assert check(session, "partitions").status == "ok"
+
+
+def test_damaged_snapshots(quiet):
+    with quiet.connect() as session:
+        register(session)
+        append(session, "account-1", 15)
+        maintain(session)
+        assert check(session, "snapshots").status == "ok"
+        session.execute("update _eventstream.snapshots set state = '{\"sum\": 4711}'")
+    with quiet.connect() as session:
+        assert value(session, "select es_state('account-1')") == {"sum": 15}
+        found = check(session, "snapshots")
+        assert found.status == "critical" and "met 1 times" in found.detail
+        run_psql(quiet, found.fix)
+        assert check(session, "snapshots").status == "ok"
+        maintain(session)
+        assert rows(session, "select version from eventstream.snapshots") == []
+
+
+def test_failing_snapshots(quiet):
+    with quiet.connect() as session:
+        register(session)
+        append(session, "account-1", 5)
+        session.execute(REFUSED)
+        append(session, "account-1", 15)
+        assert maintain(session)["snapshots failed"] == 1
+        maintain(session)
+        found = check(session, "snapshots")
+        assert found.status == "warning" and found.detail.startswith("1 snapshots failed")
+        session.execute(
+            "create or replace function total_of(state jsonb, event eventstream.event) returns jsonb immutable language sql as"
+            " $$ select jsonb_build_object('sum', (state ->> 'sum')::numeric + 1) $$"
+        )
+        run_psql(quiet, found.fix)
+        assert check(session, "snapshots").status == "ok"
+
+
+def test_a_fold_that_cannot_be_used(database):
+    with database.connect() as session:
+        register(session)
+        session.execute("drop function total_of(jsonb, eventstream.event)")
+        found = check(session, "fold total")
+        assert found.status == "critical" and "total_of(jsonb, eventstream.event) does not exist" in found.detail
+        run_psql(database, found.fix)
+        assert check(session, "fold total") is None
+
+
+def test_statements_name_tenant_and_schema_where_they_must(quiet_server):
+    database = Database(quiet_server, "elsewhere").create(extension=False)
+    try:
+        with database.connect() as session:
+            session.execute('create schema "The Store"')
+            session.execute('create extension eventstream with schema "The Store"')
+            session.execute("set search_path = public, \"The Store\"")
+            session.execute("select es_create_tenant('it''s')")
+            session.execute("set eventstream.tenant = 'it''s'")
+            create_projection(session, "late")
+            append(session, "account-1", 1)
+            time.sleep(0.3)
+            found = check(session, "projection late")
+            assert (found.status, found.tenant) == ("critical", "it's")
+            run_psql(database, found.fix)
+            assert check(session, "projection late").status == "ok"
+    finally:
+        database.drop()
+
+
+def test_who_sees_what(quiet):
+    keeper, watcher, nobody = quiet.role("keeper"), quiet.role("watcher", "login", "pg_monitor"), quiet.role("nobody_at_all")
+    with quiet.connect() as session:
+        session.execute("select es_create_tenant('acme')")
+        session.execute("set eventstream.tenant = 'acme'")
+        create_projection(session, "of_acme")
+        session.execute("set eventstream.tenant = 'default'")
+        create_projection(session, "of_default")
+        session.execute(f"select es_grant('{keeper}', 'manage', 'acme')")
+        everything = {name for (name,) in rows(session, "select name from eventstream.health")}
+        assert {"projection of_acme", "projection of_default", "horizon"} <= everything
+    names = "select name from eventstream.health where name like 'projection%' order by 1"
+    with quiet.connect(keeper) as session:
+        assert rows(session, names) == [("projection of_acme",)]
+        assert check(session, "horizon").status == "ok"
+        assert rows(session, "select name, tenant from eventstream.projections") == [("of_acme", "acme")]
+    with quiet.connect(watcher) as session:
+        assert rows(session, names) == [("projection of_acme",), ("projection of_default",)]
+        with pytest.raises(psycopg.Error) as several:
+            session.execute("select * from eventstream.projections")
+        assert several.value.sqlstate == "ES041"
+        session.execute("set eventstream.tenant = 'default'")
+        assert rows(session, "select name from eventstream.projections") == [("of_default",)]
+        assert rows(session, "select * from eventstream.dead_letters") == []
+        assert rows(session, "select * from eventstream.progress") == []
+    with quiet.connect(nobody) as session:
+        for view in ("projections", "subscriptions", "dead_letters", "progress", "health"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute(f"select * from eventstream.{view}")
+
+
+# -- subscriptions ----------------------------------------------------------------------------------------------------
+
+
+def fetch(session, consumer: str, lease: str = "30s", count: int = 100) -> tuple[str | None, list[int]]:
+    """The lease, and the positions of its events."""
+    found = rows(
+        session,
+        "select lease_id::text, (event).global_position from es_fetch('feed', %s, max_count => %s, lease => %s)",
+        consumer, count, lease,
+    )  # fmt: skip
+    return (found[0][0] if found else None), [position for _, position in found]
+
+
+def standing(session) -> dict:
+    row = session.execute("select * from eventstream.subscriptions where name = 'feed'")
+    return dict(zip([column.name for column in row.description], row.fetchone()))
+
+
+def test_a_subscription_that_nobody_consumes(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed', categories => '{account}')")
+        session.execute("select es_append('order-1', 'Added', '{}')")
+        time.sleep(0.3)
+        assert check(session, "subscription feed").status == "ok"
+        append(session, "account-1", 3)
+        assert check(session, "subscription feed").status == "ok"
+        time.sleep(0.3)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and found.detail.startswith("nobody consumes it") and "4 positions" in found.detail
+        run_psql(quiet, found.fix)
+        assert check(session, "subscription feed") is None
+
+
+def test_a_subscription_that_is_consumed_too_slowly(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        # Streams in different slots: what one has acknowledged does not hide what another waits for.
+        for stream in range(5):
+            append(session, f"account-{stream}", 1)
+        lease, positions = fetch(session, "slow", lease="1 hour")
+        assert positions == [1, 2, 3, 4, 5]
+        session.execute("select es_ack(%s, up_to => 2)", (lease,))
+        append(session, "account-0", 2)
+        time.sleep(0.3)
+        now = standing(session)
+        assert (now["consumers"], now["events_leased"], now["parked"], now["tenant"]) == (1, 3, 0, "default")
+        # Two are acknowledged, the third one not.
+        assert 0.3 <= now["lag_seconds"] < 10 and (now["global_position"], now["lag"]) == (2, 5)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and "it needs more consumers" in found.detail
+        session.execute("select es_ack(%s)", (lease,))
+        assert check(session, "subscription feed").status == "critical"
+        # The statement takes over what is left, as the operator.
+        leases = set(uuid_of(run_psql(quiet, found.fix)))
+        assert len(leases) == 1
+        session.execute("select es_ack(%s)", (leases.pop(),))
+        found = check(session, "subscription feed")
+        assert found.status == "ok", found
+        assert (standing(session)["lag"], standing(session)["lag_seconds"], standing(session)["events_leased"]) == (0, 0, 0)
+
+
+def uuid_of(text: str) -> list[str]:
+    return re.findall(r"^ ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", text, re.MULTILINE)
+
+
+def test_leases_that_end_unacknowledged(database):
+    with database.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        append(session, "account-1", 1)
+        for attempt in range(4):
+            assert fetch(session, "dying", lease="100ms")[1] == [1]
+            assert check(session, "subscription feed").status == ("critical" if attempt == 3 else "ok")
+            time.sleep(0.15)
+        found = check(session, "subscription feed")
+        assert found.status == "critical" and "the same events were delivered 3 times" in found.detail
+        (lease,) = uuid_of(run_psql(database, found.fix))
+        session.execute("select es_ack(%s)", (lease,))
+        assert check(session, "subscription feed").status == "ok"
+
+
+def test_dead_letters_of_a_subscription(quiet):
+    with quiet.connect() as session:
+        session.execute("select es_create_subscription('feed')")
+        append(session, "account-1", 2)
+        lease, _ = fetch(session, "picky")
+        session.execute("select es_nack(%s, 1, 'unreadable', dead_letter => true)", (lease,))
+        found = check(session, "dead letters of feed")
+        assert found.status == "critical" and found.detail.startswith("1 events could not be processed by subscription feed")
+        columns = "projection, subscription, global_position, stream, reason"
+        assert rows(session, f"select {columns} from eventstream.dead_letters") == [(None, "feed", 1, "account-1", "unreadable")]
+        assert standing(session)["dead_letters"] == 1
+        run_psql(quiet, found.fix)
+        assert check(session, "dead letters of feed") is None
+        lease, positions = fetch(session, "picky")
+        assert 1 in positions
+        session.execute("select es_ack(%s)", (lease,))
