@@ -46,6 +46,8 @@ declare
     assignments text;
     ours text;
     theirs text;
+    upsert text;
+    prune text;
 begin
     if name is null or category is null or columns is null then
         perform eventstream.refuse(case when name is null then 'name' when category is null then 'category' else 'columns' end,
@@ -66,6 +68,9 @@ begin
             perform eventstream.refuse('name', 'must name a schema, because the search_path names none', null);
         end if;
         parts := array[schemas[1]::text, parts[1]];
+    end if;
+    if parts[1] ~ '^pg_temp' then
+        perform eventstream.refuse('name', 'must not be in a temporary schema: the workers do not see it', null);
     end if;
     if octet_length(parts[2]) not between 1 and 63 then
         perform eventstream.refuse('name', format('must have 1 to 63 bytes, not %s', octet_length(parts[2])), null);
@@ -89,16 +94,19 @@ begin
                    format('The states of category %s%s, kept up by projection %s; made by es_create_state_table.',
                           category, coalesce(' by fold ' || fold, ''), name));
     -- A row is written where its image differs: numeric 1.0 and 1.00 are two, and types without an order can be compared.
-    perform eventstream.create_table_projection(
-        name, category, columns, fold, mode, target,
-        format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
+    upsert := format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
                'from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as t (stream, version, state) order by t.stream collate pg_catalog."C" '
                'on conflict (stream) do update set version = excluded.version%s '
                'where x.version operator(pg_catalog.<>) excluded.version '
                'or row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
-               target, names, expressions, assignments, ours, theirs),
-        format('delete from %s x where x.stream operator(pg_catalog.>) $1 '
-               'and ($2 is null or x.stream operator(pg_catalog.<=) $2) and not (x.stream operator(pg_catalog.=) any ($3))', target));
+               target, names, expressions, assignments, ours, theirs);
+    -- An anti-join, so that a page of streams is hashed once and not compared with each row.
+    prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 '
+               'and ($2 is null or x.stream operator(pg_catalog.<=) $2) '
+               'and not exists (select from pg_catalog.unnest($3) u (stream) where u.stream operator(pg_catalog.=) x.stream)', target);
+    -- The path that triggers and functions of the table's will run with: the caller's; what the statements name is found first.
+    perform set_config('search_path', concat_ws(', ', 'pg_catalog', (select string_agg(quote_ident(s.name), ', ') from unnest(schemas) s (name))), true);
+    perform eventstream.create_table_projection(name, category, columns, fold, mode, target, upsert, prune);
     return name;
 end
 $$;

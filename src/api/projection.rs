@@ -131,7 +131,9 @@ fn alter_projection(args: &Args) -> Returned {
         }
         Ok(())
     })?;
-    let access = manage()?;
+    // Whoever gives a function is shown the events from now on.
+    let gives_code = changes.handler.is_some() || changes.reset.is_some();
+    let access = if gives_code { manage_and_read(None)? } else { manage()? };
     projection::alter(target(&access), name, &changes)?;
     from_text(name).map(Some)
 }

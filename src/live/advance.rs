@@ -17,7 +17,7 @@ use super::dead_letter;
 use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
-use super::registry::{self, Kind, OnError, Projection};
+use super::registry::{self, Kind, Mode, OnError, Projection};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::catalog;
@@ -71,6 +71,10 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     // What was altered before the lock was free.
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
+    if projection.mode == Mode::Inline {
+        // Whatever is appended is applied at once; its checkpoint is where it was when it began.
+        return Ok(Outcome::Idle { position: progress.position });
+    }
     match (progress.status, progress.retry_at) {
         (Status::Paused | Status::Stopped, _) => return Ok(Outcome::Stopped),
         (_, Some(until)) if !is_forced && until > server::clock() => return Ok(Outcome::Waiting { until }),
@@ -286,7 +290,7 @@ fn note(
             });
         };
         return as_owner(Planning::ByIndex, |db, _| {
-            let reason = format!("failed {attempts} times: {}", caught.message);
+            let reason = format!("failed {attempts} times: {}", progress::shortened(&caught.message));
             dead_letter::put(db, projection, event, attempts, &reason, Some(&caught.sqlstate))?;
             let failed = Failed { attempts: 0, next_batch: None, position: None, retry_at: None, caught, status: None };
             progress::fail(db, projection.id, &failed)?;

@@ -43,6 +43,9 @@ impl Status {
     }
 }
 
+/// No message of a person's is longer.
+const MOST_MESSAGE_BYTES: usize = 10_000;
+
 /// A locked row.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -160,6 +163,12 @@ pub struct Failed<'a> {
     pub status: Option<Status>,
 }
 
+/// The beginning of an error's message: it is stored with every attempt.
+pub fn shortened(message: &str) -> &str {
+    let end = (0..=message.len().min(MOST_MESSAGE_BYTES)).rev().find(|&end| message.is_char_boundary(end));
+    &message[..end.unwrap_or(0)]
+}
+
 pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {
     let row: [Nullable; 8] = [
         Some(Datum::from(id)),
@@ -168,7 +177,7 @@ pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {
         failed.position.map(Datum::from),
         failed.retry_at.map(Datum::from),
         Some(from_text(&failed.caught.sqlstate)?),
-        Some(from_text(&failed.caught.message)?),
+        Some(from_text(shortened(&failed.caught.message))?),
         failed.status.map(|status| from_text(status.as_str())).transpose()?,
     ];
     FAIL.with(|plan| plan.write(db, &row)).map(drop)

@@ -51,7 +51,7 @@ thread_local! {
     // Whoever owns a table runs code as those that write to it: a superuser, who may do everything, writes to tables of superusers only.
     static FIND: Plan = const { Plan::new(
         "select format('%I.%I', n.nspname, c.relname), o.rolname::text, pg_has_role(r.oid, o.oid, 'USAGE'), \
-                c.relkind in ('r', 'p') and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')) \
+                c.relkind in ('r', 'p') and c.relpersistence <> 't' and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner \
          join pg_roles r on r.rolname = $2 where c.oid = to_regclass($1)",
         &[TEXTOID, TEXTOID],

@@ -132,10 +132,10 @@ pub fn fetched(value: Datum) -> Result<Datum> {
     catch(|| unsafe { Datum::from(ffi::pg_detoast_datum(value.cast_mut_ptr())) })
 }
 
-/// Bytes that a datum of a variable-length type takes where it is.
-pub fn stored_size(value: Datum) -> usize {
-    // SAFETY: it begins with a varlena header.
-    unsafe { pgrx::varlena::varsize_any(value.cast_mut_ptr()) }
+/// Bytes that a datum of a variable-length type takes once it is fetched and unpacked.
+pub fn unpacked_size(value: Datum) -> usize {
+    // SAFETY: it begins with a varlena header; reads that, or what it points to.
+    unsafe { ffi::toast_raw_datum_size(value) }
 }
 
 /// A datum of type float8, which is passed by value (Float8GetDatum of postgres.h).

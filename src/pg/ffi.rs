@@ -143,6 +143,7 @@ unsafe extern "C-unwind" {
     pub fn DirectFunctionCall1Coll(function: PGFunction, collation: Oid, a: Datum) -> Datum;
     pub fn DirectFunctionCall3Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum, c: Datum) -> Datum;
     pub fn pg_detoast_datum(datum: *mut varlena) -> *mut varlena;
+    pub fn toast_raw_datum_size(value: Datum) -> usize;
     pub fn pg_detoast_datum_copy(datum: *mut varlena) -> *mut varlena;
     pub fn pg_detoast_datum_packed(datum: *mut varlena) -> *mut varlena;
     // utils/adt: input functions that DirectFunctionCall takes

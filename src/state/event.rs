@@ -139,7 +139,7 @@ impl Event {
 
     /// Bytes that it takes, roughly: those of its documents.
     pub fn size(&self) -> usize {
-        let size = |place: usize| if self.nulls[place] { 0 } else { datum::stored_size(self.values[place]) };
+        let size = |place: usize| if self.nulls[place] { 0 } else { datum::unpacked_size(self.values[place]) };
         size(field::PAYLOAD) + size(field::METADATA) + ORDINARY_COLUMNS
     }
 
