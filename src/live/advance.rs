@@ -300,7 +300,7 @@ fn note(
     }
     counters::add(Counter::ProjectionRetries, 1);
     let pause = backoff::pause(attempts.unsigned_abs(), live_settings::retry_pause(), live_settings::max_retry_pause());
-    let until = server::clock() + micros(pause);
+    let until = server::clock() + micros(backoff::spread(pause, projection.id, attempts.unsigned_abs()));
     as_owner(Planning::ByIndex, |db, _| {
         let failed =
             Failed { attempts, next_batch: progress.next_batch, position, retry_at: Some(until), caught, status: None };

@@ -29,7 +29,7 @@ const SETTINGS: [(&CStr, &CStr); 6] = [
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
-    // What a worker commits can be said again from the log; an append makes its transaction durable by itself.
+    // What a worker commits can be made again from the log; an append makes its transaction durable by itself.
     (c"synchronous_commit", c"off"),
 ];
 
@@ -41,11 +41,16 @@ thread_local! {
 /// A short-lived worker: connects to the caller's database as the superuser and runs `work` in one transaction. An error ends the
 /// worker, which the log tells and the caller notices.
 pub fn once(work: fn(Arguments) -> Result<()>) {
-    // SAFETY: the order that bgworker.c prescribes; the process exits on any error.
+    // SAFETY: the order that bgworker.c prescribes; the process exits on any error. SIGTERM ends it at the next check for interrupts:
+    // what a background worker has otherwise ends it at once, which within a critical section is a PANIC of the whole server.
     unsafe {
+        handle_signal(SIGTERM, ffi::die);
         pg_sys::BackgroundWorkerUnblockSignals();
         let order = Order::of_this_process();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(order.database.into(), pg_sys::InvalidOid, 0);
+        for (name, value) in SETTINGS {
+            set_config(name, value);
+        }
         set_config(c"lock_timeout", LOCK_TIMEOUT);
         ffi::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();

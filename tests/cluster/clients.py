@@ -145,7 +145,10 @@ class Consumer:
     """A program that runs: what it has processed so far, as (position, stream, version)."""
 
     def __init__(self, command: list[str], environment: dict[str, str]):
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A shell without job control lets what it starts in the background ignore SIGINT, which a JVM inherits.
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._readers = [

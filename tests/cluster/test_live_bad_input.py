@@ -177,7 +177,7 @@ ODD = {
     "wrong tenant": ("perform set_config('eventstream.tenant', 'nobody', true); perform es_append('a-1', 'A', '{}');", "ES040"),
     "reads as of nothing": ("perform es_state('nothing-1');", None),
     "serializable": ("set transaction isolation level serializable;", "25001"),
-    "drops the extension": ("execute 'drop extension eventstream';", "55006"),
+    "drops the extension": ("execute 'drop extension eventstream';", "2BP01"),
     "drops itself": ("execute 'drop function drops_itself(eventstream.event)'; raise 'x';", "P0001"),
 }
 
