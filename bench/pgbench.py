@@ -51,10 +51,10 @@ class Pgbench:
         for name, value in {"payload": PAYLOAD, "metadata": METADATA, **variables}.items():
             command += ["-D", f"{name}={value}"]
         ran = subprocess.run(command, env=self.server.environment(database, user), capture_output=True, text=True)
-        rate = re.search(r"^tps = ([\d.]+)", ran.stdout, re.MULTILINE)
-        if ran.returncode != 0 or rate is None or "aborted" in ran.stderr:
+        tps = re.search(r"^tps = ([\d.]+)", ran.stdout, re.MULTILINE)
+        if ran.returncode != 0 or tps is None or "aborted" in ran.stderr:
             raise SystemExit(f"pgbench failed on {', '.join(scripts)}:\n{ran.stdout}{ran.stderr}")
-        outcome = Outcome(float(rate[1]), read_log(logs))
+        outcome = Outcome(float(tps[1]), read_log(logs))
         shutil.rmtree(logs)
         return outcome
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from statistics import median
 
 from clock import connected, in_processes, ticks
-from databases_live import BALANCE
+from databases_live import BALANCE, STREAMS
 from pgbench import percentile
 
 # Commit to visible: appends a second over so many clients, every second of which waits for its own event.
@@ -179,7 +179,7 @@ def loaded(bench, database, connection):
     worst_lags = []
 
     def append(seconds):
-        return percentile(bench.pgbench.run(database, "bench_client", ["append"], LOAD_CLIENTS, seconds, rate=LOAD).latencies(), 95)
+        return percentile(bench.pgbench.run(database, "bench_client", ["append"], LOAD_CLIENTS, seconds, rate=LOAD, streams=STREAMS).latencies(), 95)
 
     def beside(seconds):
         for name in (TABLE, *HANDLERS):
