@@ -186,7 +186,7 @@ create function es_run_projection(name text default null, max_batches int defaul
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_run_projection';
 comment on function es_run_projection(text, int) is
 $$Advances a projection (NULL = all asynchronous ones of the tenant) in this transaction, up to the last settled event or for max_batches in all: for servers that run no workers (eventstream.max_workers = 0), and for tests. Returns how many events were applied. A failing event is a WARNING: what was applied before it, and the failure, are committed, and the next call tries it again. The call in which it fails for the last time ends with a WARNING as well; calls after that are ES021 (with NULL: a WARNING). It does not see what this transaction has appended. Needs the privilege manage.
-Errors: ES005, ES008, ES009, ES020, ES021 it was stopped before, ES025, ES026, 42501; 0A000 in a handler.
+Errors: ES005, ES008, ES009, ES020, ES021 it was stopped before, ES026, 42501; 0A000 in a handler.
 Example: select es_run_projection('turnover');$$;
 
 create function es_skip_event(projection text, global_position bigint, reason text) returns text
