@@ -23,7 +23,7 @@ create function es_seek_subscription(name text, after_position bigint) returns t
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_seek_subscription';
 comment on function es_seek_subscription(text, bigint) is
 $$Moves a subscription: what comes after after_position is delivered, again or at once. Leases end (ES024), parked streams are forgotten, dead letters stay.
-Errors: ES020, ES025 after_position beyond the log, 42501 without manage.
+Errors: ES005, ES020, ES025 after_position beyond the log, 42501 without manage.
 Example: select es_seek_subscription('mailer', after_position => 0);$$;
 
 create function es_fetch(
@@ -62,20 +62,20 @@ Example: select es_nack('01890a5d-ac96-774b-bcce-b302099a8057', 42, 'no answer f
 create function es_extend_lease(lease_id uuid, by interval) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_extend_lease';
 comment on function es_extend_lease(uuid, interval) is
-$$Makes a lease that has not ended longer. How many events it holds.
-Errors: ES024 the lease has ended, 42501.
+$$Makes a lease that has not ended longer, to at most 24 hours from now. How many events it holds.
+Errors: ES005, ES024 the lease has ended, 42501.
 Example: select es_extend_lease('01890a5d-ac96-774b-bcce-b302099a8057', by => '1 minute');$$;
 
 create function es_retry_dead_letter(id bigint) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_retry_dead_letter';
 comment on function es_retry_dead_letter(bigint) is
 $$Takes an event out of the dead letters and gives exactly it once more to where it failed: to the projection's handler now, or to the next consumer of the subscription. The name of that projection or subscription.
-Errors: ES005 there is no such dead letter, 42501 without manage.
+Errors: ES005 there is no such dead letter, 42501 without manage; what the handler raises, and then the dead letter stays.
 Example: select es_retry_dead_letter(7);$$;
 
 create function es_drop_dead_letter(id bigint, reason text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_dead_letter';
 comment on function es_drop_dead_letter(bigint, text) is
 $$Forgets a dead letter: the event will not be processed. The reason, and who said so, go to the server's log. The name of the projection or subscription that it belonged to.
-Errors: ES005 there is no such dead letter, 42501 without manage.
+Errors: ES005 there is no such dead letter, or an empty reason, 42501 without manage.
 Example: select es_drop_dead_letter(7, 'a test order');$$;

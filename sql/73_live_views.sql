@@ -116,7 +116,7 @@ from (
     from _eventstream.tasks() v
 ) w;
 comment on view eventstream.progress is
-'What takes long and is under way: rebuilds of projections (done and total in streams for a state table, else in events) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
+'What takes long and is under way: rebuilds of projections (done and total in streams for a state table; else done in events, and total NULL) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
 
 create view eventstream.health with (security_barrier) as
 select h.name, h.tenant, h.status, h.detail, h.fix

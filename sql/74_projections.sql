@@ -14,8 +14,8 @@ create function es_create_projection(
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
 comment on function es_create_projection(text, regprocedure, text, text[], text[], int, text, int, regprocedure, bigint) is
 $$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection, security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
-mode: async (a background worker, milliseconds behind) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a transaction, 1 to 10000. on_error: after max_retries with growing pauses, stop, or skip the failing event to the dead letters. reset: a function () that empties the read model, for es_rebuild_projection. Needs the privileges manage and read.
-Errors: ES005, ES008, ES025, 42501.
+mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. Needs the privileges manage and read.
+Errors: ES005, ES008, ES009, ES025, 42501.
 Example: select es_create_projection('turnover', 'ledger.on_entry(eventstream.event)', categories => '{account}');$$;
 
 create function eventstream.create_table_projection(
@@ -119,14 +119,14 @@ begin atomic
     select eventstream.make_state_table(name, category, columns, fold, mode, pg_catalog.current_schemas(false));
 end;
 comment on function es_create_state_table(text, text, jsonb, text, text) is
-$$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is rebuilt: readers see the old rows until all new ones are there. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
-Errors: ES005, ES008, ES010, 42501; a value that does not fit its column's type stops the projection.
+$$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
+Errors: ES005, ES008, ES009, ES010, 42501; a value that does not fit its column's type stops the projection, after its retries.
 Example: select es_create_state_table('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;
 
 create function es_alter_projection(name text, settings jsonb) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_projection';
 comment on function es_alter_projection(text, jsonb) is
-$$Changes a projection from its next batch on: an object with any of batch_size, on_error, max_retries, handler, reset, as in es_create_projection. Whoever gives a handler or a reset becomes the role that both run as. Returns the name. Needs the privilege manage.
+$$Changes a projection from its next batch on: an object with any of batch_size, on_error, max_retries, handler, reset, as in es_create_projection. Whoever gives a handler or a reset needs the privilege read, too, and becomes the role that both run as; where that was another role, both have to be given. Returns the name. Needs the privilege manage.
 Errors: ES005, ES020, 42501.
 Example: select es_alter_projection('turnover', '{"batch_size": 2000}');$$;
 
@@ -172,21 +172,21 @@ begin atomic
 end;
 comment on function es_drop_projection(text, bool) is
 $$Forgets a projection, its checkpoint and its dead letters. What it filled stays; drop_table: a state table is dropped too. Returns the name. Needs the privilege manage.
-Errors: ES020, 42501.
+Errors: ES005 where that table is another role's by now, ES020, 42501.
 Example: select es_drop_projection('turnover');$$;
 
 create function es_rebuild_projection(name text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_rebuild_projection';
 comment on function es_rebuild_projection(text) is
-$$Builds a read model again from the first event on. A state table is folded beside the rows that readers see, which become the new ones in one transaction; indexes, grants, constraints and views on it are not touched. A handler's is emptied by its reset function now, and fills up again. eventstream.progress shows how far it is; a rebuild that is interrupted goes on by itself. Returns the name. Needs the privilege manage.
-Errors: ES005 a handler without reset, ES020, ES022 it is being rebuilt already, 42501.
+$$Builds a read model again from the beginning (a handler's: from its after_position); a paused or stopped projection goes on with it. A state table is folded beside the rows that readers see, which become the new ones in one transaction; indexes, grants, constraints and views on it are not touched, and es_wait_for does not wait for it. A handler's is emptied by its reset function now, and fills up again. An inline one is filled within the call, and appends wait until it has committed. eventstream.progress shows how far it is; a rebuild that is interrupted goes on by itself. Returns the name. Needs the privilege manage.
+Errors: ES005 a handler without reset, ES008, ES020, ES021 its reset function is gone, ES022 it is being rebuilt already, 42501.
 Example: select es_rebuild_projection('balances');$$;
 
 create function es_run_projection(name text default null, max_batches int default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_run_projection';
 comment on function es_run_projection(text, int) is
-$$Advances a projection (NULL = all asynchronous ones of the tenant) in this transaction, up to the last settled event or for max_batches: for servers that run no workers (eventstream.max_workers = 0), and for tests. Returns how many events were applied. A failing event is a WARNING, and tried again at the next call. It does not see what this transaction has appended. Needs the privilege manage.
-Errors: ES005, ES008, ES020, ES021 it is stopped, ES026, 42501.
+$$Advances a projection (NULL = all asynchronous ones of the tenant) in this transaction, up to the last settled event or for max_batches in all: for servers that run no workers (eventstream.max_workers = 0), and for tests. Returns how many events were applied. A failing event is a WARNING: what was applied before it, and the failure, are committed, and the next call tries it again. The call in which it fails for the last time ends with a WARNING as well; calls after that are ES021 (with NULL: a WARNING). It does not see what this transaction has appended. Needs the privilege manage.
+Errors: ES005, ES008, ES009, ES020, ES021 it was stopped before, ES026, 42501; 0A000 in a handler.
 Example: select es_run_projection('turnover');$$;
 
 create function es_skip_event(projection text, global_position bigint, reason text) returns text
@@ -199,6 +199,6 @@ Example: select es_skip_event('turnover', 4711, 'a test entry without amount');$
 create function es_wait_for(projection text, up_to bigint default null, timeout interval default '10s') returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_wait_for';
 comment on function es_wait_for(text, bigint, interval) is
-$$Waits until a projection has passed a global position (NULL: this session's last append, else the last position handed out), and returns the position that it has reached: what the next statement reads contains that event. Woken by the worker. Where an older append is still open in another session, it waits for that one too, and says whose it is. Not in a transaction that has appended. Needs the privilege read.
-Errors: ES008, ES020, ES021 it is stopped, ES023 not within timeout, ES025, ES026, 42501.
+$$Waits until a projection has passed a global position (NULL: this session's last append, else the last position handed out), and returns the position that it has reached: what the next statement reads contains that event. Woken by the worker. Where an older append is still open in another session, it waits for that one too, and says whose it is. It does not wait for the rebuild of a state table, whose old rows stay until then. Not in a transaction that has appended, nor above READ COMMITTED (0A000). Needs the privilege read.
+Errors: ES008, ES009, ES020, ES021 it is stopped, ES023 not within timeout, ES025, ES026, 42501.
 Example: select es_wait_for('balances');$$;
