@@ -101,7 +101,7 @@ comment on column _eventstream.projection_progress.failed_position is 'the event
 comment on column _eventstream.projection_progress.fingerprint is 'of the fold by which a state table was filled';
 comment on column _eventstream.projection_progress.rebuild_to is 'position up to which a rebuild fills the read model';
 comment on column _eventstream.projection_progress.rebuild_stream is 'id of the last stream that the rebuild of a state table has folded';
-comment on column _eventstream.projection_progress.rebuild_done is 'streams of a state table, or events of a handler''s category, done';
+comment on column _eventstream.projection_progress.rebuild_done is 'streams of a state table that are done; a handler''s rebuild is as far as its global_position';
 comment on index _eventstream.projection_progress_pkey is 'one row a projection';
 comment on constraint projection_progress_status_check on _eventstream.projection_progress is 'what a worker does with it';
 

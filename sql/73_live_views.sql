@@ -104,8 +104,10 @@ select
               + (pg_catalog.clock_timestamp() - w.began_at) * (greatest(w.total - w.done, 0)::float8 / w.done) end as eta
 from (
     select
-        'rebuild' as task, p.name, t.name as tenant, null::int as pid, coalesce(g.rebuild_done, 0) as done, g.rebuild_total as total,
-        case p.kind when 'table' then 'streams' else 'events' end as unit, g.rebuild_began as began_at
+        'rebuild' as task, p.name, t.name as tenant, null::int as pid, 
+        case p.kind when 'table' then coalesce(g.rebuild_done, 0) else g.global_position - p.start_position end as done,
+        case p.kind when 'table' then g.rebuild_total else g.rebuild_to - p.start_position end as total,
+        case p.kind when 'table' then 'streams' else 'positions' end as unit, g.rebuild_began as began_at
     from _eventstream.projection_progress g
     join _eventstream.projections p on p.id = g.projection_id
     join _eventstream.tenants t on t.id = p.tenant_id
@@ -116,7 +118,7 @@ from (
     from _eventstream.tasks() v
 ) w;
 comment on view eventstream.progress is
-'What takes long and is under way: rebuilds of projections (done and total in streams for a state table; else done in events, and total NULL) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
+'What takes long and is under way: rebuilds of projections (in streams for a state table, else in global positions) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
 
 create view eventstream.health with (security_barrier) as
 select h.name, h.tenant, h.status, h.detail, h.fix

@@ -1,8 +1,10 @@
 //! Dead letters of projections: events that could not be applied, and that the projection went past.
+use super::activation;
 use super::applier::Applier;
 use super::events::{self, Wanted};
 use super::progress::{self, Lock};
 use super::registry::{self, Projection};
+use crate::log::acting;
 use crate::log::read::Filter;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
@@ -64,6 +66,8 @@ pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Res
 
 /// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds.
 pub fn retry_for_projection(projection_id: i64, position: i64) -> Result<()> {
+    acting::refuse("es_retry_dead_letter")?;
+    activation::must_be_active("es_retry_dead_letter")?;
     // Nobody else applies events of this projection meanwhile.
     progress::lock(projection_id, Lock::Wait)?;
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };

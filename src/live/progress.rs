@@ -80,8 +80,6 @@ thread_local! {
         "update _eventstream.projection_progress \
          set global_position = $2, moved_at = clock_timestamp(), applied = applied + $3, attempts = 0, next_batch = $4, \
              failed_position = null, retry_at = null, \
-             rebuild_done = case when status = 'rebuilding' and $2 < rebuild_to then rebuild_done + $3 end, \
-             rebuild_total = case when status = 'rebuilding' and $2 < rebuild_to then rebuild_total end, \
              rebuild_began = case when status = 'rebuilding' and $2 < rebuild_to then rebuild_began end, \
              rebuild_to = case when status = 'rebuilding' and $2 < rebuild_to then rebuild_to end, \
              status = case when status = 'rebuilding' and $2 >= rebuild_to then 'running' else status end, \

@@ -105,7 +105,7 @@ thread_local! {
     ) };
     static START_AGAIN: Plan = const { Plan::new(
         "update _eventstream.projection_progress g \
-         set status = 'rebuilding', global_position = p.start_position, rebuild_to = $2, rebuild_stream = null, rebuild_done = 0, \
+         set status = 'rebuilding', global_position = p.start_position, rebuild_to = $2, rebuild_stream = null, rebuild_done = null, \
              rebuild_total = null, rebuild_began = clock_timestamp(), attempts = 0, next_batch = null, failed_position = null, \
              retry_at = null \
          from _eventstream.projections p where p.id = g.projection_id and g.projection_id = $1 \

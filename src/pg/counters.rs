@@ -137,7 +137,9 @@ impl Histogram {
         match self {
             Self::Append => "time that calls took which appended, without the commit",
             Self::Batch => "time that a batch of a projection took, without the commit",
-            Self::Visible => "time from an event's recorded_at to the commit that made it visible in a read model",
+            Self::Visible => {
+                "time from an event's recorded_at until a projection had applied it, just before that was committed"
+            }
         }
     }
 }

@@ -23,6 +23,10 @@ def test_a_dump_that_is_restored_into_a_running_server_waits(database, jobs):
         session.execute("select es_wait_for('copied')")
         session.execute("select es_pause_projection('copied')")
         append(session, "account-1", 10)
+        create_projection(session, "choosy", on_error="skip", max_retries=0)
+        session.execute("select es_append('refused-1', 'Refused', '{\"refuse\": true}')")
+        session.execute("select es_wait_for('choosy')")
+        letter = value(session, "select id from eventstream.dead_letters")
         log_id = value(session, "select log_id from es_log_info()")
         folder = WORK / f"dump-{uuid.uuid4().hex}"
         dump(database, folder)
@@ -35,16 +39,17 @@ def test_a_dump_that_is_restored_into_a_running_server_waits(database, jobs):
             append(session, "account-2", 5)
             time.sleep(1)
             assert seen(session, "copied") == list(range(1, 21))
-            for call in ("es_run_projection('copied')", "es_wait_for('copied')"):
+            for call in ("es_run_projection('copied')", "es_wait_for('copied')", f"es_retry_dead_letter({letter})"):
                 with pytest.raises(psycopg.Error) as waiting:
                     session.execute(f"select {call}")
                 assert waiting.value.sqlstate == "ES026"
                 assert str(log_id) in waiting.value.diag.message_detail
+            session.execute("insert into mended default values")
             assert value(session, "select es_activate()") == str(log_id)
             assert value(session, "select es_activate()") == str(log_id)
             assert rows(session, "select activated_by from _eventstream.activations") == [(SUPERUSER,)]
             session.execute("select es_wait_for('copied')")
-            assert seen(session, "copied") == list(range(1, 36))
+            assert seen(session, "copied") == list(range(1, 37))
             wait_for_status(session, "activation", "ok")
     finally:
         copy.drop()
