@@ -12,10 +12,13 @@ use crate::pg::server;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; and after the
-/// time that its last batch took, so that small batches leave the processors to those who append.
+/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; later where others move
+/// as well, so that all of them leave the processors to those who append. What somebody waits for comes at once.
 const PACE: Duration = Duration::from_millis(2);
-const LONGEST_PACE: Duration = Duration::from_millis(10);
+const PACE_FOR_EACH_OTHER: Duration = Duration::from_millis(4);
+const LONGEST_PACE: Duration = Duration::from_millis(20);
+/// One that had something to do within this time moves.
+const MOVING: Duration = Duration::from_secs(1);
 /// One that somebody else advances, or that says that there is nothing to do although it is listed.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const OFF_PAUSE: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ struct Known {
     running: Option<(i64, Instant)>,
     /// The runner that had it last, and keeps states of its.
     last_place: Option<usize>,
+    /// When it last had something to do.
+    moved_at: Option<Instant>,
     is_wanted: bool,
     is_rebuilding: bool,
     times_lost: u32,
@@ -76,6 +81,7 @@ impl Book {
                 ready_since: None,
                 running: None,
                 last_place: None,
+                moved_at: None,
                 is_wanted: false,
                 is_rebuilding: entry.is_rebuilding,
                 times_lost: 0,
@@ -128,24 +134,37 @@ impl Book {
 
     /// Whether the list of projections should be looked at again.
     pub fn ended(&mut self, id: i64, done: Done) -> bool {
-        let Some(known) = self.known.get_mut(&id) else { return true };
         let now = Instant::now();
+        let others = self.moving(now, id);
+        let Some(known) = self.known.get_mut(&id) else { return true };
         let Some((horizon, since)) = known.running.take() else { return true };
         known.times_lost = 0;
         known.retry_at = None;
         known.not_before = now;
         match done {
             Done::Current { position } => {
+                if position > known.position {
+                    known.moved_at = Some(now);
+                }
                 known.position = position.max(horizon);
                 known.is_rebuilding = false;
-                known.not_before = now + (now - since).clamp(PACE, LONGEST_PACE);
+                known.not_before = now + PACE.max(PACE_FOR_EACH_OTHER * others).max(now - since).min(LONGEST_PACE);
             }
-            Done::Behind { position } => known.position = position,
+            Done::Behind { position } => {
+                known.moved_at = Some(now);
+                known.position = position;
+            }
             Done::Busy => known.not_before = now + BUSY_PAUSE,
             Done::Waiting { until } => known.retry_at = Some(until),
             Done::Off => known.not_before = now + OFF_PAUSE,
         }
         done == Done::Off
+    }
+
+    /// How many projections move besides that one.
+    fn moving(&self, now: Instant, besides: i64) -> u32 {
+        let moves = |known: &Known| known.moved_at.is_some_and(|at| now - at < MOVING);
+        self.known.iter().filter(|(id, known)| **id != besides && moves(known)).count() as u32
     }
 
     /// Its runner died. How often in a row that happened.
