@@ -113,11 +113,17 @@ unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     }
 }
 
+/// The option of that name that has a value: `= DEFAULT` is one without.
+///
 /// # Safety
 /// A list of DefElem.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
+    let is_it = |option: &pg_sys::DefElem| {
+        // SAFETY: an option's name is a cstring.
+        !option.arg.is_null() && unsafe { CStr::from_ptr(option.defname) } == name
+    };
     // SAFETY: as the caller says.
-    unsafe { elements::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
+    unsafe { elements::<pg_sys::DefElem>(options).find(|option| is_it(&**option)) }
 }
 
 /// # Safety
