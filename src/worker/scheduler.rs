@@ -303,9 +303,15 @@ impl Scheduler {
 /// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
 fn see(database: &Database, known: Option<Generation>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
     if known.is_none() {
-        let is_there = databases::has_extension()?;
-        database.note_extension(is_there);
-        if !is_there || !live_settings::is_database_served(&databases::own_name()?) {
+        // In this order: an extension that is created after the look-up is not overlooked.
+        database.looks_for_extension();
+        if databases::has_extension()? {
+            database.note_extension();
+        } else {
+            database.note_no_extension();
+            return Ok(None);
+        }
+        if !live_settings::is_database_served(&databases::own_name()?) {
             return Ok(None);
         }
     }
