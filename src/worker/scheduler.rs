@@ -229,6 +229,7 @@ impl Scheduler {
                     self.note_death(projection, "57P01", "its runner ended in the middle of it")?;
                 }
                 Ended::Lost => {}
+                Ended::Spared => self.book.spared(projection),
             }
         }
         Ok(())
