@@ -204,7 +204,7 @@ impl Database {
     }
 
     /// A scheduler has not found it, or not yet.
-    pub(in super::super) fn may_lack_extension(&self) -> bool {
+    pub fn may_lack_extension(&self) -> bool {
         self.extension.load(SeqCst) != PERHAPS
     }
 
