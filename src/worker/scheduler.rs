@@ -113,6 +113,7 @@ impl Scheduler {
 
     fn run(mut self) -> Result<()> {
         while self.may_go_on()? {
+            let transactions = process::transactions();
             self.take_reports()?;
             if self.must_look() && !self.look()? {
                 break;
@@ -123,7 +124,9 @@ impl Scheduler {
             self.watch()?;
             self.staff()?;
             self.give_jobs()?;
-            let nap = self.nap();
+            // A transaction that waited for a lock may have taken in what woke us.
+            let has_missed_nothing = process::transactions() == transactions;
+            let nap = if has_missed_nothing { self.nap() } else { Duration::ZERO };
             process::show_activity(None);
             if !process::rest(Some(nap))? {
                 break;
