@@ -127,6 +127,7 @@ impl Scheduler {
             // A transaction that waited for a lock may have taken in what woke us.
             let has_missed_nothing = process::transactions() == transactions;
             let nap = if has_missed_nothing { self.nap() } else { Duration::ZERO };
+            let nap = process::report_statistics()?.map_or(nap, |left| nap.min(left));
             process::show_activity(None);
             if !process::rest(Some(nap))? {
                 break;
