@@ -5,6 +5,7 @@
 //!   ─▶ look: the horizon, the list of projections if it changed ─▶ give jobs ─▶ sleep ─┬─(an append ended, a change)──▶ look
 //!                                                                                      ├─(a report, something is due)──▶ give jobs
 //!                                                                                      └─(nothing for idle_interval)──▶ look
+//! after a look that failed: the next one a second later, twice as long each time, up to a minute; a reload ends the pause
 //! after a look that found something new: the next one 2 ms later, and nobody needs to wake it
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
@@ -95,6 +96,8 @@ struct Scheduler {
     /// Of the list of projections; None: it must be read.
     generation: Option<Generation>,
     listed_at: Instant,
+    /// In a row.
+    failed_looks: u32,
     /// None: when somebody wakes it.
     next_look: Option<Instant>,
     notified: i64,
@@ -115,6 +118,7 @@ impl Scheduler {
             horizon: 0,
             generation: None,
             listed_at: now,
+            failed_looks: 0,
             next_look: Some(now),
             notified: 0,
             notified_at: now,
@@ -165,7 +169,16 @@ impl Scheduler {
     }
 
     fn is_idle_time(&self) -> bool {
-        self.listed_at.elapsed() >= live_settings::idle_interval()
+        self.idle_in().is_zero()
+    }
+
+    /// How long until it looks without a reason.
+    fn idle_in(&self) -> Duration {
+        match self.failed_looks {
+            0 => live_settings::idle_interval().saturating_sub(self.listed_at.elapsed()),
+            // next_look says when.
+            _ => LONGEST_FAILED_PAUSE,
+        }
     }
 
     /// False where there is nothing to serve any more.
@@ -182,11 +195,13 @@ impl Scheduler {
             Ok(None) => return Ok(false),
             Err(_) => {
                 self.generation = None;
-                self.listed_at = Instant::now();
-                self.next_look = Some(self.listed_at + FAILED_PAUSE);
+                self.failed_looks += 1;
+                let pause = backoff::pause(self.failed_looks, FAILED_PAUSE, LONGEST_FAILED_PAUSE);
+                self.next_look = Some(Instant::now() + pause);
                 return Ok(true);
             }
         };
+        self.failed_looks = 0;
         let now = Instant::now();
         if let Some(entries) = seen.entries {
             self.book.replace(&entries);
@@ -208,7 +223,8 @@ impl Scheduler {
 
     /// Health, and what holds the horizon for too long. What fails is told in the log, and tried again.
     fn watch(&mut self) -> Result<()> {
-        if self.upkeep.should_watch(live_settings::idle_interval()) {
+        if self.watch_in().is_some_and(|left| left.is_zero()) {
+            self.upkeep.begin_watch();
             self.alerts.extend(process::transaction("eventstream scheduler", watch::watch)?.into_iter().flatten());
         }
         Ok(())
@@ -250,8 +266,14 @@ impl Scheduler {
         is_something_new.then(|| pause.saturating_sub(self.notified_at.elapsed()))
     }
 
+    /// None: what makes looks fail would make that fail, too.
+    fn watch_in(&self) -> Option<Duration> {
+        (self.failed_looks == 0).then(|| self.upkeep.watch_in(live_settings::idle_interval()))
+    }
+
+    /// None: as [`Self::watch_in`], or not before the horizon moves.
     fn maintain_in(&self) -> Option<Duration> {
-        self.upkeep.maintain_in(self.horizon, self.team.has_members())
+        if self.failed_looks > 0 { None } else { self.upkeep.maintain_in(self.horizon, self.team.has_members()) }
     }
 
     fn staff(&mut self) -> Result<()> {
@@ -330,7 +352,7 @@ impl Scheduler {
 
     fn nap(&mut self) -> Duration {
         let now = Instant::now();
-        let mut nap = live_settings::idle_interval().saturating_sub(self.listed_at.elapsed());
+        let mut nap = self.idle_in();
         if let Some(at) = self.next_look {
             nap = nap.min(at.saturating_duration_since(now));
         }
@@ -340,7 +362,7 @@ impl Scheduler {
         } else if !self.team.has_members() {
             nap = nap.min(self.maintain_in().unwrap_or(nap));
         }
-        nap = nap.min(self.upkeep.watch_in(live_settings::idle_interval()));
+        nap = nap.min(self.watch_in().unwrap_or(nap));
         nap = nap.min(self.notify_in().unwrap_or(nap));
         if self.database.missing() > 0 {
             nap = nap.min(self.team.retry_in());
