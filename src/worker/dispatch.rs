@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! current ──(the horizon moves, or somebody waits for it)──▶ behind ──(its pause is over, a runner is free)──▶ running ──(report)──▶ current, behind
-//!                                                                                          └─(the runner died)──▶ behind
+//!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
 use super::job::Done;
@@ -167,12 +167,19 @@ impl Book {
         self.known.iter().filter(|(id, known)| **id != besides && moves(known)).count() as u32
     }
 
+    /// Its runner was taken away, which says nothing of it.
+    pub fn spared(&mut self, id: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.running = None;
+            known.last_place = None;
+            known.not_before = Instant::now();
+        }
+    }
+
     /// Its runner died. How often in a row that happened.
     pub fn lost(&mut self, id: i64) -> u32 {
+        self.spared(id);
         let Some(known) = self.known.get_mut(&id) else { return 0 };
-        known.running = None;
-        known.last_place = None;
-        known.not_before = Instant::now();
         if known.times_lost > 0 {
             known.not_before += (LOST_PAUSE * 2_u32.pow((known.times_lost - 1).min(6))).min(LONGEST_LOST_PAUSE);
         }
