@@ -1,9 +1,13 @@
 """Subscriptions where two of their rules meet: upcasters that fail beside dead letters that are tried again, many consumers and
 few slots, long transactions, many names."""
 
+import threading
+import time
+
 import pytest
 from consuming import ack, fetch, fill, orders
 from database import rows, value
+from server import wait_until
 
 __all__ = ["orders"]  # a fixture
 
@@ -88,3 +92,30 @@ def test_a_batch_is_what_its_lease_holds(upcast):
             assert ack(session, batch[0][0]) == len(held)
         dead = {position for (position,) in rows(session, "select global_position from _eventstream.dead_letters")}
         assert len(given) == 12 and dead and not given & dead
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_waits_is_woken_also_after_the_horizon_moved_for_others(database):
+    with database.connect() as session, database.connect() as other:
+        session.execute("select es_create_subscription('orders', categories => '{order}')")
+        wait_until(lambda: value(other, "select count(*) from pg_stat_activity where backend_type = 'eventstream scheduler'"))
+        late = []
+
+        def append():
+            for _ in range(2):
+                time.sleep(0.1)
+                other.execute("select es_append('noise-1', 'Moved', '1')")
+            time.sleep(0.1)
+            other.execute("select es_append('order-1', 'Moved', '1')")
+            late.append(time.monotonic())
+
+        for _ in range(5):
+            thread = threading.Thread(target=append)
+            thread.start()
+            batch = fetch(session, wait="20s")
+            late[-1:] = [time.monotonic() - late[-1]]
+            thread.join()
+            ack(session, batch[0][0])
+        assert sorted(late)[2] < 0.1, late
