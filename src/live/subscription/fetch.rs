@@ -293,12 +293,11 @@ pub fn retry_pause(attempts: i32) -> i64 {
     pause(attempts.unsigned_abs(), first, longest).as_micros() as i64
 }
 
-/// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked; the later
-/// ones of its stream leave the lease with it. Whether any event is left.
+/// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked, and what
+/// leaves the lease with it is not delivered: a batch is what its lease holds. Whether any event is left.
 fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Result<bool> {
     let event_type = Catalog::current()?.event_type;
-    let attempts: HashMap<i64, (i32, i64)> =
-        batch.events.iter().map(|event| (event.position, (event.attempt, event.stream_id))).collect();
+    let attempts: HashMap<i64, i32> = batch.events.iter().map(|event| (event.position, event.attempt)).collect();
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
     let aside = Store::aside(event_type)?;
     as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
@@ -306,34 +305,32 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
     let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
     let id = from_uuid(&lease.id)?;
     let scratch = Scratch::new()?;
-    let mut failed: Vec<(i64, String)> = Vec::new();
-    let mut left_out: HashSet<i64> = HashSet::new();
+    let mut gone: HashSet<i64> = HashSet::new();
     let mut count = 0;
     aside.take(|row| {
         let position = row.int8(field::GLOBAL_POSITION)?;
-        let Some(&(tried, stream_id)) = attempts.get(&position) else { return Ok(()) };
-        if left_out.contains(&stream_id) {
-            return Ok(());
-        }
-        scratch.step(|| {
+        let Some(&tried) = attempts.get(&position).filter(|_| !gone.contains(&position)) else { return Ok(()) };
+        let failed = scratch.step(|| {
             let mut event = Event::of_composite(row);
             if let Some(upcasting) = &mut upcasting {
                 let stream = event.stream()?.to_owned();
                 if let Err(caught) = attempt(|| upcasting.apply(&stream, &mut event))? {
-                    failed.push((position, format!("{}: {}", caught.sqlstate, caught.message)));
-                    left_out.insert(stream_id);
-                    return Ok(());
+                    return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message)));
                 }
             }
             let value = flat(event_type, &event.values, &event.nulls)?;
+            store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])?;
+            Ok(None)
+        })?;
+        let Some(reason) = failed else {
             count += 1;
-            store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])
-        })
-    })?;
-    for (position, reason) in failed {
+            return Ok(());
+        };
+        // What leaves the lease with an event comes after it in the log, so none of that has been delivered yet.
         let nack = Nack { position, reason: &reason, retry_after: None, is_dead: false };
-        lease::nack(target.id, &lease.id, &nack)?;
-    }
+        gone.extend(lease::nack(target.id, &lease.id, &nack)?);
+        Ok(())
+    })?;
     counters::add(Counter::EventsDelivered, count);
     Ok(count > 0)
 }

@@ -93,7 +93,8 @@ pub fn look(
     }
     let mut look = Look {
         offers: Vec::new(),
-        scanned_to: free.iter().map(|slot| slot.standing.position).min().unwrap_or(0),
+        // Where no slot is free there is nothing to scan.
+        scanned_to: free.iter().map(|slot| slot.standing.position).min().unwrap_or(horizon.position),
         rows: 0,
         caught_up,
         horizon: horizon.position,
