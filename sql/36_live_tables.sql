@@ -33,6 +33,7 @@ create table _eventstream.projections (
     fold text,
     upsert text,
     prune text,
+    prune_rest text,
     registrant text not null,
     search_path text not null,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
@@ -55,6 +56,7 @@ comment on column _eventstream.projections.columns is 'of the state table: [{"na
 comment on column _eventstream.projections.fold is 'of the state table; NULL = the category''s default one';
 comment on column _eventstream.projections.upsert is 'statement that writes rows of the state table: streams, versions, states';
 comment on column _eventstream.projections.prune is 'statement that removes the rows of a range of streams which are not among those given';
+comment on column _eventstream.projections.prune_rest is 'the same of all streams behind the first of these bounds';
 comment on column _eventstream.projections.search_path is 'of the registrant at creation: the handler always runs with it';
 comment on index _eventstream.projections_pkey is 'a projection by id';
 comment on index _eventstream.projections_name_key is 'a projection by tenant and name';

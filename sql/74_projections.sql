@@ -26,10 +26,11 @@ create function eventstream.create_table_projection(
     mode text,
     table_name text,
     upsert text,
-    prune text
+    prune text,
+    prune_rest text
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_table_projection';
-comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text, text, text) is
+comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text, text, text, text) is
 'Part of es_create_state_table: the projection that fills the table which was made. The statements run with the rights of the caller.';
 
 create function eventstream.make_state_table(name text, category text, columns jsonb, fold text, mode text, schemas name[])
@@ -47,7 +48,9 @@ declare
     ours text;
     theirs text;
     upsert text;
+    kept text;
     prune text;
+    prune_rest text;
 begin
     if name is null or category is null or columns is null then
         perform eventstream.refuse(case when name is null then 'name' when category is null then 'category' else 'columns' end,
@@ -100,13 +103,15 @@ begin
                'where x.version operator(pg_catalog.<>) excluded.version '
                'or row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
                target, names, expressions, assignments, ours, theirs);
-    -- An anti-join, so that a page of streams is hashed once and not compared with each row.
-    prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 '
-               'and ($2 is null or x.stream operator(pg_catalog.<=) $2) '
-               'and not exists (select from pg_catalog.unnest($3) u (stream) where u.stream operator(pg_catalog.=) x.stream)', target);
+    -- Two statements, so that each looks at its range of the primary key and at nothing else; and a subquery that is hashed once,
+    -- whatever the planner guesses of a page that it cannot see: a join of two sides that seem to be small would be a loop.
+    kept := 'x.stream operator(pg_catalog.=) any (select u.stream from pg_catalog.unnest(%s) u (stream))';
+    prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and x.stream operator(pg_catalog.<=) $2 and not ', target)
+               || format(kept, '$3');
+    prune_rest := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and not ', target) || format(kept, '$2');
     -- The path that triggers and functions of the table's will run with: the caller's; what the statements name is found first.
     perform set_config('search_path', concat_ws(', ', 'pg_catalog', (select string_agg(quote_ident(s.name), ', ') from unnest(schemas) s (name))), true);
-    perform eventstream.create_table_projection(name, category, columns, fold, mode, target, upsert, prune);
+    perform eventstream.create_table_projection(name, category, columns, fold, mode, target, upsert, prune, prune_rest);
     return name;
 end
 $$;

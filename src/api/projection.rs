@@ -97,6 +97,7 @@ fn create_table_projection(args: &Args) -> Returned {
         table: args.text(5, "table_name")?,
         upsert: args.text(6, "upsert")?,
         prune: args.text(7, "prune")?,
+        prune_rest: args.text(8, "prune_rest")?,
     };
     projection::create(target(&access), &settings, &what)?;
     from_text(name).map(Some)

@@ -48,6 +48,7 @@ pub enum What<'a> {
         fold: Option<&'a str>,
         upsert: &'a str,
         prune: &'a str,
+        prune_rest: &'a str,
     },
 }
 
@@ -68,13 +69,13 @@ thread_local! {
     static CREATE: Plan = const { Plan::new(
         "insert into _eventstream.projections (tenant_id, name, kind, mode, handler, categories, event_types, batch_size, on_error, \
                                                max_retries, reset, start_position, table_name, columns, fold, upsert, prune, \
-                                               registrant, search_path, created_at) \
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+                                               prune_rest, registrant, search_path, created_at) \
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
                 greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
          on conflict (tenant_id, name) do nothing returning id",
         &[
             INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTOID, INT4OID, TEXTOID,
-            INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+            INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
         ],
     ) };
     static CREATE_PROGRESS: Plan = const { Plan::new(
@@ -204,13 +205,14 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             Some(Datum::from(settings.after_position)),
         ];
         row.extend(match what {
-            What::Handler(_) => [None; 5],
-            What::Table { table: _, columns, fold, upsert, prune } => [
+            What::Handler(_) => [None; 6],
+            What::Table { table: _, columns, fold, upsert, prune, prune_rest } => [
                 optional(table.as_deref())?,
                 Some(columns.datum()),
                 optional(*fold)?,
                 Some(from_text(upsert)?),
                 Some(from_text(prune)?),
+                Some(from_text(prune_rest)?),
             ],
         });
         row.extend([Some(from_text(&role)?), Some(from_text(&search_path)?)]);

@@ -2,7 +2,7 @@
 //! differences are written in one transaction.
 //!
 //! ```text
-//! rebuilding ─▶ a page of streams, each state as of rebuild_to, into rebuilt_states; rebuild_stream noted ─▶ (the caller commits) ─▶ …
+//! rebuilding ─▶ as many streams as fit 200 ms, each state as of rebuild_to, into rebuilt_states; rebuild_stream noted ─▶ (the caller commits) ─▶ …
 //!    │ no stream is left
 //!    ▼
 //! rows that differ are written, those of no stream are removed; checkpoint = rebuild_to ─▶ running
@@ -24,6 +24,7 @@ use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
+use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::test_point::test_point;
 use crate::state::answer;
@@ -36,8 +37,8 @@ use std::time::{Duration, Instant};
 
 /// Streams looked up, and rows written, at once.
 const PAGE: i64 = 500;
-const ROWS: i64 = 2_000;
-/// After so long a step ends, so that what it did is committed.
+/// The step ends with the stream that passes this time, so that what it did is committed: the fold of a page may take longer than
+/// handler_timeout.
 const ENOUGH: Duration = Duration::from_millis(200);
 
 thread_local! {
@@ -48,6 +49,10 @@ thread_local! {
              fingerprint = $5, attempts = 0, next_batch = null, failed_position = null, retry_at = null \
          where projection_id = $1",
         &[INT8OID, INT8OID, INT8OID, TEXTOID, BYTEAOID],
+    ) };
+    static FORGET_PAGE: Plan = const { Plan::new(
+        "delete from _eventstream.rebuilt_states where projection_id = $1 and stream > $2 and stream <= $3",
+        &[INT8OID, TEXTOID, TEXTOID],
     ) };
     static FORGET: Plan = const { Plan::new("delete from _eventstream.rebuilt_states where projection_id = $1", &[INT8OID]) };
     static KEEP: Plan = const { Plan::new(
@@ -139,23 +144,24 @@ fn fill(
         let page = as_owner(Planning::ByIndex, |db, _| {
             stream::page_of_category(db, View::Latest, target.id, &table.category, after, PAGE)
         })?;
-        let is_last = page.len() < PAGE as usize;
-        if let Some((last, _)) = page.last() {
-            after = last.id;
-        }
-        done += page.len() as i64;
-        let mut rows = Vec::with_capacity(page.len());
+        let mut left = page.len();
+        let is_last = left < PAGE as usize;
+        let mut rows = Vec::with_capacity(left);
         for (found, name) in page {
+            (after, done, left) = (found.id, done + 1, left - 1);
             let row = scratch.step(|| {
                 let answer = as_of(&mut folding, &name, found, to)?;
                 Ok(answer.map(|(version, state)| StateRow { stream: name, version, state }))
             })?;
             rows.extend(row);
+            if begun.elapsed() > ENOUGH {
+                break;
+            }
         }
         scratch.step(|| as_owner(Planning::ByIndex, |db, _| keep(db, projection, &rows)))?;
         test_point("page kept");
-        if is_last {
-            publish(projection, state_table, to)?;
+        if is_last && left == 0 {
+            publish(projection, state_table, to, progress.attempts)?;
             return Ok(Some(Outcome::Advanced { position: to, events: 0, is_behind: true }));
         }
         if begun.elapsed() > ENOUGH {
@@ -201,13 +207,16 @@ fn keep(db: &Db, projection: &Projection, rows: &[StateRow]) -> Result<()> {
     KEEP.with(|plan| plan.write(db, &args)).map(drop)
 }
 
-/// Writes what was folded into the table, in this transaction.
-fn publish(projection: &Projection, state_table: &StateTable, to: i64) -> Result<()> {
+/// Writes what was folded into the table, in this transaction, however many rows there are: a page of them has as much time as a batch,
+/// and is half as large after each attempt that failed.
+fn publish(projection: &Projection, state_table: &StateTable, to: i64, attempts: i32) -> Result<()> {
     let scratch = Scratch::new()?;
+    let most = (PAGE >> attempts.clamp(0, 8)).max(1);
     let mut after = String::new();
     loop {
+        process::renew_timeout();
         let last = scratch.step(|| {
-            let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(ROWS))];
+            let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(most))];
             let rows = as_owner(Planning::ByIndex, |db, _| {
                 READ.with(|plan| {
                     plan.rows(db, View::Latest, 0, &args, |row| {
@@ -218,9 +227,13 @@ fn publish(projection: &Projection, state_table: &StateTable, to: i64) -> Result
                 })
             })?;
             let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
-            let is_last = rows.len() < ROWS as usize;
+            let is_last = rows.len() < most as usize;
             state_table.prune(&after, streams.last().map(String::as_str).filter(|_| !is_last), &streams)?;
             state_table.write(&rows)?;
+            if let Some(last) = streams.last() {
+                let range = [args[0], args[1], Some(from_text(last)?)];
+                as_owner(Planning::ByIndex, |db, _| FORGET_PAGE.with(|plan| plan.write(db, &range)))?;
+            }
             Ok(streams.last().cloned().filter(|_| !is_last))
         })?;
         match last {
@@ -231,7 +244,6 @@ fn publish(projection: &Projection, state_table: &StateTable, to: i64) -> Result
     test_point("published");
     as_owner(Planning::ByIndex, |db, catalog| {
         let row = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
-        FORGET.with(|plan| plan.write(db, &row[..1]))?;
         FINISH.with(|plan| plan.write(db, &row))?;
         board::note_passed_at_commit(projection.id, to);
         catalog::announce_projection_change(catalog)

@@ -37,6 +37,8 @@ pub struct Table {
     pub upsert: CString,
     /// Removes the rows of a range of streams that are not among those given.
     pub prune: CString,
+    /// The same of all streams behind the first of these bounds.
+    pub prune_rest: CString,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ struct Registry {
 macro_rules! columns {
     () => {
         "select p.id, p.tenant_id, t.name, p.name, p.kind, p.mode, p.handler, p.categories, p.event_types, p.batch_size, \
-                p.on_error, p.max_retries, p.reset, p.fold, p.upsert, p.prune, p.registrant, p.search_path, p.table_name \
+                p.on_error, p.max_retries, p.reset, p.fold, p.upsert, p.prune, p.registrant, p.search_path, p.table_name, p.prune_rest \
          from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id "
     };
 }
@@ -160,6 +162,7 @@ fn read(row: &Row) -> Result<Projection> {
             fold: row.text_opt(13)?.map(ToOwned::to_owned),
             upsert: c_text(14)?,
             prune: c_text(15)?,
+            prune_rest: c_text(19)?,
         }),
     };
     Ok(Projection {

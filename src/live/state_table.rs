@@ -12,7 +12,7 @@ use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_current, as_owner};
+use crate::pg::session::{Db, Planning, as_current, as_owner, by_index};
 use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::cache;
@@ -44,6 +44,7 @@ pub struct StateRow {
 
 const UPSERT: &[Oid] = &[TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID];
 const PRUNE: &[Oid] = &[TEXTOID, TEXTOID, TEXTARRAYOID];
+const PRUNE_REST: &[Oid] = &[TEXTOID, TEXTARRAYOID];
 
 thread_local! {
     /// The statements of the state tables this backend has written to, by the role that they run as and their text.
@@ -225,8 +226,12 @@ impl<'a> StateTable<'a> {
 
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.
     pub fn prune(&self, after: &str, to: Option<&str>, streams: &[String]) -> Result<()> {
-        let args = [Some(from_text(after)?), to.map(from_text).transpose()?, Some(text_array_of(streams)?)];
-        self.run(&self.table.prune, PRUNE, &args)
+        let (after, streams) = (Some(from_text(after)?), Some(text_array_of(streams)?));
+        // By the primary key: a plan that was made while the table was empty would read all of it for each page.
+        by_index(|| match to {
+            Some(to) => self.run(&self.table.prune, PRUNE, &[after, Some(from_text(to)?), streams]),
+            None => self.run(&self.table.prune_rest, PRUNE_REST, &[after, streams]),
+        })
     }
 
     fn run(&self, sql: &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::compat::{TIMEOUTS, handle_signal};
 use super::failure::{Caught, Failure, Result, catch, keeping_errors_in, log, raise};
 use super::worker::{Arguments, Order};
-use super::{ffi, memory};
+use super::{board, ffi, memory};
 use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int, c_long};
@@ -37,6 +37,8 @@ thread_local! {
     /// Of one round of a worker's loop.
     static ROUND: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
     static TRANSACTIONS: Cell<u64> = const { Cell::new(0) };
+    /// The timeout that runs, if one does.
+    static TIMEOUT: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// A short-lived worker: connects to the caller's database as the superuser and runs `work` in one transaction. An error ends the
@@ -169,6 +171,7 @@ fn abort(what: &str, failure: Failure) -> Result<Caught> {
 
 /// Cancels what runs `time` from now, and again every second until [`end_timeout`].
 pub fn begin_timeout(time: Option<Duration>) {
+    TIMEOUT.set(time);
     if let Some(time) = time {
         let first = super::server::clock().saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2));
         // SAFETY: the statement timeout's handler is registered since the connection.
@@ -176,8 +179,15 @@ pub fn begin_timeout(time: Option<Duration>) {
     }
 }
 
+/// A part of what runs is done, and the next one gets the whole time. Of no effect on the timeouts of a session.
+pub fn renew_timeout() {
+    begin_timeout(TIMEOUT.get());
+    board::runner::beat();
+}
+
 /// Also forgets a cancel that came too late: it must not hit the next one's work.
 pub fn end_timeout() {
+    TIMEOUT.set(None);
     // SAFETY: as in postgres.c.
     unsafe {
         ffi::disable_timeout(STATEMENT_TIMEOUT, false);

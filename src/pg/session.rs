@@ -90,6 +90,12 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
     result
 }
 
+/// Plans by the indexes in `work`, whoever's statements these are.
+pub fn by_index<T>(work: impl FnOnce() -> T) -> T {
+    let _switches = PlannerSwitches::set(Planning::ByIndex);
+    work()
+}
+
 /// Runs `work` with SPI connected and the rights that are on: for statements that a registrant's rights must cover, inside
 /// [`call::as_registrant`].
 pub fn as_current<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {

@@ -29,6 +29,8 @@ struct Member {
     is_leaving: bool,
     is_overdue: bool,
     job: Option<(i64, Instant)>,
+    /// What the runner had beaten when its job's time was set.
+    beats: u32,
 }
 
 /// How a job ended.
@@ -98,7 +100,18 @@ impl Team {
         };
         let since = Instant::now();
         let (has_entered, is_leaving, is_overdue) = (false, false, false);
-        self.members.push(Member { place, runner, started, since, has_entered, is_leaving, is_overdue, job: None });
+        let beats = runner.beats();
+        self.members.push(Member {
+            place,
+            runner,
+            started,
+            since,
+            has_entered,
+            is_leaving,
+            is_overdue,
+            job: None,
+            beats,
+        });
         Ok(true)
     }
 
@@ -176,7 +189,11 @@ impl Team {
         let limit = timeout? + GRACE;
         let mut next = None::<Duration>;
         for member in self.members.iter_mut().filter(|member| !member.is_leaving) {
-            let Some((_, since)) = member.job else { continue };
+            let Some((_, since)) = &mut member.job else { continue };
+            let beats = member.runner.beats();
+            if std::mem::replace(&mut member.beats, beats) != beats {
+                *since = Instant::now();
+            }
             let left = limit.saturating_sub(since.elapsed());
             if left.is_zero() {
                 (member.is_leaving, member.is_overdue) = (true, true);

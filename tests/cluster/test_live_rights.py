@@ -264,8 +264,8 @@ def test_statements_given_to_create_table_projection_run_as_their_author(make_wo
     }
     for name, statement in statements.items():
         world.weaks.execute(
-            "select eventstream.create_table_projection(%s, 'thing', '[]', 'f', 'async', %s, %s, %s)",
-            (name, f"{world.weak}.target", statement, statement),
+            "select eventstream.create_table_projection(%s, 'thing', '[]', 'f', 'async', %s, %s, %s, %s)",
+            (name, f"{world.weak}.target", statement, statement, statement),
         )
     world.weaks.execute("select es_append('thing-1', 'Happened', '{}')")
     for name in statements:
@@ -286,7 +286,7 @@ def test_the_table_of_a_projection_must_be_the_creators_own(make_world):
     world.weaks.execute("select es_register_fold('f', 'thing', rules => '{\"on\": {}}')")
     for table in ("public.precious", "precious", "public.precious; drop table public.precious; --", "x; alter role y superuser; --", "", "nowhere.at_all", "public.escalated"):
         with raised("ES005", "42602", "3F000", "22023"):
-            world.weaks.execute("select eventstream.create_table_projection('p', 'thing', '[]', 'f', 'async', %s, 'select', 'select')", (table,))
+            world.weaks.execute("select eventstream.create_table_projection('p', 'thing', '[]', 'f', 'async', %s, 'select', 'select', 'select')", (table,))
     # One that becomes another's later is neither written to nor dropped.
     world.weaks.execute(f"select es_create_state_table('mine', 'thing', '{COLUMNS}')")
     world.weaks.execute("drop table mine")
@@ -335,7 +335,7 @@ def test_what_needs_which_privilege(make_world):
     calls = [
         "es_create_projection('q', 'h(eventstream.event)')",
         f"es_create_state_table('q', 'thing', '{COLUMNS}')",
-        "eventstream.create_table_projection('q', 'thing', '[]', null, 'async', 't', 's', 's')",
+        "eventstream.create_table_projection('q', 'thing', '[]', null, 'async', 't', 's', 's', 's')",
         "eventstream.forget_projection('p', false)",
         "eventstream.drop_projection('p', false)",
         "es_alter_projection('p', '{\"batch_size\": 1}')",

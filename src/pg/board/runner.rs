@@ -8,6 +8,7 @@
 use super::super::shared::Area;
 use super::Process;
 use pgrx::pg_sys::{self, Oid};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32};
 
@@ -33,6 +34,8 @@ pub struct Runner {
     kind: AtomicU8,
     job: AtomicI64,
     number: AtomicI64,
+    /// How often it has said that it gets on.
+    beats: AtomicU32,
 }
 
 static AREA: Area<Runner> = Area::new(c"eventstream runners");
@@ -58,9 +61,22 @@ pub(super) unsafe fn attach() {
         kind: AtomicU8::new(0),
         job: AtomicI64::new(0),
         number: AtomicI64::new(0),
+        beats: AtomicU32::new(0),
     };
     // SAFETY: as the caller says.
     unsafe { AREA.attach(places(), free) }
+}
+
+thread_local! {
+    /// The place that this process is in.
+    static OWN: Cell<Option<&'static Runner>> = const { Cell::new(None) };
+}
+
+/// This process gets on with its job, if it is a runner: the job's time counts from now.
+pub fn beat() {
+    if let Some(own) = OWN.get() {
+        own.beats.fetch_add(1, SeqCst);
+    }
 }
 
 fn all() -> &'static [Runner] {
@@ -124,10 +140,11 @@ impl Runner {
     }
 
     /// This process is the runner from now on, if `owner` took the place for it.
-    pub fn enters(&self, owner: i32) -> bool {
+    pub fn enters(&'static self, owner: i32) -> bool {
         let is_mine = self.owner.load(SeqCst) == owner;
         if is_mine {
             self.process.enter();
+            OWN.set(Some(self));
         }
         is_mine
     }
@@ -156,6 +173,11 @@ impl Runner {
         self.kind.store(report.kind, SeqCst);
         self.number.store(report.number, SeqCst);
         self.stage.store(REPORT, SeqCst);
+    }
+
+    /// A number that changes while the runner gets on with a job that takes long.
+    pub fn beats(&self) -> u32 {
+        self.beats.load(SeqCst)
     }
 
     /// Takes the report of the last job, if it is done.
