@@ -38,7 +38,7 @@ def lines_of_log(server, text: str) -> int:
 
 def test_projections_move_while_no_notification_can_be_sent(new_server):
     """A commit that notifies and waits for a standby keeps the lock of the queue, for everybody on the server."""
-    server = new_server("mute", **{"eventstream.durability": "relaxed", "synchronous_commit": "local"})
+    server = new_server("mute", **{"eventstream.durability": "session", "synchronous_commit": "local"})
     database = followed(server)
     server.configure(synchronous_standby_names="nobody")
     server.reload()
@@ -188,7 +188,7 @@ def test_a_schema_of_another_version_does_not_fill_the_log(new_server):
         session.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'eventstream scheduler'")
         time.sleep(15)
         # After 1, 3 and 7 seconds, not each second.
-        assert 2 <= lines_of_log(server, "ERROR:  eventstream scheduler") <= 5
+        assert 2 <= lines_of_log(server, "LOG:  eventstream scheduler: ") <= 5
         session.execute("alter table _eventstream.projections rename column kind_of_mode to mode")
         append(database)
         # It need not be waited for.
@@ -200,11 +200,11 @@ def test_a_failure_that_cannot_be_noted_does_not_fill_the_log(new_server):
     server = new_server("unnoted")
     database = followed(server)
     with database.connect() as session:
-        session.execute("alter table _eventstream.projection_progress rename column moved_at to moved")
+        session.execute("alter table _eventstream.projection_progress rename column error_sqlstate to sqlstate")
         append(database)
         time.sleep(12)
         assert 2 <= lines_of_log(server, "could not be noted") <= 5
-        session.execute("alter table _eventstream.projection_progress rename column moved to moved_at")
+        session.execute("alter table _eventstream.projection_progress rename column sqlstate to error_sqlstate")
     wait_until_exact(database, seconds=20)
 
 
