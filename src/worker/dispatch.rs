@@ -9,6 +9,7 @@
 use super::job::Done;
 use crate::live::schedule::Entry;
 use crate::pg::server;
+use eventstream_core::backoff;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const MOVING: Duration = Duration::from_secs(1);
 /// One that somebody else advances, or that says that there is nothing to do although it is listed.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const OFF_PAUSE: Duration = Duration::from_secs(1);
-/// One whose runner died: at once for the first time, then after growing pauses.
+/// One whose runner died: at once for the first time, then after growing pauses. One whose failure could not be noted: after these pauses.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_LOST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -42,6 +43,7 @@ struct Known {
     is_wanted: bool,
     is_rebuilding: bool,
     times_lost: u32,
+    times_unnoted: u32,
 }
 
 impl Known {
@@ -85,6 +87,7 @@ impl Book {
                 is_wanted: false,
                 is_rebuilding: entry.is_rebuilding,
                 times_lost: 0,
+                times_unnoted: 0,
             });
             if known.running.is_none() {
                 known.position = entry.position;
@@ -139,6 +142,7 @@ impl Book {
         let Some(known) = self.known.get_mut(&id) else { return true };
         let Some((horizon, since)) = known.running.take() else { return true };
         known.times_lost = 0;
+        known.times_unnoted = if done == Done::Unnoted { known.times_unnoted + 1 } else { 0 };
         known.retry_at = None;
         known.not_before = now;
         match done {
@@ -156,6 +160,9 @@ impl Book {
             }
             Done::Busy => known.not_before = now + BUSY_PAUSE,
             Done::Waiting { until } => known.retry_at = Some(until),
+            Done::Unnoted => {
+                known.not_before = now + backoff::pause(known.times_unnoted, LOST_PAUSE, LONGEST_LOST_PAUSE);
+            }
             Done::Off => known.not_before = now + OFF_PAUSE,
         }
         done == Done::Off
@@ -181,7 +188,7 @@ impl Book {
         self.spared(id);
         let Some(known) = self.known.get_mut(&id) else { return 0 };
         if known.times_lost > 0 {
-            known.not_before += (LOST_PAUSE * 2_u32.pow((known.times_lost - 1).min(6))).min(LONGEST_LOST_PAUSE);
+            known.not_before += backoff::pause(known.times_lost, LOST_PAUSE, LONGEST_LOST_PAUSE);
         }
         known.times_lost += 1;
         known.times_lost

@@ -308,7 +308,7 @@ impl Scheduler {
         if let Done::Current { position } | Done::Behind { position } = done {
             waiter::wake(Awaited::Projection(projection), position);
         }
-        if matches!(done, Done::Waiting { .. } | Done::Off) {
+        if matches!(done, Done::Waiting { .. } | Done::Unnoted | Done::Off) {
             self.upkeep.note_failure();
         }
         if self.book.ended(projection, done) {
