@@ -136,3 +136,28 @@ def test_whoever_waits_for_slots_that_others_lease_looks_now_and_then(orders):
         with session.transaction():
             assert fetch(session, "waiter", wait="1s") == []
             assert looks(session) < 50
+
+
+def test_whoever_waits_beside_busy_appenders_looks_at_the_schedulers_pace(database):
+    over = threading.Event()
+
+    def append():
+        with database.connect() as session:
+            session.autocommit = True
+            while not over.is_set():
+                session.execute("select es_append('noise-1', 'Moved', '1')")
+
+    with database.connect() as session:
+        session.execute("select es_create_subscription('orders', categories => '{order}')")
+        threads = [threading.Thread(target=append) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            with session.transaction():
+                assert fetch(session, wait="2s") == []
+                found = looks(session)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert 10 < found < 1000, found

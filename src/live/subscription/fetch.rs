@@ -31,7 +31,7 @@ use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, fair_sha
 use eventstream_core::error::Error;
 use pgrx::pg_sys::Datum;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is asked for; times in microseconds.
 pub struct Request<'a> {
@@ -48,6 +48,11 @@ const MANY_ROWS: usize = 2_000;
 /// The longest sleeps between two looks (µs), where slots that others lease may become free, and where not.
 const SHORT_SLEEP: i64 = 100_000;
 const LONG_SLEEP: i64 = 1_000_000;
+/// Between two looks in vain of a call that waits: several times as long as a look takes, so that whoever waits leaves the processors to
+/// those who work; at least the scheduler's own pace, and at most so long.
+const REST: u32 = 4;
+const PACE: Duration = Duration::from_millis(2);
+const LONGEST_PACE: Duration = Duration::from_millis(100);
 
 /// What a look came to.
 enum Step {
@@ -67,40 +72,43 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
     let mut waiter: Option<(Waiter, i64)> = None;
     let mut looks = 0;
     loop {
+        let begun = Instant::now();
         catalog::refresh()?;
         let step = as_owner(Planning::ByIndex, |db, catalog| step(db, catalog, target, subscription, request, end))?;
-        let (until, horizon) = match step {
+        let nothing = match step {
             Step::Leased(lease, batch) => {
                 if deliver(target, &lease, &batch, store)? {
                     return Ok(());
                 }
-                looks += 1;
-                (server::clock(), 0)
+                None
             }
-            Step::Again => {
-                looks += 1;
-                (server::clock(), 0)
-            }
-            Step::Nothing { until, horizon } => {
-                looks = MOST_LOOKS;
-                (until, horizon)
-            }
+            Step::Again => None,
+            Step::Nothing { until, horizon } => Some((until, horizon)),
         };
-        let now = server::clock();
-        if looks < MOST_LOOKS {
+        if nothing.is_none() && looks + 1 < MOST_LOOKS {
+            looks += 1;
             continue;
         }
+        looks = 0;
+        let now = server::clock();
         if now >= end {
             return Ok(());
         }
-        looks = 0;
-        match &waiter {
-            Some((waiter, awaited)) if *awaited == horizon + 1 => {
+        let pause = (begun.elapsed() * REST).clamp(PACE, LONGEST_PACE);
+        match (nothing, &waiter) {
+            (Some((until, horizon)), Some((waiter, awaited))) if *awaited == horizon + 1 => {
                 let sleep = until.min(end).saturating_sub(now).clamp(1_000, LONG_SLEEP);
                 waiter.wait(Duration::from_micros(sleep.unsigned_abs()))?;
             }
-            // Before it sleeps it looks once more: something may have come meanwhile.
-            _ => waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1)),
+            // Before it sleeps it looks once more: something may have come meanwhile. Beside busy appenders something always has.
+            (Some((_, horizon)), before) => {
+                let is_woken = before.is_some();
+                waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1));
+                if is_woken {
+                    server::pause(pause)?;
+                }
+            }
+            (None, _) => server::pause(pause)?,
         }
     }
 }
