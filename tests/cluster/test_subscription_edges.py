@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from consuming import ack, fetch, fill, orders
+from consuming import ack, expire, fetch, fill, orders
 from database import rows, value
 from server import wait_until
 
@@ -136,3 +136,113 @@ def test_whoever_waits_for_slots_that_others_lease_looks_now_and_then(orders):
         with session.transaction():
             assert fetch(session, "waiter", wait="1s") == []
             assert looks(session) < 50
+
+
+def test_whoever_waits_beside_busy_appenders_looks_at_the_schedulers_pace(database):
+    over = threading.Event()
+
+    def append():
+        with database.connect() as session:
+            session.autocommit = True
+            while not over.is_set():
+                session.execute("select es_append('noise-1', 'Moved', '1')")
+
+    with database.connect() as session:
+        session.execute("select es_create_subscription('orders', categories => '{order}')")
+        threads = [threading.Thread(target=append) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            with session.transaction():
+                assert fetch(session, wait="2s") == []
+                found = looks(session)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert 10 < found < 1000, found
+
+
+# -- what a transaction keeps from others -----------------------------------------------------------------------------
+
+
+def slots_kept(session, watched):
+    """How many slots of subscriptions the transaction of `watched` has locked."""
+    return value(
+        session,
+        "select count(*) from pg_locks where locktype = 'object' and classid = '_eventstream.events'::regclass and pid = %s",
+        watched.info.backend_pid,
+    )
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 3])
+def test_a_transaction_keeps_no_more_slots_than_its_consumers_share(database, wanted):
+    """Also after it has looked at so much of the log in vain that slots are moved on."""
+    with database.connect() as session, database.connect() as other:
+        session.execute("select es_create_subscription('orders', event_types => '{Wanted}')")
+        for name in ("a", "b", "c"):
+            assert fetch(other, name) == []
+        fill(session, 1000, 3)
+        session.execute("select es_append('order-' || n, 'Wanted', '1') from generate_series(1, %s) n", (wanted,))
+        with session.transaction():
+            assert len(fetch(session, "d")) == wanted
+            assert 1 <= slots_kept(other, session) <= 16
+        positions = "select global_position from _eventstream.subscription_slots where lease_id is null"
+        for _ in range(20):
+            for name in ("a", "b", "c", "d"):
+                if batch := fetch(other, name):
+                    ack(other, batch[0][0])
+        assert all(position > 2000 for (position,) in rows(session, positions)), "in the end all have been moved on"
+
+
+def test_a_call_that_moved_slots_on_does_not_wait_and_the_next_one_holds_none(database):
+    with database.connect() as session, database.connect() as other:
+        session.execute("select es_create_subscription('orders', event_types => '{Wanted}')")
+        fill(session, 1000, 3)
+        with session.transaction():
+            begun = time.monotonic()
+            assert fetch(session, wait="5s") == []
+            assert time.monotonic() - begun < 2 and slots_kept(other, session) == 64
+        thread = threading.Thread(target=fetch, args=(session,), kwargs={"wait": "1s"})
+        thread.start()
+        time.sleep(0.5)
+        assert thread.is_alive() and slots_kept(other, session) == 0
+        thread.join()
+
+
+def test_a_call_that_ended_the_leases_of_others_does_not_wait(orders):
+    with orders.connect() as session, orders.connect() as other:
+        fill(session, 1, 1)
+        batch = fetch(session, "one")
+        session.execute("select es_nack(%s, %s, 'no', '0')", (batch[0][0], batch[0][2]))
+        batch = fetch(session, "one")
+        expire(session, batch[0][0])
+        with session.transaction():
+            begun = time.monotonic()
+            assert fetch(session, "two", wait="400ms") == [], "it was parked: it is tried again after a pause"
+            assert time.monotonic() - begun < 0.3
+        assert fetch(session, "two", wait="5s")[0][1] == 3
+
+
+def test_a_parked_stream_comes_also_where_its_slot_has_nothing_before_it(orders):
+    """Its slot was left at the last event that was delivered alone, short of the parked one."""
+    with orders.connect() as session:
+        fill(session, 64, 1)
+        ack(session, fetch(session)[0][0])
+        session.execute("select es_append('order-1', 'Moved', '1')")
+        session.execute("select es_append('order-2', 'Moved', '1')")
+        session.execute("select es_append('order-65', 'Moved', '1')")  # in the slot of order-1
+        batch = fetch(session)
+        assert [row[3] for row in batch] == ["order-1", "order-2", "order-65"]
+        ack(session, batch[0][0], batch[0][2] - 1)
+        session.execute("select es_nack(%s, %s, 'no', '0')", (batch[0][0], batch[2][2]))
+        seen = []
+        for _ in range(3):
+            expire(session, batch[0][0])
+            batch = fetch(session)
+            seen.append([row[3] for row in batch])
+        while batch:
+            ack(session, batch[0][0])
+            batch = fetch(session)
+            seen.append([row[3] for row in batch])
+        assert ["order-65"] in seen, seen

@@ -263,7 +263,7 @@ class Model:
         for lease in list(self.leases.values()):
             self.fall_asleep(lease)
         quiet = 0
-        while quiet < 3:
+        while quiet < 12:  # a call moves on no more slots than a consumer's share
             self.let_them_retry()
             number = self.choice.randrange(len(self.sessions))
             if self.fetch(number, 100):
