@@ -6,6 +6,7 @@ use super::progress::{self, Lock};
 use super::registry::{self, Projection};
 use crate::log::acting;
 use crate::log::read::Filter;
+use crate::pg::catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
@@ -26,7 +27,7 @@ thread_local! {
         &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID],
     ) };
     static DELETE: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters where projection_id = $1 and global_position = $2",
+        "delete from _eventstream.dead_letters where id = $1 and projection_id = $2",
         &[INT8OID, INT8OID],
     ) };
 }
@@ -64,12 +65,26 @@ pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Res
     found.ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") }.into())
 }
 
-/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds.
-pub fn retry_for_projection(projection_id: i64, position: i64) -> Result<()> {
+/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors:
+/// ES005 where another retry, or a rebuild, has taken the dead letter since it was found.
+pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Result<()> {
     acting::refuse("es_retry_dead_letter")?;
     activation::must_be_active("es_retry_dead_letter")?;
     // Nobody else applies events of this projection meanwhile.
     progress::lock(projection_id, Lock::Wait)?;
+    catalog::refresh()?;
+    // Undone with the transaction where the event fails again.
+    let taken = as_owner(Planning::ByIndex, |db, _| {
+        DELETE.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(Datum::from(projection_id))]))
+    })?;
+    if taken == 0 {
+        return Err(Error::InvalidArgument {
+            argument: "id".into(),
+            reason: format!("must be of a dead letter, not {id}, which was processed or dropped meanwhile"),
+            hint: Some("The view eventstream.dead_letters shows what there is.".into()),
+        }
+        .into());
+    }
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
     let projection = registry::by_id(projection_id)?
         .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
@@ -77,9 +92,5 @@ pub fn retry_for_projection(projection_id: i64, position: i64) -> Result<()> {
     let event = event_at(&projection, position, &memory)?;
     let mut applier = Applier::new(&projection)?
         .map_err(|reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name)))?;
-    applier.apply(std::slice::from_ref(&event))?;
-    as_owner(Planning::ByIndex, |db, _| {
-        let key = [Some(Datum::from(projection_id)), Some(Datum::from(position))];
-        DELETE.with(|plan| plan.write(db, &key)).map(drop)
-    })
+    applier.apply(std::slice::from_ref(&event))
 }

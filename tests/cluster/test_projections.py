@@ -1,5 +1,6 @@
 """Projections and state tables follow the log exactly once, whatever fails, by workers and by es_run_projection."""
 
+import concurrent.futures
 import contextlib
 import re
 
@@ -9,6 +10,7 @@ from psycopg import errors
 
 import server as servers
 from database import Database, rows, value
+from server import wait_until
 
 READ_MODEL = """
 create table totals (stream text primary key, total numeric not null, events int not null);
@@ -208,6 +210,60 @@ def test_skip_puts_failing_events_among_the_dead_letters_after_the_retries(quiet
         assert totals(session) == {"account-1": (6, 3)}
         assert rows(session, "select global_position, attempts from _eventstream.dead_letters order by 1") == [(2, 2), (4, 2)]
         assert progress(session, "p")["global_position"] == 5
+
+
+@contextlib.contextmanager
+def in_background(work):
+    """The call, which has to wait for something, goes on meanwhile; its result or error is the future's."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)
+
+
+def wait_until_blocked(session, pid: int) -> None:
+    wait_until(lambda: value(session, "select cardinality(pg_blocking_pids(%s)) > 0", pid), 10, "the other session to wait")
+
+
+@pytest.mark.parametrize("first", ["es_retry_dead_letter", "es_drop_dead_letter", "es_rebuild_projection"])
+def test_a_dead_letter_is_applied_once_whoever_is_at_it_at_the_same_time(quiet, first):
+    with quiet.connect() as session, quiet.connect() as other, quiet.connect() as watcher:
+        append(session, "account-1", 1, "one", 2)
+        session.execute("select es_create_projection('p', %s, on_error => 'skip', max_retries => 0, reset => 'empty_totals()')", (HANDLERS[0],))
+        session.execute("select es_run_projection('p')")
+        letter = value(session, "select id from eventstream.dead_letters")
+        # The handler is mended: a curse is an amount now.
+        session.execute(
+            "create or replace function on_event(event eventstream.event) returns void language sql as"
+            " $$ insert into totals values (event.stream, coalesce((event.payload ->> 'amount')::numeric, 10), 1)"
+            " on conflict (stream) do update set total = totals.total + excluded.total, events = totals.events + 1 $$"
+        )
+        calls = {
+            "es_retry_dead_letter": (f"es_retry_dead_letter({letter})", (13, 3)),
+            "es_drop_dead_letter": (f"es_drop_dead_letter({letter}, 'lost')", (3, 2)),
+            "es_rebuild_projection": ("es_rebuild_projection('p')", (13, 3)),
+        }
+        call, wanted = calls[first]
+        session.execute("begin")
+        session.execute(f"select {call}")
+        with in_background(lambda: other.execute("select es_retry_dead_letter(%s)", (letter,))) as second:
+            wait_until_blocked(watcher, other.info.backend_pid)
+            session.execute("commit")
+            with raised("ES005") as error:
+                second.result(30)
+        assert "processed or dropped meanwhile" in str(error.value)
+        session.execute("select es_run_projection('p')")
+        assert totals(session) == {"account-1": wanted}
+        assert value(session, "select count(*) from eventstream.dead_letters") == 0
+
+
+def test_a_dead_letter_that_fails_again_stays(quiet):
+    with quiet.connect() as session:
+        append(session, "account-1", 1, "one", 2)
+        session.execute("select es_create_projection('p', %s, on_error => 'skip', max_retries => 0)", (HANDLERS[0],))
+        session.execute("select es_run_projection('p')")
+        before = rows(session, "select * from eventstream.dead_letters")
+        with raised("GL042"):
+            session.execute("select es_retry_dead_letter(%s)", (before[0][0],))
+        assert rows(session, "select * from eventstream.dead_letters") == before
 
 
 def test_a_mended_handler_goes_on_where_it_was(quiet):
