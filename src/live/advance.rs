@@ -85,8 +85,9 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
         if let Kind::Table(table) = &projection.kind {
             let step = attempt(|| rebuild::step(&projection, table, &progress))?;
             match step {
-                Ok(None) => {}
-                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(outcome))) => return Ok(outcome),
+                Ok(Err(reason)) => return stop(&projection, &progress, &broken(reason)),
                 Err(caught) => return note(&projection, &progress, None, progress.position, &caught),
             }
         }
@@ -177,7 +178,6 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
 
 fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
     let begun = Instant::now();
-    let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
             Ok(filter) => filter,
@@ -238,6 +238,11 @@ fn moved(projection: &Projection, progress: &Progress, position: i64, events: i6
         Ok(())
     })?;
     Ok(Outcome::Advanced { position, events, is_behind })
+}
+
+/// What a projection stops for that no error was raised for.
+fn broken(reason: String) -> Caught {
+    Caught { sqlstate: "55000".into(), message: reason }
 }
 
 /// What cannot get better by itself.

@@ -1,6 +1,6 @@
 //! Dead letters of projections: events that could not be applied, and that the projection went past.
 use super::activation;
-use super::applier::Applier;
+use super::applier::{self, Applier};
 use super::events::{self, Wanted};
 use super::progress::{self, Lock};
 use super::registry::{self, Projection};
@@ -15,6 +15,8 @@ use crate::pg::plan::Plan;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::state::event::{Event, field};
 use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
 
 thread_local! {
@@ -65,8 +67,24 @@ pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Res
     found.ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") }.into())
 }
 
+/// What the registrant may not read any more is not shown to it because it was tried before.
+fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &Event) -> Result<()> {
+    let category = StreamName::parse(event.stream()?)?.category();
+    if filter.categories.as_ref().is_none_or(|allowed| allowed.iter().any(|one| one == category)) {
+        return Ok(());
+    }
+    Err(Error::InsufficientPrivilege {
+        role: projection.registrant.role.clone(),
+        privilege: Privilege::Read.as_str(),
+        tenant: projection.tenant.clone(),
+        category: Some(category.into()),
+    }
+    .into())
+}
+
 /// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors:
-/// ES005 where another retry, or a rebuild, has taken the dead letter since it was found.
+/// 42501; ES005 where another
+/// retry, or a rebuild, has taken the dead letter since it was found.
 pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Result<()> {
     acting::refuse("es_retry_dead_letter")?;
     activation::must_be_active("es_retry_dead_letter")?;
@@ -88,9 +106,11 @@ pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Resul
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
     let projection = registry::by_id(projection_id)?
         .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
+    let unusable = |reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name));
     let memory = Scratch::new()?;
     let event = event_at(&projection, position, &memory)?;
-    let mut applier = Applier::new(&projection)?
-        .map_err(|reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name)))?;
+    let filter = applier::filter(&projection)?.map_err(unusable)?;
+    refuse_unreadable(&projection, &filter, &event)?;
+    let mut applier = Applier::new(&projection)?.map_err(unusable)?;
     applier.apply(std::slice::from_ref(&event))
 }

@@ -149,7 +149,7 @@ fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Resul
     Ok(())
 }
 
-fn unusable(projection: &Projection, reason: String) -> Error {
+pub(super) fn unusable(projection: &Projection, reason: String) -> Error {
     Error::ProjectionStopped {
         projection: projection.name.clone(),
         position: None,

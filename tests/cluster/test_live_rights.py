@@ -468,6 +468,77 @@ def test_no_event_is_shown_that_the_registrant_may_not_read_any_more(make_world,
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_state_table_is_not_filled_with_what_its_registrant_may_not_read_any_more(make_world, way):
+    world = make_world(way)
+    session, weak = world.session, world.weak
+    fold = "select es_register_fold('f', 'thing', initial_state => '{\"n\": 0}', rules => '{\"on\": {\"Happened\": [{\"%s\": {\"/n\": \"/n\"}}]}}')"
+    session.execute(fold % "add")
+    mode = "inline" if way == "inline" else "async"
+    world.weaks.execute("select es_create_state_table('things', 'thing', %s, mode => %s)", (COLUMNS, mode))
+    if way == "worker":
+        wait_until(lambda: world.status("things")[0] == "running", 20, "the empty table")
+    session.execute("select es_pause_projection('things')")
+    session.execute("select es_revoke(%s, 'read')", (weak,))
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    calls = [lambda: world.weaks.execute("select es_rebuild_projection('things')"), lambda: session.execute("select es_resume_projection('things')")]
+    # Whoever registers a fold fills the tables of others.
+    calls.append(lambda: session.execute(fold % "subtract"))
+    for number, call in enumerate(calls):
+        if way == "inline":
+            if number == 2:
+                session.execute("select es_grant(%s, 'read')", (weak,))
+                session.execute("select es_resume_projection('things')")
+                session.execute("select es_revoke(%s, 'read')", (weak,))
+                world.weaks.execute("delete from things")
+            with raised("42501") as error:
+                call()
+            assert weak in str(error.value)
+        else:
+            call()
+            if way == "session":
+                for _ in range(7):
+                    with contextlib.suppress(psycopg.Error):
+                        session.execute("select es_run_projection('things')")
+            wait_until(lambda: world.status("things")[0] == "stopped", 30, "the stop")
+            assert world.status("things")[1] == "42501"
+        assert rows(world.weaks, "select * from things") == []
+    session.execute("select es_grant(%s, 'read')", (weak,))
+    if way == "inline":
+        session.execute(fold % "subtract")
+    else:
+        session.execute("select es_resume_projection('things')")
+    if way == "session":
+        session.execute("select es_run_projection('things')")
+    wait_until(lambda: rows(world.weaks, "select stream, n from things") == [("thing-1", -5)], 20, "the row")
+
+
+@pytest.mark.parametrize("names", ["its category", "nothing"])
+def test_a_dead_letter_is_not_shown_to_a_registrant_that_may_not_read_it_any_more(make_world, names):
+    world = make_world()
+    session, weak = world.session, world.weak
+    session.execute("select es_revoke(%s, 'read')", (weak,))
+    for category in ("open", "secret"):
+        session.execute("select es_grant(%s, 'read', category => %s)", (weak, category))
+    world.weaks.execute("create table shown (stream text); create table broken ()")
+    handler = world.handler("show", "perform 1 / (select count(*) - count(*) from broken);")
+    categories = ["secret"] if names == "its category" else None
+    world.weaks.execute("select es_create_projection('p', %s, categories => %s, on_error => 'skip', max_retries => 0)", (handler, categories))
+    session.execute("select es_append('secret-1', 'Happened', '{}')")
+    session.execute("select es_run_projection('p')")
+    letter = value(session, "select id from eventstream.dead_letters")
+    world.weaks.execute("create or replace function show(event eventstream.event) returns void language sql as 'insert into shown values (event.stream)'")
+    session.execute("select es_revoke(%s, 'read', category => 'secret')", (weak,))
+    for retrying in (session, world.weaks):
+        with raised("42501") as error:
+            retrying.execute("select es_retry_dead_letter(%s)", (letter,))
+        assert 'category "secret"' in str(error.value)
+    assert rows(world.weaks, "select * from shown") == []
+    session.execute("select es_grant(%s, 'read', category => 'secret')", (weak,))
+    world.weaks.execute("select es_retry_dead_letter(%s)", (letter,))
+    assert rows(world.weaks, "select * from shown") == [("secret-1",)]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("loss", ["execute", "role"])
 def test_a_projection_stops_with_a_reason_where_its_registrant_lost_what_it_needs(make_world, way, loss):
     world = make_world(way)
