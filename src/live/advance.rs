@@ -13,7 +13,7 @@
 //!
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
-use super::dead_letter;
+use super::dead_letter::{self, Cause};
 use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
@@ -85,8 +85,9 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
         if let Kind::Table(table) = &projection.kind {
             let step = attempt(|| rebuild::step(&projection, table, &progress))?;
             match step {
-                Ok(None) => {}
-                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(outcome))) => return Ok(outcome),
+                Ok(Err(reason)) => return stop(&projection, &progress, &broken(reason)),
                 Err(caught) => return note(&projection, &progress, None, progress.position, &caught),
             }
         }
@@ -177,7 +178,6 @@ fn next_batch(projection: &Projection, progress: &Progress) -> Option<i64> {
 
 fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Result<Outcome> {
     let begun = Instant::now();
-    let broken = |reason: String| Caught { sqlstate: "55000".into(), message: reason };
     let read = attempt(|| {
         let filter = match applier::filter(projection)? {
             Ok(filter) => filter,
@@ -240,6 +240,11 @@ fn moved(projection: &Projection, progress: &Progress, position: i64, events: i6
     Ok(Outcome::Advanced { position, events, is_behind })
 }
 
+/// What a projection stops for that no error was raised for.
+fn broken(reason: String) -> Caught {
+    Caught { sqlstate: "55000".into(), message: reason, detail: None }
+}
+
 /// What cannot get better by itself.
 fn stop(projection: &Projection, progress: &Progress, caught: &Caught) -> Result<Outcome> {
     as_owner(Planning::ByIndex, |db, catalog| {
@@ -291,7 +296,9 @@ fn note(
         };
         return as_owner(Planning::ByIndex, |db, _| {
             let reason = format!("failed {attempts} times: {}", progress::shortened(&caught.message));
-            dead_letter::put(db, projection, event, attempts, &reason, Some(&caught.sqlstate))?;
+            let cause =
+                Cause { attempts, reason: &reason, sqlstate: Some(&caught.sqlstate), detail: caught.detail.as_deref() };
+            dead_letter::put(db, projection, event, &cause)?;
             let failed = Failed { attempts: 0, next_batch: None, position: None, retry_at: None, caught, status: None };
             progress::fail(db, projection.id, &failed)?;
             progress::advance(db, projection.id, event.global_position(), 1, None)?;

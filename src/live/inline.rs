@@ -149,7 +149,7 @@ fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Resul
     Ok(())
 }
 
-fn unusable(projection: &Projection, reason: String) -> Error {
+pub(super) fn unusable(projection: &Projection, reason: String) -> Error {
     Error::ProjectionStopped {
         projection: projection.name.clone(),
         position: None,
@@ -194,7 +194,7 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
         }
     }
     as_owner(Planning::ByIndex, |db, catalog| {
-        progress::set_status(db, projection.id, Status::Running, Some(last))?;
+        progress::attach(db, projection.id, last)?;
         catalog::announce_projection_change(catalog)
     })
 }

@@ -12,6 +12,8 @@
 //! Promises: readers see the rows of before or those of after; a rebuild that died goes on where it was; nothing but rows of the table is
 //! touched.
 use super::advance::Outcome;
+use super::applier;
+use super::inline;
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
 use super::state_table::{StateRow, StateTable};
@@ -96,24 +98,29 @@ pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
     })
 }
 
-/// What a state table needs before its next batch, one bounded step of it; None where nothing is to be done.
-pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Result<Option<Outcome>> {
+/// What a state table needs before its next batch, one bounded step of it; None where nothing is to be done. The reason where its
+/// registrant is gone. Errors: 42501 where that may not read the category any more.
+pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Result<Result<Option<Outcome>, String>> {
     let state_table = StateTable::new(projection, table)?;
     let fingerprint = state_table.fold().fingerprint;
     let is_other = progress.fingerprint != Some(fingerprint);
-    let again = || -> Result<Option<Outcome>> {
-        let to = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
-        begin(projection, table, to)?;
-        Ok(Some(Outcome::Advanced { position: progress.position, events: 0, is_behind: true }))
-    };
-    match (progress.status, progress.rebuild_to, progress.rebuild_stream) {
-        (Status::Rebuilding, Some(to), Some(after)) if !is_other => {
-            fill(projection, &state_table, table, to, after, progress)
-        }
-        (Status::Rebuilding, ..) => again(),
-        _ if is_other => again(),
-        _ => Ok(None),
+    if !is_other && progress.status != Status::Rebuilding {
+        return Ok(Ok(None));
     }
+    if let Err(reason) = applier::filter(projection)? {
+        return Ok(Err(reason));
+    }
+    let outcome = match (progress.status, progress.rebuild_to, progress.rebuild_stream) {
+        (Status::Rebuilding, Some(to), Some(after)) if !is_other => {
+            fill(projection, &state_table, table, to, after, progress)?
+        }
+        _ => {
+            let to = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+            begin(projection, table, to)?;
+            Outcome::Advanced { position: progress.position, events: 0, is_behind: true }
+        }
+    };
+    Ok(Ok(Some(outcome)))
 }
 
 /// All of it at once, as of everything that is committed or this transaction's own; the caller keeps others from appending.
@@ -122,7 +129,7 @@ pub fn at_once(projection: &Projection, table: &Table, to: i64) -> Result<()> {
     loop {
         let progress = progress::look(projection.id)?;
         let Some(progress) = progress.filter(|progress| progress.status == Status::Rebuilding) else { return Ok(()) };
-        step(projection, table, &progress)?;
+        step(projection, table, &progress)?.map_err(|reason| inline::unusable(projection, reason))?;
     }
 }
 
@@ -133,7 +140,7 @@ fn fill(
     to: i64,
     mut after: i64,
     progress: &Progress,
-) -> Result<Option<Outcome>> {
+) -> Result<Outcome> {
     let target = projection.target();
     let begun = Instant::now();
     let fold = state_table.fold();
@@ -162,14 +169,14 @@ fn fill(
         test_point("page kept");
         if is_last && left == 0 {
             publish(projection, state_table, to, progress.attempts)?;
-            return Ok(Some(Outcome::Advanced { position: to, events: 0, is_behind: true }));
+            return Ok(Outcome::Advanced { position: to, events: 0, is_behind: true });
         }
         if begun.elapsed() > ENOUGH {
             as_owner(Planning::ByIndex, |db, _| {
                 let row = [projection.id, after, done].map(|value| Some(Datum::from(value)));
                 NOTE.with(|plan| plan.write(db, &row))
             })?;
-            return Ok(Some(Outcome::Advanced { position: progress.position, events: 0, is_behind: true }));
+            return Ok(Outcome::Advanced { position: progress.position, events: 0, is_behind: true });
         }
     }
 }

@@ -3,6 +3,7 @@
 Each attack runs on all three ways. `escalated` is a table that only the superuser may write to: a row in it is a hole.
 """
 
+import concurrent.futures
 import contextlib
 import re
 
@@ -326,6 +327,32 @@ def test_a_superuser_writes_to_no_table_that_another_role_put_in_the_place_of_hi
         assert "is not a table of role" in world.status(f"{world.weak}.things")[2]
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_table_that_is_replaced_while_a_superuser_comes_to_write_is_not_written_to(make_world, is_known):
+    world = make_world()
+    session = world.session
+    session.execute("select es_register_fold('f', 'thing', initial_state => '{\"n\": 0}', rules => '{\"on\": {\"Happened\": [{\"add\": {\"/n\": \"/n\"}}]}}')")
+    session.execute("select es_create_state_table(%s, 'thing', %s)", (f"{world.weak}.things", COLUMNS))
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    session.execute("select es_run_projection()")
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    world.weaks.execute("create function fires() returns trigger language plpgsql as $$ begin perform public.escalate(); return new; end $$")
+    world.weaks.execute("begin")
+    world.weaks.execute("drop table things")
+    world.weaks.execute("create table things (stream text primary key, version bigint, n numeric)")
+    world.weaks.execute("create trigger fires before insert or update or delete on things for each row execute function fires()")
+    with (session if is_known else world.database.connect()) as writer, concurrent.futures.ThreadPoolExecutor(1) as pool, world.database.connect() as watcher:
+        running = pool.submit(writer.execute, "select es_run_projection()")
+        pid = writer.info.backend_pid
+        wait_until(lambda: value(watcher, "select cardinality(pg_blocking_pids(%s)) > 0", pid), 10, "the other session to wait")
+        world.weaks.execute("commit")
+        running.result(30)
+        assert value(watcher, "select count(*) from public.escalated") == 0
+        assert rows(watcher, f'select * from "{world.weak}".things') == []
+        found = rows(watcher, "select error_sqlstate, error_message from eventstream.projections")[0]
+        assert found[0] == "0A000" and "is not a table of role" in found[1]
+
+
 def test_what_needs_which_privilege(make_world):
     world = make_world()
     world.session.execute("create function h(event eventstream.event) returns void language sql as ''")
@@ -468,6 +495,77 @@ def test_no_event_is_shown_that_the_registrant_may_not_read_any_more(make_world,
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_state_table_is_not_filled_with_what_its_registrant_may_not_read_any_more(make_world, way):
+    world = make_world(way)
+    session, weak = world.session, world.weak
+    fold = "select es_register_fold('f', 'thing', initial_state => '{\"n\": 0}', rules => '{\"on\": {\"Happened\": [{\"%s\": {\"/n\": \"/n\"}}]}}')"
+    session.execute(fold % "add")
+    mode = "inline" if way == "inline" else "async"
+    world.weaks.execute("select es_create_state_table('things', 'thing', %s, mode => %s)", (COLUMNS, mode))
+    if way == "worker":
+        wait_until(lambda: world.status("things")[0] == "running", 20, "the empty table")
+    session.execute("select es_pause_projection('things')")
+    session.execute("select es_revoke(%s, 'read')", (weak,))
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    calls = [lambda: world.weaks.execute("select es_rebuild_projection('things')"), lambda: session.execute("select es_resume_projection('things')")]
+    # Whoever registers a fold fills the tables of others.
+    calls.append(lambda: session.execute(fold % "subtract"))
+    for number, call in enumerate(calls):
+        if way == "inline":
+            if number == 2:
+                session.execute("select es_grant(%s, 'read')", (weak,))
+                session.execute("select es_resume_projection('things')")
+                session.execute("select es_revoke(%s, 'read')", (weak,))
+                world.weaks.execute("delete from things")
+            with raised("42501") as error:
+                call()
+            assert weak in str(error.value)
+        else:
+            call()
+            if way == "session":
+                for _ in range(7):
+                    with contextlib.suppress(psycopg.Error):
+                        session.execute("select es_run_projection('things')")
+            wait_until(lambda: world.status("things")[0] == "stopped", 30, "the stop")
+            assert world.status("things")[1] == "42501"
+        assert rows(world.weaks, "select * from things") == []
+    session.execute("select es_grant(%s, 'read')", (weak,))
+    if way == "inline":
+        session.execute(fold % "subtract")
+    else:
+        session.execute("select es_resume_projection('things')")
+    if way == "session":
+        session.execute("select es_run_projection('things')")
+    wait_until(lambda: rows(world.weaks, "select stream, n from things") == [("thing-1", -5)], 20, "the row")
+
+
+@pytest.mark.parametrize("names", ["its category", "nothing"])
+def test_a_dead_letter_is_not_shown_to_a_registrant_that_may_not_read_it_any_more(make_world, names):
+    world = make_world()
+    session, weak = world.session, world.weak
+    session.execute("select es_revoke(%s, 'read')", (weak,))
+    for category in ("open", "secret"):
+        session.execute("select es_grant(%s, 'read', category => %s)", (weak, category))
+    world.weaks.execute("create table shown (stream text); create table broken ()")
+    handler = world.handler("show", "perform 1 / (select count(*) - count(*) from broken);")
+    categories = ["secret"] if names == "its category" else None
+    world.weaks.execute("select es_create_projection('p', %s, categories => %s, on_error => 'skip', max_retries => 0)", (handler, categories))
+    session.execute("select es_append('secret-1', 'Happened', '{}')")
+    session.execute("select es_run_projection('p')")
+    letter = value(session, "select id from eventstream.dead_letters")
+    world.weaks.execute("create or replace function show(event eventstream.event) returns void language sql as 'insert into shown values (event.stream)'")
+    session.execute("select es_revoke(%s, 'read', category => 'secret')", (weak,))
+    for retrying in (session, world.weaks):
+        with raised("42501") as error:
+            retrying.execute("select es_retry_dead_letter(%s)", (letter,))
+        assert 'category "secret"' in str(error.value)
+    assert rows(world.weaks, "select * from shown") == []
+    session.execute("select es_grant(%s, 'read', category => 'secret')", (weak,))
+    world.weaks.execute("select es_retry_dead_letter(%s)", (letter,))
+    assert rows(world.weaks, "select * from shown") == [("secret-1",)]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("loss", ["execute", "role"])
 def test_a_projection_stops_with_a_reason_where_its_registrant_lost_what_it_needs(make_world, way, loss):
     world = make_world(way)
@@ -524,6 +622,96 @@ def test_a_function_that_another_role_chose_is_not_taken_over(make_world):
     session.execute("select es_run_projection('p')")
     assert world.status("p")[1] == "42501"
     assert value(session, "select count(*) from public.escalated") == 0
+
+
+# What a superuser may register, and how what is registered is called afterwards: {f} is the function without its arguments.
+REGISTRATIONS = {
+    "event": ("(event eventstream.event) returns void", "es_create_projection('p', '{f}(eventstream.event)', max_retries => 0)"),
+    "batch": ("(events eventstream.event[]) returns void", "es_create_projection('p', '{f}(eventstream.event[])', max_retries => 0)"),
+    "reset": ("() returns void", "es_create_projection('p', 'good(eventstream.event)', reset => '{f}()')"),
+    "fold": ("(state jsonb, event eventstream.event) returns jsonb immutable", "es_register_fold('f', 'thing', '{f}(jsonb, eventstream.event)')"),
+    "upcaster": ("(payload jsonb, metadata jsonb) returns jsonb immutable", "es_register_upcaster('Happened', 1, '{f}(jsonb, jsonb)')"),
+}
+USES = {
+    "event": "es_run_projection('p')",
+    "batch": "es_run_projection('p')",
+    "reset": "es_rebuild_projection('p')",
+    "fold": "es_state('thing-1')",
+    "upcaster": "count(*) from es_read('thing-1')",
+}
+BODY = "language plpgsql as $$ begin perform public.escalate(); return{result}; end $$"
+
+
+def function(session, name: str, kind: str) -> None:
+    signature = REGISTRATIONS[kind][0]
+    session.execute(f"create function {name}{signature} {BODY.format(result=' null' if 'jsonb' in signature else '')}")
+
+
+@pytest.mark.parametrize("kind", REGISTRATIONS)
+def test_a_function_is_not_called_with_the_rights_of_a_role_that_does_not_trust_its_owner(make_world, kind):
+    world = make_world()
+    session, weak = world.session, world.weak
+    session.execute("create function good(event eventstream.event) returns void language sql as ''")
+    call = REGISTRATIONS[kind][1]
+    # A stranger's function is refused where it is registered …
+    function(world.weaks, f'"{weak}".theirs', kind)
+    with raised("ES005") as error:
+        session.execute(f"select {call.format(f=f'{weak}.theirs')}")
+    assert f"is of role {weak}" in str(error.value) and 'owner to "postgres"' in error.value.diag.message_hint
+    other = world.role("other", "manage", "read")
+    with world.connect(other) as others:
+        world.weaks.execute(f'grant usage on schema "{weak}" to "{other}"')
+        with raised("ES005"):
+            others.execute(f"select {call.format(f=f'{weak}.theirs')}")
+        # … but not that of a superuser, nor of a role whose rights the registrant has.
+        function(session, "public.ours", kind)
+        with contextlib.suppress(psycopg.errors.UndefinedFunction), others.transaction(force_rollback=True):
+            others.execute(f"select {call.format(f='public.ours').replace('good(', 'public.good(')}")
+        session.execute(f'grant "{weak}" to "{other}"')
+        with others.transaction(force_rollback=True):
+            others.execute(f"select {call.format(f=f'{weak}.theirs').replace('good(', 'public.good(')}")
+    # And where one takes the place of the superuser's afterwards, whom it would serve.
+    function(session, f'"{weak}".mine', kind)
+    session.execute(f"select {call.format(f=f'{weak}.mine')}")
+    session.execute("select es_append('thing-1', 'Happened', '{}')")
+    arguments = {"event": "(eventstream.event)", "batch": "(eventstream.event[])", "reset": "()", "fold": "(jsonb, eventstream.event)", "upcaster": "(jsonb, jsonb)"}[kind]
+    world.weaks.execute(f'drop function "{weak}".mine{arguments}')
+    function(world.weaks, f'"{weak}".mine', kind)
+    use = f"select {USES[kind]}"
+    reason = ""
+    try:
+        session.execute(use)
+        reason = world.status("p")[2]
+    except psycopg.Error as failure:
+        reason = str(failure)
+    assert f"is of role {weak} by now" in reason and 'owner to "postgres"' in reason, reason
+    assert value(session, "select count(*) from public.escalated") == 0
+    # As the reason says.
+    session.execute(f'alter function "{weak}".mine{arguments} owner to postgres')
+    if kind in ("event", "batch"):
+        session.execute("select es_resume_projection('p')")
+    with contextlib.suppress(psycopg.Error):
+        session.execute(use)
+        assert value(session, "select count(*) from public.escalated") == 1 or kind in ("fold", "upcaster")
+    # Rights that end while a session knows the function.
+    with world.connect(other) as others:
+        others.execute("set search_path = public")
+        session.execute("select es_drop_projection(name) from eventstream.projections")
+        if kind == "upcaster":
+            session.execute("select es_unregister_upcaster('Happened', 1)")
+        session.execute("create or replace function public.escalate() returns int language sql immutable as 'select 1'")
+        others.execute(f"select {call.format(f=f'{weak}.theirs')}")
+        with contextlib.suppress(psycopg.Error):
+            session.execute(use)
+            session.execute("select es_run_projection('p')")
+        session.execute(f'revoke "{weak}" from "{other}"')
+        session.execute("select es_append('thing-1', 'Happened', '{}')")
+        try:
+            session.execute(use)
+            reason = world.status("p")[2]
+        except psycopg.Error as failure:
+            reason = str(failure)
+        assert f"is of role {weak} by now" in reason and f'owner to "{other}"' in reason, reason
 
 
 def test_what_a_reset_appends_is_its_registrants(make_world):

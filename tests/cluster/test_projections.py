@@ -1,6 +1,8 @@
 """Projections and state tables follow the log exactly once, whatever fails, by workers and by es_run_projection."""
 
+import concurrent.futures
 import contextlib
+import json
 import re
 
 import psycopg
@@ -9,6 +11,7 @@ from psycopg import errors
 
 import server as servers
 from database import Database, rows, value
+from server import wait_until
 
 READ_MODEL = """
 create table totals (stream text primary key, total numeric not null, events int not null);
@@ -198,6 +201,37 @@ def test_the_events_before_a_failing_one_are_applied_and_stay(quiet, handler, pl
         ]
 
 
+@pytest.mark.parametrize("where", ["a user's", "PostgreSQL's", "ours"])
+def test_a_failures_detail_is_kept_with_it(quiet, where):
+    raising = {
+        "a user's": "raise exception 'no' using detail = 'because of ' || event.event_type || repeat('é', 20000);",
+        "PostgreSQL's": "insert into totals values (event.stream, null, 1);",
+        "ours": "perform es_append('wrong', 'Moved', '{}');",
+    }
+    with quiet.connect() as session:
+        session.execute(f"create function failing(event eventstream.event) returns void language plpgsql as $$ begin {raising[where]} end $$")
+        append(session, "account-1", 1, 2)
+        session.execute("select es_create_projection('p', 'failing(eventstream.event)', max_retries => 0)")
+        session.execute("select es_run_projection('p')")
+        detail = value(session, "select error_detail from eventstream.projections")
+        if where == "a user's":
+            assert detail.startswith("because of Movedéé") and 9_000 < len(detail.encode()) <= 10_000
+        elif where == "PostgreSQL's":
+            assert detail == "Failing row contains (account-1, null, 1)."
+        else:
+            assert json.loads(detail)["stream"] == "wrong"
+        session.execute("select es_skip_event('p', 1, 'hopeless')")
+        assert value(session, "select error_detail from eventstream.dead_letters") == detail
+        session.execute("select es_alter_projection('p', '{\"on_error\": \"skip\"}')")
+        session.execute("select es_run_projection('p')")
+        assert rows(session, "select global_position, error_detail from eventstream.dead_letters order by 1") == [(1, detail), (2, detail)]
+        # It is of the last failure, which had one or not.
+        session.execute("create or replace function failing(event eventstream.event) returns void language plpgsql as $$ begin raise exception 'plainly'; end $$")
+        append(session, "account-1", 3)
+        session.execute("select es_run_projection('p')")
+        assert rows(session, "select error_message, error_detail from eventstream.projections") == [("plainly", None)]
+
+
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_skip_puts_failing_events_among_the_dead_letters_after_the_retries(quiet, handler):
     with quiet.connect() as session:
@@ -208,6 +242,60 @@ def test_skip_puts_failing_events_among_the_dead_letters_after_the_retries(quiet
         assert totals(session) == {"account-1": (6, 3)}
         assert rows(session, "select global_position, attempts from _eventstream.dead_letters order by 1") == [(2, 2), (4, 2)]
         assert progress(session, "p")["global_position"] == 5
+
+
+@contextlib.contextmanager
+def in_background(work):
+    """The call, which has to wait for something, goes on meanwhile; its result or error is the future's."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)
+
+
+def wait_until_blocked(session, pid: int) -> None:
+    wait_until(lambda: value(session, "select cardinality(pg_blocking_pids(%s)) > 0", pid), 10, "the other session to wait")
+
+
+@pytest.mark.parametrize("first", ["es_retry_dead_letter", "es_drop_dead_letter", "es_rebuild_projection"])
+def test_a_dead_letter_is_applied_once_whoever_is_at_it_at_the_same_time(quiet, first):
+    with quiet.connect() as session, quiet.connect() as other, quiet.connect() as watcher:
+        append(session, "account-1", 1, "one", 2)
+        session.execute("select es_create_projection('p', %s, on_error => 'skip', max_retries => 0, reset => 'empty_totals()')", (HANDLERS[0],))
+        session.execute("select es_run_projection('p')")
+        letter = value(session, "select id from eventstream.dead_letters")
+        # The handler is mended: a curse is an amount now.
+        session.execute(
+            "create or replace function on_event(event eventstream.event) returns void language sql as"
+            " $$ insert into totals values (event.stream, coalesce((event.payload ->> 'amount')::numeric, 10), 1)"
+            " on conflict (stream) do update set total = totals.total + excluded.total, events = totals.events + 1 $$"
+        )
+        calls = {
+            "es_retry_dead_letter": (f"es_retry_dead_letter({letter})", (13, 3)),
+            "es_drop_dead_letter": (f"es_drop_dead_letter({letter}, 'lost')", (3, 2)),
+            "es_rebuild_projection": ("es_rebuild_projection('p')", (13, 3)),
+        }
+        call, wanted = calls[first]
+        session.execute("begin")
+        session.execute(f"select {call}")
+        with in_background(lambda: other.execute("select es_retry_dead_letter(%s)", (letter,))) as second:
+            wait_until_blocked(watcher, other.info.backend_pid)
+            session.execute("commit")
+            with raised("ES005") as error:
+                second.result(30)
+        assert "processed or dropped meanwhile" in str(error.value)
+        session.execute("select es_run_projection('p')")
+        assert totals(session) == {"account-1": wanted}
+        assert value(session, "select count(*) from eventstream.dead_letters") == 0
+
+
+def test_a_dead_letter_that_fails_again_stays(quiet):
+    with quiet.connect() as session:
+        append(session, "account-1", 1, "one", 2)
+        session.execute("select es_create_projection('p', %s, on_error => 'skip', max_retries => 0)", (HANDLERS[0],))
+        session.execute("select es_run_projection('p')")
+        before = rows(session, "select * from eventstream.dead_letters")
+        with raised("GL042"):
+            session.execute("select es_retry_dead_letter(%s)", (before[0][0],))
+        assert rows(session, "select * from eventstream.dead_letters") == before
 
 
 def test_a_mended_handler_goes_on_where_it_was(quiet):
@@ -238,6 +326,17 @@ def test_a_projection_whose_function_or_registrant_is_gone_stops_and_says_why(qu
         session.execute("select es_alter_projection('p', '{\"handler\": \"on_batch(eventstream.event[])\"}')")
         session.execute("select es_resume_projection('p')")
         assert value(session, "select es_run_projection('p')") == 1
+
+
+def test_the_rebuild_of_an_inline_handler_is_over_when_it_runs(quiet):
+    with quiet.connect() as session:
+        append(session, "account-1", 1, 2)
+        session.execute("select es_create_projection('p', %s, mode => 'inline', reset => 'empty_totals()')", (HANDLERS[0],))
+        session.execute("select es_rebuild_projection('p')")
+        assert {key: found for key, found in progress(session, "p").items() if key.startswith("rebuild_")} == dict.fromkeys(
+            ("rebuild_to", "rebuild_stream", "rebuild_done", "rebuild_total", "rebuild_began")
+        )
+        assert totals(session) == {"account-1": (3, 2)}
 
 
 def test_pause_and_resume(quiet):
@@ -391,6 +490,68 @@ def test_an_inline_projection_is_as_current_as_the_log(quiet):
 
 
 # -- waiting --------------------------------------------------------------------------------------------------------
+
+
+REMEMBERED = {
+    # What a session knows: how it is made, what it says, how it changes, and the table that it is read from.
+    "inline projection": (
+        "select es_create_projection('p', 'one(eventstream.event)', mode => 'inline')",
+        "select who from noted order by n desc limit 1",
+        "select es_alter_projection('p', '{\"handler\": \"two(eventstream.event)\"}')",
+        "_eventstream.projections",
+    ),
+    "fold": (
+        "select es_register_fold('f', 'account', 'first(jsonb, eventstream.event)')",
+        "select es_state('account-1', fold => 'f') ->> 'is'",
+        "select es_register_fold('f', 'account', 'second(jsonb, eventstream.event)')",
+        "_eventstream.folds",
+    ),
+    "default fold": (
+        "select es_register_fold('f', 'account', 'first(jsonb, eventstream.event)')",
+        "select es_state('account-1') ->> 'is'",
+        "select es_register_fold('f', 'account', 'second(jsonb, eventstream.event)')",
+        "_eventstream.folds",
+    ),
+    "upcaster": (
+        "select es_register_upcaster('Moved', 1, 'one(jsonb, jsonb)')",
+        "select payload ->> 'is' from es_read('account-1') limit 1",
+        "select es_register_upcaster('Moved', 1, 'two(jsonb, jsonb)')",
+        "_eventstream.upcasters",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REMEMBERED)
+def test_a_session_that_reads_a_definition_while_it_changes_uses_the_new_one_from_then_on(quiet, what):
+    made, said, changed, table = REMEMBERED[what]
+    append_one = "select es_append('account-1', 'Moved', '{\"amount\": 1}')"
+    with quiet.connect() as session, quiet.connect() as other, quiet.connect() as watcher:
+        other.execute("create table noted (n int generated always as identity, who text)")
+        for name, number in (("one", "first"), ("two", "second")):
+            other.execute(
+                f"create function {name}(event eventstream.event) returns void language sql as $$ insert into noted (who) values ('{number}') $$;"
+                f"create function {name}(payload jsonb, metadata jsonb) returns jsonb immutable language sql as $$ select '{{\"is\": \"{number}\"}}'::jsonb $$;"
+                f"create function {number}(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$ select '{{\"is\": \"{number}\"}}'::jsonb $$"
+            )
+        other.execute(made)
+        session.execute(append_one)
+        assert value(session, said) == "first"
+        # It has to read it again, by the plan that it keeps.
+        other.execute(made if what != "inline projection" else "select es_alter_projection('p', '{\"batch_size\": 7}')")
+        other.execute("begin")
+        other.execute(f"lock table {table} in access exclusive mode")
+        other.execute(changed)
+
+        def look():
+            session.execute(append_one)
+            return value(session, said)
+
+        with in_background(look) as looking:
+            wait_until_blocked(watcher, session.info.backend_pid)
+            other.execute("commit")
+            # Whichever of the two it is: it looked while that was being changed.
+            assert looking.result(30) in ("first", "second")
+        assert look() == "second"
 
 
 def test_waiting_says_what_for(quiet):

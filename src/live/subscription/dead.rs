@@ -116,7 +116,7 @@ pub fn retry(tenant_id: i64, id: i64) -> Result<String> {
     let letter = one(&FIND, View::Latest, tenant_id, id)?;
     let subscription_id = match letter.source {
         Source::Projection(projection_id) => {
-            dead_letter::retry_for_projection(projection_id, letter.position)?;
+            dead_letter::retry_for_projection(id, projection_id, letter.position)?;
             return Ok(letter.name);
         }
         Source::Subscription(subscription_id) => subscription_id,
