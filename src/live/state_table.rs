@@ -201,7 +201,7 @@ impl<'a> StateTable<'a> {
             }
             None => {
                 let moment = Moment { version: Some(group.last()), ..Moment::NOW };
-                let answer = answer::of_stream(folding, group.stream, stream.clone(), moment, View::Latest)?;
+                let answer = answer::of_stream(folding, group.stream, stream, moment, View::Latest)?;
                 (answer.state, answer.may_be_kept)
             }
         };
