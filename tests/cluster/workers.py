@@ -72,4 +72,5 @@ def quickly(statement, *arguments):
     result = statement(*arguments)
     took = time.monotonic() - began
     assert took < PATIENCE, f"took {took:.1f} s"
+    print(f"{getattr(statement, '__name__', statement)} took {took:.2f} s")
     return result
