@@ -44,6 +44,7 @@ comment on table _eventstream.subscription_leases is
 comment on column _eventstream.subscription_leases.positions is 'of the events that it holds, in order: neither acknowledged nor nacked yet';
 comment on column _eventstream.subscription_leases.stream_ids is 'of the same events';
 comment on column _eventstream.subscription_leases.of_parked is 'positions of those events that it was given of parked streams and single events, not of a slot';
+comment on column _eventstream.subscription_leases.lease_until is 'when it ends, or was over';
 comment on column _eventstream.subscription_leases.finished_by is 'what ended it, for a message: "it …"';
 comment on index _eventstream.subscription_leases_pkey is 'a lease by id';
 comment on constraint subscription_leases_finished_check on _eventstream.subscription_leases is 'both or neither';
@@ -57,9 +58,11 @@ create table _eventstream.subscription_consumers (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_consumers is
 'Who shares a subscription. A name may stand here twice: a unique one would make a consumer wait for an open transaction of another with its name.';
-comment on column _eventstream.subscription_consumers.seen_until is 'when its last call ends and the lease that it asked for after it: until then slots are left for it';
+comment on column _eventstream.subscription_consumers.seen_until is 'when its last call ends and the lease that it asked for after it: until then slots are left for it; some minutes later it is forgotten';
 create index subscription_consumers_idx on _eventstream.subscription_consumers (subscription_id, consumer);
-comment on index _eventstream.subscription_consumers_idx is 'the consumers of a subscription';
+comment on index _eventstream.subscription_consumers_idx is 'a consumer of a subscription';
+create index subscription_consumers_seen_idx on _eventstream.subscription_consumers (subscription_id, seen_until);
+comment on index _eventstream.subscription_consumers_seen_idx is 'those that are there, and old ones, to be removed';
 
 create table _eventstream.subscription_parked (
     subscription_id bigint not null,

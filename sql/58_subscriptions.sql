@@ -35,7 +35,7 @@ create function es_fetch(
 ) returns setof eventstream.delivery
 language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_fetch';
 comment on function es_fetch(text, text, int, interval, interval) is
-$$Leases the next events of a subscription to a consumer: at most max_count (1 to 10000), all with one lease_id, in the order of the log. A stream's events go to one consumer at a time; each gets its fair share of the streams. What is not acknowledged (es_ack) before the lease ends is delivered again. wait: how long to wait until there is something. Call it in FROM, once a batch; commit before you work, or work in its transaction and acknowledge there too: then each event counts exactly once.
+$$Leases the next events of a subscription to a consumer: at most max_count (1 to 10000), all with one lease_id, in the order of the log. A stream's events go to one consumer at a time; each gets its fair share of the streams. What is not acknowledged (es_ack) before the lease ends is delivered again. wait (1 minute at most): how long to wait until there is something; it may return earlier with nothing. Call it in FROM, once a batch; commit before you work, or work in its transaction and acknowledge there too: then each event counts exactly once.
 Errors: ES005, ES008 not preloaded, ES009 on a standby, ES020, ES025 the subscription is ahead of the log (restored copy?), ES026 in a copy, 42501 without read for its categories.
 Example: select lease_id, attempt, (event).stream, (event).event_type from es_fetch('mailer', consumer => 'worker-1', max_count => 10, wait => '5s');$$;
 

@@ -29,9 +29,9 @@ sql_function!("eventstream_extend_lease", extend_lease);
 sql_function!("eventstream_retry_dead_letter", retry_dead_letter);
 sql_function!("eventstream_drop_dead_letter", drop_dead_letter);
 
-/// The most events of one lease, and the longest wait (µs).
+/// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
 const MOST_EVENTS: i32 = 10_000;
-const LONGEST_WAIT: i64 = 3_600_000_000;
+const LONGEST_WAIT: i64 = 60_000_000;
 
 fn create(args: &Args) -> Returned {
     let definition = Definition {
@@ -84,7 +84,7 @@ fn fetch(args: &Args) -> Returned {
         consumer,
         max_count: max_count.unsigned_abs() as usize,
         lease: microseconds(args, 3, "lease", 1_000, LONGEST, "1 millisecond to 24 hours")?,
-        wait: microseconds(args, 4, "wait", 0, LONGEST_WAIT, "0 to 1 hour")?,
+        wait: microseconds(args, 4, "wait", 0, LONGEST_WAIT, "0 to 1 minute")?,
     };
     server::must_be_writable(c"es_fetch")?;
     horizon::must_be_known(c"es_fetch")?;

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from consuming import ack, expire, fetch, fill, orders
+from consuming import FETCH, ack, expire, fetch, fill, orders, refused
 from database import rows, value
 from server import wait_until
 
@@ -163,6 +163,14 @@ def test_whoever_waits_beside_busy_appenders_looks_at_the_schedulers_pace(databa
         assert 10 < found < 1000, found
 
 
+def test_nobody_waits_for_longer_than_a_minute(orders):
+    """A call keeps a snapshot: what is written meanwhile cannot be pruned."""
+    with orders.connect() as session:
+        assert "wait" in str(refused("ES005", session, FETCH, "orders", "one", 1, "30s", "61s"))
+        fill(session, 1, 1)
+        assert len(fetch(session, wait="1 min")) == 1
+
+
 # -- what a transaction keeps from others -----------------------------------------------------------------------------
 
 
@@ -246,3 +254,68 @@ def test_a_parked_stream_comes_also_where_its_slot_has_nothing_before_it(orders)
             batch = fetch(session)
             seen.append([row[3] for row in batch])
         assert ["order-65"] in seen, seen
+
+
+# -- what is left behind ----------------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_is_over_is_forgotten_a_minute_later_however_long_it_was(orders):
+    with orders.connect() as session:
+        fill(session, 1, 30)
+        leases = "select count(*) from _eventstream.subscription_leases"
+        for _ in range(3):
+            ack(session, fetch(session, most=1, lease="24h")[0][0])
+        batch = fetch(session, most=1, lease="24h")
+        session.execute("select es_nack(%s, %s, 'no', '1 hour')", (batch[0][0], batch[0][2]))
+        session.execute("select es_seek_subscription('orders', 0)")
+        fetch(session, most=1, lease="24h")
+        session.execute("select es_seek_subscription('orders', 0)")
+        assert value(session, leases) == 5 == value(session, leases + " where finished_at is not null and lease_until <= finished_at")
+        session.execute("update _eventstream.subscription_leases set lease_until = lease_until - interval '61 s'")
+        fetch(session, most=1)
+        assert value(session, leases) == 1
+
+
+def test_consumers_that_are_gone_cost_nothing_and_are_forgotten(orders):
+    """Every process has a name of its own, and comes once."""
+    with orders.connect() as session:
+        session.execute(
+            "insert into _eventstream.subscription_consumers select id, 'gone-' || n, clock_timestamp() - interval '1 min' * (n % 20)"
+            " - interval '1 s' from _eventstream.subscriptions, generate_series(1, 20000) n"
+        )
+        fetch(session)
+        read = "select idx_tup_fetch from pg_stat_xact_all_tables where schemaname = '_eventstream' and relname = 'subscription_consumers'"
+        with session.transaction():
+            before = value(session, read)
+            fetch(session)
+            assert value(session, read) - before < 20
+        old = "select count(*) from _eventstream.subscription_consumers where seen_until < clock_timestamp() - interval '10 min'"
+        before = value(session, old)
+        fetch(session, "new")
+        assert value(session, old) == before - 100
+
+
+def test_a_dropped_subscription_leaves_nothing_also_of_calls_under_way(orders):
+    with orders.connect() as session, orders.connect() as other:
+        fill(session, 1, 1)
+        batch = fetch(session)
+        session.execute("select es_nack(%s, %s, 'no', dead_letter => true)", (batch[0][0], batch[0][2]))
+        assert fetch(session) == []  # its stream is not parked any more
+        with other.transaction():
+            assert fetch(other, "under-way") == []
+            other.execute("select es_retry_dead_letter(id) from _eventstream.dead_letters")
+            thread = threading.Thread(target=session.execute, args=("select es_drop_subscription('orders')",))
+            thread.start()
+            time.sleep(0.3)
+            assert thread.is_alive()
+        thread.join()
+        for table in ("slots", "leases", "consumers", "parked"):
+            assert rows(session, f"select * from _eventstream.subscription_{table}") == []
+        session.execute("select es_create_subscription('orders')")
+        assert drain(session) == [("order-1", 1)]
+        with other.transaction():
+            assert fetch(other, "under-way") == []
+            session.execute("set lock_timeout = '5s'; select es_drop_subscription('orders')")
+        assert len(rows(session, "select * from _eventstream.subscription_consumers")) == 1
+        session.execute("select * from es_maintain()")
+        assert rows(session, "select * from _eventstream.subscription_consumers") == []

@@ -9,13 +9,17 @@ use std::collections::BTreeSet;
 
 /// A row is written again only when it says so much less than it could (µs): a busy consumer writes about once a second.
 const PRECISION: i64 = 1_000_000;
-/// Consumers that were not seen for so long (µs) are forgotten.
-const FORGOTTEN_AFTER: i64 = 86_400_000_000;
+/// Consumers that were not there for so long (µs) are forgotten, so many whenever a new one comes: more than come.
+const FORGOTTEN_AFTER: i64 = 600_000_000;
+const MOST_FORGOTTEN: i64 = 100;
 
 thread_local! {
     static SEEN: Plan = const { Plan::new(
-        "select consumer, max(seen_until) from _eventstream.subscription_consumers \
-         where subscription_id = $1 and (seen_until > $2 or consumer = $3) group by consumer",
+        "select consumer, max(seen_until) \
+         from (select consumer, seen_until from _eventstream.subscription_consumers where subscription_id = $1 and seen_until > $2 \
+               union all \
+               select consumer, seen_until from _eventstream.subscription_consumers where subscription_id = $1 and consumer = $3) c \
+         group by consumer",
         &[INT8OID, TIMESTAMPTZOID, TEXTOID],
     ) };
     static NOTE: Plan = const { Plan::new(
@@ -31,12 +35,14 @@ thread_local! {
     static FORGET: Plan = const { Plan::new(
         "delete from _eventstream.subscription_consumers \
          where ctid = any (array(select ctid from _eventstream.subscription_consumers \
-                                 where subscription_id = $1 and seen_until < $2 for update skip locked))",
-        &[INT8OID, TIMESTAMPTZOID],
+                                 where subscription_id = $1 and seen_until < $2 \
+                                 order by seen_until limit $3 for update skip locked))",
+        &[INT8OID, TIMESTAMPTZOID, INT8OID],
     ) };
     static DROP: Plan = const { Plan::new(
-        "delete from _eventstream.subscription_consumers where subscription_id = $1",
-        &[INT8OID],
+        "delete from _eventstream.subscription_consumers c \
+         where not exists (select from _eventstream.subscriptions s where s.id = c.subscription_id)",
+        &[],
     ) };
 }
 
@@ -60,7 +66,8 @@ pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, until: i64)
     let row = [id, name, Some(Datum::from(until))];
     match own {
         None => {
-            FORGET.with(|plan| plan.write(db, &[id, Some(Datum::from(now - FORGOTTEN_AFTER))]))?;
+            let old = [id, Some(Datum::from(now - FORGOTTEN_AFTER)), Some(Datum::from(MOST_FORGOTTEN))];
+            FORGET.with(|plan| plan.write(db, &old))?;
             ADD.with(|plan| plan.write(db, &row))?;
         }
         Some(own) if until - own > PRECISION.min((until - now) / 4) || own - until > PRECISION => {
@@ -71,6 +78,7 @@ pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, until: i64)
     Ok(seen)
 }
 
-pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {
-    DROP.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id))])).map(drop)
+/// Those of subscriptions that are gone: also what an es_fetch left that was under way when one went.
+pub fn drop_left(db: &Db) -> Result<()> {
+    DROP.with(|plan| plan.write(db, &[])).map(drop)
 }

@@ -97,7 +97,7 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
         if now >= end || kept > 0 {
             return Ok(());
         }
-        let pause = (begun.elapsed() * REST).clamp(PACE, LONGEST_PACE);
+        let pause = |rest: u32| server::pause((begun.elapsed() * rest).clamp(PACE, LONGEST_PACE));
         match (nothing, &waiter) {
             (Some((until, horizon)), Some((waiter, awaited))) if *awaited == horizon + 1 => {
                 let sleep = until.min(end).saturating_sub(now).clamp(1_000, LONG_SLEEP);
@@ -108,10 +108,11 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
                 let is_woken = before.is_some();
                 waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1));
                 if is_woken {
-                    server::pause(pause)?;
+                    pause(REST)?;
                 }
             }
-            (None, _) => server::pause(pause)?,
+            // There is something, which others have locked.
+            (None, _) => pause(1)?,
         }
         begun = Instant::now();
     }

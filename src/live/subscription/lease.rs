@@ -60,7 +60,8 @@ thread_local! {
         &[UUIDOID, INT8ARRAYOID, INT8ARRAYOID],
     ) };
     static FINISH: Plan = const { Plan::new(
-        "update _eventstream.subscription_leases set positions = '{}', stream_ids = '{}', finished_at = $2, finished_by = $3 \
+        "update _eventstream.subscription_leases set positions = '{}', stream_ids = '{}', lease_until = least(lease_until, $2), \
+             finished_at = $2, finished_by = $3 \
          where lease_id = $1",
         &[UUIDOID, TIMESTAMPTZOID, TEXTOID],
     ) };
@@ -75,7 +76,8 @@ thread_local! {
         &[UUIDOID, TIMESTAMPTZOID],
     ) };
     static END_ALL: Plan = const { Plan::new(
-        "update _eventstream.subscription_leases set positions = '{}', stream_ids = '{}', finished_at = $2, finished_by = $3 \
+        "update _eventstream.subscription_leases set positions = '{}', stream_ids = '{}', lease_until = least(lease_until, $2), \
+             finished_at = $2, finished_by = $3 \
          where subscription_id = $1 and finished_at is null",
         &[INT8OID, TIMESTAMPTZOID, TEXTOID],
     ) };

@@ -161,11 +161,17 @@ pub fn drop(tenant_id: i64, name: &str) -> Result<()> {
             .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
         slots::lock_all(catalog, id)?;
         slots::drop_all(db, id)?;
-        parked::drop_all(db, id)?;
         lease::drop_all(db, id)?;
-        consumers::drop_all(db, id)?;
-        dead::drop_all(db, id)
+        // First the dead letters: es_retry_dead_letter takes one, which this waits for, and then parks its event.
+        dead::drop_all(db, id)?;
+        parked::drop_all(db, id)?;
+        consumers::drop_left(db)
     })
+}
+
+/// Upkeep: what subscriptions that are gone have left.
+pub fn drop_left(db: &Db) -> Result<()> {
+    consumers::drop_left(db)
 }
 
 /// Waits for the open transactions of its consumers. Errors: ES005, ES020, ES025.
