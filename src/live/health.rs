@@ -6,7 +6,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::{live_settings, server, slots};
-use eventstream_core::quote_literal;
+use eventstream_core::{quote_identifier, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -251,9 +251,4 @@ fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>>
             })
         })
     })
-}
-
-/// As a quoted identifier, always in quotes.
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

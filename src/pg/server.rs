@@ -69,6 +69,15 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
+/// Whether code that `owner` may change may run with the rights of `role`: its own, a superuser's, or that of a role whose rights it has
+/// anyway. (A superuser has everybody's; that makes nobody's code his.)
+pub fn may_run_code_of(role: Oid, owner: Oid) -> Result<bool> {
+    // SAFETY: syscache look-ups.
+    catch(|| unsafe {
+        role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(role, owner)
+    })
+}
+
 /// Whether the current role is a member of pg_monitor, as superusers are of every role.
 pub fn may_monitor() -> Result<bool> {
     let role = current_role();

@@ -1,4 +1,5 @@
-//! The functions that users register: what they must be, how they are found again, and what of them enters a fingerprint.
+//! The functions that users register: what they must be, whose they must be, how they are found again, and what of them enters a
+//! fingerprint.
 use crate::log::event::invalid;
 use crate::pg::call::{self, Function, Registrant};
 use crate::pg::datum::from_text;
@@ -7,6 +8,7 @@ use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
+use eventstream_core::quote_identifier;
 use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
 
 /// What a function is registered for.
@@ -66,6 +68,7 @@ pub struct Handler {
     pub oid: Oid,
     /// Schema-qualified and quoted, without its arguments.
     pub name: String,
+    pub owner: Oid,
     /// Its definition as the server holds it: language, body and so on.
     pub definition: String,
 }
@@ -86,7 +89,7 @@ macro_rules! described_columns {
          n.nspname ~ '^pg_temp', oidvectortypes(p.proargtypes), \
          p.prorettype = 'jsonb'::regtype, \
          jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
-                           p.prosecdef)::text \
+                           p.prosecdef)::text, p.proowner \
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang "
     };
 }
@@ -102,7 +105,12 @@ thread_local! {
 fn describe(row: &Row) -> Result<Described> {
     let flag = |column| row.get(column).is_some_and(|value| value.value() & 1 == 1);
     Ok(Described {
-        handler: Handler { oid: row.oid(0)?, name: row.text(1)?.to_owned(), definition: row.text(7)?.to_owned() },
+        handler: Handler {
+            oid: row.oid(0)?,
+            name: row.text(1)?.to_owned(),
+            owner: row.oid(8)?,
+            definition: row.text(7)?.to_owned(),
+        },
         is_plain: flag(2),
         volatility: row.text(3)?.to_owned(),
         is_temporary: flag(4),
@@ -126,6 +134,7 @@ pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) ->
         .into());
     }
     refuse_without_execute(purpose, &found.handler, registrant)?;
+    refuse_strangers(purpose, &found.handler, registrant)?;
     Ok(found.handler)
 }
 
@@ -173,6 +182,29 @@ fn refuse_without_execute(purpose: Purpose, handler: &Handler, registrant: Oid) 
     .into())
 }
 
+/// Whoever owns a function may replace what it does, which runs with the registrant's rights.
+fn refuse_strangers(purpose: Purpose, handler: &Handler, registrant: Oid) -> Result<()> {
+    if server::may_run_code_of(registrant, handler.owner)? {
+        return Ok(());
+    }
+    let (role, owner) = (server::role_name(registrant)?, server::role_name(handler.owner)?);
+    Err(Error::InvalidArgument {
+        argument: purpose.argument().into(),
+        reason: format!(
+            "must be a function of role {role}, of a superuser, or (where {role} is none) of a role whose rights {role} has, and {} is \
+             of role {owner}: what it puts into the function would run with the rights of {role}",
+            handler.name
+        ),
+        hint: Some(format!(
+            "alter routine {}({}) owner to {}; or let role {owner} make this call.",
+            handler.name,
+            purpose.arguments(),
+            quote_identifier(&role)
+        )),
+    }
+    .into())
+}
+
 /// The function that was registered under `name`. The reason where there is none any more, or it is another one by now.
 pub fn registered(db: &Db, purpose: Purpose, name: &str) -> Result<std::result::Result<Handler, String>> {
     let signature = format!("{name}({})", purpose.arguments());
@@ -195,6 +227,16 @@ pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::resul
         return Ok(Err(format!(
             "the role {} that registered it may not execute {} any more",
             registrant.role, handler.name
+        )));
+    }
+    if !server::may_run_code_of(role, handler.owner)? {
+        let owner = server::role_name(handler.owner)?;
+        return Ok(Err(format!(
+            "{} is of role {owner} by now, whose code would run with the rights of {}: alter routine {} owner to {};",
+            handler.name,
+            registrant.role,
+            handler.name,
+            quote_identifier(&registrant.role)
         )));
     }
     Function::look_up(handler.oid, role, &registrant.search_path).map(Ok)

@@ -597,6 +597,96 @@ def test_a_function_that_another_role_chose_is_not_taken_over(make_world):
     assert value(session, "select count(*) from public.escalated") == 0
 
 
+# What a superuser may register, and how what is registered is called afterwards: {f} is the function without its arguments.
+REGISTRATIONS = {
+    "event": ("(event eventstream.event) returns void", "es_create_projection('p', '{f}(eventstream.event)', max_retries => 0)"),
+    "batch": ("(events eventstream.event[]) returns void", "es_create_projection('p', '{f}(eventstream.event[])', max_retries => 0)"),
+    "reset": ("() returns void", "es_create_projection('p', 'good(eventstream.event)', reset => '{f}()')"),
+    "fold": ("(state jsonb, event eventstream.event) returns jsonb immutable", "es_register_fold('f', 'thing', '{f}(jsonb, eventstream.event)')"),
+    "upcaster": ("(payload jsonb, metadata jsonb) returns jsonb immutable", "es_register_upcaster('Happened', 1, '{f}(jsonb, jsonb)')"),
+}
+USES = {
+    "event": "es_run_projection('p')",
+    "batch": "es_run_projection('p')",
+    "reset": "es_rebuild_projection('p')",
+    "fold": "es_state('thing-1')",
+    "upcaster": "count(*) from es_read('thing-1')",
+}
+BODY = "language plpgsql as $$ begin perform public.escalate(); return{result}; end $$"
+
+
+def function(session, name: str, kind: str) -> None:
+    signature = REGISTRATIONS[kind][0]
+    session.execute(f"create function {name}{signature} {BODY.format(result=' null' if 'jsonb' in signature else '')}")
+
+
+@pytest.mark.parametrize("kind", REGISTRATIONS)
+def test_a_function_is_not_called_with_the_rights_of_a_role_that_does_not_trust_its_owner(make_world, kind):
+    world = make_world()
+    session, weak = world.session, world.weak
+    session.execute("create function good(event eventstream.event) returns void language sql as ''")
+    call = REGISTRATIONS[kind][1]
+    # A stranger's function is refused where it is registered …
+    function(world.weaks, f'"{weak}".theirs', kind)
+    with raised("ES005") as error:
+        session.execute(f"select {call.format(f=f'{weak}.theirs')}")
+    assert f"is of role {weak}" in str(error.value) and 'owner to "postgres"' in error.value.diag.message_hint
+    other = world.role("other", "manage", "read")
+    with world.connect(other) as others:
+        world.weaks.execute(f'grant usage on schema "{weak}" to "{other}"')
+        with raised("ES005"):
+            others.execute(f"select {call.format(f=f'{weak}.theirs')}")
+        # … but not that of a superuser, nor of a role whose rights the registrant has.
+        function(session, "public.ours", kind)
+        with contextlib.suppress(psycopg.errors.UndefinedFunction), others.transaction(force_rollback=True):
+            others.execute(f"select {call.format(f='public.ours').replace('good(', 'public.good(')}")
+        session.execute(f'grant "{weak}" to "{other}"')
+        with others.transaction(force_rollback=True):
+            others.execute(f"select {call.format(f=f'{weak}.theirs').replace('good(', 'public.good(')}")
+    # And where one takes the place of the superuser's afterwards, whom it would serve.
+    function(session, f'"{weak}".mine', kind)
+    session.execute(f"select {call.format(f=f'{weak}.mine')}")
+    session.execute("select es_append('thing-1', 'Happened', '{}')")
+    arguments = {"event": "(eventstream.event)", "batch": "(eventstream.event[])", "reset": "()", "fold": "(jsonb, eventstream.event)", "upcaster": "(jsonb, jsonb)"}[kind]
+    world.weaks.execute(f'drop function "{weak}".mine{arguments}')
+    function(world.weaks, f'"{weak}".mine', kind)
+    use = f"select {USES[kind]}"
+    reason = ""
+    try:
+        session.execute(use)
+        reason = world.status("p")[2]
+    except psycopg.Error as failure:
+        reason = str(failure)
+    assert f"is of role {weak} by now" in reason and 'owner to "postgres"' in reason, reason
+    assert value(session, "select count(*) from public.escalated") == 0
+    # As the reason says.
+    session.execute(f'alter function "{weak}".mine{arguments} owner to postgres')
+    if kind in ("event", "batch"):
+        session.execute("select es_resume_projection('p')")
+    with contextlib.suppress(psycopg.Error):
+        session.execute(use)
+        assert value(session, "select count(*) from public.escalated") == 1 or kind in ("fold", "upcaster")
+    # Rights that end while a session knows the function.
+    with world.connect(other) as others:
+        others.execute("set search_path = public")
+        session.execute("select es_drop_projection(name) from eventstream.projections")
+        if kind == "upcaster":
+            session.execute("select es_unregister_upcaster('Happened', 1)")
+        session.execute("create or replace function public.escalate() returns int language sql immutable as 'select 1'")
+        others.execute(f"select {call.format(f=f'{weak}.theirs')}")
+        with contextlib.suppress(psycopg.Error):
+            session.execute(use)
+            session.execute("select es_run_projection('p')")
+        session.execute(f'revoke "{weak}" from "{other}"')
+        session.execute("select es_append('thing-1', 'Happened', '{}')")
+        try:
+            session.execute(use)
+            reason = world.status("p")[2]
+        except psycopg.Error as failure:
+            reason = str(failure)
+        assert f"is of role {weak} by now" in reason and f'owner to "{other}"' in reason, reason
+
+
 def test_what_a_reset_appends_is_its_registrants(make_world):
     world = make_world()
     handler = world.handler("h", "null;")

@@ -12,6 +12,12 @@ pub fn quote_literal(text: &str) -> String {
     if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
 }
 
+/// `name` as a SQL identifier, always in quotes.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// `text` cut to [`SHOWN_CHARS`] characters, an ellipsis in place of the rest: an argument may have a gigabyte.
 pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
