@@ -13,7 +13,7 @@
 //!
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
-use super::dead_letter;
+use super::dead_letter::{self, Cause};
 use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
@@ -242,7 +242,7 @@ fn moved(projection: &Projection, progress: &Progress, position: i64, events: i6
 
 /// What a projection stops for that no error was raised for.
 fn broken(reason: String) -> Caught {
-    Caught { sqlstate: "55000".into(), message: reason }
+    Caught { sqlstate: "55000".into(), message: reason, detail: None }
 }
 
 /// What cannot get better by itself.
@@ -296,7 +296,9 @@ fn note(
         };
         return as_owner(Planning::ByIndex, |db, _| {
             let reason = format!("failed {attempts} times: {}", progress::shortened(&caught.message));
-            dead_letter::put(db, projection, event, attempts, &reason, Some(&caught.sqlstate))?;
+            let cause =
+                Cause { attempts, reason: &reason, sqlstate: Some(&caught.sqlstate), detail: caught.detail.as_deref() };
+            dead_letter::put(db, projection, event, &cause)?;
             let failed = Failed { attempts: 0, next_batch: None, position: None, retry_at: None, caught, status: None };
             progress::fail(db, projection.id, &failed)?;
             progress::advance(db, projection.id, event.global_position(), 1, None)?;

@@ -22,11 +22,12 @@ use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
 thread_local! {
     static PUT: Plan = const { Plan::new(
         "insert into _eventstream.dead_letters (tenant_id, projection_id, global_position, stream, version, event_type, \
-                                                attempts, reason, error_sqlstate) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (projection_id, global_position) where projection_id is not null \
+                                                attempts, reason, error_sqlstate, error_detail) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (projection_id, global_position) where projection_id is not null \
          do update set attempts = excluded.attempts, reason = excluded.reason, error_sqlstate = excluded.error_sqlstate, \
+                       error_detail = excluded.error_detail, \
                        died_at = excluded.died_at",
-        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID],
+        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DELETE: Plan = const { Plan::new(
         "delete from _eventstream.dead_letters where id = $1 and projection_id = $2",
@@ -34,25 +35,27 @@ thread_local! {
     ) };
 }
 
+/// Why an event is dead.
+pub struct Cause<'a> {
+    pub attempts: i32,
+    pub reason: &'a str,
+    pub sqlstate: Option<&'a str>,
+    pub detail: Option<&'a str>,
+}
+
 /// The event is not applied, and not tried again by itself.
-pub fn put(
-    db: &Db,
-    projection: &Projection,
-    event: &Event,
-    attempts: i32,
-    reason: &str,
-    sqlstate: Option<&str>,
-) -> Result<()> {
-    let row: [Nullable; 9] = [
+pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Result<()> {
+    let row: [Nullable; 10] = [
         Some(Datum::from(projection.tenant_id)),
         Some(Datum::from(projection.id)),
         Some(Datum::from(event.global_position())),
         event.row().get(field::STREAM),
         Some(Datum::from(event.version())),
         event.row().get(field::EVENT_TYPE),
-        Some(Datum::from(attempts)),
-        Some(from_text(reason)?),
-        sqlstate.map(from_text).transpose()?,
+        Some(Datum::from(cause.attempts)),
+        Some(from_text(cause.reason)?),
+        cause.sqlstate.map(from_text).transpose()?,
+        cause.detail.map(progress::shortened).map(from_text).transpose()?,
     ];
     counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)

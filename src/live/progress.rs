@@ -58,6 +58,7 @@ pub struct Progress {
     /// Microseconds since 2000-01-01 UTC.
     pub retry_at: Option<i64>,
     pub error: Option<(String, String)>,
+    pub error_detail: Option<String>,
     pub fingerprint: Option<Hash>,
     pub rebuild_to: Option<i64>,
     pub rebuild_stream: Option<i64>,
@@ -68,7 +69,7 @@ pub struct Progress {
 macro_rules! columns {
     () => {
         "select status, global_position, attempts, next_batch, failed_position, retry_at, error_sqlstate, error_message, \
-                fingerprint, rebuild_to, rebuild_stream, applied from _eventstream.projection_progress where projection_id = $1"
+                fingerprint, rebuild_to, rebuild_stream, applied, error_detail from _eventstream.projection_progress where projection_id = $1"
     };
 }
 
@@ -94,8 +95,8 @@ thread_local! {
     static FAIL: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
          set attempts = $2, next_batch = $3, failed_position = $4, failed_at = clock_timestamp(), retry_at = $5, \
-             error_sqlstate = $6, error_message = $7, status = coalesce($8, status) where projection_id = $1",
-        &[INT8OID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID],
+             error_sqlstate = $6, error_message = $7, status = coalesce($8, status), error_detail = $9 where projection_id = $1",
+        &[INT8OID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static SET_STATUS: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
@@ -122,6 +123,7 @@ fn read(row: &Row) -> Result<Progress> {
         rebuild_to: row.int8_opt(9),
         rebuild_stream: row.int8_opt(10),
         applied: row.int8(11)?,
+        error_detail: row.text_opt(12)?.map(ToOwned::to_owned),
     })
 }
 
@@ -161,14 +163,14 @@ pub struct Failed<'a> {
     pub status: Option<Status>,
 }
 
-/// The beginning of an error's message: it is stored with every attempt.
+/// The beginning of an error's message or detail: it is stored with every attempt.
 pub fn shortened(message: &str) -> &str {
     let end = (0..=message.len().min(MOST_MESSAGE_BYTES)).rev().find(|&end| message.is_char_boundary(end));
     &message[..end.unwrap_or(0)]
 }
 
 pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {
-    let row: [Nullable; 8] = [
+    let row: [Nullable; 9] = [
         Some(Datum::from(id)),
         Some(Datum::from(failed.attempts)),
         failed.next_batch.map(|size| Datum::from(size as i32)),
@@ -177,6 +179,7 @@ pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {
         Some(from_text(&failed.caught.sqlstate)?),
         Some(from_text(shortened(&failed.caught.message))?),
         failed.status.map(|status| from_text(status.as_str())).transpose()?,
+        failed.caught.detail.as_deref().map(shortened).map(from_text).transpose()?,
     ];
     FAIL.with(|plan| plan.write(db, &row)).map(drop)
 }

@@ -1,7 +1,7 @@
 //! Making projections and steering them: what es_create_projection and its neighbours do, after `access` was asked. Every change
 //! locks the projection's progress first, so that none is made while a batch runs, and wakes the workers at commit.
 use super::applier;
-use super::dead_letter;
+use super::dead_letter::{self, Cause};
 use super::inline;
 use super::progress::{self, Lock, Progress, Status};
 use super::rebuild;
@@ -462,7 +462,8 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
     let status = if progress.rebuild_to.is_some() { Status::Rebuilding } else { Status::Running };
     as_owner(Planning::ByIndex, |db, catalog| {
         let sqlstate = progress.error.as_ref().map(|(sqlstate, _)| sqlstate.as_str());
-        dead_letter::put(db, &projection, &event, progress.attempts, reason, sqlstate)?;
+        let cause = Cause { attempts: progress.attempts, reason, sqlstate, detail: progress.error_detail.as_deref() };
+        dead_letter::put(db, &projection, &event, &cause)?;
         progress::set_status(db, projection.id, status, None)?;
         progress::advance(db, projection.id, position, 1, None)?;
         announce(catalog)

@@ -28,6 +28,7 @@ pub struct PgError(*mut pg_sys::ErrorData);
 pub struct Caught {
     pub sqlstate: String,
     pub message: String,
+    pub detail: Option<String>,
 }
 
 impl Failure {
@@ -35,7 +36,11 @@ impl Failure {
     pub fn into_caught(self) -> Caught {
         match self {
             Failure::Postgres(error) => error.into_caught(),
-            Failure::Rule(error) => Caught { sqlstate: error.sqlstate().to_owned(), message: error.to_string() },
+            Failure::Rule(error) => Caught {
+                sqlstate: error.sqlstate().to_owned(),
+                message: error.to_string(),
+                detail: error.detail().map(|detail| detail.to_string()),
+            },
         }
     }
 }
@@ -52,11 +57,11 @@ impl PgError {
         let sqlstate = self.sqlstate();
         // SAFETY: as in `sqlstate`; its memory is not used afterwards.
         unsafe {
-            let message = (*self.0).message;
-            let message =
-                if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() };
+            let text =
+                |text: *mut c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+            let (message, detail) = (text((*self.0).message).unwrap_or_default(), text((*self.0).detail));
             ffi::FreeErrorData(self.0);
-            Caught { sqlstate, message }
+            Caught { sqlstate, message, detail }
         }
     }
 }

@@ -248,7 +248,8 @@ impl Scheduler {
 
     /// In the place of the runner that cannot any more.
     fn note_death(&mut self, projection: i64, sqlstate: &str, message: &str) -> Result<()> {
-        let caught = Caught { sqlstate: sqlstate.into(), message: format!("the batch was ended: {message}") };
+        let message = format!("the batch was ended: {message}");
+        let caught = Caught { sqlstate: sqlstate.into(), message, detail: None };
         let done = job::note_failure(projection, &caught)?;
         self.note(projection, done);
         Ok(())

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import re
 
 import psycopg
@@ -198,6 +199,37 @@ def test_the_events_before_a_failing_one_are_applied_and_stay(quiet, handler, pl
         assert rows(session, "select global_position, stream, version, reason from _eventstream.dead_letters") == [
             (place + 1, "account-1", place + 1, "it is cursed")
         ]
+
+
+@pytest.mark.parametrize("where", ["a user's", "PostgreSQL's", "ours"])
+def test_a_failures_detail_is_kept_with_it(quiet, where):
+    raising = {
+        "a user's": "raise exception 'no' using detail = 'because of ' || event.event_type || repeat('é', 20000);",
+        "PostgreSQL's": "insert into totals values (event.stream, null, 1);",
+        "ours": "perform es_append('wrong', 'Moved', '{}');",
+    }
+    with quiet.connect() as session:
+        session.execute(f"create function failing(event eventstream.event) returns void language plpgsql as $$ begin {raising[where]} end $$")
+        append(session, "account-1", 1, 2)
+        session.execute("select es_create_projection('p', 'failing(eventstream.event)', max_retries => 0)")
+        session.execute("select es_run_projection('p')")
+        detail = value(session, "select error_detail from eventstream.projections")
+        if where == "a user's":
+            assert detail.startswith("because of Movedéé") and 9_000 < len(detail.encode()) <= 10_000
+        elif where == "PostgreSQL's":
+            assert detail == "Failing row contains (account-1, null, 1)."
+        else:
+            assert json.loads(detail)["stream"] == "wrong"
+        session.execute("select es_skip_event('p', 1, 'hopeless')")
+        assert value(session, "select error_detail from eventstream.dead_letters") == detail
+        session.execute("select es_alter_projection('p', '{\"on_error\": \"skip\"}')")
+        session.execute("select es_run_projection('p')")
+        assert rows(session, "select global_position, error_detail from eventstream.dead_letters order by 1") == [(1, detail), (2, detail)]
+        # It is of the last failure, which had one or not.
+        session.execute("create or replace function failing(event eventstream.event) returns void language plpgsql as $$ begin raise exception 'plainly'; end $$")
+        append(session, "account-1", 3)
+        session.execute("select es_run_projection('p')")
+        assert rows(session, "select error_message, error_detail from eventstream.projections") == [("plainly", None)]
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
