@@ -118,6 +118,17 @@ fn up_to_date<T>(work: impl FnOnce(&mut Registry) -> T) -> T {
     })
 }
 
+/// What `load` reads, kept by `keep` unless something changed meanwhile: a statement's snapshot is older than the invalidations that its locks
+/// take in, so what it reads may be what was there before a change that counts as known already.
+fn loaded<T: Clone>(load: impl FnOnce() -> Result<T>, keep: impl FnOnce(&mut Registry, T)) -> Result<T> {
+    let generation = catalog::projections_generation();
+    let found = load()?;
+    if catalog::projections_generation() == generation {
+        up_to_date(|registry| keep(registry, found.clone()));
+    }
+    Ok(found)
+}
+
 /// The id of the projection of that name. Errors: ES020.
 pub fn id(tenant_id: i64, name: &str) -> Result<i64> {
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
@@ -130,11 +141,17 @@ pub fn by_id(id: i64) -> Result<Option<Rc<Projection>>> {
     if let Some(known) = up_to_date(|registry| registry.by_id.get(&id).cloned()) {
         return Ok(known);
     }
-    let found = as_owner(Planning::ByIndex, |db, _| {
-        BY_ID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(id))], read))
-    })?
-    .map(Rc::new);
-    Ok(up_to_date(|registry| registry.by_id.entry(id).or_insert(found).clone()))
+    let key = [Some(Datum::from(id))];
+    loaded(
+        || {
+            let found =
+                as_owner(Planning::ByIndex, |db, _| BY_ID.with(|plan| plan.first(db, View::Latest, &key, read)));
+            Ok(found?.map(Rc::new))
+        },
+        |registry, found| {
+            registry.by_id.insert(id, found);
+        },
+    )
 }
 
 /// The tenant's inline projections that run, in the order in which they were created.
@@ -142,11 +159,18 @@ pub fn inline(tenant_id: i64) -> Result<Rc<Vec<Rc<Projection>>>> {
     if let Some(known) = up_to_date(|registry| registry.inline.get(&tenant_id).cloned()) {
         return Ok(known);
     }
-    let found = as_owner(Planning::ByIndex, |db, _| {
-        INLINE
-            .with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| read(row).map(Rc::new)))
-    })?;
-    Ok(up_to_date(|registry| Rc::clone(registry.inline.entry(tenant_id).or_insert(Rc::new(found)))))
+    let key = [Some(Datum::from(tenant_id))];
+    loaded(
+        || {
+            let found = as_owner(Planning::ByIndex, |db, _| {
+                INLINE.with(|plan| plan.rows(db, View::Latest, 0, &key, |row| read(row).map(Rc::new)))
+            });
+            found.map(Rc::new)
+        },
+        |registry, found| {
+            registry.inline.insert(tenant_id, found);
+        },
+    )
 }
 
 fn read(row: &Row) -> Result<Projection> {

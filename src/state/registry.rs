@@ -120,6 +120,17 @@ fn up_to_date<T>(work: impl FnOnce(&mut Registry) -> T) -> T {
     })
 }
 
+/// What `load` reads, kept by `keep` unless something changed meanwhile: a statement's snapshot is older than the invalidations that its locks
+/// take in, so what it reads may be what was there before a change that counts as known already.
+fn loaded<T: Clone>(load: impl FnOnce() -> Result<T>, keep: impl FnOnce(&mut Registry, T)) -> Result<T> {
+    let generation = catalog::folds_generation();
+    let found = load()?;
+    if catalog::folds_generation() == generation {
+        up_to_date(|registry| keep(registry, found.clone()));
+    }
+    Ok(found)
+}
+
 /// The fold of that name (None: the default one) for streams of the category. Errors: ES010.
 pub fn fold(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>> {
     let found = match name {
@@ -137,8 +148,12 @@ pub fn named(tenant_id: i64, name: &str) -> Result<Option<Rc<Fold>>> {
     if let Some(known) = up_to_date(|registry| registry.by_name.get(&key).cloned()) {
         return Ok(known);
     }
-    let found = load(tenant_id, name, &BY_NAME)?;
-    Ok(up_to_date(|registry| registry.by_name.entry(key).or_insert(found).clone()))
+    loaded(
+        || load(tenant_id, name, &BY_NAME),
+        |registry, found| {
+            registry.by_name.insert(key, found);
+        },
+    )
 }
 
 fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
@@ -146,8 +161,12 @@ fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
     if let Some(known) = up_to_date(|registry| registry.by_category.get(&key).cloned()) {
         return Ok(known);
     }
-    let found = load(tenant_id, category, &DEFAULT)?;
-    Ok(up_to_date(|registry| registry.by_category.entry(key).or_insert(found).clone()))
+    loaded(
+        || load(tenant_id, category, &DEFAULT),
+        |registry, found| {
+            registry.by_category.insert(key, found);
+        },
+    )
 }
 
 /// The upcasters of a tenant.
@@ -155,8 +174,12 @@ pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
     if let Some(known) = up_to_date(|registry| registry.upcasters.get(&tenant_id).cloned()) {
         return Ok(known);
     }
-    let found = as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new))?;
-    Ok(up_to_date(|registry| Rc::clone(registry.upcasters.entry(tenant_id).or_insert(found))))
+    loaded(
+        || as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new)),
+        |registry, found| {
+            registry.upcasters.insert(tenant_id, found);
+        },
+    )
 }
 
 fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {

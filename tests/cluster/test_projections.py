@@ -481,6 +481,68 @@ def test_an_inline_projection_is_as_current_as_the_log(quiet):
 # -- waiting --------------------------------------------------------------------------------------------------------
 
 
+REMEMBERED = {
+    # What a session knows: how it is made, what it says, how it changes, and the table that it is read from.
+    "inline projection": (
+        "select es_create_projection('p', 'one(eventstream.event)', mode => 'inline')",
+        "select who from noted order by n desc limit 1",
+        "select es_alter_projection('p', '{\"handler\": \"two(eventstream.event)\"}')",
+        "_eventstream.projections",
+    ),
+    "fold": (
+        "select es_register_fold('f', 'account', 'first(jsonb, eventstream.event)')",
+        "select es_state('account-1', fold => 'f') ->> 'is'",
+        "select es_register_fold('f', 'account', 'second(jsonb, eventstream.event)')",
+        "_eventstream.folds",
+    ),
+    "default fold": (
+        "select es_register_fold('f', 'account', 'first(jsonb, eventstream.event)')",
+        "select es_state('account-1') ->> 'is'",
+        "select es_register_fold('f', 'account', 'second(jsonb, eventstream.event)')",
+        "_eventstream.folds",
+    ),
+    "upcaster": (
+        "select es_register_upcaster('Moved', 1, 'one(jsonb, jsonb)')",
+        "select payload ->> 'is' from es_read('account-1') limit 1",
+        "select es_register_upcaster('Moved', 1, 'two(jsonb, jsonb)')",
+        "_eventstream.upcasters",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REMEMBERED)
+def test_a_session_that_reads_a_definition_while_it_changes_uses_the_new_one_from_then_on(quiet, what):
+    made, said, changed, table = REMEMBERED[what]
+    append_one = "select es_append('account-1', 'Moved', '{\"amount\": 1}')"
+    with quiet.connect() as session, quiet.connect() as other, quiet.connect() as watcher:
+        other.execute("create table noted (n int generated always as identity, who text)")
+        for name, number in (("one", "first"), ("two", "second")):
+            other.execute(
+                f"create function {name}(event eventstream.event) returns void language sql as $$ insert into noted (who) values ('{number}') $$;"
+                f"create function {name}(payload jsonb, metadata jsonb) returns jsonb immutable language sql as $$ select '{{\"is\": \"{number}\"}}'::jsonb $$;"
+                f"create function {number}(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$ select '{{\"is\": \"{number}\"}}'::jsonb $$"
+            )
+        other.execute(made)
+        session.execute(append_one)
+        assert value(session, said) == "first"
+        # It has to read it again, by the plan that it keeps.
+        other.execute(made if what != "inline projection" else "select es_alter_projection('p', '{\"batch_size\": 7}')")
+        other.execute("begin")
+        other.execute(f"lock table {table} in access exclusive mode")
+        other.execute(changed)
+
+        def look():
+            session.execute(append_one)
+            return value(session, said)
+
+        with in_background(look) as looking:
+            wait_until_blocked(watcher, session.info.backend_pid)
+            other.execute("commit")
+            # Whichever of the two it is: it looked while that was being changed.
+            assert looking.result(30) in ("first", "second")
+        assert look() == "second"
+
+
 def test_waiting_says_what_for(quiet):
     with quiet.connect() as session, quiet.connect() as other:
         session.execute("select es_create_projection('p', 'on_event(eventstream.event)')")
