@@ -11,6 +11,7 @@ use crate::pg::call::{self, Code, Position};
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
+use crate::pg::lock;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_current, as_owner, by_index};
 use crate::pg::test_point::test_point;
@@ -49,10 +50,13 @@ const PRUNE_REST: &[Oid] = &[TEXTOID, TEXTARRAYOID];
 thread_local! {
     /// The statements of the state tables this backend has written to, by the role that they run as and their text.
     static PLANS: RefCell<HashMap<(Oid, CString), Rc<Plan>>> = RefCell::default();
+    /// What the tables' names meant the last time.
+    static TABLES: RefCell<HashMap<String, Oid>> = RefCell::default();
     // Whoever owns a table runs code as those that write to it: a superuser, who may do everything, writes to tables of superusers only.
     static FIND: Plan = const { Plan::new(
         "select format('%I.%I', n.nspname, c.relname), o.rolname::text, pg_has_role(r.oid, o.oid, 'USAGE'), \
-                c.relkind in ('r', 'p') and c.relpersistence <> 't' and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')) \
+                c.relkind in ('r', 'p') and c.relpersistence <> 't' and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')), \
+                c.oid \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner \
          join pg_roles r on r.rolname = $2 where c.oid = to_regclass($1)",
         &[TEXTOID, TEXTOID],
@@ -61,6 +65,7 @@ thread_local! {
 
 /// A relation that a state table's projection names.
 pub struct Relation {
+    oid: Oid,
     /// Schema-qualified and quoted.
     pub name: String,
     pub owner: String,
@@ -77,9 +82,26 @@ impl Relation {
         FIND.with(|plan| {
             plan.first(db, View::Latest, &args, |row| {
                 let (name, owner) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
-                Ok(Self { name, owner, is_theirs: row.boolean(2)?, is_safe: row.boolean(3)? })
+                Ok(Self { name, owner, is_theirs: row.boolean(2)?, is_safe: row.boolean(3)?, oid: row.oid(4)? })
             })
         })
+    }
+
+    /// The same, locked as a statement that writes rows locks it, until the end of the transaction: another one cannot take its place
+    /// between this and that statement.
+    fn find_locked(db: &Db, name: &str, registrant: &str) -> Result<Option<Self>> {
+        // It is mostly what it was, so that one look will do.
+        let mut locked = TABLES.with_borrow(|tables| tables.get(name).copied());
+        locked.map(lock::for_writing).transpose()?;
+        loop {
+            let found = Self::find(db, name, registrant)?;
+            let Some(oid) = found.as_ref().map(|found| found.oid).filter(|oid| locked != Some(*oid)) else {
+                return Ok(found);
+            };
+            lock::for_writing(oid)?;
+            TABLES.with_borrow_mut(|tables| tables.insert(name.to_owned(), oid));
+            locked = Some(oid);
+        }
     }
 }
 
@@ -179,7 +201,7 @@ impl<'a> StateTable<'a> {
             }
             None => {
                 let moment = Moment { version: Some(group.last()), ..Moment::NOW };
-                let answer = answer::of_stream(folding, group.stream, stream.clone(), moment, View::Latest)?;
+                let answer = answer::of_stream(folding, group.stream, stream, moment, View::Latest)?;
                 (answer.state, answer.may_be_kept)
             }
         };
@@ -242,7 +264,7 @@ impl<'a> StateTable<'a> {
         })?;
         test_point("writing rows");
         // Where it is gone, the statement says so.
-        let found = as_owner(Planning::ByIndex, |db, _| Relation::find(db, &self.table.name, &registrant.role))?;
+        let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &self.table.name, &registrant.role))?;
         if let Some(relation) = found.filter(|relation| !relation.is_safe) {
             return Err(Error::FeatureNotSupported {
                 what: format!("{} is not a table of role {} any more", relation.name, registrant.role),

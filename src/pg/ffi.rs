@@ -200,6 +200,7 @@ unsafe extern "C-unwind" {
     pub fn DirectFunctionCall2Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum) -> Datum;
     pub fn setval_oid(info: FunctionCallInfo) -> Datum;
     pub fn relation_open(relation: Oid, lock: LOCKMODE) -> Relation;
+    pub fn LockRelationOid(relation: Oid, lock: LOCKMODE);
     pub fn relation_close(relation: Relation, lock: LOCKMODE);
     pub fn ReadBuffer(relation: Relation, block: BlockNumber) -> Buffer;
     pub fn LockBuffer(buffer: Buffer, mode: c_int);

@@ -55,3 +55,9 @@ impl Place {
         catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
     }
 }
+
+/// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.
+pub fn for_writing(relation: Oid) -> Result<()> {
+    // SAFETY: takes a lock, and in what others have changed until they let it go.
+    catch(|| unsafe { ffi::LockRelationOid(relation, pg_sys::RowExclusiveLock as i32) })
+}

@@ -3,6 +3,7 @@
 Each attack runs on all three ways. `escalated` is a table that only the superuser may write to: a row in it is a hole.
 """
 
+import concurrent.futures
 import contextlib
 import re
 
@@ -324,6 +325,32 @@ def test_a_superuser_writes_to_no_table_that_another_role_put_in_the_place_of_hi
     if way != "inline":
         assert world.status(f"{world.weak}.things")[1] == "0A000"
         assert "is not a table of role" in world.status(f"{world.weak}.things")[2]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_table_that_is_replaced_while_a_superuser_comes_to_write_is_not_written_to(make_world, is_known):
+    world = make_world()
+    session = world.session
+    session.execute("select es_register_fold('f', 'thing', initial_state => '{\"n\": 0}', rules => '{\"on\": {\"Happened\": [{\"add\": {\"/n\": \"/n\"}}]}}')")
+    session.execute("select es_create_state_table(%s, 'thing', %s)", (f"{world.weak}.things", COLUMNS))
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    session.execute("select es_run_projection()")
+    session.execute("select es_append('thing-1', 'Happened', '{\"n\": 5}')")
+    world.weaks.execute("create function fires() returns trigger language plpgsql as $$ begin perform public.escalate(); return new; end $$")
+    world.weaks.execute("begin")
+    world.weaks.execute("drop table things")
+    world.weaks.execute("create table things (stream text primary key, version bigint, n numeric)")
+    world.weaks.execute("create trigger fires before insert or update or delete on things for each row execute function fires()")
+    with (session if is_known else world.database.connect()) as writer, concurrent.futures.ThreadPoolExecutor(1) as pool, world.database.connect() as watcher:
+        running = pool.submit(writer.execute, "select es_run_projection()")
+        pid = writer.info.backend_pid
+        wait_until(lambda: value(watcher, "select cardinality(pg_blocking_pids(%s)) > 0", pid), 10, "the other session to wait")
+        world.weaks.execute("commit")
+        running.result(30)
+        assert value(watcher, "select count(*) from public.escalated") == 0
+        assert rows(watcher, f'select * from "{world.weak}".things') == []
+        found = rows(watcher, "select error_sqlstate, error_message from eventstream.projections")[0]
+        assert found[0] == "0A000" and "is not a table of role" in found[1]
 
 
 def test_what_needs_which_privilege(make_world):
