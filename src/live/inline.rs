@@ -194,7 +194,7 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
         }
     }
     as_owner(Planning::ByIndex, |db, catalog| {
-        progress::set_status(db, projection.id, Status::Running, Some(last))?;
+        progress::attach(db, projection.id, last)?;
         catalog::announce_projection_change(catalog)
     })
 }

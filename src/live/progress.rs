@@ -98,6 +98,13 @@ thread_local! {
              error_sqlstate = $6, error_message = $7, status = coalesce($8, status), error_detail = $9 where projection_id = $1",
         &[INT8OID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
+    static ATTACH: Plan = const { Plan::new(
+        "update _eventstream.projection_progress \
+         set status = 'running', global_position = $2, attempts = 0, next_batch = null, failed_position = null, retry_at = null, \
+             rebuild_to = null, rebuild_stream = null, rebuild_done = null, rebuild_total = null, rebuild_began = null \
+         where projection_id = $1",
+        &[INT8OID, INT8OID],
+    ) };
     static SET_STATUS: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
          set status = $2, global_position = coalesce($3, global_position), attempts = 0, next_batch = null, failed_position = null, \
@@ -182,6 +189,11 @@ pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {
         failed.caught.detail.as_deref().map(shortened).map(from_text).transpose()?,
     ];
     FAIL.with(|plan| plan.write(db, &row)).map(drop)
+}
+
+/// An inline projection runs, and has seen everything up to `position`; its rebuild, if that was one, is over.
+pub fn attach(db: &Db, id: i64, position: i64) -> Result<()> {
+    ATTACH.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(Datum::from(position))])).map(drop)
 }
 
 /// A new status, and where `position` is given a new checkpoint; failed attempts are forgotten.

@@ -328,6 +328,17 @@ def test_a_projection_whose_function_or_registrant_is_gone_stops_and_says_why(qu
         assert value(session, "select es_run_projection('p')") == 1
 
 
+def test_the_rebuild_of_an_inline_handler_is_over_when_it_runs(quiet):
+    with quiet.connect() as session:
+        append(session, "account-1", 1, 2)
+        session.execute("select es_create_projection('p', %s, mode => 'inline', reset => 'empty_totals()')", (HANDLERS[0],))
+        session.execute("select es_rebuild_projection('p')")
+        assert {key: found for key, found in progress(session, "p").items() if key.startswith("rebuild_")} == dict.fromkeys(
+            ("rebuild_to", "rebuild_stream", "rebuild_done", "rebuild_total", "rebuild_began")
+        )
+        assert totals(session) == {"account-1": (3, 2)}
+
+
 def test_pause_and_resume(quiet):
     with quiet.connect() as session:
         append(session, "account-1", 1)
