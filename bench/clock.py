@@ -29,3 +29,20 @@ def connected(address, *settings):
     for setting in settings:
         connection.execute(f"set {setting}")
     return connection
+
+
+BEHIND = """
+    select p.name, g.global_position from _eventstream.projection_progress g join _eventstream.projections p on p.id = g.projection_id
+    where (p.name = %(name)s or %(name)s is null) and g.global_position < %(last)s
+"""
+
+
+def until_current(connection, name=None, most=600):
+    """Until a projection (None: each) has passed what is in the log now. It looks, and does not call es_wait_for, whose statement's snapshot
+    keeps old row versions for as long as it waits: a second of them makes the tables that a handler updates slow."""
+    end = time.perf_counter() + most
+    last = connection.execute("select last_value from _eventstream.positions").fetchone()[0]
+    while behind := connection.execute(BEHIND, {"name": name, "last": last}).fetchall():
+        if time.perf_counter() > end:
+            raise SystemExit(f"projections are still behind after {most} s: {behind} of {last}")
+        time.sleep(0.002)

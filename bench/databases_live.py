@@ -1,6 +1,4 @@
 """The databases of the live measures: a log to follow, the handlers that follow it, and what one would write by hand instead."""
-from concurrent.futures import ThreadPoolExecutor
-
 from databases import ADD_BY_RULES, create
 
 # What a measure of rates reads: so many events, spread at random over so many streams.
@@ -128,15 +126,7 @@ def make_rebuilt(bench):
     """1 million events (quick: 100,000) of 10,000 streams, to be folded again."""
     events = REBUILT_EVENTS // (10 if bench.is_quick else 1)
     with create(bench, "rebuilt") as connection:
+        append_at_random(connection, "account", events, REBUILT_STREAMS)
         register_fold(connection, "account")
-    half = lambda _: append_half(bench, events // 2)  # noqa: E731
-    with ThreadPoolExecutor() as loaders:
-        list(loaders.map(half, (0, 1)))
-    with bench.connect("rebuilt") as connection:
         connection.execute("vacuum analyze")
     return "rebuilt"
-
-
-def append_half(bench, events):
-    with bench.connect("rebuilt") as connection:
-        append_at_random(connection, "account", events, REBUILT_STREAMS)

@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 from statistics import median
 
-from clock import connected, in_processes, ticks
+from clock import connected, in_processes, ticks, until_current
 from databases_live import BALANCE, STREAMS
 from pgbench import percentile
 
@@ -61,16 +61,6 @@ def measure(bench):
         idle(bench, database, connection)
         for name in (TABLE, *HANDLERS):
             connection.execute("select es_drop_projection(%s)", (name,))
-
-
-def until_current(connection, most=120):
-    """Until every projection has passed what is in the log. It looks, and does not wait by es_wait_for, whose snapshot keeps old rows."""
-    end = time.perf_counter() + most
-    last = connection.execute("select last_value from _eventstream.positions").fetchone()[0]
-    while any(position < last for (position,) in connection.execute(POSITIONS)):
-        if time.perf_counter() > end:
-            raise SystemExit(f"projections are still behind after {most} s: {connection.execute(POSITIONS).fetchall()} of {last}")
-        time.sleep(0.005)
 
 
 # -- commit to visible

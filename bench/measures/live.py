@@ -2,6 +2,7 @@
 import time
 from statistics import median
 
+from clock import until_current
 from databases_live import BALANCE, append_at_random, events_of
 
 LEAST_EVENT, LEAST_BATCH, LEAST_TABLE = 0.6, 0.6, 0.5
@@ -36,7 +37,7 @@ def followed(bench, database, table, handler):
             connection.execute(f"truncate {table}")
             began = time.perf_counter()
             connection.execute("select es_create_projection('measured', %s::regprocedure)", (handler,))
-            connection.execute("select es_wait_for('measured', timeout => '10min')")
+            until_current(connection, "measured")
             rate = events_of(bench) / (time.perf_counter() - began)
             must_be_complete(connection, table)
             connection.execute("select es_drop_projection('measured')")
@@ -116,14 +117,14 @@ def state_table(bench, database):
         rates = {"plain.balances": [], "batches": []}
         for number in range(bench.rounds + 1):
             for name in rates:
-                connection.execute("select es_wait_for(%s, timeout => '10min')", (name,))
+                until_current(connection, name)
                 connection.execute("select es_pause_projection(%s)", (name,))
             append_at_random(connection, "counter", arrived)
             for name in sorted(rates, reverse=number % 2 == 0):
                 with bench.watched():
                     began = time.perf_counter()
                     connection.execute("select es_resume_projection(%s)", (name,))
-                    connection.execute("select es_wait_for(%s, timeout => '10min')", (name,))
+                    until_current(connection, name)
                     taken = time.perf_counter() - began
                 if number > 0:  # the first one warms up
                     rates[name].append(arrived / taken)

@@ -120,8 +120,8 @@ fn nack(args: &Args) -> Returned {
         None => None,
     };
     let (lease_id, access) = lease_of(args)?;
-    let count = lease::nack(access.tenant_id, &lease_id, &Nack { position, reason, retry_after, is_dead })?;
-    Ok(Some(Datum::from(count)))
+    let gone = lease::nack(access.tenant_id, &lease_id, &Nack { position, reason, retry_after, is_dead })?;
+    Ok(Some(Datum::from(gone.len() as i64)))
 }
 
 fn extend_lease(args: &Args) -> Returned {

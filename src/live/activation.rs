@@ -12,7 +12,8 @@ use pgrx::pg_sys::{Datum, INT8OID, OIDOID, TEXTOID};
 
 thread_local! {
     // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
-    // under way the oldest row may still be this database's own; projections and subscriptions older than it are then another's.
+    // under way the oldest row may still be this database's own; projections and subscriptions older than it are then another's:
+    // what is made here is never noted as older, whatever the clock does.
     static HOME: Plan = const { Plan::new(
         "select o.log_id::text, \
                 o.system_identifier = $1 and o.database_oid = $2 \

@@ -69,8 +69,9 @@ thread_local! {
     static CREATE: Plan = const { Plan::new(
         "insert into _eventstream.projections (tenant_id, name, kind, mode, handler, categories, event_types, batch_size, on_error, \
                                                max_retries, reset, start_position, table_name, columns, fold, upsert, prune, \
-                                               prune_rest, registrant, search_path) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                                               prune_rest, registrant, search_path, created_at) \
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+                greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
          on conflict (tenant_id, name) do nothing returning id",
         &[
             INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTOID, INT4OID, TEXTOID,

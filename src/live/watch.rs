@@ -2,19 +2,15 @@
 //! eventstream.on_long_append says, and changes of health are told. To be called in a transaction, outside of `as_owner`.
 use super::health::{self, Check, Level};
 pub use super::maintain::maintain;
-use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::live_settings::{OnLongAppend, max_append_transaction, on_long_append};
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots::{self, Held};
 use crate::pg::{report, server};
-use pgrx::pg_sys::{Datum, INT4OID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT4OID};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-
-/// Where a change of health is told: the name of the check.
-const CHANNEL: &str = "eventstream_alert";
 
 /// An open transaction: its process, and since when it appends.
 type Transaction = (i32, i64);
@@ -23,7 +19,6 @@ type Transaction = (i32, i64);
 type Name = (Option<String>, String);
 
 thread_local! {
-    static NOTIFY: Plan = const { Plan::new("select pg_notify($1, $2)", &[TEXTOID, TEXTOID]) };
     static IS_BUSY: Plan = const { Plan::new(
         "select state is null or state in ('active', 'fastpath function call') from pg_stat_activity where pid = $1",
         &[INT4OID],
@@ -41,8 +36,9 @@ enum Step {
     Terminate,
 }
 
-/// One look around.
-pub fn watch() -> Result<()> {
+/// One look around. The names of the checks that changed, for NOTIFY: it is the caller's, because a notification that cannot be sent must
+/// not undo what was seen.
+pub fn watch() -> Result<Vec<String>> {
     look_at_long_appends()?;
     tell_changes(&health::look(None)?)
 }
@@ -101,8 +97,8 @@ fn deal_with(held: &Held, open_for: i64) -> Result<()> {
     }
 }
 
-/// A WARNING in the server's log and a notification for each check that is no longer as it was told last.
-fn tell_changes(checks: &[Check]) -> Result<()> {
+/// A WARNING in the server's log for each check that is no longer as it was told last; their names.
+fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
     let mut told = TOLD.take();
     let mut changed: Vec<String> = Vec::new();
     let mut now_bad = HashMap::new();
@@ -122,11 +118,7 @@ fn tell_changes(checks: &[Check]) -> Result<()> {
         changed.push(name.1);
     }
     TOLD.set(now_bad);
-    for name in changed {
-        let row = [Some(from_text(CHANNEL)?), Some(from_text(&name)?)];
-        as_owner(Planning::ByIndex, |db, _| NOTIFY.with(|plan| plan.first(db, View::Latest, &row, |_| Ok(()))))?;
-    }
-    Ok(())
+    Ok(changed)
 }
 
 fn of((tenant, name): &Name) -> String {

@@ -36,6 +36,7 @@ const SETTINGS: [(&CStr, &CStr); 6] = [
 thread_local! {
     /// Of one round of a worker's loop.
     static ROUND: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
+    static TRANSACTIONS: Cell<u64> = const { Cell::new(0) };
     /// The timeout that runs, if one does.
     static TIMEOUT: Cell<Option<Duration>> = const { Cell::new(None) };
 }
@@ -113,6 +114,7 @@ unsafe fn set_config(name: &CStr, value: &CStr) {
 /// An error of the abort itself ends the process.
 pub fn transaction<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, Caught>> {
     let round = ROUND.get();
+    TRANSACTIONS.set(TRANSACTIONS.get() + 1);
     keeping_errors_in(round, || {
         let begin = || {
             // SAFETY: no transaction is open.
@@ -139,6 +141,12 @@ pub fn transaction<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<st
         catch(|| unsafe { ffi::MemoryContextReset(round) })?;
         Ok(done)
     })
+}
+
+/// How many [`transaction`]s this process has begun. One that waits for a lock takes in the latch: after it, look for what there is to do
+/// before you sleep.
+pub fn transactions() -> u64 {
+    TRANSACTIONS.get()
 }
 
 /// As PostgresMain does after an error.

@@ -1,9 +1,10 @@
 //! Statements that need a database for themselves: the workers leave it first, and stay away until the transaction ends. They are DROP
 //! DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, CREATE DATABASE … TEMPLATE, and DROP EXTENSION, whose locks a long
 //! batch would keep waiting. Only for those who may do it: nobody else can send the workers away.
-use super::board::{self, database};
+//! And COMMIT PREPARED: the workers look at what it changed, as they do after the commit of other transactions.
+use super::board::{self, database, database::Database};
 use super::failure::{Result, catch, raise};
-use super::{compat, ffi};
+use super::{catalog, compat, databases, ffi};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
@@ -35,8 +36,10 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when the statement raises.
+    // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when the statement raises. The statement may be gone
+    // after it ran.
     unsafe {
+        let commits_prepared = commits_prepared((*statement).utilityStmt);
         pg_sys::panic::pgrx_extern_c_guard(|| {
             if let Err(failure) = prepare((*statement).utilityStmt) {
                 raise(failure);
@@ -57,7 +60,36 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         }
+        if commits_prepared {
+            pg_sys::panic::pgrx_extern_c_guard(|| {
+                if let Err(failure) = note_prepared_commit() {
+                    raise(failure);
+                }
+            });
+        }
     }
+}
+
+/// # Safety
+/// A node of a statement.
+unsafe fn commits_prepared(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag says what each node is (nodes/parsenodes.h).
+    unsafe {
+        (*node).type_ == NodeTag::T_TransactionStmt
+            && (*node.cast::<pg_sys::TransactionStmt>()).kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}
+
+/// What the transaction noted for its commit went with the session that prepared it: everything that it may have been.
+fn note_prepared_commit() -> Result<()> {
+    board::wake_at_commit();
+    if Database::mine().is_some_and(Database::may_lack_extension) {
+        catalog::refresh()?;
+        if databases::has_extension()? {
+            database::announce_at_commit();
+        }
+    }
+    Ok(())
 }
 
 /// # Safety
@@ -113,11 +145,17 @@ unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     }
 }
 
+/// The option of that name that has a value: `= DEFAULT` is one without.
+///
 /// # Safety
 /// A list of DefElem.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
+    let is_it = |option: &pg_sys::DefElem| {
+        // SAFETY: an option's name is a cstring.
+        !option.arg.is_null() && unsafe { CStr::from_ptr(option.defname) } == name
+    };
     // SAFETY: as the caller says.
-    unsafe { elements::<pg_sys::DefElem>(options).find(|option| CStr::from_ptr((**option).defname) == name) }
+    unsafe { elements::<pg_sys::DefElem>(options).find(|option| is_it(&**option)) }
 }
 
 /// # Safety

@@ -1,5 +1,5 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
-//! (invariant 3), PREPARE TRANSACTION is refused, the slot is cleared and workers are woken once the end is visible to others, and what was
+//! (invariant 3), its PREPARE TRANSACTION is refused, the slot is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Callbacks for commit and abort never raise.
 use super::failure::raise;
 use super::{board, ffi, settings, slots};
@@ -57,6 +57,8 @@ extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
         XactEvent::XACT_EVENT_PRE_PREPARE if APPENDED.get() => refuse_prepare(),
         XactEvent::XACT_EVENT_COMMIT => finish(End::Committed),
         XactEvent::XACT_EVENT_ABORT => finish(End::RolledBack),
+        // What was to be done at the commit is not the session's next transaction's: utility.rs sees to it at COMMIT PREPARED.
+        XactEvent::XACT_EVENT_PREPARE => board::at_end(false, false),
         _ => {}
     }
 }

@@ -3,23 +3,27 @@
 //!
 //! ```text
 //! current ──(the horizon moves, or somebody waits for it)──▶ behind ──(its pause is over, a runner is free)──▶ running ──(report)──▶ current, behind
-//!                                                                                          └─(the runner died)──▶ behind
+//!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
 use super::job::Done;
 use crate::live::schedule::Entry;
 use crate::pg::server;
+use eventstream_core::backoff;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; and after the
-/// time that its last batch took, so that small batches leave the processors to those who append.
+/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; later where others move
+/// as well, so that all of them leave the processors to those who append. What somebody waits for comes at once.
 const PACE: Duration = Duration::from_millis(2);
-const LONGEST_PACE: Duration = Duration::from_millis(10);
+const PACE_FOR_EACH_OTHER: Duration = Duration::from_millis(4);
+const LONGEST_PACE: Duration = Duration::from_millis(20);
+/// One that had something to do within this time moves.
+const MOVING: Duration = Duration::from_secs(1);
 /// One that somebody else advances, or that says that there is nothing to do although it is listed.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const OFF_PAUSE: Duration = Duration::from_secs(1);
-/// One whose runner died: at once for the first time, then after growing pauses.
+/// One whose runner died: at once for the first time, then after growing pauses. One whose failure could not be noted: after these pauses.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_LOST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -34,9 +38,12 @@ struct Known {
     running: Option<(i64, Instant)>,
     /// The runner that had it last, and keeps states of its.
     last_place: Option<usize>,
+    /// When it last had something to do.
+    moved_at: Option<Instant>,
     is_wanted: bool,
     is_rebuilding: bool,
     times_lost: u32,
+    times_unnoted: u32,
 }
 
 impl Known {
@@ -76,9 +83,11 @@ impl Book {
                 ready_since: None,
                 running: None,
                 last_place: None,
+                moved_at: None,
                 is_wanted: false,
                 is_rebuilding: entry.is_rebuilding,
                 times_lost: 0,
+                times_unnoted: 0,
             });
             if known.running.is_none() {
                 known.position = entry.position;
@@ -128,34 +137,58 @@ impl Book {
 
     /// Whether the list of projections should be looked at again.
     pub fn ended(&mut self, id: i64, done: Done) -> bool {
-        let Some(known) = self.known.get_mut(&id) else { return true };
         let now = Instant::now();
+        let others = self.moving(now, id);
+        let Some(known) = self.known.get_mut(&id) else { return true };
         let Some((horizon, since)) = known.running.take() else { return true };
         known.times_lost = 0;
+        known.times_unnoted = if done == Done::Unnoted { known.times_unnoted + 1 } else { 0 };
         known.retry_at = None;
         known.not_before = now;
         match done {
             Done::Current { position } => {
+                if position > known.position {
+                    known.moved_at = Some(now);
+                }
                 known.position = position.max(horizon);
                 known.is_rebuilding = false;
-                known.not_before = now + (now - since).clamp(PACE, LONGEST_PACE);
+                known.not_before = now + PACE.max(PACE_FOR_EACH_OTHER * others).max(now - since).min(LONGEST_PACE);
             }
-            Done::Behind { position } => known.position = position,
+            Done::Behind { position } => {
+                known.moved_at = Some(now);
+                known.position = position;
+            }
             Done::Busy => known.not_before = now + BUSY_PAUSE,
             Done::Waiting { until } => known.retry_at = Some(until),
+            Done::Unnoted => {
+                known.not_before = now + backoff::pause(known.times_unnoted, LOST_PAUSE, LONGEST_LOST_PAUSE);
+            }
             Done::Off => known.not_before = now + OFF_PAUSE,
         }
         done == Done::Off
     }
 
+    /// How many projections move besides that one.
+    fn moving(&self, now: Instant, besides: i64) -> u32 {
+        let moves = |known: &Known| known.moved_at.is_some_and(|at| now - at < MOVING);
+        self.known.iter().filter(|(id, known)| **id != besides && moves(known)).count() as u32
+    }
+
+    /// Its runner was taken away, which says nothing of it.
+    pub fn spared(&mut self, id: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.running = None;
+            known.last_place = None;
+            known.not_before = Instant::now();
+        }
+    }
+
     /// Its runner died. How often in a row that happened.
     pub fn lost(&mut self, id: i64) -> u32 {
+        self.spared(id);
         let Some(known) = self.known.get_mut(&id) else { return 0 };
-        known.running = None;
-        known.last_place = None;
-        known.not_before = Instant::now();
         if known.times_lost > 0 {
-            known.not_before += (LOST_PAUSE * 2_u32.pow((known.times_lost - 1).min(6))).min(LONGEST_LOST_PAUSE);
+            known.not_before += backoff::pause(known.times_lost, LOST_PAUSE, LONGEST_LOST_PAUSE);
         }
         known.times_lost += 1;
         known.times_lost

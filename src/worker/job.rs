@@ -6,7 +6,7 @@ use crate::live::watch;
 use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
 use crate::pg::test_point::test_point;
-use crate::pg::{live_settings, process, server};
+use crate::pg::{live_settings, process};
 use std::time::{Duration, Instant};
 
 /// The job that is no projection: one step of upkeep.
@@ -14,8 +14,6 @@ pub const MAINTAIN: i64 = 0;
 
 /// How long a runner keeps to one projection that is behind before it reports.
 const TURN: Duration = Duration::from_millis(50);
-/// After a failure that could not even be noted.
-const UNNOTED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of a projection that was advanced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +26,8 @@ pub enum Done {
     Busy,
     /// It failed, and is tried again then (microseconds since 2000-01-01 UTC).
     Waiting { until: i64 },
+    /// It failed, and that could not even be noted.
+    Unnoted,
     /// It is not to be advanced.
     Off,
 }
@@ -53,7 +53,8 @@ impl From<Done> for Report {
             Done::Behind { position } => (1, position),
             Done::Busy => (2, 0),
             Done::Waiting { until } => (3, until),
-            Done::Off => (4, 0),
+            Done::Unnoted => (4, 0),
+            Done::Off => (5, 0),
         };
         Self { kind, number }
     }
@@ -66,6 +67,7 @@ impl From<Report> for Done {
             1 => Self::Behind { position: number },
             2 => Self::Busy,
             3 => Self::Waiting { until: number },
+            4 => Self::Unnoted,
             _ => Self::Off,
         }
     }
@@ -124,5 +126,5 @@ pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
         test_point("failure noted");
         outcome
     })?;
-    Ok(noted.map_or_else(|_| Done::Waiting { until: server::clock() + UNNOTED_PAUSE.as_micros() as i64 }, Done::from))
+    Ok(noted.map_or(Done::Unnoted, Done::from))
 }

@@ -5,6 +5,7 @@
 //!   ─▶ look: the horizon, the list of projections if it changed ─▶ give jobs ─▶ sleep ─┬─(an append ended, a change)──▶ look
 //!                                                                                      ├─(a report, something is due)──▶ give jobs
 //!                                                                                      └─(nothing for idle_interval)──▶ look
+//! after a look that failed: the next one a second later, twice as long each time, up to a minute; a reload ends the pause
 //! after a look that found something new: the next one 2 ms later, and nobody needs to wake it
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
@@ -21,19 +22,27 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::worker::{Arguments, worker_function};
 use crate::pg::{databases, live_settings, notify, process};
+use eventstream_core::backoff;
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 /// How soon after a look that found something new the next one comes: a burst of appends costs one wake-up each time.
 const PACE: Duration = Duration::from_millis(2);
 /// How often NOTIFY is sent at most.
 const NOTIFY_PACE: Duration = Duration::from_millis(20);
-/// After a look that failed.
+/// How long a notification may wait for others': one session that hangs in the middle of its commit holds up all of the server.
+const NOTIFY_PATIENCE: Duration = Duration::from_millis(500);
+/// After a look, or a notification, that failed: the first pause, and the longest.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_FAILED_PAUSE: Duration = Duration::from_secs(60);
 /// A projection whose runners die so often in a row has failed.
 const OFTEN: u32 = 3;
-const CHANNEL: &std::ffi::CStr = c"eventstream";
+/// Where the newest settled position is told, and where a change of health: the name of the check.
+const CHANNEL: &CStr = c"eventstream";
+const ALERTS: &CStr = c"eventstream_alert";
 
 worker_function!("eventstream_scheduler", serve serve);
 
@@ -75,7 +84,6 @@ struct Seen {
     is_held: bool,
     generation: Generation,
     entries: Option<Vec<Entry>>,
-    is_notified: bool,
 }
 
 struct Scheduler {
@@ -88,10 +96,15 @@ struct Scheduler {
     /// Of the list of projections; None: it must be read.
     generation: Option<Generation>,
     listed_at: Instant,
+    /// In a row.
+    failed_looks: u32,
     /// None: when somebody wakes it.
     next_look: Option<Instant>,
     notified: i64,
     notified_at: Instant,
+    notify_failures: u32,
+    /// To be told.
+    alerts: BTreeSet<String>,
 }
 
 impl Scheduler {
@@ -105,14 +118,18 @@ impl Scheduler {
             horizon: 0,
             generation: None,
             listed_at: now,
+            failed_looks: 0,
             next_look: Some(now),
             notified: 0,
             notified_at: now,
+            notify_failures: 0,
+            alerts: BTreeSet::new(),
         }
     }
 
     fn run(mut self) -> Result<()> {
         while self.may_go_on()? {
+            let transactions = process::transactions();
             self.take_reports()?;
             if self.must_look() && !self.look()? {
                 break;
@@ -123,7 +140,11 @@ impl Scheduler {
             self.watch()?;
             self.staff()?;
             self.give_jobs()?;
-            let nap = self.nap();
+            self.notify()?;
+            // A transaction that waited for a lock may have taken in what woke us.
+            let has_missed_nothing = process::transactions() == transactions;
+            let nap = if has_missed_nothing { self.nap() } else { Duration::ZERO };
+            let nap = process::report_statistics()?.map_or(nap, |left| nap.min(left));
             process::show_activity(None);
             if !process::rest(Some(nap))? {
                 break;
@@ -148,7 +169,16 @@ impl Scheduler {
     }
 
     fn is_idle_time(&self) -> bool {
-        self.listed_at.elapsed() >= live_settings::idle_interval()
+        self.idle_in().is_zero()
+    }
+
+    /// How long until it looks without a reason.
+    fn idle_in(&self) -> Duration {
+        match self.failed_looks {
+            0 => live_settings::idle_interval().saturating_sub(self.listed_at.elapsed()),
+            // next_look says when.
+            _ => LONGEST_FAILED_PAUSE,
+        }
     }
 
     /// False where there is nothing to serve any more.
@@ -159,18 +189,19 @@ impl Scheduler {
         let is_idle_time = self.is_idle_time();
         let database = self.database;
         let known = if is_idle_time { None } else { self.generation };
-        let notify_beyond = (self.notified_at.elapsed() >= NOTIFY_PACE).then_some(self.notified);
-        let seen = process::transaction("eventstream scheduler", || see(database, known, notify_beyond))?;
+        let seen = process::transaction("eventstream scheduler", || see(database, known))?;
         let seen = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(false),
             Err(_) => {
                 self.generation = None;
-                self.listed_at = Instant::now();
-                self.next_look = Some(self.listed_at + FAILED_PAUSE);
+                self.failed_looks += 1;
+                let pause = backoff::pause(self.failed_looks, FAILED_PAUSE, LONGEST_FAILED_PAUSE);
+                self.next_look = Some(Instant::now() + pause);
                 return Ok(true);
             }
         };
+        self.failed_looks = 0;
         let now = Instant::now();
         if let Some(entries) = seen.entries {
             self.book.replace(&entries);
@@ -184,11 +215,6 @@ impl Scheduler {
             self.next_look = Some(now + PACE);
         }
         waiter::wake(Awaited::Horizon, seen.position);
-        if seen.is_notified {
-            (self.notified, self.notified_at) = (seen.position, now);
-        } else if self.notified < seen.position {
-            self.next_look = self.next_look.or(Some(self.notified_at + NOTIFY_PACE));
-        }
         if board::should_give_a_slot() {
             self.team.give_a_slot();
         }
@@ -197,14 +223,57 @@ impl Scheduler {
 
     /// Health, and what holds the horizon for too long. What fails is told in the log, and tried again.
     fn watch(&mut self) -> Result<()> {
-        if self.upkeep.should_watch(live_settings::idle_interval()) {
-            let _ = process::transaction("eventstream scheduler", watch::watch)?;
+        if self.watch_in().is_some_and(|left| left.is_zero()) {
+            self.upkeep.begin_watch();
+            self.alerts.extend(process::transaction("eventstream scheduler", watch::watch)?.into_iter().flatten());
         }
         Ok(())
     }
 
+    /// In a transaction of its own: a full queue, or a session that holds it up, keeps back nothing but the notifications. What could not be
+    /// told is told later.
+    fn notify(&mut self) -> Result<()> {
+        if !self.notify_in().is_some_and(|left| left.is_zero()) {
+            return Ok(());
+        }
+        let (position, alerts) = (self.horizon, &self.alerts);
+        let is_new = position > self.notified;
+        process::begin_timeout(Some(NOTIFY_PATIENCE));
+        let sent = process::transaction("eventstream scheduler could not notify", || {
+            alerts.iter().try_for_each(|name| notify::send(ALERTS, name))?;
+            if is_new { notify::send(CHANNEL, &position.to_string()) } else { Ok(()) }
+        })?;
+        process::end_timeout();
+        self.notified_at = Instant::now();
+        match sent {
+            Ok(()) => {
+                self.notified = position;
+                self.notify_failures = 0;
+                self.alerts.clear();
+            }
+            Err(_) => self.notify_failures += 1,
+        }
+        Ok(())
+    }
+
+    /// None: there is nothing to tell.
+    fn notify_in(&self) -> Option<Duration> {
+        let pause = match self.notify_failures {
+            0 => NOTIFY_PACE,
+            failures => backoff::pause(failures, FAILED_PAUSE, LONGEST_FAILED_PAUSE),
+        };
+        let is_something_new = self.horizon > self.notified || !self.alerts.is_empty();
+        is_something_new.then(|| pause.saturating_sub(self.notified_at.elapsed()))
+    }
+
+    /// None: what makes looks fail would make that fail, too.
+    fn watch_in(&self) -> Option<Duration> {
+        (self.failed_looks == 0).then(|| self.upkeep.watch_in(live_settings::idle_interval()))
+    }
+
+    /// None: as [`Self::watch_in`], or not before the horizon moves.
     fn maintain_in(&self) -> Option<Duration> {
-        self.upkeep.maintain_in(self.horizon, self.team.has_members())
+        if self.failed_looks > 0 { None } else { self.upkeep.maintain_in(self.horizon, self.team.has_members()) }
     }
 
     fn staff(&mut self) -> Result<()> {
@@ -229,6 +298,7 @@ impl Scheduler {
                     self.note_death(projection, "57P01", "its runner ended in the middle of it")?;
                 }
                 Ended::Lost => {}
+                Ended::Spared => self.book.spared(projection),
             }
         }
         Ok(())
@@ -238,7 +308,7 @@ impl Scheduler {
         if let Done::Current { position } | Done::Behind { position } = done {
             waiter::wake(Awaited::Projection(projection), position);
         }
-        if matches!(done, Done::Waiting { .. } | Done::Off) {
+        if matches!(done, Done::Waiting { .. } | Done::Unnoted | Done::Off) {
             self.upkeep.note_failure();
         }
         if self.book.ended(projection, done) {
@@ -283,7 +353,7 @@ impl Scheduler {
 
     fn nap(&mut self) -> Duration {
         let now = Instant::now();
-        let mut nap = live_settings::idle_interval().saturating_sub(self.listed_at.elapsed());
+        let mut nap = self.idle_in();
         if let Some(at) = self.next_look {
             nap = nap.min(at.saturating_duration_since(now));
         }
@@ -293,7 +363,8 @@ impl Scheduler {
         } else if !self.team.has_members() {
             nap = nap.min(self.maintain_in().unwrap_or(nap));
         }
-        nap = nap.min(self.upkeep.watch_in(live_settings::idle_interval()));
+        nap = nap.min(self.watch_in().unwrap_or(nap));
+        nap = nap.min(self.notify_in().unwrap_or(nap));
         if self.database.missing() > 0 {
             nap = nap.min(self.team.retry_in());
         }
@@ -302,20 +373,22 @@ impl Scheduler {
 }
 
 /// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
-fn see(database: &Database, known: Option<Generation>, notify_beyond: Option<i64>) -> Result<Option<Seen>> {
+fn see(database: &Database, known: Option<Generation>) -> Result<Option<Seen>> {
     if known.is_none() {
-        let is_there = databases::has_extension()?;
-        database.note_extension(is_there);
-        if !is_there || !live_settings::is_database_served(&databases::own_name()?) {
+        // In this order: an extension that is created after the look-up is not overlooked.
+        database.looks_for_extension();
+        if databases::has_extension()? {
+            database.note_extension();
+        } else {
+            database.note_no_extension();
+            return Ok(None);
+        }
+        if !live_settings::is_database_served(&databases::own_name()?) {
             return Ok(None);
         }
     }
     let Horizon { position, last_position } = horizon(&Catalog::current()?)?;
     let generation = (catalog::projections_generation(), database.changes());
     let entries = if known == Some(generation) { None } else { Some(schedule::entries()?) };
-    let is_notified = notify_beyond.is_some_and(|before| position > before);
-    if is_notified {
-        notify::send(CHANNEL, &position.to_string())?;
-    }
-    Ok(Some(Seen { position, is_held: position < last_position, generation, entries, is_notified }))
+    Ok(Some(Seen { position, is_held: position < last_position, generation, entries }))
 }

@@ -38,6 +38,8 @@ pub enum Ended {
     Done(Done),
     /// The runner died.
     Lost,
+    /// The runner was ended, because there were too many.
+    Spared,
     /// The runner was ended, because it let the cancel pass.
     Overdue,
 }
@@ -165,7 +167,12 @@ impl Team {
         for number in gone.into_iter().rev() {
             let member = self.members.swap_remove(number);
             if let Some((job, _)) = member.job {
-                reports.push((job, if member.is_overdue { Ended::Overdue } else { Ended::Lost }));
+                let ended = match (member.is_overdue, member.is_leaving) {
+                    (true, _) => Ended::Overdue,
+                    (false, true) => Ended::Spared,
+                    (false, false) => Ended::Lost,
+                };
+                reports.push((job, ended));
             }
             if !member.has_entered {
                 member.runner.free_if_owned_by(self.owner as i32);

@@ -49,16 +49,12 @@ impl Upkeep {
         self.has_moved = true;
     }
 
-    /// Whether to watch now; true once each time. `idle`: the longest time without.
-    pub fn should_watch(&mut self, idle: Duration) -> bool {
-        let is_due = self.watch_in(idle).is_zero();
-        if is_due {
-            self.watched_at = Some(Instant::now());
-            self.has_moved = false;
-        }
-        is_due
+    pub fn begin_watch(&mut self) {
+        self.watched_at = Some(Instant::now());
+        self.has_moved = false;
     }
 
+    /// `idle`: the longest time without.
     pub fn watch_in(&self, idle: Duration) -> Duration {
         let pace = if self.has_moved || self.is_held { WATCH_PACE } else { idle };
         self.watched_at.map_or(Duration::ZERO, |at| pace.saturating_sub(at.elapsed()))

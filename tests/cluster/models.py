@@ -231,3 +231,75 @@ class Appenders:
                     time.sleep(choice.uniform(0, 0.05))
         self.appended[number] += len(streams)
         time.sleep(choice.uniform(0, 2 * self.pause))
+
+
+class Consumers:
+    """Consumers of a subscription to everything, who keep what they process in the database, in the transaction that acknowledges it;
+    they come back after every crash, each under its old name."""
+
+    def __init__(self, database: Database, count: int = 3):
+        self.database = database
+        self.done = threading.Event()
+        self.errors: list[BaseException] = []
+        self.threads = [threading.Thread(target=self._run, args=(f"consumer-{number}",), daemon=True) for number in range(count)]
+
+    def start(self) -> "Consumers":
+        with self.database.connect() as session:
+            session.execute("create table consumed (n bigint generated always as identity, position bigint, stream text, version bigint)")
+            session.execute("select es_create_subscription('consumed')")
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        self.done.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a consumer hangs"
+
+    def _run(self, name: str) -> None:
+        choice = random.Random(name)
+        while not self.done.is_set():
+            try:
+                with self.database.connect(connect_timeout=5) as session:
+                    while not self.done.is_set():
+                        self._once(session, name, choice)
+            except (psycopg.OperationalError, psycopg.errors.AdminShutdown):
+                time.sleep(0.02)
+            except BaseException as error:  # noqa: BLE001 - the test looks at it
+                self.errors.append(error)
+                return
+
+    def _once(self, session: psycopg.Connection, name: str, choice: random.Random) -> None:
+        fetch = "select lease_id, (event).global_position, (event).stream, (event).version from es_fetch('consumed', %s, 40, '2 seconds', %s)"
+        batch = rows(session, fetch, name, "100 ms")
+        if not batch:
+            return
+        time.sleep(choice.uniform(0, 0.02))
+        with session.transaction():
+            session.cursor().executemany("insert into consumed (position, stream, version) values (%s, %s, %s)", [row[1:] for row in batch])
+            try:
+                session.execute("select es_ack(%s)", (batch[0][0],))
+            except psycopg.Error as error:
+                # The lease ended before, in a crash: others have the events.
+                if error.sqlstate != "ES024":
+                    raise
+                raise psycopg.Rollback from None
+
+    def differences(self, session: psycopg.Connection) -> list[tuple]:
+        """What was processed twice, or out of its stream's order, or a gap in what a stream has: [] is exact as far as it goes."""
+        assert self.errors == []
+        return rows(
+            session,
+            "select * from (select stream, version, lag(version, 1, 0::bigint) over (partition by stream order by n) as before from consumed) c"
+            " where version <> before + 1 limit 3",
+        )
+
+    def assert_exact(self, seconds: float = 60) -> None:
+        """Everything that is in the log was processed once."""
+        with self.database.connect() as session:
+            left = "select count(*) from eventstream.events e where not exists (select from consumed c where c.position = e.global_position)"
+            wait_until(lambda: value(session, left) == 0 or self.errors, seconds, "the consumers to catch up", every=0.2)
+            assert self.differences(session) == []
+            assert value(session, "select count(*) from consumed") == value(session, "select count(*) from eventstream.events")
+            assert value(session, "select count(*) from eventstream.dead_letters") == 0

@@ -118,3 +118,15 @@ def test_a_renamed_database_stays_active(database):
         append(session, "account-1", 1)
         session.execute("select es_wait_for('renamed')")
         assert seen(session, "renamed") == [1]
+
+
+def test_a_clock_that_was_set_back_makes_no_copy(database):
+    """The log is from the future, as a projection and a subscription see it that are made after the clock was set back."""
+    with database.connect() as session:
+        session.execute("update _eventstream.log_identities set created_at = created_at + interval '1 hour'")
+        create_projection(session, "earlier")
+        session.execute("select es_create_subscription('early')")
+        append(session, "account-1", 1)
+        session.execute("select es_wait_for('earlier')")
+        assert check(session, "activation").status == "ok"
+        assert len(rows(session, "select * from es_fetch('early', 'me')")) == 1

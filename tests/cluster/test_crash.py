@@ -1,6 +1,7 @@
 """Nothing acknowledged is lost, and nothing is seen twice or skipped, whatever is killed (invariants 1, 3 and 4).
 
-Read models of every kind follow the log meanwhile, and equal it after every crash, up to their checkpoints.
+Read models of every kind follow the log meanwhile, and equal it after every crash, up to their checkpoints; consumers of a
+subscription process each event once, in the order of its stream.
 
 `CYCLES` (20) crash cycles: clients append and note each acknowledgement in a file before their next call, half of them
 with synchronous_commit off; then the postmaster with all its children, or one backend, is killed with -9. Unflushed WAL
@@ -19,7 +20,7 @@ import uuid
 import psycopg
 import pytest
 from database import Database, gaps, near_edge, partitions, rows, value, verify
-from models import Models
+from models import Consumers, Models
 from psycopg.types.json import Jsonb
 from server import children_of, kill_9, wait_until
 
@@ -212,6 +213,7 @@ def test_nothing_acknowledged_is_lost_in_many_crashes(crashing, tmp_path):
     clients = [Client(number, database, tmp_path) for number in range(CLIENTS)]
     consumer = Consumer(database, tmp_path)
     models = Models(database).create()
+    consumers = Consumers(database).start()
     checked = 0
     owners: dict[int, tuple] = {}
     try:
@@ -233,6 +235,7 @@ def test_nothing_acknowledged_is_lost_in_many_crashes(crashing, tmp_path):
             with database.connect() as session:
                 check(session, clients, consumer, owners, checked, f"cycle {cycle}")
                 assert models.differences(session) == {}, f"cycle {cycle}"
+                assert consumers.differences(session) == [], f"cycle {cycle}"
                 checked = max(owners, default=0)
         for client in clients:
             client.only_retries.set()
@@ -252,7 +255,9 @@ def test_nothing_acknowledged_is_lost_in_many_crashes(crashing, tmp_path):
             assert consumer.seen == stored, "the consumer did not see every event exactly once, in order"
             assert len(partitions(session)) > 1, "the test did not leave the first partition"
         models.assert_exact()
+        consumers.assert_exact()
     finally:
+        consumers.stop()
         consumer.done.set()
         for client in clients:
             client.done.set()

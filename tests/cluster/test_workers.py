@@ -8,62 +8,11 @@ import time
 
 import psycopg
 import pytest
-from database import Database, all_at_once, near_edge, partitions, raised, rows, value
-from server import Server, is_alive, kill_9, wait_until
+from database import Database, all_at_once, near_edge, partitions, raised, value
+from server import is_alive, kill_9, wait_until
+from workers import append, is_exact, is_sleeping, make_projection, quickly, wait_for_workers, wait_until_exact, workers
 
-#: Nothing that workers are in the way of may take longer (issue 4). Half of it is what they are waited for at most.
-PATIENCE = 5
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
-
-
-# -- what the tests look at -----------------------------------------------------------------------------------------------
-
-
-def workers(server: Server, kind: str, database: str | None = None) -> list[int]:
-    """Process ids of the launcher, the schedulers or the runners."""
-    with server.connect("postgres") as admin:
-        found = rows(admin, "select pid, datname from pg_stat_activity where backend_type = %s order by pid", f"eventstream {kind}")
-    return [pid for pid, datname in found if database in (None, datname)]
-
-
-def wait_for_workers(database: Database, kind: str, count: int, seconds: float = 15) -> list[int]:
-    def found():
-        there = workers(database.server, kind, database.name)
-        return (there or [0]) if len(there) == count else None
-
-    return wait_until(found, seconds, f"{count} {kind}s in {database.name}")
-
-
-def make_projection(database: Database, name: str = "seen", body: str = "", **settings) -> None:
-    """A projection that notes the position of each event in a table of its name, after `body`."""
-    with database.connect() as session:
-        session.execute(f"create table {name} (position bigint not null)")
-        session.execute(
-            f"create function {name}(event eventstream.event) returns void language plpgsql as $$ begin {body}"
-            f" insert into public.{name} values ((event).global_position); end $$"
-        )
-        arguments = "".join(f", {key} => {value}" for key, value in settings.items())
-        session.execute(f"select es_create_projection('{name}', '{name}(eventstream.event)'{arguments})")
-
-
-def append(database: Database, count: int = 1, stream: str = "account-1") -> None:
-    with database.connect() as session:
-        for _ in range(count):
-            session.execute("select es_append(%s, 'Opened', '{}')", (stream,))
-
-
-def is_exact(session: psycopg.Connection, name: str = "seen") -> bool:
-    """Whether each event is in the projection's table once, in the order of the log."""
-    return value(
-        session,
-        f"select array(select position from {name} order by ctid) = array(select global_position from eventstream.events order by 1)",
-    )
-
-
-def wait_until_exact(database: Database, *names: str, seconds: float = 20) -> None:
-    with database.connect() as session:
-        for name in names or ("seen",):
-            wait_until(lambda: is_exact(session, name), seconds, f"{name} to be the log")
 
 
 @pytest.fixture
@@ -75,15 +24,6 @@ def served(new_server):
     append(database)
     wait_until_exact(database)
     return database
-
-
-def quickly(statement, *arguments):
-    """Runs it, and fails where it took longer than anybody should wait."""
-    began = time.monotonic()
-    result = statement(*arguments)
-    took = time.monotonic() - began
-    assert took < PATIENCE, f"took {took:.1f} s"
-    return result
 
 
 # -- following ------------------------------------------------------------------------------------------------------------
@@ -273,15 +213,6 @@ def test_the_extension_comes_and_goes_under_workers(served):
     wait_for_workers(served, "runner", 0)
 
 
-def is_sleeping(database: Database) -> bool:
-    """Whether a runner is in the middle of a handler."""
-    with database.server.connect("postgres") as admin:
-        return value(
-            admin,
-            "select exists (select from pg_stat_activity where backend_type = 'eventstream runner' and wait_event = 'PgSleep')",
-        )
-
-
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 @pytest.mark.parametrize("owner", ["superuser", "owner"])
 @pytest.mark.parametrize("force", ["", "with (force)"], ids=["plain", "force"])
@@ -437,23 +368,26 @@ def test_a_terminated_worker_is_replaced(served, kind):
 
 
 def test_a_promoted_standby_starts_its_workers(new_server):
-    server = new_server("primary", wal_level="replica")
-    database = Database(server, "served").create()
+    """Of which the next standby is made, and promoted."""
+    database = Database(new_server("primary", wal_level="replica"), "served").create()
     make_projection(database)
     append(database)
     wait_until_exact(database)
-    standby = new_server.adopt(server.make_standby("standby"))
-    append(database, 10)
-    with server.connect("postgres") as primary, standby.connect("postgres") as other:
-        target = value(primary, "select pg_current_wal_lsn()")
-        wait_until(lambda: value(other, "select pg_last_wal_replay_lsn() >= %s::pg_lsn", target), 30, "the standby to follow")
-    assert workers(standby, "launcher") == []
-    server.kill_everything()
-    quickly(standby.promote)
-    promoted = Database(standby, database.name)
-    wait_for_workers(promoted, "scheduler", 1)
-    append(promoted, 10)
-    wait_until_exact(promoted)
+    for number in range(max(1, ROUNDS // 3)):
+        server = database.server
+        standby = new_server.adopt(server.make_standby(f"standby_{number}"))
+        append(database, 10)
+        with server.connect("postgres") as primary, standby.connect("postgres") as other:
+            target = value(primary, "select pg_current_wal_lsn()")
+            wait_until(lambda: value(other, "select pg_last_wal_replay_lsn() >= %s::pg_lsn", target), 30, "the standby to follow")
+        assert workers(standby, "launcher") == []
+        server.kill_everything()
+        server.destroy()
+        quickly(standby.promote)
+        database = Database(standby, database.name)
+        wait_for_workers(database, "scheduler", 1, 5)
+        append(database, 10)
+        wait_until_exact(database, seconds=5)
 
 
 def test_what_a_handler_leaves_in_its_session_is_gone(served):

@@ -140,6 +140,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Up to where the slot itself has nothing, where the log is known up to `scanned_to`.
+    #[must_use]
+    pub fn empty_to(&self, scanned_to: i64) -> i64 {
+        self.events.first().map_or(scanned_to, |event| event.position - 1)
+    }
+
     /// What the slot itself may give now: not beyond the suspects, if there are any.
     fn own(&self) -> impl Iterator<Item = &Candidate> {
         let last = if self.standing.suspect_to > self.standing.position { self.standing.suspect_to } else { i64::MAX };

@@ -386,9 +386,9 @@ fn at_event(position: Option<i64>) -> String {
 fn stopped_hint(projection: &str, position: Option<i64>) -> String {
     let name = quote_literal(projection);
     let skip = position.map_or_else(String::new, |position| {
-        format!(" To go on without the event: select es_skip_event({name}, {position}, 'reason');")
+        format!(" Or, to go on without the event: select es_skip_event({name}, {position}, 'reason');")
     });
-    format!("Mend what is named, then select es_resume_projection({name});{skip}")
+    format!("Mend what is named, then run: select es_resume_projection({name});{skip}")
 }
 
 fn at_version(version: Option<i64>) -> String {

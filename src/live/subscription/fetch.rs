@@ -1,5 +1,5 @@
 //! es_fetch. Looks without a lock; locks the slots that have something, at most the consumer's share of them, and leases those. While it
-//! waits for events it holds no lock.
+//! waits for events it holds no lock: a call that had to write something else does not wait, its transaction is to end first.
 //!
 //! ```text
 //! note the consumer ─▶ slots whose lease has ended: freed, their events again or dead
@@ -31,7 +31,7 @@ use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, fair_sha
 use eventstream_core::error::Error;
 use pgrx::pg_sys::Datum;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is asked for; times in microseconds.
 pub struct Request<'a> {
@@ -48,6 +48,11 @@ const MANY_ROWS: usize = 2_000;
 /// The longest sleeps between two looks (µs), where slots that others lease may become free, and where not.
 const SHORT_SLEEP: i64 = 100_000;
 const LONG_SLEEP: i64 = 1_000_000;
+/// After looks in vain a call that waits rests several times as long as they took, so that whoever waits leaves the processors to
+/// those who work; at least the scheduler's own pace, and at most so long.
+const REST: u32 = 4;
+const PACE: Duration = Duration::from_millis(2);
+const LONGEST_PACE: Duration = Duration::from_millis(100);
 
 /// What a look came to.
 enum Step {
@@ -65,46 +70,55 @@ enum Step {
 pub fn fetch(target: Target, subscription: &Subscription, request: &Request, store: &Store) -> Result<()> {
     let end = server::clock() + request.wait;
     let mut waiter: Option<(Waiter, i64)> = None;
+    let mut kept = 0;
     let mut looks = 0;
+    let mut begun = Instant::now();
     loop {
         catalog::refresh()?;
-        let step = as_owner(Planning::ByIndex, |db, catalog| step(db, catalog, target, subscription, request, end))?;
-        let (until, horizon) = match step {
+        let step = as_owner(Planning::ByIndex, |db, catalog| {
+            step(db, catalog, target, subscription, request, end, &mut kept)
+        })?;
+        let nothing = match step {
             Step::Leased(lease, batch) => {
                 if deliver(target, &lease, &batch, store)? {
                     return Ok(());
                 }
-                looks += 1;
-                (server::clock(), 0)
+                None
             }
-            Step::Again => {
-                looks += 1;
-                (server::clock(), 0)
-            }
-            Step::Nothing { until, horizon } => {
-                looks = MOST_LOOKS;
-                (until, horizon)
-            }
+            Step::Again => None,
+            Step::Nothing { until, horizon } => Some((until, horizon)),
         };
-        let now = server::clock();
-        if looks < MOST_LOOKS {
+        if nothing.is_none() && looks + 1 < MOST_LOOKS {
+            looks += 1;
             continue;
         }
-        if now >= end {
+        looks = 0;
+        let now = server::clock();
+        if now >= end || kept > 0 {
             return Ok(());
         }
-        looks = 0;
-        match &waiter {
-            Some((waiter, awaited)) if *awaited == horizon + 1 => {
+        let pause = (begun.elapsed() * REST).clamp(PACE, LONGEST_PACE);
+        match (nothing, &waiter) {
+            (Some((until, horizon)), Some((waiter, awaited))) if *awaited == horizon + 1 => {
                 let sleep = until.min(end).saturating_sub(now).clamp(1_000, LONG_SLEEP);
                 waiter.wait(Duration::from_micros(sleep.unsigned_abs()))?;
             }
-            // Before it sleeps it looks once more: something may have come meanwhile.
-            _ => waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1)),
+            // Before it sleeps it looks once more: something may have come meanwhile. Beside busy appenders something always has.
+            (Some((_, horizon)), before) => {
+                let is_woken = before.is_some();
+                waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1));
+                if is_woken {
+                    server::pause(pause)?;
+                }
+            }
+            (None, _) => server::pause(pause)?,
         }
+        begun = Instant::now();
     }
 }
 
+/// `kept`: how many slots the call has written without leasing them. Others get them when its transaction ends, so they count towards
+/// the consumer's share.
 fn step(
     db: &Db,
     catalog: &Catalog,
@@ -112,6 +126,7 @@ fn step(
     subscription: &Subscription,
     request: &Request,
     end: i64,
+    kept: &mut usize,
 ) -> Result<Step> {
     let now = server::clock();
     let mut all = slots::read(db, subscription.id)?;
@@ -126,25 +141,29 @@ fn step(
     if share == 0 {
         return Ok(Step::Nothing { until: now + SHORT_SLEEP, horizon: i64::MAX - 1 });
     }
-    if take_over(db, catalog, target, subscription, &all, share, now)? {
+    let taken = take_over(db, catalog, target, subscription, &all, share, now)?;
+    if taken > 0 {
         all = slots::read(db, subscription.id)?;
     }
+    *kept += taken;
     let free: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_none()).collect();
     let wish = Wish { events: request.max_count, share };
     let look = look::look(db, catalog, target.id, subscription, &free, wish, now)?;
-    match lease_of(db, catalog, subscription, request, &all, &look, share)? {
+    match lease_of(db, catalog, subscription, request, &all, &look, share, *kept)? {
         Some(step) => Ok(step),
         None => {
             let behind = look::behind(&look, &all);
+            let mut moved = 0;
             if look.rows >= MANY_ROWS || !look.caught_up.is_empty() {
-                let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
-                let locked = slots::lock(db, catalog, subscription.id, &rows, rows.len())?;
-                look::settle(db, subscription, &look, &behind, &locked)?;
+                moved = look::settle(db, catalog, subscription, &look, &behind, share.saturating_sub(*kept))?;
+                *kept += moved;
             }
             let ends = all.iter().filter_map(|slot| slot.lease.as_ref()).map(|lease| lease.until + 1).min();
             let sleep = if ends.is_some() { SHORT_SLEEP } else { LONG_SLEEP };
             let until = [Some(now + sleep), ends, look.next_retry].into_iter().flatten().min().unwrap_or(now);
-            if look.scanned_to < look.horizon {
+            // There is more to look at; but where slots stay behind, the same would be looked at again.
+            if look.scanned_to < look.horizon && moved == behind.len() {
+                *kept -= moved; // they are looked at again, and moved or leased then
                 Ok(Step::Again)
             } else {
                 Ok(Step::Nothing { until, horizon: look.horizon })
@@ -154,6 +173,7 @@ fn step(
 }
 
 /// Leases of what was found as much as is wanted; None where nothing was found.
+#[allow(clippy::too_many_arguments)]
 fn lease_of(
     db: &Db,
     catalog: &Catalog,
@@ -162,6 +182,7 @@ fn lease_of(
     all: &[Slot],
     look: &Look,
     share: usize,
+    kept: usize,
 ) -> Result<Option<Step>> {
     let wanted = wanted(&look.offers, share, subscription.max_deliveries);
     if wanted.slots.is_empty() {
@@ -193,9 +214,7 @@ fn lease_of(
     if look.rows >= MANY_ROWS {
         let mut behind = look::behind(look, all);
         behind.retain(|(slot, _)| !leased.contains(&slot.slot));
-        let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
-        let moved = slots::lock(db, catalog, subscription.id, &rows, rows.len())?;
-        look::settle(db, subscription, look, &behind, &moved)?;
+        look::settle(db, catalog, subscription, look, &behind, share.saturating_sub(leased.len() + kept))?;
     }
     Ok(Some(Step::Leased(lease, batch)))
 }
@@ -208,8 +227,8 @@ fn new_id() -> Result<[u8; 16]> {
     Ok(id)
 }
 
-/// Frees slots whose lease has ended, as many as the consumer may lease: their events are delivered again, or are dead. Whether there
-/// were any.
+/// Frees slots whose lease has ended, as many as the consumer may lease: their events are delivered again, or are dead. How many
+/// there were.
 fn take_over(
     db: &Db,
     catalog: &Catalog,
@@ -218,11 +237,11 @@ fn take_over(
     all: &[Slot],
     share: usize,
     now: i64,
-) -> Result<bool> {
+) -> Result<usize> {
     let ended: Vec<&Slot> = all.iter().filter(|slot| slot.lease.is_some() && !slot.is_leased(now)).collect();
     let locked = slots::lock(db, catalog, subscription.id, &ended, share)?;
     if locked.is_empty() {
-        return Ok(false);
+        return Ok(0);
     }
     let mut freed: Vec<(usize, Standing)> = Vec::new();
     let mut leases: HashMap<[u8; 16], Vec<&Slot>> = HashMap::new();
@@ -252,7 +271,7 @@ fn take_over(
     slots::free(db, subscription.id, &freed)?;
     counters::add(Counter::LeasesExpired, leases.len() as u64);
     lease::finish_left(db, subscription.id, &leases.keys().copied().collect::<Vec<_>>(), now)?;
-    Ok(true)
+    Ok(freed.len())
 }
 
 /// The reason of those that nobody nacked.
@@ -293,12 +312,11 @@ pub fn retry_pause(attempts: i32) -> i64 {
     pause(attempts.unsigned_abs(), first, longest).as_micros() as i64
 }
 
-/// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked; the later
-/// ones of its stream leave the lease with it. Whether any event is left.
+/// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked, and what
+/// leaves the lease with it is not delivered: a batch is what its lease holds. Whether any event is left.
 fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Result<bool> {
     let event_type = Catalog::current()?.event_type;
-    let attempts: HashMap<i64, (i32, i64)> =
-        batch.events.iter().map(|event| (event.position, (event.attempt, event.stream_id))).collect();
+    let attempts: HashMap<i64, i32> = batch.events.iter().map(|event| (event.position, event.attempt)).collect();
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
     let aside = Store::aside(event_type)?;
     as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
@@ -306,34 +324,32 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
     let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
     let id = from_uuid(&lease.id)?;
     let scratch = Scratch::new()?;
-    let mut failed: Vec<(i64, String)> = Vec::new();
-    let mut left_out: HashSet<i64> = HashSet::new();
+    let mut gone: HashSet<i64> = HashSet::new();
     let mut count = 0;
     aside.take(|row| {
         let position = row.int8(field::GLOBAL_POSITION)?;
-        let Some(&(tried, stream_id)) = attempts.get(&position) else { return Ok(()) };
-        if left_out.contains(&stream_id) {
-            return Ok(());
-        }
-        scratch.step(|| {
+        let Some(&tried) = attempts.get(&position).filter(|_| !gone.contains(&position)) else { return Ok(()) };
+        let failed = scratch.step(|| {
             let mut event = Event::of_composite(row);
             if let Some(upcasting) = &mut upcasting {
                 let stream = event.stream()?.to_owned();
                 if let Err(caught) = attempt(|| upcasting.apply(&stream, &mut event))? {
-                    failed.push((position, format!("{}: {}", caught.sqlstate, caught.message)));
-                    left_out.insert(stream_id);
-                    return Ok(());
+                    return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message)));
                 }
             }
             let value = flat(event_type, &event.values, &event.nulls)?;
+            store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])?;
+            Ok(None)
+        })?;
+        let Some(reason) = failed else {
             count += 1;
-            store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])
-        })
-    })?;
-    for (position, reason) in failed {
+            return Ok(());
+        };
+        // What leaves the lease with an event comes after it in the log, so none of that has been delivered yet.
         let nack = Nack { position, reason: &reason, retry_after: None, is_dead: false };
-        lease::nack(target.id, &lease.id, &nack)?;
-    }
+        gone.extend(lease::nack(target.id, &lease.id, &nack)?);
+        Ok(())
+    })?;
     counters::add(Counter::EventsDelivered, count);
     Ok(count > 0)
 }

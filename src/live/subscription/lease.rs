@@ -306,12 +306,14 @@ fn advance_parked(db: &Db, catalog: &Catalog, subscription: &Subscription, event
         .try_for_each(|row| parked::advance(db, subscription.id, row))
 }
 
-/// How many events left the lease. Errors: ES005, ES024.
-pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
+/// The positions of the events that left the lease: of this one, and of those that come after it. Errors: ES005, ES024.
+pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<Vec<i64>> {
     server::must_be_writable(c"es_nack")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let held = hold(db, catalog, tenant_id, lease_id, Some(nack.position))?;
-        let Some(&event) = held.events.iter().find(|event| event.position == nack.position) else { return Ok(0) };
+        let Some(&event) = held.events.iter().find(|event| event.position == nack.position) else {
+            return Ok(Vec::new());
+        };
         let same: Vec<Event> = held.events.iter().copied().filter(|other| other.stream_id == event.stream_id).collect();
         let rows = Rows::of(db, held.subscription.id, &same)?;
         let is_single = |event: &Event| rows.row(event).is_some_and(|row| row.is_single);
@@ -329,7 +331,7 @@ pub fn nack(tenant_id: i64, lease_id: &[u8; 16], nack: &Nack) -> Result<i64> {
         fail(db, catalog, tenant_id, &held, &event, &rows, is_first, nack)?;
         held.write(db, &left, None, "its last event was nacked")?;
         counters::add(Counter::EventsNacked, gone.len() as u64);
-        Ok(gone.len() as i64)
+        Ok(gone.iter().map(|event| event.position).collect())
     })
 }
 

@@ -55,15 +55,16 @@ pub fn look(
     wish: Wish,
     now: i64,
 ) -> Result<Look> {
-    let mut positions = [-1; SLOTS];
-    for slot in free {
-        positions[slot.slot] = slot.standing.position;
-    }
+    let mut offers: HashMap<usize, Offer> = free
+        .iter()
+        .map(|slot| {
+            let (standing, served_at) = (slot.standing, slot.served_at);
+            (slot.slot, Offer { slot: slot.slot, standing, served_at, parked: Vec::new(), events: Vec::new() })
+        })
+        .collect();
     let first_retry = parked::first_retry(db, subscription.id)?;
-    let due = match first_retry {
-        Some(first) if first <= now => parked::due(db, subscription.id, now, &positions, MOST_PARKED)?,
-        _ => Vec::new(),
-    };
+    let is_due = first_retry.is_some_and(|first| first <= now);
+    let parked = if is_due { due(db, subscription, &offers, now)? } else { Vec::new() };
     let horizon = horizon::horizon(catalog)?;
     if let Some(ahead) = free.iter().map(|slot| slot.standing.position).find(|&at| at > horizon.last_position) {
         return Err(Error::PositionAhead {
@@ -73,44 +74,68 @@ pub fn look(
         }
         .into());
     }
-    let mut offers: HashMap<usize, Offer> = free
-        .iter()
-        .map(|slot| {
-            let (standing, served_at) = (slot.standing, slot.served_at);
-            (slot.slot, Offer { slot: slot.slot, standing, served_at, parked: Vec::new(), events: Vec::new() })
-        })
-        .collect();
     let mut caught_up = Vec::new();
-    for row in due {
-        let Some(offer) = offers.get_mut(&slot_of(row.stream_id)) else { continue };
-        let events = events_of(db, catalog, subscription, &row, offer.standing.position, wish.events)?;
-        if let Some(events) = events {
-            offer.parked.push(events);
-        } else if !row.is_single && offer.standing.suspect_to <= offer.standing.position {
-            // While its slot has suspects it stays: its events were not among them.
-            caught_up.push(row.stream_id);
-        }
-    }
+    offer_due(db, catalog, subscription, parked, &mut offers, wish.events, &mut caught_up)?;
     let mut look = Look {
         offers: Vec::new(),
-        scanned_to: free.iter().map(|slot| slot.standing.position).min().unwrap_or(0),
+        // Where no slot is free there is nothing to scan.
+        scanned_to: free.iter().map(|slot| slot.standing.position).min().unwrap_or(horizon.position),
         rows: 0,
         caught_up,
         horizon: horizon.position,
         next_retry: if first_retry.is_some() { parked::next_retry(db, subscription.id, now)? } else { None },
     };
     scan(db, catalog, tenant_id, subscription, &mut offers, &mut look, wish, first_retry.is_some())?;
-    look.offers = offers.into_values().collect();
-    look.offers.sort_by_key(|offer| offer.slot);
-    for offer in &mut look.offers {
-        // Suspects that have been parked meanwhile are no longer in the way.
-        let empty_to = offer.events.first().map_or(look.scanned_to, |event| event.position - 1);
-        let to = empty_to.min(offer.standing.suspect_to);
+    for offer in offers.values_mut() {
+        // Suspects that have been parked meanwhile are no longer in the way, and no more is what the subscription does not want.
+        let to = offer.empty_to(look.scanned_to);
         if to > offer.standing.position {
             offer.standing = offer.standing.after_progress(to, subscription.max_deliveries);
         }
     }
+    if is_due && offers.values().all(|offer| offer.parked.is_empty() && offer.events.is_empty()) {
+        // What is due but waited for its slot to come that far.
+        let parked = due(db, subscription, &offers, now)?;
+        offer_due(db, catalog, subscription, parked, &mut offers, wish.events, &mut look.caught_up)?;
+    }
+    look.offers = offers.into_values().collect();
+    look.offers.sort_by_key(|offer| offer.slot);
     Ok(look)
+}
+
+/// What is due among the parked of these slots, as far as they have come.
+fn due(db: &Db, subscription: &Subscription, offers: &HashMap<usize, Offer>, now: i64) -> Result<Vec<Parked>> {
+    let mut positions = [-1; SLOTS];
+    for offer in offers.values() {
+        positions[offer.slot] = offer.standing.position;
+    }
+    parked::due(db, subscription.id, now, &positions, MOST_PARKED)
+}
+
+/// Adds what is due to the offers of its slots.
+fn offer_due(
+    db: &Db,
+    catalog: &Catalog,
+    subscription: &Subscription,
+    due: Vec<Parked>,
+    offers: &mut HashMap<usize, Offer>,
+    most: usize,
+    caught_up: &mut Vec<i64>,
+) -> Result<()> {
+    for row in due {
+        let Some(offer) = offers.get_mut(&slot_of(row.stream_id)) else { continue };
+        let events = events_of(db, catalog, subscription, &row, offer.standing.position, most)?;
+        if let Some(events) = events {
+            offer.parked.push(events);
+        } else if !row.is_single
+            && offer.standing.suspect_to <= offer.standing.position
+            && !caught_up.contains(&row.stream_id)
+        {
+            // While its slot has suspects it stays: its events were not among them.
+            caught_up.push(row.stream_id);
+        }
+    }
+    Ok(())
 }
 
 /// What a parked stream or a single event gives next, as far as its slot has come; the event that failed comes with no other of its
@@ -212,34 +237,43 @@ fn scan(
     Ok(())
 }
 
-/// What remains to be done besides leasing: slots that have nothing up to where the log was looked at, and their caught up streams.
+/// What remains to be done besides leasing: slots that have nothing up to where the log was looked at, and their caught up streams. Those
+/// that are furthest behind come first.
 pub fn behind<'a>(look: &Look, slots: &'a [Slot]) -> Vec<(&'a Slot, i64)> {
-    look.offers
+    let mut behind: Vec<_> = look
+        .offers
         .iter()
         .filter_map(|offer| {
-            let to = offer.events.first().map_or(look.scanned_to, |event| event.position - 1);
+            let to = offer.empty_to(look.scanned_to);
             let has_caught_up = look.caught_up.iter().any(|&stream| slot_of(stream) == offer.slot);
             let slot = slots.iter().find(|slot| slot.slot == offer.slot)?;
-            (to > offer.standing.position || has_caught_up).then_some((slot, to.max(offer.standing.position)))
+            (to > slot.standing.position || has_caught_up).then_some((slot, to.max(slot.standing.position)))
         })
-        .collect()
+        .collect();
+    behind.sort_by_key(|(slot, _)| slot.standing.position);
+    behind
 }
 
-/// Frees locked slots up to where they have nothing; what has caught up in them is no longer parked.
+/// Moves at most so many slots, which then stay locked until the transaction ends, up to where they have nothing; what has caught up in
+/// them is no longer parked. How many.
 pub fn settle(
     db: &Db,
+    catalog: &Catalog,
     subscription: &Subscription,
     look: &Look,
     behind: &[(&Slot, i64)],
-    locked: &[usize],
-) -> Result<()> {
+    most: usize,
+) -> Result<usize> {
+    let rows: Vec<&Slot> = behind.iter().map(|(slot, _)| *slot).collect();
+    let locked = slots::lock(db, catalog, subscription.id, &rows, most)?;
     let moved: Vec<_> = behind
         .iter()
         .filter(|(slot, _)| locked.contains(&slot.slot))
         .map(|(slot, to)| (slot.slot, slot.standing.after_progress(*to, subscription.max_deliveries)))
         .collect();
     slots::free(db, subscription.id, &moved)?;
-    unpark(db, subscription, look, locked)
+    unpark(db, subscription, look, &locked)?;
+    Ok(moved.len())
 }
 
 /// The caught up streams of locked slots are no longer parked.

@@ -63,8 +63,10 @@ thread_local! {
         &[INT8OID, INT8OID],
     ) };
     static CREATE: Plan = const { Plan::new(
-        "insert into _eventstream.subscriptions (tenant_id, name, categories, event_types, max_deliveries, created_by) \
-         values ($1, $2, $3, $4, $5, $6) on conflict (tenant_id, name) do nothing returning id",
+        "insert into _eventstream.subscriptions (tenant_id, name, categories, event_types, max_deliveries, created_by, \
+                                                  created_at) \
+         select $1, $2, $3, $4, $5, $6, greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
+         on conflict (tenant_id, name) do nothing returning id",
         &[INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTOID],
     ) };
     static DROP: Plan = const { Plan::new(

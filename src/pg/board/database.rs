@@ -9,10 +9,16 @@ use super::{Process, runner};
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 /// Databases that can be served at a time.
 const DATABASES: usize = 256;
+
+/// Whether a database has the extension, as far as the launcher must know: perhaps; a scheduler is looking; a scheduler looked, found none,
+/// and none was announced since it began to.
+const PERHAPS: u8 = 0;
+const LOOKING: u8 = 1;
+const WITHOUT: u8 = 2;
 
 #[repr(C, align(64))]
 pub struct Database {
@@ -21,8 +27,7 @@ pub struct Database {
     scheduler: Process,
     /// The scheduler sleeps, or is about to look once more before it does.
     is_asleep: AtomicBool,
-    /// A scheduler looked, and found no extension.
-    is_without_extension: AtomicBool,
+    extension: AtomicU8,
     /// The last scheduler ended as it should.
     has_ended_well: AtomicBool,
     holds: AtomicU32,
@@ -56,7 +61,7 @@ pub(super) unsafe fn attach() {
         oid: AtomicU32::new(0),
         scheduler: Process::none(),
         is_asleep: AtomicBool::new(false),
-        is_without_extension: AtomicBool::new(false),
+        extension: AtomicU8::new(PERHAPS),
         has_ended_well: AtomicBool::new(true),
         holds: AtomicU32::new(0),
         missing: AtomicU32::new(0),
@@ -95,7 +100,7 @@ impl Database {
             let known = databases.iter().find(|database| database.oid.load(SeqCst) == oid.to_u32());
             let found = known.or_else(|| {
                 let free = databases.iter().find(|database| database.oid.load(SeqCst) == 0)?;
-                free.is_without_extension.store(false, SeqCst);
+                free.extension.store(PERHAPS, SeqCst);
                 free.has_ended_well.store(true, SeqCst);
                 free.missing.store(0, SeqCst);
                 free.oid.store(oid.to_u32(), SeqCst);
@@ -178,12 +183,29 @@ impl Database {
         self.has_ended_well.load(SeqCst)
     }
 
-    pub fn note_extension(&self, is_there: bool) {
-        self.is_without_extension.store(!is_there, SeqCst);
+    /// The scheduler is about to look whether the extension is there. One that dies meanwhile has found nothing.
+    pub fn looks_for_extension(&self) {
+        self.extension.store(LOOKING, SeqCst);
     }
 
+    /// It is there: a scheduler has found it, or it was created.
+    pub fn note_extension(&self) {
+        self.extension.store(PERHAPS, SeqCst);
+    }
+
+    /// The scheduler found none. Of no effect where one was created since it began to look.
+    pub fn note_no_extension(&self) {
+        let _ = self.extension.compare_exchange(LOOKING, WITHOUT, SeqCst, SeqCst);
+    }
+
+    /// No scheduler needs to look before one is created.
     pub fn is_without_extension(&self) -> bool {
-        self.is_without_extension.load(SeqCst)
+        self.extension.load(SeqCst) == WITHOUT
+    }
+
+    /// A scheduler has not found it, or not yet.
+    pub fn may_lack_extension(&self) -> bool {
+        self.extension.load(SeqCst) != PERHAPS
     }
 
     pub fn set_missing(&self, workers: u32) {
@@ -268,7 +290,7 @@ pub(super) fn at_end(is_committed: bool) {
     if is_announced {
         // SAFETY: a plain variable of this process.
         if let Some(database) = Database::take(unsafe { pg_sys::MyDatabaseId }) {
-            database.note_extension(true);
+            database.note_extension();
         }
     }
     wakes |= end_holds();

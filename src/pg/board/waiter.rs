@@ -53,6 +53,8 @@ static AREA: Area<Slot> = Area::new(c"eventstream waiters");
 
 thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// Counts this backend's waiters: the slot belongs to the newest.
+    static NEWEST: Cell<u64> = const { Cell::new(0) };
 }
 
 pub(super) fn size() -> usize {
@@ -74,10 +76,10 @@ pub(super) unsafe fn attach() {
     unsafe { AREA.attach(backend_slots(), free) }
 }
 
-/// This backend's slot while it waits. At most one at a time.
+/// This backend's slot while it waits. There is one: a new waiter takes it from an older one, which frees it no more.
 #[derive(Debug)]
 pub struct Waiter {
-    _private: (),
+    number: u64,
 }
 
 impl Waiter {
@@ -97,7 +99,8 @@ impl Waiter {
             database.waiting.fetch_add(1, SeqCst);
             wake_scheduler();
         }
-        Self { _private: () }
+        NEWEST.set(NEWEST.get() + 1);
+        Self { number: NEWEST.get() }
     }
 
     /// Until woken, at most so long, and at most [`UNATTENDED`] where no scheduler runs. A cancel ends it with an error.
@@ -122,7 +125,9 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        release();
+        if self.number == NEWEST.get() {
+            release();
+        }
     }
 }
 
