@@ -196,7 +196,7 @@ fn refuse_strangers(purpose: Purpose, handler: &Handler, registrant: Oid) -> Res
             handler.name
         ),
         hint: Some(format!(
-            "alter function {}({}) owner to {}; or let role {owner} make this call.",
+            "alter routine {}({}) owner to {}; or let role {owner} make this call.",
             handler.name,
             purpose.arguments(),
             quote_identifier(&role)
@@ -232,7 +232,7 @@ pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::resul
     if !server::may_run_code_of(role, handler.owner)? {
         let owner = server::role_name(handler.owner)?;
         return Ok(Err(format!(
-            "{} is of role {owner} by now, whose code would run with the rights of {}: alter function {} owner to {};",
+            "{} is of role {owner} by now, whose code would run with the rights of {}: alter routine {} owner to {};",
             handler.name,
             registrant.role,
             handler.name,
