@@ -90,7 +90,7 @@ create table _eventstream.projection_progress (
     rebuild_began timestamptz,
     constraint projection_progress_pkey primary key (projection_id),
     constraint projection_progress_status_check check (status in ('running', 'paused', 'stopped', 'rebuilding'))
-) with (fillfactor = 50);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table _eventstream.projection_progress is
 'How far each projection is: its checkpoint, which is committed together with its effects, its last failure, and its rebuild. Its row is locked while the projection is advanced.';
 comment on column _eventstream.projection_progress.global_position is 'every event up to here is in the read model, or in the dead letters; of an inline one: where it was paused';

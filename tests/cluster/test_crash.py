@@ -294,7 +294,12 @@ def check(session, clients, consumer, owners, after, when) -> None:
 
 
 def test_an_append_is_flushed_before_it_is_acknowledged_whatever_synchronous_commit_says(crashing):
-    """Deterministic: the WAL writer sleeps for 10 s, so the commit's WAL is on disk only if the append saw to that."""
+    """Deterministic: the WAL writer sleeps for 10 s, so the commit's WAL is on disk only if the append saw to that. No worker writes any."""
+    crashing.server.configure(**{"eventstream.max_workers": 0})
+    crashing.server.reload()
+    workers = "select count(*) from pg_stat_activity where backend_type like 'eventstream%' and backend_type <> 'eventstream launcher'"
+    with crashing.connect() as session:
+        wait_until(lambda: value(session, workers) == 0, 30, "the workers' end")
     for before, after in [("set synchronous_commit = on", None), *LAX]:
         with crashing.connect() as session:
             session.execute(before)

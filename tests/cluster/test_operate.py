@@ -191,7 +191,7 @@ def test_a_rebuild_shows_its_progress(watched):
             return not found
 
         wait_until(is_half_way, 60, "the rebuild's end")
-        assert {row[:3] for row in seen_so_far} == {("slow", "default", "events")}
+        assert {row[:3] for row in seen_so_far} == {("slow", "default", "positions")}
         done = [row[3] for row in seen_so_far]
         assert done == sorted(done) and any(0 < count < 100 for count in done), done
         assert all(row[5] is None or 0 <= row[5] <= 100 for row in seen_so_far)
