@@ -95,6 +95,37 @@ $$;
 comment on function eventstream.column_expressions(jsonb) is
 'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type and the expression that takes it from t.state.';
 
+create function eventstream.relation_name(argument text, given text, most_bytes int, schemas name[]) returns text[]
+language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text[];
+begin
+    begin
+        parts := parse_ident(given);
+    exception when invalid_parameter_value then
+        parts := '{}';
+    end;
+    if cardinality(parts) not between 1 and 2 then
+        perform eventstream.refuse(argument, format('must be a name, or schema.name, not %s', quote_literal(left(given, 100))),
+                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
+    end if;
+    if cardinality(parts) = 1 then
+        if schemas[1] is null then
+            perform eventstream.refuse(argument, 'must name a schema, because the search_path names none', null);
+        end if;
+        parts := array[schemas[1]::text, parts[1]];
+    end if;
+    if octet_length(parts[2]) not between 1 and most_bytes then
+        perform eventstream.refuse(argument, format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
+    end if;
+    return parts;
+end
+$$;
+comment on function eventstream.relation_name(text, text, int, name[]) is
+'Part of es_create_temporal_view and es_create_state_table: schema and name of what is to be made, {schema, name}; the schema is the first of schemas where given names none.';
+
 create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, schemas name[])
 returns text
 language plpgsql volatile parallel unsafe
@@ -106,8 +137,6 @@ declare
     function_target text;
     expressions text;
     source text;
-    -- The name of the view, its function has three more bytes.
-    most_bytes constant int := 60;
     arguments constant text := '(timestamptz, timestamptz, text)';
 begin
     if view_name is null or category is null or columns is null then
@@ -115,24 +144,8 @@ begin
                                    'must not be NULL', null);
     end if;
     perform eventstream.check_temporal_view(category, fold);
-    begin
-        parts := parse_ident(view_name);
-    exception when invalid_parameter_value then
-        parts := '{}';
-    end;
-    if cardinality(parts) not between 1 and 2 then
-        perform eventstream.refuse('view_name', format('must be a name, or schema.name, not %s', quote_literal(left(view_name, 100))),
-                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
-    end if;
-    if cardinality(parts) = 1 then
-        if schemas[1] is null then
-            perform eventstream.refuse('view_name', 'must name a schema, because the search_path names none', null);
-        end if;
-        parts := array[schemas[1]::text, parts[1]];
-    end if;
-    if octet_length(parts[2]) not between 1 and most_bytes then
-        perform eventstream.refuse('view_name', format('must have 1 to %s bytes, not %s', most_bytes, octet_length(parts[2])), null);
-    end if;
+    -- The name of its function has three bytes more.
+    parts := eventstream.relation_name('view_name', view_name, 60, schemas);
     target := format('%I.%I', parts[1], parts[2]);
     function_target := format('%I.%I', parts[1], parts[2] || '_at');
     if to_regclass(target) is not null then

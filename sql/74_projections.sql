@@ -57,26 +57,9 @@ begin
                                    'must not be NULL', null);
     end if;
     perform eventstream.check_temporal_view(category, fold);
-    begin
-        parts := parse_ident(name);
-    exception when invalid_parameter_value then
-        parts := '{}';
-    end;
-    if cardinality(parts) not between 1 and 2 then
-        perform eventstream.refuse('name', format('must be a table''s name, or schema.name, not %s', quote_literal(left(name, 100))),
-                                   'Quote what is no plain name: ''reporting."Balances 2024"''.');
-    end if;
-    if cardinality(parts) = 1 then
-        if schemas[1] is null then
-            perform eventstream.refuse('name', 'must name a schema, because the search_path names none', null);
-        end if;
-        parts := array[schemas[1]::text, parts[1]];
-    end if;
+    parts := eventstream.relation_name('name', name, 63, schemas);
     if parts[1] ~ '^pg_temp' then
         perform eventstream.refuse('name', 'must not be in a temporary schema: the workers do not see it', null);
-    end if;
-    if octet_length(parts[2]) not between 1 and 63 then
-        perform eventstream.refuse('name', format('must have 1 to 63 bytes, not %s', octet_length(parts[2])), null);
     end if;
     target := format('%I.%I', parts[1], parts[2]);
     if to_regclass(target) is not null then
