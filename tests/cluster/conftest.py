@@ -5,7 +5,9 @@ server, EVENTSTREAM_PG_BIN names another one's programs. A failure prints the ta
 """
 
 import itertools
+import os
 import re
+import signal
 
 import pytest
 
@@ -13,6 +15,9 @@ import server as servers
 from database import Database
 
 numbers = itertools.count(1)
+
+#: A test that hangs fails by name after so many seconds; those that are asked to run for long may.
+LONGEST = 0 if {"CYCLES", "KILLS", "ROUNDS"} & set(os.environ) else 300
 
 
 def pytest_sessionstart(session):
@@ -28,6 +33,18 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         for server in servers.running:
             report.sections.append((f"log of server {server.name}", server.log_tail()))
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    def too_long(*_):
+        raise TimeoutError(f"the test took longer than {LONGEST} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(LONGEST)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")
