@@ -279,8 +279,8 @@ impl Scheduler {
     fn staff(&mut self) -> Result<()> {
         // Upkeep wants one, also where there is no projection.
         let least = usize::from(self.team.has_members() || self.maintain_in().is_some_and(|left| left.is_zero()));
-        let wanted = live_settings::max_workers().min(self.book.len().max(least));
-        let missing = self.team.size_to(wanted)?;
+        let most = live_settings::max_workers();
+        let missing = self.team.size_to(most.min(self.book.len().max(least)), most)?;
         self.database.set_missing(missing as u32);
         Ok(())
     }

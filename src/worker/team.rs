@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// How often to ask for a worker slot where there was none, and after one was given away.
 const NO_SLOT_PAUSE: Duration = Duration::from_secs(5);
 const GIVEN_PAUSE: Duration = Duration::from_secs(15);
+/// A runner that nobody needs any more stays for so long, with the states that it keeps.
+const IDLE_LIFE: Duration = Duration::from_secs(60);
 /// A runner that ended soon after its start is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// How long after its timeout a batch that catches its cancels may go on before its runner is ended.
@@ -25,6 +27,8 @@ struct Member {
     runner: &'static Runner,
     started: Started,
     since: Instant,
+    /// Since when it has no job, if it has none.
+    free_since: Instant,
     has_entered: bool,
     is_leaving: bool,
     is_overdue: bool,
@@ -73,9 +77,11 @@ impl Team {
         self.members.is_empty() && self.has_no_slot
     }
 
-    /// Starts or stops runners until there are `wanted`; how many could not be had.
-    pub fn size_to(&mut self, wanted: usize) -> Result<usize> {
-        while self.staying() > wanted && self.stop_one() {}
+    /// Starts runners until there are `wanted`, and stops those beyond `most`, and those beyond `wanted` that had nothing to do for a while;
+    /// how many could not be had.
+    pub fn size_to(&mut self, wanted: usize, most: usize) -> Result<usize> {
+        while self.staying() > most && self.stop_one(Duration::ZERO) {}
+        while self.staying() > wanted && self.stop_one(IDLE_LIFE) {}
         while self.staying() < wanted && self.not_before <= Instant::now() {
             self.has_no_slot = !self.start_one()?;
             if self.has_no_slot {
@@ -106,6 +112,7 @@ impl Team {
             runner,
             started,
             since,
+            free_since: since,
             has_entered,
             is_leaving,
             is_overdue,
@@ -115,10 +122,13 @@ impl Team {
         Ok(true)
     }
 
-    /// Tells one to end, an idle one if there is one.
-    fn stop_one(&mut self) -> bool {
+    /// Tells one to end: that which has had no job for longest, and for so long at least; where that is no time at all, also one at work.
+    fn stop_one(&mut self, idle: Duration) -> bool {
         let staying = self.members.iter_mut().filter(|member| !member.is_leaving && member.has_entered);
-        let Some(member) = staying.min_by_key(|member| member.job.is_some()) else { return false };
+        let may_end =
+            |member: &&mut Member| idle.is_zero() || member.job.is_none() && member.free_since.elapsed() >= idle;
+        let first = staying.filter(may_end).min_by_key(|member| (member.job.is_some(), member.free_since));
+        let Some(member) = first else { return false };
         member.is_leaving = true;
         member.runner.process().terminate();
         true
@@ -126,7 +136,7 @@ impl Team {
 
     /// Gives one's worker slot to a database that has none.
     pub fn give_a_slot(&mut self) {
-        if self.stop_one() {
+        if self.stop_one(Duration::ZERO) {
             self.has_no_slot = true;
             self.not_before = Instant::now() + GIVEN_PAUSE;
         }
@@ -156,6 +166,7 @@ impl Team {
                 && let Some(report) = member.runner.take_report()
                 && let Some((job, _)) = member.job.take()
             {
+                member.free_since = Instant::now();
                 reports.push((job, Ended::Done(report.into())));
             }
             if is_there {
