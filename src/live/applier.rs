@@ -9,6 +9,7 @@ use crate::pg::call::{self, Code, Function, Position};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
+use crate::pg::process;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::test_point::test_point;
 use crate::pg::{datum, server};
@@ -169,6 +170,7 @@ impl<'a> Applier<'a> {
                     function.as_registrant(Code::Handler, &at, |calls| {
                         on_behalf(projection, acting, || {
                             for (place, mut event) in events {
+                                process::breathe();
                                 failed_at.set(Some(place));
                                 at.set(event.global_position());
                                 acting
@@ -206,6 +208,7 @@ impl<'a> Applier<'a> {
                         let mut event = event.clone();
                         failed_at.set(Some(place));
                         upcast(&mut upcasting, &mut event)?;
+                        process::breathe();
                         elements.push(event.flat(row_type)?);
                     }
                     failed_at.set(None);

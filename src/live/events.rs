@@ -3,6 +3,7 @@ use crate::log::append::Target;
 use crate::log::read::{Filter, each_of_log};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
+use crate::pg::process;
 use crate::pg::session::{Planning, as_owner};
 use crate::state::event::Event;
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ pub fn read(
     as_owner(Planning::ByIndex, |db, catalog| {
         let range = (wanted.after, wanted.to);
         each_of_log(db, catalog, wanted.target, range, wanted.most, wanted.filter, &mut |row| {
+            process::breathe();
             let event = memory.inside(|| Event::copy_of_composite(row))?;
             let (is_taken, flow) = takes(&event);
             if is_taken {

@@ -13,6 +13,7 @@ use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::lock;
 use crate::pg::plan::{Plan, View};
+use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_current, as_owner, by_index};
 use crate::pg::test_point::test_point;
 use crate::state::answer;
@@ -177,6 +178,7 @@ impl<'a> StateTable<'a> {
         })?;
         let mut rows = Vec::with_capacity(groups.len());
         for (group, stream) in groups.iter().zip(streams) {
+            process::breathe();
             let state = self.state(&mut folding, group, stream)?;
             rows.push(StateRow { stream: group.stream.to_owned(), version: group.last(), state });
         }

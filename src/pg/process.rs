@@ -8,7 +8,8 @@ use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::ptr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The same on all systems that PostgreSQL runs on.
 const SIGHUP: i32 = 1;
@@ -33,7 +34,15 @@ const SETTINGS: [(&CStr, &CStr); 6] = [
     (c"synchronous_commit", c"off"),
 ];
 
+/// A worker with little to do rests so long after it worked so long: it leaves the processors to those whom somebody waits for, also where
+/// the system would let it work on for milliseconds. What takes longer than `GENTLE` is not little.
+const WORK: Duration = Duration::from_micros(100);
+const BREATH: Duration = Duration::from_micros(100);
+const GENTLE: Duration = Duration::from_millis(10);
+
 thread_local! {
+    /// Since when this worker has worked without a rest, and until when it is to rest.
+    static WORKING: Cell<Option<(Instant, Instant)>> = const { Cell::new(None) };
     /// Of one round of a worker's loop.
     static ROUND: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
     static TRANSACTIONS: Cell<u64> = const { Cell::new(0) };
@@ -183,6 +192,24 @@ pub fn begin_timeout(time: Option<Duration>) {
 pub fn renew_timeout() {
     begin_timeout(TIMEOUT.get());
     board::runner::beat();
+}
+
+/// Whether [`breathe`] rests from now on, for a while.
+pub fn work_gently(is_gentle: bool) {
+    let now = Instant::now();
+    WORKING.set(is_gentle.then_some((now, now + GENTLE)));
+}
+
+/// To be called after each small piece of work. Of no effect in a session.
+pub fn breathe() {
+    let Some((since, until)) = WORKING.get() else { return };
+    let now = Instant::now();
+    if now >= until {
+        WORKING.set(None);
+    } else if now - since >= WORK {
+        thread::sleep(BREATH);
+        WORKING.set(Some((Instant::now(), until)));
+    }
 }
 
 /// Also forgets a cancel that came too late: it must not hit the next one's work.

@@ -6,6 +6,8 @@
 //!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
+//! They are advanced in rounds: one begins when the horizon has moved, some time after the one before, and takes each of them to the horizon
+//! that it began with, one after another. What somebody waits for comes at once, and what is far behind need not wait for a round.
 use super::job::Done;
 use crate::live::schedule::Entry;
 use crate::pg::server;
@@ -13,8 +15,8 @@ use eventstream_core::backoff;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A projection that was current is dispatched again after this at the earliest, so that a burst is one batch; later where others move
-/// as well, so that all of them leave the processors to those who append. What somebody waits for comes at once.
+/// How long after a round the next one begins at the earliest, so that a burst is one batch; later where several projections move, so that
+/// they leave the processors to those who append.
 const PACE: Duration = Duration::from_millis(2);
 const PACE_FOR_EACH_OTHER: Duration = Duration::from_millis(4);
 const LONGEST_PACE: Duration = Duration::from_millis(20);
@@ -47,24 +49,31 @@ struct Known {
 }
 
 impl Known {
-    fn is_behind(&self, horizon: i64) -> bool {
-        self.running.is_none() && (self.is_rebuilding || self.position < horizon)
+    /// Behind what it is to be taken to.
+    fn is_behind(&self, goal: i64) -> bool {
+        self.running.is_none() && (self.is_rebuilding || self.position < goal)
     }
 
-    fn is_ready(&self, horizon: i64, now: Instant, clock: i64) -> bool {
+    fn is_ready(&self, goal: i64, now: Instant, clock: i64) -> bool {
         let is_due = self.not_before <= now && self.retry_at.is_none_or(|retry_at| retry_at <= clock);
-        self.is_wanted && self.running.is_none() || self.is_behind(horizon) && is_due
+        self.is_wanted && self.running.is_none() || self.is_behind(goal) && is_due
     }
 }
 
 /// The projections of a database.
 pub struct Book {
     known: HashMap<i64, Known>,
+    /// The horizon that the round takes them to.
+    goal: i64,
+    /// When the round began, how long it takes at least, and among how many that time is shared out.
+    started: Instant,
+    pace: Duration,
+    moving: u32,
 }
 
 impl Book {
     pub fn new() -> Self {
-        Self { known: HashMap::new() }
+        Self { known: HashMap::new(), goal: 0, started: Instant::now(), pace: Duration::ZERO, moving: 1 }
     }
 
     pub fn len(&self) -> usize {
@@ -107,15 +116,19 @@ impl Book {
     /// The projection that waited longest for one of the free runners, and the runner that had it last, or else any.
     pub fn next(&mut self, horizon: i64, free: &[usize]) -> Option<(i64, usize)> {
         let (now, clock) = (Instant::now(), server::clock());
+        if horizon > self.goal && self.next_round() <= now {
+            self.begin_round(horizon, now);
+        }
         for known in self.known.values_mut() {
-            if !known.is_ready(horizon, now, clock) {
+            if !known.is_ready(self.goal, now, clock) {
                 known.ready_since = None;
             } else if known.ready_since.is_none() {
                 known.ready_since = Some(now);
             }
         }
         let first_free = *free.first()?;
-        let ready = self.known.iter().filter(|(_, known)| known.ready_since.is_some());
+        let is_alone = self.room_at() <= now;
+        let ready = self.known.iter().filter(|(_, known)| known.ready_since.is_some() && (is_alone || known.is_wanted));
         let (id, known) = ready.min_by_key(|(id, known)| (known.ready_since, **id))?;
         let theirs = |place: &usize| self.known.values().any(|known| known.last_place == Some(*place));
         let place = known
@@ -124,6 +137,13 @@ impl Book {
             .or_else(|| free.iter().copied().find(|place| !theirs(place)))
             .unwrap_or(first_free);
         Some((*id, place))
+    }
+
+    /// When the next one may be dispatched: when the one before has ended, or in its part of the round, so that those whose turns are short
+    /// do not take all processors at once, and a long one holds up nobody.
+    fn room_at(&self) -> Instant {
+        let begun = self.known.values().filter_map(|known| known.running).map(|(_, since)| since).max();
+        begun.map_or(self.started, |since| since + self.pace / self.moving)
     }
 
     pub fn begun(&mut self, id: i64, place: usize, horizon: i64) {
@@ -138,7 +158,6 @@ impl Book {
     /// Whether the list of projections should be looked at again.
     pub fn ended(&mut self, id: i64, done: Done) -> bool {
         let now = Instant::now();
-        let others = self.moving(now, id);
         let Some(known) = self.known.get_mut(&id) else { return true };
         let Some((horizon, since)) = known.running.take() else { return true };
         known.times_lost = 0;
@@ -152,7 +171,7 @@ impl Book {
                 }
                 known.position = position.max(horizon);
                 known.is_rebuilding = false;
-                known.not_before = now + PACE.max(PACE_FOR_EACH_OTHER * others).max(now - since).min(LONGEST_PACE);
+                known.not_before = now + (now - since).min(LONGEST_PACE);
             }
             Done::Behind { position } => {
                 known.moved_at = Some(now);
@@ -168,10 +187,16 @@ impl Book {
         done == Done::Off
     }
 
-    /// How many projections move besides that one.
-    fn moving(&self, now: Instant, besides: i64) -> u32 {
-        let moves = |known: &Known| known.moved_at.is_some_and(|at| now - at < MOVING);
-        self.known.iter().filter(|(id, known)| **id != besides && moves(known)).count() as u32
+    fn begin_round(&mut self, horizon: i64, now: Instant) {
+        let moves = |known: &&Known| known.moved_at.is_some_and(|at| now - at < MOVING);
+        self.moving = self.known.values().filter(moves).count().max(1) as u32;
+        self.pace = PACE.max(PACE_FOR_EACH_OTHER * (self.moving - 1)).min(LONGEST_PACE);
+        (self.goal, self.started) = (horizon, now);
+    }
+
+    /// When a new horizon is of use to them.
+    pub fn next_round(&self) -> Instant {
+        self.started + self.pace
     }
 
     /// Its runner was taken away, which says nothing of it.
@@ -194,15 +219,18 @@ impl Book {
         known.times_lost
     }
 
-    /// How long until a projection that is behind may be dispatched; None: nothing is due.
+    /// How long until a projection may be dispatched; None: nothing is due.
     pub fn due_in(&self, horizon: i64) -> Option<Duration> {
         let (now, clock) = (Instant::now(), server::clock());
-        let behind = self.known.values().filter(|known| known.is_behind(horizon));
-        behind
-            .map(|known| {
-                let retry = known.retry_at.map_or(0, |retry_at| retry_at.saturating_sub(clock).max(0));
-                known.not_before.saturating_duration_since(now).max(Duration::from_micros(retry.unsigned_abs()))
-            })
-            .min()
+        let room_in = self.room_at().saturating_duration_since(now);
+        let behind = self.known.values().filter(|known| known.is_behind(self.goal));
+        let due = behind.map(|known| {
+            let retry = known.retry_at.map_or(0, |retry_at| retry_at.saturating_sub(clock).max(0));
+            let pause = known.not_before.saturating_duration_since(now);
+            pause.max(Duration::from_micros(retry.unsigned_abs())).max(room_in)
+        });
+        let round =
+            (horizon > self.goal && !self.known.is_empty()).then(|| self.next_round().saturating_duration_since(now));
+        due.chain(round).min()
     }
 }

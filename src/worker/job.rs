@@ -7,6 +7,7 @@ use crate::pg::board::runner::Report;
 use crate::pg::failure::{Caught, Result};
 use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, process};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// The job that is no projection: one step of upkeep.
@@ -14,6 +15,11 @@ pub const MAINTAIN: i64 = 0;
 
 /// How long a runner keeps to one projection that is behind before it reports.
 const TURN: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// The projection whose last turn ended before it was current.
+    static BEHIND: Cell<Option<i64>> = const { Cell::new(None) };
+}
 
 /// What became of a projection that was advanced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +99,12 @@ fn maintain() -> Result<Done> {
     })
 }
 
-/// Advances the projection batch by batch while it is behind, for a turn at most.
+/// Advances the projection batch by batch while it is behind, for a turn at most. It is gentle until it turns out that it is far behind.
 fn advance(projection: i64) -> Result<Done> {
     let began = Instant::now();
     process::show_activity(Some(&format!("projection {projection}")));
     let what = format!("projection {projection} could not be advanced");
+    process::work_gently(BEHIND.take() != Some(projection));
     loop {
         process::begin_timeout(live_settings::handler_timeout());
         let outcome = process::transaction(&what, || {
@@ -112,7 +119,12 @@ fn advance(projection: i64) -> Result<Done> {
             Err(caught) => note_failure(projection, &caught)?,
         };
         process::tidy_up()?;
-        if !matches!(done, Done::Behind { .. }) || began.elapsed() >= TURN || process::must_stop() {
+        process::work_gently(false);
+        if !matches!(done, Done::Behind { .. }) {
+            return Ok(done);
+        }
+        if began.elapsed() >= TURN || process::must_stop() {
+            BEHIND.set(Some(projection));
             return Ok(done);
         }
     }

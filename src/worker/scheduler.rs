@@ -6,7 +6,7 @@
 //!                                                                                      ├─(a report, something is due)──▶ give jobs
 //!                                                                                      └─(nothing for idle_interval)──▶ look
 //! after a look that failed: the next one a second later, twice as long each time, up to a minute; a reload ends the pause
-//! after a look that found something new: the next one 2 ms later, and nobody needs to wake it
+//! after a look that found something new: the next one 2 ms later, or when the projections' next round begins, and nobody needs to wake it
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
 use super::dispatch::Book;
@@ -98,7 +98,7 @@ struct Scheduler {
     listed_at: Instant,
     /// In a row.
     failed_looks: u32,
-    /// None: when somebody wakes it.
+    /// At the earliest; None: when somebody wakes it.
     next_look: Option<Instant>,
     notified: i64,
     notified_at: Instant,
@@ -164,8 +164,14 @@ impl Scheduler {
     fn must_look(&self) -> bool {
         let is_time = |at: Instant| at <= Instant::now();
         !self.database.is_asleep() && self.next_look.is_none()
-            || self.next_look.is_some_and(is_time)
+            || self.look_at().is_some_and(is_time)
             || self.is_idle_time()
+    }
+
+    /// None: when somebody wakes it.
+    fn look_at(&self) -> Option<Instant> {
+        let is_for_projections = !waiter::is_horizon_awaited();
+        self.next_look.map(|at| if is_for_projections { at.max(self.book.next_round()) } else { at })
     }
 
     fn is_idle_time(&self) -> bool {
@@ -354,7 +360,7 @@ impl Scheduler {
     fn nap(&mut self) -> Duration {
         let now = Instant::now();
         let mut nap = self.idle_in();
-        if let Some(at) = self.next_look {
+        if let Some(at) = self.look_at() {
             nap = nap.min(at.saturating_duration_since(now));
         }
         if !self.team.free().is_empty() || self.team.is_out_of_reach() {

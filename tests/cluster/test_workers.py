@@ -80,7 +80,8 @@ def test_an_idle_database_costs_nothing(served):
     time.sleep(15)
     wakeups_after, ticks_after = cost()
     assert wakeups_after - wakeups < 15
-    assert ticks_after - ticks <= 1
+    # One per cent of a processor, in ticks of 10 ms: the bench measures what it is, on a machine that does nothing else.
+    assert ticks_after - ticks < 15
 
 
 def test_listeners_are_told_the_newest_settled_position(served):
@@ -159,6 +160,21 @@ def test_max_workers_takes_effect_by_a_reload(served):
             time.sleep(0.5)
             with served.connect() as session:
                 assert not is_exact(session)
+
+
+def test_runners_stay_when_they_are_not_needed_for_a_moment(served):
+    """With the states that they keep: whoever pauses a projection resumes it."""
+    make_projection(served, "second")
+    runners = wait_for_workers(served, "runner", 2)
+    with served.connect() as session:
+        session.execute("select es_pause_projection('second')")
+        append(served)
+        wait_until_exact(served)
+        time.sleep(1)
+        session.execute("select es_resume_projection('second')")
+    append(served)
+    wait_until_exact(served, "seen", "second")
+    assert workers(served.server, "runner", served.name) == runners
 
 
 def test_databases_are_chosen_by_a_reload(served):

@@ -26,9 +26,9 @@ def wait_for_workers(database: Database, kind: str, count: int, seconds: float =
 
 
 def make_projection(database: Database, name: str = "seen", body: str = "", **settings) -> None:
-    """A projection that notes the position of each event in a table of its name, after `body`."""
+    """A projection that notes the position of each event in a table of its name, after `body`; `at`: in which order it did."""
     with database.connect() as session:
-        session.execute(f"create table {name} (position bigint not null)")
+        session.execute(f"create table {name} (position bigint not null, at bigint generated always as identity)")
         session.execute(
             f"create function {name}(event eventstream.event) returns void language plpgsql as $$ begin {body}"
             f" insert into public.{name} values ((event).global_position); end $$"
@@ -47,7 +47,7 @@ def is_exact(session: psycopg.Connection, name: str = "seen") -> bool:
     """Whether each event is in the projection's table once, in the order of the log."""
     return value(
         session,
-        f"select array(select position from {name} order by ctid) = array(select global_position from eventstream.events order by 1)",
+        f"select array(select position from {name} order by at) = array(select global_position from eventstream.events order by 1)",
     )
 
 

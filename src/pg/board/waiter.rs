@@ -172,6 +172,11 @@ pub fn wake(awaited: Awaited, position: i64) {
     }
 }
 
+/// Whether somebody waits for the log itself.
+pub fn is_horizon_awaited() -> bool {
+    waiting().any(|slot| slot.awaited.load(SeqCst) == HORIZON)
+}
+
 /// The projections that somebody waits for and that no scheduler has been told of yet.
 pub fn take_unseen() -> Vec<i64> {
     waiting()
