@@ -109,7 +109,7 @@ def handlers(bench, database):
 
 def state_table(bench, database):
     """Events become visible all at once, when an append that was held open commits; the state table, which ran all the while, is timed until
-    it is current. Then the handler, which was paused, goes on alone. At last the same with workers that keep no states, as after a restart."""
+    it is current. Then the handler, which was paused, goes on alone. At last the same with workers that keep no states."""
     arrived = ARRIVED // (5 if bench.is_quick else 1)
     with bench.connect(database) as connection:
         connection.execute("truncate plain.by_batch")
@@ -151,6 +151,6 @@ def state_table(bench, database):
     against = "the batch handler, the same events"
     for name, target, (ours, theirs) in (
         (f"state table by rules, {arrived:,} events that arrive", LEAST_TABLE, kept),
-        ("the same, no states kept: each stream is folded from its first event or a snapshot", None, not_kept),
+        ("the same, eventstream.state_cache_size = 0: each batch folds its streams anew", None, not_kept),
     ):
         bench.report.add_ratio(name, against, target, ours, theirs, what=f"events/s; median {median(ours):,.0f}")
