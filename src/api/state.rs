@@ -101,7 +101,7 @@ fn load(args: &Args) -> Returned {
     let view = if for_update {
         server::must_be_writable(c"es_load with for_update")?;
         as_owner(Planning::ByIndex, |db, catalog| {
-            stream::lock(db, catalog, target.id, &asked.name, false, 1).map(drop)
+            stream::lock(db, catalog, target.id, &asked.name, stream::Absent::Leave, 1).map(drop)
         })?;
         // What committed while we waited counts, also in REPEATABLE READ: the next append sees it, too.
         View::Latest

@@ -1,8 +1,8 @@
 //! Append, the only writer of events. Owns the order of steps that the invariants rest on:
 //!
 //! ```text
-//! slot (lower bounds of position and recorded_at) → lock the streams' rows, sorted → heads under newer snapshots
-//!   → retry? expected version? → positions and recorded_at → hash chain → insert
+//! lock the streams' rows and the names of new ones, sorted → heads under newer snapshots → retry? expected version?
+//!   → slot (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
 //! ```
 //!
 //! Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
@@ -12,7 +12,7 @@ use super::event::NewEvent;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::replay;
-use super::stream::{self, Head, Locked, Stream};
+use super::stream::{self, Absent, Head, Locked, Stream};
 use crate::pg::catalog::Catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
@@ -30,6 +30,10 @@ use eventstream_core::time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};
 use pgrx::pg_sys::Datum;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+/// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
+/// same stream within microseconds may meet at its row, the one waiting for the other with its slot taken.
+const MOST_NAMES: usize = 64;
 
 /// The tenant that an append goes to.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +91,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         None => server::role_name(server::session_role())?,
     };
     as_owner(Planning::ByIndex, |db, catalog| {
-        take_slot(catalog)?;
+        xact::call_at_end(last_append::on_end);
         let call = Call {
             db,
             catalog,
@@ -98,12 +102,27 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             recorded_from: client_address(db)?,
         };
         let mut locked = lock_all(&call, requests)?;
-        let first_times = judge(&call, requests, &mut locked)?;
+        let mut first_times = judge(&call, requests, &locked)?;
         let mut appended = Appended { versions: Vec::with_capacity(requests.len()), positions: Vec::new() };
+        while first_times.iter().any(Option::is_none) {
+            take_slot(catalog)?;
+            appended.positions = draw_positions(&call, requests)?;
+            if make_streams(&call, requests, &mut locked, &appended.positions)? {
+                break;
+            }
+            // Somebody else has made one of the streams meanwhile: what builds on it is judged again, and comes after it.
+            appended.positions.clear();
+            first_times = judge(&call, requests, &locked)?;
+        }
+        let mut positions = appended.positions.as_slice();
         for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
             let last = match first_time {
                 Some(last) => last,
-                None => write(&call, request, locked, requests.len() == 1, &mut appended.positions)?,
+                None => {
+                    let (own, others) = positions.split_at(request.events.len().min(positions.len()));
+                    positions = others;
+                    write(&call, request, locked, own)?
+                }
             };
             appended.versions.push(last.version);
             last_append::remember(last);
@@ -132,7 +151,7 @@ fn take_slot(catalog: &Catalog) -> Result<()> {
     };
     // A slot that was only announced would keep every reader waiting.
     bounds().inspect_err(|_| slots::release())?;
-    xact::note_append(last_append::on_end);
+    xact::note_append();
     Ok(())
 }
 
@@ -152,13 +171,11 @@ fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|&place| requests[place].stream.as_str());
     let mut locked: Vec<Option<Locked>> = requests.iter().map(|_| None).collect();
+    let mut names = 0;
     for place in order {
-        let request = &requests[place];
-        let may_create = !request.must_exist && request.expected.accepts(0);
-        let has_ids = request.events.iter().any(|event| event.event_id.is_some());
-        let partitions = if has_ids { replay::PARTITIONS } else { 1 };
-        let (db, catalog) = (call.db, call.catalog);
-        locked[place] = Some(stream::lock(db, catalog, call.target.id, &request.stream, may_create, partitions)?);
+        let stream = lock(call, &requests[place], names < MOST_NAMES)?;
+        names += usize::from(matches!(stream, Locked::Free(_)));
+        locked[place] = Some(stream);
     }
     locked
         .into_iter()
@@ -166,8 +183,59 @@ fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
         .collect()
 }
 
+fn lock(call: &Call, request: &Request, keeps_name: bool) -> Result<Locked> {
+    let absent = match !request.must_exist && request.expected.accepts(0) {
+        false => Absent::Leave,
+        true if keeps_name => Absent::Keep,
+        true => Absent::Guess,
+    };
+    let has_ids = request.events.iter().any(|event| event.event_id.is_some());
+    let partitions = if has_ids { replay::PARTITIONS } else { 1 };
+    stream::lock(call.db, call.catalog, call.target.id, &request.stream, absent, partitions)
+}
+
+/// One for each event, in the order given.
+fn draw_positions(call: &Call, requests: &[Request]) -> Result<Vec<i64>> {
+    let count = requests.iter().map(|request| request.events.len()).sum();
+    (0..count).map(|_| sequence::next(call.catalog.positions)).collect()
+}
+
+/// Makes the rows of the streams that begin with these positions. False where somebody else has made one of them, and has committed: that one
+/// is locked now.
+fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positions: &[i64]) -> Result<bool> {
+    let mut next = 0;
+    let mut new = Vec::new();
+    for (place, request) in requests.iter().enumerate() {
+        if matches!(locked[place], Locked::Free(_) | Locked::Made(_)) {
+            new.push((place, positions.get(next).copied().unwrap_or_default()));
+        }
+        next += request.events.len();
+    }
+    new.sort_by_key(|&(place, _)| requests[place].stream.as_str());
+    for (place, first_position) in new {
+        let name = &requests[place].stream;
+        match locked[place] {
+            Locked::Free(kept) => {
+                let Some(made) = stream::make(call.db, call.target.id, name, kept, first_position)? else {
+                    locked[place] = lock(call, &requests[place], true)?;
+                    return Ok(false);
+                };
+                locked[place] = Locked::Made(made);
+            }
+            // By an attempt before.
+            Locked::Made(stream) => {
+                let stream = Stream { first_position, ..stream };
+                stream::place(call.db, &stream)?;
+                locked[place] = Locked::Made(stream);
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
 /// Decides for each stream whether its events are new or a retry. Errors: ES001, ES002, ES003, ES006.
-fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec<Option<LastAppend>>> {
+fn judge(call: &Call, requests: &[Request], locked: &[Locked]) -> Result<Vec<Option<LastAppend>>> {
     let mut first_times = Vec::with_capacity(requests.len());
     for (request, locked) in requests.iter().zip(locked.iter()) {
         let name = request.stream.as_str();
@@ -187,7 +255,7 @@ fn judge(call: &Call, requests: &[Request], locked: &mut [Locked]) -> Result<Vec
             Locked::Missing if request.must_exist => {
                 return Err(Error::StreamNotFound { stream: name.into() }.into());
             }
-            Locked::New(_) | Locked::Missing => {
+            Locked::Free(_) | Locked::Made(_) | Locked::Missing => {
                 refuse_conflict(request, 0)?;
                 None
             }
@@ -245,13 +313,14 @@ fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>])
     }
 }
 
-/// Writes the events of one stream. `alone`: a new stream's first event takes the position that its row was made with;
-/// among several streams it does not, so that positions come in the order given.
-fn write(call: &Call, request: &Request, locked: Locked, alone: bool, positions: &mut Vec<i64>) -> Result<LastAppend> {
-    let (stream, mut head, is_new) = match locked {
-        Locked::Existing(stream, head, _) => (stream, head, false),
-        Locked::New(stream) => (stream, stream::genesis(), true),
-        Locked::Missing => return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into()),
+/// Writes the events of one stream at these positions.
+fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> Result<LastAppend> {
+    let (stream, mut head) = match locked {
+        Locked::Existing(stream, head, _) => (stream, head),
+        Locked::Made(stream) => (stream, stream::genesis()),
+        Locked::Free(_) | Locked::Missing => {
+            return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into());
+        }
     };
     let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
@@ -260,19 +329,14 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool, positions:
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;
     let mut event_ids = Vec::with_capacity(request.events.len());
-    for event in &request.events {
-        let position = if is_new && alone && head.version == 0 {
-            stream.first_position
-        } else {
-            sequence::next(call.catalog.positions)?
-        };
+    for (event, &position) in request.events.iter().zip(positions) {
         if open.as_ref().is_none_or(|(partition, _)| !partition.contains(position)) {
             if let Some((_, inserter)) = open.take() {
                 inserter.close()?;
             }
             let partition = partition::for_append(call.db, call.catalog, position)?;
             let inserter = Inserter::open(call.db, partition.table_oid)?;
-            enter(call, &stream, &head, &partition, position)?;
+            enter(call, &stream, &head, &partition)?;
             open = Some((partition, inserter));
         }
         let Some((_, inserter)) = &mut open else { continue };
@@ -280,7 +344,6 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool, positions:
         let place = Place { stream_id: stream.id, position, recorded_at, category };
         head = insert(call, request, &place, &head, event, &event_id, inserter)?;
         event_ids.push(event_id);
-        positions.push(position);
     }
     if let Some((_, inserter)) = open {
         inserter.close()?;
@@ -294,13 +357,10 @@ fn write(call: &Call, request: &Request, locked: Locked, alone: bool, positions:
     })
 }
 
-/// Notes where the stream's next event goes, where the row and the segments do not say so yet.
-fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition, position: i64) -> Result<()> {
+/// Notes that the stream's next event goes to another partition than its head.
+fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition) -> Result<()> {
     if head.version > 0 && !partition.contains(head.global_position) {
         return stream::enter(call.db, call.catalog, stream, partition.lower, head.version + 1);
-    }
-    if head.version == 0 && stream.first_position != position {
-        return stream::place(call.db, &Stream { first_position: position, ..*stream });
     }
     Ok(())
 }

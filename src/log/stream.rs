@@ -6,15 +6,17 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::insert::Inserter;
+use crate::pg::lock::{self, Place};
 use crate::pg::plan::{Plan, Row, View};
-use crate::pg::probe::{Bound, Probe};
-use crate::pg::sequence;
+use crate::pg::probe::{Bound, Presence, Probe};
+use crate::pg::server;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
 use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
 use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::rc::Rc;
 
 /// A stream's row.
@@ -35,12 +37,24 @@ pub struct Head {
     pub closed: bool,
 }
 
+/// What is to become of a stream that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    Leave,
+    /// It is to be made: its name is kept for this transaction until [`make`].
+    Keep,
+    /// It is to be made, by a call that makes so many that their names cannot all be kept.
+    Guess,
+}
+
 /// What came of locking.
 pub enum Locked {
     /// The stream has events; nobody else appends to it until this transaction ends. With its newest partitions, newest first.
     Existing(Stream, Head, Vec<Rc<Partition>>),
-    /// The row was made just now, with a position that its first event is to have.
-    New(Stream),
+    /// There is none, and it is to be made; nobody else makes it before [`make`] where the name is kept.
+    Free(Option<Place>),
+    /// The row was made by this call, with the position that its first event is to have.
+    Made(Stream),
     /// There is none, and none was to be made.
     Missing,
 }
@@ -78,19 +92,22 @@ fn read(row: &Row) -> Result<Stream> {
     Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)? })
 }
 
-/// Locks the stream against other appends until the end of the transaction, and makes it where `may_create`. `partitions`:
-/// how many of its newest partitions the caller wants to know.
+/// Locks the stream against other appends until the end of the transaction; where there is none, its name as `absent` says. Whoever
+/// is making it is waited for here, so that nobody waits for a stranger with a slot. `partitions`: how many of its newest partitions the
+/// caller wants to know.
 pub fn lock(
     db: &Db,
     catalog: &Catalog,
     tenant_id: i64,
     name: &StreamName,
-    may_create: bool,
+    absent: Absent,
     partitions: usize,
 ) -> Result<Locked> {
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
+    let mut kept = None;
     loop {
         if let Some(stream) = LOCK.with(|lock| lock.first(db, View::Write, &key, read))? {
+            let_go(kept)?;
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
             catalog::refresh()?;
@@ -98,31 +115,77 @@ pub fn lock(
             let head = newest_in(db, &stream, &newest, View::Latest)?;
             return Ok(Locked::Existing(stream, head, newest));
         }
-        if !may_create {
+        if absent == Absent::Leave {
             return Ok(Locked::Missing);
         }
-        let position = sequence::next(catalog.positions)?;
-        let category = Some(from_text(name.category())?);
-        let row = [key[0], key[1], category, Some(Datum::from(position))];
-        if let Some(stream) = CREATE.with(|create| create.first(db, View::Write, &row, read))? {
-            return Ok(Locked::New(stream));
+        if absent == Absent::Keep && kept.is_none() {
+            let place = place_of_name(catalog, tenant_id, name);
+            place.lock()?;
+            kept = Some(place);
         }
-        // Somebody else made it meanwhile, and has committed: lock theirs.
+        match with_name_probe(catalog, |probe| presence(db, probe, tenant_id, name))? {
+            Presence::Nowhere => return Ok(Locked::Free(kept)),
+            Presence::There => server::check_for_interrupts()?,
+            Presence::Coming(transaction) => lock::wait_for_end_of(transaction)?,
+        }
     }
+}
+
+fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
+    probe.presence(db, Datum::from(tenant_id), &[Bound::equal_text(2, from_text(name.as_str())?)])
+}
+
+/// What stands for the name of a stream that has no row. Two names in 2^48 share it, and wait for each other.
+fn place_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Place {
+    let mut hasher = DefaultHasher::new();
+    (tenant_id, name.as_str()).hash(&mut hasher);
+    let hash = hasher.finish();
+    Place { table: catalog.streams, object: hash as i64, part: (hash >> 48) as u16 }
+}
+
+fn let_go(kept: Option<Place>) -> Result<()> {
+    kept.map_or(Ok(()), Place::unlock)
+}
+
+/// Makes the row of a stream that [`lock`] found free, and lets its name go: whoever meets the row waits for this transaction. None where
+/// somebody else has made it, and has committed: only where its name was not kept.
+pub fn make(
+    db: &Db,
+    tenant_id: i64,
+    name: &StreamName,
+    kept: Option<Place>,
+    first_position: i64,
+) -> Result<Option<Stream>> {
+    let row = [
+        Some(Datum::from(tenant_id)),
+        Some(from_text(name.as_str())?),
+        Some(from_text(name.category())?),
+        Some(Datum::from(first_position)),
+    ];
+    let made = CREATE.with(|create| create.first(db, View::Write, &row, read))?;
+    let_go(kept)?;
+    Ok(made)
 }
 
 /// The stream, without locking it.
 pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
-    let probe = NAME_PROBE.take().filter(|(table, _)| *table == catalog.streams);
-    let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, row::NAME_KEY)));
     let bounds = [Bound::equal_text(2, from_text(name.as_str())?)];
     let mut found = None;
-    let outcome = probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
-        found = Some(Stream { id: columns.int8(row::ID)?, first_position: columns.int8(row::FIRST_POSITION)? });
-        Ok(false)
-    });
+    with_name_probe(catalog, |probe| {
+        probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
+            found = Some(Stream { id: columns.int8(row::ID)?, first_position: columns.int8(row::FIRST_POSITION)? });
+            Ok(false)
+        })
+    })?;
+    Ok(found)
+}
+
+fn with_name_probe<T>(catalog: &Catalog, ask: impl FnOnce(&Probe) -> Result<T>) -> Result<T> {
+    let probe = NAME_PROBE.take().filter(|(table, _)| *table == catalog.streams);
+    let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, row::NAME_KEY)));
+    let outcome = ask(&probe);
     NAME_PROBE.set(Some((table, probe)));
-    outcome.map(|()| found)
+    outcome
 }
 
 /// Columns of _eventstream.streams, from 0; and those of the index streams_name_key, from 1.
@@ -271,7 +334,7 @@ pub fn holding(segments: &[Segment], from: i64, to: i64) -> impl DoubleEndedIter
     })
 }
 
-/// Notes another first position of a stream that this transaction makes.
+/// Notes another first position of a stream that this call has made.
 pub fn place(db: &Db, stream: &Stream) -> Result<()> {
     PLACE
         .with(|place| place.write(db, &[Some(Datum::from(stream.id)), Some(Datum::from(stream.first_position))]))

@@ -156,6 +156,13 @@ unsafe extern "C-unwind" {
     // storage/lmgr/lock.c
     pub fn LockAcquire(tag: *const LOCKTAG, mode: c_int, is_session: bool, does_not_wait: bool) -> u32;
     pub fn LockRelease(tag: *const LOCKTAG, mode: c_int, is_session: bool) -> bool;
+    // storage/lmgr/lmgr.c
+    pub fn XactLockTableWait(
+        xid: TransactionId,
+        relation: Relation,
+        ctid: *mut ItemPointerData,
+        what_for: XLTW_Oper::Type,
+    );
     // utils/adt/json.c
     pub fn JsonEncodeDateTime(buffer: *mut c_char, value: Datum, type_oid: Oid, zone: *const c_int) -> *mut c_char;
     // utils/adt/arrayfuncs.c

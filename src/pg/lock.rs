@@ -56,6 +56,14 @@ impl Place {
     }
 }
 
+/// Waits until that transaction has ended, however it ends.
+pub fn wait_for_end_of(transaction: pg_sys::TransactionId) -> Result<()> {
+    // SAFETY: notices cancels and deadlocks; without a relation there is nothing more for the error's context.
+    catch(|| unsafe {
+        ffi::XactLockTableWait(transaction, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
+    })
+}
+
 /// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.
 pub fn for_writing(relation: Oid) -> Result<()> {
     // SAFETY: takes a lock, and in what others have changed until they let it go.

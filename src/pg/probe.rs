@@ -1,7 +1,7 @@
 //! Rows with one key, straight from an index of ours and in its order: what every append asks (the head of its stream, an event
 //! id) and what every fold reads skips starting and ending a planned statement so.
 use super::compat;
-use super::failure::{Result, catch};
+use super::failure::{Failure, Result, catch};
 use super::ffi;
 use super::jsonb::check_for_interrupts;
 use super::plan::{Row, View, latest_snapshot};
@@ -54,6 +54,16 @@ impl Bound {
         let function = pg_sys::F_TIMESTAMPTZ_LE;
         Self { column, strategy: pg_sys::BTLessEqualStrategyNumber, function, value: moment.into() }
     }
+}
+
+/// What is known of a row, others' open transactions included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Nowhere,
+    /// Committed, or this transaction's own.
+    There,
+    /// That transaction is inserting it.
+    Coming(pg_sys::TransactionId),
 }
 
 /// The most conditions that a probe has.
@@ -122,10 +132,15 @@ impl Probe {
         direction: pg_sys::ScanDirection::Type,
         mut each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        let Some(open) = catch(|| self.open(view, key, bounds))? else {
-            let what = format!("table {} has no valid index on its columns {:?}", self.table.to_u32(), self.columns);
-            return Err(Error::Internal { what }.into());
-        };
+        let open = catch(|| {
+            // SAFETY: the snapshot is pushed until the scan is closed.
+            unsafe {
+                let of_caller = view == View::Caller;
+                ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
+                self.open(pg_sys::GetActiveSnapshot(), key, bounds)
+            }
+        })?;
+        let Some(open) = open else { return Err(self.without_index()) };
         let outcome = loop {
             // SAFETY: the scan is open; a row is read before the next one is fetched.
             let row = catch(|| unsafe {
@@ -147,25 +162,57 @@ impl Probe {
                 Err(failure) => break Err(failure),
             }
         };
-        if !matches!(outcome, Err(super::failure::Failure::Postgres(_))) {
-            catch(|| close(&open))?;
+        if !matches!(outcome, Err(Failure::Postgres(_))) {
+            catch(|| {
+                close(&open);
+                // SAFETY: pushed above.
+                unsafe { ffi::PopActiveSnapshot() }
+            })?;
         }
         outcome
     }
 
+    /// Whether there is a row with `key` and within `bounds`, or will be if a transaction that is open commits.
+    pub fn presence(&self, _: &Db, key: Datum, bounds: &[Bound]) -> Result<Presence> {
+        let found = catch(|| {
+            // SAFETY: a dirty snapshot as InitDirtySnapshot makes it, which outlives the scan; nothing of a row is looked at.
+            unsafe {
+                let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
+                dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+                let open = self.open(&mut dirty, key, bounds)?;
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                let mut presence = Presence::Nowhere;
+                while presence == Presence::Nowhere && ffi::index_getnext_slot(open.scan, forward, open.slot) {
+                    presence = match dirty.xmin {
+                        xmin if xmin == pg_sys::InvalidTransactionId => Presence::There,
+                        inserting => Presence::Coming(inserting),
+                    };
+                }
+                close(&open);
+                Some(presence)
+            }
+        })?;
+        found.ok_or_else(|| self.without_index())
+    }
+
+    fn without_index(&self) -> Failure {
+        let what = format!("table {} has no valid index on its columns {:?}", self.table.to_u32(), self.columns);
+        Error::Internal { what }.into()
+    }
+
     /// Runs inside `catch`.
-    fn open(&self, view: View, key: Datum, bounds: &[Bound]) -> Option<Scan> {
-        // SAFETY: as systable_beginscan of access/index/genam.c, under a snapshot that stays pushed until `close`. The locks are
-        // kept until the end of the transaction, as a statement's are.
+    ///
+    /// # Safety
+    /// The snapshot outlives the scan.
+    unsafe fn open(&self, snapshot: pg_sys::Snapshot, key: Datum, bounds: &[Bound]) -> Option<Scan> {
+        // SAFETY: as systable_beginscan of access/index/genam.c. The locks are kept until the end of the transaction, as a statement's are.
         unsafe {
             let lock = pg_sys::AccessShareLock as i32;
             let relation = ffi::relation_open(self.table, lock);
             let index = self.open_index(relation)?;
             let slot = ffi::MakeSingleTupleTableSlot((*relation).rd_att, ffi::table_slot_callbacks(relation));
-            let of_caller = view == View::Caller;
-            ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
             let count = 1 + bounds.len().min(MOST_CONDITIONS - 1);
-            let scan = compat::index_beginscan(relation, index, pg_sys::GetActiveSnapshot(), count as i32);
+            let scan = compat::index_beginscan(relation, index, snapshot, count as i32);
             let mut conditions = [pg_sys::ScanKeyData::default(); MOST_CONDITIONS];
             let equal = pg_sys::BTEqualStrategyNumber as u16;
             ffi::ScanKeyInit(&mut conditions[0], 1, equal, Oid::from(self.equality), key);
@@ -232,7 +279,6 @@ fn close(open: &Scan) {
     // SAFETY: closes what `open` opened, in reverse order.
     unsafe {
         ffi::index_endscan(open.scan);
-        ffi::PopActiveSnapshot();
         ffi::ExecDropSingleTupleTableSlot(open.slot);
         ffi::index_close(open.index, pg_sys::NoLock as i32);
         ffi::relation_close(open.relation, pg_sys::NoLock as i32);

@@ -40,8 +40,12 @@ pub fn has_appended() -> bool {
 }
 
 /// This transaction appends. To be called before it takes a position.
-pub fn note_append(on_end: OnEnd) {
+pub fn note_append() {
     APPENDED.set(true);
+}
+
+/// Calls that at the end of this transaction, and of its subtransactions that are rolled back.
+pub fn call_at_end(on_end: OnEnd) {
     ON_END.set(Some(on_end));
 }
 
