@@ -103,7 +103,7 @@ fn last(args: &Args) -> Returned {
         Some(last) => [
             Some(from_text(&last.stream)?),
             Some(Datum::from(last.version)),
-            Some(Datum::from(last.global_position)),
+            Some(Datum::from(last.global_position())),
             Some(uuid_array_of(&last.event_ids)?),
             Some(Datum::from(last.replayed)),
         ],

@@ -242,7 +242,7 @@ fn wait_for(args: &Args) -> Returned {
             return Err(Error::PositionAhead { argument: "up_to".into(), position: up_to, last_position: last }.into());
         }
         Some(up_to) => up_to,
-        None => last_append::get().map_or(last, |last| last.global_position),
+        None => last_append::get().map_or(last, |last| last.global_position()),
     };
     let id = registry::id(access.tenant_id, name)?;
     wait::until(id, name, up_to, most).map(|position| Some(Datum::from(position)))

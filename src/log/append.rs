@@ -236,40 +236,61 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
 
 /// Decides for each stream whether its events are new or a retry. Errors: ES001, ES002, ES003, ES006.
 fn judge(call: &Call, requests: &[Request], locked: &[Locked]) -> Result<Vec<Option<LastAppend>>> {
-    let mut first_times = Vec::with_capacity(requests.len());
-    for (request, locked) in requests.iter().zip(locked.iter()) {
-        let name = request.stream.as_str();
-        refuse_repeated_ids(name, &request.events)?;
-        let first_time = match locked {
-            Locked::Existing(stream, head, newest) => {
-                let (db, catalog, events) = (call.db, call.catalog, &request.events);
-                let first_time = replay::first_time(db, catalog, name, stream, head, newest, request.expected, events)?;
-                if first_time.is_none() {
-                    refuse_conflict(request, head.version)?;
-                    if head.closed {
-                        return Err(Error::StreamClosed { stream: name.into(), version: head.version }.into());
-                    }
-                }
-                first_time
+    for request in requests {
+        refuse_repeated_ids(request.stream.as_str(), &request.events)?;
+    }
+    let mut first_times = requests
+        .iter()
+        .zip(locked)
+        .map(|(request, locked)| first_time(call, request, locked, false))
+        .collect::<Result<Vec<_>>>()?;
+    // What was appended together is found together, however far one of the streams has gone on since.
+    if first_times.iter().any(Option::is_some) {
+        for ((request, locked), known) in requests.iter().zip(locked).zip(&mut first_times) {
+            if known.is_none() {
+                *known = first_time(call, request, locked, true)?;
             }
-            Locked::Missing if request.must_exist => {
-                return Err(Error::StreamNotFound { stream: name.into() }.into());
-            }
-            Locked::Free(_) | Locked::Made(_) | Locked::Missing => {
-                refuse_conflict(request, 0)?;
-                None
-            }
-        };
-        first_times.push(first_time.map(|first_time| LastAppend {
-            stream: name.into(),
-            version: first_time.version,
-            global_position: first_time.global_position,
-            event_ids: request.events.iter().filter_map(|event| event.event_id).collect(),
-            replayed: true,
-        }));
+        }
+    }
+    for ((request, locked), _) in
+        requests.iter().zip(locked).zip(&first_times).filter(|(_, first_time)| first_time.is_none())
+    {
+        refuse_wrong_head(request, locked)?;
     }
     refuse_half_a_retry(requests, &first_times)?;
     Ok(first_times)
+}
+
+/// What these events came to when they were first appended, None where they are new; `anywhere`: looked for in all of the stream's partitions.
+fn first_time(call: &Call, request: &Request, locked: &Locked, anywhere: bool) -> Result<Option<LastAppend>> {
+    let Locked::Existing(stream, head, newest) = locked else { return Ok(None) };
+    let name = request.stream.as_str();
+    let batch = replay::Batch { name, stream, head, expected: request.expected, events: &request.events };
+    let among = if anywhere { replay::Among::All } else { replay::Among::Newest(newest) };
+    let first_time = replay::first_time(call.db, call.catalog, &batch, among)?;
+    Ok(first_time.map(|first_time| LastAppend {
+        stream: name.into(),
+        version: first_time.version,
+        positions: first_time.positions,
+        event_ids: request.events.iter().filter_map(|event| event.event_id).collect(),
+        replayed: true,
+    }))
+}
+
+/// Errors: ES001, ES002, ES003.
+fn refuse_wrong_head(request: &Request, locked: &Locked) -> Result<()> {
+    let stream = || request.stream.as_str().into();
+    match locked {
+        Locked::Existing(_, head, _) => {
+            refuse_conflict(request, head.version)?;
+            if head.closed {
+                return Err(Error::StreamClosed { stream: stream(), version: head.version }.into());
+            }
+            Ok(())
+        }
+        Locked::Missing if request.must_exist => Err(Error::StreamNotFound { stream: stream() }.into()),
+        Locked::Free(_) | Locked::Made(_) | Locked::Missing => refuse_conflict(request, 0),
+    }
 }
 
 fn refuse_conflict(request: &Request, actual: i64) -> Result<()> {
@@ -351,7 +372,7 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
     Ok(LastAppend {
         stream: request.stream.as_str().into(),
         version: head.version,
-        global_position: head.global_position,
+        positions: positions.to_vec(),
         event_ids,
         replayed: false,
     })

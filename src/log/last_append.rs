@@ -7,10 +7,18 @@ use std::cell::RefCell;
 pub struct LastAppend {
     pub stream: String,
     pub version: i64,
-    pub global_position: i64,
+    /// Of its events, in order.
+    pub positions: Vec<i64>,
     pub event_ids: Vec<[u8; 16]>,
     /// A retry was recognised: nothing was written, and version and position are those of the first time.
     pub replayed: bool,
+}
+
+impl LastAppend {
+    /// Of the newest of its events.
+    pub fn global_position(&self) -> i64 {
+        self.positions.last().copied().unwrap_or(0)
+    }
 }
 
 thread_local! {

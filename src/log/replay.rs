@@ -1,6 +1,9 @@
 //! Idempotent append: recognises a retry by its event ids. Within a stream an id stands for one content for ever; a retry
-//! of the same events in the same order writes nothing and is told the version they ended at the first time. Ids are looked for
-//! in the stream's newest two partitions; with an exact expected_version, a retry is found wherever it is.
+//! of the same events in the same order writes nothing and is told the version they ended at the first time.
+//!
+//! A retry's events lie side by side, so one of them says where all of them are, whatever partitions they span. One is looked for
+//! right behind an exact expected_version, wherever that is, and in the stream's newest two partitions; in all of its partitions
+//! where the same call brings the retry of another stream's events.
 use super::event::NewEvent;
 use super::partition::Partition;
 use super::statements::{Statement, column};
@@ -14,137 +17,153 @@ use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use pgrx::pg_sys::Datum;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// In how many of a stream's newest partitions ids are looked for.
 pub const PARTITIONS: usize = 2;
+
+/// Where a retry is looked for.
+#[derive(Clone, Copy)]
+pub enum Among<'a> {
+    /// In these partitions of the stream, newest first.
+    Newest(&'a [Rc<Partition>]),
+    /// In all that the stream has events in.
+    All,
+}
 
 /// An event of the stream that has one of the ids.
 struct Stored {
     version: i64,
     global_position: i64,
     event_id: [u8; 16],
-    /// The place in the batch whose content is the same, if the content is.
-    same_as: Option<usize>,
+    /// The place in the batch of the event with this id.
+    place: usize,
     /// What is not the same.
     differs: Vec<&'static str>,
 }
 
-/// Where these events ended when they were first appended.
-#[derive(Debug, Clone, Copy)]
+/// Where these events went when they were first appended.
+#[derive(Debug, Clone)]
 pub struct FirstTime {
+    /// Of the last one.
     pub version: i64,
-    pub global_position: i64,
+    /// Of all of them, in order.
+    pub positions: Vec<i64>,
 }
 
-/// The version and position that these events ended at when they were first appended; None where they are new.
+/// A stream that is locked, and what is to be appended to it.
+pub struct Batch<'a> {
+    pub name: &'a str,
+    pub stream: &'a Stream,
+    pub head: &'a Head,
+    pub expected: ExpectedVersion,
+    pub events: &'a [NewEvent<'a>],
+}
+
+/// Where these events went when they were first appended; None where they are new.
 ///
 /// Errors: ES006 where only a part of them is there, or an id stands for other content.
-pub fn first_time(
-    db: &Db,
-    catalog: &Catalog,
-    name: &str,
-    stream: &Stream,
-    head: &Head,
-    newest: &[Rc<Partition>],
-    expected: ExpectedVersion,
-    events: &[NewEvent],
-) -> Result<Option<FirstTime>> {
-    let ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
-    if ids.is_empty() {
+pub fn first_time(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Option<FirstTime>> {
+    let count = batch.events.len();
+    if batch.events.iter().all(|event| event.event_id.is_none()) {
         return Ok(None);
     }
-    let mut found = stored(db, catalog, stream, head, newest, expected, &ids, events)?;
-    found.sort_by_key(|stored| stored.version);
+    let found = stored(db, catalog, batch, among)?;
     let Some(first) = found.first() else { return Ok(None) };
-    let reused = |id: &[u8; 16], version: i64, reason: String| {
-        Err(Error::EventIdReused { stream: name.into(), event_id: to_uuid_text(id), version: Some(version), reason }
-            .into())
+    let reused = |stored: &Stored, reason: String| {
+        let (stream, event_id) = (batch.name.into(), to_uuid_text(&stored.event_id));
+        Err(Error::EventIdReused { stream, event_id, version: Some(stored.version), reason }.into())
     };
-    if let Some(other) = found.iter().find(|stored| stored.same_as.is_none()) {
-        let reason = format!("with another {}", other.differs.join(" and another "));
-        return reused(&other.event_id, other.version, reason);
+    if let Some(other) = found.iter().find(|stored| !stored.differs.is_empty()) {
+        return reused(other, format!("with another {}", other.differs.join(" and another ")));
     }
-    if found.len() < events.len() {
-        let reason = format!("with only {} of these {} events", found.len(), events.len());
-        return reused(&first.event_id, first.version, reason);
+    if found.len() < count {
+        return reused(first, format!("with only {} of these {count} events", found.len()));
     }
-    let start = first.version;
-    for (place, stored) in found.iter().enumerate() {
-        if stored.same_as != Some(place) || stored.version != start + place as i64 {
-            return reused(&stored.event_id, stored.version, "but these events are there in another order".into());
-        }
+    let in_order = (first.version..).zip(0..);
+    if let Some((_, other)) =
+        in_order.zip(&found).find(|((version, place), stored)| (stored.version, stored.place) != (*version, *place))
+    {
+        return reused(other, "but these events are there in another order".into());
     }
-    Ok(found.last().map(|last| FirstTime { version: last.version, global_position: last.global_position }))
+    let positions = found.iter().map(|stored| stored.global_position).collect();
+    Ok(found.last().map(|last| FirstTime { version: last.version, positions }))
 }
 
-fn stored(
-    db: &Db,
-    catalog: &Catalog,
-    stream: &Stream,
-    head: &Head,
-    newest: &[Rc<Partition>],
-    expected: ExpectedVersion,
-    ids: &[[u8; 16]],
-    events: &[NewEvent],
-) -> Result<Vec<Stored>> {
-    let mut found = Vec::new();
-    for partition in newest {
-        for id in ids {
-            let key = from_uuid(id)?;
-            partition.event_ids.newest_first(db, View::Latest, key, |row| {
-                if row.int8(column::STREAM_ID)? == stream.id {
-                    found.push(read(row, events)?);
-                }
-                Ok(true)
-            })?;
+/// The events of the stream that have the batch's ids, in order.
+fn stored(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Vec<Stored>> {
+    let Batch { stream, events, .. } = batch;
+    let mut found = BTreeMap::new();
+    let by_version = |stored: Stored| (stored.version, stored);
+    let behind = match batch.expected {
+        ExpectedVersion::Any => None,
+        ExpectedVersion::NoStream => Some(0),
+        ExpectedVersion::Exact(version) => Some(version),
+    };
+    if let Some(behind) = behind.filter(|&behind| behind < batch.head.version) {
+        found.extend(side_by_side(db, catalog, batch, behind + 1)?.into_iter().map(by_version));
+    }
+    if found.len() < events.len() {
+        let all = match among {
+            Among::Newest(_) => Vec::new(),
+            Among::All => stream::segments(db, catalog, stream, View::Latest)?,
+        };
+        let all: Vec<_> = all.into_iter().map(|segment| segment.partition).collect();
+        let partitions = match among {
+            Among::Newest(newest) => newest,
+            Among::All => &all,
+        };
+        for partition in partitions {
+            for id in events.iter().filter_map(|event| event.event_id) {
+                partition.event_ids.newest_first(db, View::Latest, from_uuid(&id)?, |row| {
+                    if row.int8(column::STREAM_ID)? == stream.id {
+                        found.extend(read(row, events)?.map(by_version));
+                    }
+                    Ok(true)
+                })?;
+            }
         }
     }
-    // With an exact expected_version, a retry's events can only be right behind it.
-    let expected = match expected {
-        ExpectedVersion::Any => return Ok(found),
-        ExpectedVersion::NoStream => 0,
-        ExpectedVersion::Exact(version) => version,
-    };
-    if !found.is_empty() || expected >= head.version {
-        return Ok(found);
+    if let Some((_, first)) = found.first_key_value().filter(|_| found.len() < events.len()) {
+        let begin = first.version - first.place as i64;
+        found.extend(side_by_side(db, catalog, batch, begin)?.into_iter().map(by_version));
     }
-    let (from, to) = (expected + 1, expected + events.len() as i64);
-    let range: [Nullable; 3] = [Some(Datum::from(stream.id)), Some(Datum::from(from)), Some(Datum::from(to))];
-    let segments = stream::segments(db, catalog, stream, View::Latest)?;
-    for segment in stream::holding(&segments, from, to) {
-        let rows =
-            segment.partition.plan(Statement::ByVersions).rows(db, View::Latest, 0, &range, |row| read(row, events))?;
-        found.extend(rows.into_iter().filter(|stored| ids.contains(&stored.event_id)));
+    Ok(found.into_values().collect())
+}
+
+/// Those of the batch's events that are there, if the first of them has version `begin`.
+fn side_by_side(db: &Db, catalog: &Catalog, batch: &Batch, begin: i64) -> Result<Vec<Stored>> {
+    let end = begin.saturating_add(batch.events.len() as i64 - 1);
+    let range: [Nullable; 3] = [Some(Datum::from(batch.stream.id)), Some(Datum::from(begin)), Some(Datum::from(end))];
+    let mut found = Vec::new();
+    for segment in stream::holding(&stream::segments(db, catalog, batch.stream, View::Latest)?, begin, end) {
+        let plan = segment.partition.plan(Statement::ByVersions);
+        found.extend(plan.rows(db, View::Latest, 0, &range, |row| read(row, batch.events))?.into_iter().flatten());
     }
     Ok(found)
 }
 
-/// Type, payload, schema_version, subject and (if given) occurred_at are compared; metadata is not: a retry has another
-/// traceparent.
-fn read(row: &Row, events: &[NewEvent]) -> Result<Stored> {
+/// None where the event has none of the ids. Type, payload, schema_version, subject and (if given) occurred_at are compared; metadata is
+/// not: a retry has another traceparent.
+fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
     let event_id = row.uuid(column::EVENT_ID)?;
-    let place = events.iter().position(|event| event.event_id == Some(event_id));
-    let (mut same_as, mut differs) = (None, Vec::new());
-    if let Some(place) = place {
-        let event = &events[place];
-        let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
-        let stored_at = row.int8(column::OCCURRED_AT)?;
-        let same = [
-            ("type", row.text(column::EVENT_TYPE)? == event.event_type),
-            ("payload", payload == Some(event.payload.text)),
-            ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
-            ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
-            ("subject", row.text_opt(column::SUBJECT)? == event.subject),
-        ];
-        differs.extend(same.iter().filter(|(_, same)| !same).map(|(part, _)| *part));
-        same_as = differs.is_empty().then_some(place);
-    }
-    Ok(Stored {
+    let Some(place) = events.iter().position(|event| event.event_id == Some(event_id)) else { return Ok(None) };
+    let event = &events[place];
+    let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
+    let stored_at = row.int8(column::OCCURRED_AT)?;
+    let same = [
+        ("type", row.text(column::EVENT_TYPE)? == event.event_type),
+        ("payload", payload == Some(event.payload.text)),
+        ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
+        ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
+        ("subject", row.text_opt(column::SUBJECT)? == event.subject),
+    ];
+    Ok(Some(Stored {
         version: row.int8(column::VERSION)?,
         global_position: row.int8(column::GLOBAL_POSITION)?,
         event_id,
-        same_as,
-        differs,
-    })
+        place,
+        differs: same.iter().filter(|(_, same)| !same).map(|(part, _)| *part).collect(),
+    }))
 }

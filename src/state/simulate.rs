@@ -7,7 +7,7 @@ use super::registry::Order;
 use super::replay::{Folding, Walk};
 use crate::log::append::{new_event_id, refuse_repeated_ids};
 use crate::log::event::NewEvent;
-use crate::log::replay;
+use crate::log::replay::{self, Among, Batch};
 use crate::log::scan::Opened;
 use crate::log::stream::{self, Head};
 use crate::pg::catalog::Catalog;
@@ -79,9 +79,10 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
     let is_retry = match &opened {
         None => false,
         Some(opened) => {
-            let (stream, head, any) = (&opened.stream, &opened.head, ExpectedVersion::Any);
+            let (stream, head) = (&opened.stream, &opened.head);
             let newest = stream::newest_partitions(db, catalog, stream, View::Caller, replay::PARTITIONS)?;
-            replay::first_time(db, catalog, name.as_str(), stream, head, &newest, any, events)?.is_some()
+            let batch = Batch { name: name.as_str(), stream, head, expected: ExpectedVersion::Any, events };
+            replay::first_time(db, catalog, &batch, Among::Newest(&newest))?.is_some()
         }
     };
     if let Some(head) = head.filter(|head| head.closed && !is_retry) {

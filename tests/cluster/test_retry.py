@@ -1,6 +1,7 @@
 """A retry under the same event id writes nothing and returns what the first try returned, however late and from wherever it
 comes; anything else under that id is refused (section "Idempotent append" of the SQL API)."""
 
+import random
 import uuid
 
 import psycopg
@@ -192,3 +193,90 @@ def test_one_of_several_sessions_with_the_same_batch_over_several_streams_writes
         assert results[0] == [("account-1", 2 * round_ + 2), ("account-2", 2 * round_ + 2)]
     for connection in sessions:
         connection.close()
+
+
+class Model:
+    """What was appended, and where each of a stream's events lies."""
+
+    def __init__(self, session, chance):
+        self.session = session
+        self.chance = chance
+        self.calls: list[list[tuple[str, int | None, list[dict], int]]] = []
+        self.versions: dict[str, int] = {}
+
+    def append(self):
+        appends = []
+        for stream in self.chance.sample(["fast-1", "slow-1", "slow-2"], self.chance.choice([1, 1, 1, 2, 3])):
+            size = self.chance.choice([1, 2, 5, 60, 150, 320] if stream == "fast-1" else [1, 2, 5])
+            events = [
+                {"type": "Paid", "payload": {"n": number}, "event_id": str(uuid.UUID(int=self.chance.getrandbits(128)))}
+                for number in range(size)
+            ]
+            version = self.versions.get(stream, 0)
+            appends.append((stream, self.chance.choice([None, version]), events, version + size))
+        assert self.send(appends) == [version for *_, version in appends]
+        self.versions.update({stream: version for stream, _, _, version in appends})
+        self.calls.append(appends)
+
+    def send(self, appends):
+        if len(appends) == 1:
+            [(stream, expected, events, _)] = appends
+            return [value(self.session, "select es_append_events(%s, %s, %s)", stream, Jsonb(events), expected)]
+        elements = [
+            {"stream": stream, "expected_version": expected, "events": events} for stream, expected, events, _ in appends
+        ]
+        return [version for (version,) in rows(self.session, "select version from es_append_streams(%s)", Jsonb(elements))]
+
+    def is_recognised(self, appends):
+        """Each stream's by its exact version, or by an event in its newest two partitions; the others of the call with it."""
+        places = dict(
+            rows(
+                self.session,
+                "select s.name || '/' || e.version, dense_rank() over (partition by s.name order by p.lower desc)"
+                " from _eventstream.events e join _eventstream.streams s on s.id = e.stream_id join (select c.oid,"
+                " substring(c.relname from '\\d+$')::bigint as lower from pg_class c) p on p.oid = e.tableoid",
+            )
+        )
+        return any(
+            expected is not None or any(places[f"{stream}/{last - back}"] <= 2 for back in range(len(events)))
+            for stream, expected, events, last in appends
+        )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_retry_is_recognised_whatever_partitions_it_spans(database, seed):
+    chance = random.Random(seed)
+    spans = 0
+    with database.connect() as session:
+        near_edge(session, 3)
+        model = Model(session, chance)
+        for _ in range(40):
+            session.execute(f"set eventstream.partition_size = {chance.choice([100, 130, 250])}")
+            model.append()
+            for appends in [model.calls[-1], *chance.sample(model.calls, min(4, len(model.calls)))]:
+                if not model.is_recognised(appends):
+                    continue
+                spans += any(len(events) > 130 for _, _, events, _ in appends)
+                before = value(session, "select count(*) from _eventstream.events")
+                assert model.send(appends) == [version for *_, version in appends]
+                assert replayed(session)
+                # All of it, and nothing else.
+                for changed in altered(chance, appends):
+                    with pytest.raises(psycopg.Error) as refused:
+                        model.send(changed)
+                    assert refused.value.sqlstate == "ES006", refused.value
+                assert value(session, "select count(*) from _eventstream.events") == before
+        assert len(partitions(session)) > 3 and spans > 3
+
+
+def altered(chance, appends):
+    """The same call with one event more, with one that is another, in another order."""
+    place = chance.randrange(len(appends))
+    stream, expected, events, version = appends[place]
+    other = events[-1] | {"event_id": str(uuid.UUID(int=chance.getrandbits(128)))}
+    changes = [[*events, other]]
+    if len(events) > 1:
+        number = chance.randrange(len(events))
+        changes.append([*events[:number], events[number] | {"payload": "other"}, *events[number + 1 :]])
+        changes.append([*events[:-2], events[-1], events[-2]])
+    return [[*appends[:place], (stream, expected, change, version), *appends[place + 1 :]] for change in changes]
