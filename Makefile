@@ -57,6 +57,14 @@ demo-stop: ## stop the server that make demo started
 crash: ## kill -9 the server CYCLES times (100) under load: nothing acknowledged may be lost
 	@CYCLES=$(or $(CYCLES),100) tools/test $(PG) crash
 
+.PHONY: fuzz
+fuzz: ## call every function with boundary and random values for SECONDS (600), as roles with and without rights
+	@FUZZ_SECONDS=$(or $(SECONDS),600) tools/test $(PG) fuzz
+
+.PHONY: proof
+proof: ## the long proofs (2 to 3 hours): many crashes and kills, a long fuzz, everything on PostgreSQL 18 too
+	@tools/proof
+
 .PHONY: bench
 bench: ## measure it against plain tables and another store (bench/); BENCH=--quick for a first look
 	@tools/install --private $(PG)
