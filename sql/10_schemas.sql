@@ -1,4 +1,9 @@
 -- The two schemas: `eventstream` is what people read, `_eventstream` is what only the owner touches.
+--
+-- PostgreSQL runs this script with the extension's schema on the path, and takes the function or operator that fits best, whatever schema it is
+-- in: who may create there could have planted one, and would run as the superuser who installs. So names mean pg_catalog's.
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 begin
     if pg_catalog.getdatabaseencoding() <> 'UTF8' then
@@ -17,3 +22,7 @@ comment on schema eventstream is 'eventstream: the views and types that people m
 
 create schema _eventstream;
 comment on schema _eventstream is 'eventstream: tables and internal functions; only the owner has any privilege here';
+
+-- What is made without a schema from here on is made in one of ours, where nobody else can have planted anything. 90_privileges.sql moves the es_* functions to
+-- the extension's schema.
+set local search_path = eventstream, pg_temp;

@@ -93,7 +93,7 @@ Example: select sum((state ->> 'balance')::numeric) from es_category_state('acco
 
 create function es_day_end(day date, time_zone text) returns timestamptz
 language sql stable parallel safe
-as $$ select ((day + 1)::timestamp at time zone time_zone) - interval '1 microsecond' $$;
+return ((day + 1)::timestamp at time zone time_zone) - interval '1 microsecond';
 comment on function es_day_end(date, text) is
 $$The last instant of a day in a time zone: what to give as as_of for the books of that day. NULL where an argument is.
 Example: select es_day_end('2024-10-31', 'Europe/Vienna');$$;

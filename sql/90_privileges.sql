@@ -42,3 +42,18 @@ grant execute on function _eventstream.stats() to pg_monitor;
 grant select on eventstream.stats to pg_monitor;
 grant execute on function _eventstream.horizon_holders() to pg_monitor;
 grant select on eventstream.horizon_holders to pg_monitor;
+
+-- What people call goes to the schema chosen at CREATE EXTENSION. A function of the same name and arguments there is an error.
+do $$
+declare
+    called regprocedure;
+begin
+    for called in
+        select p.oid from pg_catalog.pg_proc p
+        where p.pronamespace = 'eventstream'::pg_catalog.regnamespace and p.proname like 'es\_%'
+        order by p.oid
+    loop
+        execute 'alter function ' || called::text || ' set schema @extschema@';
+    end loop;
+end
+$$;

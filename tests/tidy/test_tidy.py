@@ -137,6 +137,24 @@ def test_sql_objects_are_made_in_sql_files_only():
     assert not bad
 
 
+def test_sql_is_bound_to_pg_catalog_and_to_ours_only():
+    """What CREATE EXTENSION binds, by the path of the script; what is bound when it runs, by a path of the function's own."""
+    text = {path.name: re.sub(r"--[^\n]*", "", path.read_text()) for path in files(".sql", "sql")}
+    script = "".join(text[file] for file in sorted(text) if re.match(r"\d", file))
+    assert script.lstrip().startswith("set local search_path = pg_catalog, pg_temp;")
+    paths = re.findall(r"^(?:re)?set\b[^\n]*;$", script, re.MULTILINE)
+    assert paths == ["set local search_path = pg_catalog, pg_temp;", "set local search_path = eventstream, pg_temp;"]
+    # An upgrade script begins as the first one does.
+    assert not [file for file, body in text.items() if not re.match(r"\d", file) and not body.lstrip().startswith(paths[0])]
+    bad = []
+    for file, body in text.items():
+        for line, match in found_in(body, r"(?ms)\bcreate (?:function|procedure) ([\w.]+)(.*?)(?=^comment on)"):
+            is_bound_at_once = re.search(r"\blanguage c\b|\bbegin atomic\b|^return\b", match[2], re.MULTILINE)
+            if not is_bound_at_once and "\nset search_path = pg_catalog, pg_temp\n" not in match[2]:
+                bad.append(f"sql/{file}:{line}: {match[1]} runs with its caller's search_path")
+    assert not bad
+
+
 def test_one_version_everywhere():
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     control = re.search(r"^default_version\s*=\s*'([^']+)'", (ROOT / "eventstream.control").read_text(), re.MULTILINE)
