@@ -21,7 +21,13 @@ create function _eventstream.make_partition(lower_bound bigint, upper_bound bigi
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set client_min_messages = warning
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     name text := 'events_' || lower_bound;
     index record;

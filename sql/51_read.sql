@@ -7,7 +7,7 @@ create function es_read(
     until timestamptz default null,
     raw bool default false
 ) returns setof eventstream.event
-language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_read';
+language c stable parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_read';
 comment on function es_read(text, bigint, bigint, bool, timestamptz, bool) is
 $$The events of one stream from from_version on (NULL = the first), in order; at most max_count (NULL = all). backward: from from_version down (NULL = the newest). until: only events with occurred_at <= until. raw: without upcasting. A stream that does not exist gives no rows.
 Errors: ES004, ES005, 42501.
@@ -33,20 +33,20 @@ create function es_read_backward(
     categories text[] default null,
     event_types text[] default null
 ) returns setof eventstream.event
-language c stable parallel restricted rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_backward';
+language c stable parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_backward';
 comment on function es_read_backward(bigint, int, text[], text[]) is
 $$The log newest first, from before before_position (NULL = from the end); at most max_count events (1 to 100000).
 Example: select stream, event_type from es_read_backward(max_count => 5);$$;
 
 create function es_read_subject(subject text, after_position bigint default 0, max_count int default 1000)
 returns setof eventstream.event
-language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_read_subject';
+language c stable parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_read_subject';
 comment on function es_read_subject(text, bigint, int) is
 $$All events about one person (subject), in the order of the log, after after_position; at most max_count (1 to 100000).
 Example: select stream, event_type, payload from es_read_subject('customer-7');$$;
 
 create function es_event(event_id uuid) returns setof eventstream.event
-language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_event';
+language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_event';
 comment on function es_event(uuid) is
 $$The event with this id; no row where there is none (ids are unique within a stream, so rarely more than one).
 Example: select * from es_event('01890a5d-ac96-774b-bcce-b302099a8057');$$;

@@ -41,7 +41,7 @@ $$Forgets the upcaster of an event type from a schema version on. Returns event_
 Example: select es_unregister_upcaster('AccountCredited', 1);$$;
 
 create function es_state(stream text, fold text default null) returns jsonb
-language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_state';
+language c stable parallel unsafe as 'MODULE_PATHNAME', 'eventstream_state';
 comment on function es_state(text, text) is
 $$The state of a stream now, by a fold of its category (NULL = the default one).
 Errors: ES002 no such stream, ES010 no such fold, ES013 the fold met something it cannot use, and whatever a handler raises; 42501.
@@ -53,14 +53,14 @@ create function es_state_at(
     known_at timestamptz default null,
     fold text default null
 ) returns jsonb
-language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_state_at';
+language c stable parallel unsafe as 'MODULE_PATHNAME', 'eventstream_state_at';
 comment on function es_state_at(text, timestamptz, timestamptz, text) is
 $$The state of a stream as of a moment in valid time (events with occurred_at <= as_of), as it was known at a moment in transaction time (recorded_at <= known_at, NULL = now). 'infinity' means no bound. The initial state where no event counts. An answer for a known_at is final up to es_settled_until(). A day ends at es_day_end(day, time_zone), not at the midnight it begins with.
 Errors: ES002, ES005, ES010, ES013, 42501.
 Example: select es_state_at('account-1000', es_day_end('2024-10-15', 'Europe/Vienna'));$$;
 
 create function es_state_at_version(stream text, version bigint, fold text default null) returns jsonb
-language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_state_at_version';
+language c stable parallel unsafe as 'MODULE_PATHNAME', 'eventstream_state_at_version';
 comment on function es_state_at_version(text, bigint, text) is
 $$The state of a stream after its event of that version; 0 = the initial state.
 Errors: ES002, ES005 a version the stream does not have, ES010, ES013, 42501.
@@ -85,7 +85,7 @@ create function es_category_state(
     known_at timestamptz default null,
     fold text default null
 ) returns table (stream text, version bigint, state jsonb)
-language c stable parallel restricted rows 1000 as 'MODULE_PATHNAME', 'eventstream_category_state';
+language c stable parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_category_state';
 comment on function es_category_state(text, timestamptz, timestamptz, text) is
 $$The state of every stream of a category at a moment (NULL = no bound), as es_state_at: a balance sheet in one query. version is the newest version that counts. Streams of which no event counts are left out.
 Errors: ES010, ES013, 42501.

@@ -17,7 +17,7 @@ create function es_verify_snapshots(
     fold text default null, thorough bool default false,
     out stream text, out fold text, out version bigint, out problem text
 ) returns setof record
-language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_verify_snapshots';
+language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_verify_snapshots';
 comment on function es_verify_snapshots(text, bool) is
 $$Checks the current tenant's stored snapshots (of one fold, or NULL = all): no rows = intact. A row names a snapshot and what is wrong with it: its checksum, the chain hash of its event, a version that the stream does not have, a fold that is gone. thorough: its state is also compared with what the events give when they are folded again from the first one, which finds a handler that depends on more than its arguments. One of an earlier definition of its fold is no problem: it is never used, and es_maintain removes it. Privilege audit.
 Errors: ES010 no such fold, 42501.

@@ -5,13 +5,13 @@ comment on function eventstream.check_temporal_view(text, text) is
 'Part of es_create_temporal_view: true where the role may manage and there is such a fold; 42501, ES005, ES010 otherwise.';
 
 create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb)
-language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
+language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
 comment on function eventstream.temporal_state(text, text) is
 'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
 
 create function eventstream.temporal_state_at(stream text, fold text, as_of timestamptz, known_at timestamptz)
 returns table (version bigint, state jsonb)
-language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
+language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
 comment on function eventstream.temporal_state_at(text, text, timestamptz, timestamptz) is
 'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts.';
 
@@ -28,7 +28,13 @@ create function eventstream.column_expressions(columns jsonb)
 returns table (place int, name text, type_name text, expression text)
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     shape text := 'must be an array of {"name", "type", "path"}, and not empty';
     col jsonb;
@@ -98,7 +104,13 @@ comment on function eventstream.column_expressions(jsonb) is
 create function eventstream.relation_name(argument text, given text, most_bytes int, schemas name[]) returns text[]
 language plpgsql stable parallel unsafe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     parts text[];
 begin
@@ -130,7 +142,13 @@ create function eventstream.make_temporal_view(view_name text, category text, co
 returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     parts text[];
     target text;
@@ -172,7 +190,7 @@ begin
     -- Two branches, so that a stream that is given is looked up by its name also in a plan that serves every call.
     execute format(
         'create function %s(as_of pg_catalog.timestamptz, known_at pg_catalog.timestamptz default null, stream pg_catalog.text default null) '
-        'returns setof %s language sql stable parallel restricted begin atomic %s and $3 is null union all %s and s.stream = $3; end',
+        'returns setof %s language sql stable parallel unsafe begin atomic %s and $3 is null union all %s and s.stream = $3; end',
         function_target, target,
         format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)),
         format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)));
@@ -187,7 +205,13 @@ comment on function eventstream.make_temporal_view(text, text, jsonb, text, name
 create function eventstream.refuse(argument text, reason text, hint text) returns void
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 begin
     if hint is null then
         raise exception using errcode = 'ES005', message = argument || ' ' || reason,

@@ -37,7 +37,13 @@ create function eventstream.make_state_table(name text, category text, columns j
 returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     parts text[];
     target text;
@@ -140,7 +146,13 @@ comment on function eventstream.forget_projection(text, bool) is
 create function eventstream.drop_projection(name text, drop_table bool) returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
 as $$
+#variable_conflict error
 declare
     state_table text := eventstream.forget_projection(name, drop_table);
 begin

@@ -6,7 +6,7 @@ begin
     for given in
         select format('schema %I', n.nspname) as object, a.grantee
         from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
-        where n.nspname in ('eventstream', '_eventstream') and a.grantee <> n.nspowner
+        where n.nspname in ('eventstream', '_eventstream', 'eventstream_pinned') and a.grantee <> n.nspowner
         union
         select format('%s %I.%I', case c.relkind when 'S' then 'sequence' else 'table' end, n.nspname, c.relname), a.grantee
         from pg_catalog.pg_class c
@@ -26,7 +26,7 @@ begin
 end
 $$;
 
-grant usage on schema eventstream to public;
+grant usage on schema eventstream, eventstream_pinned to public;
 -- Views check the role that reads them.
 grant execute on function _eventstream.readable_tenant(text) to public;
 grant execute on function _eventstream.readable_categories() to public;

@@ -61,6 +61,7 @@ pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requi
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     pg::settings::init();
+    pg::pinned::init();
     pg::shared::init();
     pg::xact::init();
     pg::catalog::init();

@@ -12,6 +12,7 @@ use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::lock;
+use crate::pg::pinned;
 use crate::pg::plan::{Plan, View};
 use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_current, as_owner, by_index};
@@ -281,6 +282,7 @@ impl<'a> StateTable<'a> {
         let what = applier::what(self.projection);
         let at = Position::global(&what);
         // Triggers and functions of the table's are the registrant's code, too.
+        pinned::refuse_other_strings()?;
         let acting = applier::acting(self.projection);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
             applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))

@@ -3,11 +3,11 @@
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
 use super::failure::{Result, catch};
-use super::{compat, ffi};
+use super::{compat, ffi, pinned};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::mem::MaybeUninit;
 
 thread_local! {
@@ -41,10 +41,6 @@ pub struct Registrant {
     pub role: String,
     pub search_path: CString,
 }
-
-/// What a day is, and how times are printed, must not depend on who asks: a state made in Tokyo is kept for everybody.
-const ZONE: (&CStr, *const c_char) = (c"TimeZone", c"UTC".as_ptr());
-const DATE_STYLE: (&CStr, *const c_char) = (c"DateStyle", c"ISO, MDY".as_ptr());
 
 /// A function that was found and may be called, by its registrant.
 pub struct Function {
@@ -119,6 +115,7 @@ impl Function {
         at: &Position,
         work: impl FnOnce(&mut Calls) -> Result<T>,
     ) -> Result<T> {
+        pinned::refuse_other_strings()?;
         let (role, search_path) = (self.role, self.search_path.clone());
         as_registrant(role, &search_path, code, at, || work(&mut Calls(self)))
     }
@@ -138,19 +135,16 @@ pub fn as_registrant<T>(
     }
     let mut user = pg_sys::InvalidOid;
     let mut context = 0;
-    let path = search_path.as_ptr();
-    let level = catch(|| {
-        // SAFETY: as index.c does before it calls a user's function: a nesting level of settings, then the rights.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-            let level = ffi::NewGUCNestLevel();
-            for (name, value) in [(c"search_path", path), ZONE, DATE_STYLE] {
-                save_setting(name.as_ptr(), value);
-            }
-            pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
-            level
-        }
+    let _pinned = pinned::begin();
+    // SAFETY: as index.c does before it calls a user's function: a nesting level of settings, then the rights.
+    let level = catch(|| unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        ffi::NewGUCNestLevel()
     })?;
+    // What a day is, and how times are printed, must not depend on who asks: a state made in Tokyo is kept for everybody.
+    pinned::set(search_path)?;
+    // SAFETY: undone below, or by the abort.
+    unsafe { pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32) };
     let result = {
         let _flag = (code == Code::Pure).then(InUserCode::enter);
         let mut line = pg_sys::ErrorContextCallback {
@@ -184,15 +178,7 @@ pub fn set(name: &CStr, value: &str) -> Result<()> {
     let value = CString::new(value).map_err(|_| Error::Internal { what: "a setting holds a zero byte".into() })?;
     let (name, value) = (name.as_ptr(), value.as_ptr());
     // SAFETY: as in `as_registrant`, in the nesting level that it began.
-    catch(|| unsafe { save_setting(name, value) })
-}
-
-/// # Safety
-/// Inside of a nesting level of settings. May raise.
-unsafe fn save_setting(name: *const c_char, value: *const c_char) {
-    let (context, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
-    // SAFETY: as the caller says; zero-terminated texts.
-    unsafe { ffi::set_config_option(name, value, context, source, pg_sys::GucAction::GUC_ACTION_SAVE, true, 0, false) };
+    catch(|| unsafe { pinned::save_setting(name, value) })
 }
 
 /// For functions that touch no table, but answer otherwise each time.

@@ -1,5 +1,8 @@
 //! Every difference between the supported PostgreSQL versions (15, 16, 18).
 use pgrx::pg_sys;
+#[cfg(not(feature = "pg15"))]
+use std::ffi::c_int;
+use std::ffi::{CStr, c_char};
 
 /// A fixed search path (pg_catalog only), until it is popped or the (sub)transaction ends.
 #[derive(Clone, Copy)]
@@ -266,3 +269,62 @@ pub const TIMEOUTS: &[&std::ffi::CStr] = &[
     #[cfg(feature = "pg18")]
     c"transaction_timeout",
 ];
+
+/// The record of a setting, NULL where there is none of that name (as PostgreSQL compares names, without regard to case).
+///
+/// # Safety
+/// May raise before PostgreSQL 16, out of memory.
+pub unsafe fn find_setting(name: &CStr) -> *mut pg_sys::config_generic {
+    #[cfg(feature = "pg15")]
+    // SAFETY: guc.c keeps the records sorted by name.
+    unsafe {
+        let lower = |name: &CStr| name.to_bytes().to_ascii_lowercase();
+        let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions() as usize);
+        let wanted = lower(name);
+        let found = records.binary_search_by(|record| lower(CStr::from_ptr((**record).name)).cmp(&wanted));
+        found.map_or(std::ptr::null_mut(), |place| records[place])
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: makes no placeholder, and raises nothing.
+    unsafe {
+        pg_sys::find_option(name.as_ptr(), false, true, 0)
+    }
+}
+
+/// A copy of a text that guc.c may keep as a setting's value; NULL where there is no memory. PostgreSQL 16 gave these a memory context.
+///
+/// # Safety
+/// guc.c frees it.
+pub unsafe fn setting_text(text: &CStr) -> *mut c_char {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the C library's.
+    unsafe {
+        strdup(text.as_ptr())
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: at this level it raises nothing.
+    unsafe {
+        pg_sys::guc_strdup(pg_sys::LOG as c_int, text.as_ptr())
+    }
+}
+
+/// # Safety
+/// Of a text that guc.c made, or [`setting_text`].
+pub unsafe fn free_setting_text(text: *mut c_char) {
+    #[cfg(feature = "pg15")]
+    // SAFETY: as the caller says.
+    unsafe {
+        free(text.cast());
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as the caller says.
+    unsafe {
+        pg_sys::guc_free(text.cast());
+    }
+}
+
+#[cfg(feature = "pg15")]
+unsafe extern "C" {
+    fn strdup(text: *const c_char) -> *mut c_char;
+    fn free(memory: *mut std::ffi::c_void);
+}

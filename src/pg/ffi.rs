@@ -3,7 +3,12 @@
 use pgrx::pg_sys::*;
 use std::ffi::{c_char, c_int, c_long, c_void};
 
+/// ByteaOutputType of utils/bytea.h.
+pub const BYTEA_OUTPUT_HEX: c_int = 1;
+
 unsafe extern "C-unwind" {
+    // utils/adt/varlena.c
+    pub static mut bytea_output: c_int;
     // utils/error/elog.c
     pub fn errstart(elevel: c_int, domain: *const c_char) -> bool;
     pub fn errcode(code: c_int) -> c_int;

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod memory;
 pub mod notify;
 pub mod pages;
+pub mod pinned;
 pub mod plan;
 pub mod probe;
 pub mod process;

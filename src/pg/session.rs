@@ -3,8 +3,9 @@
 use super::catalog::Catalog;
 use super::compat::SearchPath;
 use super::failure::{Failure, Result, catch};
-use super::{call, ffi};
+use super::{call, ffi, pinned};
 use pgrx::pg_sys;
+use std::ffi::c_int;
 
 /// Proof that SPI is connected, and that the rights which are on are the owner's, or a registrant's for statements of its own.
 pub struct Db {
@@ -20,39 +21,74 @@ pub enum Planning {
     ByCost,
 }
 
-/// The planner's switches as they were; put back also when a panic passes.
-struct PlannerSwitches {
-    seqscan: bool,
-    bitmapscan: bool,
-    jit: bool,
+/// The switches that our statements are read, planned and run under, whatever the session has set. They are PostgreSQL's plain variables,
+/// which cost nothing to write; put back also when a panic passes.
+struct Switches {
+    planner: [bool; 5],
+    reader: [bool; 4],
+    numbers: [c_int; 7],
 }
 
-impl PlannerSwitches {
+impl Switches {
     fn set(planning: Planning) -> Self {
-        // SAFETY: plain variables of this backend, read by the planner only.
+        let by_cost = planning == Planning::ByCost;
+        Self {
+            // Sequential and bitmap scans, just-in-time compilation; index scans with and without the table.
+            planner: [by_cost, by_cost, false, true, true],
+            // standard_conforming_strings, quote_all_identifiers, transform_null_equals, array_nulls.
+            reader: [true, false, false, true],
+            numbers: [
+                pg_sys::BackslashQuoteType::BACKSLASH_QUOTE_SAFE_ENCODING as c_int,
+                pg_sys::PlanCacheMode::PLAN_CACHE_MODE_AUTO as c_int,
+                1,
+                ffi::BYTEA_OUTPUT_HEX,
+                pg_sys::INTSTYLE_POSTGRES as c_int,
+                pg_sys::USE_ISO_DATES as c_int,
+                pg_sys::DATEORDER_MDY as c_int,
+            ],
+        }
+        .exchanged()
+    }
+
+    /// Puts these in force; those that were.
+    fn exchanged(self) -> Self {
+        use std::mem::replace;
+        let ([a, b, c, d, e], [f, g, h, i], [j, k, l, m, n, o, p]) = (self.planner, self.reader, self.numbers);
+        std::mem::forget(self);
+        // SAFETY: plain variables of this backend, read by the parser, the planner, and input and output functions.
         unsafe {
-            let found = Self {
-                seqscan: pg_sys::enable_seqscan,
-                bitmapscan: pg_sys::enable_bitmapscan,
-                jit: pg_sys::jit_enabled,
-            };
-            let by_cost = planning == Planning::ByCost;
-            pg_sys::enable_seqscan = by_cost;
-            pg_sys::enable_bitmapscan = by_cost;
-            pg_sys::jit_enabled = false;
-            found
+            Self {
+                planner: [
+                    replace(&mut *(&raw mut pg_sys::enable_seqscan), a),
+                    replace(&mut *(&raw mut pg_sys::enable_bitmapscan), b),
+                    replace(&mut *(&raw mut pg_sys::jit_enabled), c),
+                    replace(&mut *(&raw mut pg_sys::enable_indexscan), d),
+                    replace(&mut *(&raw mut pg_sys::enable_indexonlyscan), e),
+                ],
+                reader: [
+                    replace(&mut *(&raw mut pg_sys::standard_conforming_strings), f),
+                    replace(&mut *(&raw mut pg_sys::quote_all_identifiers), g),
+                    replace(&mut *(&raw mut pg_sys::Transform_null_equals), h),
+                    replace(&mut *(&raw mut pg_sys::Array_nulls), i),
+                ],
+                numbers: [
+                    replace(&mut *(&raw mut pg_sys::backslash_quote), j),
+                    replace(&mut *(&raw mut pg_sys::plan_cache_mode), k),
+                    replace(&mut *(&raw mut pg_sys::extra_float_digits), l),
+                    replace(&mut *(&raw mut ffi::bytea_output), m),
+                    replace(&mut *(&raw mut pg_sys::IntervalStyle), n),
+                    replace(&mut *(&raw mut pg_sys::DateStyle), o),
+                    replace(&mut *(&raw mut pg_sys::DateOrder), p),
+                ],
+            }
         }
     }
 }
 
-impl Drop for PlannerSwitches {
+impl Drop for Switches {
     fn drop(&mut self) {
-        // SAFETY: as in `set`.
-        unsafe {
-            pg_sys::enable_seqscan = self.seqscan;
-            pg_sys::enable_bitmapscan = self.bitmapscan;
-            pg_sys::jit_enabled = self.jit;
-        }
+        let before = Self { planner: self.planner, reader: self.reader, numbers: self.numbers };
+        std::mem::forget(before.exchanged());
     }
 }
 
@@ -61,7 +97,8 @@ impl Drop for PlannerSwitches {
 pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Result<T>) -> Result<T> {
     call::refuse_in_user_code()?;
     let catalog = Catalog::current()?;
-    let _switches = PlannerSwitches::set(planning);
+    let _own = pinned::suspend();
+    let _switches = Switches::set(planning);
     let mut user = pg_sys::InvalidOid;
     let mut context = 0;
     let owner = catalog.owner;
@@ -92,7 +129,7 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
 
 /// Plans by the indexes in `work`, whoever's statements these are.
 pub fn by_index<T>(work: impl FnOnce() -> T) -> T {
-    let _switches = PlannerSwitches::set(Planning::ByIndex);
+    let _switches = Switches::set(Planning::ByIndex);
     work()
 }
 
