@@ -52,33 +52,32 @@ impl Switches {
 
     /// Puts these in force; those that were.
     fn exchanged(self) -> Self {
-        use std::mem::replace;
         let ([a, b, c, d, e], [f, g, h, i], [j, k, l, m, n, o, p]) = (self.planner, self.reader, self.numbers);
         std::mem::forget(self);
         // SAFETY: plain variables of this backend, read by the parser, the planner, and input and output functions.
         unsafe {
             Self {
                 planner: [
-                    replace(&mut *(&raw mut pg_sys::enable_seqscan), a),
-                    replace(&mut *(&raw mut pg_sys::enable_bitmapscan), b),
-                    replace(&mut *(&raw mut pg_sys::jit_enabled), c),
-                    replace(&mut *(&raw mut pg_sys::enable_indexscan), d),
-                    replace(&mut *(&raw mut pg_sys::enable_indexonlyscan), e),
+                    (&raw mut pg_sys::enable_seqscan).replace(a),
+                    (&raw mut pg_sys::enable_bitmapscan).replace(b),
+                    (&raw mut pg_sys::jit_enabled).replace(c),
+                    (&raw mut pg_sys::enable_indexscan).replace(d),
+                    (&raw mut pg_sys::enable_indexonlyscan).replace(e),
                 ],
                 reader: [
-                    replace(&mut *(&raw mut pg_sys::standard_conforming_strings), f),
-                    replace(&mut *(&raw mut pg_sys::quote_all_identifiers), g),
-                    replace(&mut *(&raw mut pg_sys::Transform_null_equals), h),
-                    replace(&mut *(&raw mut pg_sys::Array_nulls), i),
+                    (&raw mut pg_sys::standard_conforming_strings).replace(f),
+                    (&raw mut pg_sys::quote_all_identifiers).replace(g),
+                    (&raw mut pg_sys::Transform_null_equals).replace(h),
+                    (&raw mut pg_sys::Array_nulls).replace(i),
                 ],
                 numbers: [
-                    replace(&mut *(&raw mut pg_sys::backslash_quote), j),
-                    replace(&mut *(&raw mut pg_sys::plan_cache_mode), k),
-                    replace(&mut *(&raw mut pg_sys::extra_float_digits), l),
-                    replace(&mut *(&raw mut ffi::bytea_output), m),
-                    replace(&mut *(&raw mut pg_sys::IntervalStyle), n),
-                    replace(&mut *(&raw mut pg_sys::DateStyle), o),
-                    replace(&mut *(&raw mut pg_sys::DateOrder), p),
+                    (&raw mut pg_sys::backslash_quote).replace(j),
+                    (&raw mut pg_sys::plan_cache_mode).replace(k),
+                    (&raw mut pg_sys::extra_float_digits).replace(l),
+                    (&raw mut ffi::bytea_output).replace(m),
+                    (&raw mut pg_sys::IntervalStyle).replace(n),
+                    (&raw mut pg_sys::DateStyle).replace(o),
+                    (&raw mut pg_sys::DateOrder).replace(p),
                 ],
             }
         }
