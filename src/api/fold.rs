@@ -1,6 +1,6 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use crate::access::authorize_tenant;
-use crate::live::refold::refold;
+use crate::live::refold;
 use crate::log::append::Target;
 use crate::pg::datum::from_text;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -25,8 +25,10 @@ fn register_fold(args: &Args) -> Returned {
         is_default: args.boolean(7, "is_default")?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    refold::prepare(target, Some(definition.category))?;
     fold::register(access.tenant_id, &definition)?;
-    refold(Target { id: access.tenant_id, name: &access.tenant })?;
+    refold::refold(target)?;
     from_text(definition.name).map(Some)
 }
 
@@ -45,8 +47,10 @@ fn register_upcaster(args: &Args) -> Returned {
         to_event_type: args.text_opt(3)?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    refold::prepare(target, None)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
-    refold(Target { id: access.tenant_id, name: &access.tenant })?;
+    refold::refold(target)?;
     from_text(definition.event_type).map(Some)
 }
 
@@ -54,7 +58,9 @@ fn unregister_upcaster(args: &Args) -> Returned {
     let event_type = args.text(0, "event_type")?;
     let from_schema_version = args.int4(1, "from_schema_version")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    refold::prepare(target, None)?;
     fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;
-    refold(Target { id: access.tenant_id, name: &access.tenant })?;
+    refold::refold(target)?;
     from_text(event_type).map(Some)
 }

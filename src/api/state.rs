@@ -2,7 +2,7 @@
 use crate::access::{Access, authorize};
 use crate::log::append::Target;
 use crate::log::event::invalid;
-use crate::log::stream;
+use crate::log::{gate, stream};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -100,6 +100,7 @@ fn load(args: &Args) -> Returned {
     let target = asked.target();
     let view = if for_update {
         server::must_be_writable(c"es_load with for_update")?;
+        gate::enter(target.id)?;
         as_owner(Planning::ByIndex, |db, catalog| {
             stream::lock(db, catalog, target.id, &asked.name, stream::Absent::Leave, 1).map(drop)
         })?;

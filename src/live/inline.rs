@@ -1,11 +1,11 @@
 //! Inline projections: applied at the end of each append call, in its transaction. Their errors fail the append.
 //!
 //! ```text
-//! created, resumed, rebuilt ─▶ streams locked against appends ─▶ caught up to the last event ─▶ running (commit lets appends go on)
-//! paused ─▶ streams locked ─▶ the last position noted ─▶ paused
+//! created, resumed, rebuilt ─▶ the tenant's gate closed ─▶ caught up to the last event ─▶ running (commit lets appends go on)
+//! paused ─▶ the gate closed ─▶ the last position noted ─▶ paused
 //! ```
 //!
-//! Promises: no event falls between catching up and the first append that knows of the projection, which has to get the lock that the
+//! Promises: no event falls between catching up and the first append that knows of the projection, which has to enter the gate that the
 //! other held, and so learns of it; every projection is given the events in the order of the log, also those that another one's
 //! handler appends: these wait until all projections have handled what caused them.
 use super::advance::MOST_BYTES;
@@ -14,12 +14,11 @@ use super::events::{self, Wanted};
 use super::progress::{self, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
-use crate::log::append::Target;
-use crate::log::horizon;
+use crate::log::append::{self, Target};
+use crate::log::{gate, horizon};
 use crate::pg::catalog;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
-use crate::pg::plan::Plan;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
 use crate::state::event::Event;
@@ -54,7 +53,6 @@ struct Queue {
 thread_local! {
     /// None: nothing is being applied.
     static QUEUE: RefCell<Option<Queue>> = const { RefCell::new(None) };
-    static LOCK: Plan = const { Plan::new("lock table _eventstream.streams in exclusive mode", &[]) };
 }
 
 /// Applies the events that an append wrote, at these positions; where a handler has made that append, after everything that was
@@ -158,13 +156,15 @@ pub(super) fn unusable(projection: &Projection, reason: String) -> Error {
     }
 }
 
-/// Keeps everybody from appending until the end of this transaction; the last position there is. Waits for transactions that have appended.
-fn lock_appends() -> Result<i64> {
-    as_owner(Planning::ByIndex, |db, catalog| {
-        LOCK.with(|lock| lock.write(db, &[]))?;
-        catalog::refresh()?;
-        horizon::last_position(catalog)
-    })
+/// Keeps everybody from appending in this tenant until the end of this transaction; the last position there is. Waits for the tenant's
+/// transactions that have appended.
+fn lock_appends(projection: &Projection) -> Result<i64> {
+    gate::close(projection.target())?;
+    last_position()
+}
+
+fn last_position() -> Result<i64> {
+    as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))
 }
 
 /// Catches up from `after` and runs from now on, in this transaction.
@@ -175,19 +175,19 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
         let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
         position = catch_up(projection, position, settled)?;
     }
-    let mut last = lock_appends()?;
+    let mut last = lock_appends(projection)?;
     let mut rounds = 0;
     loop {
+        let written = append::written();
         match &projection.kind {
             Kind::Table(table) => rebuild::at_once(projection, table, last)?,
             _ => position = catch_up(projection, position, last)?,
         }
-        // What the handler has appended meanwhile; nobody else could.
-        let end = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
-        if end == last {
+        // What the handler has appended meanwhile; nobody else could, in this tenant.
+        if append::written() == written {
             break;
         }
-        last = end;
+        last = last_position()?;
         rounds += 1;
         if rounds > LONGEST_CHAIN {
             return Err(endless().into());
@@ -201,7 +201,7 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
 
 /// Stops where it is; events from now on are not applied.
 pub fn detach(projection: &Projection) -> Result<()> {
-    let last = lock_appends()?;
+    let last = lock_appends(projection)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         progress::set_status(db, projection.id, Status::Paused, Some(last))?;
         catalog::announce_projection_change(catalog)

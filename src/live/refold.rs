@@ -9,18 +9,34 @@ use super::rebuild;
 use super::registry::{self, Kind, Mode};
 use super::state_table::StateTable;
 use crate::log::append::Target;
-use crate::log::horizon;
+use crate::log::{gate, horizon};
+use crate::pg::datum::from_text;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
 use crate::pg::{board, catalog, failure::Result};
-use pgrx::pg_sys::{Datum, INT8OID};
+use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 
 thread_local! {
     static TABLES: Plan = const { Plan::new(
         "select id from _eventstream.projections where tenant_id = $1 and kind = 'table' order by id",
         &[INT8OID],
     ) };
+    static INLINE: Plan = const { Plan::new(
+        "select exists (select from _eventstream.projections where tenant_id = $1 and kind = 'table' and mode = 'inline' \
+                        and ($2 is null or categories is null or $2 = any (categories)))",
+        &[INT8OID, TEXTOID],
+    ) };
+}
+
+/// To be called before a fold for `category`, or (None) an upcaster, is registered: where an inline table may have to be filled again the
+/// tenant's gate is closed first. The definition's row, which an append may want, is locked behind it: never the other way round.
+pub fn prepare(target: Target, category: Option<&str>) -> Result<()> {
+    let is_inline = as_owner(Planning::ByIndex, |db, _| {
+        let args = [Some(Datum::from(target.id)), category.map(from_text).transpose()?];
+        INLINE.with(|plan| plan.first(db, View::Latest, &args, |row| row.boolean(0)))
+    })?;
+    if is_inline == Some(true) { gate::close(target) } else { Ok(()) }
 }
 
 /// Begins to fill those of the tenant's state tables again whose states are others now.

@@ -1,7 +1,7 @@
 //! Append, the only writer of events. Owns the order of steps that the invariants rest on:
 //!
 //! ```text
-//! lock the streams' rows and the names of new ones, sorted → heads under newer snapshots → retry? expected version?
+//! the tenant's gate → lock the streams' rows and the names of new ones, sorted → heads under newer snapshots → retry? expected version?
 //!   → slot (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
 use super::event::NewEvent;
+use super::gate;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::replay;
@@ -54,6 +55,7 @@ pub struct Request<'a> {
 thread_local! {
     static EVENT_IDS: RefCell<EventIds> = RefCell::new(EventIds::default());
     static READ_ADDRESS: Plan = const { Plan::new("select inet_client_addr()", &[]) };
+    static WRITTEN: Cell<u64> = const { Cell::new(0) };
     static CLIENT_ADDRESS: Cell<Option<Nullable>> = const { Cell::new(None) };
 }
 
@@ -83,6 +85,11 @@ pub struct Appended {
     pub positions: Vec<i64>,
 }
 
+/// How many events this session has written so far.
+pub fn written() -> u64 {
+    WRITTEN.get()
+}
+
 /// Appends to all the streams or to none.
 pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     server::must_be_writable(c"an append")?;
@@ -90,6 +97,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         Some(acting) => acting.role.clone(),
         None => server::role_name(server::session_role())?,
     };
+    gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         xact::call_at_end(last_append::on_end);
         let call = Call {
@@ -127,6 +135,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             appended.versions.push(last.version);
             last_append::remember(last);
         }
+        WRITTEN.set(WRITTEN.get() + appended.positions.len() as u64);
         if !appended.positions.is_empty() {
             counters::add(Counter::Appends, 1);
             counters::add(Counter::EventsAppended, appended.positions.len() as u64);

@@ -3,6 +3,7 @@ pub mod acting;
 pub mod append;
 pub mod delivery;
 pub mod event;
+pub mod gate;
 pub mod horizon;
 pub mod identity;
 pub mod known;

@@ -3,10 +3,13 @@
 //! that was looked at. Who has got one sees, under a new snapshot, all that earlier holders wrote.
 use super::failure::{Result, catch};
 use super::ffi;
+use super::subtransaction::attempt;
 use pgrx::pg_sys::{self, Oid};
+use std::time::Duration;
 
-/// The mode, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
+/// The modes, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
 const MODE: i32 = pg_sys::ExclusiveLock as i32;
+const SHARED: i32 = pg_sys::ShareLock as i32;
 const NOT_AVAILABLE: u32 = 0;
 /// LOCKTAG_OBJECT and DEFAULT_LOCKMETHOD (storage/lock.h).
 const OBJECT: u8 = 8;
@@ -48,12 +51,64 @@ impl Place {
         catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }).map(drop)
     }
 
+    /// Waits for it as one of many: only who locks it alone is kept out.
+    pub fn share(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above.
+        catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, false) }).map(drop)
+    }
+
+    /// Waits for it so long at most; whether it was had. To be called outside of [`super::session::as_owner`].
+    pub fn lock_within(self, patience: Duration) -> Result<bool> {
+        let tag = self.tag();
+        let waited = with_lock_timeout(patience, || {
+            // SAFETY: as above; what a timeout leaves of the wait goes with the subtransaction.
+            attempt(|| catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }))
+        })?;
+        match waited {
+            Ok(_) => Ok(true),
+            Err(caught) if caught.sqlstate == LOCK_NOT_AVAILABLE => Ok(false),
+            // What stands in the way of any lock (53200) is raised by this one, whole.
+            Err(_) => self.try_lock(),
+        }
+    }
+
     /// Gives back what one [`Self::try_lock`] got.
     pub fn unlock(self) -> Result<()> {
         let tag = self.tag();
         // SAFETY: as above; held, as the caller says.
         catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
     }
+}
+
+/// The SQLSTATE of a wait that lock_timeout ended.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Does `work` with that lock_timeout.
+fn with_lock_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
+    /// Puts the session's own back, also when a panic passes.
+    struct Back(i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: a plain variable of this backend, which ProcSleep reads.
+            unsafe { pg_sys::LockTimeout = self.0 }
+        }
+    }
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+    // SAFETY: as above.
+    let _back = unsafe {
+        let own = pg_sys::LockTimeout;
+        pg_sys::LockTimeout = milliseconds;
+        Back(own)
+    };
+    work()
+}
+
+/// The session's lock_timeout; None: there is none.
+pub fn session_timeout() -> Option<Duration> {
+    // SAFETY: a plain variable of this backend.
+    let milliseconds = unsafe { pg_sys::LockTimeout };
+    (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
 }
 
 /// Waits until that transaction has ended, however it ends.

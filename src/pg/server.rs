@@ -155,6 +155,13 @@ pub fn set_locally(name: &CStr, value: &str) -> Result<()> {
     })
 }
 
+/// After how long the session is ended when it idles in a transaction; None: never.
+pub fn idle_in_transaction_timeout() -> Option<Duration> {
+    // SAFETY: a plain variable of this backend.
+    let milliseconds = unsafe { pg_sys::IdleInTransactionSessionTimeout };
+    (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
+}
+
 /// The value of a setting, as SHOW prints it.
 pub fn setting(name: &'static CStr) -> Result<String> {
     // SAFETY: gives a string for a setting that exists, else raises.

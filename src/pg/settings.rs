@@ -4,6 +4,7 @@ use eventstream_core::{moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::cell::Cell;
 use std::ffi::CString;
+use std::time::Duration;
 
 /// What an append's commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -48,6 +49,9 @@ static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static MAX_STATE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(16 << 20);
 /// Enough for thousands of ordinary states, little beside a backend's other memory.
 static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
+/// Appends of the tenant wait behind who asks for its gate: so short is what the slowest of them notices.
+static GATE_WAIT: GucSetting<i32> = GucSetting::<i32>::new(100);
+static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Snapshots cost little beside their events, and old ones make old states quick.
 static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -106,7 +110,7 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 9] = [
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 11] = [
         (
             c"eventstream.partition_size",
             c"How many global positions a new partition of the log covers.",
@@ -169,6 +173,24 @@ pub fn init() {
             1024,
             256 << 20,
             GucFlags::UNIT_BYTE,
+        ),
+        (
+            c"eventstream.gate_wait",
+            c"How long who needs a tenant's appends to rest lets them queue behind it at a time.",
+            c"After each such while it lets them pass for as long, and asks again, until eventstream.gate_timeout.",
+            &GATE_WAIT,
+            1,
+            60_000,
+            GucFlags::UNIT_MS,
+        ),
+        (
+            c"eventstream.gate_timeout",
+            c"How long who needs a tenant's appends to rest tries to get that; then it fails with 55P03.",
+            c"Also how long its transaction may then stay idle before its session is ended.",
+            &GATE_TIMEOUT,
+            1,
+            3_600_000,
+            GucFlags::UNIT_MS,
         ),
         (
             c"eventstream.snapshot_keep",
@@ -236,6 +258,14 @@ pub fn max_json_depth() -> i64 {
 
 pub fn max_number_digits() -> i64 {
     MAX_NUMBER_DIGITS.get().into()
+}
+
+pub fn gate_wait() -> Duration {
+    Duration::from_millis(u64::from(GATE_WAIT.get().unsigned_abs()))
+}
+
+pub fn gate_timeout() -> Duration {
+    Duration::from_millis(u64::from(GATE_TIMEOUT.get().unsigned_abs()))
 }
 
 /// In seconds.

@@ -21,6 +21,7 @@ type OnEnd = fn(End);
 
 thread_local! {
     static APPENDED: Cell<bool> = const { Cell::new(false) };
+    static GATED: Cell<bool> = const { Cell::new(false) };
     static SESSION_LEVEL: Cell<Option<c_int>> = const { Cell::new(None) };
     static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
 }
@@ -44,6 +45,11 @@ pub fn note_append() {
     APPENDED.set(true);
 }
 
+/// This transaction holds a tenant's gate.
+pub fn note_gate() {
+    GATED.set(true);
+}
+
 /// Calls that at the end of this transaction, and of its subtransactions that are rolled back.
 pub fn call_at_end(on_end: OnEnd) {
     ON_END.set(Some(on_end));
@@ -58,7 +64,7 @@ pub fn current_subtransaction() -> u32 {
 extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
     match event {
         XactEvent::XACT_EVENT_PRE_COMMIT if APPENDED.get() => raise_durability(),
-        XactEvent::XACT_EVENT_PRE_PREPARE if APPENDED.get() => refuse_prepare(),
+        XactEvent::XACT_EVENT_PRE_PREPARE if APPENDED.get() || GATED.get() => refuse_prepare(),
         XactEvent::XACT_EVENT_COMMIT => finish(End::Committed),
         XactEvent::XACT_EVENT_ABORT => finish(End::RolledBack),
         // What was to be done at the commit is not the session's next transaction's: utility.rs sees to it at COMMIT PREPARED.
@@ -84,6 +90,7 @@ fn finish(end: End) {
         set_level(level);
     }
     slots::release();
+    GATED.set(false);
     board::at_end(end == End::Committed, APPENDED.replace(false));
 }
 
@@ -111,14 +118,18 @@ fn set_level(level: c_int) {
     }
 }
 
+/// The slot could not follow it, and nobody knows how long it would keep the gate.
 fn refuse_prepare() {
-    raise(
-        Error::FeatureNotSupported {
-            what: "PREPARE TRANSACTION after an append is not supported".into(),
-            hint: Some(
-                "Commit the append in a transaction of its own, with an event_id so that a retry is safe.".into(),
-            ),
-        }
-        .into(),
-    )
+    let (what, hint) = if APPENDED.get() {
+        (
+            "PREPARE TRANSACTION after an append is not supported",
+            "Commit the append in a transaction of its own, with an event_id so that a retry is safe.",
+        )
+    } else {
+        (
+            "PREPARE TRANSACTION is not supported after es_load(for_update => true), a retried append, or a change of an inline projection",
+            "Do that in a transaction of its own, and COMMIT it: until then the appends of the tenant, or who must wait for them, would wait.",
+        )
+    };
+    raise(Error::FeatureNotSupported { what: what.into(), hint: Some(hint.into()) }.into())
 }

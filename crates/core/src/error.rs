@@ -131,6 +131,10 @@ pub enum Error {
     )]
     InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },
 
+    /// 55P03: who needs a tenant's appends to be quiet could not have that within `waited_ms`; `holders`: processes that append, and since when.
+    #[error("the appends of tenant {} did not come to rest within {waited_ms} ms", shown(tenant))]
+    GateBusy { tenant: String, waited_ms: u64, holders: Vec<(i32, String)> },
+
     /// 0A000: a use of PostgreSQL that cannot be made safe, such as PREPARE TRANSACTION after an append.
     #[error("{what}")]
     FeatureNotSupported { what: String, hint: Option<String> },
@@ -170,6 +174,7 @@ impl Error {
             Self::TenantRequired { .. } => "ES041",
             Self::Immutable { .. } => "ES050",
             Self::InsufficientPrivilege { .. } => "42501",
+            Self::GateBusy { .. } => "55P03",
             Self::FeatureNotSupported { .. } => "0A000",
             Self::Internal { .. } => "XX000",
         }
@@ -231,6 +236,10 @@ impl Error {
             Self::Immutable { operation, table } => json!({"operation": operation, "table": table}),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
+            }
+            Self::GateBusy { tenant, holders, .. } => {
+                let holders: Vec<_> = holders.iter().map(|(pid, since)| json!({"pid": pid, "since": since})).collect();
+                json!({"tenant": tenant, "holders": holders})
             }
             Self::FeatureNotSupported { what, .. } => json!({"reason": what}),
             Self::Internal { .. } => return None,
@@ -324,6 +333,7 @@ impl Error {
                 Some(format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant)))
             }
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
+            Self::GateBusy { holders, .. } => Some(gate_hint(holders)),
             Self::Immutable { .. } => {
                 Some("Append an event that corrects the earlier one; what was recorded stays.".into())
             }
@@ -332,6 +342,17 @@ impl Error {
             }
             Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
         }
+    }
+}
+
+fn gate_hint(holders: &[(i32, String)]) -> String {
+    let again = "call again when fewer append, or raise eventstream.gate_timeout";
+    match holders.first() {
+        Some((pid, since)) => format!(
+            "Process {pid} has a transaction open since {since}: wait for its end, or look at it in pg_stat_activity and end its \
+             session (select pg_terminate_backend({pid});). Nothing was changed: {again}."
+        ),
+        None => format!("Nothing was changed: {again}."),
     }
 }
 

@@ -1,0 +1,83 @@
+//! The gate of a tenant: every append holds it as one of many from its first step to the end of its transaction, and who needs the tenant's
+//! appends to rest holds it alone. A lock of our own (src/pg/lock.rs): no role can squat on it, and no tenant has anything of another's.
+//!
+//! ```text
+//! append, es_load(for_update): share ─▶ … ─▶ commit
+//! attach, detach: ask for eventstream.gate_wait at a time ─┬─ had ─▶ work ─▶ commit; an idle session is ended after gate_timeout
+//!                        ▲── let appends pass for as long ──┴─ in vain for gate_timeout ─▶ 55P03 with the holders
+//! ```
+//! Promises: who got the gate alone sees, under a new snapshot, all that the tenant's appends wrote, and no other comes before its end; who
+//! enters the gate has heard of whatever was changed behind a closed one. It is the first lock of all: whoever holds a lock of ours that an
+//! append may want takes the gate before.
+use super::append::Target;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::failure::Result;
+use crate::pg::lock::{self, Place};
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{server, settings, xact};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{Datum, OIDOID, Oid};
+use std::time::Instant;
+
+thread_local! {
+    static HOLDERS: Plan = const { Plan::new(
+        "select l.pid, a.xact_start \
+         from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid \
+         where l.locktype = 'object' and l.classid = $1 and l.objid = $2 and l.objsubid = 0 and l.granted \
+         and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) \
+         and l.pid <> pg_catalog.pg_backend_pid() order by a.xact_start limit 10",
+        &[OIDOID, OIDOID],
+    ) };
+}
+
+fn place(catalog: &Catalog, tenant_id: i64) -> Place {
+    Place { table: catalog.tenants, object: tenant_id, part: 0 }
+}
+
+/// Enters as one of many, until the end of the (sub)transaction. Waits while somebody has it alone.
+pub fn enter(tenant_id: i64) -> Result<()> {
+    place(&Catalog::current()?, tenant_id).share()?;
+    xact::note_gate();
+    catalog::refresh()
+}
+
+/// Has it alone until the end of the transaction. To be called outside of `as_owner`. Errors: 55P03.
+pub fn close(target: Target) -> Result<()> {
+    let place = place(&Catalog::current()?, target.id);
+    let (wait, begun) = (settings::gate_wait(), Instant::now());
+    let most = lock::session_timeout().unwrap_or(settings::gate_timeout()).min(settings::gate_timeout());
+    while !place.lock_within(wait.min(most.saturating_sub(begun.elapsed())))? {
+        let left = most.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            let (tenant, waited_ms) = (target.name.to_owned(), most.as_millis() as u64);
+            return Err(Error::GateBusy { tenant, waited_ms, holders: holders(target.id)? }.into());
+        }
+        server::pause(wait.min(left))?;
+    }
+    xact::note_gate();
+    end_when_idle()?;
+    catalog::refresh()
+}
+
+/// The longest first: processes, and since when their transactions are open.
+fn holders(tenant_id: i64) -> Result<Vec<(i32, String)>> {
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let key = [Some(Datum::from(catalog.tenants)), Some(Datum::from(Oid::from(tenant_id as u32)))];
+        HOLDERS.with(|plan| {
+            plan.rows(db, View::Latest, 0, &key, |row| {
+                let since = row.int8_opt(1).map_or_else(|| Ok("a while ago".to_owned()), server::print_time)?;
+                Ok((row.int4(0)?, since))
+            })
+        })
+    })
+}
+
+/// A session that has the gate alone and idles stops its tenant's appends for nothing.
+fn end_when_idle() -> Result<()> {
+    let most = settings::gate_timeout();
+    if server::idle_in_transaction_timeout().is_none_or(|own| own > most) {
+        server::set_locally(c"idle_in_transaction_session_timeout", &most.as_millis().to_string())?;
+    }
+    Ok(())
+}
