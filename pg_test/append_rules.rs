@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(value(&format!("select es_append_events('a-1', '{batch}', 2)")), "4");
         let both = |a: i32, b: i32| {
             format!(
-                r#"select * from es_append_streams('[{{"stream": "a-1", "expected_version": {a}, "events": {batch}}},
+                r#"select stream, version from es_append_streams('[{{"stream": "a-1", "expected_version": {a}, "events": {batch}}},
                                                      {{"stream": "b-1", "expected_version": {b}, "events": {batch}}}]')"#
             )
         };
@@ -108,7 +108,10 @@ mod tests {
             )
         };
         let appends = [element("z-1", "z"), element("m-1", "m"), element("a-1", "a")].join(", ");
-        assert_eq!(rows(&format!("select * from es_append_streams('[{appends}]')")), "(z-1,2) (m-1,3) (a-1,2)");
+        assert_eq!(
+            rows(&format!("select stream, version from es_append_streams('[{appends}]')")),
+            "(z-1,2) (m-1,3) (a-1,2)"
+        );
         assert_eq!(
             rows(
                 "select payload #>> '{}' from eventstream.events where stream in ('a-1', 'm-1', 'z-1') and payload <> '{}' \
@@ -278,20 +281,22 @@ mod tests {
             ),
             "(b-1,2,2,t,t)"
         );
-        run(r#"select * from es_append_streams('[{"stream": "d-1", "events": [{"type": "T", "payload": 1}]},
-                                                 {"stream": "c-1", "events": [{"type": "T", "payload": 1}]}]')"#);
+        run(
+            r#"select stream, version from es_append_streams('[{"stream": "d-1", "events": [{"type": "T", "payload": 1}]},
+                                                 {"stream": "c-1", "events": [{"type": "T", "payload": 1}]}]')"#,
+        );
         assert_eq!(value("select stream from es_last_append()"), "c-1");
     }
 
     #[pg_test]
     fn es_last_append_is_empty_where_there_was_none() {
-        assert_eq!(rows("select * from es_last_append()"), "(,,,,)");
+        assert_eq!(rows("select * from es_last_append()"), "(,,,,,)");
     }
 
     #[pg_test]
     fn es_last_append_forgets_what_was_rolled_back() {
         refused("P0001", "do $$ begin perform es_append('a-1', 'T', '{}'); raise 'no'; end $$");
-        assert_eq!(rows("select * from es_last_append()"), "(,,,,)");
+        assert_eq!(rows("select * from es_last_append()"), "(,,,,,)");
         run("select es_append('a-1', 'T', '{}')");
         refused("P0001", "do $$ begin perform es_append('b-1', 'T', '{}'); raise 'no'; end $$");
         // Not the one that was rolled back; the one before it, or none.
@@ -321,7 +326,7 @@ mod tests {
         run("select es_append('a-1', 'T', '{}')");
         refused(
             "ES001",
-            r#"select * from es_append_streams('[{"stream": "b-1", "events": [{"type": "T", "payload": 1}]},
+            r#"select stream, version from es_append_streams('[{"stream": "b-1", "events": [{"type": "T", "payload": 1}]},
                                                  {"stream": "a-1", "expected_version": 9, "events": [{"type": "T", "payload": 1}]}]')"#,
         );
         assert_eq!(rows("select stream from eventstream.streams"), "(a-1)");
@@ -339,7 +344,7 @@ mod tests {
             "select es_append('a-1', 'T', '{}')",
             "select es_append('a-1', 'T', '{}', 2)",
             r#"select es_append_events('a-1', '[{"type": "T", "payload": 1}]')"#,
-            r#"select * from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": 1}]}]')"#,
+            r#"select stream, version from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": 1}]}]')"#,
             "select es_close_stream('a-1', 'again')",
         ] {
             let error = refused("ES003", statement);
@@ -424,7 +429,7 @@ mod tests {
         run("select es_append('a-1', 'T', '{}')");
         let events = r#"[{"type": "T", "payload": 1}, {"type": "T", "payload": 2}]"#;
         run(&format!(
-            r#"select * from es_append_streams('[{{"stream": "c-1", "events": {events}}}, {{"stream": "a-1", "events": {events}}},
+            r#"select stream, version from es_append_streams('[{{"stream": "c-1", "events": {events}}}, {{"stream": "a-1", "events": {events}}},
                                                  {{"stream": "b-1", "events": {events}}}]')"#
         ));
         assert_eq!(

@@ -62,7 +62,7 @@ mod tests {
         for statement in [
             "select es_append('gl-1', 'T', '{}')",
             r#"select es_append_events('gl-1', '[{"type": "T", "payload": {}}]')"#,
-            r#"select * from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]},
+            r#"select stream, version from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]},
                                                  {"stream": "gl-1", "events": [{"type": "T", "payload": {}}]}]')"#,
         ] {
             let error = refused("GL042", statement);

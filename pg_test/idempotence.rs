@@ -194,7 +194,7 @@ mod tests {
     #[pg_test]
     fn a_retry_over_several_streams_is_recognised_whole() {
         let appends = format!(
-            r#"select * from es_append_streams('[{{"stream": "b-1", "expected_version": 0, "events": {}}},
+            r#"select stream, version from es_append_streams('[{{"stream": "b-1", "expected_version": 0, "events": {}}},
                                                  {{"stream": "a-1", "expected_version": 0, "events": {}}}]')"#,
             events(&[(ONE, "T", 1), (TWO, "T", 2)]),
             events(&[(ONE, "T", 9)])
@@ -208,7 +208,7 @@ mod tests {
     fn half_a_retry_over_several_streams_is_es006() {
         run(&format!("select es_append_events('a-1', '{}')", events(&[(ONE, "T", 1)])));
         let half = format!(
-            r#"select * from es_append_streams('[{{"stream": "a-1", "events": {}}}, {{"stream": "b-1", "events": {}}}]')"#,
+            r#"select stream, version from es_append_streams('[{{"stream": "a-1", "events": {}}}, {{"stream": "b-1", "events": {}}}]')"#,
             events(&[(ONE, "T", 1)]),
             events(&[(TWO, "T", 2)])
         );

@@ -142,7 +142,7 @@ mod tests {
         let events = r#"[{"type": "T", "payload": 1}, {"type": "T", "payload": 2}, {"type": "T", "payload": 3}]"#;
         assert_eq!(
             rows(&format!(
-                r#"select * from es_append_streams('[{{"stream": "b-1", "events": {events}}}, {{"stream": "a-1", "events": {events}}},
+                r#"select stream, version from es_append_streams('[{{"stream": "b-1", "events": {events}}}, {{"stream": "a-1", "events": {events}}},
                                                      {{"stream": "c-1", "events": {events}}}]')"#
             )),
             "(b-1,4) (a-1,4) (c-1,3)"

@@ -55,7 +55,7 @@ comment on type eventstream.stream_info is
 
 create type eventstream.delivery as (
     lease_id uuid,
-    attempt int,
+    attempt bigint,
     lease_until timestamptz,
     event eventstream.event
 );

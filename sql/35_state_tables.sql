@@ -6,7 +6,7 @@ create table _eventstream.folds (
     handler text,
     rules jsonb,
     initial_state jsonb not null,
-    snapshot_every int not null,
+    snapshot_every bigint not null,
     fold_order text not null,
     is_default bool not null,
     registrant text not null,

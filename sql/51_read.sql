@@ -5,43 +5,47 @@ create function es_read(
     max_count bigint default null,
     backward bool default false,
     until timestamptz default null,
-    raw bool default false
+    raw bool default false,
+    to_version bigint default null,
+    event_types text[] default null
 ) returns setof eventstream.event
 language c stable parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_read';
-comment on function es_read(text, bigint, bigint, bool, timestamptz, bool) is
-$$The events of one stream from from_version on (NULL = the first), in order; at most max_count (NULL = all). backward: from from_version down (NULL = the newest). until: only events with occurred_at <= until. raw: without upcasting. A stream that does not exist gives no rows.
+comment on function es_read(text, bigint, bigint, bool, timestamptz, bool, bigint, text[]) is
+$$The events of one stream from from_version on (NULL = the first), in order; at most max_count (NULL = all). backward: from from_version down (NULL = the newest). until: only events with occurred_at <= until. raw: without upcasting. to_version: the last version to be read (backward: the smallest). event_types: only these. A stream that does not exist gives no rows.
 Errors: ES004, ES005, 42501.
 Example: select version, event_type, payload from es_read('account-1000');$$;
 
 create function es_read_all(
     after_position bigint default 0,
-    max_count int default 1000,
+    max_count bigint default 1000,
     categories text[] default null,
     event_types text[] default null,
-    up_to bigint default null
+    up_to bigint default null,
+    log_id uuid default null,
+    timeline int default null
 ) returns setof eventstream.event
 language c volatile parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_all';
-comment on function es_read_all(bigint, int, text[], text[], bigint) is
+comment on function es_read_all(bigint, bigint, text[], text[], bigint, uuid, int) is
 $$The log in order after after_position, up to the horizon (and up_to): safe to tail, nothing is ever skipped. At most max_count events (1 to 100000).
-A filtered consumer takes up_to => es_horizon() first; fewer rows than max_count then means: its checkpoint is that.
+A filtered consumer takes up_to => es_horizon() first; fewer rows than max_count then means: its checkpoint is that. log_id, timeline: of es_log_info(), as they were stored beside the position: where both are this log's, a position beyond its end gives no rows instead of ES025.
 Errors: ES025 after_position beyond the log (restored copy?), ES008 not preloaded, ES009 on a standby, 42501.
 Example: select global_position, stream, event_type from es_read_all(after_position => 0, max_count => 10);$$;
 
 create function es_read_backward(
     before_position bigint default null,
-    max_count int default 1000,
+    max_count bigint default 1000,
     categories text[] default null,
     event_types text[] default null
 ) returns setof eventstream.event
 language c stable parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_backward';
-comment on function es_read_backward(bigint, int, text[], text[]) is
+comment on function es_read_backward(bigint, bigint, text[], text[]) is
 $$The log newest first, from before before_position (NULL = from the end); at most max_count events (1 to 100000).
 Example: select stream, event_type from es_read_backward(max_count => 5);$$;
 
-create function es_read_subject(subject text, after_position bigint default 0, max_count int default 1000)
+create function es_read_subject(subject text, after_position bigint default 0, max_count bigint default 1000)
 returns setof eventstream.event
 language c stable parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_read_subject';
-comment on function es_read_subject(text, bigint, int) is
+comment on function es_read_subject(text, bigint, bigint) is
 $$All events about one person (subject), in the order of the log, after after_position; at most max_count (1 to 100000).
 Example: select stream, event_type, payload from es_read_subject('customer-7');$$;
 

@@ -5,12 +5,12 @@ create function es_register_fold(
     handler regprocedure default null,
     rules jsonb default null,
     initial_state jsonb default '{}',
-    snapshot_every int default 100,
+    snapshot_every bigint default 100,
     fold_order text default 'version',
     is_default bool default true
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_fold';
-comment on function es_register_fold(text, text, regprocedure, jsonb, jsonb, int, text, bool) is
+comment on function es_register_fold(text, text, regprocedure, jsonb, jsonb, bigint, text, bool) is
 $$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role whose rights it has), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it, and snapshots of the old definition stop counting.
 initial_state: before the first event. snapshot_every: es_maintain takes a snapshot every so many events of a stream. fold_order: version folds events as they came; occurred_at puts late events where they belong in valid time. is_default: the fold that is meant where none is named. Needs the privilege manage.
 Errors: ES005, ES011 (what is wrong in the rules, and where), 42501.

@@ -23,9 +23,9 @@ $$Checks the current tenant's stored snapshots (of one fold, or NULL = all): no 
 Errors: ES010 no such fold, 42501.
 Example: select * from es_verify_snapshots(thorough => true);$$;
 
-create function es_prune_snapshots(keep int default 3, older_than interval default null) returns bigint
+create function es_prune_snapshots(keep bigint default 3, older_than interval default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_prune_snapshots';
-comment on function es_prune_snapshots(int, interval) is
+comment on function es_prune_snapshots(bigint, interval) is
 $$Removes snapshots of the current tenant and returns how many. The newest keep of each stream and fold stay, and, with older_than, also all that were taken since then: what goes is both beyond keep and older. Those of an earlier definition of their fold always go, unless that cannot be used now. keep => 0 removes all; answers stay the same. Needs the privilege manage.
 Errors: ES005, 42501.
 Example: select es_prune_snapshots(keep => 3, older_than => interval '30 days');$$;

@@ -4,10 +4,10 @@ create function es_create_subscription(
     categories text[] default null,
     event_types text[] default null,
     after_position bigint default 0,
-    max_deliveries int default 10
+    max_deliveries bigint default 10
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_subscription';
-comment on function es_create_subscription(text, text[], text[], bigint, int) is
+comment on function es_create_subscription(text, text[], text[], bigint, bigint) is
 $$Makes a place in the log for consumers outside of the database, after after_position, and returns its name. categories, event_types (as stored): only those events (NULL = all). max_deliveries: how often an event is delivered before it goes to the dead letters.
 Errors: ES005 (also for a name that is taken), ES025 after_position beyond the log, 42501 without manage.
 Example: select es_create_subscription('mailer', categories => '{order}');$$;
@@ -29,12 +29,12 @@ Example: select es_seek_subscription('mailer', after_position => 0);$$;
 create function es_fetch(
     subscription text,
     consumer text,
-    max_count int default 100,
+    max_count bigint default 100,
     lease interval default '30s',
     wait interval default '0'
 ) returns setof eventstream.delivery
 language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_fetch';
-comment on function es_fetch(text, text, int, interval, interval) is
+comment on function es_fetch(text, text, bigint, interval, interval) is
 $$Leases the next events of a subscription to a consumer: at most max_count (1 to 10000), all with one lease_id, in the order of the log. A stream's events go to one consumer at a time; each gets its fair share of the streams. What is not acknowledged (es_ack) before the lease ends is delivered again. wait (1 minute at most): how long to wait until there is something; it may return earlier with nothing. Call it in FROM, once a batch; commit before you work, or work in its transaction and acknowledge there too: then each event counts exactly once.
 Errors: ES005, ES008 not preloaded, ES009 on a standby, ES020, ES025 the subscription is ahead of the log (restored copy?), ES026 in a copy, 42501 without read for its categories.
 Example: select lease_id, attempt, (event).stream, (event).event_type from es_fetch('mailer', consumer => 'worker-1', max_count => 10, wait => '5s');$$;

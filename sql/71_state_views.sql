@@ -43,7 +43,7 @@ select
     n.fold,
     n.version,
     n.taken_at,
-    pg_catalog.pg_column_size(n.state) as bytes,
+    pg_catalog.pg_column_size(n.state)::pg_catalog.int8 as bytes,
     coalesce(n.fingerprint = f.fingerprint, false) as is_current,
     t.name as tenant
 from _eventstream.snapshots n

@@ -5,14 +5,14 @@ create function es_create_projection(
     mode text default 'async',
     categories text[] default null,
     event_types text[] default null,
-    batch_size int default 500,
+    batch_size bigint default 500,
     on_error text default 'stop',
-    max_retries int default 5,
+    max_retries bigint default 5,
     reset regprocedure default null,
     after_position bigint default 0
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
-comment on function es_create_projection(text, regprocedure, text, text[], text[], int, text, int, regprocedure, bigint) is
+comment on function es_create_projection(text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint) is
 $$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection (so it must be its own, a superuser's, or of a role whose rights it has), security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
 mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. Needs the privileges manage and read.
 Errors: ES005, ES008, ES009, ES025, 42501.
@@ -182,9 +182,9 @@ $$Builds a read model again from the beginning (a handler's: from its after_posi
 Errors: ES005 a handler without reset, ES008, ES020, ES021 its reset function is gone, ES022 it is being rebuilt already, 42501.
 Example: select es_rebuild_projection('balances');$$;
 
-create function es_run_projection(name text default null, max_batches int default null) returns bigint
+create function es_run_projection(name text default null, max_batches bigint default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_run_projection';
-comment on function es_run_projection(text, int) is
+comment on function es_run_projection(text, bigint) is
 $$Advances a projection (NULL = all asynchronous ones of the tenant) in this transaction, up to the last settled event or for max_batches in all: for servers that run no workers (eventstream.max_workers = 0), and for tests. Returns how many events were applied. A failing event is a WARNING: what was applied before it, and the failure, are committed, and the next call tries it again. The call in which it fails for the last time ends with a WARNING as well; calls after that are ES021 (with NULL: a WARNING). It does not see what this transaction has appended. Needs the privilege manage.
 Errors: ES005, ES008, ES009, ES020, ES021 it was stopped before, ES026, 42501; 0A000 in a handler.
 Example: select es_run_projection('turnover');$$;

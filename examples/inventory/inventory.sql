@@ -71,7 +71,7 @@ select * from inventory.stock('bolt_m8');
 
 -- == 3. Ship: the item and the order together ==
 -- Two streams, all or nothing: no order is marked as shipped whose pieces are still on the shelf.
-select * from es_append_streams('[
+select stream, version from es_append_streams('[
     {"stream": "item-bolt_m8", "events": [{
         "type": "StockShipped", "occurred_at": "2024-03-06T14:00:00Z", "payload": {"quantity": 45, "order": "A-1"}}]},
     {"stream": "order-A-1", "expected_version": 0, "events": [{

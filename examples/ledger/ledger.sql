@@ -30,7 +30,7 @@ from (values
 
 -- == 2. A posting: debit, credit and journal, all or nothing ==
 -- The owner pays in 10,000.00. Three streams get an event each in one call: either all of it is recorded, or none.
-select * from es_append_streams('[
+select stream, version from es_append_streams('[
     {"stream": "journal-2024", "events": [{
         "type": "EntryPosted", "occurred_at": "2024-01-02T00:00:00Z",
         "payload": {"entry": "2024-001", "memo": "Owner pays in capital"}}]},

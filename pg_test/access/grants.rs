@@ -95,7 +95,7 @@ mod tests {
                 "select es_stream('b-1')",
                 "select es_append('b-1', 'T', '{}')",
                 "select es_append('ab-1', 'T', '{}')",
-                r#"select * from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]},
+                r#"select stream, version from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]},
                                                      {"stream": "b-1", "events": [{"type": "T", "payload": {}}]}]')"#,
             ] {
                 let error = refused("42501", call);

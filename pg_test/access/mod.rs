@@ -21,7 +21,10 @@ fn detail(error: &Caught) -> serde_json::Value {
 const CALLS: &[(&str, &str)] = &[
     ("append", "select es_append('a-1', 'T', '{}')"),
     ("append", r#"select es_append_events('a-1', '[{"type": "T", "payload": {}}]')"#),
-    ("append", r#"select * from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]}]')"#),
+    (
+        "append",
+        r#"select stream, version from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]}]')"#,
+    ),
     ("append", "select es_close_stream('a-1', 'over')"),
     ("read", "select * from es_read('a-1')"),
     ("read", "select * from es_read_all()"),

@@ -4,10 +4,10 @@ use crate::access::authorize;
 use crate::live::inline;
 use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
-use crate::log::last_append;
+use crate::log::last_append::{self, LastAppend};
 use crate::pg::call;
 use crate::pg::counters::{self, Histogram};
-use crate::pg::datum::{from_text, from_uuid, uuid_array_of};
+use crate::pg::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::{Jsonb, Shape, Value};
@@ -27,13 +27,13 @@ sql_function!("eventstream_close_stream", close_stream);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
 
-/// Appends, and brings the inline projections up to it; the new version of each stream.
-fn append(target: Target, requests: &[Request]) -> Result<Vec<i64>> {
+/// Appends, and brings the inline projections up to it; what came of each stream.
+fn append(target: Target, requests: &[Request]) -> Result<Vec<LastAppend>> {
     let began = Instant::now();
     let appended = append::append(target, requests)?;
     inline::apply(target, appended.positions)?;
     counters::observe(Histogram::Append, began.elapsed());
-    Ok(appended.versions)
+    Ok(appended.streams)
 }
 
 fn append_one(args: &Args) -> Returned {
@@ -49,8 +49,9 @@ fn append_one(args: &Args) -> Returned {
         schema_version: args.int4_opt(7),
         subject: args.text_opt(8)?,
     };
+    let must_exist = args.boolean(9, "must_exist")?;
     let event = NewEvent::check(parts, "event_type")?;
-    let request = Request { stream, expected, events: vec![event], must_exist: false };
+    let request = Request { stream, expected, events: vec![event], must_exist };
     first(append(target(&access), &[request])?)
 }
 
@@ -60,16 +61,18 @@ fn append_events(args: &Args) -> Returned {
     let access = authorize(Privilege::Append, stream.category())?;
     let mut left = settings::max_batch_events();
     let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
-    first(append(target(&access), &[Request { stream, expected, events, must_exist: false }])?)
+    let must_exist = args.boolean(3, "must_exist")?;
+    first(append(target(&access), &[Request { stream, expected, events, must_exist }])?)
 }
 
 fn append_streams(args: &Args) -> Returned {
     let mut requests: Vec<Request> = Vec::new();
     let mut left = settings::max_batch_events();
     let mut tenant = None;
+    let must_exist = args.boolean(1, "must_exist")?;
     let appends = elements("appends", args.jsonb(0, "appends")?)?;
     for (place, element) in appends.into_iter().enumerate() {
-        let request = in_element(&format!("appends[{place}]"), stream_request(element, &mut left))?;
+        let request = in_element(&format!("appends[{place}]"), stream_request(element, must_exist, &mut left))?;
         if requests.iter().any(|other| other.stream == request.stream) {
             let reason = format!("must name a stream once, not twice: \"{}\"", request.stream.as_str());
             return Err(invalid(format!("appends[{place}].stream"), reason));
@@ -81,8 +84,9 @@ fn append_streams(args: &Args) -> Returned {
         return Err(invalid("appends", "must have at least one element"));
     };
     let store = Store::begin(args)?;
-    for (request, version) in requests.iter().zip(append(target(&access), &requests)?) {
-        store.put(&[Some(from_text(request.stream.as_str())?), Some(Datum::from(version))])?;
+    for appended in append(target(&access), &requests)? {
+        let positions = int8_array_of(&appended.positions)?;
+        store.put(&[Some(from_text(&appended.stream)?), Some(Datum::from(appended.version)), Some(positions)])?;
     }
     Ok(None)
 }
@@ -99,11 +103,12 @@ fn close_stream(args: &Args) -> Returned {
 fn last(args: &Args) -> Returned {
     call::refuse_in_user_code()?;
     let row = match last_append::get() {
-        None => [None; 5],
+        None => [None; 6],
         Some(last) => [
             Some(from_text(&last.stream)?),
             Some(Datum::from(last.version)),
             Some(Datum::from(last.global_position())),
+            Some(int8_array_of(&last.positions)?),
             Some(uuid_array_of(&last.event_ids)?),
             Some(Datum::from(last.replayed)),
         ],
@@ -116,8 +121,8 @@ fn new_id(_: &Args) -> Returned {
     from_uuid(&new_event_id()?).map(Some)
 }
 
-fn first(versions: Vec<i64>) -> Returned {
-    Ok(versions.first().map(|&version| Datum::from(version)))
+fn first(appended: Vec<LastAppend>) -> Returned {
+    Ok(appended.first().map(|appended| Datum::from(appended.version)))
 }
 
 /// The elements of a JSON array.
@@ -181,7 +186,7 @@ fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
 }
 
 /// An element of es_append_streams.
-fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>> {
+fn stream_request<'a>(element: Value<'a>, must_exist: bool, left: &mut i64) -> Result<Request<'a>> {
     let Value::Object(object) = element else {
         return Err(invalid("", format!("must be an object, not {}", element.kind())));
     };
@@ -209,6 +214,6 @@ fn stream_request<'a>(element: Value<'a>, left: &mut i64) -> Result<Request<'a>>
         stream: stream.ok_or_else(|| invalid("stream", "must be given"))?,
         expected: ExpectedVersion::parse(expected)?,
         events: batch("events", events.ok_or_else(|| invalid("events", "must be given"))?, left)?,
-        must_exist: false,
+        must_exist,
     })
 }

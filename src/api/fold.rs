@@ -20,7 +20,7 @@ fn register_fold(args: &Args) -> Returned {
         handler: args.oid_opt(2),
         rules: args.jsonb_opt(3)?,
         initial_state: args.jsonb(4, "initial_state")?,
-        snapshot_every: args.int4(5, "snapshot_every")?,
+        snapshot_every: args.int8(5, "snapshot_every")?,
         order: Order::parse(args.text(6, "fold_order")?)?,
         is_default: args.boolean(7, "is_default")?,
     };

@@ -64,9 +64,9 @@ fn create_projection(args: &Args) -> Returned {
             categories: args.text_array_opt(3, "categories")?,
             event_types: args.text_array_opt(4, "event_types")?,
         },
-        batch_size: args.int4(5, "batch_size")?,
+        batch_size: args.int8(5, "batch_size")?,
         on_error: args.text(6, "on_error")?,
-        max_retries: args.int4(7, "max_retries")?,
+        max_retries: args.int8(7, "max_retries")?,
         reset: args.oid_opt(8),
         after_position: args.int8(9, "after_position")?,
     };
@@ -110,14 +110,10 @@ fn alter_projection(args: &Args) -> Returned {
         return Err(invalid("settings", "must be a JSON object"));
     }
     let mut changes = Changes::default();
-    let small = |key: &str, value| -> Result<i32> {
-        let number = integer(key, value)?;
-        i32::try_from(number).map_err(|_| invalid(key, format!("must be a smaller number, not {number}")))
-    };
     given.each(|key, value: Value| {
         match key {
-            "batch_size" => changes.batch_size = Some(small(key, value)?),
-            "max_retries" => changes.max_retries = Some(small(key, value)?),
+            "batch_size" => changes.batch_size = Some(integer(key, value)?),
+            "max_retries" => changes.max_retries = Some(integer(key, value)?),
             "on_error" => changes.on_error = Some(text(key, value)?.to_owned()),
             "handler" => changes.handler = Some(read_regprocedure(text(key, value)?)?),
             "reset" => changes.reset = Some(read_regprocedure(text(key, value)?)?),
@@ -171,7 +167,7 @@ fn skip_event(args: &Args) -> Returned {
 }
 
 fn run_projection(args: &Args) -> Returned {
-    let (name, most) = (args.text_opt(0)?, args.int4_opt(1));
+    let (name, most) = (args.text_opt(0)?, args.int8_opt(1));
     if let Some(most) = most.filter(|&most| most < 1) {
         return Err(invalid("max_batches", format!("must be 1 or more, not {most}")));
     }
@@ -180,7 +176,7 @@ fn run_projection(args: &Args) -> Returned {
     server::must_be_writable(c"es_run_projection")?;
     horizon::must_be_known(c"es_run_projection")?;
     activation::must_be_active("es_run_projection")?;
-    let mut left = most.map_or(i64::MAX, i64::from);
+    let mut left = most.unwrap_or(i64::MAX);
     let mut events = 0;
     for (id, one) in run::to_run(target(&access), name)? {
         // What stops in this call has to be committed.

@@ -3,7 +3,7 @@ use super::target;
 use crate::access::{Access, authorize, authorize_tenant};
 use crate::log::horizon;
 use crate::log::identity::log_info;
-use crate::log::read::{self, Filter, StreamRange};
+use crate::log::read::{self, Filter, LogRange, StreamRange};
 use crate::pg::datum::{from_text, from_uuid};
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -38,6 +38,8 @@ fn read_stream(args: &Args) -> Returned {
         max_count: args.int8_opt(2),
         backward: args.boolean(3, "backward")?,
         until: args.timestamptz_opt(4),
+        to_version: args.int8_opt(6),
+        event_types: args.text_array_opt(7, "event_types")?,
     };
     let is_raw = args.boolean(5, "raw")?;
     range.check()?;
@@ -86,15 +88,15 @@ fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
 
 fn read_all(args: &Args) -> Returned {
     let after_position = args.int8(0, "after_position")?;
-    let max_count = args.int4(1, "max_count")?;
+    let max_count = args.int8(1, "max_count")?;
     let (access, filter) = filtered(args)?;
-    upcast(args, access.tenant_id, |store| {
-        read::read_all(target(&access), after_position, max_count, &filter, args.int8_opt(4), store)
-    })
+    let known_log = args.uuid_opt(5).zip(args.int4_opt(6));
+    let range = LogRange { after_position, up_to: args.int8_opt(4), max_count, known_log };
+    upcast(args, access.tenant_id, |store| read::read_all(target(&access), &range, &filter, store))
 }
 
 fn read_backward(args: &Args) -> Returned {
-    let max_count = args.int4(1, "max_count")?;
+    let max_count = args.int8(1, "max_count")?;
     let (access, filter) = filtered(args)?;
     upcast(args, access.tenant_id, |store| {
         read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, store)
@@ -104,7 +106,7 @@ fn read_backward(args: &Args) -> Returned {
 fn read_subject(args: &Args) -> Returned {
     let subject = args.text(0, "subject")?;
     let after_position = args.int8(1, "after_position")?;
-    let max_count = args.int4(2, "max_count")?;
+    let max_count = args.int8(2, "max_count")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let categories = scope.narrow(None);
     upcast(args, access.tenant_id, |store| {

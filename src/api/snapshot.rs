@@ -118,7 +118,7 @@ fn verify(args: &Args) -> Returned {
 }
 
 fn prune(args: &Args) -> Returned {
-    let keep = args.int4(0, "keep")?;
+    let keep = args.int8(0, "keep")?;
     if keep < 0 {
         return Err(invalid("keep", format!("must be 0 or more, not {keep}")));
     }
@@ -126,7 +126,7 @@ fn prune(args: &Args) -> Returned {
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     let cutoff = args.interval_opt(1).map(older_than).transpose()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
-    let removed = retention::prune(target, Retention { keep: Some(keep.into()), cutoff })?;
+    let removed = retention::prune(target, Retention { keep: Some(keep), cutoff })?;
     if keep == 0 && cutoff.is_none() {
         counters::set_trouble(Trouble::DamagedSnapshots, 0);
     }

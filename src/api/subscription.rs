@@ -30,7 +30,7 @@ sql_function!("eventstream_retry_dead_letter", retry_dead_letter);
 sql_function!("eventstream_drop_dead_letter", drop_dead_letter);
 
 /// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
-const MOST_EVENTS: i32 = 10_000;
+const MOST_EVENTS: i64 = 10_000;
 const LONGEST_WAIT: i64 = 60_000_000;
 
 fn create(args: &Args) -> Returned {
@@ -41,7 +41,7 @@ fn create(args: &Args) -> Returned {
             event_types: args.text_array_opt(2, "event_types")?,
         },
         after_position: args.int8(3, "after_position")?,
-        max_deliveries: args.int4(4, "max_deliveries")?,
+        max_deliveries: args.int8(4, "max_deliveries")?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     subscription::create(access.tenant_id, &definition)?;
@@ -74,7 +74,7 @@ fn microseconds(args: &Args, place: usize, argument: &str, least: i64, most: i64
 fn fetch(args: &Args) -> Returned {
     let name = args.text(0, "subscription")?;
     let consumer = args.text(1, "consumer")?;
-    let max_count = args.int4(2, "max_count")?;
+    let max_count = args.int8(2, "max_count")?;
     let (access, _) = authorize_tenant(None, Privilege::Read)?;
     check_label("consumer", consumer)?;
     if !(1..=MOST_EVENTS).contains(&max_count) {

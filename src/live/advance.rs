@@ -278,7 +278,7 @@ fn note(
         None => before == progress.position,
     };
     let attempts = if is_again { progress.attempts + 1 } else { 1 };
-    if attempts > projection.max_retries {
+    if i64::from(attempts) > projection.max_retries {
         let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {
             return as_owner(Planning::ByIndex, |db, catalog| {
                 let failed = Failed {

@@ -23,7 +23,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::state::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
-use pgrx::pg_sys::{Datum, INT4OID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::rc::Rc;
 
 /// What every projection is created with.
@@ -31,9 +31,9 @@ pub struct Settings<'a> {
     pub name: &'a str,
     pub mode: &'a str,
     pub filter: Filter,
-    pub batch_size: i32,
+    pub batch_size: i64,
     pub on_error: &'a str,
-    pub max_retries: i32,
+    pub max_retries: i64,
     pub reset: Option<Oid>,
     pub after_position: i64,
 }
@@ -55,15 +55,15 @@ pub enum What<'a> {
 /// What es_alter_projection changes; None: as it was.
 #[derive(Default)]
 pub struct Changes {
-    pub batch_size: Option<i32>,
+    pub batch_size: Option<i64>,
     pub on_error: Option<String>,
-    pub max_retries: Option<i32>,
+    pub max_retries: Option<i64>,
     pub handler: Option<Oid>,
     pub reset: Option<Oid>,
 }
 
-const MOST_IN_BATCH: i32 = 10_000;
-const MOST_RETRIES: i32 = 1_000;
+const MOST_IN_BATCH: i64 = 10_000;
+const MOST_RETRIES: i64 = 1_000;
 
 thread_local! {
     static CREATE: Plan = const { Plan::new(
@@ -74,7 +74,7 @@ thread_local! {
                 greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
          on conflict (tenant_id, name) do nothing returning id",
         &[
-            INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTOID, INT4OID, TEXTOID,
+            INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTOID, INT8OID, TEXTOID,
             INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
         ],
     ) };
@@ -87,7 +87,7 @@ thread_local! {
          set batch_size = coalesce($2, batch_size), on_error = coalesce($3, on_error), max_retries = coalesce($4, max_retries), \
              kind = coalesce($5, kind), handler = coalesce($6, handler), reset = coalesce($7, reset), \
              registrant = coalesce($8, registrant), search_path = coalesce($9, search_path) where id = $1",
-        &[INT8OID, INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
+        &[INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DROP: Plan = const { Plan::new(
         "delete from _eventstream.projections where id = $1",
@@ -122,14 +122,14 @@ fn announce(catalog: &Catalog) -> Result<()> {
     catalog::announce_projection_change(catalog)
 }
 
-fn checked_size(size: i32) -> Result<()> {
+fn checked_size(size: i64) -> Result<()> {
     if (1..=MOST_IN_BATCH).contains(&size) {
         return Ok(());
     }
     Err(invalid("batch_size", format!("must be 1 to {MOST_IN_BATCH}, not {size}")))
 }
 
-fn checked_retries(retries: i32) -> Result<()> {
+fn checked_retries(retries: i64) -> Result<()> {
     if (0..=MOST_RETRIES).contains(&retries) {
         return Ok(());
     }

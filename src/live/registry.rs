@@ -66,7 +66,7 @@ pub struct Projection {
     pub event_types: Option<Vec<String>>,
     pub batch_size: i64,
     pub on_error: OnError,
-    pub max_retries: i32,
+    pub max_retries: i64,
     pub reset: Option<String>,
     pub registrant: Registrant,
 }
@@ -198,9 +198,9 @@ fn read(row: &Row) -> Result<Projection> {
         mode: if row.text(5)? == "inline" { Mode::Inline } else { Mode::Async },
         categories,
         event_types: row.text_array_opt(8)?,
-        batch_size: row.int4(9)?.into(),
+        batch_size: row.int8(9)?,
         on_error: if row.text(10)? == "skip" { OnError::Skip } else { OnError::Stop },
-        max_retries: row.int4(11)?,
+        max_retries: row.int8(11)?,
         reset: row.text_opt(12)?.map(ToOwned::to_owned),
         registrant: Registrant { role: row.text(16)?.to_owned(), search_path: c_text(17)? },
     })

@@ -79,8 +79,8 @@ struct Call<'a> {
 
 /// What an append did.
 pub struct Appended {
-    /// The new version of each stream, in the order given.
-    pub versions: Vec<i64>,
+    /// What came of each stream, in the order given.
+    pub streams: Vec<LastAppend>,
     /// Of the events that were written, in order; none where all of it is a retry.
     pub positions: Vec<i64>,
 }
@@ -111,7 +111,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         };
         let mut locked = lock_all(&call, requests)?;
         let mut first_times = judge(&call, requests, &locked)?;
-        let mut appended = Appended { versions: Vec::with_capacity(requests.len()), positions: Vec::new() };
+        let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while first_times.iter().any(Option::is_none) {
             take_slot(catalog)?;
             appended.positions = draw_positions(&call, requests)?;
@@ -132,8 +132,8 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
                     write(&call, request, locked, own)?
                 }
             };
-            appended.versions.push(last.version);
-            last_append::remember(last);
+            last_append::remember(last.clone());
+            appended.streams.push(last);
         }
         WRITTEN.set(WRITTEN.get() + appended.positions.len() as u64);
         if !appended.positions.is_empty() {

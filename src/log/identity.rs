@@ -2,7 +2,7 @@
 use super::horizon;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Planning, as_owner};
+use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::{sequence, server, slots};
 use eventstream_core::error::Error;
 
@@ -24,11 +24,15 @@ thread_local! {
     };
 }
 
+pub fn log_id(db: &Db) -> Result<[u8; 16]> {
+    OLDEST
+        .with(|oldest| oldest.first(db, View::Caller, &[], |row| row.uuid(0)))?
+        .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
+}
+
 pub fn log_info() -> Result<LogInfo> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let log_id = OLDEST
-            .with(|oldest| oldest.first(db, View::Caller, &[], |row| row.uuid(0)))?
-            .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() })?;
+        let log_id = log_id(db)?;
         let (last_position, horizon, settled_until) = if slots::are_there() && !server::is_standby() {
             let horizon = horizon::horizon(catalog)?;
             (horizon.last_position, Some(horizon.position), Some(horizon::settled_until(catalog)?))

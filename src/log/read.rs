@@ -3,13 +3,14 @@
 use super::append::Target;
 use super::event::invalid;
 use super::statements::Statement;
-use super::{horizon, partition, stream};
+use super::{horizon, identity, partition, stream};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::pages::{self, Cursor, PAGE};
 use crate::pg::plan::{Plan, Row, View};
+use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
@@ -27,6 +28,18 @@ pub struct StreamRange {
     pub max_count: Option<i64>,
     pub backward: bool,
     pub until: Option<i64>,
+    /// The last version of all; the smallest where `backward`.
+    pub to_version: Option<i64>,
+    pub event_types: Option<Vec<String>>,
+}
+
+/// A range of the log.
+pub struct LogRange {
+    pub after_position: i64,
+    pub up_to: Option<i64>,
+    pub max_count: i64,
+    /// Id and timeline of the log that `after_position` comes from, where the caller says so.
+    pub known_log: Option<([u8; 16], i32)>,
 }
 
 /// Which events of the log.
@@ -45,7 +58,15 @@ impl StreamRange {
         if let Some(count) = self.max_count.filter(|&count| count < 0) {
             return Err(invalid("max_count", format!("must be 0 or more, not {count}")));
         }
-        Ok(())
+        if let Some(to) = self.to_version.filter(|&to| to < 0) {
+            return Err(invalid("to_version", format!("must be 0 or more, not {to}")));
+        }
+        check_types(self.event_types.as_deref())
+    }
+
+    /// The last version to be read.
+    fn end(&self) -> i64 {
+        self.to_version.unwrap_or(if self.backward { 1 } else { i64::MAX })
     }
 
     /// Where the next page starts, after one of `read` events up to version `last`; None where that was not a whole page.
@@ -67,11 +88,15 @@ impl Filter {
         for category in self.categories.iter().flatten() {
             Category::parse("categories", category)?;
         }
-        for event_type in self.event_types.iter().flatten() {
-            EventType::parse_as("event_types", event_type)?;
-        }
-        Ok(())
+        check_types(self.event_types.as_deref())
     }
+}
+
+fn check_types(event_types: Option<&[String]>) -> Result<()> {
+    for event_type in event_types.unwrap_or_default() {
+        EventType::parse_as("event_types", event_type)?;
+    }
+    Ok(())
 }
 
 /// The events of one stream, all at once. A stream that does not exist gives none.
@@ -146,6 +171,8 @@ fn read_segments(
             Some(Datum::from(from)),
             range.until.map(Datum::from),
             None,
+            Some(Datum::from(range.end())),
+            range.event_types.as_deref().map(text_array_of).transpose()?,
         ];
         let wanted = left.min(most);
         let mut count = 0;
@@ -157,20 +184,19 @@ fn read_segments(
             Ok(())
         };
         if range.backward {
-            stream::holding(&segments, 1, from)
+            stream::holding(&segments, range.end(), from)
                 .rev()
                 .try_for_each(|segment| read_segment(segment, Statement::ReadBackward))?;
         } else {
-            stream::holding(&segments, from, i64::MAX)
+            stream::holding(&segments, from, range.end())
                 .try_for_each(|segment| read_segment(segment, Statement::ReadForward))?;
         }
         Ok(count)
     })
 }
 
-/// At most `max_count`, which must be 1 to [`MOST`].
-fn checked_count(max_count: i32) -> Result<i64> {
-    let count = i64::from(max_count);
+/// It must be 1 to [`MOST`].
+fn checked_count(count: i64) -> Result<i64> {
     if (1..=MOST).contains(&count) {
         Ok(count)
     } else {
@@ -186,14 +212,8 @@ fn checked_after(argument: &str, after_position: i64) -> Result<()> {
 }
 
 /// The log in order, up to the horizon. The horizon comes first and the snapshot after it: never the other way round.
-pub fn read_all(
-    target: Target,
-    after_position: i64,
-    max_count: i32,
-    filter: &Filter,
-    up_to: Option<i64>,
-    store: &Store,
-) -> Result<()> {
+pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store) -> Result<()> {
+    let LogRange { after_position, up_to, max_count, known_log } = *range;
     horizon::must_be_known(c"es_read_all")?;
     checked_after("after_position", after_position)?;
     checked_after("up_to", up_to.unwrap_or(0))?;
@@ -201,6 +221,9 @@ pub fn read_all(
     as_owner(Planning::ByIndex, |db, catalog| {
         let horizon = horizon::horizon(catalog)?;
         if after_position > horizon.last_position {
+            if known_log.map_or(Ok(false), |(id, timeline)| is_this_log(db, &id, timeline))? {
+                return Ok(());
+            }
             return Err(Error::PositionAhead {
                 argument: "after_position".into(),
                 position: after_position,
@@ -213,6 +236,10 @@ pub fn read_all(
             plan.fill(db, View::Latest, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
         })
     })
+}
+
+fn is_this_log(db: &Db, id: &[u8; 16], timeline: i32) -> Result<bool> {
+    Ok(identity::log_id(db)? == *id && server::timeline()? == timeline)
 }
 
 /// Gives the events of (after, last] to `each` until it breaks, at most `count`. `last` must come from a horizon that was learnt before, or be
@@ -286,7 +313,7 @@ fn read_log(
 pub fn read_backward(
     target: Target,
     before_position: Option<i64>,
-    max_count: i32,
+    max_count: i64,
     filter: &Filter,
     store: &Store,
 ) -> Result<()> {
@@ -320,7 +347,7 @@ pub fn read_subject(
     target: Target,
     subject: &str,
     after_position: i64,
-    max_count: i32,
+    max_count: i64,
     categories: Option<&[String]>,
     store: &Store,
 ) -> Result<()> {

@@ -62,6 +62,7 @@ pub enum Statement {
 pub const STATEMENTS: usize = Statement::EventsAt as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
+const STREAM_RANGE: &[Oid] = &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTARRAYOID];
 
 /// The columns of type eventstream.event, for an event `e` of a stream `s` and the tenant's name `$1`.
 macro_rules! event_columns {
@@ -119,19 +120,21 @@ impl Statement {
                 concat!(
                     "select ",
                     stream_event_columns!(),
-                    " from {events} e where e.stream_id = $3 and e.version >= $4 and ($5 is null or e.occurred_at <= $5) \
+                    " from {events} e where e.stream_id = $3 and e.version >= $4 and e.version <= $7 \
+                     and ($5 is null or e.occurred_at <= $5) and ($8 is null or e.event_type = any ($8)) \
                      order by e.version limit $6"
                 ),
-                &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID],
+                STREAM_RANGE,
             ),
             Statement::ReadBackward => (
                 concat!(
                     "select ",
                     stream_event_columns!(),
-                    " from {events} e where e.stream_id = $3 and e.version <= $4 and ($5 is null or e.occurred_at <= $5) \
+                    " from {events} e where e.stream_id = $3 and e.version <= $4 and e.version >= $7 \
+                     and ($5 is null or e.occurred_at <= $5) and ($8 is null or e.event_type = any ($8)) \
                      order by e.version desc limit $6"
                 ),
-                &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID],
+                STREAM_RANGE,
             ),
             Statement::LogAll => (
                 concat!(

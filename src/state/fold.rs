@@ -22,7 +22,7 @@ pub struct Definition<'a> {
     pub handler: Option<Oid>,
     pub rules: Option<Jsonb<'a>>,
     pub initial_state: Jsonb<'a>,
-    pub snapshot_every: i32,
+    pub snapshot_every: i64,
     pub order: Order,
     pub is_default: bool,
 }
@@ -50,7 +50,7 @@ thread_local! {
              initial_state = excluded.initial_state, snapshot_every = excluded.snapshot_every, \
              fold_order = excluded.fold_order, is_default = excluded.is_default, registrant = excluded.registrant, \
              search_path = excluded.search_path, registered_at = clock_timestamp()",
-        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, INT4OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID],
+        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID],
     ) };
     static UNREGISTER: Plan = const { Plan::new(
         "delete from _eventstream.folds where tenant_id = $1 and name = $2",

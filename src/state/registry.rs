@@ -225,7 +225,7 @@ impl FoldRow {
             rules: row.jsonb_opt(3)?.map(printed).transpose()?,
             initial_state: Stored::keep(initial),
             initial_text: printed(initial)?,
-            snapshot_every: row.int4(5)?.into(),
+            snapshot_every: row.int8(5)?,
             order: Order::parse(row.text(6)?)?,
             registrant: registrant(row, 7, 8)?,
         })

@@ -30,7 +30,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
 
 /// A subscription.
 pub struct Subscription {
@@ -41,14 +41,14 @@ pub struct Subscription {
 }
 
 /// The most deliveries that can be asked for.
-const MOST_DELIVERIES: i32 = 1_000_000;
+const MOST_DELIVERIES: i64 = 1_000_000;
 
 /// What a new one is to be.
 pub struct Definition<'a> {
     pub name: &'a str,
     pub filter: Filter,
     pub after_position: i64,
-    pub max_deliveries: i32,
+    pub max_deliveries: i64,
 }
 
 thread_local! {
@@ -67,7 +67,7 @@ thread_local! {
                                                   created_at) \
          select $1, $2, $3, $4, $5, $6, greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
          on conflict (tenant_id, name) do nothing returning id",
-        &[INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTOID],
+        &[INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTOID],
     ) };
     static DROP: Plan = const { Plan::new(
         "delete from _eventstream.subscriptions where tenant_id = $1 and name = $2 returning id",
@@ -84,7 +84,7 @@ fn read(row: &Row) -> Result<Subscription> {
         id: row.int8(0)?,
         name: row.text(1)?.to_owned(),
         filter: Filter { categories: row.text_array_opt(2)?, event_types: row.text_array_opt(3)? },
-        max_deliveries: row.int4(4)?,
+        max_deliveries: i32::try_from(row.int8(4)?).unwrap_or(i32::MAX),
     })
 }
 

@@ -39,3 +39,13 @@ select count(*) from eventstream.events;
 select * from es_verify();
 select * from eventstream.streams;
 select last_position, horizon from es_log_info();
+
+-- One rule for whole numbers: versions, positions and counts are bigint; int is what is small by nature.
+select p.proname || ' ' || coalesce(a.name, '') as "int in functions"
+from pg_proc p cross join lateral unnest(p.proargnames, coalesce(p.proallargtypes, p.proargtypes::oid[])) a (name, type)
+where p.pronamespace in ('public'::regnamespace, 'eventstream'::regnamespace) and a.type in ('int4'::regtype, 'int2'::regtype)
+order by p.proname, a.name;
+select c.relname || ' ' || a.attname as "int in views and types"
+from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+where c.relnamespace = 'eventstream'::regnamespace and c.relkind in ('v', 'c') and a.atttypid in ('int4'::regtype, 'int2'::regtype)
+order by c.relname, a.attnum;

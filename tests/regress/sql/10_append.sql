@@ -66,3 +66,38 @@ select es_append('order-2', 'Ordered', '{"n": 2}', 0, event_id => '0192d1c8-0000
 -- Names and ids.
 select es_stream_name('account', '1000');
 select es_ulid('01890a5d-ac96-774b-bcce-b302099a8057'), es_ulid_to_uuid('01H455VB4PEX5VSKNK084SN02Q');
+
+-- A stream that must exist is not made by a typing error; by no function that appends.
+select es_append('visit-2', 'Begun', '{}');
+select es_append('visit-3', 'Paid', '{}', must_exist => true);
+\echo :SQLSTATE
+select es_append_events('visit-3', '[{"type": "Paid", "payload": {}}]', must_exist => true);
+select stream, version from es_append_streams('[{"stream": "visit-2", "events": [{"type": "Paid", "payload": {}}]},
+                                                {"stream": "visit-3", "events": [{"type": "Paid", "payload": {}}]}]', must_exist => true);
+select es_append('visit-3', 'Paid', '{}', 0, must_exist => true);
+select es_append('visit-2', 'Paid', '{}', 0, must_exist => true);
+select es_append('visit-2', 'Paid', '{}', 1, must_exist => true);
+select es_append('visit-2', 'Paid', '{}', must_exist => null);
+select es_append('visit-2', 'Paid', '{}', must_exist => true), es_append_events('visit-2', '[{"type": "Paid", "payload": {}}]', must_exist => true);
+select stream, version from es_append_streams('[{"stream": "visit-2", "events": [{"type": "Paid", "payload": {}}]}]', must_exist => true);
+select es_stream_version('visit-3');
+
+-- Where the events went: of a batch, of several streams, and of a retry what it was the first time.
+select es_append_events('visit-4', '[{"type": "A", "payload": 1, "event_id": "0192d1c8-0000-7000-8000-000000000002"},
+                                     {"type": "B", "payload": 2, "event_id": "0192d1c8-0000-7000-8000-000000000003"}]');
+select positions = (select array_agg(global_position order by version) from es_read('visit-4')) as positions,
+       global_position = positions[2] as newest, replayed from es_last_append();
+select es_append('visit-4', 'C', '3');
+select es_append_events('visit-4', '[{"type": "A", "payload": 1, "event_id": "0192d1c8-0000-7000-8000-000000000002"},
+                                     {"type": "B", "payload": 2, "event_id": "0192d1c8-0000-7000-8000-000000000003"}]');
+select positions = (select array_agg(global_position order by version) from es_read('visit-4', max_count => 2)) as positions,
+       global_position = positions[2] as newest, replayed from es_last_append();
+select string_agg(a.positions::text, ' ') as went
+from es_append_streams('[{"stream": "visit-5", "events": [{"type": "D", "payload": 4}, {"type": "D", "payload": 5}]},
+                         {"stream": "visit-4", "events": [{"type": "D", "payload": 6}]}]') a \gset
+select :'went' = string_agg(w.positions, ' ') as positions
+from (select array_agg(global_position order by version)::text as positions from es_read('visit-5')
+      union all select array_agg(global_position)::text from es_read('visit-4', event_types => '{D}')) w;
+select a.stream, a.positions = (select array_agg(r.global_position order by r.version) from es_read(a.stream, to_version => 2) r) as positions
+from es_append_streams('[{"stream": "visit-4", "events": [{"type": "A", "payload": 1, "event_id": "0192d1c8-0000-7000-8000-000000000002"},
+                                                          {"type": "B", "payload": 2, "event_id": "0192d1c8-0000-7000-8000-000000000003"}]}]') a;

@@ -54,3 +54,32 @@ select * from es_read_all(categories => '{meter,null}');
 \set VERBOSITY terse
 do $$ begin perform es_read_all(after_position => 4611686018427387904);
 exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
+
+-- A range of a stream, and only some types of it: the count counts what is given.
+select es_append_events('meter-7', (select jsonb_agg(jsonb_build_object('type', case when n % 3 = 0 then 'Reset' else 'Read' end, 'payload', n))
+                                    from generate_series(1, 9) n));
+select array_agg(version) from es_read('meter-7', from_version => 3, to_version => 6);
+select array_agg(version) from es_read('meter-7', from_version => 6, to_version => 3, backward => true);
+select array_agg(version) from es_read('meter-7', to_version => 2);
+select array_agg(version) from es_read('meter-7', to_version => 8, backward => true);
+select array_agg(version) from es_read('meter-7', event_types => '{Reset}');
+select array_agg(version) from es_read('meter-7', from_version => 2, to_version => 8, max_count => 3, event_types => '{Read,None}');
+select array_agg(version) from es_read('meter-7', max_count => 2, backward => true, event_types => '{Reset}');
+select array_agg((r).version) from (select es_read('meter-7', to_version => 7, event_types => '{Reset}') as r) p;
+select count(*) from es_read('meter-7', to_version => 0);
+select count(*) from es_read('meter-7', from_version => 5, to_version => 4);
+select count(*) from es_read('meter-7', event_types => '{}');
+select * from es_read('meter-7', to_version => -1);
+select * from es_read('meter-7', event_types => '{""}');
+
+-- A consumer that says which log its position is from is not refused where it is this one.
+select count(*) from es_log_info() i, es_read_all(4611686018427387904, log_id => i.log_id, timeline => i.timeline);
+do $$ declare info record := es_log_info(); begin
+perform es_read_all(4611686018427387904, log_id => info.log_id, timeline => info.timeline + 1);
+exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
+do $$ declare info record := es_log_info(); begin
+perform es_read_all(4611686018427387904, log_id => gen_random_uuid(), timeline => info.timeline);
+exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
+do $$ declare info record := es_log_info(); begin
+perform es_read_all(4611686018427387904, log_id => info.log_id);
+exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
