@@ -1,4 +1,5 @@
--- Tables, sequences and indexes. Only src/log and src/access write them.
+-- Tables, sequences and indexes. Only src/log and src/access write them. Text of ours is compared byte by byte (collate "C"): the order of another
+-- collation changes with the operating system's libraries, and a unique index that was built by the old order would let a name in twice.
 create table _eventstream.log_identities (
     log_id uuid not null,
     system_identifier bigint not null,
@@ -18,7 +19,7 @@ comment on sequence _eventstream.tenant_ids is 'ids of tenants; 1 is the tenant 
 
 create table _eventstream.tenants (
     id bigint not null,
-    name text not null,
+    name text collate "C" not null,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint tenants_pkey primary key (id),
     constraint tenants_name_key unique (name)
@@ -29,11 +30,11 @@ comment on index _eventstream.tenants_name_key is 'a tenant by name';
 insert into _eventstream.tenants (id, name) values (1, 'default');
 
 create table _eventstream.grants (
-    role text not null,
-    privilege text not null,
+    role text collate "C" not null,
+    privilege text collate "C" not null,
     tenant_id bigint not null,
-    category text,
-    granted_by text not null,
+    category text collate "C",
+    granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint grants_key unique nulls not distinct (role, privilege, tenant_id, category),
     constraint grants_privilege_check check (privilege in ('read', 'append', 'manage', 'audit', 'admin'))
@@ -50,8 +51,8 @@ create table _eventstream.streams (
     id bigint not null,
     tenant_id bigint not null,
     first_position bigint not null,
-    name text not null,
-    category text not null,
+    name text collate "C" not null,
+    category text collate "C" not null,
     constraint streams_pkey primary key (id),
     constraint streams_name_key unique (tenant_id, name)
 );
@@ -95,10 +96,10 @@ create table _eventstream.events (
     recorded_at timestamptz not null,
     event_id uuid not null,
     schema_version int not null,
-    event_type text not null,
-    category text not null,
-    recorded_by text not null,
-    subject text,
+    event_type text collate "C" not null,
+    category text collate "C" not null,
+    recorded_by text collate "C" not null,
+    subject text collate "C",
     recorded_from inet,
     salt bytea,
     chain_hash bytea not null,

@@ -1,16 +1,16 @@
 -- Folds, upcasters and snapshots. Only src/state writes them.
 create table _eventstream.folds (
     tenant_id bigint not null,
-    name text not null,
-    category text not null,
-    handler text,
+    name text collate "C" not null,
+    category text collate "C" not null,
+    handler text collate "C",
     rules jsonb,
     initial_state jsonb not null,
     snapshot_every bigint not null,
-    fold_order text not null,
+    fold_order text collate "C" not null,
     is_default bool not null,
-    registrant text not null,
-    search_path text not null,
+    registrant text collate "C" not null,
+    search_path text collate "C" not null,
     registered_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint folds_pkey primary key (tenant_id, name),
     constraint folds_handler_or_rules check ((handler is null) <> (rules is null)),
@@ -27,12 +27,12 @@ comment on index _eventstream.folds_default_idx is 'at most one default fold a c
 
 create table _eventstream.upcasters (
     tenant_id bigint not null,
-    event_type text not null,
+    event_type text collate "C" not null,
     from_schema_version int not null,
-    to_event_type text not null,
-    handler text not null,
-    registrant text not null,
-    search_path text not null,
+    to_event_type text collate "C" not null,
+    handler text collate "C" not null,
+    registrant text collate "C" not null,
+    search_path text collate "C" not null,
     registered_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint upcasters_pkey primary key (tenant_id, event_type, from_schema_version)
 );
@@ -67,7 +67,7 @@ $$;
 
 create table _eventstream.snapshot_progress (
     tenant_id bigint not null,
-    fold text not null,
+    fold text collate "C" not null,
     fingerprint bytea not null,
     global_position bigint not null,
     reviewed_stream bigint not null,

@@ -7,7 +7,7 @@ create table _eventstream.subscription_slots (
     redeliveries int not null default 0,
     suspect_to bigint not null default 0,
     lease_id uuid,
-    consumer text,
+    consumer text collate "C",
     lease_until timestamptz,
     up_to bigint,
     served_at timestamptz not null default 'epoch',
@@ -29,13 +29,13 @@ comment on constraint subscription_slots_slot_check on _eventstream.subscription
 create table _eventstream.subscription_leases (
     lease_id uuid not null,
     subscription_id bigint not null,
-    consumer text not null,
+    consumer text collate "C" not null,
     lease_until timestamptz not null,
     positions bigint[] not null,
     stream_ids bigint[] not null,
     of_parked bigint[] not null,
     finished_at timestamptz,
-    finished_by text,
+    finished_by text collate "C",
     constraint subscription_leases_pkey primary key (lease_id),
     constraint subscription_leases_finished_check check ((finished_at is null) = (finished_by is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
@@ -53,7 +53,7 @@ comment on index _eventstream.subscription_leases_until_idx is 'old ones, to be 
 
 create table _eventstream.subscription_consumers (
     subscription_id bigint not null,
-    consumer text not null,
+    consumer text collate "C" not null,
     seen_until timestamptz not null
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_consumers is
@@ -75,7 +75,7 @@ create table _eventstream.subscription_parked (
     failed_version bigint,
     attempts int not null,
     retry_at timestamptz not null,
-    reason text,
+    reason text collate "C",
     constraint subscription_parked_slot_check check (slot = stream_id % 64)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_parked is
