@@ -75,7 +75,7 @@ create function es_load(
 ) returns record
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_load';
 comment on function es_load(text, text, bool) is
-$$What a command needs to decide and append: the stream's state now, and its version, which is the next append's expected_version. A stream without events gives the initial state and 0. for_update: lock the stream until the end of the transaction first, so that others queue instead of conflicting (a stream without events cannot be locked: two that begin it conflict).
+$$What a command needs to decide and append: the stream's state now, and its version, which is the next append's expected_version. A stream without events gives the initial state and 0. for_update: lock the stream until the end of the transaction first, so that others queue instead of conflicting (a stream without events cannot be locked: two that begin it conflict). At every isolation level it is what is committed by now, as the append sees it.
 Errors: ES010, ES013, 42501.
 Example: select state, version from es_load('item-17', for_update => true);$$;
 

@@ -38,15 +38,15 @@ fn take(args: &Args) -> Returned {
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let fold = registry::fold(target.id, name.category(), args.text_opt(1)?)?;
     let found =
-        as_owner(Planning::ByIndex, |db, catalog| stream::look_up(db, catalog, View::Caller, target.id, &name))?;
+        as_owner(Planning::ByIndex, |db, catalog| stream::look_up(db, catalog, View::Latest, target.id, &name))?;
     let found = found.ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
     if !snapshot::share(target, &fold.name)? {
         return Err(Error::FoldNotFound { fold: Some(fold.name.clone()), category: None }.into());
     }
     let mut folding = Folding::new(target, &fold)?;
-    let answer = answer::of_stream(&mut folding, name.as_str(), found, Moment::NOW, View::Caller)?;
+    let answer = answer::of_stream(&mut folding, name.as_str(), found, Moment::NOW, View::Latest)?;
     counters::add(Counter::SnapshotsTaken, 1);
-    snapshot::keep(Of { target, stream: name.as_str(), fold: &fold }, found, &answer, View::Caller)?;
+    snapshot::keep(Of { target, stream: name.as_str(), fold: &fold }, found, &answer, View::Latest)?;
     Ok(Some(Datum::from(answer.version)))
 }
 
@@ -59,14 +59,14 @@ fn snapshot_state(args: &Args) -> Returned {
     let (target, name) = (asked.target(), asked.name.as_str());
     let of = Of { target, stream: name, fold: &asked.fold };
     let state = as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, catalog, View::Caller, target.id, &asked.name)?;
-        let opened = Opened::open(db, catalog, found.ok_or_else(|| asked.not_found())?, View::Caller)?;
+        let found = stream::look_up(db, catalog, View::Latest, target.id, &asked.name)?;
+        let opened = Opened::open(db, catalog, found.ok_or_else(|| asked.not_found())?, View::Latest)?;
         match version {
             None => {
-                let newest = snapshot::newest_up_to(db, catalog, of, &opened, View::Caller, i64::MAX, &mut Vec::new())?;
+                let newest = snapshot::newest_up_to(db, catalog, of, &opened, View::Latest, i64::MAX, &mut Vec::new())?;
                 newest.map(|found| found.state).ok_or_else(|| not_found(of, None, None))
             }
-            Some(version) => one(snapshot::at(db, catalog, of, &opened, View::Caller, version)?)
+            Some(version) => one(snapshot::at(db, catalog, of, &opened, View::Latest, version)?)
                 .map_err(|reason| not_found(of, Some(version), reason)),
         }
     })?;

@@ -98,19 +98,16 @@ fn load(args: &Args) -> Returned {
     let for_update = args.boolean(2, "for_update")?;
     let asked = Asked::read(args, 0, 1)?;
     let target = asked.target();
-    let view = if for_update {
+    if for_update {
         server::must_be_writable(c"es_load with for_update")?;
         gate::enter(target.id)?;
         as_owner(Planning::ByIndex, |db, catalog| {
             stream::lock(db, catalog, target.id, &asked.name, stream::Absent::Leave, 1).map(drop)
         })?;
-        // What committed while we waited counts, also in REPEATABLE READ: the next append sees it, too.
-        View::Latest
-    } else {
-        View::Caller
-    };
+    }
+    // What a command decides on is what its append will build on: what is committed by now, also in REPEATABLE READ.
     let mut folding = Folding::new(target, &asked.fold)?;
-    let (state, version) = match answer::by_name(&mut folding, &asked.name, Moment::NOW, view)? {
+    let (state, version) = match answer::by_name(&mut folding, &asked.name, Moment::NOW, View::Latest)? {
         Some(answer) => (answer.state.datum()?, answer.version),
         None => (asked.fold.initial_state.datum()?, 0),
     };

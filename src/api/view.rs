@@ -1,8 +1,9 @@
 //! What the views ask: see sql/60_view_functions.sql.
 use crate::access::{Scope, authorize_tenant};
-use crate::log::horizon;
+use crate::log::{horizon, whole};
 use crate::pg::datum::text_array_of;
 use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots;
 use crate::pg::store::Store;
 use eventstream_core::privilege::Privilege;
@@ -15,6 +16,7 @@ sql_function!("eventstream_horizon_holders", horizon_holders);
 fn readable_tenant(args: &Args) -> Returned {
     let privilege = Privilege::parse(args.text(0, "privilege")?)?;
     let (access, _) = authorize_tenant(None, privilege)?;
+    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(access.tenant_id)))?;
     Ok(Some(Datum::from(access.tenant_id)))
 }
 

@@ -14,6 +14,7 @@ use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::replay;
 use super::stream::{self, Absent, Head, Locked, Stream};
+use super::whole;
 use crate::pg::catalog::Catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
@@ -99,7 +100,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     };
     gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        xact::call_at_end(last_append::on_end);
+        xact::call_at_end(whole::on_end);
         let call = Call {
             db,
             catalog,
@@ -122,6 +123,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             appended.positions.clear();
             first_times = judge(&call, requests, &locked)?;
         }
+        whole::note(&appended.positions);
         let mut positions = appended.positions.as_slice();
         for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
             let last = match first_time {
@@ -274,7 +276,8 @@ fn judge(call: &Call, requests: &[Request], locked: &[Locked]) -> Result<Vec<Opt
 fn first_time(call: &Call, request: &Request, locked: &Locked, anywhere: bool) -> Result<Option<LastAppend>> {
     let Locked::Existing(stream, head, newest) = locked else { return Ok(None) };
     let name = request.stream.as_str();
-    let batch = replay::Batch { name, stream, head, expected: request.expected, events: &request.events };
+    let batch =
+        replay::Batch { name, stream, head, view: View::Latest, expected: request.expected, events: &request.events };
     let among = if anywhere { replay::Among::All } else { replay::Among::Newest(newest) };
     let first_time = replay::first_time(call.db, call.catalog, &batch, among)?;
     Ok(first_time.map(|first_time| LastAppend {

@@ -17,3 +17,4 @@ pub mod scan;
 pub mod statements;
 pub mod stream;
 pub mod verify;
+pub mod whole;

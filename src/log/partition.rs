@@ -133,6 +133,12 @@ pub fn by_lower_bound(partitions: &Partitions, lower: i64) -> Option<Rc<Partitio
 
 /// The partition for `position`, if it exists.
 pub fn containing(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc<Partition>>> {
+    let known = find(&all(db, catalog)?, position);
+    if known.is_some() {
+        return Ok(known);
+    }
+    // The position may be newer than what this session has heard of.
+    catalog::refresh()?;
     Ok(find(&all(db, catalog)?, position))
 }
 

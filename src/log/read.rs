@@ -3,7 +3,7 @@
 use super::append::Target;
 use super::event::invalid;
 use super::statements::Statement;
-use super::{horizon, identity, partition, stream};
+use super::{horizon, identity, partition, stream, whole};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
 use crate::pg::failure::Result;
@@ -323,6 +323,7 @@ pub fn read_backward(
     let mut left = checked_count(max_count)?;
     let before = before_position.unwrap_or(i64::MAX);
     as_owner(Planning::ByIndex, |db, catalog| {
+        whole::must_be_shown(db, catalog, Some(target.id))?;
         let mut args = [
             Some(from_text(target.name)?),
             Some(Datum::from(target.id)),
@@ -355,6 +356,7 @@ pub fn read_subject(
     checked_after("after_position", after_position)?;
     let mut left = checked_count(max_count)?;
     as_owner(Planning::ByIndex, |db, catalog| {
+        whole::must_be_shown(db, catalog, Some(target.id))?;
         let mut args = [
             Some(from_text(target.name)?),
             Some(Datum::from(target.id)),

@@ -57,6 +57,8 @@ pub struct Batch<'a> {
     pub name: &'a str,
     pub stream: &'a Stream,
     pub head: &'a Head,
+    /// That in which `head` was read.
+    pub view: View,
     pub expected: ExpectedVersion,
     pub events: &'a [NewEvent<'a>],
 }
@@ -107,7 +109,7 @@ fn stored(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Vec
     if found.len() < events.len() {
         let all = match among {
             Among::Newest(_) => Vec::new(),
-            Among::All => stream::segments(db, catalog, stream, View::Latest)?,
+            Among::All => stream::segments(db, catalog, stream, batch.view)?,
         };
         let all: Vec<_> = all.into_iter().map(|segment| segment.partition).collect();
         let partitions = match among {
@@ -116,7 +118,7 @@ fn stored(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Vec
         };
         for partition in partitions {
             for id in events.iter().filter_map(|event| event.event_id) {
-                partition.event_ids.newest_first(db, View::Latest, from_uuid(&id)?, |row| {
+                partition.event_ids.newest_first(db, batch.view, from_uuid(&id)?, |row| {
                     if row.int8(column::STREAM_ID)? == stream.id {
                         found.extend(read(row, events)?.map(by_version));
                     }
@@ -137,9 +139,9 @@ fn side_by_side(db: &Db, catalog: &Catalog, batch: &Batch, begin: i64) -> Result
     let end = begin.saturating_add(batch.events.len() as i64 - 1);
     let range: [Nullable; 3] = [Some(Datum::from(batch.stream.id)), Some(Datum::from(begin)), Some(Datum::from(end))];
     let mut found = Vec::new();
-    for segment in stream::holding(&stream::segments(db, catalog, batch.stream, View::Latest)?, begin, end) {
+    for segment in stream::holding(&stream::segments(db, catalog, batch.stream, batch.view)?, begin, end) {
         let plan = segment.partition.plan(Statement::ByVersions);
-        found.extend(plan.rows(db, View::Latest, 0, &range, |row| read(row, batch.events))?.into_iter().flatten());
+        found.extend(plan.rows(db, batch.view, 0, &range, |row| read(row, batch.events))?.into_iter().flatten());
     }
     Ok(found)
 }

@@ -2,8 +2,9 @@
 //! moment in time cuts off. Everything goes by index probes to the partitions that hold the versions asked for.
 use super::statements::column;
 use super::stream::{self, Head, Segment, Stream};
+use super::whole;
 use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
+use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Row, View};
 use crate::pg::probe::Bound;
 use crate::pg::session::Db;
@@ -81,6 +82,11 @@ impl Opened {
         self.event(db, version, stream::read_head)
     }
 
+    /// What to say where there is no event at a version that lies below others.
+    pub fn gap(&self, db: &Db, version: i64) -> Failure {
+        whole::gap(db, &self.stream, version)
+    }
+
     /// The late events of versions `from..=to` with occurred_at <= `until`, in the order of versions.
     pub fn lates(&self, db: &Db, from: i64, to: i64, until: i64) -> Result<Vec<Late>> {
         let bounds = [Bound::at_least(VERSION, from), Bound::at_most(VERSION, to), Bound::until(OCCURRED_AT, until)];
@@ -120,7 +126,8 @@ impl Opened {
             let middle = last_true + (first_false - last_true) / 2;
             match self.head_at(db, middle)? {
                 Some(head) if holds(&head) => last_true = middle,
-                _ => first_false = middle,
+                Some(_) => first_false = middle,
+                None => return Err(self.gap(db, middle)),
             }
         }
         Ok(last_true)

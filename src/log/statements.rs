@@ -57,9 +57,10 @@ pub enum Statement {
     OffersOfStream,
     FactsAt,
     EventsAt,
+    StreamsFrom,
 }
 
-pub const STATEMENTS: usize = Statement::EventsAt as usize + 1;
+pub const STATEMENTS: usize = Statement::StreamsFrom as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 const STREAM_RANGE: &[Oid] = &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTARRAYOID];
@@ -294,6 +295,9 @@ impl Statement {
                 ),
                 &[TEXTOID, INT8ARRAYOID],
             ),
+            Statement::StreamsFrom => {
+                ("select distinct stream_id from {events} where global_position >= $1", &[INT8OID])
+            }
             Statement::Places => (
                 "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
                  and global_position > $3 and global_position <= $4 order by global_position limit $5",

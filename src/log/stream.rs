@@ -2,6 +2,7 @@
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
 use super::partition::{self, Partition};
 use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
+use super::whole;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
@@ -167,8 +168,17 @@ pub fn make(
     Ok(made)
 }
 
-/// The stream, without locking it.
+/// The stream, without locking it. Errors: 40001 where the view is the snapshot of a transaction that does not show it whole.
 pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+    if whole::is_in_question(view)
+        && let Some(stream) = probe_name(db, catalog, View::Latest, tenant_id, name)?
+    {
+        return Ok(whole::is_shown(db, catalog, &stream, name.as_str())?.then_some(stream));
+    }
+    probe_name(db, catalog, view, tenant_id, name)
+}
+
+fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
     let bounds = [Bound::equal_text(2, from_text(name.as_str())?)];
     let mut found = None;
     with_name_probe(catalog, |probe| {
@@ -317,7 +327,12 @@ fn later_segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View, most:
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let partitions = partition::all(db, catalog)?;
+    let mut partitions = partition::all(db, catalog)?;
+    if rows.iter().any(|&(lower, _)| partition::by_lower_bound(&partitions, lower).is_none()) {
+        // The rows are newer than what this session has heard of.
+        catalog::refresh()?;
+        partitions = partition::all(db, catalog)?;
+    }
     rows.into_iter()
         .map(|(lower, first_version)| {
             let partition = partition::by_lower_bound(&partitions, lower).ok_or_else(|| missing(stream, lower))?;

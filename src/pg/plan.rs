@@ -114,6 +114,22 @@ impl<'a> Row<'a> {
         Ok((values, nulls))
     }
 
+    /// Whether this transaction has written it. Only for rows of a table as a probe gives them.
+    pub fn is_own(&self) -> Result<bool> {
+        let slot = self.slot;
+        if slot.is_null() {
+            return Err(Error::Internal { what: "it is not known who wrote this row".into() }.into());
+        }
+        catch(|| {
+            // SAFETY: the slot holds a row of a table, whose header has the inserting transaction as long as that is under way; the
+            // tuple stays in the slot's hands.
+            unsafe {
+                let tuple = ffi::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
+                pg_sys::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin)
+            }
+        })
+    }
+
     /// All values and null flags.
     pub fn parts(&self) -> (&[Datum], &[bool]) {
         (self.values, self.nulls)

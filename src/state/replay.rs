@@ -55,7 +55,8 @@ impl Walk {
         self.next > self.to && self.lates_done == self.lates.len()
     }
 
-    /// Gives events to `each` until it breaks; the next call goes on behind the last one given.
+    /// Gives events to `each` until it breaks; the next call goes on behind the last one given. Fails where a version is missing: no state
+    /// is made over a gap, whatever made it.
     pub fn go(
         &mut self,
         db: &Db,
@@ -67,6 +68,9 @@ impl Walk {
         let mut is_broken = false;
         opened.versions(db, from, to, |row| {
             let version = row.int8(column::VERSION)?;
+            if version != self.next {
+                return Err(opened.gap(db, self.next));
+            }
             if by_time {
                 let occurred_at = row.int8(column::OCCURRED_AT)?;
                 if occurred_at < row.int8(column::MAX_OCCURRED_AT)? {
@@ -84,7 +88,9 @@ impl Walk {
             Ok(flow)
         })?;
         if !is_broken {
-            self.next = to + 1;
+            if self.next <= to {
+                return Err(opened.gap(db, self.next));
+            }
             let _ = self.fold_lates(db, opened, i64::MAX, each)?;
         }
         Ok(())
@@ -100,8 +106,10 @@ impl Walk {
     ) -> Result<ControlFlow<()>> {
         while let Some(late) = self.lates.get(self.lates_done).filter(|late| late.occurred_at < occurred_at) {
             self.lates_done += 1;
-            if let Some(ControlFlow::Break(())) = opened.event(db, late.version, &mut *each)? {
-                return Ok(ControlFlow::Break(()));
+            match opened.event(db, late.version, &mut *each)? {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
+                None => return Err(opened.gap(db, late.version)),
             }
         }
         Ok(ControlFlow::Continue(()))

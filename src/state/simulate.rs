@@ -81,7 +81,8 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
         Some(opened) => {
             let (stream, head) = (&opened.stream, &opened.head);
             let newest = stream::newest_partitions(db, catalog, stream, View::Caller, replay::PARTITIONS)?;
-            let batch = Batch { name: name.as_str(), stream, head, expected: ExpectedVersion::Any, events };
+            let batch =
+                Batch { name: name.as_str(), stream, head, view: View::Caller, expected: ExpectedVersion::Any, events };
             replay::first_time(db, catalog, &batch, Among::Newest(&newest))?.is_some()
         }
     };

@@ -94,7 +94,7 @@ fn page(target: Target, fold: Option<&str>, after: &Key) -> Result<Vec<Key>> {
             Some(Datum::from(PAGE as i64)),
         ];
         KEYS.with(|keys| {
-            keys.rows(db, View::Caller, 0, &args, |row| {
+            keys.rows(db, View::Latest, 0, &args, |row| {
                 Ok(Key {
                     stream_id: row.int8(0)?,
                     fold: row.text(1)?.to_owned(),
@@ -110,12 +110,12 @@ fn page(target: Target, fold: Option<&str>, after: &Key) -> Result<Vec<Key>> {
 /// What is wrong with one, if anything is.
 fn check(target: Target, fold: &Fold, key: &Key, thorough: bool, refolded: &mut Refolded) -> Result<Option<String>> {
     let found: Option<(Stream, Opened, Judged)> = as_owner(Planning::ByIndex, |db, catalog| {
-        let Some((found, ..)) = stream::page(db, View::Caller, key.stream_id - 1, None, 1)?.pop() else {
+        let Some((found, ..)) = stream::page(db, View::Latest, key.stream_id - 1, None, 1)?.pop() else {
             return Ok(None);
         };
-        let opened = Opened::open(db, catalog, found, View::Caller)?;
+        let opened = Opened::open(db, catalog, found, View::Latest)?;
         let of = Of { target, stream: &key.stream, fold };
-        let judged = snapshot::at(db, catalog, of, &opened, View::Caller, key.version)?;
+        let judged = snapshot::at(db, catalog, of, &opened, View::Latest, key.version)?;
         Ok(judged.map(|judged| (found, opened, judged)))
     })?;
     let stored = match found {

@@ -111,6 +111,10 @@ pub enum Error {
     #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
     PositionAhead { argument: String, position: i64, last_position: i64 },
 
+    /// 40001: the transaction's snapshot does not show `version` of the stream, which lies below an event that it appended itself.
+    #[error("could not serialize access: this transaction's snapshot does not show all of stream \"{stream}\"")]
+    NotInSnapshot { stream: String, version: i64 },
+
     /// ES040: no such tenant, or none that the role may know of.
     #[error("tenant {} does not exist", shown(tenant))]
     TenantNotFound { tenant: String },
@@ -170,6 +174,7 @@ impl Error {
             Self::LeaseLost { .. } => "ES024",
             Self::PositionAhead { .. } => "ES025",
             Self::NotActivated { .. } => "ES026",
+            Self::NotInSnapshot { .. } => "40001",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
             Self::Immutable { .. } => "ES050",
@@ -229,6 +234,7 @@ impl Error {
             Self::PositionAhead { argument, position, last_position } => {
                 json!({"argument": argument, "global_position": position, "last_position": last_position})
             }
+            Self::NotInSnapshot { stream, version } => json!({"stream": stream, "version": version}),
             Self::TenantNotFound { tenant } => json!({"tenant": tenant}),
             Self::TenantRequired { role, tenants } => {
                 json!({"role": role, "setting": "eventstream.tenant", "tenants": tenants})
@@ -327,6 +333,11 @@ impl Error {
             Self::PositionAhead { .. } => Some(
                 "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
                  with what was stored beside the position."
+                    .into(),
+            ),
+            Self::NotInSnapshot { .. } => Some(
+                "Others appended to it since the snapshot was taken, and this transaction after them. Roll back and run the transaction \
+                 again; in READ COMMITTED this does not happen, and es_load() reads what is committed by now at every level."
                     .into(),
             ),
             Self::TenantNotFound { tenant } => {

@@ -36,6 +36,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "eventstream.tenant",
         ),
         (
+            Error::NotInSnapshot { stream: "a-1".into(), version: 2 },
+            "40001",
+            "could not serialize access: this transaction's snapshot does not show all of stream \"a-1\"",
+            json!({"stream": "a-1", "version": 2}),
+            "run the transaction again",
+        ),
+        (
             Error::SnapshotNotFound {
                 stream: "a-1".into(),
                 fold: "balance".into(),

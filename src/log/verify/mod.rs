@@ -7,6 +7,7 @@ mod walk;
 use super::partition::{self, Partition};
 use super::statements::Statement;
 use super::stream::{self, Head};
+use super::whole;
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::Nullable;
 use crate::pg::failure::Result;
@@ -74,6 +75,7 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
 /// All events with from <= global_position <= to, of one tenant or of all.
 pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
+        whole::must_be_shown(db, catalog, tenant_id)?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let tenant = tenant_id.map(Datum::from);
         let mut segments = None;
@@ -169,6 +171,7 @@ pub fn chain_heads(
 ) -> Result<()> {
     const PAGE: i64 = 1000;
     as_owner(Planning::ByIndex, |db, catalog: &Catalog| {
+        whole::must_be_shown(db, catalog, tenant_id)?;
         let tenants = tenants(db)?;
         let mut after = 0;
         loop {
