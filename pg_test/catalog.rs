@@ -74,6 +74,17 @@ mod tests {
     }
 
     #[pg_test]
+    fn every_column_of_a_view_has_a_comment() {
+        let bare = rows(
+            "select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid \
+             where c.relnamespace = 'eventstream'::regnamespace and c.relkind = 'v' and a.attnum > 0 \
+               and coalesce(length(col_description(c.oid, a.attnum)), 0) < 5 \
+             order by c.relname, a.attnum",
+        );
+        assert_eq!(bare, "");
+    }
+
+    #[pg_test]
     fn every_comment_on_a_function_has_an_example_that_names_it() {
         let without = rows(
             "select proname from pg_proc where proname ~ '^es_' and pronamespace = 'public'::regnamespace \

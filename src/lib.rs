@@ -53,7 +53,8 @@ pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", req
 pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires = ["state_views"]);
 pgrx::extension_sql_file!("../sql/73_live_views.sql", name = "live_views", requires = ["temporal"]);
 pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["live_views"]);
-pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["projections"]);
+pgrx::extension_sql_file!("../sql/76_column_comments.sql", name = "column_comments", requires = ["projections"]);
+pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["column_comments"]);
 pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
 pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["workers"], finalize);
 
