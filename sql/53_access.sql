@@ -1,8 +1,8 @@
 -- Tenants, grants and upkeep.
-create function es_create_tenant(tenant text) returns text
+create function es_create_tenant(tenant text, if_not_exists bool default false) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_tenant';
-comment on function es_create_tenant(text) is
-$$Creates a tenant (1 to 255 bytes, no control characters) and returns its name. Superusers, the owner, and roles with admin on the current tenant, which get admin on the new one.
+comment on function es_create_tenant(text, bool) is
+$$Creates a tenant (1 to 255 bytes, no control characters) and returns its name. if_not_exists: one that is there already is left alone, with a NOTICE. Superusers, the owner, and roles with admin on the current tenant, which get admin on the new one.
 Example: select es_create_tenant('acme');$$;
 
 create function es_use_tenant(tenant text) returns text

@@ -138,7 +138,40 @@ $$;
 comment on function eventstream.relation_name(text, text, int, name[]) is
 'Part of es_create_temporal_view and es_create_state_table: schema and name of what is to be made, {schema, name}; the schema is the first of schemas where given names none.';
 
-create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, schemas name[])
+create function eventstream.differing_parts(view regclass, schema name, query text) returns text
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    probe text := format('%I.%I', schema, 'eventstream_asked_' || md5(random()::text));
+    there text[];
+    asked text[];
+begin
+    begin
+        -- The same under a name that nobody has, and gone again: what PostgreSQL prints tells whether two are one.
+        execute format('create view %s as %s', probe, query);
+        asked := regexp_match(pg_get_viewdef(probe::regclass), E'^(.*)\n   FROM (.*)\n  WHERE (.*)$');
+        raise exception using errcode = 'triggered_action_exception';
+    exception when triggered_action_exception then
+        there := regexp_match(pg_get_viewdef(view), E'^(.*)\n   FROM (.*)\n  WHERE (.*)$');
+    end;
+    if there = asked then
+        return null;
+    end if;
+    return coalesce(nullif(concat_ws(', ', case when there[3] <> asked[3] then 'category' end, case when there[2] <> asked[2] then 'fold' end,
+                                     case when there[1] <> asked[1] then 'list of columns' end), ''), 'definition');
+end
+$$;
+comment on function eventstream.differing_parts(regclass, name, text) is
+'Part of es_create_temporal_view: which parts of a view are not what a query says; NULL: none.';
+
+create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, if_not_exists bool, schemas name[])
 returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -155,6 +188,10 @@ declare
     function_target text;
     expressions text;
     source text;
+    query text;
+    has_function bool;
+    mends text;
+    differing text;
     arguments constant text := '(timestamptz, timestamptz, text)';
 begin
     if view_name is null or category is null or columns is null then
@@ -166,24 +203,34 @@ begin
     parts := eventstream.relation_name('view_name', view_name, 60, schemas);
     target := format('%I.%I', parts[1], parts[2]);
     function_target := format('%I.%I', parts[1], parts[2] || '_at');
-    if to_regclass(target) is not null then
-        perform eventstream.refuse(
-            'view_name', format('must be new: there is a relation %s', target),
-            case when to_regprocedure(function_target || arguments) is null then 'Choose another name, or drop that relation.'
-                 else format('drop function %s%s; drop view %s;', function_target, arguments, target) end);
-    end if;
-    if to_regprocedure(function_target || arguments) is not null then
-        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
-                                                       function_target, arguments),
-                                   'Choose another name, or drop that function.');
-    end if;
-
     select string_agg(format(E',\n    %s as %I', c.expression, c.name), '' order by c.place) into expressions
     from eventstream.column_expressions(columns) c;
     source := format(
         E'select s.stream, t.version%s\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
-    execute format('create view %s as %s', target, format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold)));
+    query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold));
+    if to_regclass(target) is not null then
+        has_function := to_regprocedure(function_target || arguments) is not null;
+        mends := case when has_function and (select c.relkind = 'v' from pg_class c where c.oid = to_regclass(target))
+                      then format('To drop it: drop function %s%s; drop view %s;', function_target, arguments, target)
+                      else 'Choose another name.' end;
+        if if_not_exists is not true or not has_function then
+            perform eventstream.refuse('view_name', format('must be new: there is a relation %s', target), mends);
+        end if;
+        differing := eventstream.differing_parts(to_regclass(target), parts[1], query);
+        if differing is not null then
+            perform eventstream.refuse('view_name', format('must be new, or of the same definition: there is a relation %s with another %s',
+                                                           target, differing), mends);
+        end if;
+        raise notice 'temporal view % is there already, as it was asked for', target;
+        return target;
+    end if;
+    if to_regprocedure(function_target || arguments) is not null then
+        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
+                                                       function_target, arguments), 'Choose another name.');
+    end if;
+
+    execute format('create view %s as %s', target, query);
     execute format('comment on view %s is %L', target,
                    format('The states of category %s%s at the moment of eventstream.as_of and eventstream.known_at; made by es_create_temporal_view.',
                           category, coalesce(' by fold ' || fold, '')));
@@ -199,7 +246,7 @@ begin
     return target;
 end
 $$;
-comment on function eventstream.make_temporal_view(text, text, jsonb, text, name[]) is
+comment on function eventstream.make_temporal_view(text, text, jsonb, text, bool, name[]) is
 'Part of es_create_temporal_view: makes the view and its function with the rights of the caller, in the schema that view_name names, else in the first of schemas.';
 
 create function eventstream.refuse(argument text, reason text, hint text) returns void
@@ -224,12 +271,14 @@ $$;
 comment on function eventstream.refuse(text, text, text) is
 'Part of es_create_temporal_view and es_create_state_table: raises ES005 for an argument.';
 
-create function es_create_temporal_view(view_name text, category text, columns jsonb, fold text default null) returns text
+create function es_create_temporal_view(
+    view_name text, category text, columns jsonb, fold text default null, if_not_exists bool default false
+) returns text
 language sql volatile parallel unsafe
 begin atomic
-    select eventstream.make_temporal_view(view_name, category, columns, fold, pg_catalog.current_schemas(false));
+    select eventstream.make_temporal_view(view_name, category, columns, fold, if_not_exists, pg_catalog.current_schemas(false));
 end;
-comment on function es_create_temporal_view(text, text, jsonb, text) is
-$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL) gives the rows of a moment, for tools behind poolers. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
+comment on function es_create_temporal_view(text, text, jsonb, text, bool) is
+$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL) gives the rows of a moment, for tools behind poolers. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
 Errors: ES005, ES010, 42501.
 Example: select es_create_temporal_view('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;

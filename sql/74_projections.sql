@@ -9,12 +9,13 @@ create function es_create_projection(
     on_error text default 'stop',
     max_retries bigint default 5,
     reset regprocedure default null,
-    after_position bigint default 0
+    after_position bigint default 0,
+    if_not_exists bool default false
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
-comment on function es_create_projection(text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint) is
+comment on function es_create_projection(text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint, bool) is
 $$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection (so it must be its own, a superuser's, or of a role whose rights it has), security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
-mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. Needs the privileges manage and read.
+mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Needs the privileges manage and read.
 Errors: ES005, ES008, ES009, ES025, 42501.
 Example: select es_create_projection('turnover', 'ledger.on_entry(eventstream.event)', categories => '{account}');$$;
 
@@ -33,7 +34,14 @@ language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_ta
 comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text, text, text, text) is
 'Part of es_create_state_table: the projection that fills the table which was made. The statements run with the rights of the caller.';
 
-create function eventstream.make_state_table(name text, category text, columns jsonb, fold text, mode text, schemas name[])
+create function eventstream.state_table_is_there(
+    name text, table_name text, category text, columns jsonb, fold text, mode text, if_not_exists bool
+) returns bool
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_state_table_is_there';
+comment on function eventstream.state_table_is_there(text, text, text, jsonb, text, text, bool) is
+'Part of es_create_state_table: true where the state table is there as it is asked for; ES005 where its name or its table is taken.';
+
+create function eventstream.make_state_table(name text, category text, columns jsonb, fold text, mode text, if_not_exists bool, schemas name[])
 returns text
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -68,9 +76,11 @@ begin
         perform eventstream.refuse('name', 'must not be in a temporary schema: the workers do not see it', null);
     end if;
     target := format('%I.%I', parts[1], parts[2]);
+    if eventstream.state_table_is_there(name, target, category, columns, fold, mode, if_not_exists) then
+        return name;
+    end if;
     if to_regclass(target) is not null then
-        perform eventstream.refuse('name', format('must be new: there is a relation %s', target),
-                                   'Choose another name, or drop that relation.');
+        perform eventstream.refuse('name', format('must be new: there is a relation %s', target), 'Choose another name.');
     end if;
     select string_agg(format(', %I', c.name), '' order by c.place),
            string_agg(format(E',\n    %I %s', c.name, c.type_name), '' order by c.place),
@@ -104,16 +114,18 @@ begin
     return name;
 end
 $$;
-comment on function eventstream.make_state_table(text, text, jsonb, text, text, name[]) is
+comment on function eventstream.make_state_table(text, text, jsonb, text, text, bool, name[]) is
 'Part of es_create_state_table: makes the table with the rights of the caller, in the schema that name names, else in the first of schemas.';
 
-create function es_create_state_table(name text, category text, columns jsonb, fold text default null, mode text default 'async') returns text
+create function es_create_state_table(
+    name text, category text, columns jsonb, fold text default null, mode text default 'async', if_not_exists bool default false
+) returns text
 language sql volatile parallel unsafe
 begin atomic
-    select eventstream.make_state_table(name, category, columns, fold, mode, pg_catalog.current_schemas(false));
+    select eventstream.make_state_table(name, category, columns, fold, mode, if_not_exists, pg_catalog.current_schemas(false));
 end;
-comment on function es_create_state_table(text, text, jsonb, text, text) is
-$$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
+comment on function es_create_state_table(text, text, jsonb, text, text, bool) is
+$$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
 Errors: ES005, ES008, ES009, ES010, 42501; a value that does not fit its column's type stops the projection, after its retries.
 Example: select es_create_state_table('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;
 

@@ -4,8 +4,8 @@ use crate::pg::catalog::announce_access_change;
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, View};
-use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::{report, server};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, TenantName};
 use eventstream_core::privilege::Privilege;
@@ -45,18 +45,25 @@ fn invalid(argument: &str, reason: String, hint: Option<String>) -> Failure {
     Error::InvalidArgument { argument: argument.into(), reason, hint }.into()
 }
 
-/// Errors: 42501 for roles without admin, ES005 where there is one of that name.
-pub fn create_tenant(name: &str) -> Result<()> {
+/// Errors: 42501 for roles without admin, ES005 where there is one of that name, unless `if_not_exists`.
+pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
     TenantName::parse(name)?;
     server::must_be_writable(c"es_create_tenant")?;
     let admin = everything_or(Privilege::Admin)?;
     let creator = server::role_name(server::current_role())?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let id = CREATE_TENANT
-            .with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?
-            .ok_or_else(|| {
-                invalid("tenant", format!("must be a new name: there is a tenant {} already", shown(name)), None)
-            })?;
+        let id =
+            CREATE_TENANT.with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?;
+        let Some(id) = id else {
+            if if_not_exists {
+                return report::notice(&format!("tenant {} is there already", shown(name)));
+            }
+            return Err(invalid(
+                "tenant",
+                format!("must be a new name: there is a tenant {} already", shown(name)),
+                None,
+            ));
+        };
         if admin.is_some() {
             write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
         }

@@ -3,6 +3,7 @@ use super::target;
 use crate::access::{Access, Scope, authorize_tenant};
 use crate::live::activation;
 use crate::live::advance::{self, Outcome};
+use crate::live::definition::{self, TableDefinition};
 use crate::live::progress::Lock;
 use crate::live::projection::{self, Changes, Settings, What};
 use crate::live::{registry, run, wait};
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 sql_function!("eventstream_create_projection", create_projection);
 sql_function!("eventstream_create_table_projection", create_table_projection);
+sql_function!("eventstream_state_table_is_there", state_table_is_there);
 sql_function!("eventstream_alter_projection", alter_projection);
 sql_function!("eventstream_pause_projection", pause_projection);
 sql_function!("eventstream_resume_projection", resume_projection);
@@ -69,6 +71,7 @@ fn create_projection(args: &Args) -> Returned {
         max_retries: args.int8(7, "max_retries")?,
         reset: args.oid_opt(8),
         after_position: args.int8(9, "after_position")?,
+        if_not_exists: args.boolean(10, "if_not_exists")?,
     };
     let handler = args.oid(1, "handler")?;
     let access = manage_and_read(settings.filter.categories.as_deref())?;
@@ -90,6 +93,7 @@ fn create_table_projection(args: &Args) -> Returned {
         max_retries: 5,
         reset: None,
         after_position: 0,
+        if_not_exists: false,
     };
     let what = What::Table {
         columns: args.jsonb(2, "columns")?,
@@ -101,6 +105,21 @@ fn create_table_projection(args: &Args) -> Returned {
     };
     projection::create(target(&access), &settings, &what)?;
     from_text(name).map(Some)
+}
+
+/// Part of es_create_state_table: whether there is nothing left to do.
+fn state_table_is_there(args: &Args) -> Returned {
+    let asked = TableDefinition {
+        name: args.text(0, "name")?,
+        table: args.text(1, "table_name")?,
+        category: args.text(2, "category")?,
+        columns: args.jsonb(3, "columns")?,
+        fold: args.text_opt(4)?,
+        mode: args.text(5, "mode")?,
+    };
+    let access = manage()?;
+    let is_there = definition::table_is_there(access.tenant_id, &asked, args.boolean(6, "if_not_exists")?)?;
+    Ok(Some(Datum::from(is_there)))
 }
 
 fn alter_projection(args: &Args) -> Returned {

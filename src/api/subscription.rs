@@ -42,6 +42,7 @@ fn create(args: &Args) -> Returned {
         },
         after_position: args.int8(3, "after_position")?,
         max_deliveries: args.int8(4, "max_deliveries")?,
+        if_not_exists: args.boolean(5, "if_not_exists")?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     subscription::create(access.tenant_id, &definition)?;

@@ -12,7 +12,7 @@ sql_function!("eventstream_revoke", revoke);
 
 fn create_tenant(args: &Args) -> Returned {
     let tenant = args.text(0, "tenant")?;
-    access::create_tenant(tenant)?;
+    access::create_tenant(tenant, args.boolean(1, "if_not_exists")?)?;
     from_text(tenant).map(Some)
 }
 

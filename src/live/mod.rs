@@ -5,6 +5,7 @@ pub mod activation;
 pub mod advance;
 pub mod applier;
 pub mod dead_letter;
+pub mod definition;
 pub mod events;
 pub mod health;
 mod health_server;

@@ -2,6 +2,7 @@
 //! locks the projection's progress first, so that none is made while a batch runs, and wakes the workers at commit.
 use super::applier;
 use super::dead_letter::{self, Cause};
+use super::definition::{self, Functions};
 use super::inline;
 use super::progress::{self, Lock, Progress, Status};
 use super::rebuild;
@@ -36,6 +37,8 @@ pub struct Settings<'a> {
     pub max_retries: i64,
     pub reset: Option<Oid>,
     pub after_position: i64,
+    /// One that is there already is left alone, if it is of the same definition.
+    pub if_not_exists: bool,
 }
 
 /// What is called for the events.
@@ -216,24 +219,21 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             ],
         });
         row.extend([Some(from_text(&role)?), Some(from_text(&search_path)?)]);
-        let id = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))?.ok_or_else(|| {
-            Error::InvalidArgument {
-                argument: "name".into(),
-                reason: format!(
-                    "must be new: there is a projection {} already",
-                    eventstream_core::shown(settings.name)
-                ),
-                hint: Some("es_alter_projection() changes it, es_drop_projection() drops it.".into()),
-            }
-        })?;
+        let Some(id) = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? else {
+            let reset = reset.as_ref().map(|reset| reset.name.as_str());
+            let functions = Functions { kind, handler: handler.as_deref().unwrap_or_default(), reset };
+            definition::handler_is_there(db, target.id, settings, &functions)?;
+            return Ok(None);
+        };
         // An inline one runs when it has caught up: what its handler appends until then is not given to it twice.
         let status = if settings.mode == "inline" { Status::Paused } else { Status::Running };
         let row =
             [Some(Datum::from(id)), Some(from_text(status.as_str())?), Some(Datum::from(settings.after_position))];
         CREATE_PROGRESS.with(|plan| plan.write(db, &row))?;
         announce(catalog)?;
-        Ok(id)
+        Ok(Some(id))
     })?;
+    let Some(id) = id else { return Ok(()) };
     let projection = found(id, settings.name)?;
     // What may not be read is refused now, and not in the worker's log.
     if let Err(reason) = applier::filter(&projection)? {

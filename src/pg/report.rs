@@ -5,7 +5,13 @@ use std::ptr;
 
 /// The levels of elog.h, the same in all supported versions.
 const LOG: std::ffi::c_int = 15;
+const NOTICE: std::ffi::c_int = 18;
 const WARNING: std::ffi::c_int = 19;
+
+/// A NOTICE.
+pub fn notice(message: &str) -> Result<()> {
+    say(NOTICE, message)
+}
 
 /// A WARNING.
 pub fn warning(message: &str) -> Result<()> {

@@ -8,6 +8,7 @@
 
 pub mod backoff;
 mod decimal;
+pub mod definition;
 pub mod delivery;
 pub mod error;
 pub mod event_id;

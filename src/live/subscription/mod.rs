@@ -18,6 +18,7 @@ mod look;
 mod parked;
 mod slots;
 
+use super::definition::say_it_is_there;
 use crate::log::event::invalid;
 use crate::log::horizon;
 use crate::log::read::Filter;
@@ -27,6 +28,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
 use eventstream_core::shown;
@@ -49,6 +51,8 @@ pub struct Definition<'a> {
     pub filter: Filter,
     pub after_position: i64,
     pub max_deliveries: i64,
+    /// One that is there already is left alone, if it is of the same definition.
+    pub if_not_exists: bool,
 }
 
 thread_local! {
@@ -130,14 +134,31 @@ pub fn create(tenant_id: i64, definition: &Definition) -> Result<()> {
             Some(Datum::from(definition.max_deliveries)),
             Some(from_text(&creator)?),
         ];
-        let id = CREATE.with(|plan| plan.first(db, View::Write, &args, |row| row.int8(0)))?.ok_or_else(|| {
-            let name = shown(definition.name);
-            invalid("name", format!("must be a new name: there is a subscription {name} already"))
-        })?;
-        slots::create(db, id, definition.after_position)
+        match CREATE.with(|plan| plan.first(db, View::Write, &args, |row| row.int8(0)))? {
+            Some(id) => slots::create(db, id, definition.after_position),
+            None => is_there(db, tenant_id, definition),
+        }
     })?;
     board::wake_at_commit();
     Ok(())
+}
+
+/// Of a subscription whose name is taken. Errors: ES005 unless it is asked for again as it is; where it stands has moved since.
+fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
+    let name = definition.name;
+    let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
+    let existing = BY_NAME.with(|plan| plan.first(db, View::Latest, &key, read))?;
+    let (Some(existing), true) = (existing, definition.if_not_exists) else {
+        return Err(invalid("name", format!("must be a new name: there is a subscription {} already", shown(name))));
+    };
+    let (there, asked) = (&existing.filter, &definition.filter);
+    let parts = [
+        Part::set("categories", there.categories.as_deref(), asked.categories.as_deref()),
+        Part::set("event_types", there.event_types.as_deref(), asked.event_types.as_deref()),
+        Part::new("max_deliveries", existing.max_deliveries, definition.max_deliveries),
+    ];
+    same("name", "subscription", name, &parts, None)?;
+    say_it_is_there("subscription", name)
 }
 
 fn check_position(after_position: i64, last_position: i64) -> Result<()> {
