@@ -92,8 +92,15 @@ Errors: ES010, ES013, 42501.
 Example: select sum((state ->> 'balance')::numeric) from es_category_state('account', as_of => es_day_end('2024-10-15', 'UTC'));$$;
 
 create function es_day_end(day date, time_zone text) returns timestamptz
-language sql stable parallel safe
-return ((day + 1)::timestamp at time zone time_zone) - interval '1 microsecond';
+language c stable strict parallel safe as 'MODULE_PATHNAME', 'eventstream_day_end';
 comment on function es_day_end(date, text) is
-$$The last instant of a day in a time zone: what to give as as_of for the books of that day. NULL where an argument is.
+$$The last instant of a day in a time zone: what to give as as_of for the books of that day. It is the one before the next date's first, also where clocks go back or forward over midnight. time_zone: a name (Europe/Vienna), or an offset as ISO 8601 writes it (+02:00, east of UTC). NULL where an argument is.
+Errors: ES005 no such zone.
 Example: select es_day_end('2024-10-31', 'Europe/Vienna');$$;
+
+create function es_set_as_of(day date, time_zone text) returns timestamptz
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_set_as_of';
+comment on function es_set_as_of(date, text) is
+$$Sets eventstream.as_of to the end of a day in a time zone (es_day_end) until the end of the transaction, and returns it: temporal views show the books of that day. Nothing of it is left to the next client of a pool.
+Errors: ES005 NULL, no such zone.
+Example: begin; select es_set_as_of('2024-10-31', 'Europe/Vienna'); commit;$$;

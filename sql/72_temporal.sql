@@ -9,10 +9,10 @@ language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temp
 comment on function eventstream.temporal_state(text, text) is
 'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
 
-create function eventstream.temporal_state_at(stream text, fold text, as_of timestamptz, known_at timestamptz)
+create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text)
 returns table (version bigint, state jsonb)
 language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
-comment on function eventstream.temporal_state_at(text, text, timestamptz, timestamptz) is
+comment on function eventstream.temporal_state_at(text, text, text, text) is
 'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts.';
 
 create view eventstream.stream_names with (security_barrier) as
@@ -192,7 +192,7 @@ declare
     has_function bool;
     mends text;
     differing text;
-    arguments constant text := '(timestamptz, timestamptz, text)';
+    arguments constant text := '(text, text, text)';
 begin
     if view_name is null or category is null or columns is null then
         perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
@@ -236,13 +236,13 @@ begin
                           category, coalesce(' by fold ' || fold, '')));
     -- Two branches, so that a stream that is given is looked up by its name also in a plan that serves every call.
     execute format(
-        'create function %s(as_of pg_catalog.timestamptz, known_at pg_catalog.timestamptz default null, stream pg_catalog.text default null) '
+        'create function %s(as_of pg_catalog.text, known_at pg_catalog.text default null, stream pg_catalog.text default null) '
         'returns setof %s language sql stable parallel unsafe begin atomic %s and $3 is null union all %s and s.stream = $3; end',
         function_target, target,
         format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)),
         format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)));
     execute format('comment on function %s is %L', function_target,
-                   format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all).', target));
+                   format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all). Moments have a date, a time and a zone, as in eventstream.as_of.', target));
     return target;
 end
 $$;

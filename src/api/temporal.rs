@@ -39,8 +39,9 @@ fn at_sessions_moment(args: &Args) -> Returned {
 }
 
 fn at_given_moment(args: &Args) -> Returned {
-    let (as_of, known_at) = (args.timestamptz_opt(2), args.timestamptz_opt(3));
-    state(args, Moment { as_of: as_of.and_then(bound), known_at: known_at.and_then(bound), version: None })
+    let given = |place| args.text_opt(place).map(|text| text.map(str::to_owned));
+    let (as_of, known_at) = (read("as_of", given(2)?)?, read("known_at", given(3)?)?);
+    state(args, Moment { as_of, known_at, version: None })
 }
 
 /// One row, or none where no event counts.
@@ -56,16 +57,16 @@ fn state(args: &Args, moment: Moment) -> Returned {
     Ok(None)
 }
 
-/// A setting's moment: not every way to set it is checked (src/pg/settings.rs).
-fn read(setting: &str, text: Option<String>) -> Result<Option<i64>> {
+/// A moment as text: an argument's, or a setting's, because not every way to set it is checked (src/pg/settings.rs).
+fn read(name: &str, text: Option<String>) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
-    if !moment::has_zone(&text) {
+    let Some(moment) = moment::read(&text) else {
         return Err(Error::InvalidArgument {
-            argument: setting.into(),
+            argument: name.into(),
             reason: format!("{}, not {}", moment::RULE, shown(&text)),
             hint: Some(settings::MOMENT_HINT.into()),
         }
         .into());
-    }
-    server::read_time(&text).map(bound)
+    };
+    server::read_time(&moment).map(bound)
 }

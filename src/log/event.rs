@@ -5,7 +5,7 @@ use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
-use eventstream_core::shown;
+use eventstream_core::{moment, shown};
 
 /// A document with the text that PostgreSQL prints for it: what the content digest covers.
 #[derive(Clone, Copy)]
@@ -128,11 +128,7 @@ impl<'a> NewEvent<'a> {
                     parts.1 = Some(read);
                 }
                 "occurred_at" => {
-                    let time = text(key, value)?;
-                    let read = server::read_time(time).map_err(|_| {
-                        invalid(key, format!("must be a time such as 2024-10-15T12:00:00Z, not {}", shown(time)))
-                    })?;
-                    parts.2 = Some(read);
+                    parts.2 = Some(moment_of(key, text(key, value)?)?);
                 }
                 "schema_version" => parts.3 = Some(integer(key, value)?),
                 "subject" => parts.4 = Some(text(key, value)?),
@@ -167,6 +163,17 @@ impl<'a> NewEvent<'a> {
         };
         Self::check(parts, "type")
     }
+}
+
+/// A moment given as text. One without a zone would mean something else in every session, and a retry from another one would be another event.
+fn moment_of(key: &str, text: &str) -> Result<i64> {
+    let refused = || Error::InvalidArgument {
+        argument: key.into(),
+        reason: format!("{}, not {}", moment::RULE, shown(text)),
+        hint: Some("Give the zone with the time: 2024-10-15T12:00:00Z, or 2024-10-15T14:00:00+02:00.".into()),
+    };
+    let read = moment::read(text).ok_or_else(refused)?;
+    server::read_time(&read).map_err(|_| refused().into())
 }
 
 /// Keys of a batch element that may be absent, or null, which is the same.

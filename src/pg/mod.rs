@@ -37,3 +37,4 @@ pub mod test_point;
 pub mod utility;
 pub mod worker;
 pub mod xact;
+pub mod zone;

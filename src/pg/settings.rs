@@ -343,7 +343,7 @@ unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource
         }
         std::ffi::CStr::from_ptr(*value).to_string_lossy()
     };
-    if text.is_empty() || moment::has_zone(&text) {
+    if text.is_empty() || moment::read(&text).is_some() {
         return true;
     }
     super::failure::refuse_setting(Error::InvalidArgument {

@@ -24,6 +24,7 @@ pub mod privilege;
 mod quote;
 pub mod rules;
 pub mod time;
+pub mod zone;
 
 pub use error::{Error, Result};
 pub use event_id::{EventIds, from_ulid_text, to_ulid_text, to_uuid_text};

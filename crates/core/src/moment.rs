@@ -1,41 +1,57 @@
 //! Moments given as text, for settings: ISO 8601 with a zone, so that they mean the same in every session. A day without a time, or a
 //! time without a zone, would silently mean midnight somewhere.
 
+use std::borrow::Cow;
+
+/// As many as PostgreSQL keeps, and as many as anybody prints.
+const MICROSECOND_DIGITS: usize = 6;
+const MOST_FRACTION_DIGITS: usize = 9;
+
 /// What a moment must be, for messages.
 pub const RULE: &str = "must be a moment with date, time and zone, such as 2024-10-31 23:59:59.999999Z or 2024-10-31T22:00+01:00, or infinity";
 
-/// Whether the text has the form `YYYY-MM-DD HH:MM[:SS[.ffffff]]` (or `T` between), of a day and a time that there are, followed by a
+/// The text, cut to microseconds, if it has the form `YYYY-MM-DD HH:MM[:SS[.fff]]` (or `T` between), of a day and a time that there are, followed by a
 /// zone: `Z`, `UTC`, `+HH[:MM[:SS]]`, or a name such as `Europe/Vienna`; or is `infinity` or `-infinity`. Whether there is such a place is
-/// not looked at.
+/// not looked at. Some programs print nanoseconds; rounded, the last of a day would be the next day's first.
 #[must_use]
-pub fn has_zone(text: &str) -> bool {
+pub fn read(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim();
-    matches!(text, "infinity" | "-infinity") || after_time(text).is_some_and(is_zone)
+    if matches!(text, "infinity" | "-infinity") {
+        return Some(text.into());
+    }
+    let (digits, zone) = after_time(text)?;
+    if !is_zone(zone.strip_prefix(' ').unwrap_or(zone)) {
+        return None;
+    }
+    let kept = text.len() - zone.len() - digits.saturating_sub(MICROSECOND_DIGITS);
+    let is_whole = digits <= MICROSECOND_DIGITS;
+    Some(if is_whole { text.into() } else { format!("{}{zone}", &text[..kept]).into() })
 }
 
-/// What follows the date and the time.
-fn after_time(text: &str) -> Option<&str> {
+/// How many digits follow the seconds' point, and what follows the date and the time.
+fn after_time(text: &str) -> Option<(usize, &str)> {
     let (year, rest) = number(text, 4)?;
     let (month, rest) = number(rest.strip_prefix('-')?, 2)?;
     let (day, rest) = number(rest.strip_prefix('-')?, 2)?;
     let (hour, rest) = number(rest.strip_prefix(['T', ' '])?, 2)?;
     let (minute, mut rest) = number(rest.strip_prefix(':')?, 2)?;
+    let mut digits = 0;
     if let Some(seconds) = rest.strip_prefix(':') {
         let (second, after) = number(seconds, 2)?;
         rest = after;
         if let Some(fraction) = rest.strip_prefix('.') {
-            let count = fraction.bytes().take_while(u8::is_ascii_digit).count();
-            if !(1..=6).contains(&count) {
+            digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+            if !(1..=MOST_FRACTION_DIGITS).contains(&digits) {
                 return None;
             }
-            rest = &fraction[count..];
+            rest = &fraction[digits..];
         }
         if second > 59 {
             return None;
         }
     }
     let is_there = year > 0 && (1..=days(year, month)).contains(&day) && hour < 24 && minute < 60;
-    is_there.then(|| rest.strip_prefix(' ').unwrap_or(rest))
+    is_there.then_some((digits, rest))
 }
 
 /// Days of a month; 0 where there is no such month.

@@ -1,5 +1,9 @@
 //! Moments as text: only what means the same in every session.
-use eventstream_core::moment::has_zone;
+use eventstream_core::moment::read;
+
+fn has_zone(text: &str) -> bool {
+    read(text).is_some()
+}
 
 #[test]
 fn a_date_a_time_and_a_zone_are_a_moment() {
@@ -47,7 +51,7 @@ fn what_depends_on_the_session_or_is_garbage_is_none() {
         "2024-10-31 23:59 PM",
         "2024-10-31 23:59 BC",
         "2024-10-31 23:59:59.Z",
-        "2024-10-31 23:59:59.1234567Z",
+        "2024-10-31 23:59:59.1234567891Z",
         "2024-10-31 23:59+2",
         "2024-10-31 23:59+02:0",
         "2024-10-31 23:59 'x'",
@@ -112,5 +116,19 @@ fn a_day_or_a_time_that_there_is_not_is_no_moment() {
         "2024-10-31 23:59:60Z",
     ] {
         assert!(!has_zone(text), "{text}");
+    }
+}
+
+#[test]
+fn a_moment_is_cut_to_microseconds_and_not_rounded() {
+    for (text, read_as) in [
+        ("2024-10-31T23:59:59.999999999Z", "2024-10-31T23:59:59.999999Z"),
+        ("2024-10-31 23:59:59.1234567 Europe/Vienna", "2024-10-31 23:59:59.123456 Europe/Vienna"),
+        ("2024-10-31 23:59:59.12345678+02:00", "2024-10-31 23:59:59.123456+02:00"),
+        (" 2024-10-31 23:59:59.5Z ", "2024-10-31 23:59:59.5Z"),
+        ("2024-10-31 23:59Z", "2024-10-31 23:59Z"),
+        ("infinity", "infinity"),
+    ] {
+        assert_eq!(read(text).as_deref(), Some(read_as));
     }
 }

@@ -12,7 +12,7 @@ select es_append('purse-2', 'Filled', '{"coins": 7}', occurred_at => '2024-10-31
 \set coins '''[{"name": "coins", "type": "numeric", "path": "/coins"}]'''
 select es_create_temporal_view('purses', 'purse', :coins);
 \d purses
-select obj_description('purses'::regclass), obj_description('purses_at(timestamptz, timestamptz, text)'::regprocedure);
+select obj_description('purses'::regclass), obj_description('purses_at(text, text, text)'::regprocedure);
 
 -- The day ends where the books are kept.
 select es_day_end('2024-10-31', 'Europe/Vienna') as as_of \gset
@@ -35,7 +35,11 @@ select * from purses_at('2024-10-31 12:00Z');
 select * from purses_at(null) order by stream;
 select * from purses_at('infinity', 'infinity', 'purse-2');
 select * from purses_at('-infinity');
-select * from purses_at(null, '2000-01-01Z');
+select * from purses_at(null, '2000-01-01 00:00Z');
+-- A day is no moment, and a time without a zone is none: as the settings have it.
+select * from purses_at('2024-10-31');
+select * from purses_at('2024-10-31 12:00Z', '2024-10-31 12:00');
+select * from purses_at(es_day_end('2024-10-31', 'Europe/Vienna')::text);
 -- Once a session, for a statement that was prepared before.
 prepare shown as select * from purses where stream = $1;
 execute shown('purse-1');
@@ -99,7 +103,7 @@ select es_create_temporal_view('purses', 'purse', :coins);
 \echo :SQLSTATE
 create table takings (coins numeric);
 select es_create_temporal_view('takings', 'purse', :coins);
-create function given_at(timestamptz, timestamptz, text) returns int language sql as 'select 1';
+create function given_at(text, text, text) returns int language sql as 'select 1';
 select es_create_temporal_view('given', 'purse', :coins);
 select es_create_temporal_view(null, 'purse', :coins);
 select es_create_temporal_view('a.b.c', 'purse', :coins);
@@ -140,13 +144,13 @@ select coins from unfit where stream = 'purse-2';
 select coins from unfit where stream = 'purse-1';
 
 -- What the HINT says removes a view.
-drop function public.purses_at(timestamptz, timestamptz, text); drop view public.purses;
+drop function public.purses_at(text, text, text); drop view public.purses;
 select es_create_temporal_view('purses', 'purse', :coins);
 set client_min_messages = warning;
 drop view purses, picky_purses, widest, typed, unfit cascade;
 reset client_min_messages;
 drop table takings;
-drop function given_at(timestamptz, timestamptz, text);
+drop function given_at(text, text, text);
 drop domain few;
 select es_unregister_fold('purse'), es_unregister_fold('picky');
 drop function picky(jsonb, eventstream.event);
