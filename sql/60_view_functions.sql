@@ -10,8 +10,8 @@ comment on function _eventstream.readable_categories() is
 'The categories of the current tenant that the current role may read; NULL = all.';
 
 create function _eventstream.horizon_holders(
-    out pid int, out since timestamptz, out global_position bigint
+    out pid int, out since timestamptz, out global_position bigint, out tenant_id bigint
 ) returns setof record
 language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_horizon_holders';
 comment on function _eventstream.horizon_holders() is
-'The open transactions of this database that have appended.';
+'The open transactions of this database that have appended, a row for each tenant; NULL: all others.';

@@ -98,7 +98,8 @@ comment on view eventstream.grants is
 'What es_grant allowed in the current tenant. category NULL = all. Privilege audit.';
 
 create view eventstream.horizon_holders with (security_barrier) as
-select h.pid, h.since, h.global_position
-from _eventstream.horizon_holders() h;
+select h.pid, h.since, h.global_position, t.name as tenant
+from _eventstream.horizon_holders() h
+left join _eventstream.tenants t on t.id = h.tenant_id;
 comment on view eventstream.horizon_holders is
-'Open transactions that have appended and so hold consumers back: process id, since when, and the position they hold. For superusers and members of pg_monitor. ES008 not preloaded, ES009 on a standby.';
+'Open transactions that have appended and so hold the consumers of a tenant back: process id, since when, the position they hold, and whose (NULL: of all tenants that have no row of theirs). For superusers and members of pg_monitor. ES008 not preloaded, ES009 on a standby.';

@@ -9,6 +9,7 @@ use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::pages;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::store::{Store, composite};
 use crate::state::{registry, snapshot, upcast};
 use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
@@ -151,21 +152,23 @@ fn stream(args: &Args) -> Returned {
 
 fn the_horizon(_: &Args) -> Returned {
     horizon::must_be_known(c"es_horizon")?;
-    authorize_tenant(None, Privilege::Read)?;
-    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog))?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let whose = Whose::Tenant(access.tenant_id);
+    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog, whose))?;
     Ok(Some(Datum::from(horizon.position)))
 }
 
 fn settled_until(_: &Args) -> Returned {
     horizon::must_be_known(c"es_settled_until")?;
-    authorize_tenant(None, Privilege::Read)?;
-    let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled_until(catalog))?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let whose = Whose::Tenant(access.tenant_id);
+    let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled_until(catalog, whose))?;
     Ok(Some(Datum::from(settled)))
 }
 
 fn info(args: &Args) -> Returned {
-    authorize_tenant(None, Privilege::Read)?;
-    let info = log_info()?;
+    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let info = log_info(access.tenant_id)?;
     let row = [
         Some(from_uuid(&info.log_id)?),
         Some(Datum::from(info.system_identifier)),

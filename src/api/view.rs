@@ -4,7 +4,7 @@ use crate::log::{horizon, whole};
 use crate::pg::datum::text_array_of;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::session::{Planning, as_owner};
-use crate::pg::slots;
+use crate::pg::slots::{self, Whose};
 use crate::pg::store::Store;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
@@ -31,8 +31,13 @@ fn horizon_holders(args: &Args) -> Returned {
     // Without slots, no row would not mean that nobody holds it.
     horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;
-    for held in slots::scan() {
-        store.put(&[Some(Datum::from(held.pid)), Some(Datum::from(held.since)), held.position.map(Datum::from)])?;
+    for held in slots::scan(Whose::Log) {
+        store.put(&[
+            Some(Datum::from(held.pid)),
+            Some(Datum::from(held.since)),
+            held.position.map(Datum::from),
+            held.tenant_id.map(Datum::from),
+        ])?;
     }
     Ok(None)
 }

@@ -25,6 +25,7 @@ use crate::pg::counters::{self, Counter, Histogram};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::subtransaction::attempt;
 use crate::pg::test_point::test_point;
 use crate::pg::{live_settings, server};
@@ -144,7 +145,8 @@ struct Batch {
 }
 
 fn read_batch(projection: &Projection, filter: &Filter, after: i64, most: i64, memory: &Scratch) -> Result<Batch> {
-    let horizon = as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog))?;
+    let horizon =
+        as_owner(Planning::ByIndex, |_, catalog| horizon::horizon(catalog, Whose::Tenant(projection.tenant_id)))?;
     if after > horizon.last_position {
         return Err(Error::PositionAhead {
             argument: format!("the checkpoint of projection \"{}\"", projection.name),

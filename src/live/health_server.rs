@@ -137,7 +137,8 @@ fn workers(database: &Database, has_followers: bool) -> Check {
 }
 
 fn holders(moment: &Moment) -> Check {
-    let mut held: Vec<_> = slots::scan().filter_map(|held| Some((held.since, held.pid, held.position?))).collect();
+    let held = slots::holders();
+    let mut held: Vec<_> = held.iter().filter_map(|held| Some((held.since, held.pid, held.position?))).collect();
     held.sort_unstable();
     let Some(&(since, ..)) = held.first() else { return Check::ok("horizon", "nobody holds it") };
     let longest = (moment.now - since).max(0) as f64 / 1e6;

@@ -21,6 +21,7 @@ use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::state::event::Event;
 use eventstream_core::error::Error;
 use std::cell::RefCell;
@@ -172,7 +173,9 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
     // Most of it while others still append.
     let mut position = after;
     if !matches!(projection.kind, Kind::Table(_)) {
-        let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+        let settled = as_owner(Planning::ByIndex, |_, catalog| {
+            Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
+        })?;
         position = catch_up(projection, position, settled)?;
     }
     let mut last = lock_appends(projection)?;

@@ -105,13 +105,14 @@ fn database(page: &mut Page, moment: &Moment) -> Result<()> {
     page.single(
         "settled_position",
         "gauge",
-        "The position up to which the log is settled (the horizon)",
-        moment.settled,
+        "The position up to which the log is settled (the horizon of the tenant that is held back most)",
+        moment.settled.lowest(),
     );
-    let oldest = slots::scan().map(|held| held.since).min();
+    let holders = slots::holders();
+    let oldest = holders.iter().map(|held| held.since).min();
     let held = oldest.map_or(0.0, |since| (moment.now - since).max(0) as f64 / 1e6);
     page.single("horizon_held_seconds", "gauge", "Since when the oldest open transaction appends", held);
-    let open = slots::scan().count();
+    let open = holders.len();
     page.single("open_appends", "gauge", "Open transactions that have appended", open);
     let is_active = i32::from(moment.is_active);
     page.single(

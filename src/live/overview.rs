@@ -1,7 +1,7 @@
 //! How every projection stands: what the view eventstream.projections, health and metrics are made of. Reads no event but the first
 //! one that a projection has not seen.
 use super::activation;
-use crate::log::horizon;
+use crate::log::horizon::{self, Horizons};
 use crate::log::pending::{self, First, Followed};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, Row, View};
@@ -46,8 +46,8 @@ pub enum Missing {
 /// Where the log and the database stand, for all lags of one look.
 pub struct Moment {
     pub now: i64,
-    /// Everything up to here is settled; on a standby, and without preload, the last position handed out.
-    pub settled: i64,
+    /// Everything of a tenant up to there is settled; on a standby, and without preload, the last position handed out.
+    pub settled: Horizons,
     pub is_active: bool,
 }
 
@@ -60,7 +60,9 @@ impl Moment {
 
     /// The first event that a follower has not seen, which has seen everything up to `position`.
     pub fn first(&self, followed: Followed, position: i64) -> Result<Option<First>> {
-        as_owner(Planning::ByIndex, |db, catalog| pending::first(db, catalog, followed, (position, self.settled)))
+        as_owner(Planning::ByIndex, |db, catalog| {
+            pending::first(db, catalog, followed, (position, self.settled.of(followed.tenant_id)))
+        })
     }
 
     /// Seconds since it was recorded.
@@ -159,7 +161,7 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
         listed.projection.status = status;
         if listed.projection.is_inline && status == "running" {
             // It has seen whatever was appended.
-            listed.projection.position = moment.settled;
+            listed.projection.position = moment.settled.of(listed.tenant_id);
         } else {
             let followed = Followed {
                 tenant_id: listed.tenant_id,
@@ -168,7 +170,7 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
                 slots: None,
             };
             if let Some(first) = moment.first(followed, listed.projection.position)? {
-                listed.projection.lag = moment.settled - listed.projection.position;
+                listed.projection.lag = moment.settled.of(listed.tenant_id) - listed.projection.position;
                 listed.projection.lag_seconds = moment.age(first);
             }
         }

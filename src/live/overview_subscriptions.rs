@@ -96,10 +96,11 @@ pub fn subscriptions(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Subs
         };
         // A slot that has nothing to give is not moved for every event of the others.
         let behind = moment.first(followed, subscription.position)?;
-        subscription.position = behind.map_or(moment.settled, |first| first.position - 1).max(subscription.position);
+        subscription.position =
+            behind.map_or(moment.settled.of(tenant_id), |first| first.position - 1).max(subscription.position);
         subscription.newest_position = subscription.newest_position.max(subscription.position);
         if let Some(first) = behind {
-            subscription.lag = moment.settled - subscription.position;
+            subscription.lag = moment.settled.of(tenant_id) - subscription.position;
             subscription.lag_seconds = moment.age(first);
         }
         subscriptions.push(subscription);

@@ -21,6 +21,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::state::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
@@ -241,7 +242,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
     }
     match (&projection.kind, projection.mode) {
         (_, Mode::Inline) => inline::attach(&projection, settings.after_position),
-        (Kind::Table(table), Mode::Async) => rebuild::begin(&projection, table, settled()?),
+        (Kind::Table(table), Mode::Async) => rebuild::begin(&projection, table, settled(target)?),
         _ => Ok(()),
     }
 }
@@ -264,8 +265,8 @@ fn registered_handler(db: &Db, oid: Oid, registrant: Oid) -> Result<(&'static st
     Ok((kind, handler::for_registration(db, purpose, oid, registrant)?.name))
 }
 
-fn settled() -> Result<i64> {
-    as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))
+fn settled(target: Target) -> Result<i64> {
+    as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog, Whose::Tenant(target.id))?.position))
 }
 
 fn found(id: i64, name: &str) -> Result<Rc<Projection>> {
@@ -409,7 +410,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
             return inline::attach(&projection, 0);
         }
         board::wake_at_commit();
-        return rebuild::begin(&projection, table, settled()?);
+        return rebuild::begin(&projection, table, settled(target)?);
     }
     let Some(reset) = &projection.reset else {
         return Err(Error::InvalidArgument {
@@ -433,7 +434,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
     }
     applier::reset(&projection, reset)?.map_err(unusable)?;
     let start = as_owner(Planning::ByIndex, |db, catalog| {
-        let to = horizon::horizon(catalog)?.position;
+        let to = horizon::horizon(catalog, Whose::Tenant(target.id))?.position;
         let key = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
         DROP_LETTERS.with(|plan| plan.write(db, &key[..1]))?;
         let start = START_AGAIN.with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?;

@@ -28,6 +28,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::moment::{Moment, Selection};
@@ -115,7 +116,9 @@ pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Resu
             fill(projection, &state_table, table, to, after, progress)?
         }
         _ => {
-            let to = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+            let to = as_owner(Planning::ByIndex, |_, catalog| {
+                Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
+            })?;
             begin(projection, table, to)?;
             Outcome::Advanced { position: progress.position, events: 0, is_behind: true }
         }

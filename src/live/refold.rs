@@ -13,6 +13,7 @@ use crate::log::{gate, horizon};
 use crate::pg::datum::from_text;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::subtransaction::attempt;
 use crate::pg::{board, catalog, failure::Result};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
@@ -59,7 +60,9 @@ pub fn refold(target: Target) -> Result<()> {
         if projection.mode == Mode::Inline {
             inline::attach(&projection, 0)?;
         } else {
-            let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
+            let settled = as_owner(Planning::ByIndex, |_, catalog| {
+                Ok(horizon::horizon(catalog, Whose::Tenant(target.id))?.position)
+            })?;
             rebuild::begin(&projection, table, settled)?;
             board::wake_at_commit();
         }

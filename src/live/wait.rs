@@ -6,8 +6,9 @@ use crate::log::horizon;
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog;
 use crate::pg::failure::Result;
+use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
-use crate::pg::{server, slots};
+use crate::pg::slots::{self, Whose};
 use eventstream_core::error::Error;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,11 @@ pub fn until(id: i64, name: &str, up_to: i64, most: Duration) -> Result<i64> {
         match &waiter {
             // Before it sleeps for the first time it looks once more: the projection may have passed meanwhile.
             None => {
-                let awaited = if projection.mode == Mode::Inline { Awaited::Horizon } else { Awaited::Projection(id) };
+                let awaited = if projection.mode == Mode::Inline {
+                    Awaited::Horizon(projection.tenant_id)
+                } else {
+                    Awaited::Projection(id)
+                };
                 waiter = Some(Waiter::register(awaited, up_to));
             }
             Some(waiter) => waiter.wait(LONGEST_SLEEP.min(most - elapsed))?,
@@ -51,7 +56,9 @@ fn reached(projection: &Projection, progress: &Progress) -> Result<i64> {
     if projection.mode == Mode::Async || progress.status != Status::Running {
         return Ok(progress.position);
     }
-    as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))
+    as_owner(Planning::ByIndex, |_, catalog| {
+        Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
+    })
 }
 
 /// ES021 with the last error.
@@ -61,9 +68,12 @@ pub fn stopped(name: &str, progress: &Progress) -> Error {
 }
 
 fn timeout(projection: &Projection, progress: &Progress, up_to: i64, reached: i64, most: Duration) -> Result<Error> {
-    let settled = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog)?.position))?;
-    let oldest =
-        slots::scan().filter_map(|held| held.position.map(|position| (position, held))).min_by_key(|held| held.0);
+    let settled = as_owner(Planning::ByIndex, |_, catalog| {
+        Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
+    })?;
+    let oldest = slots::scan(Whose::Tenant(projection.tenant_id))
+        .filter_map(|held| held.position.map(|position| (position, held)))
+        .min_by_key(|held| held.0);
     let (reason, holder) = match (progress.status, oldest) {
         (Status::Paused, _) => ("it is paused".to_owned(), None),
         (Status::Rebuilding, _) => ("it is being rebuilt".to_owned(), None),

@@ -44,7 +44,7 @@ pub fn watch() -> Result<Vec<String>> {
 }
 
 fn look_at_long_appends() -> Result<()> {
-    let held: Vec<Held> = slots::scan().collect();
+    let held = slots::holders();
     TAKEN.with_borrow_mut(|taken| {
         taken.retain(|((pid, since), _)| held.iter().any(|held| held.pid == *pid && held.since == *since));
     });

@@ -114,7 +114,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         let mut first_times = judge(&call, requests, &locked)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while first_times.iter().any(Option::is_none) {
-            take_slot(catalog)?;
+            take_slot(catalog, target.id)?;
             appended.positions = draw_positions(&call, requests)?;
             if make_streams(&call, requests, &mut locked, &appended.positions)? {
                 break;
@@ -146,13 +146,13 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     })
 }
 
-/// Says, before the first position is taken, from which position and recorded_at on this transaction may own events.
-fn take_slot(catalog: &Catalog) -> Result<()> {
-    if xact::has_appended() {
+/// Says, before the first position of the tenant is taken, from which position and recorded_at on this transaction may own events of it.
+fn take_slot(catalog: &Catalog, tenant_id: i64) -> Result<()> {
+    if slots::holds(tenant_id) {
         return Ok(());
     }
     let now = server::clock();
-    slots::announce(now);
+    slots::announce(tenant_id, now);
     let bounds = || -> Result<()> {
         let (last_position, _) = sequence::last(catalog.positions)?;
         slots::hold(last_position + 1);
@@ -161,7 +161,7 @@ fn take_slot(catalog: &Catalog) -> Result<()> {
         Ok(())
     };
     // A slot that was only announced would keep every reader waiting.
-    bounds().inspect_err(|_| slots::release())?;
+    bounds().inspect_err(|_| slots::give_up())?;
     xact::note_append();
     Ok(())
 }
@@ -357,7 +357,7 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
     };
     let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
-    let bound = slots::held_recorded_at().unwrap_or(floor);
+    let bound = slots::held_recorded_at(call.target.id).unwrap_or(floor);
     let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;

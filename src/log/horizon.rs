@@ -1,15 +1,17 @@
-//! The horizon: the position up to which no open transaction can still commit anything (ARCHITECTURE.md, "Horizon", has the
+//! The horizon of a tenant: the position up to which no open transaction can still commit anything of it (ARCHITECTURE.md, "Horizon", has the
 //! proof). Promises: whoever reads up to it, under a snapshot taken after it, never misses an event.
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
-use crate::pg::{sequence, server, slots};
+use crate::pg::slots::{self, Whose};
+use crate::pg::{sequence, server};
 use eventstream_core::error::Error;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long to wait for a transaction between its stores.
 const SLOT_PAUSE: Duration = Duration::from_micros(50);
 
-/// Where the log stands.
+/// Where the log stands for somebody.
 #[derive(Debug, Clone, Copy)]
 pub struct Horizon {
     /// The last position handed out.
@@ -38,23 +40,91 @@ pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
 
 /// Never steps back. The order of steps is what makes it safe: the last position, then the slots, then the invalidation messages (a partition
 /// attached meanwhile), then the caller's snapshot.
-pub fn horizon(catalog: &Catalog) -> Result<Horizon> {
+pub fn horizon(catalog: &Catalog, whose: Whose) -> Result<Horizon> {
     let last_position = last_position(catalog)?;
-    let held = smallest(|held| held.position)?;
+    let held = smallest(whose, |held| held.position)?;
     catalog::refresh()?;
     Ok(Horizon { last_position, position: held.map_or(last_position, |held| last_position.min(held - 1)) })
 }
 
+/// The horizons of all tenants at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Horizons {
+    pub last_position: i64,
+    /// Of the tenants that are not among `held`.
+    others: i64,
+    /// Of tenants to which open transactions have appended.
+    held: Vec<(i64, i64)>,
+}
+
+impl Horizons {
+    pub fn of(&self, tenant_id: i64) -> i64 {
+        let bounds = self.held.iter().filter(|(of, _)| *of == tenant_id).map(|&(_, horizon)| horizon);
+        bounds.fold(self.others, i64::min)
+    }
+
+    /// The log's: that of the tenant that is held back most.
+    pub fn lowest(&self) -> i64 {
+        self.held.iter().map(|&(_, horizon)| horizon).fold(self.others, i64::min)
+    }
+
+    /// That of the tenant that is held back least, where there are `tenants`.
+    pub fn highest(&self, tenants: usize) -> i64 {
+        let held: BTreeSet<i64> = self.held.iter().map(|&(of, _)| of).collect();
+        if held.len() < tenants {
+            return self.others;
+        }
+        held.iter().map(|&tenant_id| self.of(tenant_id)).max().unwrap_or(self.others)
+    }
+
+    /// Whether, among `tenants`, there may be one that is settled further than it was `before`.
+    pub fn have_moved(&self, before: &Horizons, tenants: usize) -> bool {
+        let has_moved = |&(tenant_id, _): &(i64, i64)| self.of(tenant_id) > before.of(tenant_id);
+        self.highest(tenants) > before.highest(tenants) || before.held.iter().any(has_moved)
+    }
+
+    /// Whether an open transaction holds back somebody.
+    pub fn is_held(&self) -> bool {
+        self.lowest() < self.last_position
+    }
+}
+
+/// As [`horizon`], for all tenants.
+pub fn horizons(catalog: &Catalog) -> Result<Horizons> {
+    let last_position = last_position(catalog)?;
+    let held = loop {
+        let found: Option<Vec<_>> =
+            slots::scan(Whose::Log).map(|held| Some((held.tenant_id, held.position? - 1))).collect();
+        match found {
+            Some(found) => break found,
+            None => server::pause(SLOT_PAUSE)?,
+        }
+    };
+    catalog::refresh()?;
+    let mut horizons = Horizons { last_position, others: last_position, held: Vec::new() };
+    for (tenant_id, horizon) in held {
+        match tenant_id {
+            Some(tenant_id) => horizons.held.push((tenant_id, horizon)),
+            None => horizons.others = horizons.others.min(horizon),
+        }
+    }
+    Ok(horizons)
+}
+
 /// The horizon where it is known; else (without preload, on a standby) the last position handed out, behind which open transactions may
 /// still commit: for looks at the log that nothing but a number depends on.
-pub fn end_of_log(catalog: &Catalog) -> Result<i64> {
-    if slots::are_there() && !server::is_standby() { Ok(horizon(catalog)?.position) } else { last_position(catalog) }
+pub fn end_of_log(catalog: &Catalog) -> Result<Horizons> {
+    if slots::are_there() && !server::is_standby() {
+        return horizons(catalog);
+    }
+    let last_position = last_position(catalog)?;
+    Ok(Horizons { last_position, others: last_position, held: Vec::new() })
 }
 
 /// The smallest bound of the slots; one that is about to be stored is waited for.
-fn smallest(bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
+fn smallest(whose: Whose, bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
     loop {
-        match slots::scan().map(&bound).min() {
+        match slots::scan(whose).map(&bound).min() {
             // None sorts first.
             Some(None) => server::pause(SLOT_PAUSE)?,
             Some(smallest) => return Ok(smallest),
@@ -63,10 +133,10 @@ fn smallest(bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
     }
 }
 
-/// The moment (microseconds since 2000-01-01 UTC) up to which every known_at is final. Raises the database-wide floor first,
+/// The moment (microseconds since 2000-01-01 UTC) up to which every known_at of a tenant is final. Raises the database-wide floor first,
 /// so that whoever reads the floor later records above it; whoever read it before is found in the slots. Never goes back. In a read-only
 /// transaction the floor stays where it is, and the answer is an older moment.
-pub fn settled_until(catalog: &Catalog) -> Result<i64> {
+pub fn settled_until(catalog: &Catalog, whose: Whose) -> Result<i64> {
     let (mut floor, _) = sequence::last(catalog.recorded_floor)?;
     let now = server::clock();
     if now > floor && !server::is_read_only_transaction() {
@@ -74,5 +144,5 @@ pub fn settled_until(catalog: &Catalog) -> Result<i64> {
         floor = now;
     }
     // Whoever is about to store a bound reads a floor that is no lower than ours.
-    Ok(smallest(|held| held.recorded_at)?.map_or(floor, |held| floor.min(held)) - 1)
+    Ok(smallest(whose, |held| held.recorded_at)?.map_or(floor, |held| floor.min(held)) - 1)
 }

@@ -3,7 +3,8 @@ use super::horizon;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{sequence, server, slots};
+use crate::pg::slots::{self, Whose};
+use crate::pg::{sequence, server};
 use eventstream_core::error::Error;
 
 pub struct LogInfo {
@@ -11,7 +12,7 @@ pub struct LogInfo {
     pub system_identifier: i64,
     pub timeline: i32,
     pub last_position: i64,
-    /// None on a standby and without preload.
+    /// The tenant's. None on a standby and without preload.
     pub horizon: Option<i64>,
     /// None on a standby and without preload.
     pub settled_until: Option<i64>,
@@ -30,12 +31,14 @@ pub fn log_id(db: &Db) -> Result<[u8; 16]> {
         .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }
 
-pub fn log_info() -> Result<LogInfo> {
+/// As a tenant sees it.
+pub fn log_info(tenant_id: i64) -> Result<LogInfo> {
     as_owner(Planning::ByIndex, |db, catalog| {
         let log_id = log_id(db)?;
         let (last_position, horizon, settled_until) = if slots::are_there() && !server::is_standby() {
-            let horizon = horizon::horizon(catalog)?;
-            (horizon.last_position, Some(horizon.position), Some(horizon::settled_until(catalog)?))
+            let whose = Whose::Tenant(tenant_id);
+            let horizon = horizon::horizon(catalog, whose)?;
+            (horizon.last_position, Some(horizon.position), Some(horizon::settled_until(catalog, whose)?))
         } else {
             (sequence::last(catalog.positions)?.0, None, None)
         };

@@ -12,6 +12,7 @@ use crate::pg::pages::{self, Cursor, PAGE};
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, StreamName, Subject};
@@ -219,7 +220,7 @@ pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store
     checked_after("up_to", up_to.unwrap_or(0))?;
     let count = checked_count(max_count)?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let horizon = horizon::horizon(catalog)?;
+        let horizon = horizon::horizon(catalog, Whose::Tenant(target.id))?;
         if after_position > horizon.last_position {
             if known_log.map_or(Ok(false), |(id, timeline)| is_this_log(db, &id, timeline))? {
                 return Ok(());

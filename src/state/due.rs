@@ -193,7 +193,7 @@ fn take_due(folding: &mut Folding, mut position: i64, begun: Instant, done: &mut
     let of = places::Of { tenant_id: folding.target.id, category: &folding.fold.category };
     // Without preload, what open transactions commit behind the walk is passed over, and costs only the speed that its snapshot would
     // have given.
-    let to = as_owner(Planning::ByIndex, |_, catalog| horizon::end_of_log(catalog))?;
+    let to = as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::end_of_log(catalog)?.of(of.tenant_id)))?;
     let scratch = Scratch::new()?;
     let (mut looked_at, mut taken) = (0, 0);
     // A stream that failed once would fail again at its later versions.

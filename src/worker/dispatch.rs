@@ -2,14 +2,15 @@
 //! put right by the next report.
 //!
 //! ```text
-//! current ──(the horizon moves, or somebody waits for it)──▶ behind ──(its pause is over, a runner is free)──▶ running ──(report)──▶ current, behind
+//! current ──(its tenant's horizon moves, or somebody waits for it)──▶ behind ──(its pause is over, a runner is free)──▶ running ──(report)──▶ current, behind
 //!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
-//! They are advanced in rounds: one begins when the horizon has moved, some time after the one before, and takes each of them to the horizon
+//! They are advanced in rounds: one begins when a horizon has moved, some time after the one before, and takes each of them to its tenant's horizon
 //! that it began with, one after another. What somebody waits for comes at once, and what is far behind need not wait for a round.
 use super::job::Done;
 use crate::live::schedule::Entry;
+use crate::log::horizon::Horizons;
 use crate::pg::server;
 use eventstream_core::backoff;
 use std::collections::HashMap;
@@ -30,13 +31,14 @@ const LOST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_LOST_PAUSE: Duration = Duration::from_secs(60);
 
 struct Known {
+    tenant_id: i64,
     position: i64,
     /// Microseconds since 2000-01-01 UTC.
     retry_at: Option<i64>,
     not_before: Instant,
     /// Since when it waits for a runner.
     ready_since: Option<Instant>,
-    /// The horizon when it was dispatched, and when that was.
+    /// Its tenant's horizon when it was dispatched, and when that was.
     running: Option<(i64, Instant)>,
     /// The runner that had it last, and keeps states of its.
     last_place: Option<usize>,
@@ -50,11 +52,11 @@ struct Known {
 
 impl Known {
     /// Behind what it is to be taken to.
-    fn is_behind(&self, goal: i64) -> bool {
-        self.running.is_none() && (self.is_rebuilding || self.position < goal)
+    fn is_behind(&self, goal: &Horizons) -> bool {
+        self.running.is_none() && (self.is_rebuilding || self.position < goal.of(self.tenant_id))
     }
 
-    fn is_ready(&self, goal: i64, now: Instant, clock: i64) -> bool {
+    fn is_ready(&self, goal: &Horizons, now: Instant, clock: i64) -> bool {
         let is_due = self.not_before <= now && self.retry_at.is_none_or(|retry_at| retry_at <= clock);
         self.is_wanted && self.running.is_none() || self.is_behind(goal) && is_due
     }
@@ -63,8 +65,8 @@ impl Known {
 /// The projections of a database.
 pub struct Book {
     known: HashMap<i64, Known>,
-    /// The horizon that the round takes them to.
-    goal: i64,
+    /// The horizons that the round takes them to.
+    goal: Horizons,
     /// When the round began, how long it takes at least, and among how many that time is shared out.
     started: Instant,
     pace: Duration,
@@ -73,7 +75,13 @@ pub struct Book {
 
 impl Book {
     pub fn new() -> Self {
-        Self { known: HashMap::new(), goal: 0, started: Instant::now(), pace: Duration::ZERO, moving: 1 }
+        Self {
+            known: HashMap::new(),
+            goal: Horizons::default(),
+            started: Instant::now(),
+            pace: Duration::ZERO,
+            moving: 1,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -86,6 +94,7 @@ impl Book {
         self.known.retain(|id, known| known.running.is_some() || entries.iter().any(|entry| entry.id == *id));
         for entry in entries {
             let known = self.known.entry(entry.id).or_insert_with(|| Known {
+                tenant_id: entry.tenant_id,
                 position: entry.position,
                 retry_at: entry.retry_at,
                 not_before: now,
@@ -114,13 +123,13 @@ impl Book {
     }
 
     /// The projection that waited longest for one of the free runners, and the runner that had it last, or else any.
-    pub fn next(&mut self, horizon: i64, free: &[usize]) -> Option<(i64, usize)> {
+    pub fn next(&mut self, horizons: &Horizons, free: &[usize]) -> Option<(i64, usize)> {
         let (now, clock) = (Instant::now(), server::clock());
-        if horizon > self.goal && self.next_round() <= now {
-            self.begin_round(horizon, now);
+        if self.has_new_goal(horizons) && self.next_round() <= now {
+            self.begin_round(horizons, now);
         }
         for known in self.known.values_mut() {
-            if !known.is_ready(self.goal, now, clock) {
+            if !known.is_ready(&self.goal, now, clock) {
                 known.ready_since = None;
             } else if known.ready_since.is_none() {
                 known.ready_since = Some(now);
@@ -146,9 +155,9 @@ impl Book {
         begun.map_or(self.started, |since| since + self.pace / self.moving)
     }
 
-    pub fn begun(&mut self, id: i64, place: usize, horizon: i64) {
+    pub fn begun(&mut self, id: i64, place: usize, horizons: &Horizons) {
         if let Some(known) = self.known.get_mut(&id) {
-            known.running = Some((horizon, Instant::now()));
+            known.running = Some((horizons.of(known.tenant_id), Instant::now()));
             known.last_place = Some(place);
             known.ready_since = None;
             known.is_wanted = false;
@@ -187,11 +196,16 @@ impl Book {
         done == Done::Off
     }
 
-    fn begin_round(&mut self, horizon: i64, now: Instant) {
+    /// Whether a round would take one of them further.
+    fn has_new_goal(&self, horizons: &Horizons) -> bool {
+        self.known.values().any(|known| horizons.of(known.tenant_id) > self.goal.of(known.tenant_id))
+    }
+
+    fn begin_round(&mut self, horizons: &Horizons, now: Instant) {
         let moves = |known: &&Known| known.moved_at.is_some_and(|at| now - at < MOVING);
         self.moving = self.known.values().filter(moves).count().max(1) as u32;
         self.pace = PACE.max(PACE_FOR_EACH_OTHER * (self.moving - 1)).min(LONGEST_PACE);
-        (self.goal, self.started) = (horizon, now);
+        (self.goal, self.started) = (horizons.clone(), now);
     }
 
     /// When a new horizon is of use to them.
@@ -220,17 +234,16 @@ impl Book {
     }
 
     /// How long until a projection may be dispatched; None: nothing is due.
-    pub fn due_in(&self, horizon: i64) -> Option<Duration> {
+    pub fn due_in(&self, horizons: &Horizons) -> Option<Duration> {
         let (now, clock) = (Instant::now(), server::clock());
         let room_in = self.room_at().saturating_duration_since(now);
-        let behind = self.known.values().filter(|known| known.is_behind(self.goal));
+        let behind = self.known.values().filter(|known| known.is_behind(&self.goal));
         let due = behind.map(|known| {
             let retry = known.retry_at.map_or(0, |retry_at| retry_at.saturating_sub(clock).max(0));
             let pause = known.not_before.saturating_duration_since(now);
             pause.max(Duration::from_micros(retry.unsigned_abs())).max(room_in)
         });
-        let round =
-            (horizon > self.goal && !self.known.is_empty()).then(|| self.next_round().saturating_duration_since(now));
+        let round = self.has_new_goal(horizons).then(|| self.next_round().saturating_duration_since(now));
         due.chain(round).min()
     }
 }

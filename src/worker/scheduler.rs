@@ -15,7 +15,7 @@ use super::team::{Ended, Team};
 use super::upkeep::Upkeep;
 use crate::live::schedule::{self, Entry};
 use crate::live::watch;
-use crate::log::horizon::{Horizon, horizon};
+use crate::log::horizon::{Horizons, horizons};
 use crate::pg::board::database::Database;
 use crate::pg::board::{self, Awaited, waiter};
 use crate::pg::catalog::{self, Catalog};
@@ -40,7 +40,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_FAILED_PAUSE: Duration = Duration::from_secs(60);
 /// A projection whose runners die so often in a row has failed.
 const OFTEN: u32 = 3;
-/// Where the newest settled position is told, and where a change of health: the name of the check.
+/// Where it is told that a tenant's horizon has moved, with the newest of all, and where a change of health: the name of the check.
 const CHANNEL: &CStr = c"eventstream";
 const ALERTS: &CStr = c"eventstream_alert";
 
@@ -74,16 +74,15 @@ fn serve(oid: Oid, _: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Of the list of projections: by invalidation messages, and by the board.
-type Generation = (u64, u32);
+/// Of the list of projections, and of the number of tenants: by invalidation messages, and by the board.
+type Generation = (u64, u64, u32);
 
 /// What a look found.
 struct Seen {
-    position: i64,
-    /// An open transaction has appended.
-    is_held: bool,
+    horizons: Horizons,
     generation: Generation,
-    entries: Option<Vec<Entry>>,
+    /// Where they may have changed: the projections, and how many tenants there are.
+    entries: Option<(Vec<Entry>, usize)>,
 }
 
 struct Scheduler {
@@ -92,7 +91,8 @@ struct Scheduler {
     team: Team,
     upkeep: Upkeep,
     /// Of the last look.
-    horizon: i64,
+    horizons: Horizons,
+    tenants: usize,
     /// Of the list of projections; None: it must be read.
     generation: Option<Generation>,
     listed_at: Instant,
@@ -100,7 +100,7 @@ struct Scheduler {
     failed_looks: u32,
     /// At the earliest; None: when somebody wakes it.
     next_look: Option<Instant>,
-    notified: i64,
+    notified: Horizons,
     notified_at: Instant,
     notify_failures: u32,
     /// To be told.
@@ -115,12 +115,13 @@ impl Scheduler {
             book: Book::new(),
             team: Team::new(database.oid(), database.scheduler().pid().unwrap_or_default()),
             upkeep: Upkeep::new(),
-            horizon: 0,
+            horizons: Horizons::default(),
+            tenants: 0,
             generation: None,
             listed_at: now,
             failed_looks: 0,
             next_look: Some(now),
-            notified: 0,
+            notified: Horizons::default(),
             notified_at: now,
             notify_failures: 0,
             alerts: BTreeSet::new(),
@@ -209,18 +210,23 @@ impl Scheduler {
         };
         self.failed_looks = 0;
         let now = Instant::now();
-        if let Some(entries) = seen.entries {
+        if let Some((entries, tenants)) = seen.entries {
             self.book.replace(&entries);
+            self.tenants = tenants;
             self.generation = Some(seen.generation);
             self.listed_at = now;
         }
-        self.upkeep.note_horizon(seen.position > self.horizon, seen.is_held);
-        if seen.position > self.horizon {
-            self.horizon = seen.position;
+        let have_moved = seen.horizons.have_moved(&self.horizons, self.tenants);
+        self.upkeep.note_horizon(have_moved, seen.horizons.is_held());
+        self.horizons = seen.horizons;
+        if have_moved {
             self.database.is_up();
             self.next_look = Some(now + PACE);
         }
-        waiter::wake(Awaited::Horizon, seen.position);
+        waiter::wake_all(|awaited| match awaited {
+            Awaited::Horizon(tenant_id) => self.horizons.of(tenant_id),
+            Awaited::Projection(_) => i64::MIN,
+        });
         if board::should_give_a_slot() {
             self.team.give_a_slot();
         }
@@ -242,8 +248,8 @@ impl Scheduler {
         if !self.notify_in().is_some_and(|left| left.is_zero()) {
             return Ok(());
         }
-        let (position, alerts) = (self.horizon, &self.alerts);
-        let is_new = position > self.notified;
+        let (position, alerts) = (self.newest(), &self.alerts);
+        let is_new = self.is_to_be_notified();
         process::begin_timeout(Some(NOTIFY_PATIENCE));
         let sent = process::transaction("eventstream scheduler could not notify", || {
             alerts.iter().try_for_each(|name| notify::send(ALERTS, name))?;
@@ -253,7 +259,7 @@ impl Scheduler {
         self.notified_at = Instant::now();
         match sent {
             Ok(()) => {
-                self.notified = position;
+                self.notified = self.horizons.clone();
                 self.notify_failures = 0;
                 self.alerts.clear();
             }
@@ -262,13 +268,22 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Up to where at least one tenant is settled.
+    fn newest(&self) -> i64 {
+        self.horizons.highest(self.tenants)
+    }
+
+    fn is_to_be_notified(&self) -> bool {
+        self.horizons.have_moved(&self.notified, self.tenants)
+    }
+
     /// None: there is nothing to tell.
     fn notify_in(&self) -> Option<Duration> {
         let pause = match self.notify_failures {
             0 => NOTIFY_PACE,
             failures => backoff::pause(failures, FAILED_PAUSE, LONGEST_FAILED_PAUSE),
         };
-        let is_something_new = self.horizon > self.notified || !self.alerts.is_empty();
+        let is_something_new = self.is_to_be_notified() || !self.alerts.is_empty();
         is_something_new.then(|| pause.saturating_sub(self.notified_at.elapsed()))
     }
 
@@ -279,7 +294,7 @@ impl Scheduler {
 
     /// None: as [`Self::watch_in`], or not before the horizon moves.
     fn maintain_in(&self) -> Option<Duration> {
-        if self.failed_looks > 0 { None } else { self.upkeep.maintain_in(self.horizon, self.team.has_members()) }
+        if self.failed_looks > 0 { None } else { self.upkeep.maintain_in(self.newest(), self.team.has_members()) }
     }
 
     fn staff(&mut self) -> Result<()> {
@@ -333,24 +348,24 @@ impl Scheduler {
 
     fn give_jobs(&mut self) -> Result<()> {
         let mut free = self.team.free();
-        while let Some((projection, place)) = self.book.next(self.horizon, &free) {
-            self.book.begun(projection, place, self.horizon);
+        while let Some((projection, place)) = self.book.next(&self.horizons, &free) {
+            self.book.begun(projection, place, &self.horizons);
             self.team.give(place, projection);
             free.retain(|other| *other != place);
         }
         let maintains = self.maintain_in().is_some_and(|left| left.is_zero());
         if let Some(place) = free.pop().filter(|_| maintains) {
-            self.upkeep.begun(self.horizon);
+            self.upkeep.begun(self.newest());
             self.team.give(place, job::MAINTAIN);
         }
         // Where no runner can be had at all, the scheduler does the work.
         if self.team.is_out_of_reach() {
-            if let Some((projection, place)) = self.book.next(self.horizon, &[usize::MAX]) {
-                self.book.begun(projection, place, self.horizon);
+            if let Some((projection, place)) = self.book.next(&self.horizons, &[usize::MAX]) {
+                self.book.begun(projection, place, &self.horizons);
                 let done = job::run(projection)?;
                 self.note(projection, done);
             } else if maintains {
-                self.upkeep.begun(self.horizon);
+                self.upkeep.begun(self.newest());
                 self.upkeep.ended(Some(job::run(job::MAINTAIN)?));
             }
         }
@@ -364,7 +379,7 @@ impl Scheduler {
             nap = nap.min(at.saturating_duration_since(now));
         }
         if !self.team.free().is_empty() || self.team.is_out_of_reach() {
-            nap = nap.min(self.book.due_in(self.horizon).unwrap_or(nap));
+            nap = nap.min(self.book.due_in(&self.horizons).unwrap_or(nap));
             nap = nap.min(self.maintain_in().unwrap_or(nap));
         } else if !self.team.has_members() {
             nap = nap.min(self.maintain_in().unwrap_or(nap));
@@ -393,8 +408,9 @@ fn see(database: &Database, known: Option<Generation>) -> Result<Option<Seen>> {
             return Ok(None);
         }
     }
-    let Horizon { position, last_position } = horizon(&Catalog::current()?)?;
-    let generation = (catalog::projections_generation(), database.changes());
-    let entries = if known == Some(generation) { None } else { Some(schedule::entries()?) };
-    Ok(Some(Seen { position, is_held: position < last_position, generation, entries }))
+    let horizons = horizons(&Catalog::current()?)?;
+    let generation = (catalog::projections_generation(), catalog::access_generation(), database.changes());
+    let is_known = known == Some(generation);
+    let entries = if is_known { None } else { Some((schedule::entries()?, schedule::tenants()?)) };
+    Ok(Some(Seen { horizons, generation, entries }))
 }

@@ -3,14 +3,17 @@ tenant; the horizon of a tenant. Asked with paused transactions, savepoints, rac
 
 import contextlib
 import json
+import os
 import random
 import threading
 import time
 
 import psycopg
 import pytest
-from database import all_at_once, gaps, raised, rows, value, verify
+from database import Database, all_at_once, gaps, raised, rows, value, verify
 from psycopg.types.json import Jsonb
+from server import wait_until
+from writers import Reader
 
 
 @pytest.mark.parametrize("count", [1, 3, 100])
@@ -161,3 +164,176 @@ def test_a_fold_of_an_inline_table_is_registered_beside_appends_without_a_deadlo
         assert raised(all_at_once(4, registers)) == []
         session.execute(register, (rules[0],))
         assert rows(session, "select n = version, count(*) from totals group by 1") == [(True, 3)]
+
+
+# --- the horizon ------------------------------------------------------------------------------------------------------------------------
+
+TENANTS = [f"t{number}" for number in range(10)]
+SECONDS = float(os.environ.get("EVENTSTREAM_TAILING_SECONDS", "60")) / 6
+
+
+class Turners:
+    """Sessions whose transactions append to one tenant after another, to more than a slot has bounds for now and then, dawdle, roll back a
+    savepoint, or all of it."""
+
+    def __init__(self, database, count=8):
+        self.database, self.until = database, time.monotonic() + SECONDS
+        self.committed = {tenant: set() for tenant in TENANTS}
+        self.results, self.threads = [None] * count, []
+        for number in range(count):
+            self.threads.append(threading.Thread(target=self._run, args=(number,), daemon=True))
+            self.threads[-1].start()
+
+    def _run(self, number):
+        try:
+            self._write(number)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.results[number] = error
+
+    def _write(self, number):
+        choice, count = random.Random(number), 0
+        with self.database.connect(autocommit=False) as session:
+            while time.monotonic() < self.until:
+                written = []
+                most = choice.choice([1, 1, 1, 2, 2, 3, len(TENANTS)])
+                # In one order: two transactions that go back and forth between streams deadlock.
+                turns = sorted(choice.sample(range(len(TENANTS)), most))
+                for tenant in (TENANTS[turn] for turn in turns):
+                    session.execute("select es_use_tenant(%s)", (tenant,))
+                    is_kept = choice.random() > 0.2
+                    if not is_kept:
+                        session.execute("savepoint s")
+                    count += 1
+                    token = f"{number}-{count}"
+                    stream = f"account-{choice.randrange(6)}"
+                    session.execute("select es_append(%s, 'Moved', %s)", (stream, Jsonb({"token": token})))
+                    if is_kept:
+                        written.append((tenant, token))
+                    else:
+                        session.execute("rollback to s")
+                    time.sleep(choice.choice([0, 0, 0.002, 0.01]))
+                if choice.random() < 0.15:
+                    session.rollback()
+                    continue
+                session.commit()
+                for tenant, token in written:
+                    self.committed[tenant].add(token)
+
+    def finish(self):
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        return raised(self.results)
+
+
+def follow(naive):
+    def step(session, checkpoint):
+        if naive:
+            found = rows(
+                session,
+                "select global_position, payload->>'token' from eventstream.events where global_position > %s order by 1 limit 200",
+                checkpoint,
+            )
+            return found, found[-1][0] if found else checkpoint
+        up_to = value(session, "select es_horizon()")
+        assert up_to >= checkpoint, f"the horizon stepped back from {checkpoint} to {up_to}"
+        found = rows(
+            session, "select global_position, payload->>'token' from es_read_all(%s, 50, up_to => %s)", checkpoint, up_to
+        )
+        return found, found[-1][0] if len(found) == 50 else up_to
+
+    return step
+
+
+class OfTenant:
+    """A database as a reader of one tenant sees it."""
+
+    def __init__(self, database, tenant):
+        self.database, self.tenant = database, tenant
+
+    def connect(self):
+        session = self.database.connect()
+        session.execute(f"set eventstream.tenant = '{self.tenant}'")
+        return session
+
+
+def test_each_tenants_reader_misses_nothing_beside_transactions_that_turn_from_tenant_to_tenant(quiet):
+    with quiet.connect() as session:
+        for tenant in TENANTS:
+            session.execute("select es_create_tenant(%s)", (tenant,))
+    turners = Turners(quiet)
+    followed = ["t0", "t1", "t5", "t9"]
+    readers = {tenant: Reader(OfTenant(quiet, tenant), follow(naive=False)).start() for tenant in followed}
+    naive = Reader(OfTenant(quiet, "t1"), follow(naive=True)).start()
+    failures = turners.finish()
+    assert failures == []
+    with quiet.connect() as session:
+        session.execute("set eventstream.tenant = 't0'")
+        last = value(session, "select last_position from es_log_info()")
+    for tenant, reader in readers.items():
+        reader.finish(last)
+        tokens = [token for _, token in reader.seen]
+        assert len(tokens) == len(set(tokens)), tenant
+        assert set(tokens) == turners.committed[tenant], tenant
+        assert [position for position, _ in reader.seen] == sorted(position for position, _ in reader.seen)
+        assert reader.checkpoints == sorted(reader.checkpoints)
+    naive.finish(last)
+    # Else the load would prove nothing.
+    assert turners.committed["t1"] - {token for _, token in naive.seen}
+    with quiet.connect() as session:
+        assert (gaps(session), verify(session)) == ([], [])
+
+
+def test_a_transaction_that_appends_to_more_tenants_than_a_slot_has_bounds_for_holds_back_all_others_from_then_on(quiet):
+    with quiet.connect(autocommit=False) as session, quiet.connect() as looker:
+        for tenant in TENANTS:
+            session.execute("select es_create_tenant(%s)", (tenant,))
+        session.commit()
+        for turn, tenant in enumerate(TENANTS[:9]):
+            session.execute("select es_use_tenant(%s)", (tenant,))
+            session.execute("select es_append('account-1', 'Moved', '{}')")
+            held = dict(rows(looker, "select tenant, global_position from eventstream.horizon_holders"))
+            assert len(held) == min(turn + 1, 8) and len(set(held.values())) == len(held)
+            looker.execute("set eventstream.tenant = 't9'")
+            last, horizon = rows(looker, "select last_position, horizon from es_log_info()")[0]
+            assert (last - horizon) == max(0, turn - 6), "the others are held from the eighth on"
+        session.commit()
+        assert rows(looker, "select 1 from eventstream.horizon_holders") == []
+        assert value(looker, "select last_position - horizon from es_log_info()") == 0
+
+
+def test_projections_waits_consumers_and_notifications_of_a_tenant_go_on_while_another_is_held(new_server):
+    server = new_server("apart")
+    database = Database(server, "ledger").create()
+    with database.connect() as session:
+        session.execute("select es_create_tenant('a'), es_create_tenant('b')")
+        session.execute("create table seen (tenant text, stream text)")
+        session.execute(
+            "create function see(event eventstream.event) returns void language sql as"
+            " 'insert into public.seen values (($1).tenant, ($1).stream)'"
+        )
+    with in_tenant(database, "a", autocommit=False) as held, in_tenant(database, "a") as a, in_tenant(database, "b") as b:
+        for session in (a, b):
+            session.execute("select es_create_projection('seen', 'see(eventstream.event)')")
+            session.execute("select es_create_projection('in', 'see(eventstream.event)', mode => 'inline', categories => '{never}')")
+            session.execute("select es_create_subscription('mailer')")
+        held.execute("select es_append('account-held', 'Moved', '{}')")
+        b.execute("listen eventstream")
+        for turn in range(1, 4):
+            b.execute("select es_append(%s, 'Moved', '{}')", (f"account-{turn}",))
+            position = value(b, "select (select global_position from es_last_append())")
+            assert value(b, "select es_wait_for('seen', timeout => '10 s')") >= position
+            assert value(b, "select es_wait_for('in', timeout => '10 s')") >= position
+            assert any(int(notice.payload) >= position for notice in b.notifies(timeout=10))
+            assert value(b, "select count(*) from es_fetch('mailer', 'me', lease => '1 min')") in (0, 1)
+            assert value(b, "select count(*) from seen where tenant = 'b'") == turn
+            a.execute("select es_append('account-other', 'Moved', '{}')")
+        assert value(a, "select count(*) from seen where tenant = 'a'") == 0
+        assert value(a, "select lag > 0 from eventstream.projections where name = 'seen'") is False
+        b.execute("select * from es_fetch('mailer', 'me')")
+        list(b.notifies(timeout=0.3))
+        held.commit()
+        # a's moves now, although b's has nothing new; a is told, and catches up.
+        assert value(a, "select es_wait_for('seen', timeout => '10 s')") > 0
+        wait_until(lambda: value(a, "select count(*) from seen where tenant = 'a'") == 4)
+        assert list(b.notifies(timeout=10, stop_after=1))

@@ -106,7 +106,7 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
             // Before it sleeps it looks once more: something may have come meanwhile. Beside busy appenders something always has.
             (Some((_, horizon)), before) => {
                 let is_woken = before.is_some();
-                waiter = Some((Waiter::register(Awaited::Horizon, horizon + 1), horizon + 1));
+                waiter = Some((Waiter::register(Awaited::Horizon(target.id), horizon + 1), horizon + 1));
                 if is_woken {
                     pause(REST)?;
                 }

@@ -8,6 +8,7 @@ use crate::log::{delivery, horizon};
 use crate::pg::catalog::Catalog;
 use crate::pg::failure::Result;
 use crate::pg::session::Db;
+use crate::pg::slots::Whose;
 use eventstream_core::delivery::{self as rules, Candidate, Offer, SLOTS, slot_of};
 use eventstream_core::error::Error;
 use std::collections::{BTreeSet, HashMap};
@@ -65,7 +66,7 @@ pub fn look(
     let first_retry = parked::first_retry(db, subscription.id)?;
     let is_due = first_retry.is_some_and(|first| first <= now);
     let parked = if is_due { due(db, subscription, &offers, now)? } else { Vec::new() };
-    let horizon = horizon::horizon(catalog)?;
+    let horizon = horizon::horizon(catalog, Whose::Tenant(tenant_id))?;
     if let Some(ahead) = free.iter().map(|slot| slot.standing.position).find(|&at| at > horizon.last_position) {
         return Err(Error::PositionAhead {
             argument: format!("subscription \"{}\" at position", subscription.name),

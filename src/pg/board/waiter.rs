@@ -1,4 +1,4 @@
-//! Sessions that wait until the horizon, or a projection, has passed a position: one slot a backend.
+//! Sessions that wait until a tenant's horizon, or a projection, has passed a position: one slot a backend.
 //!
 //! ```text
 //! free ──register──▶ waiting, unseen ──(scheduler looks)──▶ waiting, seen ──(passed)──▶ woken ──drop, end of the session──▶ free
@@ -18,23 +18,27 @@ use std::time::{Duration, Instant};
 
 /// The longest sleep of a session that no scheduler wakes.
 const UNATTENDED: Duration = Duration::from_millis(100);
-/// What `awaited` holds for the horizon; projections' ids are positive.
-const HORIZON: i64 = 0;
 
 /// What is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    Horizon,
+    /// A tenant's, by the tenant's id.
+    Horizon(i64),
     /// By its id.
     Projection(i64),
 }
 
 impl Awaited {
+    /// What a slot holds for it: ids are positive.
     fn number(self) -> i64 {
         match self {
-            Self::Horizon => HORIZON,
+            Self::Horizon(tenant_id) => -tenant_id,
             Self::Projection(id) => id,
         }
+    }
+
+    fn of(number: i64) -> Self {
+        if number < 0 { Self::Horizon(-number) } else { Self::Projection(number) }
     }
 }
 
@@ -164,8 +168,13 @@ fn waiting() -> impl Iterator<Item = &'static Slot> {
 
 /// Wakes those who wait for that, at or below `position`.
 pub fn wake(awaited: Awaited, position: i64) {
+    wake_all(|other| if other == awaited { position } else { i64::MIN });
+}
+
+/// Wakes those who wait at or below the position that what they wait for has reached.
+pub fn wake_all(reached: impl Fn(Awaited) -> i64) {
     for slot in waiting() {
-        if slot.awaited.load(SeqCst) == awaited.number() && slot.position.load(SeqCst) <= position {
+        if slot.position.load(SeqCst) <= reached(Awaited::of(slot.awaited.load(SeqCst))) {
             slot.is_woken.store(true, SeqCst);
             set_latch(slot.latch.load(SeqCst));
         }
@@ -174,7 +183,7 @@ pub fn wake(awaited: Awaited, position: i64) {
 
 /// Whether somebody waits for the log itself.
 pub fn is_horizon_awaited() -> bool {
-    waiting().any(|slot| slot.awaited.load(SeqCst) == HORIZON)
+    waiting().any(|slot| slot.awaited.load(SeqCst) < 0)
 }
 
 /// The projections that somebody waits for and that no scheduler has been told of yet.
@@ -182,6 +191,6 @@ pub fn take_unseen() -> Vec<i64> {
     waiting()
         .filter(|slot| !slot.is_seen.swap(true, SeqCst))
         .map(|slot| slot.awaited.load(SeqCst))
-        .filter(|&awaited| awaited != HORIZON)
+        .filter(|&awaited| awaited > 0)
         .collect()
 }
