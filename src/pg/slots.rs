@@ -235,7 +235,7 @@ fn look(slot: &Slot, bound: &Bound) -> Option<(u32, Held)> {
             pid: slot.pid.load(SeqCst),
         };
         let database = slot.database.load(SeqCst);
-        if turn % 2 == 0 && slot.turn.load(SeqCst) == turn {
+        if turn.is_multiple_of(2) && slot.turn.load(SeqCst) == turn {
             return (position != FREE).then_some((database, held));
         }
         std::hint::spin_loop();
