@@ -1,8 +1,10 @@
 //! Exact decimals. Owns their addition and their reading from text, both as PostgreSQL's numeric does it: a sum has the larger of
-//! both scales, also where one of them is zero (`1 + 0.00` is `1.00`), and nothing is ever rounded.
+//! both scales, also where one of them is zero (`1 + 0.00` is `1.00`), and nothing is ever rounded. Their multiplication, exact as well; and
+//! division and rounding, to a scale and in a mode that the caller names.
 use crate::json::Decimal;
 use crate::quote::shown;
 use bigdecimal::num_bigint::{BigInt, Sign};
+use std::cmp::Ordering;
 use std::str::FromStr;
 
 /// The most digits before the point, and after it, that PostgreSQL's numeric has.
@@ -112,6 +114,89 @@ pub(crate) fn add(to: &mut Decimal, amount: &Decimal, is_subtracted: bool) {
         sum += amount.as_ref();
     }
     *to = Decimal::new(sum, scale);
+}
+
+/// Which of its two neighbours a number becomes that has too many digits after the point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The nearer one; of two equally near the one farther from zero, the one nearer to zero, the even one.
+    HalfUp,
+    HalfDown,
+    HalfEven,
+    /// The one farther from zero; nearer to zero.
+    Up,
+    Down,
+    /// The larger one; the smaller one.
+    Ceiling,
+    Floor,
+}
+
+impl Mode {
+    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+        ("half_up", Self::HalfUp),
+        ("half_down", Self::HalfDown),
+        ("half_even", Self::HalfEven),
+        ("up", Self::Up),
+        ("down", Self::Down),
+        ("ceiling", Self::Ceiling),
+        ("floor", Self::Floor),
+    ];
+}
+
+/// To how many digits after the point, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rounding {
+    pub scale: u16,
+    pub mode: Mode,
+}
+
+/// The exact product, with the digits after the point of both together.
+pub(crate) fn product(a: &Decimal, b: &Decimal) -> Decimal {
+    let ((a, a_scale), (b, b_scale)) = (a.as_bigint_and_scale(), b.as_bigint_and_scale());
+    Decimal::new(a.as_ref() * b.as_ref(), a_scale + b_scale)
+}
+
+/// The quotient, rounded once. The divisor is not zero.
+pub(crate) fn divided(number: &Decimal, by: &Decimal, rounding: Rounding) -> Decimal {
+    let ((number, scale), (by, by_scale)) = (number.as_bigint_and_scale(), by.as_bigint_and_scale());
+    // number / by = quotient / 10^scale, in whole numbers.
+    let shift = i64::from(rounding.scale) + by_scale - scale;
+    if shift >= 0 {
+        nearest(number.as_ref() * power_of_ten(shift), by.into_owned(), rounding)
+    } else {
+        nearest(number.into_owned(), by.as_ref() * power_of_ten(-shift), rounding)
+    }
+}
+
+/// The number with so many digits after the point: rounded, or filled up with zeros.
+pub(crate) fn rounded(number: &Decimal, rounding: Rounding) -> Decimal {
+    divided(number, &Decimal::from(1), rounding)
+}
+
+/// The whole number beside `dividend / divisor` that the mode names, as a coefficient.
+fn nearest(dividend: BigInt, divisor: BigInt, rounding: Rounding) -> Decimal {
+    let is_negative = (dividend.sign() == Sign::Minus) != (divisor.sign() == Sign::Minus);
+    let (dividend, divisor) = (dividend.magnitude(), divisor.magnitude());
+    let (mut quotient, rest) = (dividend / divisor, dividend % divisor);
+    let half = (&rest * 2_u32).cmp(divisor);
+    let is_exact = rest.bits() == 0;
+    let goes_out = !is_exact
+        && match rounding.mode {
+            Mode::Up => true,
+            Mode::Down => false,
+            Mode::Ceiling => !is_negative,
+            Mode::Floor => is_negative,
+            Mode::HalfUp => half != Ordering::Less,
+            Mode::HalfDown => half == Ordering::Greater,
+            Mode::HalfEven => half == Ordering::Greater || half == Ordering::Equal && quotient.bit(0),
+        };
+    if goes_out {
+        quotient += 1_u32;
+    }
+    Decimal::new(
+        BigInt::from_biguint(if is_negative { Sign::Minus } else { Sign::Plus }, quotient),
+        rounding.scale.into(),
+    )
 }
 
 fn power_of_ten(exponent: i64) -> BigInt {

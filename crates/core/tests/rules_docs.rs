@@ -125,7 +125,20 @@ fn each_operation_condition_and_kind_of_source_has_an_example_that_works() {
     for example in examples().iter().filter(|example| example.state.is_some()) {
         shown_by(&value(&example.rules), &mut shown);
     }
-    let operations = ["set", "merge", "add", "subtract", "increment", "min", "max", "append", "remove"];
+    let operations = [
+        "set",
+        "merge",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "round",
+        "increment",
+        "min",
+        "max",
+        "append",
+        "remove",
+    ];
     let conditions = ["constant", "exists", "equals", "differs", "less_than", "at_most", "more_than", "at_least"];
     let sources = ["payload", "event", "state", "value", "from and default"];
     let needed = (operations.iter().map(|name| format!("operation {name}")))

@@ -94,7 +94,7 @@ fn document() -> impl Strategy<Value = Value> {
 /// Pointers that often meet something.
 fn pointer() -> impl Strategy<Value = String> {
     prop_oneof![
-        8 => prop::collection::vec("a|b|c|-|0|1|00|~0|~1|", 0..4)
+        8 => prop::collection::vec("a|b|c|-|0|1|00|~0|~1||\\{/a\\}|\\{/b/0\\}|\\{", 0..4)
             .prop_map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect()),
         1 => Just("/a".repeat(64)),
         1 => ".{0,6}",
@@ -118,11 +118,21 @@ fn source() -> impl Strategy<Value = serde_json::Value> {
 }
 
 fn operation() -> impl Strategy<Value = serde_json::Value> {
-    let each = prop::sample::select(vec!["set", "merge", "add", "subtract", "min", "max", "append"]);
+    let each = prop::sample::select(vec!["set", "merge", "add", "subtract", "multiply", "min", "max", "append"]);
+    let mode = prop::sample::select(vec!["half_up", "half_down", "half_even", "up", "down", "ceiling", "floor"]);
+    let rounding = (0_u32..30, mode).prop_map(|(scale, mode)| serde_json::json!({"scale": scale, "mode": mode}));
+    let division = (pointer(), source(), rounding.clone()).prop_map(|(target, by, mut division)| {
+        division["by"] = by;
+        serde_json::json!({ "divide": { target: division } })
+    });
+    let rounded =
+        (pointer(), rounding).prop_map(|(target, rounding)| serde_json::json!({ "round": { target: rounding } }));
     let assignments = prop::collection::hash_map(pointer(), source(), 1..3);
     let targets = prop::sample::select(vec!["increment", "remove"]);
     let plain = prop_oneof![
         4 => (each, assignments).prop_map(|(name, assignments)| serde_json::json!({ name: assignments })),
+        1 => division,
+        1 => rounded,
         1 => (targets, prop::collection::vec(pointer(), 1..3))
             .prop_map(|(name, targets)| serde_json::json!({ name: targets })),
     ];
@@ -142,6 +152,35 @@ fn operation() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+const MODES: [&str; 7] = ["half_up", "half_down", "half_even", "up", "down", "ceiling", "floor"];
+
+/// The neighbour of `a / b` that the mode chooses, found among the two by their distances.
+fn by_hand(a: i128, b: i128, mode: usize) -> i128 {
+    let (a, b) = if b < 0 { (-a, -b) } else { (a, b) };
+    let floor = a.div_euclid(b);
+    let (below, above) = (a - floor * b, (floor + 1) * b - a);
+    if below == 0 {
+        return floor;
+    }
+    let ceiling = floor + 1;
+    let (inner, outer) = if a < 0 { (ceiling, floor) } else { (floor, ceiling) };
+    let nearer = if below < above { floor } else { ceiling };
+    match (MODES[mode], below == above) {
+        ("half_up", true) | ("up", _) => outer,
+        ("half_down", true) | ("down", _) => inner,
+        ("half_even", true) => {
+            if floor % 2 == 0 {
+                floor
+            } else {
+                ceiling
+            }
+        }
+        ("ceiling", _) => ceiling,
+        ("floor", _) => floor,
+        _ => nearer,
+    }
+}
+
 proptest! {
     #[test]
     fn a_sum_is_that_of_the_scaled_integers(
@@ -157,6 +196,29 @@ proptest! {
             sum += coefficient * 10_i128.pow((scale - own_scale) as u32) * if is_debit { -1 } else { 1 };
         }
         prop_assert_eq!(state.value().to_text(), format!("{{\"n\": {}}}", printed(sum, scale)));
+    }
+
+    #[test]
+    fn a_product_is_that_of_the_integers_and_rounds_once(
+        (a, a_scale) in (-1_000_000_000_000_i128..1_000_000_000_000, 0_usize..9),
+        (b, b_scale) in (-1_000_000_000_i128..1_000_000_000, 0_usize..9),
+        scale in 0_usize..12,
+        mode in 0_usize..7,
+    ) {
+        let rules = format!(
+            r#"[{{"set": {{"/p": "/a", "/q": "/a", "/r": "/a"}}}}, {{"multiply": {{"/p": "/b", "/r": "/b"}}}},
+                {{"round": {{"/r": {{"scale": {scale}, "mode": "{0}"}}}}}},
+                {{"when": {{"/b": {{"differs": 0}}}}, "divide": {{"/q": {{"by": "/b", "scale": {scale}, "mode": "{0}"}}}}}}]"#,
+            MODES[mode]
+        );
+        let payload = format!("{{\"a\": {}, \"b\": {}}}", printed(a, a_scale), printed(b, b_scale));
+        let ten = |exponent: usize| 10_i128.pow(u32::try_from(exponent).unwrap());
+        let product = a * b;
+        let rounded = by_hand(product * ten(scale), ten(a_scale + b_scale), mode);
+        // a / 10^as / (b / 10^bs) * 10^scale
+        let quotient = if b == 0 { printed(a, a_scale) } else { printed(by_hand(a * ten(scale + b_scale), b * ten(a_scale), mode), scale) };
+        let expected = format!("{{\"p\": {}, \"q\": {quotient}, \"r\": {}}}", printed(product, a_scale + b_scale), printed(rounded, scale));
+        prop_assert_eq!(fold(&rules, "{}", &[&payload]), Ok(expected));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Applying rules to a state. The state is changed in place; after a failure it is to be thrown away.
+use super::pointer::Path;
 use super::pointer::Pointer;
-use super::read::compare;
+use super::read::{compare, resolved};
 use super::state::{Fault, Limits, Outcome, State, fault, shown};
 use super::{Action, EventField, Operation, Rule, Rules, Source, one};
+use crate::decimal;
 use crate::error::Error;
-use crate::json::Value;
+use crate::json::{Decimal, Value};
 use std::cmp::Ordering;
 
 /// The event as rules read it.
@@ -127,17 +129,37 @@ impl Rule {
                 }
                 for (target, source) in assignments {
                     let value = source.value(state, event)?;
-                    operation.apply(state, target, value, source, limits)?;
+                    operation.apply(state, resolved(target, event)?.as_ref(), value, source, limits)?;
+                }
+            }
+            Action::Divide(divisions) => {
+                // As above: no divisor may be what another target has become.
+                let divisors: Vec<_> = divisions
+                    .iter()
+                    .map(|(_, by, _)| number(by.value(state, event)?, by))
+                    .collect::<Outcome<_, _>>()?;
+                for ((target, by, rounding), divisor) in divisions.iter().zip(divisors) {
+                    if divisor == Decimal::from(0) {
+                        return fault(format!("{by} is 0, and nothing can be divided by that"));
+                    }
+                    let divide = |number: &Decimal| decimal::divided(number, &divisor, *rounding);
+                    state.change(resolved(target, event)?.as_ref(), limits, divide)?;
+                }
+            }
+            Action::Round(targets) => {
+                for (target, rounding) in targets {
+                    let round = |number: &Decimal| decimal::rounded(number, *rounding);
+                    state.change(resolved(target, event)?.as_ref(), limits, round)?;
                 }
             }
             Action::Increment(targets) => {
                 for target in targets {
-                    state.add(target, &one(), false, limits)?;
+                    state.add(resolved(target, event)?.as_ref(), &one(), false, limits)?;
                 }
             }
             Action::Remove(targets) => {
                 for target in targets {
-                    state.remove(target)?;
+                    state.remove(resolved(target, event)?.as_ref())?;
                 }
             }
         }
@@ -148,7 +170,7 @@ impl Rule {
 /// Reads all sources before the first target changes.
 fn apply_at_once<S: EventSource>(
     operation: Operation,
-    assignments: &[(Pointer, Source)],
+    assignments: &[(Path, Source)],
     state: &mut State,
     event: &S,
     limits: &Limits,
@@ -163,9 +185,17 @@ fn apply_at_once<S: EventSource>(
         values.push(value);
     }
     for ((target, source), value) in assignments.iter().zip(values) {
-        operation.apply(state, target, value, source, limits)?;
+        operation.apply(state, resolved(target, event)?.as_ref(), value, source, limits)?;
     }
     Ok(())
+}
+
+/// The number that an operation needs.
+fn number<F>(value: Value, source: &Source) -> Outcome<Decimal, F> {
+    match value {
+        Value::Number(number) => Ok(number),
+        other => fault(format!("{source} must be a number, and is {}", other.described())),
+    }
 }
 
 impl Operation {
@@ -178,10 +208,13 @@ impl Operation {
         limits: &Limits,
     ) -> Outcome<(), F> {
         match self {
-            Operation::Add | Operation::Subtract => match value {
-                Value::Number(amount) => state.add(target, &amount, self == Operation::Subtract, limits),
-                other => fault(format!("{source} must be a number, and is {}", other.described())),
-            },
+            Operation::Add | Operation::Subtract => {
+                state.add(target, &number(value, source)?, self == Operation::Subtract, limits)
+            }
+            Operation::Multiply => {
+                let factor = number(value, source)?;
+                state.change(target, limits, |number| decimal::product(number, &factor))
+            }
             Operation::Set => state.put(target, value, limits),
             Operation::Append => state.append(target, value, limits),
             Operation::Merge => match value {

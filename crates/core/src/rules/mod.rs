@@ -11,7 +11,9 @@ pub use apply::{EventSource, Failed, RuleFailure};
 pub use pointer::{Pointer, Token};
 pub use state::{Limits, State};
 
+use crate::decimal::Rounding;
 use crate::json::{Decimal, Value};
+use pointer::Path;
 use std::collections::HashMap;
 
 /// Compiled rules.
@@ -34,9 +36,11 @@ struct Rule {
 #[derive(Debug)]
 enum Action {
     /// Operations that take a source for each target.
-    Each(Operation, Vec<(Pointer, Source)>),
-    Increment(Vec<Pointer>),
-    Remove(Vec<Pointer>),
+    Each(Operation, Vec<(Path, Source)>),
+    Divide(Vec<(Path, Source, Rounding)>),
+    Round(Vec<(Path, Rounding)>),
+    Increment(Vec<Path>),
+    Remove(Vec<Path>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ enum Operation {
     Merge,
     Add,
     Subtract,
+    Multiply,
     Min,
     Max,
     Append,
@@ -53,9 +58,9 @@ enum Operation {
 /// Where a value comes from.
 #[derive(Debug)]
 enum Source {
-    Payload(Pointer),
+    Payload(Path),
     Event(EventField),
-    State(Pointer),
+    State(Path),
     Constant(Value),
     /// The first, or a constant where it is missing.
     Default(Box<Source>, Value),

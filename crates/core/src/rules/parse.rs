@@ -1,9 +1,9 @@
 //! Reading rules. Every mistake is named with the JSON Pointer of the place where it stands.
-use super::pointer::{Pointer, Token, escaped};
+use super::pointer::{Path, Pointer, Token, escaped};
 use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
-use crate::decimal;
+use crate::decimal::{self, Mode, Rounding};
 use crate::error::{Error, Result};
-use crate::json::{Object, Value};
+use crate::json::{Decimal, Object, Value};
 use crate::name::EventType;
 use crate::quote::shown;
 use std::collections::HashMap;
@@ -14,15 +14,24 @@ const MOST_BYTES: usize = 1 << 20;
 /// The most digits of a number in rules.
 const MOST_NUMBER_DIGITS: u64 = 1_000;
 
-const OPERATIONS: [(&str, Operation); 7] = [
+const OPERATIONS: [(&str, Operation); 8] = [
     ("set", Operation::Set),
     ("merge", Operation::Merge),
     ("add", Operation::Add),
     ("subtract", Operation::Subtract),
+    ("multiply", Operation::Multiply),
     ("min", Operation::Min),
     ("max", Operation::Max),
     ("append", Operation::Append),
 ];
+
+/// Operations that take something else than a source for each target.
+const OTHERS: [&str; 4] = ["divide", "round", "increment", "remove"];
+
+/// The most digits after the point that a number is rounded to.
+const MOST_SCALE: u16 = 1_000;
+/// The most targets with keys from the payload in one operation: each is compared with all others.
+const MOST_KEYED_TARGETS: usize = 64;
 
 const TESTS: [(&str, Test); 6] = [
     ("equals", Test::Equals),
@@ -126,7 +135,7 @@ impl Rule {
         let when = members.get("when").map_or(Ok(Vec::new()), |when| guards(when, &below(at, "when")))?;
         let mut operations = members.iter().filter(|(key, _)| key.as_str() != "when");
         let names = || {
-            let names: Vec<_> = OPERATIONS.iter().map(|(name, _)| *name).chain(["increment", "remove"]).collect();
+            let names: Vec<_> = OPERATIONS.iter().map(|(name, _)| *name).chain(OTHERS).collect();
             names.join(", ")
         };
         let Some((name, argument)) = operations.next() else {
@@ -140,6 +149,8 @@ impl Rule {
         }
         let place = below(at, name);
         let action = match name.as_str() {
+            "divide" => Action::Divide(divisions(argument, &place)?),
+            "round" => Action::Round(roundings(argument, &place)?),
             "increment" => Action::Increment(targets(argument, &place)?),
             "remove" => Action::Remove(targets(argument, &place)?),
             name => match OPERATIONS.iter().find(|(known, _)| *known == name) {
@@ -152,25 +163,114 @@ impl Rule {
 }
 
 /// `{"/target": source, …}`
-fn assignments(operation: Operation, value: &Value, at: &str) -> Result<Vec<(Pointer, Source)>> {
+fn assignments(operation: Operation, value: &Value, at: &str) -> Result<Vec<(Path, Source)>> {
+    for_each_target(value, at, "\"/amount\"", |argument, at| {
+        let source = Source::parse(argument, at)?;
+        if let Some((place, constant)) = source.constant(at).filter(|(_, constant)| !operation.takes(constant)) {
+            return Err(mistake(&place, format!("must be {}, not {}", operation.needs(), constant.described())));
+        }
+        Ok(source)
+    })
+}
+
+/// `{"/target": {"by": source, "scale": 2, "mode": "half_even"}, …}`
+fn divisions(value: &Value, at: &str) -> Result<Vec<(Path, Source, Rounding)>> {
+    let example = "{\"by\": \"/quantity\", \"scale\": 4, \"mode\": \"half_even\"}";
+    let divisions = for_each_target(value, at, example, |argument, at| {
+        let members = object(argument, at)?;
+        let by = members.get("by").ok_or_else(|| mistake(at, format!("must be as in {example}")))?;
+        let by_at = below(at, "by");
+        let source = Source::parse(by, &by_at)?;
+        match source.constant(&by_at) {
+            Some((place, Value::Number(number))) if *number == Decimal::from(0) => {
+                return Err(mistake(&place, "must not be 0"));
+            }
+            Some((place, constant)) if !matches!(constant, Value::Number(_)) => {
+                return Err(mistake(&place, format!("must be a number, not {}", constant.described())));
+            }
+            _ => {}
+        }
+        Ok((source, Rounding::parse(members, &["by", "scale", "mode"], at)?))
+    })?;
+    Ok(divisions.into_iter().map(|(target, (source, rounding))| (target, source, rounding)).collect())
+}
+
+/// `{"/target": {"scale": 2, "mode": "half_even"}, …}`
+fn roundings(value: &Value, at: &str) -> Result<Vec<(Path, Rounding)>> {
+    for_each_target(value, at, "{\"scale\": 2, \"mode\": \"half_even\"}", |argument, at| {
+        Rounding::parse(object(argument, at)?, &["scale", "mode"], at)
+    })
+}
+
+impl Rounding {
+    fn parse(members: &Object, known: &[&str], at: &str) -> Result<Self> {
+        if let Some(unknown) = members.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(mistake(&below(at, unknown), format!("must be one of {}", known.join(", "))));
+        }
+        let scale = match members.get("scale") {
+            Some(Value::Number(number)) => number.to_string().parse().ok().filter(|scale| *scale <= MOST_SCALE),
+            _ => None,
+        };
+        let scale = scale.ok_or_else(|| {
+            let reason = format!("must be given: the digits after the point, a whole number from 0 to {MOST_SCALE}");
+            mistake(&below(at, "scale"), reason)
+        })?;
+        let mode = match members.get("mode") {
+            Some(Value::Text(text)) => Mode::NAMES.iter().find(|(name, _)| name == text),
+            _ => None,
+        };
+        let names = || Mode::NAMES.map(|(name, _)| name).join(", ");
+        let mode = mode.ok_or_else(|| mistake(&below(at, "mode"), format!("must be given: one of {}", names())))?.1;
+        Ok(Self { scale, mode })
+    }
+}
+
+/// What `read` makes of each target's argument.
+fn for_each_target<T>(
+    value: &Value,
+    at: &str,
+    example: &str,
+    read: impl Fn(&Value, &str) -> Result<T>,
+) -> Result<Vec<(Path, T)>> {
     let members = object(value, at)?;
     if members.is_empty() {
-        return Err(mistake(at, "must name a place in the state, as in {\"/balance\": \"/amount\"}"));
+        return Err(mistake(at, format!("must name a place in the state, as in {{\"/balance\": {example}}}")));
     }
-    let assignments = members
-        .iter()
-        .map(|(target, source)| {
-            let at = below(at, target);
-            let source = Source::parse(source, &at)?;
-            if let Some((place, constant)) = source.constant(&at).filter(|(_, constant)| !operation.takes(constant)) {
-                return Err(mistake(&place, format!("must be {}, not {}", operation.needs(), constant.described())));
-            }
-            Ok((pointer(target, &at)?, source))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    // Targets change in no promised order: none may lie within another.
-    let mut targets: Vec<Vec<&str>> =
-        assignments.iter().map(|(target, _)| target.tokens().map(Token::as_str).collect()).collect();
+    let read = |(target, argument): (&String, &Value)| {
+        let at = below(at, target);
+        let argument = read(argument, &at)?;
+        Ok((path(target, &at)?, argument))
+    };
+    let arguments = members.iter().map(read).collect::<Result<Vec<_>>>()?;
+    refuse_nested(arguments.iter().map(|(target, _)| target), at)?;
+    Ok(arguments)
+}
+
+/// Targets change in no promised order: none may lie within another.
+fn refuse_nested<'a>(paths: impl Iterator<Item = &'a Path>, at: &str) -> Result<()> {
+    let paths: Vec<_> = paths.collect();
+    let keyed: Vec<_> =
+        paths.iter().enumerate().filter(|(_, path)| matches!(path, Path::Keyed(_))).map(|(place, _)| place).collect();
+    if keyed.len() > MOST_KEYED_TARGETS {
+        return Err(mistake(at, format!("must have at most {MOST_KEYED_TARGETS} targets with keys from the payload")));
+    }
+    for &place in &keyed {
+        if let Some((_, met)) =
+            paths.iter().enumerate().find(|(other, path)| *other != place && path.may_meet(paths[place]))
+        {
+            return Err(mistake(
+                &below(at, &paths[place].to_string()),
+                format!(
+                    "may be, or lie within, {met}, which the same operation changes: write them one after the other"
+                ),
+            ));
+        }
+    }
+    let fixed = paths.iter().filter_map(|path| match path {
+        Path::Fixed(pointer) => Some(pointer.tokens().map(Token::as_str).collect()),
+        Path::Keyed(_) => None,
+    });
+    let mut targets: Vec<Vec<&str>> = fixed.collect();
     targets.sort_unstable();
     if let Some([outer, inner]) = targets.array_windows().find(|[outer, inner]| inner.starts_with(outer)) {
         let [outer, inner] =
@@ -180,7 +280,7 @@ fn assignments(operation: Operation, value: &Value, at: &str) -> Result<Vec<(Poi
             format!("must not lie within {}, which the same operation changes", shown(&outer)),
         ));
     }
-    Ok(assignments)
+    Ok(())
 }
 
 impl Operation {
@@ -189,7 +289,7 @@ impl Operation {
         match self {
             Self::Set | Self::Append => true,
             Self::Merge => matches!(value, Value::Object(_)),
-            Self::Add | Self::Subtract => matches!(value, Value::Number(_)),
+            Self::Add | Self::Subtract | Self::Multiply => matches!(value, Value::Number(_)),
             Self::Min | Self::Max => matches!(value, Value::Number(_) | Value::Text(_)),
         }
     }
@@ -199,21 +299,21 @@ impl Operation {
         match self {
             Self::Set | Self::Append => "a value",
             Self::Merge => "an object",
-            Self::Add | Self::Subtract => "a number",
+            Self::Add | Self::Subtract | Self::Multiply => "a number",
             Self::Min | Self::Max => "a number or a string",
         }
     }
 }
 
 /// `"/target"`, or an array of such.
-fn targets(value: &Value, at: &str) -> Result<Vec<Pointer>> {
+fn targets(value: &Value, at: &str) -> Result<Vec<Path>> {
     match value {
-        Value::Text(text) => Ok(vec![pointer(text, at)?]),
+        Value::Text(text) => Ok(vec![path(text, at)?]),
         Value::Array(elements) if !elements.is_empty() => elements
             .iter()
             .enumerate()
             .map(|(place, element)| match element {
-                Value::Text(text) => pointer(text, &format!("{at}/{place}")),
+                Value::Text(text) => path(text, &format!("{at}/{place}")),
                 other => {
                     Err(mistake(&format!("{at}/{place}"), format!("must be a JSON Pointer, not {}", other.kind())))
                 }
@@ -226,8 +326,8 @@ fn targets(value: &Value, at: &str) -> Result<Vec<Pointer>> {
     }
 }
 
-fn pointer(text: &str, at: &str) -> Result<Pointer> {
-    Pointer::parse(text).map_err(|reason| mistake(at, format!("{reason}, not {}", shown(text))))
+fn path(text: &str, at: &str) -> Result<Path> {
+    Path::parse(text).map_err(|reason| mistake(at, format!("{reason}, not {}", shown(text))))
 }
 
 impl Source {
@@ -280,8 +380,8 @@ impl Source {
                 .ok_or_else(|| mistake(at, format!("must be {}, not {}", EventField::choices(), shown(text))));
         }
         match text.strip_prefix("state:") {
-            Some(rest) => pointer(rest, at).map(Self::State),
-            None => pointer(text, at).map(Self::Payload),
+            Some(rest) => path(rest, at).map(Self::State),
+            None => path(text, at).map(Self::Payload),
         }
     }
 }

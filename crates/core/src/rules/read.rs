@@ -1,11 +1,25 @@
 //! What rules read: the value that a source names, and whether a guard holds.
 use super::apply::EventSource;
+use super::pointer::Path;
 use super::state::{Fault, Outcome, State, fault, shown};
-use super::{EventField, Guard, Source, Test};
+use super::{EventField, Guard, Pointer, Source, Test};
 use crate::json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+
+/// The place that a path names for this event. A key must be there, and be a string.
+pub(super) fn resolved<'a, S: EventSource>(path: &'a Path, event: &S) -> Outcome<Cow<'a, Pointer>, S::Failure> {
+    path.pointer(|pointer| match event.payload(pointer).map_err(Fault::Source)? {
+        Some(Value::Text(key)) => Ok(key),
+        Some(other) => fault(format!(
+            "payload {} must be a string to be a key in {path}, and is {}",
+            shown(pointer),
+            other.described()
+        )),
+        None => fault(format!("payload {}, a key in {path}, is missing", shown(pointer))),
+    })
+}
 
 impl Source {
     pub(super) fn read<'a, S: EventSource>(
@@ -14,9 +28,11 @@ impl Source {
         event: &S,
     ) -> Outcome<Option<Cow<'a, Value>>, S::Failure> {
         Ok(match self {
-            Source::Payload(pointer) => event.payload(pointer).map_err(Fault::Source)?.map(Cow::Owned),
+            Source::Payload(path) => {
+                event.payload(resolved(path, event)?.as_ref()).map_err(Fault::Source)?.map(Cow::Owned)
+            }
             Source::Event(field) => event.field(field).map_err(Fault::Source)?.map(Cow::Owned),
-            Source::State(pointer) => pointer.find(state.value()).map(Cow::Borrowed),
+            Source::State(path) => resolved(path, event)?.find(state.value()).map(Cow::Borrowed),
             Source::Constant(value) => Some(Cow::Borrowed(value)),
             Source::Default(source, default) => Some(source.read(state, event)?.unwrap_or(Cow::Borrowed(default))),
         })
@@ -42,9 +58,9 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Payload(pointer) => write!(f, "payload {}", shown(pointer)),
+            Source::Payload(path) => write!(f, "payload {path}"),
             Source::Event(field) => field.fmt(f),
-            Source::State(pointer) => write!(f, "state {}", shown(pointer)),
+            Source::State(path) => write!(f, "state {path}"),
             Source::Constant(_) => f.write_str("the constant"),
             Source::Default(source, _) => source.fmt(f),
         }

@@ -114,6 +114,26 @@ impl State {
         }
     }
 
+    /// Makes another number of the one that is there: an amount that is not there is not 0.
+    pub(super) fn change<F>(
+        &mut self,
+        target: &Pointer,
+        limits: &Limits,
+        change: impl FnOnce(&Decimal) -> Decimal,
+    ) -> Outcome<(), F> {
+        match target.find_mut(&mut self.value) {
+            Some(Value::Number(number)) => {
+                let changed = change(number);
+                limits.check_number(&changed)?;
+                self.bytes = self.bytes - decimal::size(number) + decimal::size(&changed);
+                *number = changed;
+                limits.check_bytes(self.bytes)
+            }
+            Some(other) => must_be("a number", target, other),
+            None => fault(format!("state {} is missing", shown(target))),
+        }
+    }
+
     /// Puts members into an object; it is made where there is none yet.
     pub(super) fn merge<F>(&mut self, target: &Pointer, members: Object, limits: &Limits) -> Outcome<(), F> {
         limits.check_depth(target.len() + 1 + members.values().map(Value::depth).max().unwrap_or(0))?;
