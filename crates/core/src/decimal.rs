@@ -150,6 +150,10 @@ pub(crate) struct Rounding {
     pub mode: Mode,
 }
 
+pub(crate) fn is_zero(number: &Decimal) -> bool {
+    number.sign() == Sign::NoSign
+}
+
 /// The exact product, with the digits after the point of both together.
 pub(crate) fn product(a: &Decimal, b: &Decimal) -> Decimal {
     let ((a, a_scale), (b, b_scale)) = (a.as_bigint_and_scale(), b.as_bigint_and_scale());

@@ -139,7 +139,7 @@ impl Rule {
                     .map(|(_, by, _)| number(by.value(state, event)?, by))
                     .collect::<Outcome<_, _>>()?;
                 for ((target, by, rounding), divisor) in divisions.iter().zip(divisors) {
-                    if divisor == Decimal::from(0) {
+                    if decimal::is_zero(&divisor) {
                         return fault(format!("{by} is 0, and nothing can be divided by that"));
                     }
                     let divide = |number: &Decimal| decimal::divided(number, &divisor, *rounding);

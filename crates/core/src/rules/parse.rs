@@ -3,7 +3,7 @@ use super::pointer::{Path, Pointer, Token, escaped};
 use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
 use crate::decimal::{self, Mode, Rounding};
 use crate::error::{Error, Result};
-use crate::json::{Decimal, Object, Value};
+use crate::json::{Object, Value};
 use crate::name::EventType;
 use crate::quote::shown;
 use std::collections::HashMap;
@@ -182,7 +182,7 @@ fn divisions(value: &Value, at: &str) -> Result<Vec<(Path, Source, Rounding)>> {
         let by_at = below(at, "by");
         let source = Source::parse(by, &by_at)?;
         match source.constant(&by_at) {
-            Some((place, Value::Number(number))) if *number == Decimal::from(0) => {
+            Some((place, Value::Number(number))) if decimal::is_zero(number) => {
                 return Err(mistake(&place, "must not be 0"));
             }
             Some((place, constant)) if !matches!(constant, Value::Number(_)) => {
