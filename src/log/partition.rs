@@ -1,6 +1,7 @@
 //! The partitions of the log: which there are, the kept plans of each, and making the next one. A partition is made in a
-//! transaction of its own (a background worker), so that no caller's long transaction holds the parent's lock; where no
-//! worker can be had, in the caller's: an append never fails for want of a partition.
+//! transaction of its own, so that no caller's long transaction holds the parent's lock: ahead of need by upkeep, else by a background
+//! worker; where all worker slots are taken, by the launcher, which has one. Where there is no launcher either (not preloaded, or
+//! max_worker_processes is 0), in the caller's, with a WARNING: an append never fails for want of a partition.
 use super::statements::{STATEMENTS, Statement, column};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
@@ -8,13 +9,13 @@ use crate::pg::plan::{Plan, View};
 use crate::pg::probe::Probe;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::worker::{self, Arguments, Kind, worker_function};
-use crate::pg::{server, settings};
+use crate::pg::{board, report, server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID, Oid};
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One partition: the positions `lower..upper`, and its plans.
 pub struct Partition {
@@ -34,6 +35,12 @@ pub struct Partition {
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
 const WORKER_TRIES: u32 = 20;
 const WORKER_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the launcher may take: it is started twice for that, a second after it ended.
+const LAUNCHER_PATIENCE: Duration = Duration::from_secs(10);
+
+const WAITS: &str = "eventstream: no worker process was to be had at the edge of a partition, so this transaction has made the next one: until it ends, \
+                     whoever else needs that partition waits. es_maintain() makes partitions ahead of need";
 
 const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry: c"eventstream_make_partition" };
 
@@ -159,9 +166,31 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
         // Others at the same edge may have taken the last slots, and be about to make the partition.
         server::pause(WORKER_PAUSE)?;
     }
+    if let Some(partition) = wish_for(db, catalog, position)? {
+        return Ok(partition);
+    }
     make_here(db, catalog, position, settings::partition_size())?;
+    report::warning(WAITS)?;
     containing(db, catalog, position)?
         .ok_or_else(|| Error::Internal { what: format!("no partition for position {position} could be made") }.into())
+}
+
+/// Waits for the launcher to make it; None where there is no launcher, or it did not come to it.
+fn wish_for(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc<Partition>>> {
+    let begun = Instant::now();
+    let mut is_wished = false;
+    while begun.elapsed() < LAUNCHER_PATIENCE {
+        is_wished |= board::wish_for_partition(server::database(), [position, settings::partition_size()]);
+        if !is_wished {
+            return Ok(None);
+        }
+        server::pause(WORKER_PAUSE)?;
+        catalog::refresh()?;
+        if let Some(partition) = containing(db, catalog, position)? {
+            return Ok(Some(partition));
+        }
+    }
+    Ok(None)
 }
 
 /// In this transaction.
@@ -203,7 +232,12 @@ pub fn make_ahead(db: &Db, catalog: &Catalog, last_position: i64) -> Result<i64>
 
 worker_function!("eventstream_make_partition", once make_in_worker);
 
-fn make_in_worker([position, size]: Arguments) -> Result<()> {
+fn make_in_worker(partition: Arguments) -> Result<()> {
+    make(partition)
+}
+
+/// Makes the partition for a position, of that size, where there is none, in a transaction that is for nothing else.
+pub fn make([position, size]: Arguments) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
         if containing(db, catalog, position)?.is_none() { make_here(db, catalog, position, size) } else { Ok(()) }
     })

@@ -9,11 +9,11 @@ pub mod waiter;
 
 use super::shared::Area;
 use database::Database;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32};
 pub use waiter::{Awaited, Waiter};
 
 /// A process that can be woken. Its latch is that of its place among the server's processes: to set it when another process has
@@ -81,6 +81,9 @@ struct Hall {
     launcher: Process,
     /// Databases for whose scheduler the launcher finds no free worker slot.
     starving: AtomicU32,
+    /// The database (0: none) that needs a partition which no worker can be had for: for that position, of that size.
+    partition_for: AtomicU32,
+    partition: [AtomicI64; 2],
 }
 
 static HALL: Area<Hall> = Area::new(c"eventstream board");
@@ -101,7 +104,12 @@ pub(super) fn size() -> usize {
 pub(super) unsafe fn attach() {
     // SAFETY: as the caller says.
     unsafe {
-        HALL.attach(1, || Hall { launcher: Process::none(), starving: AtomicU32::new(0) });
+        HALL.attach(1, || Hall {
+            launcher: Process::none(),
+            starving: AtomicU32::new(0),
+            partition_for: AtomicU32::new(0),
+            partition: [AtomicI64::new(0), AtomicI64::new(0)],
+        });
         database::attach();
         runner::attach();
         waiter::attach();
@@ -187,6 +195,33 @@ pub fn wake_launcher() {
     if let Some(hall) = hall() {
         hall.launcher.wake();
     }
+}
+
+/// Asks the launcher, whose worker slot is its own whatever happens, to make a partition in this database. False where there is none. Another
+/// database may take the place of the wish: whoever waits wishes again.
+pub fn wish_for_partition(database: Oid, partition: [i64; 2]) -> bool {
+    let Some(hall) = hall().filter(|hall| hall.launcher.pid().is_some()) else { return false };
+    if hall.partition_for.load(SeqCst) == 0 {
+        for (place, part) in hall.partition.iter().zip(partition) {
+            place.store(part, SeqCst);
+        }
+        hall.partition_for.store(database.to_u32(), SeqCst);
+    }
+    hall.launcher.wake();
+    true
+}
+
+/// Whether a partition is wished for.
+pub fn is_partition_wished() -> bool {
+    hall().is_some_and(|hall| hall.partition_for.load(SeqCst) != 0)
+}
+
+/// The partition that is wished for; by that it is wished for no more.
+pub fn take_partition_wish() -> Option<(Oid, [i64; 2])> {
+    let hall = hall()?;
+    let partition = [hall.partition[0].load(SeqCst), hall.partition[1].load(SeqCst)];
+    let database = hall.partition_for.swap(0, SeqCst);
+    (database != 0).then(|| (database.into(), partition))
 }
 
 /// How many databases' schedulers found no free worker slot.

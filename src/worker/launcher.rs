@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! server start, promotion ─▶ look ─▶ sleep ──(a database or an extension was made, a hold or a worker ended, a reload, 10 s)──▶ look
+//! an append wishes for a partition, and no worker slot is free ─▶ end ─(postmaster)─▶ make it ─▶ end ─(postmaster)─▶ look
 //! of each database:
 //!   none ──(served, not held, perhaps has the extension)──▶ started ──(its end)──▶ none
 //!   none: ended badly ─▶ pause, twice as long each time ─▶ none
 //! ```
+use crate::log::partition;
 use crate::pg::board::{self, database::Database};
 use crate::pg::databases::{self, Listed};
 use crate::pg::failure::Result;
@@ -19,7 +21,7 @@ const LAUNCHER: Kind = Kind { name: c"eventstream launcher", entry: c"eventstrea
 const SCHEDULER: Kind = Kind { name: c"eventstream scheduler", entry: c"eventstream_scheduler" };
 
 /// After the launcher's end, the postmaster starts it again.
-const RESTART_SECONDS: i32 = 2;
+const RESTART_SECONDS: i32 = 1;
 /// How often to look without being woken.
 const SAFETY_NET: Duration = Duration::from_secs(10);
 /// How often to try again where no worker slot was free.
@@ -68,17 +70,30 @@ impl Served {
 
 fn serve(_: Oid, _: Arguments) -> Result<()> {
     process::at_exit(board::launcher_leaves);
+    make_partition()?;
     board::launcher_enters();
     process::connect(None)?;
     let mut known = HashMap::new();
     loop {
         process::reload()?;
+        if board::is_partition_wished() {
+            process::exit_to_be_restarted();
+        }
         let nap = look(&mut known)?;
         process::show_activity(None);
         if !process::rest(nap)? {
             process::exit_to_be_restarted();
         }
     }
+}
+
+/// A process connects to one database in its life. So where an append wishes for a partition that no worker can be had for, the launcher ends,
+/// makes it when it is started again, and ends once more.
+fn make_partition() -> Result<()> {
+    let Some((database, partition)) = board::take_partition_wish() else { return Ok(()) };
+    process::connect(Some(database))?;
+    let _ = process::transaction("eventstream launcher could not make a partition", || partition::make(partition))?;
+    process::exit_to_be_restarted()
 }
 
 /// Starts what is to be started; how long to sleep.

@@ -234,6 +234,33 @@ def test_an_append_succeeds_without_a_free_worker_slot(new_server):
         check(session, 2)
 
 
+def test_with_all_worker_slots_taken_no_append_waits_for_the_stranger_who_crosses_the_edge_first(new_server):
+    """The launcher has the only slot: it makes the partition, in a transaction of its own, and serves on."""
+    server = new_server(
+        "launcher_only",
+        max_worker_processes=1,
+        max_parallel_workers=0,
+        max_logical_replication_workers=0,
+        **{"eventstream.partition_size": SIZE},
+    )
+    database = Database(server, "ledger").create()
+    launcher = "select pid from pg_stat_activity where backend_type = 'eventstream launcher'"
+    with database.connect() as session:
+        near_edge(session, 3)
+        before = wait_until(lambda: value(session, launcher))
+    with database.connect(autocommit=False) as long:
+        for _ in range(6):
+            long.execute("select es_append('account-long', 'Moved', '{}')")
+        assert raised(all_at_once(4, lambda number: write(database, number, 3), seconds=40)) == []
+        with database.connect() as session:
+            held = "select count(*) from pg_locks where relation = '_eventstream.events'::regclass and mode = 'ShareUpdateExclusiveLock'"
+            assert value(session, held) == 0
+        long.commit()
+    with database.connect() as session:
+        check(session, 2)
+        assert wait_until(lambda: value(session, launcher)) != before
+
+
 def test_an_append_crosses_the_edge_without_preload(new_server):
     server = new_server("unloaded", preload=False)
     database = Database(server, "ledger").create()
