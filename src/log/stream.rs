@@ -9,7 +9,7 @@ use crate::pg::failure::{Failure, Result};
 use crate::pg::insert::Inserter;
 use crate::pg::lock::{self, Place};
 use crate::pg::plan::{Plan, Row, View};
-use crate::pg::probe::{Bound, Presence, Probe};
+use crate::pg::probe::{Bound, Presence, Probe, RowLock};
 use crate::pg::server;
 use crate::pg::session::Db;
 use eventstream_core::error::Error;
@@ -107,7 +107,7 @@ pub fn lock(
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     let mut kept = None;
     loop {
-        if let Some(stream) = LOCK.with(|lock| lock.first(db, View::Write, &key, read))? {
+        if let Some(stream) = lock_row(db, catalog, &key, tenant_id)? {
             let_go(kept)?;
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
@@ -130,6 +130,24 @@ pub fn lock(
             Presence::Coming(transaction) => lock::wait_for_end_of(transaction)?,
         }
     }
+}
+
+/// The locked row, if there is one.
+fn lock_row(db: &Db, catalog: &Catalog, key: &[Nullable; 2], tenant_id: i64) -> Result<Option<Stream>> {
+    let bounds = key[1].map(|name| [Bound::equal_text(2, name)]);
+    let locked = with_name_probe(catalog, |probe| {
+        probe.lock(db, Datum::from(tenant_id), bounds.as_ref().map_or(&[], |bounds| bounds), read_row)
+    })?;
+    match locked {
+        RowLock::Nowhere => Ok(None),
+        RowLock::Locked(stream) => Ok(Some(stream)),
+        // By this transaction, or by force.
+        RowLock::Changed => LOCK.with(|lock| lock.first(db, View::Write, key, read)),
+    }
+}
+
+fn read_row(row: &Row) -> Result<Stream> {
+    Ok(Stream { id: row.int8(row::ID)?, first_position: row.int8(row::FIRST_POSITION)? })
 }
 
 fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
@@ -183,7 +201,7 @@ fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &Str
     let mut found = None;
     with_name_probe(catalog, |probe| {
         probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
-            found = Some(Stream { id: columns.int8(row::ID)?, first_position: columns.int8(row::FIRST_POSITION)? });
+            found = Some(read_row(columns)?);
             Ok(false)
         })
     })?;

@@ -96,6 +96,7 @@ unsafe extern "C-unwind" {
     pub fn index_open(index: Oid, lock: LOCKMODE) -> Relation;
     pub fn index_close(index: Relation, lock: LOCKMODE);
     pub fn index_rescan(scan: IndexScanDesc, keys: ScanKey, nkeys: c_int, orderbys: ScanKey, norderbys: c_int);
+    pub fn GetCurrentCommandId(used: bool) -> CommandId;
     pub fn index_getnext_slot(scan: IndexScanDesc, direction: ScanDirection::Type, slot: *mut TupleTableSlot) -> bool;
     pub fn index_endscan(scan: IndexScanDesc);
     pub fn ScanKeyInit(

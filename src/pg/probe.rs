@@ -66,6 +66,14 @@ pub enum Presence {
     Coming(pg_sys::TransactionId),
 }
 
+/// What came of locking a row.
+pub enum RowLock<T> {
+    Nowhere,
+    Locked(T),
+    /// It was changed since the look: what that means for whom, the statement knows.
+    Changed,
+}
+
 /// The most conditions that a probe has.
 const MOST_CONDITIONS: usize = 4;
 
@@ -195,6 +203,52 @@ impl Probe {
         found.ok_or_else(|| self.without_index())
     }
 
+    /// Locks the row with `key` and within `bounds` until the end of the transaction, waiting for whoever holds it, and gives it to `read`: what
+    /// SELECT … FOR NO KEY UPDATE does with a row that nobody changes, by the steps of RelationFindReplTupleByIndex
+    /// (executor/execReplication.c).
+    pub fn lock<T>(
+        &self,
+        _: &Db,
+        key: Datum,
+        bounds: &[Bound],
+        read: impl FnOnce(&Row) -> Result<T>,
+    ) -> Result<RowLock<T>> {
+        let (open, outcome) = catch(|| {
+            // SAFETY: the snapshot is pushed until the scan is closed; an error leaves both, and what waits, to the abort. The row's place is
+            // copied, because the slot is filled again with the row as it is when locked.
+            unsafe {
+                ffi::LockRelationOid(self.table, pg_sys::RowShareLock as i32);
+                ffi::PushActiveSnapshot(latest_snapshot());
+                let Some(open) = self.open(pg_sys::GetActiveSnapshot(), key, bounds) else { return (None, None) };
+                if !ffi::index_getnext_slot(open.scan, pg_sys::ScanDirection::ForwardScanDirection, open.slot) {
+                    return (Some(open), None);
+                }
+                let mut place = (*open.slot).tts_tid;
+                let outcome = lock_tuple(open.relation, &mut place, open.slot);
+                if outcome == pg_sys::TM_Result::TM_Ok {
+                    ffi::slot_getsomeattrs_int(open.slot, open.columns as i32);
+                }
+                (Some(open), Some(outcome))
+            }
+        })?;
+        let Some(open) = open else { return Err(self.without_index()) };
+        let locked = match outcome {
+            None => Ok(RowLock::Nowhere),
+            Some(pg_sys::TM_Result::TM_Ok) => {
+                // SAFETY: all columns of the slot are there.
+                let row = unsafe { Row::of_slot(open.slot, open.columns) };
+                read(&row).map(RowLock::Locked)
+            }
+            Some(_) => Ok(RowLock::Changed),
+        };
+        catch(|| {
+            close(&open);
+            // SAFETY: pushed above.
+            unsafe { ffi::PopActiveSnapshot() }
+        })?;
+        locked
+    }
+
     fn without_index(&self) -> Failure {
         let what = format!("table {} has no valid index on its columns {:?}", self.table.to_u32(), self.columns);
         Error::Internal { what }.into()
@@ -271,6 +325,25 @@ impl Probe {
                 !pg_sys::heap_attisnull((*index).rd_indextuple, pg_sys::Anum_pg_index_indpred as i32, ptr::null_mut());
             form.indisvalid && is_partial == self.is_partial && keys == self.columns
         }
+    }
+}
+
+/// table_tuple_lock (access/tableam.h) as FOR NO KEY UPDATE. Runs inside `catch`.
+///
+/// # Safety
+/// The relation is open and locked, `place` is a row's, `slot` is one of the table's kind, and a snapshot is active.
+unsafe fn lock_tuple(
+    relation: pg_sys::Relation,
+    place: pg_sys::ItemPointer,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> pg_sys::TM_Result::Type {
+    // SAFETY: as the caller says; a table without this function cannot be locked by SQL either.
+    unsafe {
+        let Some(lock) = (*(*relation).rd_tableam).tuple_lock else { return pg_sys::TM_Result::TM_Invisible };
+        let (mode, policy) = (pg_sys::LockTupleMode::LockTupleNoKeyExclusive, pg_sys::LockWaitPolicy::LockWaitBlock);
+        let mut failure = pg_sys::TM_FailureData::default();
+        let command = ffi::GetCurrentCommandId(false);
+        lock(relation, place, pg_sys::GetActiveSnapshot(), slot, command, mode, policy, 0, &mut failure)
     }
 }
 
