@@ -56,7 +56,7 @@ mod tests {
         run("select es_append('b-1', 'Priced', '{\"amount\": 7}')");
         assert_eq!(
             rows("select * from es_category_state('a')"),
-            "(a-1,3,\"{\"\"sum\"\": 33}\") (a-2,1,\"{\"\"sum\"\": 1.50}\")"
+            "(a-1,3,\"{\"\"sum\"\": 33}\",) (a-2,1,\"{\"\"sum\"\": 1.50}\",)"
         );
         assert_eq!(rows("select stream, version from es_category_state('a', '2024-02-01Z')"), "(a-1,3)");
         assert_eq!(rows("select stream from es_category_state('a', '-infinity')"), "");

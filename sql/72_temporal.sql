@@ -4,16 +4,16 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_check_t
 comment on function eventstream.check_temporal_view(text, text) is
 'Part of es_create_temporal_view: true where the role may manage and there is such a fold; 42501, ES005, ES010 otherwise.';
 
-create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb)
+create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
 comment on function eventstream.temporal_state(text, text) is
 'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
 
-create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text)
-returns table (version bigint, state jsonb)
+create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text)
+returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
-comment on function eventstream.temporal_state_at(text, text, text, text) is
-'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts.';
+comment on function eventstream.temporal_state_at(text, text, text, text, text) is
+'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state.';
 
 create view eventstream.stream_names with (security_barrier) as
 select s.name as stream, s.category
@@ -192,13 +192,21 @@ declare
     has_function bool;
     mends text;
     differing text;
-    arguments constant text := '(text, text, text)';
+    arguments constant text := '(text, text, text, text)';
+    -- A relation has 1600 columns at most, and a view three of ours.
+    most_columns constant int := 1597;
 begin
     if view_name is null or category is null or columns is null then
         perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
                                    'must not be NULL', null);
     end if;
     perform eventstream.check_temporal_view(category, fold);
+    if jsonb_typeof(columns) = 'array' and jsonb_array_length(columns) > most_columns then
+        perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
+    end if;
+    if jsonb_path_exists(columns, '$[*] ? (@.name == "problem")') then
+        perform eventstream.refuse('columns', 'must not be named problem: the view''s last column is', null);
+    end if;
     -- The name of its function has three bytes more.
     parts := eventstream.relation_name('view_name', view_name, 60, schemas);
     target := format('%I.%I', parts[1], parts[2]);
@@ -206,7 +214,7 @@ begin
     select string_agg(format(E',\n    %s as %I', c.expression, c.name), '' order by c.place) into expressions
     from eventstream.column_expressions(columns) c;
     source := format(
-        E'select s.stream, t.version%s\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
+        E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
     query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold));
     if to_regclass(target) is not null then
@@ -236,13 +244,14 @@ begin
                           category, coalesce(' by fold ' || fold, '')));
     -- Two branches, so that a stream that is given is looked up by its name also in a plan that serves every call.
     execute format(
-        'create function %s(as_of pg_catalog.text, known_at pg_catalog.text default null, stream pg_catalog.text default null) '
+        'create function %s(as_of pg_catalog.text, known_at pg_catalog.text default null, stream pg_catalog.text default null, '
+        'on_error pg_catalog.text default ''fail'') '
         'returns setof %s language sql stable parallel unsafe begin atomic %s and $3 is null union all %s and s.stream = $3; end',
         function_target, target,
-        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)),
-        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2)', fold)));
+        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold)),
+        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold)));
     execute format('comment on function %s is %L', function_target,
-                   format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all). Moments have a date, a time and a zone, as in eventstream.as_of.', target));
+                   format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all). Moments have a date, a time and a zone, as in eventstream.as_of. on_error: fail, or report, which tells in the column problem why a stream has no state.', target));
     return target;
 end
 $$;
@@ -279,6 +288,6 @@ begin atomic
     select eventstream.make_temporal_view(view_name, category, columns, fold, if_not_exists, pg_catalog.current_schemas(false));
 end;
 comment on function es_create_temporal_view(text, text, jsonb, text, bool) is
-$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL) gives the rows of a moment, for tools behind poolers. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
+$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. The last column, problem, is NULL. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL, on_error = fail) gives the rows of a moment, for tools behind poolers; with on_error => report a stream that cannot be folded has a row in which problem says why, where the view fails. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
 Errors: ES005, ES010, 42501.
 Example: select es_create_temporal_view('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;

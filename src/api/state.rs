@@ -11,7 +11,7 @@ use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::store::{Store, composite};
 use crate::state::answer::{self, Answer};
-use crate::state::category;
+use crate::state::category::{self, OnError};
 use crate::state::moment::Moment;
 use crate::state::registry::{self, Fold};
 use crate::state::replay::Folding;
@@ -122,12 +122,19 @@ fn category_state(args: &Args) -> Returned {
         known_at: args.timestamptz_opt(2).and_then(bound),
         version: None,
     };
+    let on_error = OnError::parse(args.text(4, "on_error")?)?;
     let access = authorize(Privilege::Read, name)?;
     let fold = registry::fold(access.tenant_id, name, args.text_opt(3)?)?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(Target { id: access.tenant_id, name: &access.tenant }, &fold)?;
-    category::states(&mut folding, name, moment, |stream, answer| {
-        store.put(&[Some(from_text(stream)?), Some(Datum::from(answer.version)), Some(answer.state.view().datum())])
+    category::states(&mut folding, name, moment, on_error, &mut |stream, outcome| {
+        let stream = Some(from_text(stream)?);
+        match outcome {
+            Ok(answer) => {
+                store.put(&[stream, Some(Datum::from(answer.version)), Some(answer.state.view().datum()), None])
+            }
+            Err(caught) => store.put(&[stream, None, None, Some(from_text(&category::problem(&caught))?)]),
+        }
     })?;
     Ok(None)
 }

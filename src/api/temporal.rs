@@ -1,12 +1,15 @@
 //! What temporal views ask (sql/72_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
 use super::state::{Asked, bound};
 use crate::access::authorize_tenant;
+use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::plan::View;
 use crate::pg::store::Store;
+use crate::pg::subtransaction::attempt;
 use crate::pg::{server, settings};
 use crate::state::answer;
+use crate::state::category::{self, OnError};
 use crate::state::moment::Moment;
 use crate::state::registry;
 use crate::state::replay::Folding;
@@ -35,24 +38,32 @@ fn at_sessions_moment(args: &Args) -> Returned {
         known_at: read("eventstream.known_at", settings::known_at())?,
         version: None,
     };
-    state(args, moment)
+    state(args, moment, OnError::Fail)
 }
 
 fn at_given_moment(args: &Args) -> Returned {
     let given = |place| args.text_opt(place).map(|text| text.map(str::to_owned));
     let (as_of, known_at) = (read("as_of", given(2)?)?, read("known_at", given(3)?)?);
-    state(args, Moment { as_of, known_at, version: None })
+    let on_error = OnError::parse(args.text(4, "on_error")?)?;
+    state(args, Moment { as_of, known_at, version: None }, on_error)
 }
 
 /// One row, or none where no event counts.
-fn state(args: &Args, moment: Moment) -> Returned {
+fn state(args: &Args, moment: Moment, on_error: OnError) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
-    if let Some(answer) = answer::by_name(&mut folding, &asked.name, moment, View::Caller)?
-        && answer.version > 0
-    {
-        store.put(&[Some(Datum::from(answer.version)), Some(answer.state.view().datum())])?;
+    let mut answer = || answer::by_name(&mut folding, &asked.name, moment, View::Caller);
+    let outcome = match on_error {
+        OnError::Fail => Ok(answer()?),
+        OnError::Report => attempt(answer)?,
+    };
+    match outcome {
+        Ok(Some(answer)) if answer.version > 0 => {
+            store.put(&[Some(Datum::from(answer.version)), Some(answer.state.view().datum()), None])?;
+        }
+        Ok(_) => {}
+        Err(caught) => store.put(&[None, None, Some(from_text(&category::problem(&caught))?)])?,
     }
     Ok(None)
 }

@@ -76,6 +76,10 @@ fn timeout(projection: &Projection, progress: &Progress, up_to: i64, reached: i6
         .min_by_key(|held| held.0);
     let (reason, holder) = match (progress.status, oldest) {
         (Status::Paused, _) => ("it is paused".to_owned(), None),
+        (Status::Rebuilding, _) if progress.retry_at.is_some() => {
+            let error = progress.error.as_ref().map_or("", |(_, message)| message.as_str());
+            (format!("its rebuild fails and is tried again: {error}"), None)
+        }
         (Status::Rebuilding, _) => ("it is being rebuilt".to_owned(), None),
         (_, Some((position, held))) if settled < up_to => {
             let since = server::print_time(held.since)?;

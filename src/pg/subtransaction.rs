@@ -44,6 +44,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Resul
         back();
         match failure {
             Failure::Postgres(error) if matches!(&error.sqlstate()[..2], "40" | "57") => Err(Failure::Postgres(error)),
+            Failure::Rule(error) if error.sqlstate().starts_with("40") => Err(Failure::Rule(error)),
             failure => Ok(Err(failure.into_caught())),
         }
     })

@@ -111,6 +111,9 @@ impl Book {
                 known.position = entry.position;
                 known.retry_at = entry.retry_at;
                 known.is_rebuilding = entry.is_rebuilding;
+            } else if entry.is_rebuilding {
+                // The rebuild may have begun behind the runner's last look, which then says that there is nothing to do.
+                known.is_wanted = true;
             }
         }
     }
@@ -185,6 +188,8 @@ impl Book {
             Done::Behind { position } => {
                 known.moved_at = Some(now);
                 known.position = position;
+                // More to do, whatever the checkpoint says: the rows of a rebuild lie before it.
+                known.is_rebuilding = true;
             }
             Done::Busy => known.not_before = now + BUSY_PAUSE,
             Done::Waiting { until } => known.retry_at = Some(until),

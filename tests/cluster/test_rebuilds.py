@@ -152,3 +152,13 @@ def test_a_rebuild_reads_each_row_of_the_table_a_few_times_however_many_pages_th
             assert value(session, "select count(*) from totals") == streams, way
             assert value(session, "select count(*) from totals where events is distinct from 1") == 0, way
             assert read < 4 * streams, (way, read)
+
+
+def test_on_an_empty_log_a_new_table_and_each_rebuild_are_over_at_once(database):
+    """The rebuild begins at any moment of the runner's look at a projection that has nothing to do, and no event comes to its help."""
+    with database.connect() as session:
+        session.execute("select es_register_fold('count', 'account', rules => %s)", (COUNT,))
+        session.execute("select es_create_state_table('totals', 'account', %s)", (COLUMNS,))
+        for number in range(150):
+            wait_until(lambda: progress(session)["status"] == "running", 10, f"rebuild {number} to be over", every=0.0002 * (number % 7))
+            session.execute("select es_rebuild_projection('totals')")

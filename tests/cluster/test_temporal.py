@@ -33,7 +33,7 @@ def assert_refused(session, setting: str) -> None:
     assert error.sqlstate == "ES005"
     assert error.diag.message_primary.startswith(f"{setting} must be a moment")
     assert "es_day_end" in error.diag.message_hint
-    assert rows(session, "select * from purses_at(null)") == [("purse-1", 1, 5)]
+    assert rows(session, "select * from purses_at(null)") == [("purse-1", 1, 5, None)]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_garbage_that_a_database_or_the_servers_file_sets_is_refused_by_who_read
     server.restart()
     # As a dump of a server without the library would bring it.
     with database.connect() as session:
-        assert rows(session, "select * from purses") == [("purse-1", 1, 5)]
+        assert rows(session, "select * from purses") == [("purse-1", 1, 5, None)]
         session.execute("set allow_system_table_mods = on")
         session.execute(
             "insert into pg_db_role_setting select oid, 0, array[%s] from pg_database where datname = 'purses'",
@@ -109,7 +109,7 @@ def test_a_view_survives_dump_and_restore(purses, new_server):
             function = view[:-1] + '_at"' if view.endswith('"') else view + "_at"
             assert rows(session, f"select stream, version, coins from {view}") == [("purse-1", 1, 5)]
             assert rows(session, f"select * from {function}('2000-01-01 00:00Z')") == []
-            assert rows(session, f"select * from {function}(null, stream => 'purse-1')") == [("purse-1", 1, 5)]
+            assert rows(session, f"select * from {function}(null, stream => 'purse-1')") == [("purse-1", 1, 5, None)]
         session.execute("set eventstream.as_of = '2000-01-01 00:00Z'")
         assert rows(session, "select * from purses") == []
 
@@ -126,15 +126,15 @@ def test_a_view_shows_its_readers_tenant_and_what_it_may_read(purses):
         for role, tenant in (("acme_clerk", "acme"), ("both_clerk", "acme"), ("both_clerk", "default"), ("unselected", "default")):
             session.execute("select es_grant(%s, 'read', %s)", (role, tenant))
     with purses.connect("acme_clerk") as session:
-        assert rows(session, "select * from purses") == [("purse-1", 1, 70)]
-        assert rows(session, "select * from purses_at(null, stream => 'purse-1')") == [("purse-1", 1, 70)]
+        assert rows(session, "select * from purses") == [("purse-1", 1, 70, None)]
+        assert rows(session, "select * from purses_at(null, stream => 'purse-1')") == [("purse-1", 1, 70, None)]
         session.execute("set eventstream.tenant = 'default'")
         assert refusal(session, "select * from purses").sqlstate == "42501"
     with purses.connect("both_clerk") as session:
         assert refusal(session, "select * from purses").sqlstate == "ES041"
         for tenant, coins in (("acme", 70), ("default", 5)):
             session.execute(f"set eventstream.tenant = '{tenant}'")
-            assert rows(session, "select * from purses") == [("purse-1", 1, coins)]
+            assert rows(session, "select * from purses") == [("purse-1", 1, coins, None)]
         assert refusal(session, "select * from purses_at(null)").sqlstate == "42501"
     with purses.connect("stranger") as session:
         error = refusal(session, "select * from purses")

@@ -72,6 +72,13 @@ pub enum Error {
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}: {reason}")]
     FoldFailed { fold: String, stream: String, version: i64, reason: String },
 
+    /// ES013: `failed` streams of a category have no state; the first of them, and why.
+    #[error(
+        "{failed} {} of category \"{category}\" cannot be folded; the first is \"{stream}\": {message} ({state})",
+        if *failed == 1 { "stream" } else { "streams" }
+    )]
+    StatesFailed { category: String, failed: i64, stream: String, state: String, message: String },
+
     /// ES014: a step from one schema version to the next could not be made.
     #[error(
         "upcaster of \"{event_type}\" from schema version {from_schema_version} failed on stream \"{stream}\" at version \
@@ -165,7 +172,7 @@ impl Error {
             Self::FoldNotFound { .. } => "ES010",
             Self::InvalidRules { .. } => "ES011",
             Self::SnapshotNotFound { .. } => "ES012",
-            Self::FoldUnusable { .. } | Self::FoldFailed { .. } => "ES013",
+            Self::FoldUnusable { .. } | Self::FoldFailed { .. } | Self::StatesFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
@@ -214,6 +221,9 @@ impl Error {
             Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
             Self::FoldFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
+            }
+            Self::StatesFailed { category, failed, stream, state, message } => {
+                json!({"category": category, "streams_failed": failed, "stream": stream, "sqlstate": state, "error": message})
             }
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason } => {
                 json!({"stream": stream, "version": version, "event_type": event_type,
@@ -294,9 +304,17 @@ impl Error {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
             }
             Self::FoldFailed { stream, version, .. } => Some(format!(
-                "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1); then correct the fold \
-                 and register it again.",
+                "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1). Ways out: \
+                 an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, registered \
+                 again (rules with a default, or a handler). es_category_state(…, on_error => 'report') shows all streams of a \
+                 category that fail.",
                 quote_literal(stream)
+            )),
+            Self::StatesFailed { category, .. } => Some(format!(
+                "select stream, problem from es_category_state({}, on_error => 'report') where problem is not null; shows them all. Ways \
+                 out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
+                 registered again (rules with a default, or a handler).",
+                quote_literal(category)
             )),
             Self::UpcastFailed { stream, version, .. } => Some(format!(
                 "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \

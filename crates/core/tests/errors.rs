@@ -36,6 +36,19 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "eventstream.tenant",
         ),
         (
+            Error::StatesFailed {
+                category: "account".into(),
+                failed: 2,
+                stream: "account-1".into(),
+                state: "ES013".into(),
+                message: "no number".into(),
+            },
+            "ES013",
+            "2 streams of category \"account\" cannot be folded; the first is \"account-1\": no number (ES013)",
+            json!({"category": "account", "streams_failed": 2, "stream": "account-1", "sqlstate": "ES013", "error": "no number"}),
+            "es_register_upcaster",
+        ),
+        (
             Error::NotInSnapshot { stream: "a-1".into(), version: 2 },
             "40001",
             "could not serialize access: this transaction's snapshot does not show all of stream \"a-1\"",

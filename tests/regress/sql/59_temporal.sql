@@ -12,7 +12,7 @@ select es_append('purse-2', 'Filled', '{"coins": 7}', occurred_at => '2024-10-31
 \set coins '''[{"name": "coins", "type": "numeric", "path": "/coins"}]'''
 select es_create_temporal_view('purses', 'purse', :coins);
 \d purses
-select obj_description('purses'::regclass), obj_description('purses_at(text, text, text)'::regprocedure);
+select obj_description('purses'::regclass), obj_description('purses_at(text, text, text, text)'::regprocedure);
 
 -- The day ends where the books are kept.
 select es_day_end('2024-10-31', 'Europe/Vienna') as as_of \gset
@@ -103,7 +103,7 @@ select es_create_temporal_view('purses', 'purse', :coins);
 \echo :SQLSTATE
 create table takings (coins numeric);
 select es_create_temporal_view('takings', 'purse', :coins);
-create function given_at(text, text, text) returns int language sql as 'select 1';
+create function given_at(text, text, text, text) returns int language sql as 'select 1';
 select es_create_temporal_view('given', 'purse', :coins);
 select es_create_temporal_view(null, 'purse', :coins);
 select es_create_temporal_view('a.b.c', 'purse', :coins);
@@ -123,9 +123,9 @@ select es_create_temporal_view('others', 'purse', '[{"name": "a", "type": "int",
 select es_create_temporal_view('others', 'purse', '[{"name": "a", "type": "int", "path": "/a~"}]');
 select es_create_temporal_view('others', 'purse', jsonb_build_array(jsonb_build_object('name', repeat('n', 64), 'type', 'int', 'path', '/a')));
 \set many 'select jsonb_agg(jsonb_build_object(''name'', ''c'' || n, ''type'', ''int'', ''path'', ''/a'')) from generate_series(1, '
-select es_create_temporal_view('others', 'purse', (:many 1599) n));
-select es_create_temporal_view('widest', 'purse', (:many 1598) n));
-select count(*), count(w.c1598) from widest w;
+select es_create_temporal_view('others', 'purse', (:many 1598) n));
+select es_create_temporal_view('widest', 'purse', (:many 1597) n));
+select count(*), count(w.c1597) from widest w;
 set search_path = '';
 select public.es_create_temporal_view('others', 'purse', '[{"name": "coins", "type": "numeric", "path": "/coins"}]');
 set search_path = public;
@@ -144,13 +144,13 @@ select coins from unfit where stream = 'purse-2';
 select coins from unfit where stream = 'purse-1';
 
 -- What the HINT says removes a view.
-drop function public.purses_at(text, text, text); drop view public.purses;
+drop function public.purses_at(text, text, text, text); drop view public.purses;
 select es_create_temporal_view('purses', 'purse', :coins);
 set client_min_messages = warning;
 drop view purses, picky_purses, widest, typed, unfit cascade;
 reset client_min_messages;
 drop table takings;
-drop function given_at(text, text, text);
+drop function given_at(text, text, text, text);
 drop domain few;
 select es_unregister_fold('purse'), es_unregister_fold('picky');
 drop function picky(jsonb, eventstream.event);

@@ -1,0 +1,106 @@
+"""One wrong event (an amount as text, a misspelt key) costs its own stream's state, and no other stream's: it is named, in every place that
+answers for a whole category, and so are the ways out.
+
+Kinds: number and text (what rules refuse), code of others (a handler that raises), size (the first, the last, several of many streams fail), isolation
+(what is no stream's fault, such as 40001, is not reported as one's).
+"""
+
+import json
+
+import psycopg
+import pytest
+from database import rows, value
+
+COLUMNS = '[{"name": "balance", "type": "numeric", "path": "/balance"}]'
+RULES = json.dumps({"on": {"Credited": [{"add": {"/balance": "/amount"}}]}})
+HANDLER = """create function handled(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin
+    if jsonb_typeof(event.payload -> 'amount') is distinct from 'number' then raise 'no amount' using errcode = 'GL042', detail = 'secret'; end if;
+    return jsonb_build_object('balance', (state ->> 'balance')::numeric + (event.payload ->> 'amount')::numeric); end $$"""
+
+
+@pytest.fixture(params=["rules", "handler"])
+def ledger(request, quiet):
+    """Twelve accounts; those with a wrong event are 0, 5 and 11."""
+    with quiet.connect(autocommit=True) as session:
+        session.execute(HANDLER)
+        how = {"rules": ["rules => %s::jsonb", RULES], "handler": ["handler => %s::regprocedure", "handled(jsonb, eventstream.event)"]}[request.param]
+        session.execute(f"""select es_register_fold('balance', 'account', {how[0]}, initial_state => '{{"balance": 0}}')""", (how[1],))
+        session.execute("select es_create_temporal_view('accounts', 'account', %s)", (COLUMNS,))
+        for number in range(12):
+            credit(session, number, 10)
+        for number, amount in ((0, "12.50"), (5, None), (11, "12.50")):
+            credit(session, number, amount)
+        credit(session, 1, 5)
+        yield session
+
+
+def credit(session, number, amount):
+    payload = {"amuont": 1} if amount is None else {"amount": amount}
+    session.execute("select es_append(%s, 'Credited', %s)", (f"account-{number}", json.dumps(payload)))
+
+
+WRONG = ("account-0", "account-5", "account-11")
+RIGHT = [(f"account-{number}", 2 if number == 1 else 1, 15 if number == 1 else 10) for number in range(12) if number not in (0, 5, 11)]
+
+
+def test_a_category_is_read_around_the_streams_that_fail_and_each_says_why(ledger):
+    found = rows(ledger, "select stream, version, state, problem from es_category_state('account', on_error => 'report')")
+    assert [row[0] for row in found] == [f"account-{number}" for number in range(12)]
+    assert [(stream, version, int(state["balance"])) for stream, version, state, problem in found if problem is None] == RIGHT
+    failed = {stream: problem for stream, version, state, problem in found if (version, state) == (None, None)}
+    assert tuple(failed) == WRONG and all(problem.endswith(("(ES013)", "(GL042)")) for problem in failed.values())
+    assert not any("secret" in problem for problem in failed.values())
+
+
+def test_without_being_asked_to_report_it_fails_with_the_number_and_the_first(ledger):
+    with pytest.raises(psycopg.Error) as raised:
+        ledger.execute("select * from es_category_state('account')")
+    assert raised.value.sqlstate == "ES013"
+    diagnosis = raised.value.diag
+    assert diagnosis.message_primary.startswith('3 streams of category "account" cannot be folded; the first is "account-0": ')
+    detail = json.loads(diagnosis.message_detail)
+    assert (detail["category"], detail["streams_failed"], detail["stream"]) == ("account", 3, "account-0")
+    assert "es_register_upcaster" in diagnosis.message_hint and "handler" in diagnosis.message_hint
+    # The statement that the hint names works as it is printed.
+    statement = diagnosis.message_hint.split(";")[0]
+    assert tuple(stream for stream, _ in rows(ledger, statement)) == WRONG
+
+
+def test_a_temporal_view_fails_and_its_function_reports(ledger):
+    with pytest.raises(psycopg.Error):
+        ledger.execute("select * from accounts")
+    assert rows(ledger, "select stream, balance, problem from accounts where stream = 'account-1'") == [("account-1", 15, None)]
+    found = rows(ledger, "select stream, version, balance, problem from accounts_at(null, on_error => 'report')")
+    assert [(stream, version, int(balance)) for stream, version, balance, problem in found if problem is None] == RIGHT
+    assert tuple(stream for stream, *_, problem in found if problem) == WRONG
+    # Before the wrong events were recorded all of them had states.
+    recorded = value(ledger, "select recorded_at from es_read('account-11') where version = 1")
+    assert value(ledger, "select count(balance) from accounts_at(null, known_at => %s::timestamptz::text)", recorded) == 12
+    with pytest.raises(psycopg.Error, match="must be fail or report"):
+        ledger.execute("select * from accounts_at(null, on_error => 'ignore')")
+    with pytest.raises(psycopg.Error, match="must not be named problem"):
+        ledger.execute("select es_create_temporal_view('v', 'account', %s)", (COLUMNS.replace("balance", "problem", 1),))
+
+
+def test_an_upcaster_is_a_way_out(ledger):
+    ledger.execute(
+        """create function mended(payload jsonb, metadata jsonb) returns jsonb immutable language sql
+           return jsonb_build_object('amount', coalesce(payload ->> 'amount', payload ->> 'amuont')::numeric)"""
+    )
+    ledger.execute("select es_register_upcaster('Credited', 1, 'mended(jsonb, jsonb)'::regprocedure)")
+    balances = dict(rows(ledger, "select stream, (state ->> 'balance')::float from es_category_state('account') where problem is null"))
+    assert len(balances) == 12 and [balances[stream] for stream in WRONG] == [22.5, 11, 22.5]
+
+
+def test_what_is_no_streams_fault_is_not_reported_as_one(ledger, quiet):
+    with quiet.connect(autocommit=True) as other:
+        ledger.execute("begin isolation level repeatable read")
+        ledger.execute("select 1")
+        credit(other, 2, 1)
+        credit(ledger, 2, 1)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            ledger.execute("select * from es_category_state('account', on_error => 'report')")
+        ledger.execute("rollback")
+        ledger.execute("set statement_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            ledger.execute("select pg_sleep(1), c.* from es_category_state('account', on_error => 'report') c")
