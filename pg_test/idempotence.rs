@@ -70,15 +70,18 @@ mod tests {
     #[pg_test]
     fn a_retry_may_differ_in_metadata() {
         run(&format!(
-            "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-aa\"}}', event_id => '{ONE}')"
+            "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\"}}', event_id => '{ONE}')"
         ));
         is_replayed(
             &format!(
-                "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-bb\"}}', event_id => '{ONE}')"
+                "select es_append('a-1', 'T', '{{}}', metadata => '{{\"traceparent\": \"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\"}}', event_id => '{ONE}')"
             ),
             "(1)",
         );
-        assert_eq!(value("select metadata ->> 'traceparent' from es_read('a-1')"), "00-aa");
+        assert_eq!(
+            value("select metadata ->> 'traceparent' from es_read('a-1')"),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        );
     }
 
     #[pg_test]

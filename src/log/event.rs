@@ -1,5 +1,5 @@
 //! An event that is to be appended: checked, measured and printed before anything is locked or written.
-use super::acting;
+use super::{acting, metadata};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::{server, settings};
@@ -86,6 +86,8 @@ impl<'a> NewEvent<'a> {
             }
             None => acting::complete(Jsonb::parse("{}")?)?,
         };
+        let metadata = metadata::with_defaults(metadata)?;
+        metadata::check(metadata)?;
         if let Some(subject) = parts.subject {
             Subject::parse(subject)?;
         }

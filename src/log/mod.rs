@@ -8,6 +8,7 @@ pub mod horizon;
 pub mod identity;
 pub mod known;
 pub mod last_append;
+mod metadata;
 pub mod partition;
 pub mod pending;
 pub mod places;

@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 /// The settings and their values: PostgreSQL's own defaults, and UTC. What only costs or places something is left to the session, and so is the
 /// order of rows, which no query has that does not ask for one.
-const PINS: [(&CStr, &CStr); 27] = [
+const PINS: [(&CStr, &CStr); 28] = [
     (c"DateStyle", c"ISO, MDY"),
     (c"TimeZone", c"UTC"),
     (c"IntervalStyle", c"postgres"),
@@ -42,6 +42,8 @@ const PINS: [(&CStr, &CStr); 27] = [
     // The moment that temporal views show: now.
     (c"eventstream.as_of", c""),
     (c"eventstream.known_at", c""),
+    // What a handler appends is not the session's.
+    (c"eventstream.metadata", c""),
 ];
 
 /// The schema's name, and what a search path gets at its end.

@@ -1,6 +1,6 @@
 //! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
 use eventstream_core::error::Error;
-use eventstream_core::{moment, shown};
+use eventstream_core::{json, moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::cell::Cell;
 use std::ffi::CString;
@@ -31,6 +31,8 @@ static DURABILITY: GucSetting<Durability> = GucSetting::<Durability>::new(Durabi
 /// The moment that temporal views show, in valid time and in transaction time.
 static AS_OF: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KNOWN_AT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Who acts, for statements that do not say: proxies and pools set it.
+static METADATA: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// Failing is safe; skipping lets an operator read on past a broken upcaster. It changes what states are, so it is the superuser's.
 static ON_UPCAST_ERROR: GucSetting<OnUpcastError> = GucSetting::<OnUpcastError>::new(OnUpcastError::Fail);
 /// Small enough that one partition's indexes stay in memory, large enough that a year of them plans quickly.
@@ -92,6 +94,20 @@ pub fn init() {
             let user = GucContext::Userset;
             GucRegistry::define_string_guc_with_hooks(name, short, long, setting, user, plain, check, None, None);
         }
+    }
+    // SAFETY: as above.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"eventstream.metadata",
+            c"Members that the metadata of appended events gets, where the caller gives none of that name.",
+            c"A JSON object. Unset: none.",
+            &METADATA,
+            GucContext::Userset,
+            plain,
+            Some(check_metadata),
+            None,
+            None,
+        );
     }
     DEFINING.set(false);
     GucRegistry::define_enum_guc(
@@ -308,6 +324,19 @@ pub fn known_at() -> Option<String> {
     text_of(&KNOWN_AT)
 }
 
+/// The text of eventstream.metadata; empty counts as unset.
+pub fn metadata() -> Option<String> {
+    text_of(&METADATA)
+}
+
+/// What eventstream.metadata must be, for messages, and what to do.
+pub const METADATA_RULE: &str = "must be a JSON object of at most 16384 bytes";
+pub const METADATA_HINT: &str = r#"For example: set local eventstream.metadata = '{"actor": "ada@example.com"}'"#;
+
+pub fn is_metadata(text: &str) -> bool {
+    text.len() <= 16_384 && matches!(json::Value::parse(text), Ok(json::Value::Object(_)))
+}
+
 fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
     setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
 }
@@ -325,25 +354,49 @@ unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, source: pgrx:
     unsafe { is_moment("eventstream.known_at", value, source) }
 }
 
-/// Refuses what is no moment when somebody sets it. What comes from a file, a database's or a role's settings, or from before the library was
-/// loaded, guc.c would drop with no more than a WARNING, and the view would show now instead: it is let through, and refused by
+unsafe extern "C-unwind" fn check_metadata(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
+    if is_metadata(&text) {
+        return true;
+    }
+    super::failure::refuse_setting(Error::InvalidArgument {
+        argument: "eventstream.metadata".into(),
+        reason: format!("{METADATA_RULE}, not {}", shown(&text)),
+        hint: Some(METADATA_HINT.into()),
+    });
+    false
+}
+
+/// A value that somebody sets, to be refused then if it is wrong. What comes from a file, a database's or a role's settings, or from before the
+/// library was loaded, guc.c would drop with no more than a WARNING, and the view would show now instead: it is let through, and refused by
 /// whoever reads it.
 ///
 /// # Safety
 /// Called by guc.c in a check hook.
-unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource::Type) -> bool {
+unsafe fn to_be_checked(value: Value, source: pgrx::pg_sys::GucSource::Type) -> Option<String> {
     use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
     if DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
-        return true;
+        return None;
     }
     // SAFETY: guc.c gives a string, or NULL.
     let text = unsafe {
         if value.is_null() || (*value).is_null() {
-            return true;
+            return None;
         }
-        std::ffi::CStr::from_ptr(*value).to_string_lossy()
+        std::ffi::CStr::from_ptr(*value).to_string_lossy().into_owned()
     };
-    if text.is_empty() || moment::read(&text).is_some() {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Refuses what is no moment when somebody sets it.
+///
+/// # Safety
+/// Called by guc.c in a check hook.
+unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
+    if moment::read(&text).is_some() {
         return true;
     }
     super::failure::refuse_setting(Error::InvalidArgument {

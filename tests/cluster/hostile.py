@@ -36,6 +36,7 @@ HOSTILE = {
     "escape_string_warning": "off",
     "eventstream.as_of": "2001-01-01 00:00Z",
     "eventstream.known_at": "2001-01-01 00:00Z",
+    "eventstream.metadata": '{"actor": "hostile"}',
     "extra_float_digits": "-15",
     "force_parallel_mode": "on",
     "from_collapse_limit": "1",

@@ -54,7 +54,7 @@ def fill(database: Database) -> None:
         session.execute("select es_grant('clerk', 'read', 'acme')")
         session.execute("select es_grant('auditor', 'audit', 'default')")
         session.execute(
-            'select es_append(\'account-1\', \'Opened\', %s::jsonb, 0, \'{"actor": "ann", "traceparent": "00-1"}\', %s,'
+            'select es_append(\'account-1\', \'Opened\', %s::jsonb, 0, \'{"actor": "ann", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}\', %s,'
             " '2024-01-01', 3, 'customer-7')",
             (NUMBERS, RETRIED),
         )

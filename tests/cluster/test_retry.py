@@ -100,9 +100,9 @@ def test_a_retry_under_a_stale_version_is_still_a_retry(session):
 def test_metadata_may_differ_in_a_retry_and_the_first_is_kept(session):
     event_id = uuid.uuid4()
     statement = "select es_append('account-1', 'Paid', '1', event_id => %s, metadata => %s)"
-    assert value(session, statement, event_id, Jsonb({"traceparent": "first"})) == 1
-    assert value(session, statement, event_id, Jsonb({"traceparent": "second"})) == 1
-    assert rows(session, "select metadata->>'traceparent' from es_read('account-1')") == [("first",)]
+    assert value(session, statement, event_id, Jsonb({"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"})) == 1
+    assert value(session, statement, event_id, Jsonb({"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})) == 1
+    assert rows(session, "select metadata->>'traceparent' from es_read('account-1')") == [("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",)]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ BESIDES = {"es_create_tenant", "es_activate", "es_wait_for"}
 MEANT = {
     "eventstream.as_of": r"The view",
     "eventstream.known_at": r"The view",
+    "eventstream.metadata": r"metadata",
     # It forbids views, which is what these read.
     "restrict_nonsystem_relation_kind": r"eventstream\.|view",
     # Functions of users are refused, and much follows from that: tried below.

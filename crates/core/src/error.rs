@@ -280,6 +280,11 @@ impl Error {
             Self::EventIdReused { .. } => Some(
                 "Retry with exactly the events of the first attempt, or give other events new ids (es_new_event_id()).".into(),
             ),
+            Self::LimitExceeded { setting: "eventstream.max_future_skew", .. } => Some(
+                "The limit keeps wrong clocks out of valid time. Where value dates lie further ahead, a superuser says how far: alter database … set \
+                 eventstream.max_future_skew = '400d'; or record the event when it happens, with the day from which it counts in its payload."
+                    .into(),
+            ),
             Self::LimitExceeded { setting, limit, .. } => {
                 Some(format!("Send less, or have a superuser raise {setting}, which is {limit} now."))
             }

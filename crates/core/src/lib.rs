@@ -24,6 +24,7 @@ pub mod privilege;
 mod quote;
 pub mod rules;
 pub mod time;
+pub mod trace;
 pub mod zone;
 
 pub use error::{Error, Result};

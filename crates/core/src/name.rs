@@ -1,9 +1,11 @@
 //! Names that people give: streams, categories, event types, tenants, subjects. Owns the rules of "What may be
 //! appended"; a value of these types has passed them, borrows its text, and is never checked again.
-//! Control characters are Unicode's category Cc, blanks are Unicode's White_Space.
+//! Control characters are Unicode's category Cc, blanks are Unicode's White_Space, and what is not seen is Unicode's Default_Ignorable_Code_Point, line
+//! and paragraph separators and annotation marks: two names that look the same are the same.
 
 use crate::error::{Error, Result};
 use crate::quote::shortened;
+use unicode_normalization::is_nfc;
 
 /// Longest stream name, in bytes.
 pub const STREAM_MAX_BYTES: usize = 512;
@@ -36,8 +38,8 @@ pub struct StreamName<'a>(&'a str);
 text_type!(StreamName);
 
 impl<'a> StreamName<'a> {
-    /// Checks a name: 1 to 512 bytes, `category-id` with both parts non-empty, no control characters, no leading or
-    /// trailing blank. The id may contain further `-`.
+    /// Checks a name: 1 to 512 bytes, `category-id` with both parts non-empty and without a leading or trailing blank, no control or unseen
+    /// characters, in Unicode's form NFC. The id may contain further `-`.
     ///
     /// # Errors
     /// [`Error::InvalidStreamName`], with the rule it breaks.
@@ -74,9 +76,9 @@ impl<'a> StreamName<'a> {
         let fault = if category.contains('-') {
             Some("category must not contain '-', which ends it in a stream name".to_owned())
         } else {
-            part_fault(category, category.starts_with(char::is_whitespace))
+            part_fault(category)
                 .map(|fault| format!("category {fault}"))
-                .or_else(|| part_fault(id, id.ends_with(char::is_whitespace)).map(|fault| format!("id {fault}")))
+                .or_else(|| part_fault(id).map(|fault| format!("id {fault}")))
                 .or_else(|| stream_fault(&name))
         };
         match fault {
@@ -92,8 +94,8 @@ pub struct Category<'a>(&'a str);
 text_type!(Category);
 
 impl<'a> Category<'a> {
-    /// Checks a category given as the argument `argument`: 1 to 510 bytes, no `-`, no control characters, no leading
-    /// blank. It accepts exactly what [`StreamName::category`] can return, so that every stream can be asked for.
+    /// Checks a category given as the argument `argument`: 1 to 510 bytes, no `-`, no control or unseen characters, no leading or
+    /// trailing blank, in Unicode's form NFC. It accepts exactly what [`StreamName::category`] can return, so that every stream can be asked for.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], which names `argument`.
@@ -102,7 +104,7 @@ impl<'a> Category<'a> {
             if category.contains('-') {
                 Some("must not contain '-', which ends the category in a stream name".to_owned())
             } else {
-                part_fault(category, category.starts_with(char::is_whitespace))
+                part_fault(category)
             }
         })
         .map(Self)
@@ -118,7 +120,7 @@ impl<'a> EventType<'a> {
     /// The type of the last event of a closed stream, which `es_close_stream` appends.
     pub const STREAM_CLOSED: &'static str = "StreamClosed";
 
-    /// Checks an event type: 1 to 255 bytes, no control characters.
+    /// Checks an event type: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in Unicode's form NFC.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `event_type`.
@@ -131,7 +133,7 @@ impl<'a> EventType<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] for that argument.
     pub fn parse_as(argument: &str, event_type: &'a str) -> Result<Self> {
-        checked(argument, event_type, LABEL_MAX_BYTES, control_fault).map(Self)
+        checked(argument, event_type, LABEL_MAX_BYTES, edge_fault).map(Self)
     }
 }
 
@@ -141,7 +143,7 @@ pub struct TenantName<'a>(&'a str);
 text_type!(TenantName);
 
 impl<'a> TenantName<'a> {
-    /// Checks a tenant's name: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    /// Checks a tenant's name: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `tenant`.
@@ -156,7 +158,7 @@ pub struct FoldName<'a>(&'a str);
 text_type!(FoldName);
 
 impl<'a> FoldName<'a> {
-    /// Checks a fold's name: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    /// Checks a fold's name: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `name`.
@@ -171,7 +173,7 @@ pub struct Subject<'a>(&'a str);
 text_type!(Subject);
 
 impl<'a> Subject<'a> {
-    /// Checks a subject: 1 to 255 bytes, no control characters, no leading or trailing blank.
+    /// Checks a subject: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `subject`.
@@ -180,7 +182,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Checks a name of the caller's, given as `argument`: 1 to 255 bytes, no control characters, no leading or trailing blank.
+/// Checks a name of the caller's, given as `argument`: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for that argument.
@@ -211,14 +213,15 @@ fn stream_fault(name: &str) -> Option<String> {
         .or_else(|| category.is_empty().then(|| "must have a category before the first '-'".to_owned()))
         .or_else(|| id.is_empty().then(|| "must have an id after the first '-'".to_owned()))
         .or_else(|| edge_fault(name))
+        .or_else(|| edge_fault(category).or_else(|| edge_fault(id)).map(|_| inner_blank_rule()))
 }
 
-/// One side of a stream name; a blank counts only where it would be the name's own edge.
-fn part_fault(part: &str, edge_is_blank: bool) -> Option<String> {
+/// One side of a stream name.
+fn part_fault(part: &str) -> Option<String> {
     if part.is_empty() {
         return Some("must not be empty".to_owned());
     }
-    control_fault(part).or_else(|| edge_is_blank.then(outer_blank_rule))
+    edge_fault(part)
 }
 
 fn length_fault(value: &str, max_bytes: usize) -> Option<String> {
@@ -231,14 +234,36 @@ fn length_fault(value: &str, max_bytes: usize) -> Option<String> {
     }
 }
 
-fn control_fault(value: &str) -> Option<String> {
-    let control = value.chars().find(|c| c.is_control())?;
-    Some(format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
+/// What a name must not contain anywhere.
+fn character_fault(value: &str) -> Option<String> {
+    if let Some(control) = value.chars().find(|c| c.is_control()) {
+        return Some(format!("must not contain control characters (it has U+{:04X})", u32::from(control)));
+    }
+    if value.is_ascii() {
+        return None;
+    }
+    if let Some(unseen) = value.chars().find(|c| is_unseen(*c)) {
+        return Some(format!("must not contain characters that are not seen (it has U+{:04X})", u32::from(unseen)));
+    }
+    (!is_nfc(value)).then(|| "must be in Unicode's form NFC (composed: é is one character)".to_owned())
+}
+
+/// Zero-width and bidirectional characters, joiners, variation selectors, fillers, tags, separators of lines and paragraphs, annotations.
+fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
+        | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 fn edge_fault(value: &str) -> Option<String> {
     let outer_blank = value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace);
-    control_fault(value).or_else(|| outer_blank.then(outer_blank_rule))
+    character_fault(value).or_else(|| outer_blank.then(outer_blank_rule))
+}
+
+fn inner_blank_rule() -> String {
+    "must not have a blank beside the first '-'".to_owned()
 }
 
 fn outer_blank_rule() -> String {

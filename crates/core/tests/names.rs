@@ -51,6 +51,60 @@ fn a_stream_name_has_no_control_characters_and_no_outer_blanks() {
         assert!(refusal(blank).ends_with("must not start or end with a blank"), "{blank:?}");
     }
     assert!(StreamName::parse("a b-c d").is_ok(), "blanks inside are fine");
+    for beside in ["a -1", "a- 1", "a\u{3000}-1"] {
+        assert!(refusal(beside).ends_with("must not have a blank beside the first '-'"), "{beside:?}");
+    }
+    assert!(argument_refusal(Category::parse("category", "a ")).contains("must not start or end with a blank"));
+    for edge in [" A", "A ", "A\u{a0}"] {
+        assert!(argument_refusal(EventType::parse(edge)).contains("must not start or end with a blank"), "{edge:?}");
+    }
+}
+
+#[test]
+fn names_that_look_the_same_are_the_same() {
+    for unseen in [
+        '\u{ad}',
+        '\u{34f}',
+        '\u{61c}',
+        '\u{115f}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200d}',
+        '\u{200e}',
+        '\u{2028}',
+        '\u{202a}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{3164}',
+        '\u{fe0f}',
+        '\u{feff}',
+        '\u{ffa0}',
+        '\u{fffb}',
+        '\u{e0041}',
+    ] {
+        let name = format!("acc-1{unseen}2");
+        let reason = format!("must not contain characters that are not seen (it has U+{:04X})", u32::from(unseen));
+        assert!(refusal(&name).ends_with(&reason), "{name:?}");
+        assert!(argument_refusal(EventType::parse(&name)).contains(&reason));
+        assert!(argument_refusal(Subject::parse(&name)).contains(&reason));
+        assert!(argument_refusal(TenantName::parse(&name)).contains(&reason));
+        assert!(
+            StreamName::join("acc", &name)
+                .unwrap_err()
+                .to_string()
+                .contains("id must not contain characters that are not seen")
+        );
+    }
+    // e and a combining acute; the Angstrom sign, which is Å; Hangul in parts.
+    for decomposed in ["cafe\u{301}-1", "acc-\u{212b}", "acc-\u{1100}\u{1161}"] {
+        assert!(refusal(decomposed).contains("Unicode's form NFC"), "{decomposed:?}");
+    }
+    for seen in ["café-1", "acc-Å", "konto-ü ß", "счёт-1", "账户-１", "acc-가", "हिसाब-1", "acc-👍"]
+    {
+        assert!(StreamName::parse(seen).is_ok(), "{seen:?}");
+    }
 }
 
 #[test]

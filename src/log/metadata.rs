@@ -1,0 +1,47 @@
+//! The metadata that an event is stored with: what the caller gave, and the session's defaults for what it left out
+//! (`eventstream.metadata`, for proxies and pools that know who acts when the statement does not say).
+use super::event::{invalid, print};
+use crate::pg::failure::Result;
+use crate::pg::jsonb::{Jsonb, Value};
+use crate::pg::settings;
+use eventstream_core::error::Error;
+use eventstream_core::{shown, trace};
+
+/// The metadata with the session's defaults; the caller's own members win. Errors: ES005 where the setting is no JSON object: not every way to
+/// set it is checked (src/pg/settings.rs).
+pub fn with_defaults(given: Jsonb<'_>) -> Result<Jsonb<'_>> {
+    let Some(defaults) = settings::metadata() else { return Ok(given) };
+    if !settings::is_metadata(&defaults) {
+        return Err(Error::InvalidArgument {
+            argument: "eventstream.metadata".into(),
+            reason: format!("{}, not {}", settings::METADATA_RULE, shown(&defaults)),
+            hint: Some(settings::METADATA_HINT.into()),
+        }
+        .into());
+    }
+    // Before it is printed for the first time.
+    let own = print("metadata", given)?;
+    let own = String::from_utf8_lossy(own.text);
+    if own == "{}" {
+        return Jsonb::parse(&defaults);
+    }
+    // Of two members of one name jsonb keeps the later one. Both go through as text: a number keeps its value and scale.
+    let defaults = defaults.trim().strip_suffix('}').unwrap_or_default();
+    let comma = if defaults.trim_end().ends_with('{') { "" } else { ", " };
+    Jsonb::parse(&format!("{defaults}{comma}{}", own.strip_prefix('{').unwrap_or_default()))
+}
+
+/// Refuses a traceparent that no tracer could follow. Errors: ES005.
+pub fn check(metadata: Jsonb<'_>) -> Result<()> {
+    metadata.each(|key, value| {
+        if key != "traceparent" {
+            return Ok(());
+        }
+        let found = match value {
+            Value::Text(text) if trace::is_traceparent(text) => return Ok(()),
+            Value::Text(text) => shown(text),
+            other => other.kind().into(),
+        };
+        Err(invalid("metadata.traceparent", format!("{}, not {found}", trace::RULE)))
+    })
+}
