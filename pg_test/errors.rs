@@ -97,6 +97,7 @@ mod tests {
 
     #[pg_test]
     fn a_constraint_of_a_user_arrives_with_its_name() {
+        run("set eventstream.allow_drop = on");
         run("alter table _eventstream.streams add constraint no_gl check (category <> 'gl')");
         let error = refused("23514", "select es_append('gl-1', 'T', '{}')");
         assert_eq!(

@@ -157,6 +157,7 @@ mod tests {
         run("select es_register_upcaster('Credited', 1, 'tests.null(jsonb, jsonb)')");
         let error = refused("ES014", "select * from es_read('a-1')");
         assert!(error.message.contains("upcaster of \"Credited\" from schema version 1 failed on stream \"a-1\" at version 1: its function returned NULL"), "{error:?}");
+        run("set eventstream.allow_drop = on");
         run("drop function tests.null");
         let error = refused("ES014", "select * from es_read('a-1')");
         assert!(error.message.contains("does not exist any more"), "{error:?}");

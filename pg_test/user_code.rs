@@ -136,6 +136,7 @@ mod tests {
         assert!(error.message.contains("must be IMMUTABLE, and tests.kept is VOLATILE"), "{error:?}");
         run("alter function tests.kept immutable");
         assert_eq!(value("select es_state('a-1')"), "{\"n\": 0}");
+        run("set eventstream.allow_drop = on");
         run("alter function tests.kept rename to gone");
         let error = refused("ES013", "select es_state('a-1')");
         assert!(error.message.contains("tests.kept(jsonb, eventstream.event) does not exist any more"), "{error:?}");

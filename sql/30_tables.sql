@@ -14,6 +14,12 @@ select pg_catalog.gen_random_uuid(), c.system_identifier, d.oid, pg_catalog.cloc
 from pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 where d.datname = pg_catalog.current_database();
 
+create table _eventstream.first_appends (
+    appended_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table _eventstream.first_appends is
+'A row as soon as this database has appended. No dump carries it: until there is one, a restore may bring rows into the tables.';
+
 create sequence _eventstream.tenant_ids as bigint start 2;
 comment on sequence _eventstream.tenant_ids is 'ids of tenants; 1 is the tenant default';
 
@@ -31,20 +37,16 @@ insert into _eventstream.tenants (id, name) values (1, 'default');
 
 create table _eventstream.grants (
     role text collate "C" not null,
-    role_oid oid,
     privilege text collate "C" not null,
     tenant_id bigint not null,
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint grants_key unique nulls not distinct (role, privilege, tenant_id, category),
     constraint grants_privilege_check check (privilege in ('read', 'append', 'manage', 'audit', 'admin'))
 );
 comment on table _eventstream.grants is
-'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
-comment on column _eventstream.grants.role is 'its name when it was last seen, or public';
-comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role is gone, and the grant with it, whoever has the name now';
-create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
-    nulls not distinct where role_oid is not null;
+'What es_grant allowed. Roles by name: an oid would not survive a restore. category NULL = every category.';
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
 comment on constraint grants_privilege_check on _eventstream.grants is 'the five privileges';
 
@@ -74,12 +76,14 @@ create table _eventstream.stream_segments (
     stream_id bigint not null,
     partition bigint not null,
     first_version bigint not null,
+    first_position bigint not null,
     constraint stream_segments_pkey primary key (stream_id, partition)
 );
 comment on table _eventstream.stream_segments is
 'Where a stream that crossed partitions goes on: one row for each partition after its first. Appends and reads go straight to the partitions that hold the versions asked for.';
 comment on column _eventstream.stream_segments.partition is 'lower bound of the partition';
 comment on column _eventstream.stream_segments.first_version is 'the stream''s first version in it';
+comment on column _eventstream.stream_segments.first_position is 'position of that version: positions that were moved differ from it';
 comment on index _eventstream.stream_segments_pkey is 'the segments of a stream in order';
 
 create sequence _eventstream.positions as bigint cache 1;

@@ -17,6 +17,18 @@ comment on trigger refuse_change on _eventstream.events is 'events are immutable
 alter table _eventstream.events enable always trigger refuse_change_of_row;
 alter table _eventstream.events enable always trigger refuse_change;
 
+create function _eventstream.refuse_foreign() returns trigger
+language c as 'MODULE_PATHNAME', 'eventstream_refuse_foreign';
+comment on function _eventstream.refuse_foreign() is
+'Refuses with ES050 what others than eventstream''s own functions write: UPDATE, DELETE and TRUNCATE always, INSERT and COPY from the first append of this database on. Until then rows may come from a dump.';
+
+-- The append's own insert fires no triggers: this one meets INSERT, COPY and logical replication.
+create trigger refuse_insert
+    before insert on _eventstream.events
+    for each row execute function _eventstream.refuse_foreign();
+comment on trigger refuse_insert on _eventstream.events is 'events come by es_append and its kin only (ES050)';
+alter table _eventstream.events enable always trigger refuse_insert;
+
 create function _eventstream.make_partition(lower_bound bigint, upper_bound bigint) returns bool
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -71,6 +83,7 @@ begin
     execute format('alter table _eventstream.events attach partition _eventstream.%I for values from (%s) to (%s)',
                    name, lower_bound, upper_bound);
     execute format('alter table _eventstream.%I enable always trigger refuse_change_of_row', name);
+    execute pg_catalog.format('alter table _eventstream.%I enable always trigger refuse_insert', name);
     return true;
 end
 $$;

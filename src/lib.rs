@@ -56,7 +56,8 @@ pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", req
 pgrx::extension_sql_file!("../sql/76_column_comments.sql", name = "column_comments", requires = ["projections"]);
 pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["column_comments"]);
 pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
-pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["workers"], finalize);
+pgrx::extension_sql_file!("../sql/86_guard.sql", name = "guard", requires = ["workers"]);
+pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["guard"], finalize);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
@@ -67,5 +68,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::xact::init();
     pg::catalog::init();
     pg::utility::init();
+    api::guard::init();
     worker::init();
 }

@@ -4,6 +4,7 @@ mod announce;
 mod append;
 mod day;
 mod fold;
+pub(crate) mod guard;
 mod history;
 mod maintain;
 mod operate;

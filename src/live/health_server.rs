@@ -1,7 +1,7 @@
 //! The checks of the server and the database: whether the library is preloaded, workers run, the log may grow and nobody holds it.
 use super::health::{Check, Level, Writing, seconds};
 use super::overview::Moment;
-use crate::log::{horizon, partition};
+use crate::log::{horizon, partition, verify};
 use crate::pg::board;
 use crate::pg::counters::{self, Trouble};
 use crate::pg::failure::Result;
@@ -59,6 +59,17 @@ pub fn preload() -> Result<Check> {
         "shared_preload_libraries does not name eventstream: nothing can follow the log, and no workers run".into(),
         format!("alter system set shared_preload_libraries = {};\n-- then restart the server", libraries.join(", ")),
     ))
+}
+
+/// Whether the log is whole, as far as a glance tells.
+pub fn log(writing: &Writing) -> Result<Check> {
+    let Some(why) = verify::glance()? else { return Ok(Check::ok("log", "nothing is known to be missing")) };
+    let detail = format!(
+        "events are missing: {why}. Was this restored from a part of a dump? pg_dump -n, -t and -T leave events out without a word. \
+         These statements name what is missing"
+    );
+    let fix = format!("select * from {}es_verify() limit 100;", writing.schema());
+    Ok(Check::bad("log", Level::Critical, "events missing", detail, fix))
 }
 
 /// Those of a primary that is preloaded. `has_followers`: there are projections for workers.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod health;
 mod health_server;
 mod health_subscriptions;
+pub mod in_use;
 pub mod inline;
 pub mod maintain;
 pub mod metrics;

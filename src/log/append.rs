@@ -9,12 +9,12 @@
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
 use super::event::NewEvent;
-use super::gate;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::replay;
 use super::stream::{self, Absent, Head, Locked, Stream};
 use super::whole;
+use super::{first_append, gate, highest};
 use crate::pg::catalog::Catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
@@ -114,6 +114,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         let mut first_times = judge(&call, requests, &locked)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while first_times.iter().any(Option::is_none) {
+            first_append::note(db, catalog)?;
             take_slot(catalog, target.id)?;
             appended.positions = draw_positions(&call, requests)?;
             if make_streams(&call, requests, &mut locked, &appended.positions)? {
@@ -208,7 +209,20 @@ fn lock(call: &Call, request: &Request, keeps_name: bool) -> Result<Locked> {
 /// One for each event, in the order given.
 fn draw_positions(call: &Call, requests: &[Request]) -> Result<Vec<i64>> {
     let count = requests.iter().map(|request| request.events.len()).sum();
-    (0..count).map(|_| sequence::next(call.catalog.positions)).collect()
+    // A sequence that was set back hands out positions again. They are compared with what was known *before* they are taken: racing
+    // appends would refuse each other by what is known afterwards.
+    let mut highest = highest::known(call.db, call.catalog)?;
+    let mut positions = Vec::with_capacity(count);
+    for _ in 0..count {
+        let position = sequence::next(call.catalog.positions)?;
+        if position <= highest {
+            return Err(Error::PositionReused { position, highest }.into());
+        }
+        highest = position;
+        positions.push(position);
+    }
+    highest::note(call.catalog, highest);
+    Ok(positions)
 }
 
 /// Makes the rows of the streams that begin with these positions. False where somebody else has made one of them, and has committed: that one
@@ -369,7 +383,7 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
             }
             let partition = partition::for_append(call.db, call.catalog, position)?;
             let inserter = Inserter::open(call.db, partition.table_oid)?;
-            enter(call, &stream, &head, &partition)?;
+            enter(call, &stream, &head, &partition, position)?;
             open = Some((partition, inserter));
         }
         let Some((_, inserter)) = &mut open else { continue };
@@ -391,9 +405,9 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
 }
 
 /// Notes that the stream's next event goes to another partition than its head.
-fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition) -> Result<()> {
+fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition, position: i64) -> Result<()> {
     if head.version > 0 && !partition.contains(head.global_position) {
-        return stream::enter(call.db, call.catalog, stream, partition.lower, head.version + 1);
+        return stream::enter(call.db, call.catalog, stream, partition.lower, head.version + 1, position);
     }
     Ok(())
 }

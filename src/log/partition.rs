@@ -203,6 +203,20 @@ fn make_here(db: &Db, catalog: &Catalog, position: i64, size: i64) -> Result<()>
     MAKE.with(|make| make.write(db, &[Some(Datum::from(lower)), Some(Datum::from(upper))])).map(drop)
 }
 
+/// How many events there are, counted up to `most`.
+pub fn count(db: &Db, catalog: &Catalog, most: i64) -> Result<i64> {
+    let mut counted = 0;
+    for partition in all(db, catalog)?.iter() {
+        if counted < most {
+            let sql = format!("select count(*) from (select from {} limit $1) e", partition.table);
+            let plan = Plan::passing(sql, &[INT8OID]);
+            let limit = Some(Datum::from(most - counted));
+            counted += plan.first(db, View::Latest, &[limit], |row| row.int8(0))?.unwrap_or(0);
+        }
+    }
+    Ok(counted)
+}
+
 /// How much of the log's room is used.
 pub struct Room {
     /// Of the partition that the next event goes to, from 0 to 1; 1 where there is none.

@@ -32,6 +32,8 @@ pub mod segment {
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
+    Newest,
+    Exists,
     HeadUpTo,
     ByVersions,
     ReadForward,
@@ -107,6 +109,10 @@ impl Statement {
     /// The SQL, and the types of its parameters.
     pub fn definition(self) -> (&'static str, &'static [Oid]) {
         match self {
+            Statement::Newest => {
+                ("select global_position, stream_id from {events} order by global_position desc limit 1", &[])
+            }
+            Statement::Exists => ("select 1::bigint from {events} where global_position = $1 limit 1", &[INT8OID]),
             Statement::HeadUpTo => (
                 "select * from {events} \
                  where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",

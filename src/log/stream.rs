@@ -374,10 +374,10 @@ pub fn place(db: &Db, stream: &Stream) -> Result<()> {
         .map(drop)
 }
 
-/// The stream enters the partition from `lower` with `first_version`.
-pub fn enter(db: &Db, catalog: &Catalog, stream: &Stream, lower: i64, first_version: i64) -> Result<()> {
+/// The stream enters the partition from `lower` with `first_version`, at `position`.
+pub fn enter(db: &Db, catalog: &Catalog, stream: &Stream, lower: i64, first_version: i64, position: i64) -> Result<()> {
     let mut segments = Inserter::open(db, catalog.segments)?;
-    segments.put(&[Some(Datum::from(stream.id)), Some(Datum::from(lower)), Some(Datum::from(first_version))])?;
+    segments.put(&[stream.id, lower, first_version, position].map(|value| Some(Datum::from(value))))?;
     segments.close()
 }
 

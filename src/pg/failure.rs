@@ -152,6 +152,25 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
     }
 }
 
+/// Runs `work`, and `after` whether it raises or not (PG_FINALLY). As in [`catch`], the frames that an error jumps over own nothing.
+pub(super) fn finally(work: impl FnOnce(), after: impl FnOnce()) {
+    // SAFETY: as in `catch`; an error goes on as it was raised.
+    unsafe {
+        let landing =
+            Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
+        let jumped = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            work();
+            0
+        });
+        drop(landing);
+        after();
+        if jumped != 0 {
+            ffi::pg_re_throw();
+        }
+    }
+}
+
 /// MAKE_SQLSTATE of elog.h: five characters, six bits each.
 fn packed_sqlstate(code: &str) -> c_int {
     code.bytes()

@@ -22,6 +22,7 @@ unsafe extern "C-unwind" {
     pub fn FlushErrorState();
     pub fn FreeErrorData(error: *mut ErrorData);
     pub fn ReThrowError(error: *mut ErrorData) -> !;
+    pub fn pg_re_throw() -> !;
     // executor/spi.c
     pub fn SPI_connect() -> c_int;
     pub fn SPI_finish() -> c_int;
@@ -243,6 +244,7 @@ unsafe extern "C-unwind" {
     pub fn NewGUCNestLevel() -> c_int;
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     // utils/adt/acl.c
+    pub fn get_role_oid(name: *const c_char, missing_ok: bool) -> Oid;
     // catalog/namespace.c, utils/cache/syscache.c
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c
@@ -305,7 +307,14 @@ unsafe extern "C-unwind" {
     pub fn Async_Notify(channel: *const c_char, payload: *const c_char);
     pub fn defGetString(option: *mut DefElem) -> *mut c_char;
     pub fn superuser() -> bool;
-    // tcop/utility.c
+    // catalog/pg_depend.c, objectaddress.c, utils/cache/lsyscache.c
+    pub fn getExtensionOfObject(class: Oid, object: Oid) -> Oid;
+    pub fn getObjectDescription(object: *const ObjectAddress, missing_ok: bool) -> *mut c_char;
+    pub fn get_rel_namespace(relation: Oid) -> Oid;
+    pub fn get_func_namespace(function: Oid) -> Oid;
+    // tcop/utility.c, cmdtag.c
+    pub fn CreateCommandTag(statement: *mut Node) -> CommandTag::Type;
+    pub fn GetCommandTagName(tag: CommandTag::Type) -> *const c_char;
     pub fn standard_ProcessUtility(
         statement: *mut PlannedStmt,
         text: *const c_char,

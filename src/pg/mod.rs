@@ -11,6 +11,8 @@ pub mod datum;
 pub mod failure;
 mod ffi;
 pub mod function;
+pub mod guard;
+pub mod high_water;
 pub mod insert;
 pub mod jsonb;
 pub mod jsonb_parts;

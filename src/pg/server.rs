@@ -69,24 +69,13 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
-/// Whether code that `owner` may change may run with the rights of `role`: its own, a superuser's, or that of a role that has the rights of `role`
-/// anyway, as then everybody has who may act as the owner. Not that of a group which `role` is in: its other members may change it, too. (Who has
-/// a superuser's rights as a member is no superuser.)
+/// Whether code that `owner` may change may run with the rights of `role`: its own, a superuser's, or that of a role whose rights it has
+/// anyway. (A superuser has everybody's; that makes nobody's code his.)
 pub fn may_run_code_of(role: Oid, owner: Oid) -> Result<bool> {
     // SAFETY: syscache look-ups.
     catch(|| unsafe {
-        role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(owner, role)
+        role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(role, owner)
     })
-}
-
-/// Whether there is a role of that oid.
-pub fn role_exists(role: Oid) -> Result<bool> {
-    let (cache, column) =
-        (pg_sys::SysCacheIdentifier::AUTHOID as i32, pg_sys::Anum_pg_authid_oid as pg_sys::AttrNumber);
-    let (key, none) = (pg_sys::Datum::from(role), pg_sys::Datum::null());
-    // SAFETY: a syscache look-up.
-    let found = catch(|| unsafe { ffi::GetSysCacheOid(cache, column, key, none, none, none) })?;
-    Ok(found != pg_sys::InvalidOid)
 }
 
 /// Whether the current role is a member of pg_monitor, as superusers are of every role.
@@ -242,8 +231,16 @@ pub fn pause(time: Duration) -> Result<()> {
     })
 }
 
-/// What `trigger`'s context says: the operation and the table, for messages.
-pub fn trigger_target(info: pg_sys::FunctionCallInfo) -> Result<Option<(&'static str, String)>> {
+/// What a trigger is called for.
+pub struct Fired {
+    pub operation: &'static str,
+    pub table: String,
+    /// What a trigger returns that lets it happen: the row, or nothing for a statement.
+    pub goes_on: pg_sys::Datum,
+}
+
+/// None where the function was not called as a trigger.
+pub fn trigger(info: pg_sys::FunctionCallInfo) -> Result<Option<Fired>> {
     // SAFETY: TriggerData is what context points to where the node says so (CALLED_AS_TRIGGER of trigger.h).
     unsafe {
         let context = (*info).context;
@@ -251,12 +248,27 @@ pub fn trigger_target(info: pg_sys::FunctionCallInfo) -> Result<Option<(&'static
             return Ok(None);
         }
         let data = context.cast::<pg_sys::TriggerData>();
-        let operation = match (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
-            pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
-            pg_sys::TRIGGER_EVENT_UPDATE => "UPDATE",
-            _ => "TRUNCATE",
+        let (operation, row) = match (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => ("INSERT", (*data).tg_trigtuple),
+            pg_sys::TRIGGER_EVENT_DELETE => ("DELETE", (*data).tg_trigtuple),
+            pg_sys::TRIGGER_EVENT_UPDATE => ("UPDATE", (*data).tg_newtuple),
+            _ => ("TRUNCATE", std::ptr::null_mut()),
         };
+        let is_for_row = (*data).tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        let goes_on = if is_for_row { pg_sys::Datum::from(row) } else { pg_sys::Datum::null() };
         let name = CStr::from_ptr((*(*(*data).tg_relation).rd_rel).relname.data.as_ptr());
-        Ok(Some((operation, format!("_eventstream.{}", name.to_string_lossy()))))
+        Ok(Some(Fired { operation, table: format!("_eventstream.{}", name.to_string_lossy()), goes_on }))
     }
+}
+
+/// Whether this is a worker of logical replication.
+pub fn applies_replication() -> bool {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::IsLogicalWorker() }
+}
+
+/// When the statement that runs began: also of each change that logical replication applies.
+pub fn statement_began() -> i64 {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }

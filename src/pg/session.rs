@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::compat::SearchPath;
 use super::failure::{Failure, Result, catch};
-use super::{call, ffi, pinned};
+use super::{call, ffi, guard, pinned};
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
@@ -111,7 +111,10 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
             path
         }
     })?;
-    let result = work(&Db { _private: () }, &catalog);
+    let result = {
+        let _own = guard::own_work();
+        work(&Db { _private: () }, &catalog)
+    };
     if matches!(result, Err(Failure::Postgres(_))) {
         return result;
     }

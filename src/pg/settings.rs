@@ -57,6 +57,8 @@ static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Snapshots cost little beside their events, and old ones make old states quick.
 static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// Whoever throws a log away, or changes its tables, says so first.
+static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 thread_local! {
     /// Whether `init` is at work: what was set before is taken over, whatever it is.
@@ -240,6 +242,14 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_bool_guc(
+        c"eventstream.allow_drop",
+        c"Whether this session may drop a log that has events, or alter what belongs to it.",
+        c"Meant for one session, or one transaction: off again as soon as it is done.",
+        &ALLOW_DROP,
+        GucContext::Suset,
+        GucFlags::DISALLOW_IN_FILE,
+    );
     super::live_settings::init();
     // A misspelt eventstream.… is an error from now on, not a setting without effect.
     // SAFETY: called once, after all settings were defined.
@@ -313,6 +323,11 @@ pub fn snapshot_max_age() -> Option<i64> {
 
 pub fn are_failed_upcasts_skipped() -> bool {
     ON_UPCAST_ERROR.get() == OnUpcastError::Skip
+}
+
+/// Whether the guard of the log is off in this session.
+pub fn allows_drop() -> bool {
+    ALLOW_DROP.get()
 }
 
 /// The text of eventstream.as_of, and of eventstream.known_at; empty counts as unset.

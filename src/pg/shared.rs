@@ -1,6 +1,6 @@
 //! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`], [`super::counters`],
-//! [`super::tasks`] and [`super::board`] live in it.
-use super::{board, counters, slots, tasks};
+//! [`super::tasks`], [`super::board`] and [`super::high_water`] live in it.
+use super::{board, counters, high_water, slots, tasks};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr;
@@ -29,7 +29,9 @@ unsafe extern "C-unwind" fn request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        pg_sys::RequestAddinShmemSpace(slots::size() + counters::size() + tasks::size() + board::size());
+        pg_sys::RequestAddinShmemSpace(
+            slots::size() + counters::size() + tasks::size() + board::size() + high_water::size(),
+        );
     }
 }
 
@@ -43,6 +45,7 @@ unsafe extern "C-unwind" fn startup() {
         counters::attach();
         tasks::attach();
         board::attach();
+        high_water::attach();
     }
 }
 

@@ -1,10 +1,11 @@
 //! Statements that need a database for themselves: the workers leave it first, and stay away until the transaction ends. They are DROP
 //! DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, CREATE DATABASE … TEMPLATE, and DROP EXTENSION, whose locks a long
 //! batch would keep waiting. Only for those who may do it: nobody else can send the workers away.
+//! And every statement is made known to [`guard`] while it runs.
 //! And COMMIT PREPARED: the workers look at what it changed, as they do after the commit of other transactions.
 use super::board::{self, database, database::Database};
 use super::failure::{Result, catch, raise};
-use super::{catalog, compat, databases, ffi};
+use super::{catalog, compat, databases, ffi, guard};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
@@ -15,14 +16,16 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
-/// Sets the hook; only while shared_preload_libraries is processed, because without there are no workers.
+/// Whether the library was preloaded: without there are no workers to send away.
+static mut HAS_WORKERS: bool = false;
+
+/// Sets the hook; once a backend, from _PG_init.
 pub fn init() {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
-        if pg_sys::process_shared_preload_libraries_in_progress {
-            PREVIOUS = pg_sys::ProcessUtility_hook;
-            pg_sys::ProcessUtility_hook = Some(process_utility);
-        }
+        HAS_WORKERS = pg_sys::process_shared_preload_libraries_in_progress;
+        PREVIOUS = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(process_utility);
     }
 }
 
@@ -39,13 +42,14 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when the statement raises. The statement may be gone
     // after it ran.
     unsafe {
-        let commits_prepared = commits_prepared((*statement).utilityStmt);
+        let node = (*statement).utilityStmt;
+        let commits_prepared = HAS_WORKERS && commits_prepared(node);
         pg_sys::panic::pgrx_extern_c_guard(|| {
-            if let Err(failure) = prepare((*statement).utilityStmt) {
+            if HAS_WORKERS && let Err(failure) = prepare(node) {
                 raise(failure);
             }
         });
-        match PREVIOUS {
+        guard::during(node, || match PREVIOUS {
             Some(previous) => {
                 previous(statement, text, read_only_tree, context, params, environment, receiver, completion)
             }
@@ -59,7 +63,7 @@ unsafe extern "C-unwind" fn process_utility(
                 receiver,
                 completion,
             ),
-        }
+        });
         if commits_prepared {
             pg_sys::panic::pgrx_extern_c_guard(|| {
                 if let Err(failure) = note_prepared_commit() {
@@ -137,7 +141,7 @@ unsafe fn prepare(node: *mut pg_sys::Node) -> Result<()> {
 
 /// # Safety
 /// A list of pointers to that (nodes/pg_list.h), or NIL; it lives as long as what is made here.
-unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+pub(super) unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     // SAFETY: as the caller says.
     unsafe {
         let count = if list.is_null() { 0 } else { (*list).length as usize };
@@ -160,7 +164,7 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
 
 /// # Safety
 /// A list of String nodes, as DROP EXTENSION has.
-unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
+pub(super) unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
     // SAFETY: as the caller says.
     unsafe { elements::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
 }

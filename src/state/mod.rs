@@ -11,6 +11,7 @@ pub mod explain;
 pub mod fold;
 pub mod handler;
 pub mod history;
+pub mod in_use;
 pub mod moment;
 pub mod registry;
 pub mod replay;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import psycopg
@@ -149,6 +150,62 @@ def refusals(connection: psycopg.Connection) -> dict[tuple[str, str, str], str |
                 except psycopg.Error as error:
                     found[role, table, statement] = error.sqlstate
     return found
+
+
+#: The tables besides the events that only our own functions write.
+REGISTERS = (
+    "log_identities",
+    "first_appends",
+    "tenants",
+    "grants",
+    "streams",
+    "stream_segments",
+    "folds",
+    "upcasters",
+    "activations",
+    "projections",
+    "subscriptions",
+)
+
+
+@contextlib.contextmanager
+def unguarded(connection: psycopg.Connection):
+    """A superuser says that the log may be altered, or go; until the end of the block."""
+    connection.execute("set eventstream.allow_drop = on")
+    try:
+        yield
+    finally:
+        connection.execute("set eventstream.allow_drop = off")
+
+
+@contextlib.contextmanager
+def forced(connection: psycopg.Connection):
+    """What a superuser can do who owns the machine: the guard and the triggers of every table off, and on again afterwards."""
+    tables = ["events", *partitions(connection), *REGISTERS]
+    guards = {
+        table: rows(
+            connection,
+            "select tgname, tgenabled from pg_trigger where tgrelid = %s::regclass and not tgisinternal",
+            f"_eventstream.{table}",
+        )
+        for table in tables
+    }
+    with unguarded(connection):
+        with connection.transaction():
+            for table in tables:
+                connection.execute(f"alter table only _eventstream.{table} disable trigger all")
+            yield
+        with connection.transaction():
+            for table, triggers in guards.items():
+                for trigger, _ in triggers:
+                    # A partition that was detached or dropped meanwhile has none of its parent's any more.
+                    if value(
+                        connection,
+                        "select count(*) from pg_trigger where tgrelid = to_regclass(%s) and tgname = %s",
+                        f"_eventstream.{table}",
+                        trigger,
+                    ):
+                        connection.execute(f"alter table only _eventstream.{table} enable always trigger {trigger}")
 
 
 def assert_immutable(connection: psycopg.Connection) -> None:

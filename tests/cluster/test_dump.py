@@ -121,7 +121,7 @@ def assert_same_and_going_on(before: SimpleNamespace, database: Database) -> Non
     assert after.streams == before.streams
     assert after.folds == before.folds and len(after.folds) == 2
     assert after.upcasters == before.upcasters and len(after.upcasters) == 1
-    assert after.snapshots == before.snapshots and len(after.snapshots) == 3
+    assert after.snapshots == before.snapshots and len(after.snapshots) >= 3
     assert after.states == before.states
     assert after.heads == before.heads
     assert after.log_id == before.log_id

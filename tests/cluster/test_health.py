@@ -17,7 +17,7 @@ def test_a_fresh_database_is_healthy(database):
         wait_for_status(session, "workers", "ok")
         assert rows(session, "select name, status from eventstream.health where status <> 'ok' or fix is not null") == []
         assert {name for (name,) in rows(session, "select name from eventstream.health")} == {
-            "preload", "activation", "workers", "horizon", "partitions", "snapshots",
+            "preload", "log", "activation", "workers", "horizon", "partitions", "snapshots",
         }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_projection_that_is_retried(database):
 def test_a_projection_whose_handler_is_gone(database, mended):
     with database.connect() as session:
         create_projection(session, "headless")
-        session.execute("drop function headless(eventstream.event)")
+        session.execute("set eventstream.allow_drop = on; drop function headless(eventstream.event)")
         found = check(session, "projection headless")
         assert found.status == "critical" and "headless(eventstream.event) does not exist" in found.detail
         session.execute("select es_append('account-1', 'Added', '{}')")
@@ -153,7 +153,7 @@ def test_a_projection_whose_reset_is_gone(database):
         session.execute("create function emptied() returns void language sql as 'delete from seen'")
         create_projection(session, "resettable", reset="emptied()")
         assert check(session, "projection resettable").status == "ok"
-        session.execute("drop function emptied()")
+        session.execute("set eventstream.allow_drop = on; drop function emptied()")
         found = check(session, "projection resettable")
         assert found.status == "critical" and "emptied()" in found.detail
         run_psql(database, found.fix)
@@ -306,7 +306,7 @@ def test_failing_snapshots(quiet):
 def test_a_fold_that_cannot_be_used(database):
     with database.connect() as session:
         register(session)
-        session.execute("drop function total_of(jsonb, eventstream.event)")
+        session.execute("set eventstream.allow_drop = on; drop function total_of(jsonb, eventstream.event)")
         found = check(session, "fold total")
         assert found.status == "critical" and "total_of(jsonb, eventstream.event) does not exist" in found.detail
         run_psql(database, found.fix)

@@ -119,7 +119,7 @@ def test_of_fifty_projections_five_fail_and_show_how_and_forty_five_are_current(
         for name in ("raises", "loops", "dropped", "violates", "revoked"):
             session.execute("select es_wait_for(%s)", (name,))
         session.execute("revoke insert on guarded from clerk")
-        session.execute("drop function dropped")
+        session.execute("set eventstream.allow_drop = on; drop function dropped")
         session.execute("select es_append('account-odd', 'Moved', %s)", (json.dumps({"token": FAIL_AT}),))
         odd = value(session, "select global_position from es_last_append()")
 

@@ -349,7 +349,7 @@ def test_drop_extension_removes_everything_and_create_begins_anew_in_open_sessio
         write(small, 1, 200)
         other.execute("select es_append('account-1', 'Moved', '{}')")
         assert rows(other, "select * from es_read('account-1')")
-        session.execute("drop extension eventstream")
+        session.execute("set eventstream.allow_drop = on; drop extension eventstream")
         left = rows(
             session,
             "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace"

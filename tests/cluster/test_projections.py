@@ -318,7 +318,7 @@ def test_a_projection_whose_function_or_registrant_is_gone_stops_and_says_why(qu
     with quiet.connect() as session:
         append(session, "account-1", 1)
         session.execute("select es_create_projection('p', 'on_event(eventstream.event)')")
-        session.execute("drop function on_event(eventstream.event)")
+        session.execute("set eventstream.allow_drop = on; drop function on_event(eventstream.event)")
         assert value(session, "select es_run_projection('p')") == 0
         with raised("ES021") as error:
             session.execute("select es_run_projection('p')")

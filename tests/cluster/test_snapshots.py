@@ -171,7 +171,7 @@ def test_a_snapshot_of_an_earlier_definition_is_never_used(ledger, change):
 
 def test_a_fold_that_cannot_be_used_keeps_its_snapshots(ledger):
     with ledger.connect() as session:
-        session.execute("drop function total_of(jsonb, eventstream.event)")
+        session.execute("set eventstream.allow_drop = on; drop function total_of(jsonb, eventstream.event)")
         assert maintain(session)["snapshots failed"] == 1
         assert value(session, "select es_prune_snapshots(2)") == 0
         assert value(session, "select es_prune_snapshots(1)") == 1

@@ -1,7 +1,6 @@
 """What a superuser forces past the triggers is found and named: stream and version, by es_verify and es_verify_stream; what
 leaves a consistent chain behind (a cut tail, a stream gone, a chain rehashed) by heads that were kept outside."""
 
-import contextlib
 import importlib.util
 import io
 import subprocess
@@ -9,7 +8,7 @@ import sys
 
 import psycopg
 import pytest
-from database import assert_immutable, near_edge, partitions, rows, verify
+from database import assert_immutable, forced, near_edge, partitions, rows, value, verify
 from psycopg.types.json import Jsonb
 from server import ROOT
 
@@ -32,28 +31,6 @@ def session(database):
         assert len(partitions(connection)) == 3
         assert verify(connection) == []
         yield connection
-
-
-@contextlib.contextmanager
-def forced(session: psycopg.Connection):
-    """What a superuser can do who owns the machine: the triggers of every partition off, and on again afterwards."""
-    tables = ["events", *partitions(session)]
-    guards = {
-        table: rows(
-            session,
-            "select tgname, tgenabled from pg_trigger where tgrelid = %s::regclass and not tgisinternal",
-            f"_eventstream.{table}",
-        )
-        for table in tables
-    }
-    with session.transaction():
-        for table in tables:
-            session.execute(f"alter table only _eventstream.{table} disable trigger all")
-        yield
-    with session.transaction():
-        for table, triggers in guards.items():
-            for trigger, _ in triggers:
-                session.execute(f"alter table only _eventstream.{table} enable always trigger {trigger}")
 
 
 WHO = "stream_id = (select id from _eventstream.streams where name = '{stream}')"
@@ -197,7 +174,7 @@ def test_an_event_moved_to_another_stream_is_named(session):
             f" where {event('account-1', EVENTS)}"
         )
     assert ("account-2", EVENTS) in {(stream, version) for stream, version, _ in verify(session)}
-    assert [at for at, _ in rows(session, "select version, problem from es_verify_stream('account-2')")] == [EVENTS]
+    assert {at for at, _ in rows(session, "select version, problem from es_verify_stream('account-2')")} == {EVENTS}
 
 
 def test_a_stream_renamed_is_named(session):
@@ -269,9 +246,9 @@ def test_what_is_missing_is_named_though_the_counts_were_made_to_fit(session):
     """One stream's last events go, and another one's segment in that partition: as many entered it as there are segments."""
     with forced(session):
         session.execute(f"delete from _eventstream.events where {WHO.format(stream='account-1')} and version > 7")
-    session.execute(
-        f"delete from _eventstream.stream_segments where {WHO.format(stream='account-2')} and first_version = 8"
-    )
+        session.execute(
+            f"delete from _eventstream.stream_segments where {WHO.format(stream='account-2')} and first_version = 8"
+        )
     assert {(found[0], found[1]) for found in verify(session)} == {("account-1", 8), ("account-2", 8)}
 
 
@@ -280,6 +257,145 @@ def test_triggers_that_were_switched_off_are_noticed_by_whoever_tries(session):
     with forced(session):
         pass
     assert_immutable(session)
+
+
+# -- what should exist, and does not ---------------------------------------------------------------------------------
+
+
+def problems(session) -> str:
+    return "\n".join(problem for *_, problem in verify(session))
+
+
+def test_the_only_partition_detached_is_named_with_every_stream(database):
+    with database.connect() as session:
+        for number in range(3):
+            session.execute("select es_append(%s, 'Moved', '{}')", (f"account-{number}",))
+        with forced(session):
+            session.execute("alter table _eventstream.events detach partition _eventstream.events_1")
+        found = verify(session)
+        assert {(stream, version) for stream, version, _ in found if stream} == {(f"account-{n}", 1) for n in range(3)}
+        assert "no partition of the log holds the positions from 1 on" in problems(session)
+        assert rows(session, "select version from es_verify_stream('account-1')") == [(1,)]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("how", ["detach", "drop"])
+def test_a_partition_that_is_gone_is_named_with_its_streams(session, place, how):
+    gone = partitions(session)[place]
+    with forced(session):
+        session.execute(f"alter table _eventstream.events detach partition _eventstream.{gone}")
+        if how == "drop" and place > 0:
+            session.execute(f"drop table _eventstream.{gone}")
+    found = verify(session)
+    assert {"account-1", "account-2", "order-1"} <= {stream for stream, *_ in found}
+    assert "no partition of the log holds the positions from " + gone.removeprefix("events_") in problems(session)
+    assert rows(session, "select version from es_verify_stream('order-1')")
+
+
+def test_a_partition_gone_with_all_rows_that_name_its_streams_leaves_a_hole(session):
+    """100 streams lived in the middle partition only."""
+    near_edge(session, 200, 2**24 + 2 * 1024)
+    for number in range(100):
+        session.execute("select es_append(%s, 'Moved', '{}')", (f"short-{number}",))
+    near_edge(session, 3, 2**24 + 2 * 1024)
+    for number in range(6):
+        session.execute("select es_append('long-1', 'Moved', '{}')")
+    assert verify(session) == []
+    middle = f"events_{2**24 + 1024}"
+    with forced(session):
+        session.execute(f"delete from _eventstream.streams where name like 'short-%' or name like 'long-%'")
+        session.execute("delete from _eventstream.stream_segments")
+        session.execute(f"alter table _eventstream.events detach partition _eventstream.{middle}")
+        session.execute(f"drop table _eventstream.{middle}")
+    assert f"no partition of the log holds the positions from {2**24 + 1024} to {2**24 + 2047}" in problems(session)
+
+
+def test_a_position_used_twice_is_named(session):
+    """As a sequence that was set back would make it: two events of two streams share one."""
+    with forced(session):
+        session.execute(
+            "update _eventstream.events set global_position = (select global_position from _eventstream.events"
+            f" where {event('account-1', 2)}) where {event('account-2', 2)}"
+        )
+    assert "is used twice" in problems(session)
+    assert {(stream, version) for stream, version, problem in verify(session) if "used twice" in problem} & {
+        ("account-1", 2),
+        ("account-2", 2),
+    }
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_partitions_positions_moved_are_named(session, place):
+    """All of them by as much, so that the order of every stream still holds."""
+    moved = partitions(session)[place]
+    with forced(session):
+        # Within the partition: the last ones before an edge stay.
+        session.execute(
+            f"update _eventstream.{moved} set global_position = global_position + 100"
+            f" where global_position not between {2**24 - 100} and {2**24 - 1} and global_position not between {2**24 + 924} and {2**24 + 1023}"
+        )
+    found = verify(session)
+    assert {"account-1", "account-2", "order-1"} <= {stream for stream, *_ in found}
+
+
+def test_an_event_that_somebody_computed_and_dated_ahead_is_named(session):
+    """Its hash is right: somebody knows the rules, and writes behind the newest event."""
+    rules = verifier()
+    chained = [
+        row
+        for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
+        if row["stream"].decode() == "account-1"
+    ]
+    previous = rules.GENESIS
+    for row in chained:
+        previous = rules.chain_hash(previous, rules.Event(*(row[field] for field in rules.Event._fields)))
+    with forced(session):
+        session.execute(
+            "insert into _eventstream.events select (e).* from (select jsonb_populate_record(e, jsonb_build_object("
+            f"'version', {EVENTS + 1}, 'event_id', '01890a5d-ac96-774b-bcce-b302099a8099',"
+            " 'global_position', nextval('_eventstream.positions'), 'recorded_at', '2030-01-01T00:00:00Z'::timestamptz)) as e"
+            f" from _eventstream.events e where {event('account-1', EVENTS)}) made"
+        )
+        forged = [
+            row
+            for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
+            if row["stream"].decode() == "account-1"
+        ][-1]
+        hash_ = rules.chain_hash(previous, rules.Event(*(forged[field] for field in rules.Event._fields)))
+        session.execute(f"update _eventstream.events set chain_hash = %s where {event('account-1', EVENTS + 1)}", (hash_,))
+    assert [(stream, version) for stream, version, _ in verify(session)] == [("account-1", EVENTS + 1)]
+    assert "ahead of the clock" in problems(session)
+    assert [at for at, _ in rows(session, "select version, problem from es_verify_stream('account-1')")] == [EVENTS + 1]
+    # What is honestly appended after it is recorded there too, and is not named for it.
+    session.execute("select es_append('account-1', 'Moved', '{}')")
+    assert [(stream, version) for stream, version, _ in verify(session)] == [("account-1", EVENTS + 1)]
+
+
+def test_a_floor_that_was_set_ahead_is_named(session):
+    """_eventstream.recorded_floor counts microseconds since 2000."""
+    session.execute(
+        "select setval('_eventstream.recorded_floor', (extract(epoch from timestamptz '2126-01-01Z' - '2000-01-01Z') * 1000000)::bigint)"
+    )
+    assert "2126" in problems(session) and "floor" in problems(session)
+    assert rows(session, "select * from es_verify(1, 10)") == [], "it is a matter of the whole log"
+
+
+def test_a_sequence_behind_the_newest_event_is_named(session):
+    newest = value(session, "select max(global_position) from _eventstream.events")
+    session.execute("select setval('_eventstream.positions', %s)", (newest - 5,))
+    found = rows(session, "select stream, version, global_position, problem from es_verify()")
+    assert [(stream, version, position) for stream, version, position, _ in found] == [(None, None, newest)]
+    assert "sequence" in found[0][3]
+
+
+def test_a_clock_that_was_set_back_is_no_tampering(session):
+    """Events recorded before, and a floor set before, lie ahead of the clock by less than a day."""
+    session.execute(
+        "select setval('_eventstream.recorded_floor',"
+        " (extract(epoch from clock_timestamp() + interval '20 hours' - '2000-01-01Z') * 1000000)::bigint)"
+    )
+    session.execute("select es_append('account-9', 'Moved', '{}')")
+    assert verify(session) == []
 
 
 # -- what leaves a consistent chain behind: only heads kept outside can tell ----------------------------------------

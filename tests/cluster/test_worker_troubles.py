@@ -177,7 +177,7 @@ def test_a_schema_of_another_version_does_not_fill_the_log(new_server):
     server = new_server("foreign")
     database = followed(server)
     with database.connect() as session:
-        session.execute("alter table _eventstream.projections rename column mode to kind_of_mode")
+        session.execute("set eventstream.allow_drop = on; alter table _eventstream.projections rename column mode to kind_of_mode")
         session.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'eventstream scheduler'")
         time.sleep(15)
         # After 1, 3 and 7 seconds, not each second.
@@ -193,7 +193,7 @@ def test_a_failure_that_cannot_be_noted_does_not_fill_the_log(new_server):
     server = new_server("unnoted")
     database = followed(server)
     with database.connect() as session:
-        session.execute("alter table _eventstream.projection_progress rename column error_sqlstate to sqlstate")
+        session.execute("set eventstream.allow_drop = on; alter table _eventstream.projection_progress rename column error_sqlstate to sqlstate")
         append(database)
         time.sleep(12)
         assert 2 <= lines_of_log(server, "could not be noted") <= 5

@@ -215,7 +215,7 @@ def test_the_extension_comes_and_goes_under_workers(served):
     """Also while a handler runs: DROP EXTENSION sends the worker away first."""
     with served.connect() as session:
         for number in range(ROUNDS):
-            quickly(session.execute, "drop extension eventstream cascade")
+            quickly(session.execute, "set eventstream.allow_drop = on; drop extension eventstream cascade")
             session.execute("drop table seen; drop function if exists seen")
             quickly(session.execute, "create extension eventstream")
             make_projection(served, body="perform pg_sleep(60);" if number % 2 else "")
@@ -224,7 +224,7 @@ def test_the_extension_comes_and_goes_under_workers(served):
                 wait_until(lambda: is_sleeping(served), 15, "the handler to run")
             else:
                 wait_until_exact(served)
-        quickly(session.execute, "drop extension eventstream cascade")
+        quickly(session.execute, "set eventstream.allow_drop = on; drop extension eventstream cascade")
     wait_for_workers(served, "scheduler", 0)
     wait_for_workers(served, "runner", 0)
 

@@ -4,7 +4,10 @@
 
 use serde_json::{Value, json};
 
-use crate::privilege::Privilege;
+use crate::error_words::{
+    already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, grant_hint, in_category,
+    stopped_hint, tenant_hint,
+};
 use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
@@ -134,6 +137,24 @@ pub enum Error {
     #[error("events cannot be changed: {operation} on {table} is refused")]
     Immutable { operation: String, table: String },
 
+    /// ES050: an attempt to write a table that says what the log is, past the functions.
+    #[error("{table} is written by eventstream's own functions only: {operation} is refused")]
+    Foreign { operation: String, table: String },
+
+    /// ES051: `command` would take `object` away from a log that has events, or alter it. `events`: at least so many where `more`.
+    #[error("{command} is refused: {object} belongs to a log with {}{events} {}", if *more { "more than " } else { "" }, events_noun(*events))]
+    Guarded { command: String, object: String, events: i64, more: bool },
+
+    /// ES052: the sequence handed out a position that is not above the highest one of the log.
+    #[error(
+        "position {position} is not above {highest}, the highest one of the log: the sequence of positions was set back"
+    )]
+    PositionReused { position: i64, highest: i64 },
+
+    /// 2BP01: `object` is to go, and `users` (folds, upcasters, projections) call it.
+    #[error("{command} is refused: {object} is used by {}", users.join(" and by "))]
+    InUse { command: String, object: String, users: Vec<String> },
+
     /// 42501: the role lacks `privilege` in `tenant`, or in one category of it.
     #[error(
         "role \"{role}\" lacks the privilege \"{privilege}\" in tenant {}{}",
@@ -184,7 +205,10 @@ impl Error {
             Self::NotInSnapshot { .. } => "40001",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
-            Self::Immutable { .. } => "ES050",
+            Self::Immutable { .. } | Self::Foreign { .. } => "ES050",
+            Self::Guarded { .. } => "ES051",
+            Self::PositionReused { .. } => "ES052",
+            Self::InUse { .. } => "2BP01",
             Self::InsufficientPrivilege { .. } => "42501",
             Self::GateBusy { .. } => "55P03",
             Self::FeatureNotSupported { .. } => "0A000",
@@ -249,7 +273,14 @@ impl Error {
             Self::TenantRequired { role, tenants } => {
                 json!({"role": role, "setting": "eventstream.tenant", "tenants": tenants})
             }
-            Self::Immutable { operation, table } => json!({"operation": operation, "table": table}),
+            Self::Immutable { operation, table } | Self::Foreign { operation, table } => {
+                json!({"operation": operation, "table": table})
+            }
+            Self::Guarded { command, object, events, more } => {
+                json!({"command": command, "object": object, "events": events, "more": more})
+            }
+            Self::PositionReused { position, highest } => json!({"global_position": position, "highest": highest}),
+            Self::InUse { command, object, users } => json!({"command": command, "object": object, "used_by": users}),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
             }
@@ -371,6 +402,24 @@ impl Error {
             Self::Immutable { .. } => {
                 Some("Append an event that corrects the earlier one; what was recorded stays.".into())
             }
+            Self::Foreign { .. } => Some(
+                "Call the es_* function that does it. A dump is restored into a database without a log: one that has never \
+                 appended."
+                    .into(),
+            ),
+            Self::Guarded { .. } => Some(
+                "If that is what you want, and there is a dump: set eventstream.allow_drop = on; (superusers) and say it again."
+                    .into(),
+            ),
+            Self::PositionReused { highest, .. } => Some(format!(
+                "Find out who set it, and run es_verify(); then a superuser sets it right: \
+                 select setval('_eventstream.positions', {highest});"
+            )),
+            Self::InUse { .. } => Some(
+                "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
+                 es_alter_projection(), es_drop_projection()."
+                    .into(),
+            ),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 Some(grant_hint(role, privilege, tenant, category.as_deref()))
             }
@@ -387,86 +436,5 @@ fn gate_hint(holders: &[(i32, String)]) -> String {
              session (select pg_terminate_backend({pid});). Nothing was changed: {again}."
         ),
         None => format!("Nothing was changed: {again}."),
-    }
-}
-
-fn conflict_hint(expected: i64, actual: i64) -> String {
-    if actual > expected {
-        format!(
-            "Read from version {}, decide again, and append with expected_version => {actual}.",
-            expected.saturating_add(1)
-        )
-    } else if actual == 0 {
-        "The stream has no events: check its name and tenant, or append its first with expected_version => 0."
-            .to_owned()
-    } else {
-        format!(
-            "The stream has only {actual} events; was version {expected} read elsewhere, or before a rollback or restore? Read \
-             the stream again, decide again, and append with expected_version => {actual}."
-        )
-    }
-}
-
-fn tenant_hint(tenants: &[String]) -> String {
-    match tenants.first() {
-        Some(first) => {
-            let first = quote_literal(first);
-            format!(
-                "For the session: set eventstream.tenant = {first}; for the transaction: select es_use_tenant({first});"
-            )
-        }
-        None => "The role may use no tenant yet: an admin of one can run es_grant for it.".to_owned(),
-    }
-}
-
-fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>) -> String {
-    // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
-    let narrowed = Privilege::parse(privilege).is_ok_and(Privilege::may_be_narrowed);
-    let category = match category {
-        Some(category) if narrowed => format!(", category => {}", quote_literal(category)),
-        _ => String::new(),
-    };
-    format!(
-        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});",
-        quote_literal(role),
-        quote_literal(privilege),
-        quote_literal(tenant)
-    )
-}
-
-fn at_event(position: Option<i64>) -> String {
-    position.map_or_else(String::new, |position| format!(" at the event at global position {position}"))
-}
-
-fn stopped_hint(projection: &str, position: Option<i64>) -> String {
-    let name = quote_literal(projection);
-    let skip = position.map_or_else(String::new, |position| {
-        format!(" Or, to go on without the event: select es_skip_event({name}, {position}, 'reason');")
-    });
-    format!("Mend what is named, then run: select es_resume_projection({name});{skip}")
-}
-
-fn at_version(version: Option<i64>) -> String {
-    version.map_or_else(String::new, |version| format!(" at version {version}"))
-}
-
-fn because(reason: Option<&str>) -> String {
-    reason.map_or_else(String::new, |reason| format!(": {reason}"))
-}
-
-const fn already(version: Option<i64>) -> &'static str {
-    if version.is_some() { "already in" } else { "given twice for" }
-}
-
-fn in_category(category: Option<&str>) -> String {
-    category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
-}
-
-fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
-    match (fold, category) {
-        (Some(fold), Some(category)) => format!("there is no fold {} for category \"{category}\"", shown(fold)),
-        (Some(fold), None) => format!("there is no fold {}", shown(fold)),
-        (None, Some(category)) => format!("category \"{category}\" has no default fold"),
-        (None, None) => "there is no such fold".to_owned(),
     }
 }

@@ -11,6 +11,7 @@ mod decimal;
 pub mod definition;
 pub mod delivery;
 pub mod error;
+mod error_words;
 pub mod event_id;
 pub mod expected;
 pub mod hash;

@@ -8,19 +8,18 @@ pub const FIRST_LOWER: i64 = 1;
 /// what the script of `CREATE EXTENSION` makes must be the same everywhere.
 pub const FIRST_UPPER: i64 = 1 << 24;
 
-/// The range `[lower, upper)` of the partition to be made for `position`: `size` positions wide
-/// (`eventstream.partition_size`; less than 1 counts as 1), a whole number of sizes after `previous_upper` (exclusive
-/// bound of the partition before it), and not beyond `next_lower`, where one after it exists already.
+/// The range `[lower, upper)` of the partition to be made for `position`: it begins where the partition before it ends
+/// (`previous_upper`, exclusive), is a whole number of `size` positions wide (`eventstream.partition_size`; less than 1 counts as
+/// 1), and does not reach beyond `next_lower`, where one after it exists already.
 ///
-/// After a jump of the sequence the ranges between are left out: nothing will ever be written there.
+/// After a jump of the sequence it is wider: a hole between two partitions is always a partition that somebody took away.
 /// Bounds saturate at `i64::MAX`.
 #[must_use]
 pub fn range_for(position: i64, previous_upper: i64, next_lower: Option<i64>, size: i64) -> (i64, i64) {
     let size = size.max(1);
-    let start = previous_upper.max(FIRST_LOWER);
-    let skipped = position.max(start).saturating_sub(start) / size;
-    let lower = start.saturating_add(skipped.saturating_mul(size));
-    let upper = lower.saturating_add(size);
+    let lower = previous_upper.max(FIRST_LOWER);
+    let skipped = position.max(lower).saturating_sub(lower) / size;
+    let upper = lower.saturating_add(skipped.saturating_add(1).saturating_mul(size));
     (lower, next_lower.map_or(upper, |next| upper.min(next)))
 }
 

@@ -1,6 +1,7 @@
 //! Verification: recomputes chains from what is stored, and says what does not fit. Trusts no table that it checks: rows of
 //! `streams` and `stream_segments` are hints that the events must bear out, and events are looked for where those rows say that
 //! they are. Walks the log in its order; what is remembered of each stream is bounded, so memory stays flat.
+mod expected;
 mod recent;
 mod walk;
 
@@ -18,6 +19,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::tasks::Task;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
+pub use expected::glance;
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::collections::HashMap;
 use walk::{Tally, Walk};
@@ -63,7 +65,9 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let id = Some(Datum::from(found.id));
-        for partition in partition::all(db, catalog)?.iter() {
+        let partitions = partition::all(db, catalog)?;
+        expected::check_stream(&partitions, found.id, walk.report())?;
+        for partition in partitions.iter() {
             walk_partition(&mut walk, partition, Statement::VerifyStream, &[id], &mut |_| {})?;
             let range = [Some(Datum::from(partition.lower)), Some(Datum::from(partition.upper - 1)), id];
             missing(walk.report(), partition, Statement::MissingOfStream, &range)?;
@@ -78,14 +82,17 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
         whole::must_be_shown(db, catalog, tenant_id)?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let tenant = tenant_id.map(Datum::from);
+        let partitions = partition::all(db, catalog)?;
+        expected::check(db, catalog, &partitions, (from, to), tenant, walk.report())?;
         let mut segments = None;
         let task = Task::begin((to.min(sequence::last(catalog.positions)?.0) - from).max(0));
-        for partition in partition::all(db, catalog)?.iter() {
+        for partition in partitions.iter() {
             if partition.upper <= from || partition.lower > to {
                 continue;
             }
             let (first, last) = (from.max(partition.lower), to.min(partition.upper - 1));
             let range = [Some(Datum::from(first)), Some(Datum::from(last)), tenant];
+            walk.begin_in_order();
             let tally = walk_partition(&mut walk, partition, Statement::Verify, &range, &mut |position| {
                 task.note(position - from);
             })?;

@@ -2,11 +2,13 @@
 //! chain hash.
 use super::super::partition::Partition;
 use super::super::stream::{self, Head};
+use super::expected::SLACK;
 use super::recent::{Known, Recent};
 use super::{Problem, Report};
 use crate::pg::datum::int8_array_of;
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, Row, View};
+use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
 use eventstream_core::name::EventType;
@@ -23,20 +25,33 @@ thread_local! {
         &[INT8OID],
     ) };
     static NEVER_ENTERED: Plan = const { Plan::new(
-        "select s.name, u.version from unnest($1, $2) u (stream_id, version) \
+        "select s.name, u.version, u.position, g.first_position \
+         from unnest($1, $2, $4) u (stream_id, version, position) \
          join _eventstream.streams s on s.id = u.stream_id \
-         where not exists (select from _eventstream.stream_segments g \
-                           where g.stream_id = u.stream_id and g.partition = $3 and g.first_version = u.version)",
-        &[INT8ARRAYOID, INT8ARRAYOID, INT8OID],
+         left join _eventstream.stream_segments g \
+           on g.stream_id = u.stream_id and g.partition = $3 and g.first_version = u.version \
+         where g.first_position is distinct from u.position",
+        &[INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8ARRAYOID],
     ) };
 }
 
 pub struct Walk<'a> {
     tenants: HashMap<i64, String>,
     recent: Recent,
-    entered: Vec<(i64, i64)>,
+    entered: Vec<Entered>,
+    /// The position of the event before, in a walk through all of a partition.
+    previous: Option<i64>,
+    /// What is recorded later than that is ahead of the clock.
+    latest: i64,
     tally: Tally,
     report: Report<'a>,
+}
+
+/// A stream's first event in a partition after its first.
+struct Entered {
+    stream_id: i64,
+    version: i64,
+    position: i64,
 }
 
 /// What was met in one partition: where nothing is wrong with it and as much is there as the rows of streams and
@@ -52,7 +67,14 @@ pub struct Tally {
 
 impl<'a> Walk<'a> {
     pub fn new(tenants: HashMap<i64, String>, report: Report<'a>) -> Result<Self> {
-        Ok(Self { tenants, recent: Recent::default(), entered: Vec::new(), tally: Tally::default(), report })
+        let latest = server::clock().saturating_add(SLACK);
+        let (recent, entered, tally) = (Recent::default(), Vec::new(), Tally::default());
+        Ok(Self { tenants, recent, entered, previous: None, latest, tally, report })
+    }
+
+    /// The events of a partition come in the order of their positions.
+    pub fn begin_in_order(&mut self) {
+        self.previous = Some(0);
     }
 
     pub fn report(&mut self) -> Report<'_> {
@@ -67,6 +89,8 @@ impl<'a> Walk<'a> {
     /// The next event; its columns are those of Statement::Verify.
     pub fn event(&mut self, row: &Row, partition: &Partition) -> Result<()> {
         let (stream_id, version, position) = (row.int8(0)?, row.int8(1)?, row.int8(2)?);
+        let is_used_twice = self.previous == Some(position);
+        self.previous = self.previous.map(|_| position);
         if !self.recent.has(stream_id) {
             let Some(known) = first_met(row, stream_id, version, partition)? else {
                 return self.found(Problem {
@@ -81,6 +105,14 @@ impl<'a> Walk<'a> {
         let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
         let mut problems = Vec::new();
         let head = check(&self.tenants, row, known, version, position, partition, &mut problems)?;
+        if is_used_twice {
+            problems.push(format!("global_position {position} is used twice: another event has it too"));
+        }
+        // The stream's last one may lie there already: nothing is recorded before it.
+        if head.recorded_at > self.latest && known.head.as_ref().is_none_or(|last| last.recorded_at < head.recorded_at)
+        {
+            problems.push("recorded_at is more than a day ahead of the clock".into());
+        }
         self.tally.begun += i64::from(version == 1);
         let before = known.head.as_ref();
         let has_entered = before.is_some_and(|head| head.version > 0 && head.global_position < partition.lower);
@@ -96,7 +128,7 @@ impl<'a> Walk<'a> {
         }
         if has_entered {
             self.tally.entered += 1;
-            self.entered.push((stream_id, version));
+            self.entered.push(Entered { stream_id, version, position });
             if self.entered.len() >= ENTERED {
                 self.check_entered(partition)?;
             }
@@ -115,22 +147,35 @@ impl<'a> Walk<'a> {
         if self.entered.is_empty() {
             return Ok(());
         }
-        let (ids, versions): (Vec<i64>, Vec<i64>) = self.entered.drain(..).unzip();
+        let entered = std::mem::take(&mut self.entered);
+        let column = |read: fn(&Entered) -> i64| int8_array_of(&entered.iter().map(read).collect::<Vec<_>>());
         let lower = partition.lower;
         let strays = as_owner(Planning::ByCost, |db, _| {
-            let args = [Some(int8_array_of(&ids)?), Some(int8_array_of(&versions)?), Some(Datum::from(lower))];
-            NEVER_ENTERED
-                .with(|plan| plan.rows(db, View::Caller, 0, &args, |row| Ok((row.text(0)?.to_owned(), row.int8(1)?))))
+            let args = [
+                Some(column(|entered| entered.stream_id)?),
+                Some(column(|entered| entered.version)?),
+                Some(Datum::from(lower)),
+                Some(column(|entered| entered.position)?),
+            ];
+            NEVER_ENTERED.with(|plan| {
+                plan.rows(db, View::Caller, 0, &args, |row| {
+                    Ok((row.text(0)?.to_owned(), row.int8(1)?, row.int8(2)?, row.int8_opt(3)))
+                })
+            })
         })?;
-        for (stream, version) in strays {
-            self.found(Problem {
-                stream: Some(stream),
-                version: Some(version),
-                global_position: None,
-                problem: format!(
-                    "the event is in the partition from {lower}, which the stream did not enter with this version"
-                ),
-            })?;
+        for (stream, version, position, recorded) in strays {
+            let problem = match recorded {
+                Some(recorded) => {
+                    format!("the event was moved: the stream entered the partition from {lower} at position {recorded}")
+                }
+                None => {
+                    format!(
+                        "the event is in the partition from {lower}, which the stream did not enter with this version"
+                    )
+                }
+            };
+            let (version, global_position) = (Some(version), Some(position));
+            self.found(Problem { stream: Some(stream), version, global_position, problem })?;
         }
         Ok(())
     }

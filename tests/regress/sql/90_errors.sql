@@ -59,12 +59,14 @@ begin
         hint = 'post to 2024-11', constraint = 'open_periods', table = 'journal';
 end
 $$;
+set eventstream.allow_drop = on;
 create trigger closed_period before insert on _eventstream.streams for each row
     when (new.category = 'gl') execute function closed_period();
 \set SHOW_CONTEXT never
 select es_append('gl-2024-10', 'Posted', '{}');
 \echo :SQLSTATE
 drop trigger closed_period on _eventstream.streams;
+set eventstream.allow_drop = off;
 select es_append('gl-2024-10', 'Posted', '{}');
 \set SHOW_CONTEXT errors
 

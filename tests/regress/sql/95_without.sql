@@ -1,6 +1,8 @@
 -- In a database without the extension, and after DROP EXTENSION, the library refuses politely.
 \c - - - -
 drop extension eventstream;
+set eventstream.allow_drop = on;
+drop extension eventstream;
 create function pg_temp.bare_append(text, text, jsonb, bigint, jsonb, uuid, timestamptz, int, text) returns bigint
     language c as '$libdir/eventstream', 'eventstream_append';
 select pg_temp.bare_append('a-1', 'T', '{}', null, '{}', null, null, null, null);

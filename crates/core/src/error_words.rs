@@ -1,0 +1,89 @@
+//! The words of errors that depend on their values: parts of messages, and hints. Only `error` uses them.
+
+use crate::privilege::Privilege;
+use crate::quote::{quote_literal, shown};
+
+pub fn conflict_hint(expected: i64, actual: i64) -> String {
+    if actual > expected {
+        format!(
+            "Read from version {}, decide again, and append with expected_version => {actual}.",
+            expected.saturating_add(1)
+        )
+    } else if actual == 0 {
+        "The stream has no events: check its name and tenant, or append its first with expected_version => 0."
+            .to_owned()
+    } else {
+        format!(
+            "The stream has only {actual} events; was version {expected} read elsewhere, or before a rollback or restore? Read \
+             the stream again, decide again, and append with expected_version => {actual}."
+        )
+    }
+}
+
+pub fn tenant_hint(tenants: &[String]) -> String {
+    match tenants.first() {
+        Some(first) => {
+            let first = quote_literal(first);
+            format!(
+                "For the session: set eventstream.tenant = {first}; for the transaction: select es_use_tenant({first});"
+            )
+        }
+        None => "The role may use no tenant yet: an admin of one can run es_grant for it.".to_owned(),
+    }
+}
+
+pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>) -> String {
+    // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
+    let narrowed = Privilege::parse(privilege).is_ok_and(Privilege::may_be_narrowed);
+    let category = match category {
+        Some(category) if narrowed => format!(", category => {}", quote_literal(category)),
+        _ => String::new(),
+    };
+    format!(
+        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});",
+        quote_literal(role),
+        quote_literal(privilege),
+        quote_literal(tenant)
+    )
+}
+
+pub fn at_event(position: Option<i64>) -> String {
+    position.map_or_else(String::new, |position| format!(" at the event at global position {position}"))
+}
+
+pub fn stopped_hint(projection: &str, position: Option<i64>) -> String {
+    let name = quote_literal(projection);
+    let skip = position.map_or_else(String::new, |position| {
+        format!(" Or, to go on without the event: select es_skip_event({name}, {position}, 'reason');")
+    });
+    format!("Mend what is named, then run: select es_resume_projection({name});{skip}")
+}
+
+pub const fn events_noun(events: i64) -> &'static str {
+    if events == 1 { "event" } else { "events" }
+}
+
+pub fn at_version(version: Option<i64>) -> String {
+    version.map_or_else(String::new, |version| format!(" at version {version}"))
+}
+
+pub fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+pub const fn already(version: Option<i64>) -> &'static str {
+    if version.is_some() { "already in" } else { "given twice for" }
+}
+
+pub fn in_category(category: Option<&str>) -> String {
+    category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
+}
+
+pub fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
+    match (fold, category) {
+        (Some(fold), Some(category)) => format!("there is no fold {} for category \"{category}\"", shown(fold)),
+        (Some(fold), None) => format!("there is no fold {}", shown(fold)),
+        (None, Some(category)) => format!("category \"{category}\" has no default fold"),
+        (None, None) => "there is no such fold".to_owned(),
+    }
+}

@@ -1,0 +1,33 @@
+//! What the guard of the extension's objects decides, and the event trigger that loads it in time.
+use crate::live;
+use crate::log;
+use crate::pg::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::guard::{self, Guards, Users};
+use crate::state;
+use eventstream_core::error::Error;
+
+sql_function!("eventstream_guard", loaded);
+
+static GUARDS: Guards = Guards { ours: log::guard::protect, users: keep_in_use };
+
+/// Once a backend, from _PG_init.
+pub fn init() {
+    guard::init(&GUARDS);
+}
+
+/// The event trigger: that it is called has loaded the library.
+fn loaded(args: &Args) -> Returned {
+    guard::note_event(args.info());
+    Ok(None)
+}
+
+/// Refuses to let go what folds, upcasters and projections call.
+fn keep_in_use(object: Users, command: &str, description: &str) -> Result<()> {
+    let mut users = state::in_use::by(object)?;
+    users.extend(live::in_use::by(object)?);
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::InUse { command: command.into(), object: description.into(), users }.into())
+}

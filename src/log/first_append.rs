@@ -1,0 +1,49 @@
+//! Whether this database has appended. A row that no dump carries says so, written by its first append: until then rows come into the
+//! tables as a restore brings them, in any order; from then on only our own statements write them. "No rows" would be no test: a restore
+//! loads one partition after the other, and the sequences last.
+use crate::pg::catalog::Catalog;
+use crate::pg::failure::Result;
+use crate::pg::plan::{Plan, View};
+use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::{server, xact};
+use pgrx::pg_sys::{self, Oid};
+use std::cell::Cell;
+
+thread_local! {
+    static LOOK: Plan = const { Plan::new("select 1::bigint from _eventstream.first_appends limit 1", &[]) };
+    static NOTE: Plan = const { Plan::new("insert into _eventstream.first_appends default values", &[]) };
+    /// The log (its table of events) of which a committed row was seen.
+    static NOTED: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// When the statement began in which no row was seen: it asks once, not for each row that it inserts.
+    static MISSED: Cell<i64> = const { Cell::new(i64::MIN) };
+}
+
+fn look(db: &Db) -> Result<bool> {
+    LOOK.with(|look| look.first(db, View::Latest, &[], |_| Ok(()))).map(|found| found.is_some())
+}
+
+/// This transaction appends. To be called before it says so (take_slot): a row that this transaction has written itself may yet be
+/// rolled back, alone.
+pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
+    if NOTED.get() == catalog.events {
+        return Ok(());
+    }
+    if !look(db)? {
+        NOTE.with(|note| note.write(db, &[]))?;
+    } else if !xact::has_appended() {
+        NOTED.set(catalog.events);
+    }
+    Ok(())
+}
+
+pub fn is_there() -> Result<bool> {
+    let began = server::statement_began();
+    if MISSED.get() == began {
+        return Ok(false);
+    }
+    let found = as_owner(Planning::ByIndex, |db, _| look(db))?;
+    if !found {
+        MISSED.set(began);
+    }
+    Ok(found)
+}

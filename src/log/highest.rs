@@ -1,0 +1,43 @@
+//! The highest position of the log: what an append's positions must be above, because a sequence can be set back by hand
+//! (setval tells nobody). Kept in shared memory, found in the log by the first append since the server's start; without shared memory by each one.
+use super::partition;
+use super::statements::Statement;
+use crate::pg::catalog::Catalog;
+use crate::pg::failure::Result;
+use crate::pg::high_water;
+use crate::pg::plan::View;
+use crate::pg::session::Db;
+
+/// To be asked before a position is taken.
+pub fn known(db: &Db, catalog: &Catalog) -> Result<i64> {
+    let mark = high_water::of(catalog.positions);
+    if let Some(highest) = mark.and_then(|mark| mark.get()) {
+        return Ok(highest);
+    }
+    let newest = newest(db, catalog, View::Latest)?;
+    note(catalog, newest);
+    Ok(newest)
+}
+
+/// This transaction has taken positions up to that one.
+pub fn note(catalog: &Catalog, position: i64) {
+    if let Some(mark) = high_water::of(catalog.positions) {
+        mark.raise(position);
+    }
+}
+
+/// The position of the newest event; 0 where there is none.
+pub fn newest(db: &Db, catalog: &Catalog, view: View) -> Result<i64> {
+    Ok(newest_event(db, catalog, view)?.map_or(0, |(position, _)| position))
+}
+
+/// The position of the newest event, and the id of its stream.
+pub fn newest_event(db: &Db, catalog: &Catalog, view: View) -> Result<Option<(i64, i64)>> {
+    for partition in partition::all(db, catalog)?.iter().rev() {
+        let newest = partition.plan(Statement::Newest).first(db, view, &[], |row| Ok((row.int8(0)?, row.int8(1)?)))?;
+        if newest.is_some() {
+            return Ok(newest);
+        }
+    }
+    Ok(None)
+}
