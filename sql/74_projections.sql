@@ -126,7 +126,7 @@ begin atomic
 end;
 comment on function es_create_state_table(text, text, jsonb, text, text, bool) is
 $$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
-Errors: ES005, ES008, ES009, ES010, 42501; a value that does not fit its column's type stops the projection, after its retries.
+Errors: ES005, ES008, ES009, ES010, 42501; a value that does not fit its column's type stops the projection, after its retries. A stream that cannot be folded goes to the dead letters, and the others go on (an inline table fails the append).
 Example: select es_create_state_table('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;
 
 create function es_alter_projection(name text, settings jsonb) returns text

@@ -8,6 +8,7 @@
 //!    │ max_retries are used up
 //!    ├─ on_error = skip ──▶ the event goes to the dead letters, the checkpoint past it ──▶ running
 //!    └─ on_error = stop ──▶ stopped, until es_resume_projection or es_skip_event
+//! a stream of a state table cannot be folded ──▶ its newest event goes to the dead letters, whatever on_error is, and the others go on
 //! rebuilding (a handler, after its reset) = running, until rebuild_to is reached; a state table: see `rebuild`
 //! ```
 //!
@@ -18,6 +19,7 @@ use super::events::{self, Wanted};
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Mode, OnError, Projection};
+use super::state_table::StateTable;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::catalog;
@@ -84,8 +86,13 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     let scratch = Scratch::new()?;
     scratch.inside(|| {
         if let Kind::Table(table) = &projection.kind {
-            let step = attempt(|| rebuild::step(&projection, table, &progress))?;
-            match step {
+            let step = |is_careful| attempt(|| rebuild::step(&projection, table, &progress, is_careful));
+            let mut done = step(false)?;
+            if matches!(&done, Err(caught) if dead_letter::is_of_event(caught)) {
+                // A stream that cannot be folded keeps no other from being filled.
+                done = step(true)?;
+            }
+            match done {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(outcome))) => return Ok(outcome),
                 Ok(Err(reason)) => return stop(&projection, &progress, &broken(reason)),
@@ -222,6 +229,14 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
     let Some(caught) = isolated.failure else {
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
+    let rest = &batch.events[isolated.applied..];
+    if let (Kind::Table(table), true) = (&projection.kind, dead_letter::is_of_event(&caught))
+        && let Ok(Ok(passed)) = attempt(|| StateTable::new(projection, table)?.apply_around(rest))?
+        && !passed.is_empty()
+    {
+        dead_letter::pass_over(projection, &passed)?;
+        return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
+    }
     let failed = &batch.events[isolated.applied];
     let before = failed.global_position() - 1;
     if isolated.applied > 0 {

@@ -9,7 +9,7 @@ use crate::log::read::Filter;
 use crate::pg::catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
-use crate::pg::failure::Result;
+use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::plan::Plan;
 use crate::pg::session::{Db, Planning, as_owner};
@@ -59,6 +59,29 @@ pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Re
     ];
     counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)
+}
+
+/// Whether an error of a fold is that of a stream's events, and not of what surrounds it: rights, missing functions and tables, resources,
+/// locks, the transaction.
+pub fn is_of_event(caught: &Caught) -> bool {
+    match caught.sqlstate.get(..2).unwrap_or_default() {
+        "ES" => matches!(caught.sqlstate.as_str(), "ES007" | "ES013" | "ES014"),
+        "08" | "0A" | "0B" | "0L" | "0P" | "25" | "28" | "2B" | "2D" | "2F" | "34" | "39" | "3D" | "3F" | "40"
+        | "42" | "53" | "55" | "57" | "58" | "72" | "F0" | "HV" | "XX" => false,
+        _ => true,
+    }
+}
+
+/// Streams of a state table that cannot be folded, each by its newest event: the table goes on with the others.
+pub fn pass_over(projection: &Projection, passed: &[(Event, Caught)]) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, _| {
+        for (event, caught) in passed {
+            let reason = format!("its stream cannot be folded: {}", progress::shortened(&caught.message));
+            let (sqlstate, detail) = (Some(caught.sqlstate.as_str()), caught.detail.as_deref());
+            put(db, projection, event, &Cause { attempts: 1, reason: &reason, sqlstate, detail })?;
+        }
+        Ok(())
+    })
 }
 
 /// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.

@@ -13,6 +13,7 @@
 //! touched.
 use super::advance::Outcome;
 use super::applier;
+use super::dead_letter;
 use super::inline;
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
@@ -22,13 +23,14 @@ use crate::log::{horizon, stream};
 use crate::pg::board;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of, varlena};
-use crate::pg::failure::Result;
+use crate::pg::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::memory::Scratch;
 use crate::pg::plan::{Plan, View};
 use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::slots::Whose;
+use crate::pg::subtransaction::attempt;
 use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::moment::{Moment, Selection};
@@ -58,6 +60,8 @@ thread_local! {
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
     static FORGET: Plan = const { Plan::new("delete from _eventstream.rebuilt_states where projection_id = $1", &[INT8OID]) };
+    // What could not be folded before is folded anew.
+    static FORGET_LETTERS: Plan = const { Plan::new("delete from _eventstream.dead_letters where projection_id = $1", &[INT8OID]) };
     static KEEP: Plan = const { Plan::new(
         "insert into _eventstream.rebuilt_states (projection_id, stream, version, state) \
          select $1, r.stream, r.version, r.state from unnest($2, $3, $4) as r (stream, version, state) \
@@ -94,6 +98,7 @@ pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
             Some(varlena(&state_table.fold().fingerprint)?),
         ];
         FORGET.with(|plan| plan.write(db, &row[..1]))?;
+        FORGET_LETTERS.with(|plan| plan.write(db, &row[..1]))?;
         BEGIN.with(|plan| plan.write(db, &row))?;
         catalog::announce_projection_change(catalog)
     })
@@ -101,7 +106,14 @@ pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
 
 /// What a state table needs before its next batch, one bounded step of it; None where nothing is to be done. The reason where its
 /// registrant is gone. Errors: 42501 where that may not read the category any more.
-pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Result<Result<Option<Outcome>, String>> {
+///
+/// `is_careful`: a stream that cannot be folded gets no row, its newest event goes to the dead letters, and the others go on.
+pub fn step(
+    projection: &Projection,
+    table: &Table,
+    progress: &Progress,
+    is_careful: bool,
+) -> Result<Result<Option<Outcome>, String>> {
     let state_table = StateTable::new(projection, table)?;
     let fingerprint = state_table.fold().fingerprint;
     let is_other = progress.fingerprint != Some(fingerprint);
@@ -113,7 +125,7 @@ pub fn step(projection: &Projection, table: &Table, progress: &Progress) -> Resu
     }
     let outcome = match (progress.status, progress.rebuild_to, progress.rebuild_stream) {
         (Status::Rebuilding, Some(to), Some(after)) if !is_other => {
-            fill(projection, &state_table, table, to, after, progress)?
+            fill(projection, &state_table, table, (to, after), progress, is_careful)?
         }
         _ => {
             let to = as_owner(Planning::ByIndex, |_, catalog| {
@@ -132,7 +144,7 @@ pub fn at_once(projection: &Projection, table: &Table, to: i64) -> Result<()> {
     loop {
         let progress = progress::look(projection.id)?;
         let Some(progress) = progress.filter(|progress| progress.status == Status::Rebuilding) else { return Ok(()) };
-        step(projection, table, &progress)?.map_err(|reason| inline::unusable(projection, reason))?;
+        step(projection, table, &progress, false)?.map_err(|reason| inline::unusable(projection, reason))?;
     }
 }
 
@@ -140,9 +152,9 @@ fn fill(
     projection: &Projection,
     state_table: &StateTable,
     table: &Table,
-    to: i64,
-    mut after: i64,
+    (to, mut after): (i64, i64),
     progress: &Progress,
+    is_careful: bool,
 ) -> Result<Outcome> {
     let target = projection.target();
     let begun = Instant::now();
@@ -160,6 +172,12 @@ fn fill(
         for (found, name) in page {
             (after, done, left) = (found.id, done + 1, left - 1);
             let row = scratch.step(|| {
+                if is_careful
+                    && let Err(caught) = attempt(|| as_of(&mut folding, &name, found, to).map(drop))?
+                    && dead_letter::is_of_event(&caught)
+                {
+                    return pass_over(projection, found, to, caught).map(|()| None);
+                }
                 let answer = as_of(&mut folding, &name, found, to)?;
                 Ok(answer.map(|(version, state)| StateRow { stream: name, version, state }))
             })?;
@@ -182,6 +200,16 @@ fn fill(
             return Ok(Outcome::Advanced { position: progress.position, events: 0, is_behind: true });
         }
     }
+}
+
+fn pass_over(projection: &Projection, found: stream::Stream, to: i64, caught: Caught) -> Result<()> {
+    let newest = as_owner(Planning::ByIndex, |db, catalog| stream::head_up_to(db, catalog, &found, to, View::Latest))?;
+    let Some(newest) = newest else { return Ok(()) };
+    let memory = Scratch::new()?;
+    memory.inside(|| {
+        let event = dead_letter::event_at(projection, newest.global_position, &memory)?;
+        dead_letter::pass_over(projection, &[(event, caught)])
+    })
 }
 
 /// The stream's newest version at or below the position, and its state there; None where it begins later.

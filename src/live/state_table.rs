@@ -4,18 +4,20 @@
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
 use super::applier;
+use super::dead_letter;
 use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::{self, Stream};
 use crate::pg::call::{self, Code, Position};
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
-use crate::pg::failure::Result;
+use crate::pg::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::lock;
 use crate::pg::pinned;
 use crate::pg::plan::{Plan, View};
 use crate::pg::process;
 use crate::pg::session::{Db, Planning, as_current, as_owner, by_index};
+use crate::pg::subtransaction::attempt;
 use crate::pg::test_point::test_point;
 use crate::state::answer;
 use crate::state::cache;
@@ -184,6 +186,30 @@ impl<'a> StateTable<'a> {
             rows.push(StateRow { stream: group.stream.to_owned(), version: group.last(), state });
         }
         self.write(&rows)
+    }
+
+    /// Applies the events of an asynchronous projection around the streams that cannot be folded: the newest event of each of these, and why.
+    /// The error where it is not the fault of a stream's events, or a row cannot be written.
+    pub fn apply_around(&self, events: &[Event]) -> Result<Result<Vec<(Event, Caught)>, Caught>> {
+        let target = self.projection.target();
+        let mut folding = Folding::new(target, &self.fold)?;
+        let mut passed = Vec::new();
+        for group in groups(events)? {
+            process::breathe();
+            let found =
+                as_owner(Planning::ByIndex, |db, catalog| known::settled(db, catalog, target.id, group.stream))?;
+            let found = found.ok_or_else(|| Error::StreamNotFound { stream: group.stream.into() })?;
+            match attempt(|| self.state(&mut folding, &group, found))? {
+                Ok(state) => {
+                    self.write(&[StateRow { stream: group.stream.to_owned(), version: group.last(), state }])?;
+                }
+                Err(caught) if dead_letter::is_of_event(&caught) => {
+                    passed.extend(group.events.last().map(|&newest| (newest.clone(), caught)));
+                }
+                Err(caught) => return Ok(Err(caught)),
+            }
+        }
+        Ok(Ok(passed))
     }
 
     /// Of an inline projection the events are not settled: the transaction may still be rolled back.

@@ -104,3 +104,64 @@ def test_what_is_no_streams_fault_is_not_reported_as_one(ledger, quiet):
         ledger.execute("set statement_timeout = '50ms'")
         with pytest.raises(psycopg.errors.QueryCanceled):
             ledger.execute("select pg_sleep(1), c.* from es_category_state('account', on_error => 'report') c")
+
+
+@pytest.fixture
+def table(ledger):
+    """A state table over the accounts, filled around those that fail."""
+    ledger.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
+    ledger.execute("select es_run_projection('balances')")
+    yield ledger
+
+
+def rows_of_table(session):
+    return [(stream, version, int(balance)) for stream, version, balance in rows(session, "select stream, version, balance from balances")]
+
+
+def letters(session):
+    return sorted(rows(session, "select stream, version from eventstream.dead_letters where projection = 'balances'"))
+
+
+def test_a_state_table_is_filled_around_the_streams_that_fail_and_health_names_them(table):
+    assert sorted(rows_of_table(table)) == sorted(RIGHT)
+    assert letters(table) == sorted((stream, 2) for stream in WRONG)
+    assert value(table, "select status from eventstream.projections where name = 'balances'") == "running"
+    assert value(table, "select status from eventstream.health where name = 'dead letters of balances'") == "critical"
+    reasons = [reason for (reason,) in rows(table, "select reason from eventstream.dead_letters")]
+    assert all(reason.startswith("its stream cannot be folded: ") for reason in reasons)
+
+
+def test_batches_go_on_around_a_stream_that_fails_and_keep_its_row(table):
+    credit(table, 2, 1)
+    credit(table, 0, 1)
+    credit(table, 3, "12.50")
+    credit(table, 4, 1)
+    table.execute("select es_run_projection('balances')")
+    found = {stream: (version, balance) for stream, version, balance in rows_of_table(table)}
+    assert [found[f"account-{number}"] for number in (2, 3, 4)] == [(2, 11), (1, 10), (2, 11)]
+    assert letters(table) == sorted([*((stream, 2) for stream in WRONG), ("account-0", 3), ("account-3", 2)])
+    assert value(table, "select status from eventstream.projections where name = 'balances'") == "running"
+
+
+def test_an_upcaster_fills_a_state_table_again_with_all_its_streams(table):
+    table.execute(
+        """create function mended(payload jsonb, metadata jsonb) returns jsonb immutable language sql
+           return jsonb_build_object('amount', coalesce(payload ->> 'amount', payload ->> 'amuont')::numeric)"""
+    )
+    table.execute("select es_register_upcaster('Credited', 1, 'mended(jsonb, jsonb)'::regprocedure)")
+    table.execute("select es_run_projection('balances')")
+    assert value(table, "select count(*) from balances") == 12 and letters(table) == []
+
+
+def test_a_fault_that_is_no_events_own_still_stops_the_whole_table(quiet):
+    with quiet.connect(autocommit=True) as session:
+        session.execute(HANDLER.replace("raise 'no amount' using errcode = 'GL042', detail = 'secret'", "perform from_nowhere()"))
+        session.execute(
+            """select es_register_fold('balance', 'account', 'handled(jsonb, eventstream.event)'::regprocedure, initial_state => '{"balance": 0}')"""
+        )
+        credit(session, 1, 10)
+        credit(session, 2, "12.50")
+        session.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
+        session.execute("select es_run_projection('balances')")
+        assert rows_of_table(session) == [] and letters(session) == []
+        assert value(session, "select error_sqlstate from eventstream.projections where name = 'balances'") == "42883"
