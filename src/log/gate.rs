@@ -37,8 +37,11 @@ fn place(catalog: &Catalog, tenant_id: i64) -> Place {
 
 /// Enters as one of many, until the end of the (sub)transaction. Waits while somebody has it alone.
 pub fn enter(tenant_id: i64) -> Result<()> {
+    if xact::has_entered(tenant_id) {
+        return Ok(());
+    }
     place(&Catalog::current()?, tenant_id).share()?;
-    xact::note_gate();
+    xact::note_entered(tenant_id);
     catalog::refresh()
 }
 

@@ -22,6 +22,8 @@ type OnEnd = fn(End);
 thread_local! {
     static APPENDED: Cell<bool> = const { Cell::new(false) };
     static GATED: Cell<bool> = const { Cell::new(false) };
+    /// The tenant whose gate was entered last, and the subtransaction that did, whose rollback leaves it.
+    static ENTERED: Cell<Option<(i64, u32)>> = const { Cell::new(None) };
     static SESSION_LEVEL: Cell<Option<c_int>> = const { Cell::new(None) };
     static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
 }
@@ -50,6 +52,17 @@ pub fn note_gate() {
     GATED.set(true);
 }
 
+/// This subtransaction has entered that tenant's gate.
+pub fn note_entered(tenant_id: i64) {
+    note_gate();
+    ENTERED.set(Some((tenant_id, current_subtransaction())));
+}
+
+/// Whether this transaction is known to be within that tenant's gate.
+pub fn has_entered(tenant_id: i64) -> bool {
+    ENTERED.get().is_some_and(|(entered, _)| entered == tenant_id)
+}
+
 /// Calls that at the end of this transaction, and of its subtransactions that are rolled back.
 pub fn call_at_end(on_end: OnEnd) {
     ON_END.set(Some(on_end));
@@ -74,9 +87,13 @@ extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
 }
 
 extern "C-unwind" fn at_sub_end(event: SubXactEvent::Type, this: u32, _: u32, _: *mut c_void) {
-    if event == SubXactEvent::SUBXACT_EVENT_ABORT_SUB
-        && let Some(on_end) = ON_END.get()
-    {
+    if event != SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        return;
+    }
+    if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
+        ENTERED.set(None);
+    }
+    if let Some(on_end) = ON_END.get() {
         on_end(End::SubtransactionRolledBack(this));
     }
 }
@@ -91,6 +108,7 @@ fn finish(end: End) {
     }
     slots::release();
     GATED.set(false);
+    ENTERED.set(None);
     board::at_end(end == End::Committed, APPENDED.replace(false));
 }
 
