@@ -106,6 +106,27 @@ pub unsafe fn insert_index_tuples(
     }
 }
 
+/// Closes the indexes that ExecOpenIndices opened. Up to 16 their locks are kept until the end of the transaction: whoever appends again takes them
+/// without the shared lock table, and the table's own lock keeps out whoever they would.
+///
+/// # Safety
+/// May raise: call it inside `catch`. The indexes are open.
+pub unsafe fn close_indices(target: *mut pg_sys::ResultRelInfo) {
+    // SAFETY: as the caller says; the array has so many places.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        for place in 0..(*target).ri_NumIndices as usize {
+            let index = *(*target).ri_IndexRelationDescs.add(place);
+            if !index.is_null() {
+                super::ffi::index_close(index, pg_sys::NoLock as i32);
+            }
+        }
+        // Later ones let each index tidy up after its inserts.
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        super::ffi::ExecCloseIndices(target);
+    }
+}
+
 unsafe extern "C-unwind" {
     #[cfg(not(feature = "pg18"))]
     #[link_name = "index_beginscan"]

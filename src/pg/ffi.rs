@@ -87,6 +87,7 @@ unsafe extern "C-unwind" {
         instrument: c_int,
     );
     pub fn ExecOpenIndices(target: *mut ResultRelInfo, speculative: bool);
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
     pub fn ExecCloseIndices(target: *mut ResultRelInfo);
     pub fn MakeSingleTupleTableSlot(desc: TupleDesc, kind: *const TupleTableSlotOps) -> *mut TupleTableSlot;
     pub fn ExecFetchSlotHeapTuple(slot: *mut TupleTableSlot, materialize: bool, should_free: *mut bool) -> HeapTuple;

@@ -70,7 +70,7 @@ impl Inserter {
         catch(|| {
             // SAFETY: closes what `open` opened, keeping the lock until the end of the transaction.
             unsafe {
-                ffi::ExecCloseIndices(target);
+                compat::close_indices(target);
                 ffi::ExecDropSingleTupleTableSlot(slot);
                 ffi::FreeExecutorState(state);
                 ffi::relation_close(relation, pg_sys::NoLock as i32);
