@@ -1,4 +1,4 @@
-"""The programs of docs/clients.md, taken from the page and run as processes of their own.
+"""The programs of docs/clients.md (and, without what follows, of docs/append.md), taken from the page and run as processes of their own.
 
 What the test needs and a reader does not is put into them by `DIFFERENCES`, each at a line that must be there exactly once: shorter leases,
 slower work, so that a kill falls between fetch and acknowledgement, and work that fails at events which say so.
@@ -50,9 +50,9 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-def snippets(fence: str) -> list[str]:
-    """The page's blocks of that language, in order."""
-    return re.findall(rf"^```{fence}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def snippets(fence: str, page: pathlib.Path = PAGE) -> list[str]:
+    """A page's blocks of that language, in order."""
+    return re.findall(rf"^```{fence}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def program_of(language: str) -> str:
@@ -74,10 +74,9 @@ def tool(language: str) -> pathlib.Path:
     return pathlib.Path(done.stdout.strip())
 
 
-def build(language: str, folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
-    """Writes and compiles the program: the command that starts it, and what it needs in its environment."""
-    source = folder / PROGRAMS[language][1]
-    text = program_of(language)
+def build(language: str, folder: pathlib.Path, file: str, text: str) -> tuple[list[str], dict[str, str]]:
+    """Writes and compiles a program: the command that starts it, and what it needs in its environment."""
+    source = folder / file
     if language == "python":
         source.write_text(text)
         return [sys.executable, str(source)], {}
@@ -87,18 +86,38 @@ def build(language: str, folder: pathlib.Path) -> tuple[list[str], dict[str, str
         (folder / "node_modules").symlink_to(place / "node_modules")
         return [str(place / "bin/node"), str(source)], {}
     if language == "go":
-        # Debian has the driver's version 4, the page version 5: what the program uses is the same but for the paths.
+        # Debian has the driver's version 4, the pages version 5: what the programs use is the same but for the paths.
         source.write_text(text.replace("jackc/pgx/v5/pgconn", "jackc/pgconn").replace("jackc/pgx/v5", "jackc/pgx/v4"))
         path = folder / "gopath"
         path.mkdir()
         (path / "src").symlink_to(place / "src")
         environment = {"GO111MODULE": "off", "GOPATH": str(path), "GOCACHE": str(place / "cache"), "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-        for command in (["vet"], ["build", "-o", str(folder / "consumer")]):
+        for command in (["vet"], ["build", "-o", str(folder / "program")]):
             compile_with([str(place / "bin/go"), *command, str(source)], environment)
-        return [str(folder / "consumer")], {}
+        return [str(folder / "program")], {}
+    if language == "rust":
+        source.write_text(text)
+        manifest = (place / "Cargo.toml").read_text().replace("src/main.rs", file)
+        (folder / "Cargo.toml").write_text(manifest)
+        shutil.copy(place / "Cargo.lock", folder)
+        compile_with(["cargo", "build", "--offline", "--manifest-path", str(folder / "Cargo.toml")], {"CARGO_TARGET_DIR": str(place / "target"), "RUSTFLAGS": "-Dwarnings"})
+        shutil.copy(place / "target/debug/program", folder)
+        return [str(folder / "program")], {}
     source.write_text(text)
-    compile_with(["javac", "-Xlint:all", "-Werror", "-d", str(folder), str(source), str(ROOT / "tests/cluster/UnixSockets.java")], {})
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{place / 'postgresql.jar'}", "Consumer"], {}
+    compile_with(["javac", "-Xlint:all", "-Werror", "-cp", str(place / "postgresql.jar"), "-d", str(folder), str(source), str(ROOT / "tests/cluster/UnixSockets.java")], {})
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{place / 'postgresql.jar'}", source.stem], {}
+
+
+def reach(language: str, server: Server, database: str) -> tuple[dict[str, str], list[str]]:
+    """How a program in that language gets to a database: its environment, and its last arguments."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | server.address(database)
+    if language == "java":
+        # It takes no unix socket by itself, and no test server listens on the network.
+        socket = f"{server.socket}/.s.PGSQL.{environment['PGPORT']}"
+        return environment, [f"jdbc:postgresql://localhost/{database}?user={environment['PGUSER']}&socketFactory=UnixSockets&socketFactoryArg={socket}"]
+    if language == "rust":
+        return environment, [f"host={environment['PGHOST']} port={environment['PGPORT']} user={environment['PGUSER']} dbname={database}"]
+    return environment, []
 
 
 def compile_with(command: list[str], environment: dict[str, str]) -> None:
@@ -114,19 +133,15 @@ class Client:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="es-client-"))
         self.running: list[Consumer] = []
         try:
-            self.command, self.environment = build(language, self.folder)
+            self.command, self.environment = build(language, self.folder, PROGRAMS[language][1], program_of(language))
         except BaseException:
             shutil.rmtree(self.folder)
             raise
 
     def start(self, server: Server, database: str) -> "Consumer":
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment |= server.address(database) | self.environment
-        command = self.command
-        if self.language == "java":
-            # It takes no unix socket by itself, and no test server listens on the network.
-            socket = f"{server.socket}/.s.PGSQL.{environment['PGPORT']}"
-            command = [*command, f"jdbc:postgresql://localhost/{database}?user={environment['PGUSER']}&socketFactory=UnixSockets&socketFactoryArg={socket}"]
+        environment, arguments = reach(self.language, server, database)
+        command = [*self.command, *arguments]
+        environment |= self.environment
         self.running.append(Consumer(command, environment))
         return self.running[-1]
 
