@@ -101,6 +101,30 @@ $$;
 comment on function eventstream.column_expressions(jsonb) is
 'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type and the expression that takes it from t.state.';
 
+create function eventstream.comment_columns(target text, columns jsonb) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    col jsonb;
+begin
+    execute format('comment on column %s.stream is %L', target, 'the stream whose state it is');
+    execute format('comment on column %s.version is %L', target, 'how many of its events are in it');
+    for col in select c.value from jsonb_array_elements(columns) c loop
+        execute format('comment on column %s.%I is %L', target, col ->> 'name',
+                       case when col ->> 'path' = '' then 'the whole state' else 'of the state: ' || (col ->> 'path') end);
+    end loop;
+end
+$$;
+comment on function eventstream.comment_columns(text, jsonb) is
+'Part of es_create_temporal_view and es_create_state_table: says of each column where it comes from, which reporting tools show.';
+
 create function eventstream.relation_name(argument text, given text, most_bytes int, schemas name[]) returns text[]
 language plpgsql stable parallel unsafe
 set search_path = pg_catalog, pg_temp
@@ -239,6 +263,8 @@ begin
     end if;
 
     execute format('create view %s as %s', target, query);
+    perform eventstream.comment_columns(target, columns);
+    execute format('comment on column %s.problem is %L', target, 'why the stream has no state; only of the function with on_error => report');
     execute format('comment on view %s is %L', target,
                    format('The states of category %s%s at the moment of eventstream.as_of and eventstream.known_at; made by es_create_temporal_view.',
                           category, coalesce(' by fold ' || fold, '')));

@@ -92,6 +92,7 @@ begin
     from eventstream.column_expressions(columns) c;
     execute format(E'create table %s (\n    stream pg_catalog.text collate pg_catalog."C" primary key,\n    version pg_catalog.int8 not null%s\n)',
                    target, definitions);
+    perform eventstream.comment_columns(target, columns);
     execute format('comment on table %s is %L', target,
                    format('The states of category %s%s, kept up by projection %s; made by es_create_state_table.',
                           category, coalesce(' by fold ' || fold, ''), name));
