@@ -37,16 +37,20 @@ insert into _eventstream.tenants (id, name) values (1, 'default');
 
 create table _eventstream.grants (
     role text collate "C" not null,
+    role_oid oid,
     privilege text collate "C" not null,
     tenant_id bigint not null,
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_key unique nulls not distinct (role, privilege, tenant_id, category),
     constraint grants_privilege_check check (privilege in ('read', 'append', 'manage', 'audit', 'admin'))
 );
 comment on table _eventstream.grants is
-'What es_grant allowed. Roles by name: an oid would not survive a restore. category NULL = every category.';
+'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
+comment on column _eventstream.grants.role is 'its name when it was last seen, or public';
+comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role is gone, and the grant with it, whoever has the name now';
+create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
+    nulls not distinct where role_oid is not null;
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
 comment on constraint grants_privilege_check on _eventstream.grants is 'the five privileges';
 

@@ -10,6 +10,7 @@ create table _eventstream.folds (
     fold_order text collate "C" not null,
     is_default bool not null,
     registrant text collate "C" not null,
+    registrant_oid oid,
     search_path text collate "C" not null,
     registered_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint folds_pkey primary key (tenant_id, name),
@@ -19,6 +20,7 @@ create table _eventstream.folds (
 comment on table _eventstream.folds is
 'How the events of a category become a state: by a function (handler, schema-qualified, called as the registrant) or by rules.';
 comment on column _eventstream.folds.search_path is 'of the registrant at registration: the handler always runs with it';
+comment on column _eventstream.folds.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
 comment on index _eventstream.folds_pkey is 'a fold by tenant and name';
 comment on constraint folds_handler_or_rules on _eventstream.folds is 'exactly one of the two';
 comment on constraint folds_order_check on _eventstream.folds is 'as the events came, or by their valid time';
@@ -32,12 +34,14 @@ create table _eventstream.upcasters (
     to_event_type text collate "C" not null,
     handler text collate "C" not null,
     registrant text collate "C" not null,
+    registrant_oid oid,
     search_path text collate "C" not null,
     registered_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint upcasters_pkey primary key (tenant_id, event_type, from_schema_version)
 );
 comment on table _eventstream.upcasters is
 'How the payload of an event type becomes that of its next schema version when it is read; what is stored never changes.';
+comment on column _eventstream.upcasters.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
 comment on index _eventstream.upcasters_pkey is 'the step from a schema version of an event type';
 
 create table _eventstream.snapshots (

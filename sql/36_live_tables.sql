@@ -31,10 +31,8 @@ create table _eventstream.projections (
     table_name text collate "C",
     columns jsonb,
     fold text collate "C",
-    upsert text collate "C",
-    prune text collate "C",
-    prune_rest text collate "C",
     registrant text collate "C" not null,
+    registrant_oid oid,
     search_path text collate "C" not null,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint projections_pkey primary key (id),
@@ -54,9 +52,7 @@ comment on column _eventstream.projections.start_position is 'events up to here 
 comment on column _eventstream.projections.table_name is 'schema-qualified and quoted';
 comment on column _eventstream.projections.columns is 'of the state table: [{"name", "type", "path"}]';
 comment on column _eventstream.projections.fold is 'of the state table; NULL = the category''s default one';
-comment on column _eventstream.projections.upsert is 'statement that writes rows of the state table: streams, versions, states';
-comment on column _eventstream.projections.prune is 'statement that removes the rows of a range of streams which are not among those given';
-comment on column _eventstream.projections.prune_rest is 'the same of all streams behind the first of these bounds';
+comment on column _eventstream.projections.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
 comment on column _eventstream.projections.search_path is 'of the registrant at creation: the handler always runs with it';
 comment on index _eventstream.projections_pkey is 'a projection by id';
 comment on index _eventstream.projections_name_key is 'a projection by tenant and name';

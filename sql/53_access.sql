@@ -23,6 +23,92 @@ comment on function es_revoke(name, text, text, text) is
 $$Takes back what es_grant gave with the same arguments; open sessions notice at once. Needs admin. ES005 where there was no such grant.
 Example: select es_revoke('app', 'append', category => 'account');$$;
 
+-- Who a role is. Where the log is at home its oid says it: a role that was renamed is the same, one made again under its name is another. In a copy oids mean
+-- nothing, and names count until es_activate binds them.
+create function _eventstream.is_home() returns bool
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_is_home';
+comment on function _eventstream.is_home() is
+'Whether this database is where its log was made, or was made its home by es_activate: roles are their oids here.';
+
+create function _eventstream.role_of(named text, bound oid, by_oid bool) returns oid
+language sql stable parallel safe
+return case when bound is null then null::oid when by_oid or bound = 0 then bound
+            else pg_catalog.to_regrole(pg_catalog.quote_ident(named))::oid end;
+comment on function _eventstream.role_of(text, oid, bool) is
+'The role that a grant or a registration is of: by_oid as is_home() says. NULL where it is gone; an oid may be gone, too.';
+
+create function _eventstream.see_roles() returns bool
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    registrations text;
+    changed bigint;
+    all_changed bigint := 0;
+begin
+    if not _eventstream.is_home() then
+        return false;
+    end if;
+    -- One that was granted again under the new name before the old one was seen to have changed.
+    delete from _eventstream.grants g
+    using pg_roles r, _eventstream.grants o
+    where r.oid = g.role_oid and g.role <> r.rolname and o.role_oid = g.role_oid and o.role = r.rolname
+      and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
+    update _eventstream.grants g set role = r.rolname from pg_roles r where r.oid = g.role_oid and g.role <> r.rolname;
+    get diagnostics all_changed = row_count;
+    update _eventstream.grants g set role_oid = null
+    where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid);
+    get diagnostics changed = row_count;
+    all_changed := all_changed + changed;
+    foreach registrations in array '{folds,upcasters,projections}'::text[] loop
+        execute format('update _eventstream.%I x set registrant = r.rolname from pg_roles r '
+                       'where r.oid = x.registrant_oid and x.registrant <> r.rolname', registrations);
+        get diagnostics changed = row_count;
+        all_changed := all_changed + changed;
+        execute format('update _eventstream.%I x set registrant_oid = null '
+                       'where x.registrant_oid is not null and not exists (select from pg_roles r where r.oid = x.registrant_oid)', registrations);
+        get diagnostics changed = row_count;
+        all_changed := all_changed + changed;
+    end loop;
+    return all_changed > 0;
+end
+$$;
+comment on function _eventstream.see_roles() is
+'Where the log is at home: notes what roles are called by now, and which are gone for good, so that no role of their name takes their place, here or in a copy. Whether anything had changed.';
+
+create function _eventstream.bind_roles() returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    registrations text;
+begin
+    delete from _eventstream.grants g
+    using _eventstream.grants o
+    where g.ctid > o.ctid and g.role = o.role and g.role_oid is not null and o.role_oid is not null
+      and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
+    update _eventstream.grants set role_oid = _eventstream.role_of(role, role_oid, false) where role_oid is not null;
+    foreach registrations in array '{folds,upcasters,projections}'::text[] loop
+        execute format('update _eventstream.%I set registrant_oid = _eventstream.role_of(registrant, registrant_oid, false) '
+                       'where registrant_oid is not null', registrations);
+    end loop;
+end
+$$;
+comment on function _eventstream.bind_roles() is
+'Part of es_activate: from now on the roles are those that have the names now.';
+
 create function es_maintain(out task text, out done bigint) returns setof record
 language c volatile parallel unsafe rows 4 as 'MODULE_PATHNAME', 'eventstream_maintain';
 comment on function es_maintain() is

@@ -11,7 +11,7 @@ create function es_register_fold(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_fold';
 comment on function es_register_fold(text, text, regprocedure, jsonb, jsonb, bigint, text, bool) is
-$$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role whose rights it has), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it, and snapshots of the old definition stop counting.
+$$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it, and snapshots of the old definition stop counting.
 initial_state: before the first event. snapshot_every: es_maintain takes a snapshot every so many events of a stream. fold_order: version folds events as they came; occurred_at puts late events where they belong in valid time. is_default: the fold that is meant where none is named. Needs the privilege manage.
 Errors: ES005, ES011 (what is wrong in the rules, and where), 42501.
 Example: select es_register_fold('balance', 'account', rules => '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}]}}', initial_state => '{"balance": 0}');$$;
@@ -30,7 +30,7 @@ create function es_register_upcaster(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_upcaster';
 comment on function es_register_upcaster(text, int, regprocedure, text) is
-$$Registers how the payload of an event type becomes that of its next schema version, from_schema_version + 1, when events are read or folded: handler(payload jsonb, metadata jsonb) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role whose rights it has). Steps are chained; what is stored never changes. to_event_type: the type's new name (NULL = the same). Snapshots of the tenant's folds stop counting. Returns event_type. Needs the privilege manage.
+$$Registers how the payload of an event type becomes that of its next schema version, from_schema_version + 1, when events are read or folded: handler(payload jsonb, metadata jsonb) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights). Steps are chained; what is stored never changes. to_event_type: the type's new name (NULL = the same). Snapshots of the tenant's folds stop counting. Returns event_type. Needs the privilege manage.
 Errors: ES005, 42501.
 Example: select es_register_upcaster('AccountCredited', 1, 'ledger.credited_1_to_2(jsonb, jsonb)');$$;
 

@@ -9,12 +9,13 @@ select
     f.snapshot_every,
     f.fold_order,
     f.is_default,
-    f.registrant,
+    coalesce(r.rolname::text, f.registrant) as registrant,
     f.search_path,
     f.registered_at,
     t.name as tenant
 from _eventstream.folds f
 join _eventstream.tenants t on t.id = f.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home()))
 where f.tenant_id = (select _eventstream.readable_tenant('read'))
   and ((select _eventstream.readable_categories()) is null
        or f.category = any ((select _eventstream.readable_categories())::text[]));
@@ -27,12 +28,13 @@ select
     u.from_schema_version,
     u.to_event_type,
     u.handler,
-    u.registrant,
+    coalesce(r.rolname::text, u.registrant) as registrant,
     u.search_path,
     u.registered_at,
     t.name as tenant
 from _eventstream.upcasters u
 join _eventstream.tenants t on t.id = u.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home()))
 where u.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.upcasters is
 'The upcasters of the current tenant: from which schema version of an event type to the next, by which function.';

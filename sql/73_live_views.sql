@@ -28,13 +28,14 @@ select
     p.on_error,
     p.max_retries,
     p.reset,
-    p.registrant,
+    coalesce(r.rolname::text, p.registrant) as registrant,
     p.search_path,
     p.created_at,
     t.name as tenant
 from _eventstream.projections p
 join _eventstream.projection_progress g on g.projection_id = p.id
 join _eventstream.tenants t on t.id = p.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home()))
 left join _eventstream.projection_states() l on l.projection_id = p.id
 where p.tenant_id = (select _eventstream.operated_tenant());
 comment on view eventstream.projections is
@@ -124,4 +125,4 @@ create view eventstream.health with (security_barrier) as
 select h.name, h.tenant, h.status, h.detail, h.fix
 from _eventstream.health() h;
 comment on view eventstream.health is
-'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, and for each fold that cannot be used. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';
+'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, for each fold that cannot be used, and where grants are of roles that are gone. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';

@@ -14,7 +14,7 @@ create function es_create_projection(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
 comment on function es_create_projection(text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint, bool) is
-$$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection (so it must be its own, a superuser's, or of a role whose rights it has), security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
+$$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection (so it must be its own, a superuser's, or of a role that has its rights), security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
 mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Needs the privileges manage and read.
 Errors: ES005, ES008, ES009, ES025, 42501.
 Example: select es_create_projection('turnover', 'ledger.on_entry(eventstream.event)', categories => '{account}');$$;
@@ -25,14 +25,53 @@ create function eventstream.create_table_projection(
     columns jsonb,
     fold text,
     mode text,
-    table_name text,
-    upsert text,
-    prune text,
-    prune_rest text
+    table_name text
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_table_projection';
-comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text, text, text, text) is
-'Part of es_create_state_table: the projection that fills the table which was made. The statements run with the rights of the caller.';
+comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text) is
+'Part of es_create_state_table: the projection that fills the table which was made.';
+
+create function _eventstream.state_table_statements(target text, columns jsonb, out upsert text, out prune text, out prune_rest text)
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    names text;
+    expressions text;
+    assignments text;
+    ours text;
+    theirs text;
+    kept constant text := 'x.stream operator(pg_catalog.=) any (select u.stream from pg_catalog.unnest(%s) u (stream))';
+begin
+    select string_agg(format(', %I', c.name), '' order by c.place),
+           string_agg(format(', %s', c.expression), '' order by c.place),
+           string_agg(format(', %1$I = excluded.%1$I', c.name), '' order by c.place),
+           string_agg(format(', x.%I', c.name), '' order by c.place),
+           string_agg(format(', excluded.%I', c.name), '' order by c.place)
+    into names, expressions, assignments, ours, theirs
+    from eventstream.column_expressions(columns) c;
+    -- A row is written where its image differs: numeric 1.0 and 1.00 are two, and types without an order can be compared.
+    upsert := format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
+               'from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as t (stream, version, state) order by t.stream collate pg_catalog."C" '
+               'on conflict (stream) do update set version = excluded.version%s '
+               'where x.version operator(pg_catalog.<>) excluded.version '
+               'or row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
+               target, names, expressions, assignments, ours, theirs);
+    -- Two statements, so that each looks at its range of the primary key and at nothing else; and a subquery that is hashed once,
+    -- whatever the planner guesses of a page that it cannot see: a join of two sides that seem to be small would be a loop.
+    prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and x.stream operator(pg_catalog.<=) $2 and not ', target)
+             || format(kept, '$3');
+    prune_rest := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and not ', target) || format(kept, '$2');
+end
+$$;
+comment on function _eventstream.state_table_statements(text, jsonb) is
+'What writes a state table: target is the table, found, qualified and quoted; the columns are checked as es_create_state_table checks them. upsert: rows of streams, versions, states. prune: removes the rows of a range of streams that are not among those given; prune_rest: the same of all behind the first of these bounds.';
 
 create function eventstream.state_table_is_there(
     name text, table_name text, category text, columns jsonb, fold text, mode text, if_not_exists bool
@@ -55,16 +94,7 @@ as $$
 declare
     parts text[];
     target text;
-    names text;
     definitions text;
-    expressions text;
-    assignments text;
-    ours text;
-    theirs text;
-    upsert text;
-    kept text;
-    prune text;
-    prune_rest text;
 begin
     if name is null or category is null or columns is null then
         perform eventstream.refuse(case when name is null then 'name' when category is null then 'category' else 'columns' end,
@@ -82,13 +112,7 @@ begin
     if to_regclass(target) is not null then
         perform eventstream.refuse('name', format('must be new: there is a relation %s', target), 'Choose another name.');
     end if;
-    select string_agg(format(', %I', c.name), '' order by c.place),
-           string_agg(format(E',\n    %I %s', c.name, c.type_name), '' order by c.place),
-           string_agg(format(', %s', c.expression), '' order by c.place),
-           string_agg(format(', %1$I = excluded.%1$I', c.name), '' order by c.place),
-           string_agg(format(', x.%I', c.name), '' order by c.place),
-           string_agg(format(', excluded.%I', c.name), '' order by c.place)
-    into names, definitions, expressions, assignments, ours, theirs
+    select string_agg(format(E',\n    %I %s', c.name, c.type_name), '' order by c.place) into definitions
     from eventstream.column_expressions(columns) c;
     execute format(E'create table %s (\n    stream pg_catalog.text collate pg_catalog."C" primary key,\n    version pg_catalog.int8 not null%s\n)',
                    target, definitions);
@@ -96,22 +120,9 @@ begin
     execute format('comment on table %s is %L', target,
                    format('The states of category %s%s, kept up by projection %s; made by es_create_state_table.',
                           category, coalesce(' by fold ' || fold, ''), name));
-    -- A row is written where its image differs: numeric 1.0 and 1.00 are two, and types without an order can be compared.
-    upsert := format('insert into %s as x (stream, version%s) select t.stream, t.version%s '
-               'from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) as t (stream, version, state) order by t.stream collate pg_catalog."C" '
-               'on conflict (stream) do update set version = excluded.version%s '
-               'where x.version operator(pg_catalog.<>) excluded.version '
-               'or row(x.version%s)::pg_catalog.record operator(pg_catalog.*<>) row(excluded.version%s)::pg_catalog.record',
-               target, names, expressions, assignments, ours, theirs);
-    -- Two statements, so that each looks at its range of the primary key and at nothing else; and a subquery that is hashed once,
-    -- whatever the planner guesses of a page that it cannot see: a join of two sides that seem to be small would be a loop.
-    kept := 'x.stream operator(pg_catalog.=) any (select u.stream from pg_catalog.unnest(%s) u (stream))';
-    prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and x.stream operator(pg_catalog.<=) $2 and not ', target)
-               || format(kept, '$3');
-    prune_rest := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and not ', target) || format(kept, '$2');
     -- The path that triggers and functions of the table's will run with: the caller's; what the statements name is found first.
     perform set_config('search_path', concat_ws(', ', 'pg_catalog', (select string_agg(quote_ident(s.name), ', ') from unnest(schemas) s (name))), true);
-    perform eventstream.create_table_projection(name, category, columns, fold, mode, target, upsert, prune, prune_rest);
+    perform eventstream.create_table_projection(name, category, columns, fold, mode, target);
     return name;
 end
 $$;

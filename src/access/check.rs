@@ -1,4 +1,5 @@
 //! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
+use crate::log::identity;
 use crate::pg::catalog;
 use crate::pg::datum::from_text;
 use crate::pg::failure::{Failure, Result};
@@ -7,7 +8,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::{call, server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
-use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
+use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -88,10 +89,9 @@ thread_local! {
     static GRANTED: Plan = const { Plan::new(
         "select t.id, t.name, g.privilege, g.category \
          from _eventstream.tenants t join _eventstream.grants g on g.tenant_id = t.id \
-         where g.role = 'public' \
-            or exists (select from pg_roles r where r.rolname = g.role and pg_has_role($1, r.oid, 'USAGE')) \
+         where g.role_oid = 0 or pg_has_role($1, _eventstream.role_of(g.role, g.role_oid, $2), 'USAGE') \
          order by t.name",
-        &[OIDOID],
+        &[OIDOID, BOOLOID],
     ) };
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants order by name limit 100", &[]) };
     static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
@@ -124,13 +124,14 @@ fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
 }
 
 fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> {
+    let by_oid = Datum::from(identity::home()?.is_here);
     as_owner(Planning::ByCost, |db, catalog| {
         if server::may_everything(role, catalog.owner)? {
             let (tenant_id, tenant) = any_tenant(db, role, named)?;
             return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
         }
         let granted = GRANTED.with(|plan| {
-            plan.rows(db, View::Latest, 0, &[Some(Datum::from(role))], |row| {
+            plan.rows(db, View::Latest, 0, &[Some(Datum::from(role)), Some(by_oid)], |row| {
                 let privilege = Privilege::parse(row.text(2)?)?;
                 Ok((row.int8(0)?, row.text(1)?.to_owned(), privilege, row.text_opt(3)?.map(ToOwned::to_owned)))
             })

@@ -1,6 +1,6 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
 use super::check::{Access, authorize_tenant, everything_or};
-use crate::pg::catalog::announce_access_change;
+use crate::pg::catalog::{Catalog, announce_access_change, announce_fold_change, announce_projection_change};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::plan::{Plan, View};
@@ -30,10 +30,12 @@ thread_local! {
     ) };
     static ROLE: Plan = const { Plan::new("select true from pg_roles where rolname = $1", &[TEXTOID]) };
     static GRANT: Plan = const { Plan::new(
-        "insert into _eventstream.grants (role, privilege, tenant_id, category, granted_by) \
-         values ($1, $2, $3, $4, $5) on conflict do nothing",
+        "insert into _eventstream.grants (role, role_oid, privilege, tenant_id, category, granted_by) \
+         select $1, o.oid, $2, $3, $4, $5 from (select case when $1 = 'public' then 0 else to_regrole(quote_ident($1))::oid end) o (oid) \
+         where o.oid is not null on conflict do nothing",
         &[TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
     ) };
+    static SEE_ROLES: Plan = const { Plan::new("select _eventstream.see_roles()", &[]) };
     static REVOKE: Plan = const { Plan::new(
         "delete from _eventstream.grants where role = $1 and privilege = $2 and tenant_id = $3 \
          and category is not distinct from $4",
@@ -124,6 +126,17 @@ pub fn revoke(grant: &Grant) -> Result<()> {
 }
 
 /// Runs `work` where the current role is admin of the grant's tenant.
+/// Notes what the roles of grants and registrations are called by now, and which are gone for good.
+pub fn see_roles(db: &Db, catalog: &Catalog) -> Result<()> {
+    let changed = SEE_ROLES.with(|plan| plan.first(db, View::Write, &[], |row| row.boolean(0)))?;
+    if changed == Some(true) {
+        announce_access_change(catalog)?;
+        announce_fold_change(catalog)?;
+        announce_projection_change(catalog)?;
+    }
+    Ok(())
+}
+
 fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Access) -> Result<()>) -> Result<()> {
     if let Some(category) = grant.category {
         Category::parse("category", category)?;
@@ -136,6 +149,7 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Acces
     server::must_be_writable(call)?;
     let (access, _) = authorize_tenant(grant.tenant, Privilege::Admin)?;
     as_owner(Planning::ByIndex, |db, catalog| {
+        see_roles(db, catalog)?;
         work(db, &access)?;
         announce_access_change(catalog)
     })

@@ -6,4 +6,4 @@ mod grant;
 pub use check::{
     Access, Scope, authorize, authorize_all, authorize_tenant, everything_or, operated_tenant, operated_tenants,
 };
-pub use grant::{Grant, create_tenant, grant, revoke, use_tenant};
+pub use grant::{Grant, create_tenant, grant, revoke, see_roles, use_tenant};

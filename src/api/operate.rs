@@ -1,6 +1,7 @@
 //! es_activate, es_metrics, and what the views of sql/73_live_views.sql ask.
 use crate::access::{everything_or, operated_tenant, operated_tenants};
 use crate::live::{activation, health, metrics, overview, overview_subscriptions};
+use crate::log::identity;
 use crate::pg::datum::{from_float, from_text};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::store::Store;
@@ -9,6 +10,7 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_activate", activate);
+sql_function!("eventstream_is_home", is_home);
 sql_function!("eventstream_metrics", show_metrics);
 sql_function!("eventstream_operated_tenant", one_tenant);
 sql_function!("eventstream_operated_tenants", all_tenants);
@@ -21,6 +23,10 @@ fn activate(_: &Args) -> Returned {
     server::must_be_writable(c"es_activate")?;
     everything_or(Privilege::Admin)?;
     from_text(&activation::activate()?).map(Some)
+}
+
+fn is_home(_: &Args) -> Returned {
+    Ok(Some(Datum::from(identity::home()?.is_here)))
 }
 
 fn show_metrics(_: &Args) -> Returned {

@@ -95,14 +95,8 @@ fn create_table_projection(args: &Args) -> Returned {
         after_position: 0,
         if_not_exists: false,
     };
-    let what = What::Table {
-        columns: args.jsonb(2, "columns")?,
-        fold: args.text_opt(3)?,
-        table: args.text(5, "table_name")?,
-        upsert: args.text(6, "upsert")?,
-        prune: args.text(7, "prune")?,
-        prune_rest: args.text(8, "prune_rest")?,
-    };
+    let what =
+        What::Table { columns: args.jsonb(2, "columns")?, fold: args.text_opt(3)?, table: args.text(5, "table_name")? };
     projection::create(target(&access), &settings, &what)?;
     from_text(name).map(Some)
 }

@@ -96,7 +96,7 @@ pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnO
 /// each of them; where it does not, it is shown what the registrant may read. Errors: 42501, and the reason where the registrant is gone.
 pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let role = &projection.registrant.role;
-    let Some(oid) = call::role(role)? else {
+    let Some(oid) = projection.registrant.existing()? else {
         return Ok(Err(format!("the role {role} that created it does not exist any more")));
     };
     let what = what(projection);

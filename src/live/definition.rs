@@ -10,7 +10,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::{quote_literal, shown};
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
 
 /// A projection's row, as its creation gave it.
 struct Existing {
@@ -27,7 +27,7 @@ struct Existing {
     table: Option<String>,
     columns: Option<String>,
     fold: Option<String>,
-    registrant: String,
+    registrant: Option<Oid>,
 }
 
 /// A handler's functions by name.
@@ -50,7 +50,7 @@ pub struct TableDefinition<'a> {
 thread_local! {
     static EXISTING: Plan = const { Plan::new(
         "select kind, mode, handler, reset, categories, event_types, batch_size, on_error, max_retries, start_position, table_name, \
-                columns::text, fold, registrant \
+                columns::text, fold, _eventstream.role_of(registrant, registrant_oid, (select _eventstream.is_home())) \
          from _eventstream.projections where tenant_id = $1 and name = $2",
         &[INT8OID, TEXTOID],
     ) };
@@ -82,7 +82,7 @@ fn find(db: &Db, tenant_id: i64, name: &str) -> Result<Option<Existing>> {
                 table: owned(row, 10)?,
                 columns: owned(row, 11)?,
                 fold: owned(row, 12)?,
-                registrant: row.text(13)?.to_owned(),
+                registrant: row.oid_opt(13),
             })
         })
     })
@@ -168,7 +168,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
             Part::optional("table", existing.table.as_deref(), Some(asked.table)),
         ];
         same("name", "projection", asked.name, &parts, Some(hint(asked.name, is_table)))?;
-        if Relation::find(db, asked.table, &existing.registrant)?.is_none() {
+        if Relation::find(db, asked.table, existing.registrant.unwrap_or(Oid::INVALID))?.is_none() {
             let drop = format!("Drop it, and make it again: select es_drop_projection({});", quote_literal(asked.name));
             return Err(Error::InvalidArgument {
                 argument: "name".into(),

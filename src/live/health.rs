@@ -6,7 +6,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::{live_settings, server, slots};
-use eventstream_core::{quote_identifier, quote_literal};
+use eventstream_core::quote_literal;
 use pgrx::pg_sys::{Datum, INT8OID};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,13 +62,22 @@ thread_local! {
          from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'eventstream'",
         &[],
     ) };
+    static DEAD_GRANTS: Plan = const { Plan::new(
+        "select t.name, count(*), left(string_agg(distinct g.role, ', '), 200) \
+         from _eventstream.grants g join _eventstream.tenants t on t.id = g.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home())) \
+         where g.role_oid is distinct from 0 and r.oid is null and ($1 is null or g.tenant_id = $1) \
+         group by t.name order by t.name collate \"C\"",
+        &[INT8OID],
+    ) };
     static BROKEN_FOLDS: Plan = const { Plan::new(
         "select t.name, f.name, f.handler, f.registrant, \
-                exists (select from pg_roles r where r.rolname = f.registrant) \
+                r.oid is not null \
          from _eventstream.folds f join _eventstream.tenants t on t.id = f.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) \
          where f.handler is not null and ($1 is null or f.tenant_id = $1) \
            and (to_regprocedure(f.handler || '(jsonb, eventstream.event)') is null \
-                or not exists (select from pg_roles r where r.rolname = f.registrant)) \
+                or r.oid is null) \
          order by t.name collate \"C\", f.name collate \"C\"",
         &[INT8OID],
     ) };
@@ -134,6 +143,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     }
     checks.extend(health_subscriptions::checks(&moment, &writing, tenant_id)?);
     checks.extend(broken_folds(tenant_id, &writing)?);
+    checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }
 
@@ -159,9 +169,10 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing) ->
             Level::Critical,
             "registrant gone",
             format!(
-                "its registrant, role {role}, does not exist: grant it what the projection needs after this, and resume the projection if it has stopped"
+                "its registrant, role {role}, does not exist any more, and one made anew under that name has none of its rights: let a role that may read what \
+                 the projection is shown give it its functions again (es_alter_projection); a state table is dropped and created anew"
             ),
-            format!("create role {};", quote_identifier(role)),
+            format!("select * from eventstream.projections where name = {literal};"),
         ),
         (Some(missing), status) => {
             let what = match missing {
@@ -229,6 +240,26 @@ pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &
     Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
 }
 
+/// Grants of roles that are gone: they count for nobody, whoever has the name by now.
+fn dead_grants(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        DEAD_GRANTS.with(|grants| {
+            grants.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], |row| {
+                let (tenant, count, roles) = (row.text(0)?, row.int8(1)?, row.text(2)?);
+                let detail = format!(
+                    "{count} grants are of roles that do not exist (any more): {roles}. They open nothing, also for a role made anew under that name: \
+                     grant again what is still wanted, and es_revoke(role, privilege) the rest"
+                );
+                let fix = format!(
+                    "{}select role, privilege, category from eventstream.grants where not role_exists;",
+                    writing.choice(Some(tenant))
+                );
+                Ok(Check::bad("grants", Level::Warning, "role gone", detail, fix).of(tenant))
+            })
+        })
+    })
+}
+
 fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
     as_owner(Planning::ByIndex, |db, _| {
         BROKEN_FOLDS.with(|folds| {
@@ -243,8 +274,11 @@ fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>>
                     let fix = writing.call(Some(tenant), "es_unregister_fold", &quote_literal(fold));
                     Check::bad(name, Level::Critical, "gone", detail, fix)
                 } else {
-                    let detail = format!("its registrant, role {role}, does not exist, and states that need it fail");
-                    let fix = format!("create role {};", quote_identifier(role));
+                    let detail = format!(
+                        "its registrant, role {role}, does not exist any more, and states that need it fail: let a role that may read its events register \
+                         the fold again (es_register_fold); one made anew under that name has none of its rights"
+                    );
+                    let fix = format!("select * from eventstream.folds where name = {};", quote_literal(fold));
                     Check::bad(name, Level::Critical, "registrant gone", detail, fix)
                 };
                 Ok(check.of(tenant))

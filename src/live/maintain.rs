@@ -1,5 +1,6 @@
 //! Upkeep: partitions ahead of need, due snapshots, retention. One bounded step at a time, by es_maintain and by the workers.
 use super::subscription;
+use crate::access;
 use crate::log::{horizon, partition};
 use crate::pg::failure::Result;
 use crate::pg::report;
@@ -26,6 +27,7 @@ pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
     let partitions_made = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
         subscription::drop_left(db)?;
+        access::see_roles(db, catalog)?;
         partition::make_ahead(db, catalog, last_position)
     })?;
     Ok(Done { partitions_made, snapshots: due::run(tenant_id, say)? })

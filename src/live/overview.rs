@@ -83,9 +83,10 @@ thread_local! {
                           select from _eventstream.folds d where d.tenant_id = p.tenant_id \
                           and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
                      then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end, \
-                case when not exists (select from pg_roles r where r.rolname = p.registrant) then p.registrant end \
+                case when r.oid is null then p.registrant end \
          from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
          join _eventstream.tenants t on t.id = p.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
          cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
                                     p.reset || '()') f (handler, reset) \
          where $1 is null or p.tenant_id = $1 order by t.name collate \"C\", p.name collate \"C\"",

@@ -50,9 +50,6 @@ pub enum What<'a> {
         table: &'a str,
         columns: Jsonb<'a>,
         fold: Option<&'a str>,
-        upsert: &'a str,
-        prune: &'a str,
-        prune_rest: &'a str,
     },
 }
 
@@ -72,14 +69,14 @@ const MOST_RETRIES: i64 = 1_000;
 thread_local! {
     static CREATE: Plan = const { Plan::new(
         "insert into _eventstream.projections (tenant_id, name, kind, mode, handler, categories, event_types, batch_size, on_error, \
-                                               max_retries, reset, start_position, table_name, columns, fold, upsert, prune, \
-                                               prune_rest, registrant, search_path, created_at) \
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+                                               max_retries, reset, start_position, table_name, columns, fold, registrant, \
+                                               registrant_oid, search_path, created_at) \
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, to_regrole(quote_ident($16))::oid, $17, \
                 greatest(clock_timestamp(), min(created_at)) from _eventstream.log_identities \
          on conflict (tenant_id, name) do nothing returning id",
         &[
             INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID, TEXTOID, INT8OID, TEXTOID,
-            INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+            INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID,
         ],
     ) };
     static CREATE_PROGRESS: Plan = const { Plan::new(
@@ -90,7 +87,8 @@ thread_local! {
         "update _eventstream.projections \
          set batch_size = coalesce($2, batch_size), on_error = coalesce($3, on_error), max_retries = coalesce($4, max_retries), \
              kind = coalesce($5, kind), handler = coalesce($6, handler), reset = coalesce($7, reset), \
-             registrant = coalesce($8, registrant), search_path = coalesce($9, search_path) where id = $1",
+             registrant = coalesce($8, registrant), search_path = coalesce($9, search_path), \
+             registrant_oid = case when $8 is null then registrant_oid else to_regrole(quote_ident($8))::oid end where id = $1",
         &[INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DROP: Plan = const { Plan::new(
@@ -189,7 +187,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             What::Table { .. } => ("table", None),
         };
         let table = match what {
-            What::Table { table, .. } => Some(own_table(db, table, &role)?),
+            What::Table { table, .. } => Some(own_table(db, table, registrant)?),
             What::Handler(_) => None,
         };
         let texts = |texts: &Option<Vec<String>>| texts.as_deref().map(text_array_of).transpose();
@@ -209,15 +207,10 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             Some(Datum::from(settings.after_position)),
         ];
         row.extend(match what {
-            What::Handler(_) => [None; 6],
-            What::Table { table: _, columns, fold, upsert, prune, prune_rest } => [
-                optional(table.as_deref())?,
-                Some(columns.datum()),
-                optional(*fold)?,
-                Some(from_text(upsert)?),
-                Some(from_text(prune)?),
-                Some(from_text(prune_rest)?),
-            ],
+            What::Handler(_) => [None; 3],
+            What::Table { table: _, columns, fold } => {
+                [optional(table.as_deref())?, Some(columns.datum()), optional(*fold)?]
+            }
         });
         row.extend([Some(from_text(&role)?), Some(from_text(&search_path)?)]);
         let Some(id) = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? else {
@@ -248,11 +241,11 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
 }
 
 /// The name of a table that the role has the owner's rights on.
-fn own_table(db: &Db, name: &str, role: &str) -> Result<String> {
+fn own_table(db: &Db, name: &str, role: Oid) -> Result<String> {
     match Relation::find(db, name, role)? {
         Some(relation) if relation.is_theirs && relation.is_safe => Ok(relation.name),
         _ => {
-            let shown = eventstream_core::shown(name);
+            let (role, shown) = (server::role_name(role)?, eventstream_core::shown(name));
             Err(invalid("table_name", format!("must be a table of role {role}, as schema.name, not {shown}")))
         }
     }
@@ -297,7 +290,9 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
     if has_function && matches!(projection.kind, Kind::Table(_)) {
         return Err(invalid("settings", format!("of a state table have no handler and no reset, and {name} is one")));
     }
-    refuse_half_a_takeover(&projection, changes, &role)?;
+    if projection.registrant.oid != Some(registrant) {
+        refuse_half_a_takeover(&projection, changes, &role)?;
+    }
     as_owner(Planning::ByIndex, |db, catalog| {
         let handler = changes.handler.map(|oid| registered_handler(db, oid, registrant)).transpose()?;
         let reset =
@@ -321,12 +316,12 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
 }
 
 /// Both functions run as the role that gave one of them last: a function that another role chose must not come to run with its rights
-/// by that.
+/// by that. To be asked where another role gives one of them.
 fn refuse_half_a_takeover(projection: &Projection, changes: &Changes, role: &str) -> Result<()> {
     let registrant = &projection.registrant.role;
     let keeps_handler = changes.reset.is_some() && changes.handler.is_none();
     let keeps_reset = changes.handler.is_some() && changes.reset.is_none() && projection.reset.is_some();
-    if registrant == role || !(keeps_handler || keeps_reset) {
+    if !(keeps_handler || keeps_reset) {
         return Ok(());
     }
     let missing = if keeps_handler { "handler" } else { "reset" };
@@ -376,7 +371,9 @@ pub fn drop(target: Target, name: &str, drop_table: bool) -> Result<Option<Strin
     let (projection, _) = locked(target, name)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let relation = match &projection.kind {
-            Kind::Table(table) if drop_table => Relation::find(db, &table.name, &projection.registrant.role)?,
+            Kind::Table(table) if drop_table => {
+                Relation::find(db, &table.name, projection.registrant.oid.unwrap_or(Oid::INVALID))?
+            }
             _ => None,
         };
         if let Some(relation) = relation.as_ref().filter(|relation| !relation.is_theirs) {

@@ -33,12 +33,8 @@ pub struct Table {
     pub category: String,
     /// None: the category's default one.
     pub fold: Option<String>,
-    /// Writes rows: streams, versions and states.
-    pub upsert: CString,
-    /// Removes the rows of a range of streams that are not among those given.
-    pub prune: CString,
-    /// The same of all streams behind the first of these bounds.
-    pub prune_rest: CString,
+    /// As es_create_state_table was given them: a JSON array.
+    pub columns: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +84,10 @@ struct Registry {
 macro_rules! columns {
     () => {
         "select p.id, p.tenant_id, t.name, p.name, p.kind, p.mode, p.handler, p.categories, p.event_types, p.batch_size, \
-                p.on_error, p.max_retries, p.reset, p.fold, p.upsert, p.prune, p.registrant, p.search_path, p.table_name, p.prune_rest \
-         from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id "
+                p.on_error, p.max_retries, p.reset, p.fold, p.columns::text, \
+                coalesce(r.rolname::text, p.registrant), p.search_path, r.oid, p.table_name \
+         from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) "
     };
 }
 
@@ -175,7 +173,6 @@ pub fn inline(tenant_id: i64) -> Result<Rc<Vec<Rc<Projection>>>> {
 
 fn read(row: &Row) -> Result<Projection> {
     let broken = || Error::Internal { what: "a projection's row is not whole".into() };
-    let c_text = |column| -> Result<CString> { CString::new(row.text(column)?).map_err(|_| broken().into()) };
     let categories = row.text_array_opt(7)?;
     let kind = match row.text(4)? {
         "event" => Kind::Event(row.text(6)?.to_owned()),
@@ -184,9 +181,7 @@ fn read(row: &Row) -> Result<Projection> {
             name: row.text(18)?.to_owned(),
             category: categories.iter().flatten().next().cloned().ok_or_else(broken)?,
             fold: row.text_opt(13)?.map(ToOwned::to_owned),
-            upsert: c_text(14)?,
-            prune: c_text(15)?,
-            prune_rest: c_text(19)?,
+            columns: row.text(14)?.to_owned(),
         }),
     };
     Ok(Projection {
@@ -202,6 +197,10 @@ fn read(row: &Row) -> Result<Projection> {
         on_error: if row.text(10)? == "skip" { OnError::Skip } else { OnError::Stop },
         max_retries: row.int8(11)?,
         reset: row.text_opt(12)?.map(ToOwned::to_owned),
-        registrant: Registrant { role: row.text(16)?.to_owned(), search_path: c_text(17)? },
+        registrant: Registrant {
+            role: row.text(15)?.to_owned(),
+            oid: row.oid_opt(17),
+            search_path: CString::new(row.text(16)?).map_err(|_| broken())?,
+        },
     })
 }

@@ -9,6 +9,7 @@ use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::{self, Stream};
 use crate::pg::call::{self, Code, Position};
+use crate::pg::catalog;
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
@@ -28,7 +29,7 @@ use crate::state::replay::Folding;
 use eventstream_core::error::Error;
 use eventstream_core::hash::Hash;
 use eventstream_core::name::StreamName;
-use pgrx::pg_sys::{Datum, INT8ARRAYOID, JSONBARRAYOID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8ARRAYOID, JSONBARRAYOID, JSONBOID, OIDOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -59,12 +60,59 @@ thread_local! {
     // Whoever owns a table runs code as those that write to it: a superuser, who may do everything, writes to tables of superusers only.
     static FIND: Plan = const { Plan::new(
         "select format('%I.%I', n.nspname, c.relname), o.rolname::text, pg_has_role(r.oid, o.oid, 'USAGE'), \
-                c.relkind in ('r', 'p') and c.relpersistence <> 't' and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(r.oid, o.oid, 'USAGE')), \
+                c.relkind in ('r', 'p') and c.relpersistence <> 't' and (o.oid = r.oid or o.rolsuper or not r.rolsuper and pg_has_role(o.oid, r.oid, 'USAGE')), \
                 c.oid \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner \
-         join pg_roles r on r.rolname = $2 where c.oid = to_regclass($1)",
+         join pg_roles r on r.oid = $2 where c.oid = to_regclass($1)",
+        &[TEXTOID, OIDOID],
+    ) };
+    static STATEMENTS: Plan = const { Plan::new(
+        "select upsert, prune, prune_rest from _eventstream.state_table_statements($1, $2::jsonb)",
         &[TEXTOID, TEXTOID],
     ) };
+    /// What writes each state table, by the projection and the table's name; until a projection changes.
+    static WRITTEN_BY: RefCell<(u64, Known)> = RefCell::default();
+}
+
+/// Of a projection and its table's name.
+type Known = HashMap<(i64, String), Rc<Statements>>;
+
+/// The statements that write a state table: made of its name and columns whenever they are needed, and kept nowhere but in memory.
+struct Statements {
+    upsert: CString,
+    prune: CString,
+    prune_rest: CString,
+}
+
+/// Errors: ES005 where a column's type is gone.
+fn statements(projection: &Projection, table: &Table, relation: &Relation) -> Result<Rc<Statements>> {
+    let generation = catalog::projections_generation();
+    let key = (projection.id, relation.name.clone());
+    let known = WRITTEN_BY.with_borrow_mut(|(at, known)| {
+        if *at != generation {
+            known.clear();
+            *at = generation;
+        }
+        known.get(&key).cloned()
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let args = [Some(from_text(&relation.name)?), Some(from_text(&table.columns)?)];
+    let made = as_owner(Planning::ByIndex, |db, _| {
+        STATEMENTS.with(|plan| {
+            plan.first(db, View::Latest, &args, |row| {
+                let text = |column| -> Result<CString> {
+                    let broken = |_| Error::Internal { what: "a statement holds a zero byte".into() };
+                    Ok(CString::new(row.text(column)?).map_err(broken)?)
+                };
+                Ok(Statements { upsert: text(0)?, prune: text(1)?, prune_rest: text(2)? })
+            })
+        })
+    })?;
+    let made = Rc::new(made.ok_or_else(|| Error::Internal { what: "a state table has no statements".into() })?);
+    WRITTEN_BY.with_borrow_mut(|(_, known)| known.insert(key, Rc::clone(&made)));
+    Ok(made)
 }
 
 /// A relation that a state table's projection names.
@@ -75,14 +123,14 @@ pub struct Relation {
     pub owner: String,
     /// The registrant has its owner's rights.
     pub is_theirs: bool,
-    /// A table that the registrant may write to without running strangers' code.
+    /// A table that the registrant may write to without running code of others than itself, superusers, and those who have its rights.
     pub is_safe: bool,
 }
 
 impl Relation {
     /// None where there is none of that name, or no such role.
-    pub fn find(db: &Db, name: &str, registrant: &str) -> Result<Option<Self>> {
-        let args = [Some(from_text(name)?), Some(from_text(registrant)?)];
+    pub fn find(db: &Db, name: &str, registrant: Oid) -> Result<Option<Self>> {
+        let args = [Some(from_text(name)?), Some(Datum::from(registrant))];
         FIND.with(|plan| {
             plan.first(db, View::Latest, &args, |row| {
                 let (name, owner) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
@@ -93,7 +141,7 @@ impl Relation {
 
     /// The same, locked as a statement that writes rows locks it, until the end of the transaction: another one cannot take its place
     /// between this and that statement.
-    fn find_locked(db: &Db, name: &str, registrant: &str) -> Result<Option<Self>> {
+    fn find_locked(db: &Db, name: &str, registrant: Oid) -> Result<Option<Self>> {
         // It is mostly what it was, so that one look will do.
         let mut locked = TABLES.with_borrow(|tables| tables.get(name).copied());
         locked.map(lock::for_writing).transpose()?;
@@ -272,7 +320,7 @@ impl<'a> StateTable<'a> {
             Some(int8_array_of(&versions)?),
             Some(array(&mut states, JSONBOID, -1, b'i')?),
         ];
-        self.run(&self.table.upsert, UPSERT, &args)
+        self.run(|made| &made.upsert, UPSERT, &args)
     }
 
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.
@@ -280,21 +328,24 @@ impl<'a> StateTable<'a> {
         let (after, streams) = (Some(from_text(after)?), Some(text_array_of(streams)?));
         // By the primary key: a plan that was made while the table was empty would read all of it for each page.
         by_index(|| match to {
-            Some(to) => self.run(&self.table.prune, PRUNE, &[after, Some(from_text(to)?), streams]),
-            None => self.run(&self.table.prune_rest, PRUNE_REST, &[after, streams]),
+            Some(to) => self.run(|made| &made.prune, PRUNE, &[after, Some(from_text(to)?), streams]),
+            None => self.run(|made| &made.prune_rest, PRUNE_REST, &[after, streams]),
         })
     }
 
-    fn run(&self, sql: &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {
+    fn run(&self, which: fn(&Statements) -> &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {
         let registrant = &self.projection.registrant;
-        let role = call::role(&registrant.role)?.ok_or_else(|| Error::FoldUnusable {
+        let role = registrant.existing()?.ok_or_else(|| Error::FoldUnusable {
             fold: self.fold.name.clone(),
             reason: format!("the role {} that created the table does not exist any more", registrant.role),
         })?;
         test_point("writing rows");
-        // Where it is gone, the statement says so.
-        let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &self.table.name, &registrant.role))?;
-        if let Some(relation) = found.filter(|relation| !relation.is_safe) {
+        let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &self.table.name, role))?;
+        let relation = found.ok_or_else(|| Error::FeatureNotSupported {
+            what: format!("the state table {} does not exist any more", self.table.name),
+            hint: Some("Give the table its name back, or drop the projection and create the state table anew.".into()),
+        })?;
+        if !relation.is_safe {
             return Err(Error::FeatureNotSupported {
                 what: format!("{} is not a table of role {} any more", relation.name, registrant.role),
                 hint: Some(format!(
@@ -304,7 +355,8 @@ impl<'a> StateTable<'a> {
             }
             .into());
         }
-        let plan = plan(role, sql, types);
+        let made = statements(self.projection, self.table, &relation)?;
+        let plan = plan(role, which(&made), types);
         let what = applier::what(self.projection);
         let at = Position::global(&what);
         // Triggers and functions of the table's are the registrant's code, too.

@@ -6,6 +6,14 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::slots::{self, Whose};
 use crate::pg::{sequence, server};
 use eventstream_core::error::Error;
+use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
+
+/// Where this log is at home.
+pub struct Home {
+    pub log_id: String,
+    /// This is where it was made, or es_activate() made it its home.
+    pub is_here: bool,
+}
 
 pub struct LogInfo {
     pub log_id: [u8; 16],
@@ -23,6 +31,31 @@ thread_local! {
     static OLDEST: Plan = const {
         Plan::new("select log_id from _eventstream.log_identities order by created_at limit 1", &[])
     };
+    // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
+    // under way the oldest row may still be this database's own; projections and subscriptions older than it are then another's:
+    // what is made here is never noted as older, whatever the clock does.
+    static HOME: Plan = const { Plan::new(
+        "select o.log_id::text, \
+                o.system_identifier = $1 and o.database_oid = $2 \
+                and not exists (select from _eventstream.projections p where p.created_at < o.created_at) \
+                and not exists (select from _eventstream.subscriptions s where s.created_at < o.created_at) \
+                or exists (select from _eventstream.activations a \
+                           where a.log_id = o.log_id and a.system_identifier = $1 and a.database_oid = $2) \
+         from (select * from _eventstream.log_identities order by created_at limit 1) o",
+        &[INT8OID, OIDOID],
+    ) };
+}
+
+pub fn home() -> Result<Home> {
+    let place = [Some(Datum::from(server::system_identifier()?)), Some(Datum::from(server::database()))];
+    as_owner(Planning::ByIndex, |db, _| {
+        HOME.with(|home| {
+            home.first(db, View::Latest, &place, |row| {
+                Ok(Home { log_id: row.text(0)?.to_owned(), is_here: row.boolean(1)? })
+            })
+        })
+    })?
+    .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }
 
 pub fn log_id(db: &Db) -> Result<[u8; 16]> {

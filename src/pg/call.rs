@@ -3,7 +3,7 @@
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
 use super::failure::{Result, catch};
-use super::{compat, ffi, pinned};
+use super::{compat, ffi, pinned, server};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
@@ -38,7 +38,10 @@ impl Drop for InUserCode {
 /// Whose code it is, and the search path that its names are looked up by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registrant {
+    /// What it is called, or was.
     pub role: String,
+    /// None: it is gone, whoever has the name now.
+    pub oid: Option<Oid>,
     pub search_path: CString,
 }
 
@@ -82,13 +85,12 @@ impl<'a> Position<'a> {
     }
 }
 
-/// Whether there is a role of that name; its oid.
-pub fn role(name: &str) -> Result<Option<Oid>> {
-    let Ok(name) = CString::new(name) else { return Ok(None) };
-    let name = name.as_ptr();
-    // SAFETY: a syscache look-up.
-    let oid = catch(|| unsafe { ffi::get_role_oid(name, true) })?;
-    Ok((oid != pg_sys::InvalidOid).then_some(oid))
+impl Registrant {
+    /// The role, where it still exists.
+    pub fn existing(&self) -> Result<Option<Oid>> {
+        let Some(oid) = self.oid else { return Ok(None) };
+        Ok(server::role_exists(oid)?.then_some(oid))
+    }
 }
 
 /// Whether the role may call the function.

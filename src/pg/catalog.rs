@@ -31,9 +31,9 @@ thread_local! {
     static RELATIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of tenants, grants, roles and memberships.
     static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of folds and upcasters, and of functions, which they may call.
+    /// Counts invalidations of folds and upcasters, of functions, which they may call, and of roles.
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of projections.
+    /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -94,6 +94,9 @@ extern "C-unwind" fn on_function(_: Datum, _: i32, _: u32) {
 
 extern "C-unwind" fn on_role(_: Datum, _: i32, _: u32) {
     ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    // A registrant may be another, or none, by now.
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
 }
 
 /// A number that changes whenever partitions may have come or gone.

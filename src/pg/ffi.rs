@@ -245,7 +245,6 @@ unsafe extern "C-unwind" {
     pub fn NewGUCNestLevel() -> c_int;
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     // utils/adt/acl.c
-    pub fn get_role_oid(name: *const c_char, missing_ok: bool) -> Oid;
     // catalog/namespace.c, utils/cache/syscache.c
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c

@@ -170,6 +170,10 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }
 
+    pub fn oid_opt(&self, column: usize) -> Option<Oid> {
+        self.get(column).map(|value| Oid::from(value.value() as u32))
+    }
+
     pub fn text(&self, column: usize) -> Result<&'a str> {
         // SAFETY: the statement's author selects a text there.
         self.required(column).and_then(|value| unsafe { super::datum::text(value) })

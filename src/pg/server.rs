@@ -69,13 +69,24 @@ pub fn may_everything(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe { ffi::superuser_arg(role) || ffi::has_privs_of_role(role, owner) })
 }
 
-/// Whether code that `owner` may change may run with the rights of `role`: its own, a superuser's, or that of a role whose rights it has
-/// anyway. (A superuser has everybody's; that makes nobody's code his.)
+/// Whether code that `owner` may change may run with the rights of `role`: its own, a superuser's, or that of a role that has the rights of `role`
+/// anyway, as then everybody has who may act as the owner. Not that of a group which `role` is in: its other members may change it, too. (Who has
+/// a superuser's rights as a member is no superuser.)
 pub fn may_run_code_of(role: Oid, owner: Oid) -> Result<bool> {
     // SAFETY: syscache look-ups.
     catch(|| unsafe {
-        role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(role, owner)
+        role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(owner, role)
     })
+}
+
+/// Whether there is a role of that oid.
+pub fn role_exists(role: Oid) -> Result<bool> {
+    let (cache, column) =
+        (pg_sys::SysCacheIdentifier::AUTHOID as i32, pg_sys::Anum_pg_authid_oid as pg_sys::AttrNumber);
+    let (key, none) = (pg_sys::Datum::from(role), pg_sys::Datum::null());
+    // SAFETY: a syscache look-up.
+    let found = catch(|| unsafe { ffi::GetSysCacheOid(cache, column, key, none, none, none) })?;
+    Ok(found != pg_sys::InvalidOid)
 }
 
 /// Whether the current role is a member of pg_monitor, as superusers are of every role.

@@ -44,12 +44,12 @@ thread_local! {
     ) };
     static REGISTER: Plan = const { Plan::new(
         "insert into _eventstream.folds (tenant_id, name, category, handler, rules, initial_state, snapshot_every, \
-                                         fold_order, is_default, registrant, search_path) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (tenant_id, name) do update \
+                                         fold_order, is_default, registrant, registrant_oid, search_path) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, to_regrole(quote_ident($10))::oid, $11) on conflict (tenant_id, name) do update \
          set category = excluded.category, handler = excluded.handler, rules = excluded.rules, \
              initial_state = excluded.initial_state, snapshot_every = excluded.snapshot_every, \
              fold_order = excluded.fold_order, is_default = excluded.is_default, registrant = excluded.registrant, \
-             search_path = excluded.search_path, registered_at = clock_timestamp()",
+             registrant_oid = excluded.registrant_oid, search_path = excluded.search_path, registered_at = clock_timestamp()",
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID],
     ) };
     static UNREGISTER: Plan = const { Plan::new(
@@ -67,10 +67,10 @@ thread_local! {
     ) };
     static REGISTER_UPCASTER: Plan = const { Plan::new(
         "insert into _eventstream.upcasters (tenant_id, event_type, from_schema_version, to_event_type, handler, \
-                                             registrant, search_path) \
-         values ($1, $2, $3, $4, $5, $6, $7) on conflict (tenant_id, event_type, from_schema_version) do update \
+                                             registrant, registrant_oid, search_path) \
+         values ($1, $2, $3, $4, $5, $6, to_regrole(quote_ident($6))::oid, $7) on conflict (tenant_id, event_type, from_schema_version) do update \
          set to_event_type = excluded.to_event_type, handler = excluded.handler, registrant = excluded.registrant, \
-             search_path = excluded.search_path, registered_at = clock_timestamp()",
+             registrant_oid = excluded.registrant_oid, search_path = excluded.search_path, registered_at = clock_timestamp()",
         &[INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static UNREGISTER_UPCASTER: Plan = const { Plan::new(

@@ -191,8 +191,8 @@ fn refuse_strangers(purpose: Purpose, handler: &Handler, registrant: Oid) -> Res
     Err(Error::InvalidArgument {
         argument: purpose.argument().into(),
         reason: format!(
-            "must be a function of role {role}, of a superuser, or (where {role} is none) of a role whose rights {role} has, and {} is \
-             of role {owner}: what it puts into the function would run with the rights of {role}",
+            "must be a function of role {role}, of a superuser, or (where {role} is none) of a role that has the rights of {role}, and {} is \
+             of role {owner}: what it, or a member of it, puts into the function would run with the rights of {role}",
             handler.name
         ),
         hint: Some(format!(
@@ -220,7 +220,7 @@ pub fn registered(db: &Db, purpose: Purpose, name: &str) -> Result<std::result::
 
 /// The function, ready to be called as its registrant; the reason where it cannot be.
 pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::result::Result<Function, String>> {
-    let Some(role) = call::role(&registrant.role)? else {
+    let Some(role) = registrant.existing()? else {
         return Ok(Err(format!("the role {} that registered it does not exist any more", registrant.role)));
     };
     if !call::may_execute(handler.oid, role)? {

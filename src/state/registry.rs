@@ -87,24 +87,28 @@ struct Registry {
 
 macro_rules! fold_columns {
     () => {
-        "select name, category, handler, rules, initial_state, snapshot_every, fold_order, registrant, search_path \
-         from _eventstream.folds "
+        "select f.name, f.category, f.handler, f.rules, f.initial_state, f.snapshot_every, f.fold_order, \
+                coalesce(r.rolname::text, f.registrant), f.search_path, r.oid \
+         from _eventstream.folds f \
+         left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) "
     };
 }
 
 thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::default();
     static BY_NAME: Plan = const { Plan::new(
-        concat!(fold_columns!(), "where tenant_id = $1 and name = $2"),
+        concat!(fold_columns!(), "where f.tenant_id = $1 and f.name = $2"),
         &[INT8OID, TEXTOID],
     ) };
     static DEFAULT: Plan = const { Plan::new(
-        concat!(fold_columns!(), "where tenant_id = $1 and category = $2 and is_default"),
+        concat!(fold_columns!(), "where f.tenant_id = $1 and f.category = $2 and f.is_default"),
         &[INT8OID, TEXTOID],
     ) };
     static UPCASTERS: Plan = const { Plan::new(
-        "select event_type, from_schema_version, to_event_type, handler, registrant, search_path \
-         from _eventstream.upcasters where tenant_id = $1 order by event_type collate \"C\", from_schema_version",
+        "select u.event_type, u.from_schema_version, u.to_event_type, u.handler, coalesce(r.rolname::text, u.registrant), u.search_path, r.oid \
+         from _eventstream.upcasters u \
+         left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
+         where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version",
         &[INT8OID],
     ) };
 }
@@ -204,10 +208,11 @@ struct FoldRow {
     registrant: Registrant,
 }
 
-fn registrant(row: &Row, role: usize, path: usize) -> Result<Registrant> {
-    let search_path = CString::new(row.text(path)?)
+/// Its name, search path and oid stand in three columns.
+fn registrant(row: &Row, first: usize) -> Result<Registrant> {
+    let search_path = CString::new(row.text(first + 1)?)
         .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
-    Ok(Registrant { role: row.text(role)?.to_owned(), search_path })
+    Ok(Registrant { role: row.text(first)?.to_owned(), oid: row.oid_opt(first + 2), search_path })
 }
 
 fn printed(document: Jsonb) -> Result<String> {
@@ -227,7 +232,7 @@ impl FoldRow {
             initial_text: printed(initial)?,
             snapshot_every: row.int8(5)?,
             order: Order::parse(row.text(6)?)?,
-            registrant: registrant(row, 7, 8)?,
+            registrant: registrant(row, 7)?,
         })
     }
 
@@ -268,7 +273,7 @@ fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
     let rows = UPCASTERS.with(|plan| {
         plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
             let key = (row.text(0)?.to_owned(), row.int4(1)?);
-            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4, 5)?))
+            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4)?))
         })
     })?;
     let mut upcasters = Upcasters::default();

@@ -663,11 +663,15 @@ def test_a_function_is_not_called_with_the_rights_of_a_role_that_does_not_trust_
         world.weaks.execute(f'grant usage on schema "{weak}" to "{other}"')
         with raised("ES005"):
             others.execute(f"select {call.format(f=f'{weak}.theirs')}")
-        # … but not that of a superuser, nor of a role whose rights the registrant has.
+        # … but not that of a superuser, nor of a role that has the registrant's rights.
         function(session, "public.ours", kind)
         with contextlib.suppress(psycopg.errors.UndefinedFunction), others.transaction(force_rollback=True):
             others.execute(f"select {call.format(f='public.ours').replace('good(', 'public.good(')}")
+        # Being a member of the owner does not do: its other members may replace the function, too.
         session.execute(f'grant "{weak}" to "{other}"')
+        with raised("ES005"):
+            others.execute(f"select {call.format(f=f'{weak}.theirs')}")
+        session.execute(f'revoke "{weak}" from "{other}"; grant "{other}" to "{weak}"')
         with others.transaction(force_rollback=True):
             others.execute(f"select {call.format(f=f'{weak}.theirs').replace('good(', 'public.good(')}")
     # And where one takes the place of the superuser's afterwards, whom it would serve.
@@ -704,7 +708,7 @@ def test_a_function_is_not_called_with_the_rights_of_a_role_that_does_not_trust_
         with contextlib.suppress(psycopg.Error):
             session.execute(use)
             session.execute("select es_run_projection('p')")
-        session.execute(f'revoke "{weak}" from "{other}"')
+        session.execute(f'revoke "{other}" from "{weak}"')
         session.execute("select es_append('thing-1', 'Happened', '{}')")
         try:
             session.execute(use)

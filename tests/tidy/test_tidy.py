@@ -14,7 +14,7 @@ from source import ROOT, code_of, files, found_in, is_test, literals_of, name, t
 MAY_USE = {
     "pg": set(),
     "log": {"pg"},
-    "access": {"pg"},
+    "access": {"log", "pg"},
     "state": {"log", "pg"},
     "live": {"access", "state", "log", "pg"},
     "worker": {"live", "state", "log", "pg"},
