@@ -59,7 +59,7 @@ SCENARIO = [
     ("select es_append('a-1', 'Paid', '{{}}', event_id => '01890a5d-ac96-774b-bcce-b302099a8057')", ()),
     ("select stream, version, event_ids, replayed from es_last_append()", ()),
     ("select es_append_events('a-1', %s)", (f'[{{"type": "Paid", "payload": {PAYLOAD}, "occurred_at": "2024-03-30T10:00:00Z"}}]',)),
-    ("select * from es_append_streams(%s)", (f'[{{"stream": "a-2", "events": [{{"type": "Paid", "payload": {PAYLOAD}}}]}}]',)),
+    ("select stream, version from es_append_streams(%s)", (f'[{{"stream": "a-2", "events": [{{"type": "Paid", "payload": {PAYLOAD}}}]}}]',)),
     ("select es_append('a-3', 'Paid', %s, expected_version => 5)", (PAYLOAD,)),
     ("select es_append('a-2', 'Odd', %s)", ('{"divisor": 0, "refuse": 1}',)),
     ("select es_close_stream('a-2', %s)", ("it's a\\b",)),
@@ -95,6 +95,7 @@ SCENARIO = [
     ("select es_ulid('01890a5d-ac96-774b-bcce-b302099a8057'), es_ulid_to_uuid('01H455VB4PEX5VSKNK084SN02Q'), es_stream_name('a', 'x-1')", ()),
     ("select es_new_event_id() is not null, es_horizon() > 0, es_settled_until() > '2024-01-01 00:00+00', (es_log_info()).horizon > 0", ()),
     ("select es_day_end('2024-10-31', 'Europe/Vienna'), es_day_end('2024-10-26', 'Atlantic/Azores')", ()),
+    ("select es_set_as_of('2024-10-31', 'Europe/Vienna')", ()),
     ("select es_grant('pg_monitor', 'read', category => 'a'), es_revoke('pg_monitor', 'read', category => 'a')", ()),
     ("select es_use_tenant('TENANT')", ()),
     ("select es_run_projection('TENANT.later')", ()),
@@ -199,5 +200,5 @@ def test_strings_read_by_other_rules_are_no_matter_where_no_code_of_users_runs(q
         assert value(session, "select es_state('a-1') - 'at'") == {"sum": 12.5, "back": "a\\b'c"}
         assert value(session, "select es_create_temporal_view('v', 'a', %s)", COLUMNS) == "public.v"
         assert value(session, "select es_create_state_table('t', 'a', %s)", COLUMNS) == "t"
-        assert rows(session, 'select * from v') == [("a-1", 2, Decimal("12.50"), "a\\b'c")]
+        assert [row[:4] for row in rows(session, "select * from v")] == [("a-1", 2, Decimal("12.50"), "a\\b'c")]
         assert rows(session, "select * from es_verify()") == []
