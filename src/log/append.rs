@@ -241,7 +241,8 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
         let name = &requests[place].stream;
         match locked[place] {
             Locked::Free(kept) => {
-                let Some(made) = stream::make(call.db, call.target.id, name, kept, first_position)? else {
+                let Some(made) = stream::make(call.db, call.catalog, call.target.id, name, kept, first_position)?
+                else {
                     locked[place] = lock(call, &requests[place], true)?;
                     return Ok(false);
                 };

@@ -107,7 +107,9 @@ pub fn lock(
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     let mut kept = None;
     loop {
-        if let Some(stream) = lock_row(db, catalog, &key, tenant_id)? {
+        if !is_known_absent(db, catalog, tenant_id, name)?
+            && let Some(stream) = lock_row(db, catalog, &key, tenant_id)?
+        {
             let_go(kept)?;
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
@@ -170,6 +172,7 @@ fn let_go(kept: Option<Place>) -> Result<()> {
 /// somebody else has made it, and has committed: only where its name was not kept.
 pub fn make(
     db: &Db,
+    catalog: &Catalog,
     tenant_id: i64,
     name: &StreamName,
     kept: Option<Place>,
@@ -182,6 +185,10 @@ pub fn make(
         Some(Datum::from(first_position)),
     ];
     let made = CREATE.with(|create| create.first(db, View::Write, &row, read))?;
+    if server::is_serializable() {
+        // Behind the row: who looks from now on meets that.
+        place_of_name(catalog, tenant_id, name).note_taking()?;
+    }
     let_go(kept)?;
     Ok(made)
 }
@@ -196,7 +203,20 @@ pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &St
     probe_name(db, catalog, view, tenant_id, name)
 }
 
+/// In SERIALIZABLE: whether there is no such stream, and none that is being made, where the transaction's dependency on that is noted for this
+/// name alone. What would be found is left to the caller's look.
+fn is_known_absent(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<bool> {
+    if !server::is_serializable() {
+        return Ok(false);
+    }
+    place_of_name(catalog, tenant_id, name).note_look()?;
+    Ok(with_name_probe(catalog, |probe| presence(db, probe, tenant_id, name))? == Presence::Nowhere)
+}
+
 fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+    if is_known_absent(db, catalog, tenant_id, name)? {
+        return Ok(None);
+    }
     let bounds = [Bound::equal_text(2, from_text(name.as_str())?)];
     let mut found = None;
     with_name_probe(catalog, |probe| {

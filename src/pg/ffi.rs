@@ -163,6 +163,9 @@ unsafe extern "C-unwind" {
     pub fn timestamptz_mi_interval(info: FunctionCallInfo) -> Datum;
     // storage/lmgr/lock.c
     pub fn LockAcquire(tag: *const LOCKTAG, mode: c_int, is_session: bool, does_not_wait: bool) -> u32;
+    // storage/lmgr/predicate.c
+    pub fn PredicateLockTID(relation: Relation, tid: ItemPointer, snapshot: Snapshot, writer: TransactionId);
+    pub fn CheckForSerializableConflictIn(relation: Relation, tid: ItemPointer, block: BlockNumber);
     pub fn LockRelease(tag: *const LOCKTAG, mode: c_int, is_session: bool) -> bool;
     // storage/lmgr/lmgr.c
     pub fn XactLockTableWait(

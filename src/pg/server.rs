@@ -29,6 +29,11 @@ pub fn keeps_its_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+pub fn is_serializable() -> bool {
+    // SAFETY: a plain variable of this backend.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
+}
+
 /// ES009 on a standby, 25006 in a read-only transaction.
 pub fn must_be_writable(call: &CStr) -> Result<()> {
     must_be_primary(call)?;

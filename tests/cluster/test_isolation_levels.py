@@ -447,9 +447,55 @@ def test_a_state_is_not_folded_over_events_that_somebody_deleted(quiet):
         session.execute("select es_register_fold('total', 'account', rules => %s)", (rules,))
         for n in (1, 10, 100):
             add(session, n)
+        session.execute("set eventstream.allow_drop = on")
         session.execute("alter table _eventstream.events_1 disable trigger all")
         session.execute("delete from _eventstream.events_1 where version = 2")
         for question in ("es_state('account-1')", "es_load('account-1')", "es_history('account-1')", "es_state_at_version('account-1', 2)"):
             with pytest.raises(psycopg.errors.InternalError_, match="no event at version 2: run es_verify"):
                 session.execute(f"select * from {question}")
         assert value(session, "select es_state_at_version('account-1', 1) ->> 'sum'") == "1"
+
+
+QUESTIONS_OF_A_NEW_STREAM = ["es_load(%s)", "es_stream_version(%s)", "es_read(%s)"]
+
+
+def begin_serializable(*sessions):
+    for session in sessions:
+        session.execute("begin isolation level serializable")
+
+
+@pytest.mark.parametrize("question", [None, *QUESTIONS_OF_A_NEW_STREAM])
+def test_serializable_sessions_that_each_look_for_and_begin_their_own_stream_do_not_conflict(quiet, question):
+    with quiet.connect(autocommit=True) as mine, quiet.connect(autocommit=True) as other:
+        mine.execute("select es_register_fold('total', 'account', rules => %s)", (json.dumps({"on": {"Added": [{"add": {"/sum": "/n"}}]}}),))
+        # The log's very first append notes that it was.
+        add(mine, 1, "account-first")
+        for number in range(40):
+            begin_serializable(mine, other)
+            streams = {mine: f"account-{number}", other: f"account-{number}b"}
+            for session, stream in streams.items():
+                if question:
+                    session.execute(f"select * from {question}", (stream,))
+            for session, stream in streams.items():
+                session.execute("select es_append(%s, 'Added', '{\"n\": 1}', expected_version => 0)", (stream,))
+            mine.execute("commit")
+            other.execute("commit")
+
+
+@pytest.mark.parametrize("question", QUESTIONS_OF_A_NEW_STREAM)
+def test_serializable_sessions_that_each_begin_what_the_other_did_not_find_conflict(quiet, question):
+    """What one builds on, that there is no such stream, the other makes untrue: one of them is 40001."""
+    with quiet.connect(autocommit=True) as mine, quiet.connect(autocommit=True) as other:
+        mine.execute("select es_register_fold('total', 'account', rules => %s)", (json.dumps({"on": {"Added": [{"add": {"/sum": "/n"}}]}}),))
+        for number in range(10):
+            begin_serializable(mine, other)
+            sought, begun = (f"account-{number}", f"account-{number}b"), (f"account-{number}b", f"account-{number}")
+            for session, stream in zip((mine, other), sought):
+                session.execute(f"select * from {question}", (stream,))
+            with pytest.raises(psycopg.errors.SerializationFailure):
+                for session, stream in zip((mine, other), begun):
+                    add(session, 1, stream)
+                mine.execute("commit")
+                other.execute("commit")
+            for session in (mine, other):
+                session.execute("rollback")
