@@ -122,8 +122,8 @@ fn category_state(args: &Args) -> Returned {
         known_at: args.timestamptz_opt(2).and_then(bound),
         version: None,
     };
-    let on_error = OnError::parse(args.text(4, "on_error")?)?;
     let access = authorize(Privilege::Read, name)?;
+    let on_error = OnError::parse(args.text(4, "on_error")?)?;
     let fold = registry::fold(access.tenant_id, name, args.text_opt(3)?)?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(Target { id: access.tenant_id, name: &access.tenant }, &fold)?;

@@ -38,19 +38,19 @@ fn at_sessions_moment(args: &Args) -> Returned {
         known_at: read("eventstream.known_at", settings::known_at())?,
         version: None,
     };
-    state(args, moment, OnError::Fail)
+    state(args, moment, None)
 }
 
 fn at_given_moment(args: &Args) -> Returned {
     let given = |place| args.text_opt(place).map(|text| text.map(str::to_owned));
     let (as_of, known_at) = (read("as_of", given(2)?)?, read("known_at", given(3)?)?);
-    let on_error = OnError::parse(args.text(4, "on_error")?)?;
-    state(args, Moment { as_of, known_at, version: None }, on_error)
+    state(args, Moment { as_of, known_at, version: None }, Some(4))
 }
 
-/// One row, or none where no event counts.
-fn state(args: &Args, moment: Moment, on_error: OnError) -> Returned {
+/// One row, or none where no event counts. `on_error`: the argument's place, if there is one; who may not read learns nothing of it.
+fn state(args: &Args, moment: Moment, on_error: Option<usize>) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
+    let on_error = on_error.map_or(Ok(OnError::Fail), |place| OnError::parse(args.text(place, "on_error")?))?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
     let mut answer = || answer::by_name(&mut folding, &asked.name, moment, View::Caller);
