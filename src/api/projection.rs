@@ -62,10 +62,7 @@ fn create_projection(args: &Args) -> Returned {
     let settings = Settings {
         name,
         mode: args.text(2, "mode")?,
-        filter: Filter {
-            categories: args.text_array_opt(3, "categories")?,
-            event_types: args.text_array_opt(4, "event_types")?,
-        },
+        filter: Filter::of(args.text_array_opt(3, "categories")?, args.text_array_opt(4, "event_types")?),
         batch_size: args.int8(5, "batch_size")?,
         on_error: args.text(6, "on_error")?,
         max_retries: args.int8(7, "max_retries")?,
@@ -87,7 +84,7 @@ fn create_table_projection(args: &Args) -> Returned {
     let settings = Settings {
         name,
         mode: args.text(4, "mode")?,
-        filter: Filter { categories: Some(categories), event_types: None },
+        filter: Filter::of(Some(categories), None),
         batch_size: 500,
         on_error: "stop",
         max_retries: 5,

@@ -34,19 +34,22 @@ sql_function!("eventstream_stream_name", stream_name);
 
 fn read_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
-    let range = StreamRange {
+    let mut range = StreamRange {
         from_version: args.int8_opt(1),
         max_count: args.int8_opt(2),
         backward: args.boolean(3, "backward")?,
         until: args.timestamptz_opt(4),
         to_version: args.int8_opt(6),
-        event_types: args.text_array_opt(7, "event_types")?,
+        filter: Filter::of(None, args.text_array_opt(7, "event_types")?),
     };
     let is_raw = args.boolean(5, "raw")?;
     range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
     let upcasters = registry::upcasters(access.tenant_id)?;
     let goes_straight = is_raw || upcasters.is_empty();
+    if !is_raw {
+        range.filter = registry::following(access.tenant_id, range.filter)?;
+    }
     if pages::has_begun(args) || pages::are_wanted(args) {
         if goes_straight {
             return read::read_stream_by_pages(target(&access), &name, &range, args);
@@ -80,10 +83,11 @@ fn upcast(args: &Args, tenant_id: i64, read: impl FnOnce(&Store) -> Result<()>) 
 fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
     let categories = args.text_array_opt(2, "categories")?;
     let event_types = args.text_array_opt(3, "event_types")?;
-    let mut filter = Filter { categories, event_types };
+    let mut filter = Filter::of(categories, event_types);
     filter.check()?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     filter.categories = scope.narrow(filter.categories);
+    let filter = registry::following(access.tenant_id, filter)?;
     Ok((access, filter))
 }
 

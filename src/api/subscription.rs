@@ -36,10 +36,7 @@ const LONGEST_WAIT: i64 = 60_000_000;
 fn create(args: &Args) -> Returned {
     let definition = Definition {
         name: args.text(0, "name")?,
-        filter: Filter {
-            categories: args.text_array_opt(1, "categories")?,
-            event_types: args.text_array_opt(2, "event_types")?,
-        },
+        filter: Filter::of(args.text_array_opt(1, "categories")?, args.text_array_opt(2, "event_types")?),
         after_position: args.int8(3, "after_position")?,
         max_deliveries: args.int8(4, "max_deliveries")?,
         if_not_exists: args.boolean(5, "if_not_exists")?,

@@ -15,7 +15,7 @@ use crate::pg::test_point::test_point;
 use crate::pg::{datum, server};
 use crate::state::event::{Event, field};
 use crate::state::handler::{self, Handler, Purpose};
-use crate::state::registry::upcasters;
+use crate::state::registry::{following, upcasters};
 use crate::state::upcast::Upcasting;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -117,7 +117,7 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
         .into());
     }
     let categories = scope.narrow(projection.categories.clone());
-    Ok(Ok(Filter { categories, event_types: projection.event_types.clone() }))
+    following(projection.tenant_id, Filter::of(categories, projection.event_types.clone())).map(Ok)
 }
 
 impl<'a> Applier<'a> {

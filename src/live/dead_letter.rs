@@ -86,7 +86,7 @@ pub fn pass_over(projection: &Projection, passed: &[(Event, Caught)]) -> Result<
 
 /// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
 pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Result<Event> {
-    let everything = Filter { categories: None, event_types: None };
+    let everything = Filter::default();
     let target = projection.target();
     let wanted = Wanted { target, after: position - 1, to: position, most: 1, filter: &everything };
     let found = events::read_all(&wanted, memory)?.pop();

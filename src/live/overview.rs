@@ -1,12 +1,14 @@
 //! How every projection stands: what the view eventstream.projections, health and metrics are made of. Reads no event but the first
 //! one that a projection has not seen.
 use super::activation;
+use crate::log::filter::Filter;
 use crate::log::horizon::{self, Horizons};
 use crate::log::pending::{self, First, Followed};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
+use crate::state::registry;
 use pgrx::pg_sys::{Datum, INT8OID};
 
 /// A projection, and how it stands.
@@ -98,8 +100,7 @@ struct Listed {
     projection: Projection,
     tenant_id: i64,
     stored: String,
-    categories: Option<Vec<String>>,
-    event_types: Option<Vec<String>>,
+    filter: Filter,
 }
 
 fn owned(row: &Row, column: usize) -> Result<Option<String>> {
@@ -134,8 +135,7 @@ fn read(row: &Row) -> Result<Listed> {
         },
         tenant_id: row.int8(1)?,
         stored: row.text(5)?.to_owned(),
-        categories: row.text_array_opt(12)?,
-        event_types: row.text_array_opt(13)?,
+        filter: Filter::of(row.text_array_opt(12)?, row.text_array_opt(13)?),
     })
 }
 
@@ -164,12 +164,8 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
             // It has seen whatever was appended.
             listed.projection.position = moment.settled.of(listed.tenant_id);
         } else {
-            let followed = Followed {
-                tenant_id: listed.tenant_id,
-                categories: listed.categories.as_deref(),
-                event_types: listed.event_types.as_deref(),
-                slots: None,
-            };
+            let filter = registry::following(listed.tenant_id, listed.filter)?;
+            let followed = Followed { tenant_id: listed.tenant_id, filter: &filter, slots: None };
             if let Some(first) = moment.first(followed, listed.projection.position)? {
                 listed.projection.lag = moment.settled.of(listed.tenant_id) - listed.projection.position;
                 listed.projection.lag_seconds = moment.age(first);

@@ -1,9 +1,11 @@
 //! How every subscription stands: what the view eventstream.subscriptions, health and metrics are made of.
 use super::overview::Moment;
+use crate::log::filter::Filter;
 use crate::log::pending::Followed;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
+use crate::state::registry;
 use pgrx::pg_sys::{Datum, INT8OID, TIMESTAMPTZOID};
 
 /// A subscription, and how it stands.
@@ -51,8 +53,7 @@ thread_local! {
 struct Listed {
     subscription: Subscription,
     tenant_id: i64,
-    categories: Option<Vec<String>>,
-    event_types: Option<Vec<String>>,
+    filter: Filter,
     positions: Vec<i64>,
 }
 
@@ -79,21 +80,16 @@ pub fn subscriptions(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Subs
                         dead_letters: row.int8(11)?,
                     },
                     tenant_id: row.int8(1)?,
-                    categories: row.text_array_opt(4)?,
-                    event_types: row.text_array_opt(5)?,
+                    filter: Filter::of(row.text_array_opt(4)?, row.text_array_opt(5)?),
                     positions,
                 })
             })
         })
     })?;
     let mut subscriptions = Vec::with_capacity(listed.len());
-    for Listed { mut subscription, tenant_id, categories, event_types, positions } in listed {
-        let followed = Followed {
-            tenant_id,
-            categories: categories.as_deref(),
-            event_types: event_types.as_deref(),
-            slots: Some(&positions),
-        };
+    for Listed { mut subscription, tenant_id, filter, positions } in listed {
+        let filter = registry::following(tenant_id, filter)?;
+        let followed = Followed { tenant_id, filter: &filter, slots: Some(&positions) };
         // A slot that has nothing to give is not moved for every event of the others.
         let behind = moment.first(followed, subscription.position)?;
         subscription.position =

@@ -1,14 +1,16 @@
 //! The log as subscriptions read it: first the places of events, of every stream at once and in bounded pages, and then the events that
 //! are delivered. Promises the order of the log, and nothing beyond the position that the caller got from a horizon.
 use super::append::Target;
+use super::chosen::{self, Chosen};
 use super::partition;
 use super::read::Filter;
 use super::statements::Statement;
 use super::stream;
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, from_text, int8_array_of, text_array_of};
+use crate::pg::datum::{Nullable, from_text, int8_array_of};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Row, View};
+use crate::pg::probe::Direction;
 use crate::pg::session::Db;
 use crate::pg::store::Store;
 use pgrx::pg_sys::Datum;
@@ -54,30 +56,36 @@ pub fn page(
     (after, to): (i64, i64),
     most: usize,
 ) -> Result<Page> {
-    let mut args: Vec<Nullable> = vec![
-        Some(Datum::from(tenant_id)),
-        Some(Datum::from(after)),
-        Some(Datum::from(to)),
-        None,
-        filter.event_types.as_deref().map(text_array_of).transpose()?,
-    ];
-    let statement = match filter.categories.as_deref() {
-        None => Statement::OffersAll,
-        Some([category]) => {
-            args.push(Some(from_text(category)?));
-            Statement::OffersByCategory
-        }
-        Some(categories) => {
-            args.push(Some(text_array_of(categories)?));
-            Statement::OffersByCategories
-        }
-    };
+    let [types, older] = filter.types()?;
     let mut places: Vec<Place> = Vec::new();
     for partition in partition::all(db, catalog)?.iter() {
-        if places.len() < most && partition.upper > after + 1 && partition.lower <= to {
-            args[3] = Some(Datum::from((most - places.len()) as i64));
-            places.extend(partition.plan(statement).rows(db, View::Latest, 0, &args, read_place)?);
+        if places.len() >= most || partition.upper <= after + 1 || partition.lower > to {
+            continue;
         }
+        let left = most - places.len();
+        let [tenant, after_position, last, limit] =
+            [tenant_id, after, to, left as i64].map(|value| Some(Datum::from(value)));
+        let found = match filter.categories.as_deref() {
+            None => {
+                let args = [tenant, after_position, last, limit, types, older];
+                partition.plan(Statement::OffersAll).rows(db, View::Latest, 0, &args, read_place)?
+            }
+            Some([category]) => {
+                let args = [tenant, after_position, last, limit, types, older, Some(from_text(category)?)];
+                partition.plan(Statement::OffersByCategory).rows(db, View::Latest, 0, &args, read_place)?
+            }
+            categories => {
+                let (from, direction) = (after + 1, Direction::Forward);
+                let chosen = Chosen { tenant_id, categories, from, to, direction };
+                let positions = chosen::positions(db, partition, View::Latest, chosen, left, |_| Ok(true))?;
+                if positions.is_empty() {
+                    continue;
+                }
+                let args = [Some(int8_array_of(&positions)?), None, None, None, types, older];
+                partition.plan(Statement::OffersAt).rows(db, View::Latest, 0, &args, read_place)?
+            }
+        };
+        places.extend(found);
     }
     let scanned_to = match places.last() {
         Some(last) if places.len() >= most => last.position,
@@ -106,13 +114,9 @@ pub fn of_stream(
 ) -> Result<Vec<Step>> {
     let found = stream::page(db, View::Latest, stream_id - 1, None, 1)?;
     let Some((found, ..)) = found.into_iter().find(|(found, ..)| found.id == stream_id) else { return Ok(Vec::new()) };
-    let mut args: [Nullable; 5] = [
-        Some(Datum::from(stream_id)),
-        Some(Datum::from(after_version)),
-        Some(Datum::from(to)),
-        None,
-        filter.event_types.as_deref().map(text_array_of).transpose()?,
-    ];
+    let [types, older] = filter.types()?;
+    let mut args: [Nullable; 6] =
+        [Some(Datum::from(stream_id)), Some(Datum::from(after_version)), Some(Datum::from(to)), None, types, older];
     let mut places = Vec::new();
     for segment in stream::holding(&stream::segments(db, catalog, &found, View::Latest)?, after_version + 1, i64::MAX) {
         if places.len() < most && segment.partition.lower <= to {

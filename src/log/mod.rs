@@ -1,8 +1,10 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
 pub mod acting;
 pub mod append;
+pub mod chosen;
 pub mod delivery;
 pub mod event;
+pub mod filter;
 pub mod first_append;
 pub mod gate;
 pub mod guard;

@@ -30,6 +30,10 @@ pub struct Partition {
     pub event_ids: Probe,
     /// (stream_id, version, occurred_at), late events only
     pub lates: Probe,
+    /// (tenant_id, global_position)
+    pub tenants: Probe,
+    /// (tenant_id, category, global_position)
+    pub categories: Probe,
 }
 
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
@@ -47,6 +51,9 @@ const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
 const LATE_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1, column::OCCURRED_AT as i16 + 1];
+const TENANT_KEY: &[i16] = &[column::TENANT_ID as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
+const CATEGORY_KEY: &[i16] =
+    &[column::TENANT_ID as i16 + 1, column::CATEGORY as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
 const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1];
 
 /// All partitions, in the order of the log.
@@ -118,6 +125,8 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
                         versions: Probe::by_int8(table_oid, VERSION_KEY),
                         event_ids: Probe::by_uuid(table_oid, EVENT_ID_KEY),
                         lates: Probe::partial_by_int8(table_oid, LATE_KEY),
+                        tenants: Probe::by_int8(table_oid, TENANT_KEY),
+                        categories: Probe::by_int8(table_oid, CATEGORY_KEY),
                     })
                 })
             })

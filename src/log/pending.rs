@@ -1,26 +1,26 @@
 //! What a follower of the log has not seen yet, without reading it: how old the first of it is.
+use super::chosen::{self, Chosen};
+use super::filter::Filter;
 use super::partition;
-use super::statements::Statement;
+use super::statements::column;
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
-use crate::pg::plan::View;
+use crate::pg::plan::{Row, View};
+use crate::pg::probe::Direction;
 use crate::pg::session::Db;
-use pgrx::pg_sys::Datum;
 
-/// What a follower asks for; None: all.
+/// What a follower asks for.
 #[derive(Clone, Copy)]
 pub struct Followed<'a> {
     pub tenant_id: i64,
-    pub categories: Option<&'a [String]>,
-    pub event_types: Option<&'a [String]>,
+    pub filter: &'a Filter,
     /// Where each of the slots is over which its streams are spread (stream id modulo their number).
     pub slots: Option<&'a [i64]>,
 }
 
-/// The most events (of each category) that are looked at: a slot that has nothing to give stays behind the others for thousands.
-const MOST: i64 = 1_000;
-const MOST_OF_SLOTS: i64 = 20_000;
+/// The most events that are looked at: a slot that has nothing to give stays behind the others for thousands.
+const MOST: usize = 1_000;
+const MOST_OF_SLOTS: usize = 20_000;
 
 /// An event that waits to be seen.
 #[derive(Debug, Clone, Copy)]
@@ -30,37 +30,70 @@ pub struct First {
     pub recorded_at: i64,
 }
 
+impl Followed<'_> {
+    /// Whether it asks for an event behind its position.
+    fn waits_for(&self, row: &Row) -> Result<bool> {
+        if let Some(slots) = self.slots {
+            let slot = (row.int8(column::STREAM_ID)? as usize) % slots.len().max(1);
+            if slots.get(slot).is_some_and(|&position| row.int8(column::GLOBAL_POSITION).is_ok_and(|at| at <= position))
+            {
+                return Ok(false);
+            }
+        }
+        Ok(self.filter.event_types.is_none()
+            || self.filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?))
+    }
+}
+
 /// The first event after position `after`, up to `to`; None where there is none. Only so many events are looked at: where none of them
 /// is asked for it is the last of these, and the first one that is asked for lies behind it, if there is one.
 pub fn first(db: &Db, catalog: &Catalog, followed: Followed, (after, to): (i64, i64)) -> Result<Option<First>> {
-    if after >= to {
-        return Ok(None);
-    }
-    let mut args: Vec<Nullable> = vec![
-        Some(Datum::from(followed.tenant_id)),
-        Some(Datum::from(after)),
-        Some(Datum::from(to)),
-        followed.event_types.map(text_array_of).transpose()?,
-        followed.slots.map(int8_array_of).transpose()?,
-        Some(Datum::from(if followed.slots.is_some() { MOST_OF_SLOTS } else { MOST })),
-    ];
-    let statement = match followed.categories {
-        None => Statement::FirstAfter,
-        Some(categories) => {
-            args.push(Some(text_array_of(categories)?));
-            Statement::FirstOfCategories
-        }
+    let most = if followed.slots.is_some() { MOST_OF_SLOTS } else { MOST };
+    let chosen = Chosen {
+        tenant_id: followed.tenant_id,
+        categories: followed.filter.categories.as_deref(),
+        from: after + 1,
+        to,
+        direction: Direction::Forward,
     };
+    let mut found = None;
+    let mut looked_at = 0;
     for partition in partition::all(db, catalog)?.iter() {
-        if partition.upper <= after + 1 || partition.lower > to {
+        if found.is_some() || partition.upper <= after + 1 || partition.lower > to {
             continue;
         }
-        let found = partition
-            .plan(statement)
-            .first(db, View::Latest, &args, |row| Ok(First { position: row.int8(0)?, recorded_at: row.int8(1)? }))?;
-        if found.is_some() {
-            return Ok(found);
-        }
+        chosen::each(db, partition, View::Latest, chosen, |row| {
+            looked_at += 1;
+            if looked_at < most && !followed.waits_for(row)? {
+                return Ok(true);
+            }
+            let (position, recorded_at) = (row.int8(column::GLOBAL_POSITION)?, row.int8(column::RECORDED_AT)?);
+            found = Some(First { position, recorded_at });
+            Ok(false)
+        })?;
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// Whether there is an event in (after, to] that the filter lets through.
+pub fn is_there(db: &Db, catalog: &Catalog, tenant_id: i64, filter: &Filter, (after, to): (i64, i64)) -> Result<bool> {
+    let followed = Followed { tenant_id, filter, slots: None };
+    let chosen = Chosen {
+        tenant_id,
+        categories: filter.categories.as_deref(),
+        from: after + 1,
+        to,
+        direction: Direction::Forward,
+    };
+    let mut found = false;
+    for partition in partition::all(db, catalog)?.iter() {
+        if found || partition.upper <= after + 1 || partition.lower > to {
+            continue;
+        }
+        chosen::each(db, partition, View::Latest, chosen, |row| {
+            found = followed.waits_for(row)?;
+            Ok(!found)
+        })?;
+    }
+    Ok(found)
 }

@@ -1,21 +1,25 @@
 //! Reading: a stream from the partitions that hold it, the log partition by partition. Rows flow from the index scan into
 //! the result without a copy in between.
 use super::append::Target;
+use super::chosen::{self, Chosen};
 use super::event::invalid;
-use super::statements::Statement;
+pub use super::filter::Filter;
+use super::partition::Partition;
+use super::statements::{Statement, column};
 use super::{horizon, identity, partition, stream, whole};
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, from_text, from_uuid, text_array_of};
+use crate::pg::datum::{Nullable, from_text, from_uuid, int8_array_of, text_array_of};
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::pages::{self, Cursor, PAGE};
 use crate::pg::plan::{Plan, Row, View};
+use crate::pg::probe::Direction;
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::slots::Whose;
 use crate::pg::store::Store;
 use eventstream_core::error::Error;
-use eventstream_core::name::{Category, EventType, StreamName, Subject};
+use eventstream_core::name::{StreamName, Subject};
 use pgrx::pg_sys::Datum;
 use std::ops::ControlFlow;
 
@@ -31,7 +35,8 @@ pub struct StreamRange {
     pub until: Option<i64>,
     /// The last version of all; the smallest where `backward`.
     pub to_version: Option<i64>,
-    pub event_types: Option<Vec<String>>,
+    /// Of its event types.
+    pub filter: Filter,
 }
 
 /// A range of the log.
@@ -41,13 +46,6 @@ pub struct LogRange {
     pub max_count: i64,
     /// Id and timeline of the log that `after_position` comes from, where the caller says so.
     pub known_log: Option<([u8; 16], i32)>,
-}
-
-/// Which events of the log.
-pub struct Filter {
-    /// None = every category.
-    pub categories: Option<Vec<String>>,
-    pub event_types: Option<Vec<String>>,
 }
 
 impl StreamRange {
@@ -62,7 +60,7 @@ impl StreamRange {
         if let Some(to) = self.to_version.filter(|&to| to < 0) {
             return Err(invalid("to_version", format!("must be 0 or more, not {to}")));
         }
-        check_types(self.event_types.as_deref())
+        self.filter.check()
     }
 
     /// The last version to be read.
@@ -81,23 +79,6 @@ impl StreamRange {
         let from = self.from_version.unwrap_or(if self.backward { i64::MAX } else { 1 });
         [from, self.max_count.unwrap_or(i64::MAX)]
     }
-}
-
-impl Filter {
-    /// Errors: ES005 for what no category or event type can be.
-    pub fn check(&self) -> Result<()> {
-        for category in self.categories.iter().flatten() {
-            Category::parse("categories", category)?;
-        }
-        check_types(self.event_types.as_deref())
-    }
-}
-
-fn check_types(event_types: Option<&[String]>) -> Result<()> {
-    for event_type in event_types.unwrap_or_default() {
-        EventType::parse_as("event_types", event_type)?;
-    }
-    Ok(())
 }
 
 /// The events of one stream, all at once. A stream that does not exist gives none.
@@ -165,6 +146,7 @@ fn read_segments(
     as_owner(Planning::ByIndex, |db, catalog| {
         let Some(found) = stream::look_up(db, catalog, View::Caller, target.id, name)? else { return Ok(0) };
         let segments = stream::segments(db, catalog, &found, View::Caller)?;
+        let [types, older] = range.filter.types()?;
         let mut args = [
             Some(from_text(target.name)?),
             Some(from_text(name.as_str())?),
@@ -173,7 +155,8 @@ fn read_segments(
             range.until.map(Datum::from),
             None,
             Some(Datum::from(range.end())),
-            range.event_types.as_deref().map(text_array_of).transpose()?,
+            types,
+            older,
         ];
         let wanted = left.min(most);
         let mut count = 0;
@@ -277,37 +260,78 @@ fn read_log(
     filter: &Filter,
     run: Run,
 ) -> Result<()> {
-    let mut args: Vec<Nullable> = vec![
-        Some(from_text(target.name)?),
-        Some(Datum::from(target.id)),
-        Some(Datum::from(after)),
-        Some(Datum::from(last)),
-        None,
-        filter.event_types.as_deref().map(text_array_of).transpose()?,
-    ];
-    let statement = match filter.categories.as_deref() {
-        None => Statement::LogAll,
-        Some([category]) => {
-            args.push(Some(from_text(category)?));
-            Statement::LogByCategory
-        }
-        Some(categories) => {
-            args.push(Some(text_array_of(categories)?));
-            Statement::LogByCategories
-        }
-    };
+    let tenant = Some(from_text(target.name)?);
     let mut left = count;
     for partition in partition::all(db, catalog)?.iter() {
-        if left > 0 && partition.upper > after + 1 && partition.lower <= last {
-            args[4] = Some(Datum::from(left));
-            let (read, flow) = run(partition.plan(statement), &args)?;
-            left -= read;
-            if flow.is_break() {
-                break;
+        if left <= 0 || partition.upper <= after + 1 || partition.lower > last {
+            continue;
+        }
+        let (read, flow) = match filter.categories.as_deref() {
+            Some(categories) if categories.len() != 1 => {
+                let chosen = Chosen {
+                    tenant_id: target.id,
+                    categories: Some(categories),
+                    from: after + 1,
+                    to: last,
+                    direction: Direction::Forward,
+                };
+                read_chosen(db, partition, tenant, View::Latest, chosen, left, filter, run)?
             }
+            categories => {
+                let [types, older] = filter.types()?;
+                let [tenant_id, after, last, most] =
+                    [target.id, after, last, left].map(|value| Some(Datum::from(value)));
+                let mut args = vec![tenant, tenant_id, after, last, most, types, older];
+                let mut statement = Statement::LogAll;
+                if let Some([category]) = categories {
+                    args.push(Some(from_text(category)?));
+                    statement = Statement::LogByCategory;
+                }
+                run(partition.plan(statement), &args)?
+            }
+        };
+        left -= read;
+        if flow.is_break() {
+            break;
         }
     }
     Ok(())
+}
+
+/// The events of a partition that categories choose, at most so many: first their places, and then, page by page, what lies there.
+#[allow(clippy::too_many_arguments)]
+fn read_chosen(
+    db: &Db,
+    partition: &Partition,
+    tenant: Nullable,
+    view: View,
+    mut chosen: Chosen,
+    most: i64,
+    filter: &Filter,
+    run: Run,
+) -> Result<(i64, ControlFlow<()>)> {
+    let mut count = 0;
+    loop {
+        let page = (most - count).min(PAGE);
+        let positions = chosen::positions(db, partition, view, chosen, page as usize, |row| {
+            Ok(filter.event_types.is_none()
+                || filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?))
+        })?;
+        let Some(&last) = positions.last() else { return Ok((count, ControlFlow::Continue(()))) };
+        let statement = match chosen.direction {
+            Direction::Forward => Statement::EventsAt,
+            Direction::Backward => Statement::EventsAtBackward,
+        };
+        let (read, flow) = run(partition.plan(statement), &[tenant, Some(int8_array_of(&positions)?)])?;
+        count += read;
+        if flow.is_break() || count >= most || positions.len() < page as usize {
+            return Ok((count, flow));
+        }
+        match chosen.direction {
+            Direction::Forward => chosen.from = last + 1,
+            Direction::Backward => chosen.to = last - 1,
+        }
+    }
 }
 
 /// The log newest first.
@@ -325,20 +349,29 @@ pub fn read_backward(
     let before = before_position.unwrap_or(i64::MAX);
     as_owner(Planning::ByIndex, |db, catalog| {
         whole::must_be_shown(db, catalog, Some(target.id))?;
-        let mut args = [
-            Some(from_text(target.name)?),
-            Some(Datum::from(target.id)),
-            Some(Datum::from(before)),
-            None,
-            filter.event_types.as_deref().map(text_array_of).transpose()?,
-            filter.categories.as_deref().map(text_array_of).transpose()?,
-        ];
+        let tenant = Some(from_text(target.name)?);
+        let [types, older] = filter.types()?;
         for partition in partition::all(db, catalog)?.iter().rev() {
-            if left > 0 && partition.lower < before {
-                args[3] = Some(Datum::from(left));
-                let plan = partition.plan(Statement::LogBackward);
-                left -= plan.fill(db, View::Caller, &args, store)? as i64;
+            if left <= 0 || partition.lower >= before {
+                continue;
             }
+            left -= if let Some(categories) = filter.categories.as_deref() {
+                let chosen = Chosen {
+                    tenant_id: target.id,
+                    categories: Some(categories),
+                    from: 0,
+                    to: before - 1,
+                    direction: Direction::Backward,
+                };
+                let mut fill = |plan: &Plan, args: &[Nullable]| {
+                    plan.fill(db, View::Caller, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
+                };
+                read_chosen(db, partition, tenant, View::Caller, chosen, left, filter, &mut fill)?.0
+            } else {
+                let [tenant_id, before, most] = [target.id, before, left].map(|value| Some(Datum::from(value)));
+                let args = [tenant, tenant_id, before, most, types, older];
+                partition.plan(Statement::LogBackward).fill(db, View::Caller, &args, store)? as i64
+            };
         }
         Ok(())
     })

@@ -1,9 +1,11 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
-//! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used.
+//! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used, and so does a
+//! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
 use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 
 /// Places of the columns of a row of events, from 0, in the order of sql/30_tables.sql.
 pub mod column {
+    pub const TENANT_ID: usize = 0;
     pub const STREAM_ID: usize = 1;
     pub const VERSION: usize = 2;
     pub const GLOBAL_POSITION: usize = 3;
@@ -40,7 +42,6 @@ pub enum Statement {
     ReadBackward,
     LogAll,
     LogByCategory,
-    LogByCategories,
     LogBackward,
     BySubject,
     ByEventId,
@@ -51,21 +52,21 @@ pub enum Statement {
     MissingSegments,
     MissingOfStream,
     Places,
-    FirstAfter,
-    FirstOfCategories,
     OffersAll,
     OffersByCategory,
-    OffersByCategories,
+    OffersAt,
     OffersOfStream,
     FactsAt,
     EventsAt,
+    EventsAtBackward,
     StreamsFrom,
 }
 
 pub const STATEMENTS: usize = Statement::StreamsFrom as usize + 1;
 
 const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
-const STREAM_RANGE: &[Oid] = &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTARRAYOID];
+const STREAM_RANGE: &[Oid] =
+    &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID];
 
 /// The columns of type eventstream.event, for an event `e` of a stream `s` and the tenant's name `$1`.
 macro_rules! event_columns {
@@ -83,13 +84,30 @@ macro_rules! stream_event_columns {
     };
 }
 
-/// What decides on a delivery: the place, whether the filters want the event, and its size. `$5`: event types.
+/// Whether a filter lets an event through: event types, and what upcasters turn into one of them, as `schema version:event type`.
+macro_rules! wanted {
+    ($types:literal, $older:literal) => {
+        concat!(
+            "(",
+            $types,
+            " is null or event_type = any (",
+            $types,
+            ") or ",
+            $older,
+            " is not null and schema_version::text || ':' || event_type = any (",
+            $older,
+            "))"
+        )
+    };
+}
+
+/// What decides on a delivery: the place, whether the filters want the event, and its size. `$5`, `$6`: event types.
 macro_rules! offer_columns {
-    ($wanted:literal) => {
+    () => {
         concat!(
             "global_position, stream_id, ",
-            $wanted,
-            " ($5 is null or event_type = any ($5)), coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300"
+            wanted!("$5", "$6"),
+            ", coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300"
         )
     };
 }
@@ -128,8 +146,9 @@ impl Statement {
                     "select ",
                     stream_event_columns!(),
                     " from {events} e where e.stream_id = $3 and e.version >= $4 and e.version <= $7 \
-                     and ($5 is null or e.occurred_at <= $5) and ($8 is null or e.event_type = any ($8)) \
-                     order by e.version limit $6"
+                     and ($5 is null or e.occurred_at <= $5) and ",
+                    wanted!("$8", "$9"),
+                    " order by e.version limit $6"
                 ),
                 STREAM_RANGE,
             ),
@@ -138,8 +157,9 @@ impl Statement {
                     "select ",
                     stream_event_columns!(),
                     " from {events} e where e.stream_id = $3 and e.version <= $4 and e.version >= $7 \
-                     and ($5 is null or e.occurred_at <= $5) and ($8 is null or e.event_type = any ($8)) \
-                     order by e.version desc limit $6"
+                     and ($5 is null or e.occurred_at <= $5) and ",
+                    wanted!("$8", "$9"),
+                    " order by e.version desc limit $6"
                 ),
                 STREAM_RANGE,
             ),
@@ -147,43 +167,34 @@ impl Statement {
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from (select * from {events} where global_position > $3 and global_position <= $4 \
-                     and tenant_id + 0 = $2 and ($6 is null or event_type = any ($6)) \
-                     order by global_position limit $5) e \
+                    " from (select * from {events} where (tenant_id, global_position) > ($2, $3) \
+                     and (tenant_id, global_position) <= ($2, $4) and ",
+                    wanted!("$6", "$7"),
+                    " order by tenant_id, global_position limit $5) e \
                      join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
                 ),
-                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::LogByCategory => (
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from (select * from {events} where tenant_id = $2 and category = $7 \
-                     and global_position > $3 and global_position <= $4 and ($6 is null or event_type = any ($6)) \
-                     order by global_position limit $5) e \
+                    " from (select * from {events} where tenant_id = $2 and (category, global_position) > ($8, $3) \
+                     and (category, global_position) <= ($8, $4) and ",
+                    wanted!("$6", "$7"),
+                    " order by category, global_position limit $5) e \
                      join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
                 ),
-                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID],
-            ),
-            Statement::LogByCategories => (
-                concat!(
-                    "select ",
-                    event_columns!(),
-                    " from (select n.* from (select distinct unnest($7) as category) c cross join lateral \
-                     (select * from {events} where tenant_id = $2 and category = c.category \
-                     and global_position > $3 and global_position <= $4 and ($6 is null or event_type = any ($6)) \
-                     order by global_position limit $5) n order by n.global_position limit $5) e \
-                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
-                ),
-                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+                &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
             ),
             Statement::LogBackward => (
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from (select * from {events} where global_position < $3 \
-                     and tenant_id + 0 = $2 and ($5 is null or event_type = any ($5)) \
-                     and ($6 is null or category = any ($6)) order by global_position desc limit $4) e \
+                    " from (select * from {events} where (tenant_id, global_position) < ($2, $3) \
+                     and (tenant_id, global_position) > ($2, 0) and ",
+                    wanted!("$5", "$6"),
+                    " order by tenant_id desc, global_position desc limit $4) e \
                      join _eventstream.streams s on s.id = e.stream_id order by e.global_position desc"
                 ),
                 &[TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
@@ -255,37 +266,39 @@ impl Statement {
             Statement::OffersAll => (
                 concat!(
                     "select ",
-                    offer_columns!("tenant_id + 0 = $1 and"),
-                    " from {events} where global_position > $2 and global_position <= $3 order by global_position limit $4"
+                    offer_columns!(),
+                    " from {events} where (tenant_id, global_position) > ($1, $2) and (tenant_id, global_position) <= ($1, $3) \
+                     order by tenant_id, global_position limit $4"
                 ),
-                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::OffersByCategory => (
                 concat!(
                     "select ",
-                    offer_columns!(""),
-                    " from {events} where tenant_id = $1 and category = $6 \
-                     and global_position > $2 and global_position <= $3 order by global_position limit $4"
+                    offer_columns!(),
+                    " from {events} where tenant_id = $1 and (category, global_position) > ($7, $2) \
+                     and (category, global_position) <= ($7, $3) order by category, global_position limit $4"
                 ),
-                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTOID],
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
             ),
-            Statement::OffersByCategories => (
+            Statement::OffersAt => (
                 concat!(
                     "select ",
-                    offer_columns!(""),
-                    " from (select n.* from (select distinct unnest($6) as category) c cross join lateral \
-                     (select * from {events} where tenant_id = $1 and category = c.category \
-                     and global_position > $2 and global_position <= $3 order by global_position limit $4) n \
-                     order by n.global_position limit $4) e"
+                    offer_columns!(),
+                    " from {events} where global_position = any ($1) order by global_position"
                 ),
-                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+                // The numbers are those of the statements above.
+                &[INT8ARRAYOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::OffersOfStream => (
-                "select global_position, version, \
-                 coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300 \
-                 from {events} where stream_id = $1 and version > $2 and global_position + 0 <= $3 \
-                 and ($5 is null or event_type = any ($5)) order by version limit $4",
-                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID],
+                concat!(
+                    "select global_position, version, \
+                     coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) + 300 \
+                     from {events} where stream_id = $1 and version > $2 and global_position + 0 <= $3 and ",
+                    wanted!("$5", "$6"),
+                    " order by version limit $4"
+                ),
+                &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::FactsAt => (
                 "select e.global_position, e.stream_id, s.name, e.version, e.event_type \
@@ -304,28 +317,20 @@ impl Statement {
             Statement::StreamsFrom => {
                 ("select distinct stream_id from {events} where global_position >= $1", &[INT8OID])
             }
+            Statement::EventsAtBackward => (
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                     where e.global_position = any ($2) order by e.global_position desc"
+                ),
+                &[TEXTOID, INT8ARRAYOID],
+            ),
             Statement::Places => (
-                "select global_position, stream_id, version from {events} where tenant_id = $1 and category = $2 \
-                 and global_position > $3 and global_position <= $4 order by global_position limit $5",
+                "select global_position, stream_id, version from {events} where tenant_id = $1 \
+                 and (category, global_position) > ($2, $3) and (category, global_position) <= ($2, $4) \
+                 order by category, global_position limit $5",
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
-            ),
-            Statement::FirstAfter => (
-                "select l.global_position, l.recorded_at from (select *, row_number() over (order by global_position) as place \
-                 from {events} where global_position > $2 and global_position <= $3 order by global_position limit $6) l \
-                 where l.place = $6 or l.tenant_id = $1 and ($4 is null or l.event_type = any ($4)) \
-                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
-                 order by l.global_position limit 1",
-                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID],
-            ),
-            Statement::FirstOfCategories => (
-                "select l.global_position, l.recorded_at from (select distinct unnest($7) as category) c cross join lateral \
-                 (select *, row_number() over (order by global_position) as place from {events} \
-                 where tenant_id = $1 and category = c.category and global_position > $2 and global_position <= $3 \
-                 order by global_position limit $6) l \
-                 where l.place = $6 or ($4 is null or l.event_type = any ($4)) \
-                 and ($5 is null or l.global_position > $5[1 + l.stream_id % cardinality($5)]) \
-                 order by l.global_position limit 1",
-                &[INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, TEXTARRAYOID],
             ),
         }
     }

@@ -19,6 +19,7 @@ pub mod jsonb_parts;
 pub mod live_settings;
 pub mod lock;
 pub mod memory;
+pub mod merge;
 pub mod notify;
 pub mod pages;
 pub mod pinned;

@@ -49,6 +49,11 @@ impl Bound {
         Self { column, strategy: pg_sys::BTLessEqualStrategyNumber, function: pg_sys::F_INT8LE, value: value.into() }
     }
 
+    /// The same bound at another value.
+    pub fn with(self, value: i64) -> Self {
+        Self { value: value.into(), ..self }
+    }
+
     /// A timestamptz column, at most.
     pub fn until(column: i16, moment: i64) -> Self {
         let function = pg_sys::F_TIMESTAMPTZ_LE;
@@ -74,16 +79,48 @@ pub enum RowLock<T> {
     Changed,
 }
 
+/// The order in which rows come: that of the index, or last ones first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    Backward,
+}
+
 /// The most conditions that a probe has.
 const MOST_CONDITIONS: usize = 4;
 
 /// What a probe has open.
-struct Scan {
+pub(super) struct Scan {
     relation: pg_sys::Relation,
     index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
     columns: usize,
+}
+
+impl Scan {
+    /// Fetches the next row; whether there is one.
+    pub(super) fn fetch(&self, direction: Direction) -> Result<bool> {
+        let direction = match direction {
+            Direction::Forward => pg_sys::ScanDirection::ForwardScanDirection,
+            Direction::Backward => pg_sys::ScanDirection::BackwardScanDirection,
+        };
+        // SAFETY: the scan is open; a row is read before the next one is fetched.
+        catch(|| unsafe {
+            check_for_interrupts();
+            let found = ffi::index_getnext_slot(self.scan, direction, self.slot);
+            if found {
+                ffi::slot_getsomeattrs_int(self.slot, self.columns as i32);
+            }
+            found
+        })
+    }
+
+    /// The row that was fetched last.
+    pub(super) fn row(&self) -> Row<'_> {
+        // SAFETY: all columns of the slot are there.
+        unsafe { Row::of_slot(self.slot, self.columns) }
+    }
 }
 
 impl Probe {
@@ -104,7 +141,7 @@ impl Probe {
 
     /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
     pub fn newest_first(&self, db: &Db, view: View, key: Datum, each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
-        self.scan(db, view, key, &[], pg_sys::ScanDirection::BackwardScanDirection, each)
+        self.within(db, view, key, &[], Direction::Backward, each)
     }
 
     /// The same within `bounds`.
@@ -116,7 +153,7 @@ impl Probe {
         bounds: &[Bound],
         each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        self.scan(db, view, key, bounds, pg_sys::ScanDirection::BackwardScanDirection, each)
+        self.within(db, view, key, bounds, Direction::Backward, each)
     }
 
     /// Gives the rows with `key` and within `bounds` to `each`, in the order of the index, until it wants no more (false).
@@ -128,54 +165,32 @@ impl Probe {
         bounds: &[Bound],
         each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        self.scan(db, view, key, bounds, pg_sys::ScanDirection::ForwardScanDirection, each)
+        self.within(db, view, key, bounds, Direction::Forward, each)
     }
 
-    fn scan(
+    /// Gives the rows with `key` and within `bounds` to `each` until it wants no more (false).
+    pub fn within(
         &self,
         _: &Db,
         view: View,
         key: Datum,
         bounds: &[Bound],
-        direction: pg_sys::ScanDirection::Type,
+        direction: Direction,
         mut each: impl FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
-        let open = catch(|| {
-            // SAFETY: the snapshot is pushed until the scan is closed.
-            unsafe {
-                let of_caller = view == View::Caller;
-                ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
-                self.open(pg_sys::GetActiveSnapshot(), key, bounds)
-            }
-        })?;
-        let Some(open) = open else { return Err(self.without_index()) };
+        let open = self.opened(view, key, bounds)?;
         let outcome = loop {
-            // SAFETY: the scan is open; a row is read before the next one is fetched.
-            let row = catch(|| unsafe {
-                check_for_interrupts();
-                let found = ffi::index_getnext_slot(open.scan, direction, open.slot);
-                if found {
-                    ffi::slot_getsomeattrs_int(open.slot, open.columns as i32);
-                }
-                found
-            })?;
-            if !row {
+            if !open.fetch(direction)? {
                 break Ok(());
             }
-            // SAFETY: all columns of the slot are there.
-            let row = unsafe { Row::of_slot(open.slot, open.columns) };
-            match each(&row) {
+            match each(&open.row()) {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(failure) => break Err(failure),
             }
         };
         if !matches!(outcome, Err(Failure::Postgres(_))) {
-            catch(|| {
-                close(&open);
-                // SAFETY: pushed above.
-                unsafe { ffi::PopActiveSnapshot() }
-            })?;
+            catch(|| finish(&open))?;
         }
         outcome
     }
@@ -247,6 +262,19 @@ impl Probe {
             unsafe { ffi::PopActiveSnapshot() }
         })?;
         locked
+    }
+
+    /// The scan, to be closed by [`finish`] unless PostgreSQL raises an error: the last one that was opened first.
+    pub(super) fn opened(&self, view: View, key: Datum, bounds: &[Bound]) -> Result<Scan> {
+        let open = catch(|| {
+            // SAFETY: the snapshot is pushed until the scan is closed.
+            unsafe {
+                let of_caller = view == View::Caller;
+                ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
+                self.open(pg_sys::GetActiveSnapshot(), key, bounds)
+            }
+        })?;
+        open.ok_or_else(|| self.without_index())
     }
 
     fn without_index(&self) -> Failure {
@@ -345,6 +373,13 @@ unsafe fn lock_tuple(
         let command = ffi::GetCurrentCommandId(false);
         lock(relation, place, pg_sys::GetActiveSnapshot(), slot, command, mode, policy, 0, &mut failure)
     }
+}
+
+/// Closes what [`Probe::opened`] gave. Runs inside `catch`.
+pub(super) fn finish(open: &Scan) {
+    close(open);
+    // SAFETY: it was pushed for this scan.
+    unsafe { ffi::PopActiveSnapshot() }
 }
 
 /// Runs inside `catch`.

@@ -2,6 +2,7 @@
 //! function of the database, has changed (src/pg/catalog.rs counts). Owns what a fold's fingerprint covers.
 use super::handler::{self, Handler, Purpose};
 use super::upcast::{Step, Upcasters};
+use crate::log::filter::Filter;
 use crate::pg::call::Registrant;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{Nullable, from_text};
@@ -184,6 +185,14 @@ pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
             registry.upcasters.insert(tenant_id, found);
         },
     )
+}
+
+/// The filter, with what upcasters turn into the event types that it names.
+pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
+    if let Some(event_types) = &filter.event_types {
+        filter.older = upcasters(tenant_id)?.older(event_types);
+    }
+    Ok(filter)
 }
 
 fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {

@@ -43,6 +43,24 @@ impl Upcasters {
         self.steps.is_empty()
     }
 
+    /// The event types and schema versions that steps turn into one of `wanted`, at once or on the way to the newest.
+    pub fn older(&self, wanted: &[String]) -> Vec<(String, i32)> {
+        let becomes_wanted = |event_type: &String, version: i32| {
+            let mut at = (event_type, version);
+            while let Some(step) = self.steps.get(at.0).and_then(|steps| steps.get(&at.1)) {
+                at = (&step.to_event_type, at.1 + 1);
+                if wanted.contains(at.0) {
+                    return true;
+                }
+            }
+            false
+        };
+        let all = self.steps.iter().flat_map(|(event_type, steps)| steps.keys().map(move |&from| (event_type, from)));
+        all.filter(|(event_type, from)| !wanted.contains(event_type) && becomes_wanted(event_type, *from))
+            .map(|(event_type, from)| (event_type.clone(), from))
+            .collect()
+    }
+
     /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
         let mut parts = Vec::new();

@@ -9,9 +9,9 @@
 use super::lease::{self, Nack};
 use super::look::{self, Look, MOST_BYTES, Wish};
 use super::slots::{self, Lease, Slot};
-use super::{Subscription, consumers, dead};
+use super::{Subscription, consumers, dead, following};
 use crate::log::append::Target;
-use crate::log::delivery;
+use crate::log::{delivery, horizon, pending};
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::composite::flat;
@@ -20,6 +20,7 @@ use crate::pg::datum::from_uuid;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::slots::Whose;
 use crate::pg::store::Store;
 use crate::pg::subtransaction::attempt;
 use crate::pg::{live_settings, server};
@@ -53,6 +54,10 @@ const LONG_SLEEP: i64 = 1_000_000;
 const REST: u32 = 4;
 const PACE: Duration = Duration::from_millis(2);
 const LONGEST_PACE: Duration = Duration::from_millis(100);
+/// The longest pause between two looks at the index beside those who append what is not wanted.
+const IDLE_PACE: Duration = Duration::from_millis(10);
+/// Slots so many positions behind are moved on where they have nothing: each partition in between costs a probe.
+const MANY_POSITIONS: i64 = 100_000;
 
 /// What a look came to.
 enum Step {
@@ -69,14 +74,17 @@ enum Step {
 /// Puts a batch into the store, if there is one. Errors: ES020, ES025.
 pub fn fetch(target: Target, subscription: &Subscription, request: &Request, store: &Store) -> Result<()> {
     let end = server::clock() + request.wait;
-    let mut waiter: Option<(Waiter, i64)> = None;
+    let mut subscription = subscription.clone();
     let mut kept = 0;
     let mut looks = 0;
-    let mut begun = Instant::now();
+    let mut is_promised = false;
     loop {
+        let begun = Instant::now();
         catalog::refresh()?;
+        // Upcasters may have been registered while it waited.
+        subscription = following(target.id, subscription)?;
         let step = as_owner(Planning::ByIndex, |db, catalog| {
-            step(db, catalog, target, subscription, request, end, &mut kept)
+            step(db, catalog, target, &subscription, request, end, &mut kept)
         })?;
         let nothing = match step {
             Step::Leased(lease, batch) => {
@@ -93,28 +101,54 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
             continue;
         }
         looks = 0;
-        let now = server::clock();
-        if now >= end || kept > 0 {
+        if server::clock() >= end || kept > 0 {
             return Ok(());
         }
         let pause = |rest: u32| server::pause((begun.elapsed() * rest).clamp(PACE, LONGEST_PACE));
-        match (nothing, &waiter) {
-            (Some((until, horizon)), Some((waiter, awaited))) if *awaited == horizon + 1 => {
-                let sleep = until.min(end).saturating_sub(now).clamp(1_000, LONG_SLEEP);
-                waiter.wait(Duration::from_micros(sleep.unsigned_abs()))?;
-            }
-            // Before it sleeps it looks once more: something may have come meanwhile. Beside busy appenders something always has.
-            (Some((_, horizon)), before) => {
-                let is_woken = before.is_some();
-                waiter = Some((Waiter::register(Awaited::Horizon(target.id), horizon + 1), horizon + 1));
-                if is_woken {
+        match nothing {
+            Some((until, horizon)) => {
+                if is_promised {
+                    // What was there lies in slots that others lease.
                     pause(REST)?;
                 }
+                is_promised = wait_for_event(target.id, &subscription, horizon, until.min(end))?;
             }
             // There is something, which others have locked.
-            (None, _) => pause(1)?,
+            None => pause(1)?,
         }
-        begun = Instant::now();
+    }
+}
+
+/// Waits until the log has an event for the subscription behind `seen`, or until that time (µs): whether it has. Where others append what it
+/// does not want it looks at the index now and then, at no more than came since, and sleeps longer each time.
+fn wait_for_event(tenant_id: i64, subscription: &Subscription, mut seen: i64, until: i64) -> Result<bool> {
+    let mut pace = PACE;
+    let mut waiter: Option<Waiter> = None;
+    loop {
+        let now = server::clock();
+        if now >= until {
+            return Ok(false);
+        }
+        let (horizon, is_there) = as_owner(Planning::ByIndex, |db, catalog| {
+            let horizon = horizon::horizon(catalog, Whose::Tenant(tenant_id))?.position;
+            let is_there =
+                horizon > seen && pending::is_there(db, catalog, tenant_id, &subscription.filter, (seen, horizon))?;
+            Ok((horizon, is_there))
+        })?;
+        if is_there {
+            return Ok(true);
+        }
+        if horizon > seen {
+            seen = horizon;
+            waiter = None;
+            server::pause(pace)?;
+            pace = (pace * 2).min(IDLE_PACE);
+        } else if let Some(waiter) = &waiter {
+            waiter.wait(Duration::from_micros((until - now).clamp(1_000, LONG_SLEEP).unsigned_abs()))?;
+        } else {
+            // Before it sleeps it looks once more: something may have come meanwhile.
+            waiter = Some(Waiter::register(Awaited::Horizon(tenant_id), seen.saturating_add(1)));
+        }
     }
 }
 
@@ -155,7 +189,8 @@ fn step(
         None => {
             let behind = look::behind(&look, &all);
             let mut moved = 0;
-            if look.rows >= MANY_ROWS || !look.caught_up.is_empty() {
+            let is_far = |(slot, to): &(&Slot, i64)| to - slot.standing.position >= MANY_POSITIONS;
+            if look.rows >= MANY_ROWS || !look.caught_up.is_empty() || behind.iter().any(is_far) {
                 moved = look::settle(db, catalog, subscription, &look, &behind, share.saturating_sub(*kept))?;
                 *kept += moved;
             }

@@ -156,11 +156,8 @@ pub fn insert(db: &Db, subscription_id: i64, lease: &Lease, batch: &Batch) -> Re
 pub fn filter(tenant_id: i64, lease_id: &[u8; 16]) -> Result<Filter> {
     as_owner(Planning::ByIndex, |db, _| {
         let key = [Some(from_uuid(lease_id)?), Some(Datum::from(tenant_id))];
-        let found = LOOK.with(|plan| {
-            plan.first(db, View::Latest, &key, |row| {
-                Ok(Filter { categories: row.text_array_opt(0)?, event_types: None })
-            })
-        })?;
+        let found =
+            LOOK.with(|plan| plan.first(db, View::Latest, &key, |row| Ok(Filter::of(row.text_array_opt(0)?, None))))?;
         found.ok_or_else(|| never_given(lease_id))
     })
 }

@@ -28,6 +28,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::state::registry as fold_registry;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
@@ -35,6 +36,7 @@ use eventstream_core::shown;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
 
 /// A subscription.
+#[derive(Clone)]
 pub struct Subscription {
     pub id: i64,
     pub name: String,
@@ -87,24 +89,32 @@ fn read(row: &Row) -> Result<Subscription> {
     Ok(Subscription {
         id: row.int8(0)?,
         name: row.text(1)?.to_owned(),
-        filter: Filter { categories: row.text_array_opt(2)?, event_types: row.text_array_opt(3)? },
+        filter: Filter::of(row.text_array_opt(2)?, row.text_array_opt(3)?),
         max_deliveries: i32::try_from(row.int8(4)?).unwrap_or(i32::MAX),
     })
 }
 
 /// Errors: ES020.
 pub fn by_name(tenant_id: i64, name: &str) -> Result<Subscription> {
-    as_owner(Planning::ByIndex, |db, _| {
+    let found = as_owner(Planning::ByIndex, |db, _| {
         let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
-        BY_NAME
-            .with(|plan| plan.first(db, View::Latest, &key, read))?
-            .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() }.into())
-    })
+        BY_NAME.with(|plan| plan.first(db, View::Latest, &key, read))
+    })?;
+    let found = found.ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
+    following(tenant_id, found)
 }
 
 /// None where the tenant has none with this id.
 fn by_id(db: &Db, tenant_id: i64, id: i64) -> Result<Option<Subscription>> {
-    BY_ID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(tenant_id)), Some(Datum::from(id))], read))
+    let key = [Some(Datum::from(tenant_id)), Some(Datum::from(id))];
+    let found = BY_ID.with(|plan| plan.first(db, View::Latest, &key, read))?;
+    found.map(|found| following(tenant_id, found)).transpose()
+}
+
+/// Its filter knows the older names of its event types.
+fn following(tenant_id: i64, subscription: Subscription) -> Result<Subscription> {
+    let filter = fold_registry::following(tenant_id, subscription.filter)?;
+    Ok(Subscription { filter, ..subscription })
 }
 
 /// Errors: ES005, ES025.

@@ -1,0 +1,48 @@
+//! Which events of the log a reader wants, by category and by type. A type is the one that the event has when it is read: what older names
+//! upcasters turn into it is said by whoever knows the upcasters.
+use crate::pg::datum::{Nullable, text_array_of};
+use crate::pg::failure::Result;
+use eventstream_core::name::{Category, EventType};
+
+/// Which events of the log.
+#[derive(Clone, Default)]
+pub struct Filter {
+    /// None = every category.
+    pub categories: Option<Vec<String>>,
+    pub event_types: Option<Vec<String>>,
+    /// Event types and schema versions as stored that upcasters turn into one of `event_types`.
+    pub older: Vec<(String, i32)>,
+}
+
+impl Filter {
+    /// By the names as they are asked for; None: all.
+    pub fn of(categories: Option<Vec<String>>, event_types: Option<Vec<String>>) -> Self {
+        Self { categories, event_types, older: Vec::new() }
+    }
+
+    /// Errors: ES005 for what no category or event type can be.
+    pub fn check(&self) -> Result<()> {
+        for category in self.categories.iter().flatten() {
+            Category::parse("categories", category)?;
+        }
+        for event_type in self.event_types.iter().flatten() {
+            EventType::parse_as("event_types", event_type)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it lets an event through that is stored with this type and schema version. The statements say the same in SQL.
+    pub fn lets_through(&self, event_type: &str, schema_version: i32) -> bool {
+        let Some(types) = &self.event_types else { return true };
+        types.iter().any(|wanted| wanted == event_type)
+            || self.older.iter().any(|(older, version)| *version == schema_version && older == event_type)
+    }
+
+    /// The types as statements take them: those asked for, and what is stored under older names (NULL where there is none).
+    pub fn types(&self) -> Result<[Nullable; 2]> {
+        let older: Vec<String> =
+            self.older.iter().map(|(event_type, version)| format!("{version}:{event_type}")).collect();
+        let older = if older.is_empty() { None } else { Some(text_array_of(&older)?) };
+        Ok([self.event_types.as_deref().map(text_array_of).transpose()?, older])
+    }
+}
