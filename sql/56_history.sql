@@ -22,13 +22,15 @@ Example: select version, event_type, state, changes from es_history('account-100
 create function es_timeline(
     stream text,
     known_at timestamptz default null,
-    fold text default null
+    fold text default null,
+    from_moment timestamptz default null,
+    to_moment timestamptz default null
 ) returns table (valid_from timestamptz, valid_to timestamptz, version bigint, state jsonb)
 language c stable parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_timeline';
-comment on function es_timeline(text, timestamptz, text) is
-$$The states of a stream in valid time, late events in their place: a row for each moment at which something occurred, in order, as known at a moment in transaction time (recorded_at <= known_at, NULL or infinity = now). state is that of es_state_at(stream, valid_from, known_at), and holds until valid_to, the next row's valid_from: tstzrange(valid_from, valid_to). valid_to is NULL in the last row: until further notice. version: the newest version of the events that count.
+comment on function es_timeline(text, timestamptz, text, timestamptz, timestamptz) is
+$$The states of a stream in valid time, late events in their place: a row for each moment at which something occurred, in order, as known at a moment in transaction time (recorded_at <= known_at, NULL or infinity = now). state is that of es_state_at(stream, valid_from, known_at), and holds until valid_to, the next row's valid_from: tstzrange(valid_from, valid_to). valid_to is NULL in the last row: until further notice. version: the newest version of the events that count. from_moment and to_moment (NULL = no bound): only the rows that hold at some moment from from_moment on and before to_moment, each with its own valid_from and valid_to. The cost grows with the events, however late they were recorded, where the fold's order is occurred_at, and for rules that add, subtract, increment or set and read nothing of the state; else each row asked for folds anew the late events that the earlier versions have not caught up with.
 Errors: ES002 no such stream, ES010 no such fold, ES013 the fold met something it cannot use, and whatever a handler raises; 42501.
-Example: select valid_from, valid_to, state from es_timeline('account-1000');$$;
+Example: select valid_from, valid_to, state from es_timeline('account-1000', from_moment => '2024-03-01 00:00+00', to_moment => '2024-04-01 00:00+00');$$;
 
 create function es_explain_state(
     stream text,

@@ -9,7 +9,7 @@ create function es_create_subscription(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_subscription';
 comment on function es_create_subscription(text, text[], text[], bigint, bigint, bool) is
-$$Makes a place in the log for consumers outside of the database, after after_position, and returns its name. categories, event_types (as stored): only those events (NULL = all). max_deliveries: how often an event is delivered before it goes to the dead letters. if_not_exists: one that is there already is left alone where it is, with a NOTICE, if it was created with the same arguments but after_position; else ES005 says what differs.
+$$Makes a place in the log for consumers outside of the database, after after_position, and returns its name. categories, event_types: only those events (NULL = all), what upcasters turn into one of the types among them. max_deliveries: how often an event is delivered before it goes to the dead letters. if_not_exists: one that is there already is left alone where it is, with a NOTICE, if it was created with the same arguments but after_position; else ES005 says what differs.
 Errors: ES005 (also for a name that is taken), ES025 after_position beyond the log, 42501 without manage.
 Example: select es_create_subscription('mailer', categories => '{order}');$$;
 

@@ -69,5 +69,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::catalog::init();
     pg::utility::init();
     api::guard::init();
+    pg::planner::init();
     worker::init();
 }

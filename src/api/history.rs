@@ -50,11 +50,12 @@ fn history(args: &Args) -> Returned {
 
 fn timeline(args: &Args) -> Returned {
     let known_at = args.timestamptz_opt(1).and_then(bound);
+    let range = timeline::Range { from: args.timestamptz_opt(3), to: args.timestamptz_opt(4) };
     let asked = Asked::read(args, 0, 2)?;
     let stream = found(&asked)?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
-    timeline::of_stream(&mut folding, asked.name.as_str(), stream, known_at, &mut |period| {
+    timeline::of_stream(&mut folding, asked.name.as_str(), stream, known_at, range, &mut |period| {
         store.put(&[
             Some(Datum::from(period.from)),
             period.to.map(Datum::from),

@@ -17,6 +17,7 @@ fn maintain(args: &Args) -> Returned {
     let done = step(access.map(|access| access.tenant_id), &mut report::warning)?;
     let tasks = [
         ("partitions made ahead", done.partitions_made),
+        ("tables analyzed", done.tables_analyzed),
         ("snapshots taken", done.snapshots.taken),
         ("snapshots failed", done.snapshots.failed),
         ("snapshots removed", done.snapshots.removed),

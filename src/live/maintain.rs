@@ -1,7 +1,8 @@
-//! Upkeep: partitions ahead of need, due snapshots, retention. One bounded step at a time, by es_maintain and by the workers.
+//! Upkeep: partitions ahead of need, statistics of tables that have grown, due snapshots, retention. One bounded step at a time, by
+//! es_maintain and by the workers.
 use super::subscription;
 use crate::access;
-use crate::log::{horizon, partition};
+use crate::log::{analyze, horizon, partition};
 use crate::pg::failure::Result;
 use crate::pg::report;
 use crate::pg::session::{Planning, as_owner};
@@ -12,6 +13,7 @@ use std::collections::HashSet;
 /// What a step did.
 pub struct Done {
     pub partitions_made: i64,
+    pub tables_analyzed: i64,
     pub snapshots: due::Done,
 }
 
@@ -24,13 +26,13 @@ thread_local! {
 
 /// One step, for one tenant's snapshots or (None) for everybody's. `say` gets the message of each failure.
 pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
-    let partitions_made = as_owner(Planning::ByIndex, |db, catalog| {
+    let (partitions_made, tables_analyzed) = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
         subscription::drop_left(db)?;
         access::see_roles(db, catalog)?;
-        partition::make_ahead(db, catalog, last_position)
+        Ok((partition::make_ahead(db, catalog, last_position)?, analyze::one(db, catalog)?))
     })?;
-    Ok(Done { partitions_made, snapshots: due::run(tenant_id, say)? })
+    Ok(Done { partitions_made, tables_analyzed, snapshots: due::run(tenant_id, say)? })
 }
 
 /// The same for a worker, which comes back again and again: a failure is told once. Whether there is more to do.

@@ -1,5 +1,6 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
 pub mod acting;
+pub mod analyze;
 pub mod append;
 pub mod chosen;
 pub mod delivery;

@@ -40,6 +40,25 @@ unsafe extern "C-unwind" {
     ) -> c_int;
     pub fn SPI_execute_plan_extended(plan: SPIPlanPtr, options: *const SPIExecuteOptions) -> c_int;
     pub fn SPI_freetuptable(table: *mut SPITupleTable);
+    // optimizer/plan/planner.c, nodes/makefuncs.c, nodes/list.c
+    pub fn standard_planner(
+        query: *mut Query,
+        text: *const c_char,
+        options: c_int,
+        params: ParamListInfo,
+    ) -> *mut PlannedStmt;
+    pub fn makeVar(varno: c_int, column: i16, kind: Oid, modifier: i32, collation: Oid, levels_up: u32) -> *mut Var;
+    pub fn make_opclause(
+        operator: Oid,
+        result: Oid,
+        returns_set: bool,
+        left: *mut Expr,
+        right: *mut Expr,
+        result_collation: Oid,
+        input_collation: Oid,
+    ) -> *mut Expr;
+    pub fn make_and_qual(one: *mut Node, other: *mut Node) -> *mut Node;
+    pub fn lappend(list: *mut List, datum: *mut c_void) -> *mut List;
     // nodes/params.c
     pub fn makeParamList(count: c_int) -> ParamListInfo;
     // executor/tstoreReceiver.c, utils/sort/tuplestore.c

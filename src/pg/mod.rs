@@ -24,6 +24,7 @@ pub mod notify;
 pub mod pages;
 pub mod pinned;
 pub mod plan;
+pub mod planner;
 pub mod probe;
 pub mod process;
 pub mod report;

@@ -149,6 +149,14 @@ fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i6
             Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
         }
     })?;
+    if !lates.is_empty() && folding.is_unordered() {
+        // Each event is one step, in the order in which they came, late or not.
+        let mut walk = Walk::new(Order::Version, 0, to, Vec::new());
+        let mut after_each = |event: &Event, state: &Stored| {
+            if event.version() < from { Ok(()) } else { entries.add(&Happened::of(event)?, Rc::new(state.clone())) }
+        };
+        return folding.run_unordered(name, opened, &mut walk, &mut after_each);
+    }
     let (earlier, lates) = lates.split_at(lates.partition_point(|late| late.version < from));
     let mut replay = Replay {
         name,

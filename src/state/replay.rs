@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Promises: memory is bounded by a page, the state and the list of late events; a cancel is noticed at every event.
-use super::event::{Common, Event};
+use super::event::{Common, Event, field};
 use super::handler;
 use super::registry::{Fold, How, Order};
 use super::source::{self, Source};
@@ -25,7 +25,7 @@ use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
 use eventstream_core::error::Error;
-use eventstream_core::rules::{Rules, State};
+use eventstream_core::rules::{Latest, Place, Rules, State};
 use pgrx::pg_sys::{Datum, Oid};
 use std::ffi::CString;
 use std::ops::ControlFlow;
@@ -159,10 +159,35 @@ impl<'a> Folding<'a> {
             How::Rules(rules) if self.fold.upcasters.is_empty() && after_each.is_none() => {
                 self.run_rules(stream, rules, &common, opened, state, walk)
             }
-            _ => self.run_pages(stream, &common, opened, state, walk, after_each),
+            _ => {
+                let accumulator = Accumulator::begin(self.fold, state)?;
+                self.run_pages(stream, &common, opened, accumulator, walk, after_each)
+            }
         }?;
         counters::add(Counter::EventsFolded, folded.1);
         Ok(folded)
+    }
+
+    /// Whether [`Folding::run_unordered`] can be asked.
+    pub fn is_unordered(&self) -> bool {
+        matches!(&self.fold.how, How::Rules(rules) if rules.are_unordered())
+    }
+
+    /// Folds the walk's events, all from the first on, in whatever order it gives them: after each, the state is that of those given so far in
+    /// the order of the fold.
+    pub fn run_unordered(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        walk: &mut Walk,
+        after_each: AfterEach,
+    ) -> Result<()> {
+        let common = Common::new(self.target, stream)?;
+        let state = source::state_of(self.fold.initial_state.view())?;
+        let accumulator = Accumulator::Rules(state, Some(Latest::default()));
+        let (_, folded) = self.run_pages(stream, &common, opened, accumulator, walk, Some(after_each))?;
+        counters::add(Counter::EventsFolded, folded);
+        Ok(())
     }
 
     /// Folds events that are not in the log onto `state`, in the order given; the new state.
@@ -209,7 +234,7 @@ impl<'a> Folding<'a> {
     }
 
     fn apply_rules(&self, stream: &str, rules: &Rules, state: &mut State, event: &Event) -> Result<()> {
-        source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
+        source::apply(rules, state, None, &Source::new(event)?, &self.fold.name, stream, event.version())
     }
 
     fn run_pages(
@@ -217,12 +242,11 @@ impl<'a> Folding<'a> {
         stream: &str,
         common: &Common,
         opened: &Opened,
-        state: &Stored,
+        mut accumulator: Accumulator,
         walk: &mut Walk,
         mut after_each: Option<AfterEach>,
     ) -> Result<(Stored, u64)> {
         let page_memory = Scratch::with_room(PAGE_BYTES)?;
-        let mut accumulator = Accumulator::begin(self.fold, state)?;
         let mut folded = 0;
         while !walk.is_done() {
             let page = page_memory.step(|| {
@@ -258,11 +282,16 @@ impl<'a> Folding<'a> {
             }
         }
         match (&self.fold.how, &mut self.function, accumulator) {
-            (How::Rules(rules), _, Accumulator::Rules(state)) => {
+            (How::Rules(rules), _, Accumulator::Rules(state, latest)) => {
                 let scratch = Scratch::new()?;
                 for event in &page {
                     scratch.step(|| {
-                        source::apply(rules, state, &Source::new(event)?, &self.fold.name, stream, event.version())
+                        let placed = match latest {
+                            Some(latest) => Some((self.fold.order.place(event)?, latest)),
+                            None => None,
+                        };
+                        let source = Source::new(event)?;
+                        source::apply(rules, state, placed, &source, &self.fold.name, stream, event.version())
                     })?;
                     if let Some(after_each) = after_each {
                         let stored = scratch.step(|| source::stored(state))?;
@@ -321,19 +350,35 @@ impl<'a> Folding<'a> {
     }
 }
 
+impl Order {
+    /// What sorts events into it.
+    fn place(self, event: &Event) -> Result<Place> {
+        let version = event.version();
+        Ok(match self {
+            Order::Version => (version, version),
+            Order::OccurredAt => (event.row().int8(field::OCCURRED_AT)?, version),
+        })
+    }
+}
+
 /// Told of each event (upcast, as the fold saw it) and the state after it.
 pub type AfterEach<'a> = &'a mut dyn FnMut(&Event, &Stored) -> Result<()>;
 
 /// The state while it is folded.
 enum Accumulator {
-    Rules(State),
-    Handler { state: Datum, memory: Replaced, scratch: Scratch },
+    /// Where events come in any order: with which of them set what.
+    Rules(State, Option<Latest>),
+    Handler {
+        state: Datum,
+        memory: Replaced,
+        scratch: Scratch,
+    },
 }
 
 impl Accumulator {
     fn begin(fold: &Fold, state: &Stored) -> Result<Self> {
         Ok(match &fold.how {
-            How::Rules(_) => Accumulator::Rules(source::state_of(state.view())?),
+            How::Rules(_) => Accumulator::Rules(source::state_of(state.view())?, None),
             How::Handler(_) => {
                 let mut memory = Replaced::new()?;
                 let state = memory.replace(state.view().datum())?;
@@ -344,7 +389,7 @@ impl Accumulator {
 
     fn end(&self) -> Result<Stored> {
         match self {
-            Accumulator::Rules(value) => source::stored(value),
+            Accumulator::Rules(value, _) => source::stored(value),
             Accumulator::Handler { state, .. } => Ok(Stored::keep(Jsonb::of_datum(*state)?)),
         }
     }

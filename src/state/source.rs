@@ -7,7 +7,7 @@ use crate::pg::{server, settings};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::json::Value;
-use eventstream_core::rules::{EventField, EventSource, Failed, Limits, Pointer, Rules, State};
+use eventstream_core::rules::{EventField, EventSource, Failed, Latest, Limits, Place, Pointer, Rules, State};
 
 /// An event that rules read.
 pub struct Source<'a> {
@@ -63,14 +63,29 @@ impl EventSource for Source<'_> {
     }
 }
 
-/// Applies the rules for an event to the state. Errors: ES013, ES007.
-pub fn apply(rules: &Rules, state: &mut State, source: &Source, fold: &str, stream: &str, version: i64) -> Result<()> {
+/// Where the event of an unordered fold stands in the fold's order, and which event set each place of the state last.
+pub type Placed<'a> = (Place, &'a mut Latest);
+
+/// Applies the rules for an event to the state; in any order where `placed` is given. Errors: ES013, ES007.
+pub fn apply(
+    rules: &Rules,
+    state: &mut State,
+    placed: Option<Placed>,
+    source: &Source,
+    fold: &str,
+    stream: &str,
+    version: i64,
+) -> Result<()> {
     let limits = Limits {
         depth: settings::max_json_depth() as usize,
         number_digits: settings::max_number_digits() as usize,
         state_bytes: settings::max_state_bytes(),
     };
-    rules.apply(state, source, &limits).map_err(|failed| match failed {
+    let applied = match placed {
+        None => rules.apply(state, source, &limits),
+        Some((at, latest)) => rules.apply_unordered(state, latest, at, source, &limits),
+    };
+    applied.map_err(|failed| match failed {
         Failed::Source(failure) => failure,
         Failed::Rule(failure) => failure.into_error(fold, stream, version).into(),
         Failed::Limit { limit, actual } => {

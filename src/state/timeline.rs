@@ -1,8 +1,9 @@
 //! The states of a stream in valid time: one for each moment at which something occurred, with late events in their place.
 //!
-//! In the order of valid time this is one walk. In the order of versions, the state as of a moment is the prefix of versions of which
-//! nothing occurred later, and the late events behind it that occurred by then folded on top: the prefix is folded once, and what is on
-//! top anew for each moment, so the cost grows with how long late events wait for the prefix to reach them.
+//! In the order of valid time this is one walk, and so it is where rules do not depend on the order. Else, in the order of versions, the state
+//! as of a moment is the prefix of versions of which nothing occurred later, and the late events behind it that occurred by then folded on
+//! top: the prefix is folded once, and what is on top anew for each moment that is asked for, so the cost grows with how long late events
+//! wait for the prefix to reach them.
 use super::answer;
 use super::event::{Event, field};
 use super::moment::{Moment, Selection};
@@ -28,8 +29,23 @@ pub struct Period {
     pub state: Rc<Stored>,
 }
 
+/// Which periods: those that hold some moment in `from..to`. Microseconds since 2000-01-01 UTC; None: no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Range {
+    pub from: Option<i64>,
+    pub to: Option<i64>,
+}
+
+impl Range {
+    /// Whether a period that begins and ends then is wanted.
+    fn holds(&self, from: i64, to: Option<i64>) -> bool {
+        self.to.is_none_or(|last| from < last) && self.from.is_none_or(|first| to.is_none_or(|to| to > first))
+    }
+}
+
 /// Gives periods away, once it is known when they end.
 struct Periods<'a> {
+    range: Range,
     open: Option<Period>,
     each: &'a mut dyn FnMut(&Period) -> Result<()>,
 }
@@ -41,23 +57,28 @@ impl Periods<'_> {
             && open.from < period.from
         {
             open.to = Some(period.from);
-            (self.each)(&open)?;
+            self.give(&open)?;
         }
         self.open = Some(period);
         Ok(())
     }
 
     fn end(mut self) -> Result<()> {
-        self.open.take().map_or(Ok(()), |last| (self.each)(&last))
+        self.open.take().map_or(Ok(()), |last| self.give(&last))
+    }
+
+    fn give(&mut self, period: &Period) -> Result<()> {
+        if self.range.holds(period.from, period.to) { (self.each)(period) } else { Ok(()) }
     }
 }
 
-/// Gives the periods of a stream to `each`, in order, as known at a moment (None = now).
+/// Gives the periods of a stream that are in the range to `each`, in order, as known at a moment (None = now).
 pub fn of_stream(
     folding: &mut Folding,
     name: &str,
     stream: Stream,
     known_at: Option<i64>,
+    range: Range,
     each: &mut dyn FnMut(&Period) -> Result<()>,
 ) -> Result<()> {
     let (opened, selection) = as_owner(Planning::ByIndex, |db, catalog| {
@@ -65,8 +86,9 @@ pub fn of_stream(
         let selection = Selection::of(db, &opened, Moment { known_at, ..Moment::NOW })?;
         Ok((opened, selection))
     })?;
-    let mut periods = Periods { open: None, each };
+    let mut periods = Periods { range, open: None, each };
     match folding.fold.order {
+        Order::Version if folding.is_unordered() => unordered(folding, name, &opened, selection, &mut periods)?,
         Order::OccurredAt => by_time(folding, name, &opened, selection, &mut periods)?,
         Order::Version => by_version(folding, name, &opened, selection, &mut periods)?,
     }
@@ -87,6 +109,25 @@ fn by_time(
         periods.add(Period { from, to: None, version, state: Rc::new(state.clone()) })
     };
     answer::from_first_event(folding, name, opened, selection, Some(&mut after_each)).map(drop)
+}
+
+/// One walk in the order of valid time, whatever the order of the fold.
+fn unordered(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    periods: &mut Periods,
+) -> Result<()> {
+    let lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
+    let mut walk = Walk::new(Order::OccurredAt, 0, selection.newest, lates);
+    let mut version = 0;
+    let mut after_each = |event: &Event, state: &Stored| {
+        version = version.max(event.version());
+        let from = event.row().int8(field::OCCURRED_AT)?;
+        periods.add(Period { from, to: None, version, state: Rc::new(state.clone()) })
+    };
+    folding.run_unordered(name, opened, &mut walk, &mut after_each)
 }
 
 fn by_version(
@@ -155,20 +196,25 @@ impl Waiting<'_> {
         let mut top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
         let mut moment = prefix.max_occurred_at;
         loop {
+            let oldest = moment.and_then(|moment| self.enter(prefix.version, moment));
+            if oldest.is_some_and(|oldest| oldest < top.version) {
+                // One belongs below what was folded on top: begin anew.
+                top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
+            }
+            let next = self.lates.get(self.entered).map(|late| late.occurred_at);
+            let next = next.filter(|&next| until.is_none_or(|until| next < until));
             if let Some(moment) = moment {
-                if self.enter(prefix.version, moment).is_some_and(|oldest| oldest < top.version) {
-                    // One belongs below what was folded on top: begin anew.
-                    top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
+                // What begins where nobody asked ends the period before, whatever its state.
+                if periods.range.holds(moment, next.or(until)) {
+                    self.fold_on(&mut top)?;
                 }
-                self.fold_on(&mut top)?;
                 let (version, state) = (top.version, Rc::clone(&top.state));
                 periods.add(Period { from: moment, to: None, version, state })?;
             }
-            let next = self.lates.get(self.entered).map(|late| late.occurred_at);
-            match next {
-                Some(next) if until.is_none_or(|until| next < until) => moment = Some(next),
-                _ => return Ok(()),
+            if next.is_none() {
+                return Ok(());
             }
+            moment = next;
         }
     }
 

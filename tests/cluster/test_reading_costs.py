@@ -1,46 +1,13 @@
 """What is read of the log by category, by tenant or by a follower that has little to read costs what it returns, however long the log is.
 Work is counted in pages that are looked at, not in seconds: the same at a log and at one of ten times its length."""
 
-import re
 import threading
 
 import pytest
+from costs import MORE, grow, pages, rare
 from database import Database, rows, value
 
 SMALL, LARGE = 6_000, 60_000
-#: Pages that the same answer may cost more of in the longer log: an index may have become one level deeper.
-MORE = 60
-
-FILL = """
-select count(*) from es_append_streams((
-    select jsonb_agg(jsonb_build_object('stream', s.category || '-' || s.id, 'events', s.events))
-    from (
-        select n % {busy} as category_number, 'busy' || n % {busy} as category, n % 300 as id,
-               jsonb_agg(jsonb_build_object('type', 'Moved', 'payload', jsonb_build_object('n', n))) as events
-        from generate_series(1, {count}) n group by 1, 2, 3
-    ) s))
-"""
-
-
-def grow(session, events, busy=2):
-    for _ in range(events // 3_000):
-        session.execute(FILL.format(busy=busy, count=3_000))
-
-
-def rare(session, categories=("rare",)):
-    for category in categories:
-        for number in range(4):
-            session.execute("select es_append(%s, 'Seen', %s)", (f"{category}-{number}", '{"n": 1}'))
-
-
-def pages(session, statement) -> int:
-    """Pages of shared buffers that a run of the statement looks at; earlier ones have made its plans."""
-    for _ in range(2):
-        rows(session, statement)
-    plan = "\n".join(line for (line,) in rows(session, f"explain (analyze, buffers, costs off, timing off) {statement}"))
-    return sum(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", plan.split("Planning")[0].splitlines()[1]))
-
-
 RARE = "{" + ",".join(f"rare{number}" for number in range(15)) + "}"
 
 READS = {

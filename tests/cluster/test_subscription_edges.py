@@ -138,7 +138,7 @@ def test_whoever_waits_for_slots_that_others_lease_looks_now_and_then(orders):
             assert looks(session) < 50
 
 
-def test_whoever_waits_beside_busy_appenders_looks_at_the_schedulers_pace(database):
+def test_whoever_waits_beside_busy_appenders_hardly_looks(database):
     over = threading.Event()
 
     def append():
@@ -160,7 +160,8 @@ def test_whoever_waits_beside_busy_appenders_looks_at_the_schedulers_pace(databa
             over.set()
             for thread in threads:
                 thread.join()
-        assert 10 < found < 1000, found
+        # Whole looks: beside those who append what it does not want it only looks at the index.
+        assert 1 <= found < 20, found
 
 
 def test_nobody_waits_for_longer_than_a_minute(orders):

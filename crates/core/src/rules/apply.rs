@@ -85,6 +85,15 @@ impl Rules {
         event: &S,
         limits: &Limits,
     ) -> Result<(), Failed<S::Failure>> {
+        self.apply_each(event, |rule| rule.apply(state, event, limits))
+    }
+
+    /// Gives the rules for the event's type to `apply`, one after the other.
+    pub(super) fn apply_each<S: EventSource>(
+        &self,
+        event: &S,
+        mut apply: impl FnMut(&Rule) -> Outcome<(), S::Failure>,
+    ) -> Result<(), Failed<S::Failure>> {
         let Some(rules) = self.on.get(event.event_type()) else {
             if self.refuses_others {
                 return Err(Failed::Rule(RuleFailure {
@@ -100,7 +109,7 @@ impl Rules {
         };
         for rule in rules {
             event.checkpoint().map_err(Failed::Source)?;
-            rule.apply(state, event, limits).map_err(|fault| match fault {
+            apply(rule).map_err(|fault| match fault {
                 Fault::Reason(reason) => Failed::Rule(RuleFailure {
                     rule: rule.place.clone(),
                     event_type: event.event_type().into(),
@@ -115,7 +124,12 @@ impl Rules {
 }
 
 impl Rule {
-    fn apply<S: EventSource>(&self, state: &mut State, event: &S, limits: &Limits) -> Outcome<(), S::Failure> {
+    pub(super) fn apply<S: EventSource>(
+        &self,
+        state: &mut State,
+        event: &S,
+        limits: &Limits,
+    ) -> Outcome<(), S::Failure> {
         for guard in &self.when {
             if !guard.holds(state, event)? {
                 return Ok(());

@@ -6,10 +6,12 @@ mod parse;
 mod pointer;
 mod read;
 mod state;
+mod unordered;
 
 pub use apply::{EventSource, Failed, RuleFailure};
 pub use pointer::{Pointer, Token};
 pub use state::{Limits, State};
+pub use unordered::{Latest, Place};
 
 use crate::decimal::Rounding;
 use crate::json::{Decimal, Value};

@@ -3,7 +3,7 @@ use crate::json::Value;
 use std::borrow::Cow;
 
 /// A step into an object or an array.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Token {
     text: String,
     index: Option<usize>,
@@ -44,7 +44,7 @@ impl Token {
 }
 
 /// A checked pointer. The empty one points to the whole document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pointer {
     tokens: Vec<Token>,
 }

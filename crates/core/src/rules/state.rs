@@ -51,6 +51,12 @@ impl Limits {
         Ok(())
     }
 
+    /// What putting the value there would refuse, whatever the rest of the state.
+    pub(super) fn check_value<F>(&self, target: &Pointer, value: &Value) -> Outcome<(), F> {
+        self.check_depth(target.len() + value.depth())?;
+        if let Value::Number(number) = value { self.check_number(number) } else { Ok(()) }
+    }
+
     fn too_long<F>(&self, digits: u64) -> Fault<F> {
         Fault::Limit { limit: "number_digits", actual: usize::try_from(digits).unwrap_or(usize::MAX) }
     }
@@ -77,10 +83,7 @@ impl State {
     }
 
     pub(super) fn put<F>(&mut self, target: &Pointer, value: Value, limits: &Limits) -> Outcome<(), F> {
-        limits.check_depth(target.len() + value.depth())?;
-        if let Value::Number(number) = &value {
-            limits.check_number(number)?;
-        }
+        limits.check_value(target, &value)?;
         let added = value.size();
         let place = place_for(&mut self.value, &mut self.bytes, target, || Value::Null)?;
         self.bytes = self.bytes - place.size() + added;

@@ -9,6 +9,7 @@ use eventstream_core::rules::{EventField, EventSource, Failed, Limits, Pointer, 
 pub const LIMITS: Limits = Limits { depth: 64, number_digits: 1_000, state_bytes: 1 << 20 };
 
 /// An event, as an object with `type`, `payload` and perhaps fields.
+#[derive(Debug)]
 pub struct Event(pub Value);
 
 impl Event {

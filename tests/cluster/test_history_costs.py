@@ -1,0 +1,112 @@
+"""The histories of streams that were recorded late, up to newest first: the answers are those of es_state_at, in either order of the fold,
+by rules that depend on the order and by rules that do not, whole and within a range of time; and what they cost grows with the events. Work
+is counted in events folded (eventstream.stats), not in seconds."""
+
+import random
+
+import pytest
+from database import rows, value
+
+FOLDS = {
+    # Neither reads the state nor depends on the order, once it is known which event set the name last.
+    "unordered": '{"on": {"Moved": [{"add": {"/balance": "/amount"}}, {"increment": "/moves"}, {"set": {"/last": "/amount"}}]}}',
+    "ordered": '{"on": {"Moved": [{"add": {"/balance": "/amount"}}, {"append": {"/all": "/amount"}}, {"min": {"/least": "/amount"}}]}}',
+}
+ORDERS = ("version", "occurred_at")
+
+
+@pytest.fixture
+def session(quiet):
+    with quiet.connect() as session:
+        session.execute("set eventstream.durability = 'session'")
+        session.execute("set timezone = 'UTC'")
+        for name, rules in FOLDS.items():
+            for order in ORDERS:
+                session.execute(
+                    "select es_register_fold(%s, 'account', rules => %s, fold_order => %s, snapshot_every => 1000000)",
+                    (f"{name} {order}", rules, order),
+                )
+        yield session
+
+
+def append(session, stream, hours):
+    """An event for each of the hours, in this order."""
+    session.execute(
+        "select es_append_events(%s, (select jsonb_agg(jsonb_build_object('type', 'Moved', 'payload', jsonb_build_object('amount', n),"
+        " 'occurred_at', '2024-01-01T00:00:00Z'::timestamptz + h * interval '1 hour') order by n)"
+        " from unnest(%s::int[]) with ordinality u (h, n)))",
+        (stream, hours),
+    )
+
+
+def folded(session) -> int:
+    return value(session, "select value from eventstream.stats where name = 'events_folded' and scope = 'database'")
+
+
+def cost(session, statement) -> int:
+    before = folded(session)
+    rows(session, statement)
+    return folded(session) - before
+
+
+SHAPES = {
+    "in order": lambda n: list(range(n)),
+    "falling": lambda n: list(range(n, 0, -1)),
+    "equal": lambda n: [5] * n,
+    "random": lambda n: random.Random(n).choices(range(n), k=n),
+    "mostly in order": lambda n: [hour if hour % 7 else hour // 3 for hour in range(n)],
+    "falling in blocks": lambda n: [hour // 5 * 5 + 4 - hour % 5 for hour in range(n)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_histories_are_those_of_folding_each_state_anew(session, shape):
+    append(session, "account-1", SHAPES[shape](40))
+    known_at = value(session, "select recorded_at from es_read('account-1', 20, 1)")
+    for name in FOLDS:
+        for order in ORDERS:
+            fold = f"{name} {order}"
+            wrong = rows(
+                session,
+                "select version, state, es_state_at_version('account-1', version, %(fold)s) from es_history('account-1', fold => %(fold)s)"
+                " where state::text is distinct from es_state_at_version('account-1', version, %(fold)s)::text".replace("%(fold)s", f"'{fold}'"),
+            )
+            assert not wrong, f"es_history by {fold}"
+            assert value(session, "select count(*) from es_history('account-1', fold => %s)", fold) == 40
+            some = rows(session, "select * from es_history('account-1', 17, 9, %s)", fold)
+            assert some == rows(session, "select * from es_history('account-1', fold => %s) where version between 17 and 25", fold)
+            for known in (None, known_at):
+                whole = rows(session, "select * from es_timeline('account-1', %s, %s)", known, fold)
+                for valid_from, _, version, state in whole:
+                    asked = ("account-1", valid_from, known, fold)
+                    assert state == value(session, "select es_state_at(%s, %s, %s, %s)", *asked), f"{fold} at {valid_from}"
+                assert [row[1] for row in whole] == [row[0] for row in whole[1:]] + [None]
+                for first, last in ((3, 20), (0, 1), (20, 20), (39, 100), (None, 7), (30, None)):
+                    at = [
+                        hour if hour is None else value(session, "select '2024-01-01Z'::timestamptz + %s * interval '1 hour' + interval '30 min'", hour)
+                        for hour in (first, last)
+                    ]
+                    part = rows(session, "select * from es_timeline('account-1', %s, %s, %s, %s)", known, fold, *at)
+                    assert part == [
+                        row for row in whole
+                        if (at[1] is None or row[0] < at[1]) and (at[0] is None or row[1] is None or row[1] > at[0])
+                    ], f"{fold} {first} {last}"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_history_costs_grows_with_the_events(session, shape):
+    events = 3_000
+    append(session, "account-1", SHAPES[shape](events))
+    for order in ORDERS:
+        for call in (
+            f"select * from es_history('account-1', fold => 'unordered {order}')",
+            f"select * from es_history('account-1', {events - 24}, 24, 'unordered {order}')",
+            f"select * from es_timeline('account-1', fold => 'unordered {order}')",
+            f"select es_explain_state('account-1', fold => 'ordered {order}')",
+            f"select es_state_at('account-1', '2024-02-01Z', fold => 'ordered {order}')",
+        ):
+            assert cost(session, call) <= 2 * events, call
+    # What depends on the order is folded in valid time by one walk, and else anew for each moment that is asked for, and for no other.
+    assert cost(session, "select * from es_timeline('account-1', fold => 'ordered occurred_at')") <= 2 * events
+    a_day = "from_moment => '2024-01-10 12:30Z', to_moment => '2024-01-11 12:30Z'"
+    assert cost(session, f"select * from es_timeline('account-1', fold => 'ordered version', {a_day})") <= 30 * events
