@@ -320,6 +320,17 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "select es_grant('bob', 'append', tenant => 'default', category => 'o''k');",
         ),
         (
+            Error::GateBusy {
+                tenant: "acme".into(),
+                waited_ms: 50,
+                holders: vec![(7, "2024-01-01 00:00:00+00".into())],
+            },
+            "55P03",
+            "the appends of tenant \"acme\" did not come to rest within 50 ms",
+            json!({"tenant": "acme", "holders": [{"pid": 7, "since": "2024-01-01 00:00:00+00"}]}),
+            "select pg_terminate_backend(7);",
+        ),
+        (
             Error::FeatureNotSupported {
                 what: "PREPARE TRANSACTION after an append is not supported".into(),
                 hint: Some("Commit instead.".into()),
