@@ -93,7 +93,7 @@ Errors: ES005, ES010, ES013, 42501.
 Example: select sum((state ->> 'balance')::numeric) from es_category_state('account', as_of => es_day_end('2024-10-15', 'UTC'));$$;
 
 create function es_day_end(day date, time_zone text) returns timestamptz
-language c stable strict parallel safe as 'MODULE_PATHNAME', 'eventstream_day_end';
+language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_day_end';
 comment on function es_day_end(date, text) is
 $$The last instant of a day in a time zone: what to give as as_of for the books of that day. It is the one before the next date's first, also where clocks go back or forward over midnight. time_zone: a name (Europe/Vienna), or an offset as ISO 8601 writes it (+02:00, east of UTC). NULL where an argument is.
 Errors: ES005 no such zone.

@@ -16,9 +16,9 @@ sql_function!("eventstream_set_as_of", set_as_of);
 const FIRST_DAY: i64 = -2_451_544;
 const LAST_DAY: i64 = 106_751_981;
 
-/// Strict: there are no NULLs.
 fn day_end(args: &Args) -> Returned {
-    end(args.int4(0, "day")?, args.text(1, "time_zone")?).map(|end| Some(Datum::from(end)))
+    let (Some(day), Some(time_zone)) = (args.int4_opt(0), args.text_opt(1)?) else { return Ok(None) };
+    end(day, time_zone).map(|end| Some(Datum::from(end)))
 }
 
 fn set_as_of(args: &Args) -> Returned {
