@@ -36,6 +36,7 @@ create table _eventstream.subscription_leases (
     of_parked bigint[] not null,
     finished_at timestamptz,
     finished_by text collate "C",
+    given_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint subscription_leases_pkey primary key (lease_id),
     constraint subscription_leases_finished_check check ((finished_at is null) = (finished_by is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
@@ -76,6 +77,7 @@ create table _eventstream.subscription_parked (
     attempts int not null,
     retry_at timestamptz not null,
     reason text collate "C",
+    parked_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint subscription_parked_slot_check check (slot = stream_id % 64)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_parked is

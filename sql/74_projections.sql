@@ -15,7 +15,7 @@ create function es_create_projection(
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_projection';
 comment on function es_create_projection(text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint, bool) is
 $$Makes a read model that follows the log: handler(event eventstream.event), or handler(events eventstream.event[]) for a batch, is called for every event after after_position, in the order of the log, exactly once: its effects and the checkpoint commit together. It runs with the rights and the search_path of the role that creates the projection (so it must be its own, a superuser's, or of a role that has its rights), security-restricted (no temporary tables, no deferred triggers), in UTC. Returns the name.
-mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Needs the privileges manage and read.
+mode: async (a background worker, soon after the commit) or inline (in the append's own transaction; creation first catches up, and an error fails the append). categories, event_types: only these (NULL = all that the role may read). batch_size: events a batch, 1 to 10000. on_error: after max_retries (0 to 1000) with growing pauses, stop, or skip the failing event to the dead letters; an error that is not the event's own (a missing table, a right, a full disk, a cancel, a deadlock) always stops. Of no effect inline. reset: a function () that empties the read model, for es_rebuild_projection. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Needs the privileges manage and read.
 Errors: ES005, ES008, ES009, ES025, 42501.
 Example: select es_create_projection('turnover', 'ledger.on_entry(eventstream.event)', categories => '{account}');$$;
 
@@ -220,9 +220,15 @@ $$Puts the event that a projection fails on among the dead letters, with a reaso
 Errors: ES005 where it does not fail on that event, ES020, 42501.
 Example: select es_skip_event('turnover', 4711, 'a test entry without amount');$$;
 
-create function es_wait_for(projection text, up_to bigint default null, timeout interval default '10s') returns bigint
+create function es_wait_for(
+    projection text,
+    stream text default null,
+    version bigint default null,
+    up_to bigint default null,
+    timeout interval default '10s'
+) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_wait_for';
-comment on function es_wait_for(text, bigint, interval) is
-$$Waits until a projection has passed a global position (NULL: this session's last append, else the last position handed out), and returns the position that it has reached: what the next statement reads contains that event. Woken by the worker. Where an older append is still open in another session, it waits for that one too, and says whose it is. It does not wait for the rebuild of a state table, whose old rows stay until then. Not in a transaction that has appended, nor above READ COMMITTED (0A000). Needs the privilege read.
-Errors: ES008, ES009, ES020, ES021 it is stopped, ES023 not within timeout, ES025, ES026, 42501.
-Example: select es_wait_for('balances');$$;
+comment on function es_wait_for(text, text, bigint, bigint, interval) is
+$$Waits until a projection has passed an event, and returns the global position that it has reached: what the next statement reads contains that event. Which one: that of stream at version (what es_append returned; NULL: the stream's newest), or everything up to a global position (up_to), or, with none of them, everything that is committed now in the current tenant. So it works from any session, through a pool too. Woken by the worker. Where an older append is still open in another session, it waits for that one too, and says whose it is. It does not wait for the rebuild of a state table, whose old rows stay until then. Not in a transaction that has appended, nor above READ COMMITTED (0A000). Needs the privilege read, for the stream's category where one is given.
+Errors: ES002 no such stream, ES005 (also for a version that the stream has not), ES008, ES009, ES020, ES021 it is stopped, ES023 not within timeout, ES025, ES026, 42501.
+Example: select es_wait_for('balances', 'account-1000', version => 7);$$;

@@ -70,5 +70,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::utility::init();
     api::guard::init();
     pg::planner::init();
+    pg::log_hook::init();
     worker::init();
 }

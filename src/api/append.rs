@@ -1,6 +1,6 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::target;
-use crate::access::authorize;
+use crate::access::{authorize, authorize_tenant};
 use crate::live::inline;
 use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
@@ -67,10 +67,18 @@ fn append_events(args: &Args) -> Returned {
 
 fn append_streams(args: &Args) -> Returned {
     let mut requests: Vec<Request> = Vec::new();
-    let mut left = settings::max_batch_events();
+    let limit = settings::max_batch_events();
+    let mut left = limit;
     let mut tenant = None;
     let must_exist = args.boolean(1, "must_exist")?;
-    let appends = elements("appends", args.jsonb(0, "appends")?)?;
+    let appends = args.jsonb(0, "appends")?;
+    // Before anything of it is copied.
+    authorize_tenant(None, Privilege::Append)?;
+    let count = count("appends", appends)?;
+    if count > limit {
+        return Err(too_many(limit, count, format!("appends has {count} elements")));
+    }
+    let appends = elements(appends)?;
     for (place, element) in appends.into_iter().enumerate() {
         let request = in_element(&format!("appends[{place}]"), stream_request(element, must_exist, &mut left))?;
         if requests.iter().any(|other| other.stream == request.stream) {
@@ -125,12 +133,17 @@ fn first(appended: Vec<LastAppend>) -> Returned {
     Ok(appended.first().map(|appended| Datum::from(appended.version)))
 }
 
-/// The elements of a JSON array.
-fn elements<'a>(argument: &str, array: Jsonb<'a>) -> Result<Vec<Value<'a>>> {
+/// How many elements a JSON array has.
+fn count(argument: &str, array: Jsonb) -> Result<i64> {
     if array.shape() != Shape::Array {
         return Err(invalid(argument, "must be a JSON array"));
     }
-    let mut elements = Vec::new();
+    Ok(array.len() as i64)
+}
+
+/// The elements of a JSON array, of which there are not too many.
+fn elements<'a>(array: Jsonb<'a>) -> Result<Vec<Value<'a>>> {
+    let mut elements = Vec::with_capacity(array.len());
     array.each(|_, value| {
         elements.push(value);
         Ok(())
@@ -138,13 +151,16 @@ fn elements<'a>(argument: &str, array: Jsonb<'a>) -> Result<Vec<Value<'a>>> {
     Ok(elements)
 }
 
+fn too_many(limit: i64, actual: i64, what: String) -> Failure {
+    Error::LimitExceeded { setting: "eventstream.max_batch_events", limit, actual: Some(actual), what }.into()
+}
+
 /// A batch: at least one event, and no more than `left`, which it takes from.
 pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec<NewEvent<'a>>> {
-    let elements = elements(argument, array)?;
-    if elements.is_empty() {
+    let count = count(argument, array)?;
+    if count == 0 {
         return Err(invalid(argument, "must have at least one element"));
     }
-    let count = elements.len() as i64;
     if count > *left {
         let limit = settings::max_batch_events();
         let so_far = limit - *left + count;
@@ -153,16 +169,10 @@ pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec
         } else {
             format!("{argument} brings the call to {so_far} events")
         };
-        return Err(Error::LimitExceeded {
-            setting: "eventstream.max_batch_events",
-            limit,
-            actual: Some(so_far),
-            what,
-        }
-        .into());
+        return Err(too_many(limit, so_far, what));
     }
     *left -= count;
-    elements
+    elements(array)?
         .into_iter()
         .enumerate()
         .map(|(place, element)| in_element(&format!("{argument}[{place}]"), NewEvent::from_element(element)))

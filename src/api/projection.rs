@@ -1,23 +1,24 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::target;
-use crate::access::{Access, Scope, authorize_tenant};
+use crate::access::{Access, Scope, authorize, authorize_tenant};
 use crate::live::activation;
 use crate::live::advance::{self, Outcome};
 use crate::live::definition::{self, TableDefinition};
 use crate::live::progress::Lock;
 use crate::live::projection::{self, Changes, Settings, What};
-use crate::live::{registry, run, wait};
+use crate::live::wait::{self, Goal};
+use crate::live::{registry, run};
 use crate::log::acting;
 use crate::log::event::{integer, invalid, key_name, text};
+use crate::log::horizon;
 use crate::log::read::Filter;
-use crate::log::{horizon, last_append};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, read_regprocedure, sql_function};
 use crate::pg::jsonb::Value;
-use crate::pg::session::{Planning, as_owner};
 use crate::pg::{report, server, xact};
 use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
@@ -34,6 +35,9 @@ sql_function!("eventstream_rebuild_projection", rebuild_projection);
 sql_function!("eventstream_run_projection", run_projection);
 sql_function!("eventstream_skip_event", skip_event);
 sql_function!("eventstream_wait_for", wait_for);
+
+/// Room for names of functions, and more than that: what is given is copied.
+const MOST_SETTINGS_BYTES: usize = 64 << 10;
 
 fn manage() -> Result<Rc<Access>> {
     authorize_tenant(None, Privilege::Manage).map(|(access, _)| access)
@@ -118,6 +122,12 @@ fn alter_projection(args: &Args) -> Returned {
     let given = args.jsonb(1, "settings")?;
     if !given.is_object() {
         return Err(invalid("settings", "must be a JSON object"));
+    }
+    if given.size() > MOST_SETTINGS_BYTES {
+        return Err(invalid(
+            "settings",
+            format!("must take at most {MOST_SETTINGS_BYTES} bytes, not {}", given.size()),
+        ));
     }
     let mut changes = Changes::default();
     given.each(|key, value: Value| {
@@ -215,9 +225,19 @@ fn run_projection(args: &Args) -> Returned {
 
 fn wait_for(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
-    let up_to = args.int8_opt(1);
-    let most = args.interval_opt(2).ok_or_else(|| invalid("timeout", "must not be NULL"))?;
-    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let stream = args.text_opt(1)?.map(StreamName::parse).transpose()?;
+    let goal = match (stream, args.int8_opt(2), args.int8_opt(3)) {
+        (None, None, None) => Goal::Committed,
+        (None, None, Some(up_to)) => Goal::Position(up_to),
+        (Some(stream), version, None) => Goal::Event(stream, version),
+        (Some(_), _, Some(_)) => return Err(invalid("up_to", "must be NULL where stream is given")),
+        (None, Some(_), _) => return Err(invalid("stream", "must be given with version")),
+    };
+    let most = args.interval_opt(4).ok_or_else(|| invalid("timeout", "must not be NULL"))?;
+    let access = match stream {
+        Some(stream) => authorize(Privilege::Read, stream.category())?,
+        None => authorize_tenant(None, Privilege::Read)?.0,
+    };
     acting::refuse("es_wait_for")?;
     server::must_be_primary(c"es_wait_for")?;
     horizon::must_be_known(c"es_wait_for")?;
@@ -242,14 +262,7 @@ fn wait_for(args: &Args) -> Returned {
     let most = Duration::from_micros(
         now.saturating_sub(begin).try_into().map_err(|_| invalid("timeout", "must not be negative"))?,
     );
-    let last = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
-    let up_to = match up_to {
-        Some(up_to) if up_to > last => {
-            return Err(Error::PositionAhead { argument: "up_to".into(), position: up_to, last_position: last }.into());
-        }
-        Some(up_to) => up_to,
-        None => last_append::get().map_or(last, |last| last.global_position()),
-    };
     let id = registry::id(access.tenant_id, name)?;
+    let up_to = wait::position(access.tenant_id, &goal)?;
     wait::until(id, name, up_to, most).map(|position| Some(Datum::from(position)))
 }

@@ -6,8 +6,8 @@
 //!    ▼
 //! those before it are applied; attempts + 1 ──(at most max_retries)──▶ running, not before retry_at
 //!    │ max_retries are used up
-//!    ├─ on_error = skip ──▶ the event goes to the dead letters, the checkpoint past it ──▶ running
-//!    └─ on_error = stop ──▶ stopped, until es_resume_projection or es_skip_event
+//!    ├─ on_error = skip, and the error is the event's own ──▶ the event goes to the dead letters, the checkpoint past it ──▶ running
+//!    └─ on_error = stop, or other events would meet it, too ──▶ stopped, until es_resume_projection or es_skip_event
 //! a stream of a state table cannot be folded ──▶ its newest event goes to the dead letters, whatever on_error is, and the others go on
 //! rebuilding (a handler, after its reset) = running, until rebuild_to is reached; a state table: see `rebuild`
 //! ```
@@ -30,7 +30,7 @@ use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots::Whose;
 use crate::pg::subtransaction::attempt;
 use crate::pg::test_point::test_point;
-use crate::pg::{live_settings, server};
+use crate::pg::{live_settings, process, report, server};
 use crate::state::event::Event;
 use eventstream_core::backoff;
 use eventstream_core::error::Error;
@@ -88,7 +88,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
         if let Kind::Table(table) = &projection.kind {
             let step = |is_careful| attempt(|| rebuild::step(&projection, table, &progress, is_careful));
             let mut done = step(false)?;
-            if matches!(&done, Err(caught) if dead_letter::is_of_event(caught)) {
+            if matches!(&done, Err(caught) if caught.is_of_event) {
                 // A stream that cannot be folded keeps no other from being filled.
                 done = step(true)?;
             }
@@ -105,7 +105,8 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
 
 /// Notes what ended the transaction of [`advance`], in another one: which event it was is known only of a batch of one.
 pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
-    let Some(progress) = progress::lock(id, Lock::Wait)? else { return Ok(Outcome::Gone) };
+    // Somebody else may have it by now, for as long as they like: they, or the next attempt, will meet what fails.
+    let Some(progress) = progress::lock(id, Lock::Skip)? else { return Ok(Outcome::Busy) };
     catalog::refresh()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     if !matches!(progress.status, Status::Running | Status::Rebuilding) {
@@ -230,7 +231,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
     let rest = &batch.events[isolated.applied..];
-    if let (Kind::Table(table), true) = (&projection.kind, dead_letter::is_of_event(&caught))
+    if let (Kind::Table(table), true) = (&projection.kind, caught.is_of_event)
         && let Ok(Ok(passed)) = attempt(|| StateTable::new(projection, table)?.apply_around(rest))?
         && !passed.is_empty()
     {
@@ -259,7 +260,7 @@ fn moved(projection: &Projection, progress: &Progress, position: i64, events: i6
 
 /// What a projection stops for that no error was raised for.
 fn broken(reason: String) -> Caught {
-    Caught { sqlstate: "55000".into(), message: reason, detail: None }
+    Caught { sqlstate: "55000".into(), message: reason, detail: None, is_of_event: false }
 }
 
 /// What cannot get better by itself.
@@ -295,8 +296,10 @@ fn note(
         None => before == progress.position,
     };
     let attempts = if is_again { progress.attempts + 1 } else { 1 };
+    tell(projection, event, attempts, caught)?;
     if i64::from(attempts) > projection.max_retries {
-        let Some(event) = event.filter(|_| projection.on_error == OnError::Skip) else {
+        let is_passed_over = projection.on_error == OnError::Skip && caught.is_of_event;
+        let Some(event) = event.filter(|_| is_passed_over) else {
             return as_owner(Planning::ByIndex, |db, catalog| {
                 let failed = Failed {
                     attempts,
@@ -331,6 +334,30 @@ fn note(
         progress::fail(db, projection.id, &failed)
     })?;
     Ok(Outcome::Waiting { until })
+}
+
+/// A line in the server's log: what failed on which event.
+fn tell(projection: &Projection, event: Option<&Event>, attempts: i32, caught: &Caught) -> Result<()> {
+    let Projection { name, tenant, max_retries, .. } = projection;
+    let stream = event.map(Event::stream).transpose()?;
+    let (version, position) = (event.map(Event::version), event.map(Event::global_position));
+    let at = match (stream, version, position) {
+        (Some(stream), Some(version), Some(position)) => {
+            format!(" on stream \"{stream}\" at version {version}, global position {position},")
+        }
+        _ => String::new(),
+    };
+    let message = format!(
+        "eventstream{}: projection \"{name}\" of tenant \"{tenant}\" fails{at} in attempt {attempts} of {}: {}",
+        process::in_database(),
+        max_retries.saturating_add(1),
+        progress::shortened(&caught.message)
+    );
+    let detail = serde_json::json!({
+        "projection": name, "tenant": tenant, "stream": stream, "version": version, "global_position": position,
+        "attempts": attempts, "sqlstate": caught.sqlstate, "is_of_event": caught.is_of_event,
+    });
+    report::failure(&caught.sqlstate, &message, &detail)
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -61,17 +61,6 @@ pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Re
     PUT.with(|plan| plan.write(db, &row)).map(drop)
 }
 
-/// Whether an error of a fold is that of a stream's events, and not of what surrounds it: rights, missing functions and tables, resources,
-/// locks, the transaction.
-pub fn is_of_event(caught: &Caught) -> bool {
-    match caught.sqlstate.get(..2).unwrap_or_default() {
-        "ES" => matches!(caught.sqlstate.as_str(), "ES007" | "ES013" | "ES014"),
-        "08" | "0A" | "0B" | "0L" | "0P" | "25" | "28" | "2B" | "2D" | "2F" | "34" | "39" | "3D" | "3F" | "40"
-        | "42" | "53" | "55" | "57" | "58" | "72" | "F0" | "HV" | "XX" => false,
-        _ => true,
-    }
-}
-
 /// Streams of a state table that cannot be folded, each by its newest event: the table goes on with the others.
 pub fn pass_over(projection: &Projection, passed: &[(Event, Caught)]) -> Result<()> {
     as_owner(Planning::ByIndex, |db, _| {

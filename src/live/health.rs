@@ -1,7 +1,7 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 use super::overview::{self, Missing, Moment, Projection};
-use super::{health_server, health_subscriptions};
+use super::{health_server, health_stale, health_subscriptions};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
@@ -114,6 +114,11 @@ impl Writing {
         }
     }
 
+    /// What is about to go, to be looked at first.
+    pub fn look_up(&self, view: &str, name: &str) -> String {
+        format!("select * from eventstream.{view} where name = {};", quote_literal(name))
+    }
+
     pub fn schema(&self) -> &str {
         &self.schema
     }
@@ -128,6 +133,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     if slots::are_there() && !server::is_standby() {
         let has_followers = projections.iter().any(|projection| !projection.is_inline);
         checks.extend(health_server::checks(&moment, &writing, has_followers)?);
+        checks.extend(health_stale::of_database(&moment)?);
     }
     for projection in &projections {
         checks.push(of_projection(projection, &moment, &writing));
@@ -142,6 +148,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
         }
     }
     checks.extend(health_subscriptions::checks(&moment, &writing, tenant_id)?);
+    checks.extend(health_stale::of_subscriptions(&writing, tenant_id)?);
     checks.extend(broken_folds(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
@@ -185,7 +192,8 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing) ->
                 "{what} does not exist (the projection is {status}, {lag}): make it again as it was, then {}; or drop the projection",
                 call("es_resume_projection").replace('\n', " ").trim_end_matches(';')
             );
-            bad(Level::Critical, "gone", detail, call("es_drop_projection"))
+            let fix = format!("{}\n{}", writing.look_up("projections", &projection.name), call("es_drop_projection"));
+            bad(Level::Critical, "gone", detail, fix)
         }
         (None, "stopped") => {
             let skip = projection.failed_position.map_or_else(String::new, |position| {
@@ -271,7 +279,8 @@ fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>>
                         "its handler {handler}(jsonb, eventstream.event) does not exist, and states that need it fail: make it again as it was, \
                          or unregister the fold"
                     );
-                    let fix = writing.call(Some(tenant), "es_unregister_fold", &quote_literal(fold));
+                    let drop = writing.call(Some(tenant), "es_unregister_fold", &quote_literal(fold));
+                    let fix = format!("{}\n{drop}", writing.look_up("folds", fold));
                     Check::bad(name, Level::Critical, "gone", detail, fix)
                 } else {
                     let detail = format!(

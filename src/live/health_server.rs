@@ -1,5 +1,6 @@
 //! The checks of the server and the database: whether the library is preloaded, workers run, the log may grow and nobody holds it.
 use super::health::{Check, Level, Writing, seconds};
+use super::health_stale::sessions_end;
 use super::overview::Moment;
 use crate::log::{horizon, partition, verify};
 use crate::pg::board;
@@ -121,6 +122,17 @@ fn workers(database: &Database, has_followers: bool) -> Check {
         let fix = "alter system set eventstream.databases = '*';\nselect pg_reload_conf();".into();
         return bad(Level::Warning, "switched off", detail, fix);
     }
+    if !board::has_place() {
+        let most = board::database::DATABASES;
+        let detail = format!(
+            "this database is not served: all {most} places for databases with the extension are taken (or the server has just started). \
+             es_run_projection() advances projections"
+        );
+        let look = "select datname from pg_database where datallowconn and not datistemplate order by 1;\n-- then name those that need workers: alter \
+                    system set eventstream.databases = 'one, another'; select pg_reload_conf();";
+        let level = if has_followers { Level::Critical } else { Level::Warning };
+        return bad(level, "no place", detail, look.into());
+    }
     let (missing, is_running) = (i64::from(board::missing_workers()), board::is_scheduler_running());
     if is_running && missing == 0 {
         return Check::ok("workers", format!("the scheduler runs, and up to {wanted} runners where they are needed"));
@@ -167,7 +179,7 @@ fn holders(moment: &Moment) -> Check {
             format!("process {pid} at position {position} for {}", seconds((moment.now - since) as f64 / 1e6))
         })
         .collect();
-    let fix: Vec<_> = late.iter().map(|(_, pid, _)| format!("select pg_terminate_backend({pid});")).collect();
+    let pids: Vec<_> = late.iter().map(|(_, pid, _)| pid.to_string()).collect();
     Check::bad(
         "horizon",
         Level::Critical,
@@ -177,7 +189,7 @@ fn holders(moment: &Moment) -> Check {
              subscriptions back: {}",
             who.join(", ")
         ),
-        fix.join("\n"),
+        sessions_end(&pids),
     )
 }
 
@@ -205,7 +217,8 @@ fn snapshots(writing: &Writing) -> Check {
         let detail = format!(
             "damaged snapshots were met {damaged} times and not used (es_verify_snapshots() names them): look at the disks, and have them taken anew"
         );
-        let fix = writing.call(None, "es_prune_snapshots", "keep => 0");
+        let drop = writing.call(None, "es_prune_snapshots", "keep => 0");
+        let fix = format!("select * from {}es_verify_snapshots();\n{drop}", writing.schema());
         return Check::bad("snapshots", Level::Critical, "damaged", detail, fix);
     }
     let failed = counters::trouble(Trouble::FailedSnapshots);

@@ -45,13 +45,9 @@ fn of_subscription(subscription: &Subscription, writing: &Writing) -> Check {
         Check::bad(name, Level::Critical, "leases end", detail, take_over)
     } else if is_late && *consumers == 0 {
         let detail = format!("nobody consumes it: start its consumers, or drop it if nobody is to; {stand}");
-        Check::bad(
-            name,
-            Level::Critical,
-            "no consumer",
-            detail,
-            writing.call(Some(tenant), "es_drop_subscription", &literal),
-        )
+        let drop = writing.call(Some(tenant), "es_drop_subscription", &literal);
+        let fix = format!("{}\n{drop}", writing.look_up("subscriptions", &subscription.name));
+        Check::bad(name, Level::Critical, "no consumer", detail, fix)
     } else if is_late {
         let detail = format!("more than eventstream.lag_threshold behind: it needs more consumers; {stand}");
         Check::bad(name, Level::Critical, "behind", detail, take_over)

@@ -17,12 +17,12 @@ use super::dead_letter;
 use super::inline;
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
-use super::state_table::{StateRow, StateTable};
+use super::state_table::{MOST_BYTES, StateRow, StateTable};
 use crate::log::scan::Opened;
 use crate::log::{horizon, stream};
 use crate::pg::board;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::datum::{array, from_text, int8_array_of, text_array_of, varlena};
+use crate::pg::datum::{array, from_text, int8_array_of, text_array_of, unpacked_size, varlena};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::memory::Scratch;
@@ -168,21 +168,22 @@ fn fill(
         })?;
         let mut left = page.len();
         let is_last = left < PAGE as usize;
-        let mut rows = Vec::with_capacity(left);
+        let (mut rows, mut bytes) = (Vec::with_capacity(left), 0);
         for (found, name) in page {
             (after, done, left) = (found.id, done + 1, left - 1);
             let row = scratch.step(|| {
                 if is_careful
                     && let Err(caught) = attempt(|| as_of(&mut folding, &name, found, to).map(drop))?
-                    && dead_letter::is_of_event(&caught)
+                    && caught.is_of_event
                 {
                     return pass_over(projection, found, to, caught).map(|()| None);
                 }
                 let answer = as_of(&mut folding, &name, found, to)?;
                 Ok(answer.map(|(version, state)| StateRow { stream: name, version, state }))
             })?;
+            bytes += row.as_ref().map_or(0, |row| row.state.size());
             rows.extend(row);
-            if begun.elapsed() > ENOUGH {
+            if begun.elapsed() > ENOUGH || bytes > MOST_BYTES {
                 break;
             }
         }
@@ -255,17 +256,26 @@ fn publish(projection: &Projection, state_table: &StateTable, to: i64, attempts:
         process::renew_timeout();
         let last = scratch.step(|| {
             let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(most))];
+            let (mut bytes, mut is_cut) = (0, false);
             let rows = as_owner(Planning::ByIndex, |db, _| {
                 READ.with(|plan| {
                     plan.rows(db, View::Latest, 0, &args, |row| {
+                        let size = row.get(2).map_or(0, unpacked_size);
+                        is_cut |= bytes > 0 && bytes + size > MOST_BYTES;
+                        if is_cut {
+                            return Ok(None);
+                        }
+                        bytes += size;
                         let missing = || Error::Internal { what: "a rebuilt state is NULL".into() };
                         let state = Stored::keep(row.jsonb_opt(2)?.ok_or_else(missing)?);
-                        Ok(StateRow { stream: row.text(0)?.to_owned(), version: row.int8(1)?, state: Rc::new(state) })
+                        let stream = row.text(0)?.to_owned();
+                        Ok(Some(StateRow { stream, version: row.int8(1)?, state: Rc::new(state) }))
                     })
                 })
             })?;
+            let rows: Vec<StateRow> = rows.into_iter().flatten().collect();
             let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
-            let is_last = rows.len() < most as usize;
+            let is_last = !is_cut && rows.len() < most as usize;
             state_table.prune(&after, streams.last().map(String::as_str).filter(|_| !is_last), &streams)?;
             state_table.write(&rows)?;
             if let Some(last) = streams.last() {

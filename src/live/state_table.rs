@@ -4,7 +4,6 @@
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
 use super::applier;
-use super::dead_letter;
 use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::{self, Stream};
@@ -48,15 +47,15 @@ pub struct StateRow {
     pub state: Rc<Stored>,
 }
 
+/// Rows are written once their states take so many bytes, however few they are: a state may be as large as eventstream.max_state_bytes.
+pub const MOST_BYTES: usize = 16 << 20;
+
 const UPSERT: &[Oid] = &[TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID];
 const PRUNE: &[Oid] = &[TEXTOID, TEXTOID, TEXTARRAYOID];
 const PRUNE_REST: &[Oid] = &[TEXTOID, TEXTARRAYOID];
 
 thread_local! {
-    /// The statements of the state tables this backend has written to, by the role that they run as and their text.
-    static PLANS: RefCell<HashMap<(Oid, CString), Rc<Plan>>> = RefCell::default();
-    /// What the tables' names meant the last time.
-    static TABLES: RefCell<HashMap<String, Oid>> = RefCell::default();
+    static KEPT: RefCell<Kept> = RefCell::default();
     // Whoever owns a table runs code as those that write to it: a superuser, who may do everything, writes to tables of superusers only.
     static FIND: Plan = const { Plan::new(
         "select format('%I.%I', n.nspname, c.relname), o.rolname::text, pg_has_role(r.oid, o.oid, 'USAGE'), \
@@ -143,7 +142,7 @@ impl Relation {
     /// between this and that statement.
     fn find_locked(db: &Db, name: &str, registrant: Oid) -> Result<Option<Self>> {
         // It is mostly what it was, so that one look will do.
-        let mut locked = TABLES.with_borrow(|tables| tables.get(name).copied());
+        let mut locked = KEPT.with_borrow(|kept| kept.tables.get(name).copied());
         locked.map(lock::for_writing).transpose()?;
         loop {
             let found = Self::find(db, name, registrant)?;
@@ -151,17 +150,38 @@ impl Relation {
                 return Ok(found);
             };
             lock::for_writing(oid)?;
-            TABLES.with_borrow_mut(|tables| tables.insert(name.to_owned(), oid));
+            KEPT.with_borrow_mut(|kept| kept.tables.insert(name.to_owned(), oid));
             locked = Some(oid);
         }
     }
 }
 
+/// What this backend keeps of the state tables that it has written to, until projections come or go: a plan takes as much memory as many
+/// states.
+#[derive(Default)]
+struct Kept {
+    generation: u64,
+    /// Their statements, by the role that they run as and their text.
+    plans: HashMap<(Oid, CString), Rc<Plan>>,
+    /// What their names meant the last time.
+    tables: HashMap<String, Oid>,
+}
+
 /// The kept plan for a statement of a projection's own.
-fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Rc<Plan> {
-    PLANS.with_borrow_mut(|plans| {
+fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Result<Rc<Plan>> {
+    KEPT.with_borrow_mut(|kept| {
+        let generation = catalog::projections_generation();
+        if kept.generation != generation {
+            // One that is at work (a table's trigger may append, and so write to others) is freed the next time.
+            for plan in kept.plans.values().filter(|plan| Rc::strong_count(plan) == 1) {
+                plan.free()?;
+            }
+            kept.plans.retain(|_, plan| Rc::strong_count(plan) > 1);
+            kept.tables.clear();
+            kept.generation = generation;
+        }
         let made = || Rc::new(Plan::made(sql.to_string_lossy().into_owned(), types));
-        Rc::clone(plans.entry((role, sql.to_owned())).or_insert_with(made))
+        Ok(Rc::clone(kept.plans.entry((role, sql.to_owned())).or_insert_with(made)))
     })
 }
 
@@ -227,10 +247,16 @@ impl<'a> StateTable<'a> {
                 })
                 .collect::<Result<Vec<Stream>>>()
         })?;
-        let mut rows = Vec::with_capacity(groups.len());
+        let (mut rows, mut bytes) = (Vec::with_capacity(groups.len()), 0);
         for (group, stream) in groups.iter().zip(streams) {
             process::breathe();
             let state = self.state(&mut folding, group, stream)?;
+            bytes += state.size();
+            if bytes > MOST_BYTES {
+                self.write(&rows)?;
+                rows.clear();
+                bytes = state.size();
+            }
             rows.push(StateRow { stream: group.stream.to_owned(), version: group.last(), state });
         }
         self.write(&rows)
@@ -251,7 +277,7 @@ impl<'a> StateTable<'a> {
                 Ok(state) => {
                     self.write(&[StateRow { stream: group.stream.to_owned(), version: group.last(), state }])?;
                 }
-                Err(caught) if dead_letter::is_of_event(&caught) => {
+                Err(caught) if caught.is_of_event => {
                     passed.extend(group.events.last().map(|&newest| (newest.clone(), caught)));
                 }
                 Err(caught) => return Ok(Err(caught)),
@@ -356,7 +382,7 @@ impl<'a> StateTable<'a> {
             .into());
         }
         let made = statements(self.projection, self.table, &relation)?;
-        let plan = plan(role, which(&made), types);
+        let plan = plan(role, which(&made), types)?;
         let what = applier::what(self.projection);
         let at = Position::global(&what);
         // Triggers and functions of the table's are the registrant's code, too.

@@ -2,15 +2,63 @@
 //! writes.
 use super::progress::{self, Progress, Status};
 use super::registry::{self, Mode, Projection};
-use crate::log::horizon;
+use crate::log::event::invalid;
+use crate::log::scan::Opened;
+use crate::log::{horizon, pending, stream};
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog;
 use crate::pg::failure::Result;
+use crate::pg::plan::View;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots::{self, Whose};
 use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
 use std::time::{Duration, Instant};
+
+/// What is waited for.
+pub enum Goal<'a> {
+    /// Everything that is committed now in the tenant.
+    Committed,
+    Position(i64),
+    /// An event of a stream, by its version; None: the stream's newest.
+    Event(StreamName<'a>, Option<i64>),
+}
+
+/// The position of what is waited for. Errors: ES002, ES005, ES025.
+pub fn position(tenant_id: i64, goal: &Goal) -> Result<i64> {
+    as_owner(Planning::ByIndex, |db, catalog| match goal {
+        Goal::Committed => {
+            // Above the tenant's horizon there is only what came since its oldest append that is still open.
+            let horizon = horizon::horizon(catalog, Whose::Tenant(tenant_id))?;
+            let newest = pending::newest(db, catalog, tenant_id, (horizon.position, horizon.last_position))?;
+            Ok(newest.unwrap_or(horizon.position))
+        }
+        Goal::Position(position) => {
+            let last_position = horizon::last_position(catalog)?;
+            if *position > last_position {
+                let argument = "up_to".into();
+                return Err(Error::PositionAhead { argument, position: *position, last_position }.into());
+            }
+            Ok(*position)
+        }
+        Goal::Event(name, version) => {
+            let missing = || Error::StreamNotFound { stream: name.as_str().into() };
+            let stream = stream::look_up(db, catalog, View::Latest, tenant_id, name)?.ok_or_else(missing)?;
+            let opened = Opened::open(db, catalog, stream, View::Latest)?;
+            let newest = opened.head.version;
+            let version = version.unwrap_or(newest);
+            match opened.head_at(db, version)? {
+                Some(head) if newest > 0 => Ok(head.global_position),
+                _ if newest == 0 => Err(missing().into()),
+                _ => Err(invalid(
+                    "version",
+                    format!("must be 1 to {newest}, the version of stream \"{}\", not {version}", name.as_str()),
+                )),
+            }
+        }
+    })
+}
 
 /// The longest sleep between two looks.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

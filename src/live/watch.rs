@@ -7,7 +7,7 @@ use crate::pg::live_settings::{OnLongAppend, max_append_transaction, on_long_app
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots::{self, Held};
-use crate::pg::{report, server};
+use crate::pg::{process, report, server};
 use pgrx::pg_sys::{Datum, INT4OID};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -67,7 +67,8 @@ fn deal_with(held: &Held, open_for: i64) -> Result<()> {
     let who = || -> Result<String> {
         let at = held.position.map_or_else(String::new, |position| format!(" at position {position}"));
         Ok(format!(
-            "eventstream: the transaction of process {} has appended, is open since {} ({:.1} s) and holds the horizon{at}",
+            "eventstream{}: the transaction of process {} has appended, is open since {} ({:.1} s) and holds the horizon{at}",
+            process::in_database(),
             held.pid,
             server::print_time_utc(held.since)?,
             open_for as f64 / 1e6
@@ -107,14 +108,15 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
         let state = (check.level, check.problem);
         if told.remove(&name) != Some(state) {
             let fix = check.fix.as_deref().map_or_else(String::new, |fix| format!("; to mend it: {fix}"));
-            report::warning(&format!("eventstream: {} is {}: {}{fix}", of(&name), check.level.as_str(), check.detail))?;
+            let (here, level) = (process::in_database(), check.level.as_str());
+            report::warning(&format!("eventstream{here}: {} is {level}: {}{fix}", of(&name), check.detail))?;
             changed.push(check.name.clone());
         }
         now_bad.insert(name, state);
     }
     // What is left was bad, and is ok or gone.
     for name in told.into_keys() {
-        report::log(&format!("eventstream: {} is ok again", of(&name)))?;
+        report::log(&format!("eventstream{}: {} is ok again", process::in_database(), of(&name)))?;
         changed.push(name.1);
     }
     TOLD.set(now_bad);

@@ -2,12 +2,14 @@
 use super::chosen::{self, Chosen};
 use super::filter::Filter;
 use super::partition;
+use super::statements::Statement;
 use super::statements::column;
 use crate::pg::catalog::Catalog;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Row, View};
 use crate::pg::probe::Direction;
 use crate::pg::session::Db;
+use pgrx::pg_sys::Datum;
 
 /// What a follower asks for.
 #[derive(Clone, Copy)]
@@ -43,6 +45,21 @@ impl Followed<'_> {
         Ok(self.filter.event_types.is_none()
             || self.filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?))
     }
+}
+
+/// The newest event of the tenant that is committed now, after position `after` and up to `to`; None where there is none.
+pub fn newest(db: &Db, catalog: &Catalog, tenant_id: i64, (after, to): (i64, i64)) -> Result<Option<i64>> {
+    let args = [tenant_id, after, to].map(|number| Some(Datum::from(number)));
+    for partition in partition::all(db, catalog)?.iter().rev() {
+        if partition.upper <= after + 1 || partition.lower > to {
+            continue;
+        }
+        let plan = partition.plan(Statement::NewestWithin);
+        if let Some(position) = plan.first(db, View::Latest, &args, |row| Ok(row.int8_opt(0)))?.flatten() {
+            return Ok(Some(position));
+        }
+    }
+    Ok(None)
 }
 
 /// The first event after position `after`, up to `to`; None where there is none. Only so many events are looked at: where none of them

@@ -52,6 +52,7 @@ pub enum Statement {
     MissingSegments,
     MissingOfStream,
     Places,
+    NewestWithin,
     OffersAll,
     OffersByCategory,
     OffersAt,
@@ -331,6 +332,10 @@ impl Statement {
                  and (category, global_position) > ($2, $3) and (category, global_position) <= ($2, $4) \
                  order by category, global_position limit $5",
                 &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+            ),
+            Statement::NewestWithin => (
+                "select max(global_position) from {events} where global_position > $2 and global_position <= $3 and tenant_id = $1",
+                RANGE,
             ),
         }
     }

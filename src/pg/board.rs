@@ -142,6 +142,11 @@ pub fn is_scheduler_running() -> bool {
     Database::mine().is_some_and(|database| database.scheduler().pid().is_some())
 }
 
+/// Whether this database has an entry on the board, or may still get one.
+pub fn has_place() -> bool {
+    Database::mine().is_some() || Database::all().count() < database::DATABASES
+}
+
 /// How many workers of this database could not be had, because max_worker_processes is too low.
 pub fn missing_workers() -> u32 {
     Database::mine().map_or(0, Database::missing)

@@ -349,3 +349,21 @@ unsafe extern "C" {
     fn strdup(text: *const c_char) -> *mut c_char;
     fn free(memory: *mut std::ffi::c_void);
 }
+
+unsafe extern "C-unwind" {
+    #[cfg(feature = "pg15")]
+    fn set_ps_display(activity: *const std::ffi::c_char);
+    #[cfg(not(feature = "pg15"))]
+    fn set_ps_display_with_len(activity: *const std::ffi::c_char, length: usize);
+}
+
+/// Shows a text behind this process's name, in ps. May raise. set_ps_display is an inline function since PostgreSQL 16.
+pub fn show_in_title(text: &std::ffi::CStr) {
+    // SAFETY: the text is copied.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        set_ps_display(text.as_ptr());
+        #[cfg(not(feature = "pg15"))]
+        set_ps_display_with_len(text.as_ptr(), text.to_bytes().len());
+    }
+}

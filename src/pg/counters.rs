@@ -1,5 +1,6 @@
 //! What is counted: for the whole database, since the server started, in shared memory where the library is preloaded; else, and
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
+use super::board::database::exclusively;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ptr;
@@ -183,7 +184,7 @@ pub enum Trouble {
 
 const TROUBLES: usize = Trouble::FailedSnapshots as usize + 1;
 
-/// Databases that are counted together, dropped ones included: 640 bytes of shared memory each.
+/// Databases that are counted together: 640 bytes of shared memory each.
 const DATABASES: usize = 1024;
 
 /// Counts of one histogram.
@@ -198,7 +199,7 @@ impl Buckets {
     }
 }
 
-/// The counts of one database, on cache lines of its own. A block that was taken stays its database's until the server stops.
+/// The counts of one database, on cache lines of its own. A block that was taken stays its database's until that is dropped.
 #[repr(C, align(64))]
 struct Block {
     /// 0: nobody's.
@@ -206,6 +207,8 @@ struct Block {
     counts: [AtomicU64; COUNTERS],
     troubles: [AtomicU64; TROUBLES],
     measured: [Buckets; HISTOGRAMS],
+    /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
+    marks: [[AtomicU64; 3]; 2],
 }
 
 impl Block {
@@ -215,6 +218,7 @@ impl Block {
             counts: [const { AtomicU64::new(0) }; COUNTERS],
             troubles: [const { AtomicU64::new(0) }; TROUBLES],
             measured: [const { Buckets::new() }; HISTOGRAMS],
+            marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
         }
     }
 }
@@ -258,25 +262,50 @@ pub(super) unsafe fn attach() {
     }
 }
 
-/// The block of this backend's database. All look from the first one on and none is ever given back, so that two backends of one
-/// database find the same.
+fn blocks() -> &'static [Block] {
+    let blocks = BLOCKS.load(SeqCst);
+    if blocks.is_null() {
+        return &[];
+    }
+    // SAFETY: `attach` wrote that many blocks, and shared memory stays mapped for the life of the process.
+    unsafe { std::slice::from_raw_parts(blocks, DATABASES) }
+}
+
+/// The block of this backend's database: one for all of its backends.
 fn home() -> Home {
     // SAFETY: a plain variable of this backend.
     let mine = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let blocks = BLOCKS.load(SeqCst);
-    if blocks.is_null() || mine == 0 {
+    if mine == 0 {
         return Home::Backend;
     }
-    // SAFETY: `attach` wrote that many blocks, and shared memory stays mapped for the life of the process.
-    let blocks: &'static [Block] = unsafe { std::slice::from_raw_parts(blocks, DATABASES) };
-    for block in blocks {
-        match block.database.compare_exchange(0, mine, SeqCst, SeqCst) {
-            Ok(_) => return Home::Shared(block),
-            Err(whose) if whose == mine => return Home::Shared(block),
-            Err(_) => {}
-        }
+    let of = |database: u32| blocks().iter().find(|block| block.database.load(SeqCst) == database);
+    // Alone where a block is taken, so that two backends do not take two.
+    let found = of(mine).or_else(|| {
+        let taken = exclusively(|_| {
+            let found = of(mine).or_else(|| of(0));
+            found.inspect(|block| block.database.store(mine, SeqCst))
+        });
+        taken.flatten()
+    });
+    found.map_or(Home::Backend, Home::Shared)
+}
+
+/// The databases that have a block.
+pub fn databases() -> Vec<u32> {
+    blocks().iter().map(|block| block.database.load(SeqCst)).filter(|&database| database != 0).collect()
+}
+
+/// These databases are gone: nobody counts for them any more, and others get their blocks.
+pub fn forget(gone: &[u32]) {
+    for block in blocks().iter().filter(|block| gone.contains(&block.database.load(SeqCst))) {
+        exclusively(|_| {
+            let numbers = block.counts.iter().chain(&block.troubles);
+            let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
+            let numbers = numbers.chain(block.marks.iter().flatten());
+            numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
+            block.database.store(0, SeqCst);
+        });
     }
-    Home::Backend
 }
 
 fn with_block<T>(work: impl FnOnce(&Block) -> T) -> T {
@@ -328,6 +357,36 @@ pub fn set_trouble(trouble: Trouble, count: u64) {
 
 pub fn add_trouble(trouble: Trouble) {
     with_block(|block| block.troubles[trouble as usize].fetch_add(1, Relaxed));
+}
+
+/// Appends that were made, and refused for a conflict, in the last minutes.
+#[derive(Debug, Clone, Copy)]
+pub struct Recent {
+    pub appends: u64,
+    pub conflicts: u64,
+    pub seconds: u64,
+}
+
+/// How far the marks are apart at least (µs): what was counted since the older one is the last one to two of these, where somebody looks
+/// that often.
+const BETWEEN_MARKS: u64 = 60_000_000;
+
+/// `now`: microseconds. Of little worth where two look at the same moment for the first time in a while, which only a number depends on.
+pub fn recent(now: u64) -> Recent {
+    with_block(|block| {
+        let count = |counter: Counter| block.counts[counter as usize].load(Relaxed);
+        let values = [now, count(Counter::Appends), count(Counter::Conflicts)];
+        let [older, newer] = &block.marks;
+        if now.saturating_sub(newer[0].load(Relaxed)) > BETWEEN_MARKS {
+            for (place, value) in values.into_iter().enumerate() {
+                older[place].store(newer[place].swap(value, Relaxed), Relaxed);
+            }
+        }
+        let since = |place: usize| values[place].saturating_sub(older[place].load(Relaxed));
+        // Before the first mark, since the server started.
+        let seconds = if older[0].load(Relaxed) == 0 { BETWEEN_MARKS } else { since(0) } / 1_000_000;
+        Recent { appends: since(1), conflicts: since(2), seconds }
+    })
 }
 
 /// Whether the counts are the database's, not only this session's.

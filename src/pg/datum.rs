@@ -39,35 +39,66 @@ pub unsafe fn uuid(value: Datum) -> [u8; 16] {
     unsafe { value.cast_mut_ptr::<[u8; 16]>().read_unaligned() }
 }
 
-/// The elements of a text[].
+/// The elements of a text[], where they lie.
+pub struct Array {
+    elements: *mut Datum,
+    nulls: *mut bool,
+    count: usize,
+}
+
+impl Array {
+    /// # Safety
+    /// `value` is a datum of type text[]; the result must not outlive the current memory context.
+    pub unsafe fn of_text(value: Datum) -> Result<Self> {
+        let mut elements = ptr::null_mut();
+        let mut nulls = ptr::null_mut();
+        let mut count = 0;
+        // SAFETY: text is a variable-length type of alignment int; deconstruct_array fills the three results.
+        catch(|| unsafe {
+            ffi::deconstruct_array(
+                ffi::pg_detoast_datum(value.cast_mut_ptr()).cast(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                b'i' as c_char,
+                &mut elements,
+                &mut nulls,
+                &mut count,
+            );
+        })?;
+        Ok(Self { elements, nulls, count: count as usize })
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    fn at(&self, place: usize) -> Option<Datum> {
+        // SAFETY: both arrays have `count` elements, and `place` is below that.
+        unsafe { (!*self.nulls.add(place)).then(|| *self.elements.add(place)) }
+    }
+
+    /// Bytes of its longest element.
+    pub fn longest(&self) -> usize {
+        let size = |value| unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
+        (0..self.count).filter_map(|place| self.at(place)).map(size).max().unwrap_or(0)
+    }
+
+    /// Copies of the elements.
+    pub fn elements(&self) -> Result<Vec<Option<String>>> {
+        // SAFETY: the elements of a text[] are texts.
+        let copy = |value| unsafe { text(value) }.map(ToOwned::to_owned);
+        (0..self.count).map(|place| self.at(place).map(copy).transpose()).collect()
+    }
+}
+
+/// The elements of a text[] of our own tables.
 ///
 /// # Safety
 /// `value` is a datum of type text[].
 pub unsafe fn text_array(value: Datum) -> Result<Vec<Option<String>>> {
-    let mut elements = ptr::null_mut();
-    let mut nulls = ptr::null_mut();
-    let mut count = 0;
-    // SAFETY: text is a variable-length type of alignment int; deconstruct_array fills the three results.
-    catch(|| unsafe {
-        ffi::deconstruct_array(
-            ffi::pg_detoast_datum(value.cast_mut_ptr()).cast(),
-            pg_sys::TEXTOID,
-            -1,
-            false,
-            b'i' as c_char,
-            &mut elements,
-            &mut nulls,
-            &mut count,
-        );
-    })?;
-    (0..count as usize)
-        .map(|place| {
-            // SAFETY: both arrays have `count` elements.
-            unsafe {
-                if *nulls.add(place) { Ok(None) } else { text(*elements.add(place)).map(|text| Some(text.to_owned())) }
-            }
-        })
-        .collect()
+    // SAFETY: as the caller says.
+    unsafe { Array::of_text(value) }?.elements()
 }
 
 /// The elements of a bigint[] without NULLs.

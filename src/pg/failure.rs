@@ -4,6 +4,7 @@
 use super::{datum, ffi};
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use eventstream_core::error::Error;
+use eventstream_core::fault;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -29,6 +30,8 @@ pub struct Caught {
     pub sqlstate: String,
     pub message: String,
     pub detail: Option<String>,
+    /// Whether it is the fault of the event that was processed ([`fault`]).
+    pub is_of_event: bool,
 }
 
 impl Failure {
@@ -40,6 +43,7 @@ impl Failure {
                 sqlstate: error.sqlstate().to_owned(),
                 message: error.to_string(),
                 detail: error.detail().map(|detail| detail.to_string()),
+                is_of_event: error.is_of_event(),
             },
         }
     }
@@ -57,13 +61,32 @@ impl PgError {
         let sqlstate = self.sqlstate();
         // SAFETY: as in `sqlstate`; its memory is not used afterwards.
         unsafe {
-            let text =
-                |text: *mut c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
-            let (message, detail) = (text((*self.0).message).unwrap_or_default(), text((*self.0).detail));
+            let (message, detail) = (words((*self.0).message).unwrap_or_default(), words((*self.0).detail));
             ffi::FreeErrorData(self.0);
-            Caught { sqlstate, message, detail }
+            Caught { is_of_event: fault::is_of_event(&sqlstate), sqlstate, message, detail }
         }
     }
+}
+
+/// The most bytes of an error's text that are kept of one that was taken back: whoever raises it may make it as large as memory is.
+const MOST_WORDS: usize = 8192;
+
+/// A copy, cut where it is too long.
+///
+/// # Safety
+/// Null, or a cstring.
+unsafe fn words(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+    if bytes.len() <= MOST_WORDS {
+        return Some(String::from_utf8_lossy(bytes).into_owned());
+    }
+    // Not within a character (UTF-8's continuation bytes are 10xxxxxx).
+    let end = (0..=MOST_WORDS).rev().find(|&end| bytes[end] & 0xc0 != 0x80).unwrap_or(0);
+    Some(format!("{}…", String::from_utf8_lossy(&bytes[..end])))
 }
 
 thread_local! {
@@ -172,7 +195,7 @@ pub(super) fn finally(work: impl FnOnce(), after: impl FnOnce()) {
 }
 
 /// MAKE_SQLSTATE of elog.h: five characters, six bits each.
-fn packed_sqlstate(code: &str) -> c_int {
+pub(super) fn packed_sqlstate(code: &str) -> c_int {
     code.bytes()
         .take(5)
         .enumerate()
@@ -236,9 +259,7 @@ pub(super) fn log(failure: &Failure, what: &str) -> Result<()> {
         }
         // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
         Failure::Postgres(error) => unsafe {
-            let text =
-                |text: *mut c_char| (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
-            ((*error.0).sqlerrcode, text((*error.0).message).unwrap_or_default(), text((*error.0).detail))
+            ((*error.0).sqlerrcode, words((*error.0).message).unwrap_or_default(), words((*error.0).detail))
         },
     };
     let context = match failure {

@@ -28,6 +28,7 @@ unsafe extern "C-unwind" {
     pub fn SPI_finish() -> c_int;
     pub fn SPI_prepare_cursor(sql: *const c_char, nargs: c_int, types: *mut Oid, options: c_int) -> SPIPlanPtr;
     pub fn SPI_keepplan(plan: SPIPlanPtr) -> c_int;
+    pub fn SPI_freeplan(plan: SPIPlanPtr) -> c_int;
     pub fn SPI_execute_snapshot(
         plan: SPIPlanPtr,
         values: *mut Datum,
@@ -83,6 +84,12 @@ unsafe extern "C-unwind" {
     pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: *const Datum, nulls: *const bool);
     // utils/fmgr/funcapi.c, access/common/heaptuple.c, executor/execTuples.c
     pub fn get_call_result_type(info: FunctionCallInfo, oid: *mut Oid, desc: *mut TupleDesc) -> TypeFuncClass::Type;
+    pub fn get_func_arg_info(
+        row: HeapTuple,
+        types: *mut *mut Oid,
+        names: *mut *mut *mut c_char,
+        modes: *mut *mut c_char,
+    ) -> c_int;
     pub fn init_MultiFuncCall(info: FunctionCallInfo) -> *mut FuncCallContext;
     pub fn end_MultiFuncCall(info: FunctionCallInfo, context: *mut FuncCallContext);
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
@@ -268,6 +275,8 @@ unsafe extern "C-unwind" {
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     // utils/adt/acl.c
     // catalog/namespace.c, utils/cache/syscache.c
+    pub fn SearchSysCache1(cache: c_int, key: Datum) -> HeapTuple;
+    pub fn ReleaseSysCache(row: HeapTuple);
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c
     pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);

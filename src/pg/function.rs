@@ -5,7 +5,17 @@ use super::jsonb::Jsonb;
 use super::{datum, ffi};
 use eventstream_core::error::Error;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::ptr;
+
+/// The longest text that a call takes: names, reasons and rules are shorter. What is longer is a document, and those are jsonb. What a
+/// caller can make large stays in PostgreSQL's memory, where too much is an error, or is refused before it is copied: where Rust's
+/// memory ends, the server does.
+const MOST_TEXT_BYTES: usize = 1 << 20;
+/// The most names that a filter takes, and the longest: longer than every name there can be.
+const MOST_NAMES: usize = 1000;
+const MOST_NAME_BYTES: usize = 1024;
 
 /// What a function returns: a datum, or NULL.
 pub type Returned = Result<Option<pg_sys::Datum>>;
@@ -73,8 +83,38 @@ impl<'call> Args<'call> {
     }
 
     pub fn text_opt(&self, place: usize) -> Result<Option<&'call str>> {
+        let Some(value) = self.datum(place) else { return Ok(None) };
+        // Asked before it is unpacked: whoever reads it may copy it into memory whose end is the end of the server.
+        let bytes = datum::unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
+        if bytes > MOST_TEXT_BYTES {
+            return Err(self.too_large(place, format!("must have at most {MOST_TEXT_BYTES} bytes, not {bytes}")));
+        }
         // SAFETY: declared as text in sql/; the detoasted copy lives in the call's memory context.
-        self.datum(place).map(|value| unsafe { datum::text(value) }).transpose()
+        unsafe { datum::text(value) }.map(Some)
+    }
+
+    /// ES005, naming the argument as it was declared.
+    fn too_large(&self, place: usize, reason: String) -> Failure {
+        let argument = self.name_of(place).unwrap_or_else(|_| format!("argument {}", place + 1));
+        Error::InvalidArgument { argument, reason, hint: None }.into()
+    }
+
+    /// The argument's name, as the function was declared.
+    fn name_of(&self, place: usize) -> Result<String> {
+        let info = self.info;
+        // SAFETY: PostgreSQL passes the function that it calls, whose row is there while it runs; the names are copies.
+        let name = failure::catch(|| unsafe {
+            let row = ffi::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, (*(*info).flinfo).fn_oid.into());
+            let (mut types, mut names, mut modes) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            let count = ffi::get_func_arg_info(row, &mut types, &mut names, &mut modes);
+            ffi::ReleaseSysCache(row);
+            if names.is_null() || place >= count as usize { ptr::null_mut() } else { *names.add(place) }
+        })?;
+        if name.is_null() {
+            return Err(Error::Internal { what: "an argument has no name".into() }.into());
+        }
+        // SAFETY: a cstring.
+        Ok(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
     }
 
     pub fn text(&self, place: usize, argument: &str) -> Result<&'call str> {
@@ -151,11 +191,22 @@ impl<'call> Args<'call> {
         self.int8(place, argument)
     }
 
-    /// The datum of an array of text, and its elements; NULL elements are an error.
+    /// The elements of an array of names: at most [`MOST_NAMES`], none longer than [`MOST_NAME_BYTES`]; NULL elements are an error.
     pub fn text_array_opt(&self, place: usize, argument: &str) -> Result<Option<Vec<String>>> {
         let Some(value) = self.datum(place) else { return Ok(None) };
+        let invalid = |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
         // SAFETY: declared as text[] in sql/.
-        let elements = unsafe { datum::text_array(value)? };
+        let elements = unsafe {
+            let array = datum::Array::of_text(value)?;
+            if array.len() > MOST_NAMES {
+                return Err(invalid(format!("must have at most {MOST_NAMES} elements, not {}", array.len())).into());
+            }
+            if array.longest() > MOST_NAME_BYTES {
+                let reason = format!("must have elements of at most {MOST_NAME_BYTES} bytes, not {}", array.longest());
+                return Err(invalid(reason).into());
+            }
+            array.elements()?
+        };
         elements
             .into_iter()
             .map(|element| {

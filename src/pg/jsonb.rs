@@ -115,6 +115,13 @@ impl<'a> Jsonb<'a> {
         Shape::of_container(unsafe { (*self.root()).header })
     }
 
+    /// Members of an object, elements of an array; 1 for a scalar (JB_CMASK of utils/jsonb.h).
+    pub fn len(self) -> usize {
+        const COUNT: u32 = 0x0fff_ffff;
+        // SAFETY: the header of a valid container.
+        (unsafe { (*self.root()).header } & COUNT) as usize
+    }
+
     pub fn is_object(self) -> bool {
         self.shape() == Shape::Object
     }

@@ -23,6 +23,9 @@ static MAX_RETRY_PAUSE: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 static HANDLER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static MAX_APPEND_TRANSACTION: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static ON_LONG_APPEND: GucSetting<OnLongAppend> = GucSetting::<OnLongAppend>::new(OnLongAppend::Log);
+/// A conflict is an answer, and a busy log would hide what is none.
+static LOG_CONFLICTS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static STALE_AFTER: GucSetting<i32> = GucSetting::<i32>::new(600_000);
 static LAG_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 
 /// The most runners that a database can have.
@@ -31,7 +34,7 @@ pub const MOST_WORKERS: i32 = 64;
 /// Defines them; from `settings::init`.
 pub(super) fn init() {
     let milliseconds = GucFlags::UNIT_MS;
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 7] = [
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 8] = [
         (
             c"eventstream.max_workers",
             c"How many background workers advance the projections of each database.",
@@ -95,10 +98,27 @@ pub(super) fn init() {
             i32::MAX,
             milliseconds,
         ),
+        (
+            c"eventstream.stale_after",
+            c"How old locks on the log, leases of consumers and attempts at an event may be before health warns of them.",
+            c"0: it never does.",
+            &STALE_AFTER,
+            0,
+            i32::MAX,
+            milliseconds,
+        ),
     ];
     for (name, short, long, setting, least, most, flags) in integers {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Sighup, flags);
     }
+    GucRegistry::define_bool_guc(
+        c"eventstream.log_conflicts",
+        c"Whether version conflicts (ES001) are written to the server's log.",
+        c"They are counted in any case: eventstream.stats, es_metrics(), eventstream.health.",
+        &LOG_CONFLICTS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     GucRegistry::define_string_guc(
         c"eventstream.databases",
         c"The databases in which background workers run: * for all that have the extension, or their names, separated by commas.",
@@ -153,6 +173,15 @@ pub fn max_append_transaction() -> Option<Duration> {
 
 pub fn on_long_append() -> OnLongAppend {
     ON_LONG_APPEND.get()
+}
+
+pub fn are_conflicts_logged() -> bool {
+    LOG_CONFLICTS.get()
+}
+
+/// None: nothing is too old.
+pub fn stale_after() -> Option<Duration> {
+    some(&STALE_AFTER)
 }
 
 /// None: lag is not reported.

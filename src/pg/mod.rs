@@ -18,6 +18,7 @@ pub mod jsonb;
 pub mod jsonb_parts;
 pub mod live_settings;
 pub mod lock;
+pub mod log_hook;
 pub mod memory;
 pub mod merge;
 pub mod notify;

@@ -228,6 +228,16 @@ impl Plan {
         Self { is_kept: false, ..Self::made(sql, types) }
     }
 
+    /// Gives its memory back; the next use prepares it again.
+    pub fn free(&self) -> Result<()> {
+        let plan = self.plan.replace(ptr::null_mut());
+        if plan.is_null() || !self.is_kept {
+            return Ok(());
+        }
+        // SAFETY: SPI_keepplan made it ours, and nobody runs it: whoever does holds the only reference that is left.
+        catch(|| unsafe { ffi::SPI_freeplan(plan) }).map(drop)
+    }
+
     fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             let sql = CString::new(self.sql.as_bytes())

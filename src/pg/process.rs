@@ -1,11 +1,11 @@
 //! A background worker's own life: its start, its connection, its transactions, its timeouts, and its sleep. A waiting session sleeps
 //! the same way.
-use super::compat::{TIMEOUTS, handle_signal};
+use super::compat::{self, TIMEOUTS, handle_signal};
 use super::failure::{Caught, Failure, Result, catch, keeping_errors_in, log, raise};
 use super::worker::{Arguments, Order};
-use super::{board, ffi, memory};
+use super::{board, databases, ffi, memory};
 use pgrx::pg_sys::{self, Oid};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::ptr;
 use std::thread;
@@ -22,6 +22,9 @@ const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 const USER_LOCKMETHOD: u16 = 2;
 /// How long a worker that makes something for others waits for a lock, unseen by deadlock detection.
 const LOCK_TIMEOUT: &CStr = c"2s";
+
+/// How long one that serves others meanwhile waits for a lock.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What holds whatever the database's own settings say.
 const SETTINGS: [(&CStr, &CStr); 6] = [
@@ -45,6 +48,8 @@ thread_local! {
     static WORKING: Cell<Option<(Instant, Instant)>> = const { Cell::new(None) };
     /// Of one round of a worker's loop.
     static ROUND: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
+    /// Of the database; empty where it is none.
+    static NAME: RefCell<String> = const { RefCell::new(String::new()) };
     static TRANSACTIONS: Cell<u64> = const { Cell::new(0) };
     /// The timeout that runs, if one does.
     static TIMEOUT: Cell<Option<Duration>> = const { Cell::new(None) };
@@ -108,6 +113,14 @@ pub fn connect(database: Option<Oid>) -> Result<()> {
         catch(|| unsafe { set_config(name, value) })?;
     }
     ROUND.set(memory::lasting(c"eventstream worker's round")?);
+    if database.is_some()
+        && let Ok(name) = transaction("eventstream worker", databases::own_name)?
+    {
+        // In messages, whatever log_line_prefix is, and in the process's title.
+        let title = CString::new(name.as_str()).unwrap_or_default();
+        catch(|| compat::show_in_title(&title))?;
+        NAME.set(name);
+    }
     Ok(())
 }
 
@@ -152,10 +165,36 @@ pub fn transaction<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<st
     })
 }
 
+/// As [`transaction`], for those who serve others meanwhile: it waits for no lock longer than [`LOCK_PATIENCE`], and is cancelled after
+/// `most`.
+pub fn bounded<T>(
+    what: &str,
+    most: Duration,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<std::result::Result<T, Caught>> {
+    // SAFETY: a plain variable of this process (lock_timeout, in milliseconds), which is put back below.
+    let before = unsafe {
+        let before = pg_sys::LockTimeout;
+        pg_sys::LockTimeout = LOCK_PATIENCE.as_millis() as c_int;
+        before
+    };
+    begin_timeout(Some(most));
+    let done = transaction(what, work);
+    end_timeout();
+    // SAFETY: as above.
+    unsafe { pg_sys::LockTimeout = before };
+    done
+}
+
 /// How many [`transaction`]s this process has begun. One that waits for a lock takes in the latch: after it, look for what there is to do
 /// before you sleep.
 pub fn transactions() -> u64 {
     TRANSACTIONS.get()
+}
+
+/// " in database "x"", for messages of a worker that is connected to one.
+pub fn in_database() -> String {
+    NAME.with_borrow(|name| if name.is_empty() { String::new() } else { format!(" in database \"{name}\"") })
 }
 
 /// As PostgresMain does after an error.
@@ -165,7 +204,7 @@ fn abort(what: &str, failure: Failure) -> Result<Caught> {
         // SAFETY: the top context outlives the abort, which frees the transaction's.
         unsafe { pg_sys::CurrentMemoryContext = ROUND.get() }
     })?;
-    log(&failure, what)?;
+    log(&failure, &format!("{what}{}", in_database()))?;
     let caught = failure.into_caught();
     catch(|| {
         // SAFETY: rights, settings, search path, SPI, portals and open scans are put back by the abort.

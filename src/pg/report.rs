@@ -1,4 +1,5 @@
 //! What is said without an error: warnings for the client and the server's log.
+use super::failure::packed_sqlstate;
 use super::failure::{Result, catch};
 use super::{datum, ffi};
 use std::ptr;
@@ -21,6 +22,38 @@ pub fn warning(message: &str) -> Result<()> {
 /// A line in the server's log, whatever log_min_messages is (but for FATAL and PANIC).
 pub fn log(message: &str) -> Result<()> {
     say(LOG, message)
+}
+
+/// A line in the server's log with the SQLSTATE of what failed, and for machines a DETAIL, which is a JSON object.
+pub fn failure(sqlstate: &str, message: &str, detail: &serde_json::Value) -> Result<()> {
+    let (message, detail) = (datum::c_string(message)?, datum::c_string(&detail.to_string())?);
+    let code = packed_sqlstate(sqlstate);
+    catch(|| {
+        // SAFETY: the protocol of ereport(); every text is passed through "%s".
+        unsafe {
+            if ffi::errstart(LOG, ptr::null()) {
+                ffi::errcode(code);
+                ffi::errmsg(c"%s".as_ptr(), message);
+                ffi::errdetail(c"%s".as_ptr(), detail);
+                ffi::errfinish(c"report.rs".as_ptr(), 0, c"failure".as_ptr());
+            }
+        }
+    })
+}
+
+/// A WARNING with what to do.
+pub fn warning_with(message: &str, hint: &str) -> Result<()> {
+    let (message, hint) = (datum::c_string(message)?, datum::c_string(hint)?);
+    catch(|| {
+        // SAFETY: as above.
+        unsafe {
+            if ffi::errstart(WARNING, ptr::null()) {
+                ffi::errmsg(c"%s".as_ptr(), message);
+                ffi::errhint(c"%s".as_ptr(), hint);
+                ffi::errfinish(c"report.rs".as_ptr(), 0, c"warning".as_ptr());
+            }
+        }
+    })
 }
 
 fn say(level: std::ffi::c_int, message: &str) -> Result<()> {

@@ -178,11 +178,18 @@ pub fn idle_in_transaction_timeout() -> Option<Duration> {
     (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
 }
 
-/// The value of a setting, as SHOW prints it.
+/// The value of a setting, as SHOW prints it. Errors: ES005 where it is longer than anybody needs.
 pub fn setting(name: &'static CStr) -> Result<String> {
+    const MOST_BYTES: usize = 64 << 10;
     // SAFETY: gives a string for a setting that exists, else raises.
-    catch(|| unsafe { CStr::from_ptr(ffi::GetConfigOptionByName(name.as_ptr(), std::ptr::null_mut(), false)) })
-        .map(|value| value.to_string_lossy().into_owned())
+    let value =
+        catch(|| unsafe { CStr::from_ptr(ffi::GetConfigOptionByName(name.as_ptr(), std::ptr::null_mut(), false)) })?;
+    let bytes = value.to_bytes().len();
+    if bytes > MOST_BYTES {
+        let reason = format!("must have at most {MOST_BYTES} bytes, not {bytes}");
+        return Err(Error::InvalidArgument { argument: name.to_string_lossy().into(), reason, hint: None }.into());
+    }
+    Ok(value.to_string_lossy().into_owned())
 }
 
 /// A moment as PostgreSQL prints it in the session's zone.

@@ -69,14 +69,20 @@ thread_local! {
 pub fn init() {
     DEFINING.set(true);
     let plain = GucFlags::empty();
-    GucRegistry::define_string_guc(
-        c"eventstream.tenant",
-        c"The tenant that es_* functions and views work in.",
-        c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
-        &TENANT,
-        GucContext::Userset,
-        plain,
-    );
+    // SAFETY: the hook keeps nothing, and raises nothing.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"eventstream.tenant",
+            c"The tenant that es_* functions and views work in.",
+            c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
+            &TENANT,
+            GucContext::Userset,
+            plain,
+            Some(check_tenant),
+            None,
+            None,
+        );
+    }
     type Moment = (
         &'static std::ffi::CStr,
         &'static std::ffi::CStr,
@@ -348,8 +354,10 @@ pub fn metadata() -> Option<String> {
 pub const METADATA_RULE: &str = "must be a JSON object of at most 16384 bytes";
 pub const METADATA_HINT: &str = r#"For example: set local eventstream.metadata = '{"actor": "ada@example.com"}'"#;
 
+const MOST_METADATA_BYTES: usize = 16_384;
+
 pub fn is_metadata(text: &str) -> bool {
-    text.len() <= 16_384 && matches!(json::Value::parse(text), Ok(json::Value::Object(_)))
+    text.len() <= MOST_METADATA_BYTES && matches!(json::Value::parse(text), Ok(json::Value::Object(_)))
 }
 
 fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
@@ -358,6 +366,28 @@ fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
 
 type Value = *mut *mut std::ffi::c_char;
 type Extra = *mut *mut std::ffi::c_void;
+
+/// More than any tenant's name, and any moment, has.
+const MOST_BYTES: usize = 512;
+
+/// Cuts a text that no tenant and no moment is: whoever reads it copies it, and a session may set as much as its memory holds.
+///
+/// # Safety
+/// Called by guc.c in a check hook, whose value is a copy that is nobody else's.
+unsafe fn cut(value: Value, most: usize) {
+    // SAFETY: guc.c gives a string, or NULL; the cut lies within it.
+    unsafe {
+        if !value.is_null() && !(*value).is_null() && std::ffi::CStr::from_ptr(*value).to_bytes().len() > most {
+            *(*value).add(most) = 0;
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn check_tenant(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { cut(value, MOST_BYTES) };
+    true
+}
 
 unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
     // SAFETY: as guc.c calls it.
@@ -370,6 +400,8 @@ unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, source: pgrx:
 }
 
 unsafe extern "C-unwind" fn check_metadata(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it; one byte more than may be is still refused.
+    unsafe { cut(value, MOST_METADATA_BYTES + 1) };
     // SAFETY: as guc.c calls it.
     let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
     if is_metadata(&text) {
@@ -391,6 +423,8 @@ unsafe extern "C-unwind" fn check_metadata(value: Value, _: Extra, source: pgrx:
 /// Called by guc.c in a check hook.
 unsafe fn to_be_checked(value: Value, source: pgrx::pg_sys::GucSource::Type) -> Option<String> {
     use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
+    // SAFETY: as the caller says.
+    unsafe { cut(value, MOST_BYTES) };
     if DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
         return None;
     }

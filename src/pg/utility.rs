@@ -87,7 +87,7 @@ unsafe fn commits_prepared(node: *mut pg_sys::Node) -> bool {
 /// What the transaction noted for its commit went with the session that prepared it: everything that it may have been.
 fn note_prepared_commit() -> Result<()> {
     board::wake_at_commit();
-    if Database::mine().is_some_and(Database::may_lack_extension) {
+    if Database::mine().is_none_or(Database::may_lack_extension) {
         catalog::refresh()?;
         if databases::has_extension()? {
             database::announce_at_commit();

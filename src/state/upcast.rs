@@ -5,7 +5,7 @@ use super::event::{Event, field};
 use super::handler::{self, Handler};
 use crate::pg::call::{Code, Function, Position, Registrant};
 use crate::pg::catalog::Catalog;
-use crate::pg::datum::from_text;
+use crate::pg::datum::{self, from_text};
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::plan::Row;
@@ -155,13 +155,20 @@ impl<'a> Upcasting<'a> {
             event_type: key.0.into(),
             from_schema_version: key.1,
             reason,
+            is_unusable: false,
+        };
+        let unusable = |reason: String| match failed(reason) {
+            Error::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
+                Error::UpcastFailed { stream, version, event_type, from_schema_version, reason, is_unusable: true }
+            }
+            other => other,
         };
         let function = match self.functions.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => {
-                let handler = step.handler.as_ref().map_err(|reason| failed(reason.clone()))?;
+                let handler = step.handler.as_ref().map_err(|reason| unusable(reason.clone()))?;
                 let found = self.memory.inside(|| handler::callable(handler, &step.registrant))?;
-                vacant.insert(found.map_err(&failed)?)
+                vacant.insert(found.map_err(unusable)?)
             }
         };
         let what = format!("upcaster of \"{}\" from schema version {} for stream \"{stream}\"", key.0, key.1);
@@ -171,7 +178,15 @@ impl<'a> Upcasting<'a> {
         let made = function.as_registrant(Code::Pure, &at, |calls| {
             calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)])
         })?;
-        Ok(made.ok_or_else(|| failed("its function returned NULL".into()))?)
+        let made = made.ok_or_else(|| failed("its function returned NULL".into()))?;
+        // Rules copy parts of it; a state could not hold more of it either.
+        let (size, most) = (datum::unpacked_size(made), settings::max_state_bytes());
+        if size > most {
+            let reason =
+                format!("its function returned {size} bytes, more than eventstream.max_state_bytes, which is {most}");
+            return Err(failed(reason).into());
+        }
+        Ok(made)
     }
 
     /// The steps that were made: the event type, the schema version it came from, the step, and how often.

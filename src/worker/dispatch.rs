@@ -6,6 +6,8 @@
 //!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
+//! Runners are shared fairly between tenants: the tenant that has fewest of them comes first, and up to half of them stay free for tenants
+//! that have none, so that handlers that take their time keep back nobody but their own tenant.
 //! They are advanced in rounds: one begins when a horizon has moved, some time after the one before, and takes each of them to its tenant's horizon
 //! that it began with, one after another. What somebody waits for comes at once, and what is far behind need not wait for a round.
 use super::job::Done;
@@ -59,6 +61,31 @@ impl Known {
     fn is_ready(&self, goal: &Horizons, now: Instant, clock: i64) -> bool {
         let is_due = self.not_before <= now && self.retry_at.is_none_or(|retry_at| retry_at <= clock);
         self.is_wanted && self.running.is_none() || self.is_behind(goal) && is_due
+    }
+}
+
+/// The runners there are, and those of them that are free.
+#[derive(Clone, Copy)]
+pub struct Runners<'a> {
+    pub all: usize,
+    pub free: &'a [usize],
+}
+
+/// How many runners each tenant that has projections has now.
+struct Shares {
+    busy: HashMap<i64, usize>,
+    /// Tenants without one.
+    idle: usize,
+}
+
+impl Shares {
+    fn busy(&self, tenant_id: i64) -> usize {
+        self.busy.get(&tenant_id).copied().unwrap_or(0)
+    }
+
+    /// Whether the tenant may have one more: its first one always; another one while enough are left for tenants that have none.
+    fn may_have_more(&self, tenant_id: i64, runners: Runners) -> bool {
+        self.busy(tenant_id) == 0 || runners.free.len() > self.idle.min(runners.all / 2)
     }
 }
 
@@ -125,8 +152,18 @@ impl Book {
         }
     }
 
-    /// The projection that waited longest for one of the free runners, and the runner that had it last, or else any.
-    pub fn next(&mut self, horizons: &Horizons, free: &[usize]) -> Option<(i64, usize)> {
+    fn shares(&self) -> Shares {
+        let mut busy: HashMap<i64, usize> = HashMap::new();
+        for known in self.known.values() {
+            *busy.entry(known.tenant_id).or_default() += usize::from(known.running.is_some());
+        }
+        let idle = busy.values().filter(|&&count| count == 0).count();
+        Shares { busy, idle }
+    }
+
+    /// Of the tenant that has fewest runners, the projection that waited longest for one of the free ones, and the runner that had it last,
+    /// or else any.
+    pub fn next(&mut self, horizons: &Horizons, runners: Runners) -> Option<(i64, usize)> {
         let (now, clock) = (Instant::now(), server::clock());
         if self.has_new_goal(horizons) && self.next_round() <= now {
             self.begin_round(horizons, now);
@@ -138,10 +175,13 @@ impl Book {
                 known.ready_since = Some(now);
             }
         }
+        let free = runners.free;
         let first_free = *free.first()?;
         let is_alone = self.room_at() <= now;
+        let shares = self.shares();
         let ready = self.known.iter().filter(|(_, known)| known.ready_since.is_some() && (is_alone || known.is_wanted));
-        let (id, known) = ready.min_by_key(|(id, known)| (known.ready_since, **id))?;
+        let may_run = ready.filter(|(_, known)| shares.may_have_more(known.tenant_id, runners));
+        let (id, known) = may_run.min_by_key(|(id, known)| (shares.busy(known.tenant_id), known.ready_since, **id))?;
         let theirs = |place: &usize| self.known.values().any(|known| known.last_place == Some(*place));
         let place = known
             .last_place
@@ -239,10 +279,13 @@ impl Book {
     }
 
     /// How long until a projection may be dispatched; None: nothing is due.
-    pub fn due_in(&self, horizons: &Horizons) -> Option<Duration> {
+    pub fn due_in(&self, horizons: &Horizons, runners: Runners) -> Option<Duration> {
         let (now, clock) = (Instant::now(), server::clock());
         let room_in = self.room_at().saturating_duration_since(now);
+        let shares = self.shares();
+        // What may not have a runner now is due when another one's turn ends.
         let behind = self.known.values().filter(|known| known.is_behind(&self.goal));
+        let behind = behind.filter(|known| shares.may_have_more(known.tenant_id, runners));
         let due = behind.map(|known| {
             let retry = known.retry_at.map_or(0, |retry_at| retry_at.saturating_sub(clock).max(0));
             let pause = known.not_before.saturating_duration_since(now);

@@ -16,6 +16,9 @@ pub const MAINTAIN: i64 = 0;
 /// How long a runner keeps to one projection that is behind before it reports.
 const TURN: Duration = Duration::from_millis(50);
 
+/// How long the note of a failure may take, which the scheduler writes for a runner that died.
+const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+
 thread_local! {
     /// The projection whose last turn ended before it was current.
     static BEHIND: Cell<Option<i64>> = const { Cell::new(None) };
@@ -133,7 +136,7 @@ fn advance(projection: i64) -> Result<Done> {
 /// Notes what ended the transaction of a batch, in one of its own.
 pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
     let what = format!("the failure of projection {projection} could not be noted");
-    let noted = process::transaction(&what, || {
+    let noted = process::bounded(&what, NOTE_PATIENCE, || {
         let outcome = advance::note_failure(projection, caught);
         test_point("failure noted");
         outcome

@@ -8,12 +8,13 @@
 //!   none: ended badly ─▶ pause, twice as long each time ─▶ none
 //! ```
 use crate::log::partition;
-use crate::pg::board::{self, database::Database};
+use crate::pg::board::{self, database, database::Database};
 use crate::pg::databases::{self, Listed};
 use crate::pg::failure::Result;
 use crate::pg::worker::{self, Arguments, Kind, Started, worker_function};
-use crate::pg::{live_settings, process};
+use crate::pg::{counters, live_settings, process, report};
 use pgrx::pg_sys::Oid;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const SCHEDULER: Kind = Kind { name: c"eventstream scheduler", entry: c"eventstr
 
 /// After the launcher's end, the postmaster starts it again.
 const RESTART_SECONDS: i32 = 1;
+/// How long the list of databases may take.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look without being woken.
 const SAFETY_NET: Duration = Duration::from_secs(10);
 /// How often to try again where no worker slot was free.
@@ -32,7 +35,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// One that lived so long has not failed at its start.
 const LONG_LIFE: Duration = Duration::from_secs(60);
 
+/// How often to look where nothing is to be served.
+const IDLE: Duration = Duration::from_secs(60);
+
 worker_function!("eventstream_launcher", serve serve);
+
+thread_local! {
+    /// How many databases found no place, as it was told last.
+    static TOLD: Cell<usize> = const { Cell::new(0) };
+}
 
 pub(super) fn init() {
     worker::start_with_server(LAUNCHER, RESTART_SECONDS);
@@ -43,11 +54,13 @@ struct Served {
     started: Option<(Started, Instant)>,
     pause: Duration,
     not_before: Instant,
+    /// A scheduler found no extension, and the database's entry on the board was given back: until it has one again.
+    is_without: bool,
 }
 
 impl Served {
     fn new() -> Self {
-        Self { started: None, pause: Duration::ZERO, not_before: Instant::now() }
+        Self { started: None, pause: Duration::ZERO, not_before: Instant::now(), is_without: false }
     }
 
     /// Whether its scheduler runs, or is about to.
@@ -92,19 +105,18 @@ fn serve(_: Oid, _: Arguments) -> Result<()> {
 fn make_partition() -> Result<()> {
     let Some((database, partition)) = board::take_partition_wish() else { return Ok(()) };
     process::connect(Some(database))?;
-    let _ = process::transaction("eventstream launcher could not make a partition", || partition::make(partition))?;
+    let _ = process::bounded("eventstream launcher could not make a partition", LIST_PATIENCE, || {
+        partition::make(partition)
+    })?;
     process::exit_to_be_restarted()
 }
 
 /// Starts what is to be started; how long to sleep.
 fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
-    if live_settings::max_workers() == 0 {
-        board::set_starving(0);
-        return Ok(None);
-    }
     // The board first: whatever is on it and not on the list was there, and is gone.
     let on_board: Vec<&Database> = Database::all().collect();
-    let Ok(listed) = process::transaction("eventstream launcher", databases::list)? else {
+    let counted = counters::databases();
+    let Ok(listed) = process::bounded("eventstream launcher", LIST_PATIENCE, databases::list)? else {
         return Ok(Some(PAUSE));
     };
     for database in on_board {
@@ -113,16 +125,24 @@ fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
             database.free();
         }
     }
+    let is_gone = |oid: &u32| !listed.iter().any(|one| one.oid.to_u32() == *oid);
+    counters::forget(&counted.into_iter().filter(is_gone).collect::<Vec<_>>());
     known.retain(|oid, _| listed.iter().any(|one| one.oid.to_u32() == *oid));
-    let mut starving = 0;
+    if live_settings::max_workers() == 0 {
+        board::set_starving(0);
+        return Ok(Some(IDLE));
+    }
+    let (mut starving, mut without_place) = (0, 0_usize);
     let mut nap = SAFETY_NET;
     for one in listed.iter().filter(|one| one.is_open) {
         match tend(one, known.entry(one.oid.to_u32()).or_insert_with(Served::new))? {
             Tended::Well => {}
             Tended::LaterIn(pause) => nap = nap.min(pause),
             Tended::NoSlot => starving += 1,
+            Tended::NoPlace => without_place += 1,
         }
     }
+    tell_without_place(without_place)?;
     board::set_starving(starving);
     if starving > 0 {
         Database::all().for_each(Database::rouse);
@@ -134,15 +154,36 @@ enum Tended {
     Well,
     LaterIn(Duration),
     NoSlot,
+    NoPlace,
+}
+
+/// Says it when their number changes.
+fn tell_without_place(databases: usize) -> Result<()> {
+    if TOLD.replace(databases) == databases {
+        return Ok(());
+    }
+    let most = database::DATABASES;
+    report::warning(&if databases == 0 {
+        format!("eventstream: all databases have a place among the {most} that can be served")
+    } else {
+        format!(
+            "eventstream: {databases} databases are not served: all {most} places are taken; name those to be served in eventstream.databases"
+        )
+    })
 }
 
 fn tend(listed: &Listed, served: &mut Served) -> Result<Tended> {
-    let Some(database) = Database::take(listed.oid) else { return Ok(Tended::Well) };
-    if served.is_under_way(database)?
-        || !live_settings::is_database_served(&listed.name)
-        || database.is_without_extension()
-        || database.is_held()
-    {
+    let is_known = Database::known(listed.oid).is_some();
+    served.is_without &= !is_known;
+    if !is_known && (served.is_without || !live_settings::is_database_served(&listed.name)) {
+        return Ok(Tended::Well);
+    }
+    let Some(database) = Database::take(listed.oid) else { return Ok(Tended::NoPlace) };
+    if served.is_under_way(database)? || !live_settings::is_database_served(&listed.name) || database.is_held() {
+        return Ok(Tended::Well);
+    }
+    if database.is_without_extension() {
+        served.is_without = database.free_without_extension();
         return Ok(Tended::Well);
     }
     let wait = served.not_before.saturating_duration_since(Instant::now());

@@ -9,7 +9,7 @@
 //! after a look that found something new: the next one 2 ms later, or when the projections' next round begins, and nobody needs to wake it
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
-use super::dispatch::Book;
+use super::dispatch::{Book, Runners};
 use super::job::{self, Done};
 use super::team::{Ended, Team};
 use super::upkeep::Upkeep;
@@ -35,6 +35,10 @@ const PACE: Duration = Duration::from_millis(2);
 const NOTIFY_PACE: Duration = Duration::from_millis(20);
 /// How long a notification may wait for others': one session that hangs in the middle of its commit holds up all of the server.
 const NOTIFY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a look, and one at health, may take: meanwhile nothing is given to runners. Each lock is waited for as long as
+/// `process::LOCK_PATIENCE` says at most.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+const WATCH_PATIENCE: Duration = Duration::from_secs(5);
 /// After a look, or a notification, that failed: the first pause, and the longest.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_FAILED_PAUSE: Duration = Duration::from_secs(60);
@@ -196,7 +200,7 @@ impl Scheduler {
         let is_idle_time = self.is_idle_time();
         let database = self.database;
         let known = if is_idle_time { None } else { self.generation };
-        let seen = process::transaction("eventstream scheduler", || see(database, known))?;
+        let seen = process::bounded("eventstream scheduler", LOOK_PATIENCE, || see(database, known))?;
         let seen = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(false),
@@ -237,7 +241,10 @@ impl Scheduler {
     fn watch(&mut self) -> Result<()> {
         if self.watch_in().is_some_and(|left| left.is_zero()) {
             self.upkeep.begin_watch();
-            self.alerts.extend(process::transaction("eventstream scheduler", watch::watch)?.into_iter().flatten());
+            match process::bounded("eventstream scheduler could not look at health", WATCH_PATIENCE, watch::watch)? {
+                Ok(changed) => self.alerts.extend(changed),
+                Err(_) => self.upkeep.watch_failed(),
+            }
         }
         Ok(())
     }
@@ -250,12 +257,10 @@ impl Scheduler {
         }
         let (position, alerts) = (self.newest(), &self.alerts);
         let is_new = self.is_to_be_notified();
-        process::begin_timeout(Some(NOTIFY_PATIENCE));
-        let sent = process::transaction("eventstream scheduler could not notify", || {
+        let sent = process::bounded("eventstream scheduler could not notify", NOTIFY_PATIENCE, || {
             alerts.iter().try_for_each(|name| notify::send(ALERTS, name))?;
             if is_new { notify::send(CHANNEL, &position.to_string()) } else { Ok(()) }
         })?;
-        process::end_timeout();
         self.notified_at = Instant::now();
         match sent {
             Ok(()) => {
@@ -340,7 +345,7 @@ impl Scheduler {
     /// In the place of the runner that cannot any more.
     fn note_death(&mut self, projection: i64, sqlstate: &str, message: &str) -> Result<()> {
         let message = format!("the batch was ended: {message}");
-        let caught = Caught { sqlstate: sqlstate.into(), message, detail: None };
+        let caught = Caught { sqlstate: sqlstate.into(), message, detail: None, is_of_event: false };
         let done = job::note_failure(projection, &caught)?;
         self.note(projection, done);
         Ok(())
@@ -348,7 +353,8 @@ impl Scheduler {
 
     fn give_jobs(&mut self) -> Result<()> {
         let mut free = self.team.free();
-        while let Some((projection, place)) = self.book.next(&self.horizons, &free) {
+        let all = self.team.len();
+        while let Some((projection, place)) = self.book.next(&self.horizons, Runners { all, free: &free }) {
             self.book.begun(projection, place, &self.horizons);
             self.team.give(place, projection);
             free.retain(|other| *other != place);
@@ -360,7 +366,7 @@ impl Scheduler {
         }
         // Where no runner can be had at all, the scheduler does the work.
         if self.team.is_out_of_reach() {
-            if let Some((projection, place)) = self.book.next(&self.horizons, &[usize::MAX]) {
+            if let Some((projection, place)) = self.book.next(&self.horizons, Runners { all: 1, free: &[usize::MAX] }) {
                 self.book.begun(projection, place, &self.horizons);
                 let done = job::run(projection)?;
                 self.note(projection, done);
@@ -378,8 +384,12 @@ impl Scheduler {
         if let Some(at) = self.look_at() {
             nap = nap.min(at.saturating_duration_since(now));
         }
-        if !self.team.free().is_empty() || self.team.is_out_of_reach() {
-            nap = nap.min(self.book.due_in(&self.horizons).unwrap_or(nap));
+        let (all, free) = (self.team.len(), self.team.free());
+        if !free.is_empty() || self.team.is_out_of_reach() {
+            let only_me = [usize::MAX];
+            let free = if free.is_empty() { &only_me[..] } else { &free };
+            let runners = Runners { all: all.max(1), free };
+            nap = nap.min(self.book.due_in(&self.horizons, runners).unwrap_or(nap));
             nap = nap.min(self.maintain_in().unwrap_or(nap));
         } else if !self.team.has_members() {
             nap = nap.min(self.maintain_in().unwrap_or(nap));

@@ -68,6 +68,11 @@ impl Team {
         self.members.iter().filter(|member| !member.is_leaving).count()
     }
 
+    /// How many runners there are.
+    pub fn len(&self) -> usize {
+        self.staying()
+    }
+
     pub fn has_members(&self) -> bool {
         !self.members.is_empty()
     }

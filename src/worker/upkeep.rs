@@ -54,6 +54,12 @@ impl Upkeep {
         self.has_moved = false;
     }
 
+    /// What it waited for may last: not before the next idle look.
+    pub fn watch_failed(&mut self) {
+        self.has_moved = false;
+        self.is_held = false;
+    }
+
     /// `idle`: the longest time without.
     pub fn watch_in(&self, idle: Duration) -> Duration {
         let pace = if self.has_moved || self.is_held { WATCH_PACE } else { idle };

@@ -162,7 +162,7 @@ class Models:
         """Until each has passed the last position that was handed out before."""
         last = value(session, "select last_position from es_log_info()")
         for model in self.models:
-            session.execute("select es_wait_for(%s, %s, %s)", (model.name, last, f"{seconds} seconds"))
+            session.execute("select es_wait_for(%s, up_to => %s, timeout => %s)", (model.name, last, f"{seconds} seconds"))
 
     def assert_exact(self, seconds: float = 60) -> None:
         """Each is current, stands at the last settled position, and equals the log."""

@@ -17,7 +17,7 @@ def test_a_fresh_database_is_healthy(database):
         wait_for_status(session, "workers", "ok")
         assert rows(session, "select name, status from eventstream.health where status <> 'ok' or fix is not null") == []
         assert {name for (name,) in rows(session, "select name from eventstream.health")} == {
-            "preload", "log", "activation", "workers", "horizon", "partitions", "snapshots",
+            "preload", "log", "activation", "workers", "horizon", "partitions", "snapshots", "conflicts", "locks",
         }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def test_an_append_held_open_is_seen_in_its_place_and_once_and_whoever_waits_is_
         # What is behind it is not shown, whatever is committed; nor is a part of it.
         for model in models.models:
             with pytest.raises(psycopg.Error) as error:
-                reader.execute("select es_wait_for(%s, %s, '1 second')", (model.name, last))
+                reader.execute("select es_wait_for(%s, up_to => %s, timeout => '1 second')", (model.name, last))
             assert error.value.sqlstate == "ES023"
             detail = json.loads(error.value.diag.message_detail)
             assert detail["pid"] == late.info.backend_pid, detail

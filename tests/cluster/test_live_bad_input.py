@@ -739,7 +739,7 @@ def test_what_is_not_there_is_es020_and_what_lies_ahead_es025(quiet):
         append(session, "thing-1")
         session.execute("select es_create_projection('p', 'p(eventstream.event)', after_position => 1)")
         with raised("ES025"):
-            session.execute("select es_wait_for('p', 2)")
+            session.execute("select es_wait_for('p', up_to => 2)")
         with raised("ES005"):
             session.execute("select es_create_projection('p', 'p(eventstream.event)')")
 
@@ -910,7 +910,7 @@ def test_waits_of_no_time_and_of_all_time(quiet):
             except psycopg.Error as error:
                 assert error.sqlstate == "ES005"
         for up_to in (0, -1, -(2**63)):
-            assert value(session, "select es_wait_for('p', %s)", up_to) == 1
+            assert value(session, "select es_wait_for('p', up_to => %s)", up_to) == 1
 
 
 def test_two_rebuilds_at_once_are_one(quiet):

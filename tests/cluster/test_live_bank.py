@@ -114,7 +114,7 @@ def test_a_banks_transactions_reach_both_models_while_clients_append(new_server)
         last = value(session, "select last_position from es_log_info()")
         began = time.monotonic()
         for name in ("balances", "by_hand"):
-            session.execute("select es_wait_for(%s, %s, '120 s')", (name, last))
+            session.execute("select es_wait_for(%s, up_to => %s, timeout => '120 s')", (name, last))
         behind = time.monotonic() - began
         wait_until(lambda: value(session, "select count(*) from eventstream.progress") == 0, 30, "the rebuild")
         events = value(session, "select count(*) from eventstream.events")

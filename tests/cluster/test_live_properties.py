@@ -183,7 +183,7 @@ class Play:
 
     def wait(self) -> None:
         try:
-            self.session.execute("select es_wait_for(%s, null, '300 ms')", (self.one().name,))
+            self.session.execute("select es_wait_for(%s, timeout => '300 ms')", (self.one().name,))
         except psycopg.Error as error:
             assert error.sqlstate in ("ES021", "ES023"), error
 

@@ -48,7 +48,7 @@ def alerts(listener: psycopg.Connection, seconds: float) -> list[str]:
 def test_a_change_of_health_is_told_once(watched):
     with watched.connect() as session, watched.connect() as listener:
         create_projection(session, "told", max_retries=0)
-        session.execute("select es_wait_for('told', 0)")
+        session.execute("select es_wait_for('told', up_to => 0)")
         listener.execute("listen eventstream_alert")
         session.execute(REFUSED)
         wait_for_status(session, "projection told", "critical")

@@ -573,7 +573,7 @@ def test_waiting_says_what_for(quiet):
             with raised("0A000"):
                 other.execute("select es_wait_for('p')")
         with raised("ES025"):
-            session.execute("select es_wait_for('p', 4711)")
+            session.execute("select es_wait_for('p', up_to => 4711)")
 
 
 # -- by workers -----------------------------------------------------------------------------------------------------

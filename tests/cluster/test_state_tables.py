@@ -62,7 +62,7 @@ def wait_until_rebuilt(session, seconds: float = 60) -> None:
         seconds,
         "the rebuild",
     )
-    session.execute("select es_wait_for('totals', null, %s)", (f"{seconds} seconds",))
+    session.execute("select es_wait_for('totals', timeout => %s)", (f"{seconds} seconds",))
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_rebuild_that_is_killed_in_the_middle_goes_on_where_it_was(tables):
             "select es_create_state_table('slow_totals', 'slow', %s)",
             (Jsonb([{"name": "events", "type": "bigint", "path": "/events"}]),),
         )
-        session.execute("select es_wait_for('slow_totals', null, '60 s')")
+        session.execute("select es_wait_for('slow_totals', timeout => '60 s')")
         before = rows(session, "select * from slow_totals order by 1")
         assert len(before) == 1500
         session.execute("checkpoint")

@@ -181,7 +181,7 @@ def test_a_schema_of_another_version_does_not_fill_the_log(new_server):
         session.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'eventstream scheduler'")
         time.sleep(15)
         # After 1, 3 and 7 seconds, not each second.
-        assert 2 <= lines_of_log(server, "LOG:  eventstream scheduler: ") <= 5
+        assert 2 <= lines_of_log(server, "LOG:  eventstream scheduler in database ") <= 5
         session.execute("alter table _eventstream.projections rename column kind_of_mode to mode")
         append(database)
         # It need not be waited for.

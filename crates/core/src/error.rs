@@ -87,7 +87,15 @@ pub enum Error {
         "upcaster of \"{event_type}\" from schema version {from_schema_version} failed on stream \"{stream}\" at version \
          {version}: {reason}"
     )]
-    UpcastFailed { stream: String, version: i64, event_type: String, from_schema_version: i32, reason: String },
+    UpcastFailed {
+        stream: String,
+        version: i64,
+        event_type: String,
+        from_schema_version: i32,
+        reason: String,
+        /// Its function or its registrant is gone, or has changed: it would fail for any event.
+        is_unusable: bool,
+    },
 
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
@@ -216,6 +224,16 @@ impl Error {
         }
     }
 
+    /// Whether it is an event's own: see [`crate::fault`]. It knows more than its SQLSTATE says.
+    #[must_use]
+    pub fn is_of_event(&self) -> bool {
+        match self {
+            Self::FoldFailed { .. } => true,
+            Self::UpcastFailed { is_unusable, .. } => !is_unusable,
+            other => crate::fault::is_of_event(other.sqlstate()),
+        }
+    }
+
     /// The same facts for machines: a JSON object. `None` for an internal error, which has none to offer.
     #[must_use]
     pub fn detail(&self) -> Option<Value> {
@@ -249,7 +267,7 @@ impl Error {
             Self::StatesFailed { category, failed, stream, state, message } => {
                 json!({"category": category, "streams_failed": failed, "stream": stream, "sqlstate": state, "error": message})
             }
-            Self::UpcastFailed { stream, version, event_type, from_schema_version, reason } => {
+            Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
                 json!({"stream": stream, "version": version, "event_type": event_type,
                        "from_schema_version": from_schema_version, "reason": reason})
             }

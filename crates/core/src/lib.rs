@@ -14,6 +14,7 @@ pub mod error;
 mod error_words;
 pub mod event_id;
 pub mod expected;
+pub mod fault;
 pub mod hash;
 pub mod isolate;
 pub mod json;

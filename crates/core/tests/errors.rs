@@ -271,6 +271,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 event_type: "Paid".into(),
                 from_schema_version: 2,
                 reason: "it returned NULL".into(),
+                is_unusable: false,
             },
             "ES014",
             "upcaster of \"Paid\" from schema version 2 failed on stream \"a-1\" at version 3: it returned NULL",

@@ -1,15 +1,15 @@
 //! Dead letters of subscriptions: events that no consumer could process, and that their streams went past. Of projections: only what
 //! concerns both.
 use super::parked;
-use crate::live::dead_letter;
+use crate::live::{dead_letter, progress};
 use crate::log::delivery::{self, Facts};
 use crate::log::event::invalid;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
-use crate::pg::server;
 use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::{report, server};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
 
@@ -68,6 +68,21 @@ pub struct Cause<'a> {
 }
 
 pub fn put(db: &Db, tenant_id: i64, subscription_id: i64, event: &Facts, cause: &Cause) -> Result<()> {
+    let sqlstate = cause.sqlstate.unwrap_or("P0001");
+    let Facts { stream, version, position, .. } = event;
+    report::failure(
+        sqlstate,
+        &format!(
+            "eventstream: subscription {subscription_id} gives up the event on stream \"{stream}\" at version {version}, global position \
+             {position}, after {} attempts: {}",
+            cause.attempts,
+            progress::shortened(cause.reason)
+        ),
+        &serde_json::json!({
+            "subscription_id": subscription_id, "stream": stream, "version": version, "global_position": position,
+            "attempts": cause.attempts, "sqlstate": cause.sqlstate,
+        }),
+    )?;
     let row: [Nullable; 9] = [
         Some(Datum::from(tenant_id)),
         Some(Datum::from(subscription_id)),

@@ -370,6 +370,18 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
             if let Some(upcasting) = &mut upcasting {
                 let stream = event.stream()?.to_owned();
                 if let Err(caught) = attempt(|| upcasting.apply(&stream, &mut event))? {
+                    if !caught.is_of_event {
+                        // Every event would meet it: nothing is leased, and nothing counts as an attempt.
+                        return Err(Error::UpcastFailed {
+                            version: event.version(),
+                            event_type: event.event_type()?.to_owned(),
+                            from_schema_version: event.schema_version(),
+                            reason: format!("{} ({})", caught.message, caught.sqlstate),
+                            is_unusable: true,
+                            stream,
+                        }
+                        .into());
+                    }
                     return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message)));
                 }
             }

@@ -1,7 +1,7 @@
 //! The databases on the board: each one's scheduler, whether it sleeps, and who holds it.
 //!
 //! ```text
-//! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone; launcher)──▶ free
+//! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone, or has no extension; launcher)──▶ free
 //! hold: a session is about to drop, rename or copy the database ─▶ its workers end, none starts ─▶ end of that transaction
 //! ```
 use super::super::shared::Area;
@@ -11,8 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-/// Databases that can be served at a time.
-const DATABASES: usize = 256;
+/// Databases that can be served at a time; those without the extension do not count.
+pub const DATABASES: usize = 1024;
 
 /// Whether a database has the extension, as far as the launcher must know: perhaps; a scheduler is looking; a scheduler looked, found none,
 /// and none was announced since it began to.
@@ -41,9 +41,13 @@ pub struct Database {
 static AREA: Area<Database> = Area::new(c"eventstream databases");
 /// Guards the taking and freeing of entries; held for a scan of the area, within which nothing can be interrupted.
 static TAKING: Area<AtomicBool> = Area::new(c"eventstream databases lock");
+/// How often an entry was taken: who had none looks again where this has changed.
+static TAKEN: Area<AtomicU32> = Area::new(c"eventstream databases taken");
 
 thread_local! {
     static MINE: Cell<Option<&'static Database>> = const { Cell::new(None) };
+    /// What TAKEN was when this process's database had no entry.
+    static MISSING_AT: Cell<Option<u32>> = const { Cell::new(None) };
     static HELD: RefCell<Vec<&'static Database>> = const { RefCell::new(Vec::new()) };
     static ANNOUNCED: Cell<bool> = const { Cell::new(false) };
     static WAKES_LAUNCHER: Cell<bool> = const { Cell::new(false) };
@@ -51,7 +55,7 @@ thread_local! {
 }
 
 pub(super) fn size() -> usize {
-    AREA.size(DATABASES) + TAKING.size(1)
+    AREA.size(DATABASES) + TAKING.size(1) + TAKEN.size(1)
 }
 
 /// # Safety
@@ -72,10 +76,12 @@ pub(super) unsafe fn attach() {
     unsafe {
         AREA.attach(DATABASES, free);
         TAKING.attach(1, || AtomicBool::new(false));
+        TAKEN.attach(1, || AtomicU32::new(0));
     }
 }
 
-fn exclusively<T>(work: impl FnOnce(&'static [Database]) -> T) -> Option<T> {
+/// Alone among those who take and free entries; None without preload. Nothing within may raise, or take long.
+pub fn exclusively<T>(work: impl FnOnce(&'static [Database]) -> T) -> Option<T> {
     let (databases, taking) = (AREA.get()?, TAKING.get()?.first()?);
     while taking.compare_exchange_weak(false, true, SeqCst, SeqCst).is_err() {
         std::thread::yield_now();
@@ -83,6 +89,10 @@ fn exclusively<T>(work: impl FnOnce(&'static [Database]) -> T) -> Option<T> {
     let done = work(databases);
     taking.store(false, SeqCst);
     Some(done)
+}
+
+fn taken() -> Option<&'static AtomicU32> {
+    TAKEN.get().and_then(<[AtomicU32]>::first)
 }
 
 impl Database {
@@ -104,6 +114,9 @@ impl Database {
                 free.has_ended_well.store(true, SeqCst);
                 free.missing.store(0, SeqCst);
                 free.oid.store(oid.to_u32(), SeqCst);
+                if let Some(taken) = taken() {
+                    taken.fetch_add(1, SeqCst);
+                }
                 Some(free)
             })?;
             then(found);
@@ -111,16 +124,26 @@ impl Database {
         })?
     }
 
-    /// This process's database. Its entry stays while somebody is connected: it can be dropped only afterwards.
+    /// This process's database. Its entry may have been another's since, where it had no extension for a while.
     pub fn mine() -> Option<&'static Self> {
-        if let Some(mine) = MINE.get() {
-            return Some(mine);
-        }
         // SAFETY: a plain variable of this process.
         let oid = unsafe { pg_sys::MyDatabaseId };
-        let mine = if oid == pg_sys::InvalidOid { None } else { Self::find(oid) };
+        if let Some(mine) = MINE.get().filter(|mine| mine.oid() == oid) {
+            return Some(mine);
+        }
+        let now = taken()?.load(SeqCst);
+        if oid == pg_sys::InvalidOid || MISSING_AT.get() == Some(now) {
+            return None;
+        }
+        let mine = Self::find(oid);
         MINE.set(mine);
+        MISSING_AT.set(if mine.is_none() { Some(now) } else { None });
         mine
+    }
+
+    /// The entry of that database, if it has one.
+    pub fn known(oid: Oid) -> Option<&'static Self> {
+        Self::find(oid)
     }
 
     /// All that are taken.
@@ -136,6 +159,19 @@ impl Database {
                 self.oid.store(0, SeqCst);
             }
         });
+    }
+
+    /// The database has no extension, and nobody uses its entry: another one may. False where that is not so any more.
+    pub fn free_without_extension(&self) -> bool {
+        exclusively(|_| {
+            let is_unused = self.scheduler.pid().is_none() && !self.is_held() && self.waiting.load(SeqCst) == 0;
+            let is_free = is_unused && self.is_without_extension();
+            if is_free {
+                runner::forget(self.oid());
+                self.oid.store(0, SeqCst);
+            }
+            is_free
+        }) == Some(true)
     }
 
     pub fn oid(&self) -> Oid {
@@ -289,9 +325,7 @@ pub(super) fn at_end(is_committed: bool) {
     let mut wakes = (WAKES_LAUNCHER.replace(false) && is_committed) | is_announced;
     if is_announced {
         // SAFETY: a plain variable of this process.
-        if let Some(database) = Database::take(unsafe { pg_sys::MyDatabaseId }) {
-            database.note_extension();
-        }
+        Database::taking(unsafe { pg_sys::MyDatabaseId }, Database::note_extension);
     }
     wakes |= end_holds();
     if wakes {

@@ -1,0 +1,133 @@
+"""What the server's log says, and does not say: conflicts are numbers, failures are lines with stream, version and position, workers name
+their database; and health warns of what grows old before it breaks, with a look before anything is taken away.
+"""
+
+import re
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from database import Database, rows, value
+from operating import check, create_projection, run_psql, wait_for_status
+from server import wait_until
+from workers import wait_for_workers, workers
+
+
+def conflict(session) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        session.execute("select es_append('account-1', 'Added', '{}', expected_version => 0)")
+    assert caught.value.sqlstate == "ES001"
+
+
+def test_conflicts_are_counted_and_not_logged(new_server):
+    server = new_server("conflicts")
+    database = Database(server, "conflicts").create()
+    with database.connect() as session:
+        assert check(session, "conflicts").status == "ok"
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        for _ in range(70):
+            conflict(session)
+        assert value(session, "select value from eventstream.stats where name = 'conflicts'") == 70
+        assert "ES001" not in server.log.read_text() and "account-1" not in server.log.read_text()
+        found = check(session, "conflicts")
+        assert found.status == "warning" and "70 of 71 appends" in found.detail
+        run_psql(database, found.fix)
+        session.execute("set eventstream.log_conflicts = on")
+        conflict(session)
+        assert "account-1" in server.log.read_text()
+        # Nothing else is kept from the log.
+        with pytest.raises(psycopg.Error):
+            session.execute("select es_append('nonsense', 'Added', '{}')")
+        assert "nonsense" in server.log.read_text()
+
+
+def test_a_failure_is_a_line_with_stream_version_and_position(new_server):
+    server = new_server("failures", **{"eventstream.retry_pause": "10ms"})
+    database = Database(server, "failures").create()
+    with database.connect() as session:
+        create_projection(session, "failing", max_retries=1)
+        session.execute("""select es_append('account-1', 'Added', '{}'), es_append('account-1', 'Added', '{"refuse": true}')""")
+        wait_for_status(session, "projection failing", "critical")
+        lines = [line for line in server.log.read_text().splitlines() if 'projection "failing"' in line and "LOG:" in line]
+        assert len(lines) == 2
+        for attempt, line in enumerate(lines, 1):
+            assert (
+                f'eventstream in database "failures": projection "failing" of tenant "default" fails on stream "account-1" at version 2,'
+                f" global position 2, in attempt {attempt} of 2: refused: account-1"
+            ) in line
+        detail = next(line for line in server.log.read_text().splitlines() if '"projection":"failing"' in line)
+        assert '"global_position":2' in detail and '"sqlstate":"P0001"' in detail and '"version":2' in detail
+
+
+def test_a_workers_title_names_its_database(new_server):
+    server = new_server("titles")
+    database = Database(server, "books").create()
+    with database.connect() as session:
+        create_projection(session, "moving")
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        wait_for_workers(database, "runner", 1)
+        for kind in ("scheduler", "runner"):
+            for pid in workers(server, kind, "books"):
+                wait_until(lambda: "books" in Path(f"/proc/{pid}/cmdline").read_text(), 10, f"the title of the {kind}")
+
+
+def test_health_warns_of_old_locks_leases_and_attempts(new_server):
+    server = new_server("old", **{"eventstream.max_workers": 0, "eventstream.stale_after": "300ms"})
+    database = Database(server, "old").create()
+    holder = database.connect()
+    with database.connect() as session:
+        session.execute("select es_register_fold('account', 'account', rules => '{\"on\": {}}', initial_state => '{}', is_default => true)")
+        for number in range(3):
+            session.execute(f"select es_append('account-{number}', 'Added', '{{}}')")
+        session.execute("select es_create_subscription('mailer')")
+        assert check(session, "locks").status == "ok"
+        holder.autocommit = False
+        holder.execute("select * from es_load('account-1', for_update => true)")
+        lease, position = rows(session, "select lease_id, (event).global_position from es_fetch('mailer', 'worker', lease => '1 hour')")[0]
+        session.execute("select es_nack(%s, %s, 'no answer')", (lease, position))
+        assert check(session, "leases of mailer") is None and check(session, "attempts of mailer") is None
+        time.sleep(0.5)
+        found = check(session, "locks")
+        assert found.status == "warning" and f"process {holder.info.backend_pid} " in found.detail and "streams" in found.detail
+        leases = check(session, "leases of mailer")
+        assert leases.status == "warning" and "consumer worker" in leases.detail
+        assert "worker" in run_psql(database, leases.fix)
+        attempts = check(session, "attempts of mailer")
+        assert attempts.status == "warning" and "no answer" in attempts.detail
+        assert "mailer" in run_psql(database, attempts.fix)
+        run_psql(database, found.fix)
+        wait_for_status(session, "locks", "ok")
+    holder.close()
+
+
+def test_what_takes_something_away_shows_it_first(quiet):
+    """In each fix that health prints, a look at what goes stands before what takes it away."""
+    destroys = re.compile(r"es_drop_|es_unregister_|es_prune_|pg_terminate_backend|es_end_lease|delete |drop ")
+    with quiet.connect() as session, quiet.connect() as holder:
+        create_projection(session, "headless")
+        session.execute("create function adds(state jsonb, event eventstream.event) returns jsonb immutable language sql as 'select state'")
+        session.execute("select es_register_fold('adds', 'account', handler => 'adds(jsonb, eventstream.event)', initial_state => '{}')")
+        session.execute("select es_create_subscription('nobody')")
+        session.execute("set eventstream.allow_drop = on; drop function headless(eventstream.event), adds(jsonb, eventstream.event)")
+        holder.autocommit = False
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        holder.execute("select es_append('account-2', 'Added', '{}')")
+        time.sleep(0.5)
+        fixes = [fix for (fix,) in rows(session, "select fix from eventstream.health where fix is not null") if destroys.search(fix)]
+        assert len(fixes) >= 4, fixes
+        for fix in fixes:
+            statements = [line for line in fix.splitlines() if not line.startswith("set ")]
+            assert statements[0].startswith("select ") and " from " in statements[0] and not destroys.search(statements[0]), fix
+        holder.rollback()
+
+
+def test_creating_the_extension_without_preload_says_what_will_not_work(new_server):
+    server = new_server("plain", preload=False)
+    notices = []
+    with server.connect("postgres") as session:
+        session.add_notice_handler(lambda notice: notices.append((notice.severity, notice.message_primary, notice.message_hint)))
+        session.execute("create extension eventstream")
+    said = [notice for notice in notices if "preload" in notice[1]]
+    assert len(said) == 1 and said[0][0] == "WARNING"
+    assert "projections" in said[0][1] and "shared_preload_libraries" in said[0][2]
