@@ -157,6 +157,6 @@ mod tests {
         assert_eq!(end("2024-10-31", "Europe/Vienna"), "2024-10-31 22:59:59.999999");
         assert_eq!(end("2024-10-27", "Europe/Vienna"), "2024-10-27 22:59:59.999999");
         assert_eq!(end("2024-03-31", "Europe/Vienna"), "2024-03-31 21:59:59.999999");
-        refused("22023", "select es_day_end('2024-10-31', 'Nowhere/Land')");
+        refused("ES005", "select es_day_end('2024-10-31', 'Nowhere/Land')");
     }
 }

@@ -66,7 +66,7 @@ mod tests {
         };
         assert_eq!(shown("null"), "(account-1,3.50) (account-2,20.00) (account-3,300.00)");
         assert_eq!(shown("'2024-01-02 23:00Z'"), "(account-1,1.00) (account-2,20.00)");
-        assert_eq!(shown("null, '2000-01-01Z'"), "");
+        assert_eq!(shown("null, '2000-01-01 00:00Z'"), "");
         assert_eq!(shown("null, stream => 'account-2'"), "(account-2,20.00)");
         assert_eq!(shown("null, stream => 'account-9'"), "");
     }

@@ -291,7 +291,10 @@ mod tests {
         run("create schema theirs");
         run("create function theirs.amount() returns int immutable language sql as 'select 666'");
         run("set local search_path = theirs, mine, public");
-        assert_eq!(value("select es_state('a-1')"), "{\"n\": 5, \"path\": \"mine, tests, public, pg_temp\"}");
+        assert_eq!(
+            value("select es_state('a-1')"),
+            "{\"n\": 5, \"path\": \"mine, tests, public, pg_temp, eventstream_pinned\"}"
+        );
         assert_ne!(value("select current_setting('work_mem')"), "123kB");
         assert_eq!(value("select current_setting('search_path')"), "theirs, mine, public");
     }
