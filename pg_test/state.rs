@@ -103,7 +103,7 @@ mod tests {
             ("ES005", "es_register_fold('f', 'a', rules => '{\"on\": {}}', fold_order => 'random')"),
             ("ES005", "es_register_fold('f', 'a', rules => '{\"on\": {}}', initial_state => null)"),
             ("ES011", "es_register_fold('f', 'a', rules => '[]')"),
-            ("ES011", "es_register_fold('f', 'a', rules => '{\"on\": {\"T\": [{\"multiply\": {\"/a\": \"/b\"}}]}}')"),
+            ("ES011", "es_register_fold('f', 'a', rules => '{\"on\": {\"T\": [{\"power\": {\"/a\": \"/b\"}}]}}')"),
             ("ES010", "es_unregister_fold('nothing')"),
         ] {
             refused(code, &format!("select {call}"));
