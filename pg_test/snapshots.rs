@@ -110,17 +110,15 @@ mod tests {
     }
 
     #[pg_test]
-    fn snapshots_need_manage_to_be_taken_and_read_to_be_read() {
+    fn snapshots_need_manage_and_read_to_be_taken_and_read_to_be_read() {
         counted();
         run("create role t_taker; create role t_reader; create role t_other");
         run(
-            "select es_grant('t_taker', 'manage'), es_grant('t_reader', 'read', category => 'a'), es_grant('t_other', 'read', category => 'b')",
+            "select es_grant('t_taker', 'manage'), es_grant('t_taker', 'read', category => 'a'), es_grant('t_reader', 'read', category => 'a'), es_grant('t_other', 'read', category => 'b')",
         );
         as_role("t_taker", || {
             assert_eq!(value("select es_snapshot('a-1')"), "3");
-            refused("42501", "select es_snapshot_state('a-1')");
             refused("42501", "select * from es_verify_snapshots()");
-            refused("42501", "select * from eventstream.snapshots");
         });
         as_role("t_reader", || {
             assert_eq!(value("select es_snapshot_state('a-1')"), r#"{"n": 3}"#);
@@ -200,7 +198,7 @@ mod tests {
     fn whoever_has_manage_takes_snapshots_with_the_registrants_rights() {
         counted();
         run("create role t_upkeep");
-        run("select es_grant('t_upkeep', 'manage')");
+        run("select es_grant('t_upkeep', p) from unnest('{manage,read,upkeep}'::text[]) p");
         run("revoke execute on function tests.counted from public");
         as_role("t_upkeep", || {
             assert_eq!(value("select es_snapshot('a-1')"), "3");

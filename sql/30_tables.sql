@@ -43,7 +43,7 @@ create table _eventstream.grants (
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_privilege_check check (privilege in ('read', 'append', 'manage', 'audit', 'admin'))
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
 );
 comment on table _eventstream.grants is
 'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
@@ -52,7 +52,7 @@ comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role i
 create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
     nulls not distinct where role_oid is not null;
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
-comment on constraint grants_privilege_check on _eventstream.grants is 'the five privileges';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the seven privileges';
 
 create sequence _eventstream.stream_ids as bigint;
 comment on sequence _eventstream.stream_ids is 'ids of streams';

@@ -55,11 +55,13 @@ comment on index _eventstream.subscription_leases_until_idx is 'old ones, to be 
 create table _eventstream.subscription_consumers (
     subscription_id bigint not null,
     consumer text collate "C" not null,
-    seen_until timestamptz not null
+    seen_until timestamptz not null,
+    progressed_at timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_consumers is
 'Who shares a subscription. A name may stand here twice: a unique one would make a consumer wait for an open transaction of another with its name.';
 comment on column _eventstream.subscription_consumers.seen_until is 'when its last call ends and the lease that it asked for after it: until then slots are left for it; some minutes later it is forgotten';
+comment on column _eventstream.subscription_consumers.progressed_at is 'when it last acknowledged, gave back or extended something: one that never does gets no fair share';
 create index subscription_consumers_idx on _eventstream.subscription_consumers (subscription_id, consumer);
 comment on index _eventstream.subscription_consumers_idx is 'a consumer of a subscription';
 create index subscription_consumers_seen_idx on _eventstream.subscription_consumers (subscription_id, seen_until);

@@ -14,7 +14,7 @@ Example: select es_use_tenant('default');$$;
 create function es_grant(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_grant';
 comment on function es_grant(name, text, text, text) is
-$$Grants a privilege to a role (or to public): read, append, manage, audit or admin. tenant NULL = the current one; category NULL = all (only read and append can be narrowed to one). Needs admin. Returns what was granted.
+$$Grants a privilege to a role (or to public): read, append, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, consume and manage can be narrowed to one). Needs admin. Returns what was granted.
 Example: select es_grant('app', 'append', category => 'account');$$;
 
 create function es_revoke(role name, privilege text, tenant text default null, category text default null) returns text
@@ -112,5 +112,5 @@ comment on function _eventstream.bind_roles() is
 create function es_maintain(out task text, out done bigint) returns setof record
 language c volatile parallel unsafe rows 5 as 'MODULE_PATHNAME', 'eventstream_maintain';
 comment on function es_maintain() is
-$$Upkeep in bounded steps of about a second, safe at any time, also from several sessions at once: makes the next partition of the log ahead of need (in a transaction of its own), analyzes a table of the log that has grown since, takes the due snapshots (at versions that are multiples of the fold's snapshot_every), and removes those of earlier definitions, and those that eventstream.snapshot_keep and eventstream.snapshot_max_age leave no place for. One row a task, with how many were done; snapshots failed counts streams and folds that failed, each the subject of a WARNING. Call it again while snapshots are taken. Superusers and the owner do it for every tenant, roles with manage for the current one.
+$$Upkeep in bounded steps of about a second, safe at any time, also from several sessions at once: makes the next partition of the log ahead of need (in a transaction of its own), analyzes a table of the log that has grown since, takes the due snapshots (at versions that are multiples of the fold's snapshot_every), and removes those of earlier definitions, and those that eventstream.snapshot_keep and eventstream.snapshot_max_age leave no place for. One row a task, with how many were done; snapshots failed counts streams and folds that failed, each the subject of a WARNING. Call it again while snapshots are taken. Superusers and the owner do it for every tenant, roles with upkeep for the current one.
 Example: select * from es_maintain();$$;

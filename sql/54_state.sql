@@ -12,7 +12,7 @@ create function es_register_fold(
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_fold';
 comment on function es_register_fold(text, text, regprocedure, jsonb, jsonb, bigint, text, bool) is
 $$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it, and snapshots of the old definition stop counting.
-initial_state: before the first event. snapshot_every: es_maintain takes a snapshot every so many events of a stream. fold_order: version folds events as they came; occurred_at puts late events where they belong in valid time. is_default: the fold that is meant where none is named. Needs the privilege manage.
+initial_state: before the first event. snapshot_every: es_maintain takes a snapshot every so many events of a stream. fold_order: version folds events as they came; occurred_at puts late events where they belong in valid time. is_default: the fold that is meant where none is named. Needs the privileges manage and read for the category.
 Errors: ES005, ES011 (what is wrong in the rules, and where), 42501.
 Example: select es_register_fold('balance', 'account', rules => '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}]}}', initial_state => '{"balance": 0}');$$;
 
@@ -30,7 +30,7 @@ create function es_register_upcaster(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_upcaster';
 comment on function es_register_upcaster(text, int, regprocedure, text) is
-$$Registers how the payload of an event type becomes that of its next schema version, from_schema_version + 1, when events are read or folded: handler(payload jsonb, metadata jsonb) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights). Steps are chained; what is stored never changes. to_event_type: the type's new name (NULL = the same). Snapshots of the tenant's folds stop counting. Returns event_type. Needs the privilege manage.
+$$Registers how the payload of an event type becomes that of its next schema version, from_schema_version + 1, when events are read or folded: handler(payload jsonb, metadata jsonb) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights). Steps are chained; what is stored never changes. to_event_type: the type's new name (NULL = the same). Snapshots of the tenant's folds stop counting. Returns event_type. Needs the privileges manage and read, for all categories.
 Errors: ES005, 42501.
 Example: select es_register_upcaster('AccountCredited', 1, 'ledger.credited_1_to_2(jsonb, jsonb)');$$;
 
@@ -75,7 +75,7 @@ create function es_load(
 ) returns record
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_load';
 comment on function es_load(text, text, bool) is
-$$What a command needs to decide and append: the stream's state now, and its version, which is the next append's expected_version. A stream without events gives the initial state and 0. for_update: lock the stream until the end of the transaction first, so that others queue instead of conflicting (a stream without events cannot be locked: two that begin it conflict). At every isolation level it is what is committed by now, as the append sees it.
+$$What a command needs to decide and append: the stream's state now, and its version, which is the next append's expected_version. A stream without events gives the initial state and 0. for_update: lock the stream until the end of the transaction first, so that others queue instead of conflicting (a stream without events cannot be locked: two that begin it conflict), which needs the privilege append, too. At every isolation level it is what is committed by now, as the append sees it.
 Errors: ES010, ES013, 42501.
 Example: select state, version from es_load('item-17', for_update => true);$$;
 

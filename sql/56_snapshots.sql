@@ -2,7 +2,7 @@
 create function es_snapshot(stream text, fold text default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_snapshot';
 comment on function es_snapshot(text, text) is
-$$Takes a snapshot of a stream's state now, by a fold of its category (NULL = the default one), in place of one at the same version; returns the version it is at. es_maintain takes the due ones by itself; a snapshot changes no answer, only how soon it comes. Needs the privilege manage.
+$$Takes a snapshot of a stream's state now, by a fold of its category (NULL = the default one), in place of one at the same version; returns the version it is at. es_maintain takes the due ones by itself; a snapshot changes no answer, only how soon it comes. Needs the privileges manage and read for the category.
 Errors: ES002 no such stream, ES010 no such fold, ES013, 42501.
 Example: select es_snapshot('account-1000');$$;
 
@@ -26,6 +26,6 @@ Example: select * from es_verify_snapshots(thorough => true);$$;
 create function es_prune_snapshots(keep bigint default 3, older_than interval default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_prune_snapshots';
 comment on function es_prune_snapshots(bigint, interval) is
-$$Removes snapshots of the current tenant and returns how many. The newest keep of each stream and fold stay, and, with older_than, also all that were taken since then: what goes is both beyond keep and older. Those of an earlier definition of their fold always go, unless that cannot be used now. keep => 0 removes all; answers stay the same. Needs the privilege manage.
+$$Removes snapshots of the current tenant and returns how many. The newest keep of each stream and fold stay, and, with older_than, also all that were taken since then: what goes is both beyond keep and older. Those of an earlier definition of their fold always go, unless that cannot be used now. keep => 0 removes all; answers stay the same. Needs the privilege upkeep.
 Errors: ES005, 42501.
 Example: select es_prune_snapshots(keep => 3, older_than => interval '30 days');$$;

@@ -37,7 +37,7 @@ create function es_fetch(
 language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_fetch';
 comment on function es_fetch(text, text, bigint, interval, interval) is
 $$Leases the next events of a subscription to a consumer: at most max_count (1 to 10000), all with one lease_id, in the order of the log. A stream's events go to one consumer at a time; each gets its fair share of the streams. What is not acknowledged (es_ack) before the lease ends is delivered again. wait (1 minute at most): how long to wait until there is something; it may return earlier with nothing. Call it in FROM, once a batch; commit before you work, or work in its transaction and acknowledge there too: then each event counts exactly once.
-Errors: ES005, ES008 not preloaded, ES009 on a standby, ES020, ES025 the subscription is ahead of the log (restored copy?), ES026 in a copy, 42501 without read for its categories.
+Errors: ES005, ES008 not preloaded, ES009 on a standby, ES020, ES025 the subscription is ahead of the log (restored copy?), ES026 in a copy, 42501 without consume and read for its categories.
 Example: select lease_id, attempt, (event).stream, (event).event_type from es_fetch('mailer', consumer => 'worker-1', max_count => 10, wait => '5s');$$;
 
 create function es_ack(lease_id uuid, up_to bigint default null) returns bigint
@@ -63,7 +63,7 @@ Example: select es_nack('01890a5d-ac96-774b-bcce-b302099a8057', 42, 'no answer f
 create function es_extend_lease(lease_id uuid, by interval) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_extend_lease';
 comment on function es_extend_lease(uuid, interval) is
-$$Makes a lease that has not ended longer, to at most 24 hours from now. How many events it holds.
+$$Makes a lease that has not ended longer, to at most an hour from now. How many events it holds.
 Errors: ES005, ES024 the lease has ended, 42501.
 Example: select es_extend_lease('01890a5d-ac96-774b-bcce-b302099a8057', by => '1 minute');$$;
 

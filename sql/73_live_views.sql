@@ -15,8 +15,8 @@ select
     g.failed_position,
     g.failed_at,
     g.error_sqlstate,
-    g.error_message,
-    g.error_detail,
+    case when x.shows_errors then g.error_message end as error_message,
+    case when x.shows_errors then g.error_detail end as error_detail,
     g.retry_at,
     (select pg_catalog.count(*) from _eventstream.dead_letters d where d.projection_id = p.id) as dead_letters,
     p.handler,
@@ -37,9 +37,14 @@ join _eventstream.projection_progress g on g.projection_id = p.id
 join _eventstream.tenants t on t.id = p.tenant_id
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home()))
 left join _eventstream.projection_states() l on l.projection_id = p.id
-where p.tenant_id = (select _eventstream.operated_tenant());
+cross join lateral (
+    select (select _eventstream.shown_categories()) is null
+           or coalesce(p.categories <@ (select _eventstream.shown_categories()), false) as shows_errors
+) x
+where p.tenant_id = (select _eventstream.operated_tenant())
+  and ((select _eventstream.operated_categories()) is null or p.categories <@ (select _eventstream.operated_categories()));
 comment on view eventstream.projections is
-'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0.';
+'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0; message and detail only for roles that may read what it is shown, because payloads stand in them. A role whose manage is narrowed sees what concerns its categories only.';
 
 create view eventstream.subscriptions with (security_barrier) as
 select
@@ -62,7 +67,8 @@ select
 from _eventstream.subscriptions s
 join _eventstream.tenants t on t.id = s.tenant_id
 left join _eventstream.subscription_states() l on l.subscription_id = s.id
-where s.tenant_id = (select _eventstream.operated_tenant());
+where s.tenant_id = (select _eventstream.operated_tenant())
+  and ((select _eventstream.operated_categories()) is null or s.categories <@ (select _eventstream.operated_categories()));
 comment on view eventstream.subscriptions is
 'The subscriptions of the current tenant, for superusers, roles with manage and members of pg_monitor. global_position: everything up to here is acknowledged, dead or parked; newest_position: the same of the part of its streams that is furthest. lag: settled positions behind global_position (0 where none of them is an event for it); lag_seconds: since the first event that is not acknowledged was recorded. consumers: how many were seen lately; events_leased: delivered and neither acknowledged nor given back yet; parked: streams that wait for another try; redeliveries: how often the next events were delivered in vain, where that was most often.';
 
@@ -76,18 +82,24 @@ select
     d.version,
     d.event_type,
     d.attempts::pg_catalog.int8 as attempts,
-    d.reason,
+    case when x.shows_errors then d.reason end as reason,
     d.error_sqlstate,
-    d.error_detail,
+    case when x.shows_errors then d.error_detail end as error_detail,
     d.died_at,
     t.name as tenant
 from _eventstream.dead_letters d
 join _eventstream.tenants t on t.id = d.tenant_id
 left join _eventstream.projections p on p.id = d.projection_id
 left join _eventstream.subscriptions s on s.id = d.subscription_id
-where d.tenant_id = (select _eventstream.operated_tenant());
+cross join lateral (
+    select (select _eventstream.shown_categories()) is null
+           or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.shown_categories())::text[]) as shows_errors
+) x
+where d.tenant_id = (select _eventstream.operated_tenant())
+  and ((select _eventstream.operated_categories()) is null
+       or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.operated_categories())::text[]));
 comment on view eventstream.dead_letters is
-'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. For superusers, roles with manage and members of pg_monitor.';
+'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event. For superusers, roles with manage and members of pg_monitor.';
 
 create view eventstream.progress with (security_barrier) as
 select

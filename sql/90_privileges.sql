@@ -35,6 +35,7 @@ grant select on eventstream.events, eventstream.streams, eventstream.stream_name
 grant execute on function _eventstream.fold_fingerprint(text) to public;
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots to public;
 -- These check for manage or pg_monitor themselves.
+grant execute on function _eventstream.operated_categories(), _eventstream.shown_categories() to public;
 grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.projection_states(),
     _eventstream.subscription_states() to public;
 grant execute on function _eventstream.tasks(), _eventstream.health() to public;

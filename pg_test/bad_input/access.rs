@@ -56,7 +56,7 @@ mod tests {
             ("role", "'no_such_role'", "role|no_such_role"),
             ("role", "E'a\\nb'", "role"),
             ("privilege", "null", "privilege|must not be NULL"),
-            ("privilege", "''", "privilege|read, append, manage, audit, admin"),
+            ("privilege", "''", "privilege|read, append, consume, manage, upkeep, audit, admin"),
             ("privilege", "'READ'", "privilege|READ"),
             ("privilege", "'write'", "privilege|write"),
             ("privilege", "E'read\\n'", "privilege"),
@@ -80,7 +80,7 @@ mod tests {
             })
             .collect();
         refuses(&statements);
-        for privilege in ["manage", "audit", "admin"] {
+        for privilege in ["upkeep", "audit", "admin"] {
             let statement = format!("select es_grant('public', '{privilege}', category => 'a')");
             assert_eq!(fault(&statement, "ES005", &format!("category|{privilege}")), None);
         }

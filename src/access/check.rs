@@ -81,13 +81,22 @@ fn refusal(role: Oid, privilege: Privilege, tenant: &str, category: Option<&str>
     })
 }
 
+/// A row of grants that concerns a role.
+struct Granted {
+    tenant: (i64, String),
+    privilege: Privilege,
+    category: Option<String>,
+    /// Not by a grant to public.
+    is_own: bool,
+}
+
 type Cache = HashMap<(Oid, Option<String>), Rc<Access>>;
 
 thread_local! {
     static CACHE: RefCell<(u64, Cache)> = RefCell::default();
     // A role has what was granted to it, to a role whose rights it has, and to everybody.
     static GRANTED: Plan = const { Plan::new(
-        "select t.id, t.name, g.privilege, g.category \
+        "select t.id, t.name, g.privilege, g.category, g.role_oid <> 0 \
          from _eventstream.tenants t join _eventstream.grants g on g.tenant_id = t.id \
          where g.role_oid = 0 or pg_has_role($1, _eventstream.role_of(g.role, g.role_oid, $2), 'USAGE') \
          order by t.name",
@@ -133,13 +142,22 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         let granted = GRANTED.with(|plan| {
             plan.rows(db, View::Latest, 0, &[Some(Datum::from(role)), Some(by_oid)], |row| {
                 let privilege = Privilege::parse(row.text(2)?)?;
-                Ok((row.int8(0)?, row.text(1)?.to_owned(), privilege, row.text_opt(3)?.map(ToOwned::to_owned)))
+                let category = row.text_opt(3)?.map(ToOwned::to_owned);
+                Ok(Granted {
+                    tenant: (row.int8(0)?, row.text(1)?.to_owned()),
+                    privilege,
+                    category,
+                    is_own: row.boolean(4)?,
+                })
             })
         })?;
         let chosen = match named {
-            Some(name) => granted.iter().find(|grant| grant.1 == name).map(|grant| (grant.0, grant.1.clone())),
+            Some(name) => granted.iter().find(|grant| grant.tenant.1 == name).map(|grant| grant.tenant.clone()),
             None => {
-                let mut tenants: Vec<_> = granted.iter().map(|grant| (grant.0, grant.1.clone())).collect();
+                // What somebody opened to everybody does not make a role choose that has a tenant of its own.
+                let has_own = granted.iter().any(|grant| grant.is_own);
+                let mut tenants: Vec<_> =
+                    granted.iter().filter(|grant| grant.is_own || !has_own).map(|grant| grant.tenant.clone()).collect();
                 tenants.dedup();
                 only_one(role, tenants)?
             }
@@ -149,8 +167,8 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         };
         let grants = granted
             .into_iter()
-            .filter(|grant| grant.0 == tenant_id)
-            .map(|(_, _, privilege, category)| (privilege, category))
+            .filter(|grant| grant.tenant.0 == tenant_id)
+            .map(|grant| (grant.privilege, grant.category))
             .collect();
         Ok(Access { tenant_id, tenant, everything: false, grants })
     })
@@ -230,11 +248,42 @@ pub fn operated_tenant() -> Result<i64> {
     }
 }
 
-/// None, which means every tenant, for those that may everything and for members of pg_monitor; else as [`operated_tenant`].
+/// None, which means every tenant, for those that may everything and for members of pg_monitor; else the current one's, where manage is not
+/// narrowed there. Errors: 42501, ES040, ES041.
 pub fn operated_tenants() -> Result<Option<i64>> {
     let owner = catalog::Catalog::current()?.owner;
     if server::may_monitor()? || server::may_everything(server::current_role(), owner)? {
         return Ok(None);
     }
-    operated_tenant().map(Some)
+    authorize_all(Privilege::Manage, None).map(|access| Some(access.tenant_id))
+}
+
+/// The categories whose projections, subscriptions and dead letters the role may look at, after [`operated_tenant`].
+pub fn operated_categories() -> Result<Scope> {
+    if server::may_monitor()? {
+        return Ok(Scope::All);
+    }
+    authorize_tenant(None, Privilege::Manage).map(|(_, scope)| scope)
+}
+
+/// The categories whose payloads the role may be shown, in the text of errors, too: none, where it may not read.
+pub fn shown_categories() -> Result<Scope> {
+    match authorize_tenant(None, Privilege::Read) {
+        Ok((_, scope)) => Ok(scope),
+        Err(Failure::Rule(
+            Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. },
+        )) => Ok(Scope::Categories(Vec::new())),
+        Err(failure) => Err(failure),
+    }
+}
+
+impl Scope {
+    /// Whether all of these are covered (None: every category).
+    pub fn covers(&self, categories: Option<&[String]>) -> bool {
+        match (self, categories) {
+            (Scope::All, _) => true,
+            (Scope::Categories(_), None) => false,
+            (Scope::Categories(allowed), Some(wanted)) => wanted.iter().all(|category| allowed.contains(category)),
+        }
+    }
 }

@@ -77,9 +77,8 @@ pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
 pub fn use_tenant(name: &str) -> Result<()> {
     TenantName::parse(name)?;
     // Any privilege will do; what a call needs is checked by the call.
-    let all = [Privilege::Read, Privilege::Append, Privilege::Manage, Privilege::Audit, Privilege::Admin];
     let mut refusal = None;
-    for privilege in all {
+    for privilege in Privilege::ALL {
         match authorize_tenant(Some(name), privilege) {
             Ok(_) => return server::set_locally(c"eventstream.tenant", name),
             Err(failure) => refusal = refusal.or(Some(failure)),
@@ -141,8 +140,10 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Acces
     if let Some(category) = grant.category {
         Category::parse("category", category)?;
         if !grant.privilege.may_be_narrowed() {
-            let reason =
-                format!("must be NULL with {}: only read and append can be narrowed", grant.privilege.as_str());
+            let reason = format!(
+                "must be NULL with {}: only read, append, consume and manage can be narrowed",
+                grant.privilege.as_str()
+            );
             return Err(invalid("category", reason, None));
         }
     }

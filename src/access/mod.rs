@@ -4,6 +4,7 @@ mod check;
 mod grant;
 
 pub use check::{
-    Access, Scope, authorize, authorize_all, authorize_tenant, everything_or, operated_tenant, operated_tenants,
+    Access, Scope, authorize, authorize_all, authorize_tenant, everything_or, operated_categories, operated_tenant,
+    operated_tenants, shown_categories,
 };
 pub use grant::{Grant, create_tenant, grant, revoke, see_roles, use_tenant};

@@ -1,17 +1,33 @@
 //! es_register_fold, es_register_upcaster and their opposites.
-use crate::access::authorize_tenant;
+use crate::access::{Access, authorize, authorize_all, authorize_tenant};
 use crate::live::refold;
 use crate::log::append::Target;
 use crate::pg::datum::from_text;
+use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::state::fold::{self, Definition, UpcasterDefinition};
-use crate::state::registry::Order;
+use crate::state::registry::{self, Order};
 use eventstream_core::privilege::Privilege;
+use std::rc::Rc;
 
 sql_function!("eventstream_register_fold", register_fold);
 sql_function!("eventstream_unregister_fold", unregister_fold);
 sql_function!("eventstream_register_upcaster", register_upcaster);
 sql_function!("eventstream_unregister_upcaster", unregister_upcaster);
+
+/// A fold of that name, if there is one, may be of another category.
+fn may_replace(tenant_id: i64, name: &str) -> Result<()> {
+    match registry::named(tenant_id, name)? {
+        Some(fold) => authorize(Privilege::Manage, &fold.category).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// An upcaster is shown the payloads of every category, and changes what everybody reads.
+fn manage_what_all_read() -> Result<Rc<Access>> {
+    authorize_all(Privilege::Read, None)?;
+    authorize_all(Privilege::Manage, None)
+}
 
 fn register_fold(args: &Args) -> Returned {
     let definition = Definition {
@@ -24,7 +40,10 @@ fn register_fold(args: &Args) -> Returned {
         order: Order::parse(args.text(6, "fold_order")?)?,
         is_default: args.boolean(7, "is_default")?,
     };
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = authorize(Privilege::Manage, definition.category)?;
+    // A handler is shown the events, and can say them.
+    authorize(Privilege::Read, definition.category)?;
+    may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, Some(definition.category))?;
     fold::register(access.tenant_id, &definition)?;
@@ -35,6 +54,7 @@ fn register_fold(args: &Args) -> Returned {
 fn unregister_fold(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    may_replace(access.tenant_id, name)?;
     fold::unregister(access.tenant_id, name)?;
     from_text(name).map(Some)
 }
@@ -46,7 +66,7 @@ fn register_upcaster(args: &Args) -> Returned {
         handler: args.oid(2, "handler")?,
         to_event_type: args.text_opt(3)?,
     };
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
@@ -57,7 +77,7 @@ fn register_upcaster(args: &Args) -> Returned {
 fn unregister_upcaster(args: &Args) -> Returned {
     let event_type = args.text(0, "event_type")?;
     let from_schema_version = args.int4(1, "from_schema_version")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
     fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;

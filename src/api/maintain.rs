@@ -12,7 +12,7 @@ sql_function!("eventstream_maintain", maintain);
 
 fn maintain(args: &Args) -> Returned {
     server::must_be_writable(c"es_maintain")?;
-    let access = everything_or(Privilege::Manage)?;
+    let access = everything_or(Privilege::Upkeep)?;
     let store = Store::begin(args)?;
     let done = step(access.map(|access| access.tenant_id), &mut report::warning)?;
     let tasks = [

@@ -1,6 +1,6 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::target;
-use crate::access::{Access, Scope, authorize, authorize_tenant};
+use crate::access::{Access, Scope, authorize, authorize_all, authorize_tenant, shown_categories};
 use crate::live::activation;
 use crate::live::advance::{self, Outcome};
 use crate::live::definition::{self, TableDefinition};
@@ -13,7 +13,7 @@ use crate::log::event::{integer, invalid, key_name, text};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, read_regprocedure, sql_function};
 use crate::pg::jsonb::Value;
 use crate::pg::{report, server, xact};
@@ -39,13 +39,23 @@ sql_function!("eventstream_wait_for", wait_for);
 /// Room for names of functions, and more than that: what is given is copied.
 const MOST_SETTINGS_BYTES: usize = 64 << 10;
 
-fn manage() -> Result<Rc<Access>> {
-    authorize_tenant(None, Privilege::Manage).map(|(access, _)| access)
+/// Where the role may manage all that the projection of that name is about. Errors: ES020, 42501.
+fn manage(name: &str) -> Result<Rc<Access>> {
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let categories = categories_of(access.tenant_id, name)?;
+    authorize_all(Privilege::Manage, categories.as_deref())
+}
+
+/// None: every category.
+fn categories_of(tenant_id: i64, name: &str) -> Result<Option<Vec<String>>> {
+    let projection = registry::by_id(registry::id(tenant_id, name)?)?;
+    let found = projection.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() })?;
+    Ok(found.categories.clone())
 }
 
 /// Whoever makes a projection sees what it is shown, so it must be allowed to read that.
 fn manage_and_read(categories: Option<&[String]>) -> Result<Rc<Access>> {
-    let access = manage()?;
+    let access = authorize_all(Privilege::Manage, categories)?;
     let (_, scope) = authorize_tenant(None, Privilege::Read)?;
     if let (Scope::Categories(allowed), Some(wanted)) = (&scope, categories)
         && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
@@ -112,7 +122,7 @@ fn state_table_is_there(args: &Args) -> Returned {
         fold: args.text_opt(4)?,
         mode: args.text(5, "mode")?,
     };
-    let access = manage()?;
+    let access = authorize(Privilege::Manage, asked.category)?;
     let is_there = definition::table_is_there(access.tenant_id, &asked, args.boolean(6, "if_not_exists")?)?;
     Ok(Some(Datum::from(is_there)))
 }
@@ -150,48 +160,54 @@ fn alter_projection(args: &Args) -> Returned {
     })?;
     // Whoever gives a function is shown the events from now on.
     let gives_code = changes.handler.is_some() || changes.reset.is_some();
-    let access = if gives_code { manage_and_read(None)? } else { manage()? };
+    let access = manage(name)?;
+    if gives_code {
+        manage_and_read(categories_of(access.tenant_id, name)?.as_deref())?;
+    }
     projection::alter(target(&access), name, &changes)?;
     from_text(name).map(Some)
 }
 
 fn pause_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::pause(target(&*manage()?), name)?;
+    projection::pause(target(&*manage(name)?), name)?;
     from_text(name).map(Some)
 }
 
 fn resume_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::resume(target(&*manage()?), name)?;
+    projection::resume(target(&*manage(name)?), name)?;
     from_text(name).map(Some)
 }
 
 /// Part of es_drop_projection: the table to drop.
 fn forget_projection(args: &Args) -> Returned {
     let (name, drop_table) = (args.text(0, "name")?, args.boolean(1, "drop_table")?);
-    projection::drop(target(&*manage()?), name, drop_table)?.as_deref().map(from_text).transpose()
+    projection::drop(target(&*manage(name)?), name, drop_table)?.as_deref().map(from_text).transpose()
 }
 
 fn rebuild_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::rebuild(target(&*manage()?), name)?;
+    projection::rebuild(target(&*manage(name)?), name)?;
     from_text(name).map(Some)
 }
 
 fn skip_event(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
     let (position, reason) = (args.int8(1, "global_position")?, args.text(2, "reason")?);
-    projection::skip(target(&*manage()?), name, position, reason)?;
+    projection::skip(target(&*manage(name)?), name, position, reason)?;
     from_text(name).map(Some)
 }
 
 fn run_projection(args: &Args) -> Returned {
     let (name, most) = (args.text_opt(0)?, args.int8_opt(1));
+    let access = match name {
+        Some(name) => manage(name)?,
+        None => authorize_all(Privilege::Manage, None)?,
+    };
     if let Some(most) = most.filter(|&most| most < 1) {
         return Err(invalid("max_batches", format!("must be 1 or more, not {most}")));
     }
-    let access = manage()?;
     acting::refuse("es_run_projection")?;
     server::must_be_writable(c"es_run_projection")?;
     horizon::must_be_known(c"es_run_projection")?;
@@ -203,7 +219,7 @@ fn run_projection(args: &Args) -> Returned {
         if name.is_some()
             && let Some(stopped) = run::why_stopped(id, &one)?
         {
-            return Err(stopped.into());
+            return Err(without_payloads(stopped.into(), id)?);
         }
         let before = run::applied(id)?;
         while left > 0 {
@@ -221,6 +237,24 @@ fn run_projection(args: &Args) -> Returned {
         events += run::applied(id)? - before;
     }
     Ok(Some(Datum::from(events)))
+}
+
+/// What an event holds may stand in the message of an error: it is told to those who may read what the projection is shown.
+fn without_payloads(failure: Failure, id: i64) -> Result<Failure> {
+    let categories = registry::by_id(id)?.and_then(|projection| projection.categories.clone());
+    if shown_categories()?.covers(categories.as_deref()) {
+        return Ok(failure);
+    }
+    const HIDDEN: &str = "its error is shown to roles that may read what it is shown";
+    Ok(match failure {
+        Failure::Rule(Error::ProjectionStopped { projection, position, sqlstate, .. }) => {
+            Error::ProjectionStopped { projection, position, sqlstate, message: HIDDEN.into() }.into()
+        }
+        Failure::Rule(Error::WaitTimeout { projection, up_to, position, waited, holder, .. }) => {
+            Error::WaitTimeout { projection, up_to, position, waited, reason: HIDDEN.into(), holder }.into()
+        }
+        other => other,
+    })
 }
 
 fn wait_for(args: &Args) -> Returned {
@@ -264,5 +298,8 @@ fn wait_for(args: &Args) -> Returned {
     );
     let id = registry::id(access.tenant_id, name)?;
     let up_to = wait::position(access.tenant_id, &goal)?;
-    wait::until(id, name, up_to, most).map(|position| Some(Datum::from(position)))
+    match wait::until(id, name, up_to, most) {
+        Ok(position) => Ok(Some(Datum::from(position))),
+        Err(failure) => Err(without_payloads(failure, id)?),
+    }
 }

@@ -1,6 +1,6 @@
 //! es_snapshot, es_snapshot_state, es_verify_snapshots, es_prune_snapshots.
 use super::state::Asked;
-use crate::access::authorize_tenant;
+use crate::access::{authorize, authorize_tenant};
 use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::scan::Opened;
@@ -34,7 +34,9 @@ sql_function!("eventstream_prune_snapshots", prune);
 fn take(args: &Args) -> Returned {
     server::must_be_writable(c"es_snapshot")?;
     let name = StreamName::parse(args.text(0, "stream")?)?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = authorize(Privilege::Manage, name.category())?;
+    // The fold is run for the caller, who is told what it says.
+    authorize(Privilege::Read, name.category())?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let fold = registry::fold(target.id, name.category(), args.text_opt(1)?)?;
     let found =
@@ -123,7 +125,7 @@ fn prune(args: &Args) -> Returned {
         return Err(invalid("keep", format!("must be 0 or more, not {keep}")));
     }
     server::must_be_writable(c"es_prune_snapshots")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let (access, _) = authorize_tenant(None, Privilege::Upkeep)?;
     let cutoff = args.interval_opt(1).map(older_than).transpose()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let removed = retention::prune(target, Retention { keep: Some(keep), cutoff })?;

@@ -99,6 +99,8 @@ fn load(args: &Args) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
     let target = asked.target();
     if for_update {
+        // Who locks a stream keeps others from appending to it.
+        authorize(Privilege::Append, asked.name.category())?;
         server::must_be_writable(c"es_load with for_update")?;
         gate::enter(target.id)?;
         as_owner(Planning::ByIndex, |db, catalog| {

@@ -1,6 +1,6 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
 use super::target;
-use crate::access::{Access, authorize_all, authorize_tenant};
+use crate::access::{Access, authorize, authorize_all, authorize_tenant};
 use crate::live::activation;
 use crate::live::subscription::fetch::{self, Request};
 use crate::live::subscription::lease::{self, LONGEST, Nack};
@@ -32,6 +32,8 @@ sql_function!("eventstream_drop_dead_letter", drop_dead_letter);
 /// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
 const MOST_EVENTS: i64 = 10_000;
 const LONGEST_WAIT: i64 = 60_000_000;
+/// The longest pause before a nacked event is delivered again (µs).
+const LONGEST_PAUSE: i64 = 365 * 86_400_000_000;
 
 fn create(args: &Args) -> Returned {
     let definition = Definition {
@@ -41,14 +43,30 @@ fn create(args: &Args) -> Returned {
         max_deliveries: args.int8(4, "max_deliveries")?,
         if_not_exists: args.boolean(5, "if_not_exists")?,
     };
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = authorize_all(Privilege::Manage, definition.filter.categories.as_deref())?;
     subscription::create(access.tenant_id, &definition)?;
     from_text(definition.name).map(Some)
 }
 
+/// Where the role may manage all that the subscription of that name is about. Errors: ES020, 42501.
+fn manage(name: &str) -> Result<Rc<Access>> {
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let subscription = subscription::by_name(access.tenant_id, name)?;
+    authorize_all(Privilege::Manage, subscription.filter.categories.as_deref())
+}
+
+/// Where the role may manage the category of a dead letter, if there is one of that id.
+fn manage_letter(id: i64) -> Result<Rc<Access>> {
+    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    match dead::category(access.tenant_id, id)? {
+        Some(category) => authorize(Privilege::Manage, &category),
+        None => Ok(access),
+    }
+}
+
 fn drop_one(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage(name)?;
     subscription::drop(access.tenant_id, name)?;
     from_text(name).map(Some)
 }
@@ -56,7 +74,7 @@ fn drop_one(args: &Args) -> Returned {
 fn seek(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let after_position = args.int8(1, "after_position")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage(name)?;
     subscription::seek(access.tenant_id, name, after_position)?;
     from_text(name).map(Some)
 }
@@ -73,7 +91,7 @@ fn fetch(args: &Args) -> Returned {
     let name = args.text(0, "subscription")?;
     let consumer = args.text(1, "consumer")?;
     let max_count = args.int8(2, "max_count")?;
-    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let (access, _) = authorize_tenant(None, Privilege::Consume)?;
     check_label("consumer", consumer)?;
     if !(1..=MOST_EVENTS).contains(&max_count) {
         return Err(invalid("max_count", format!("must be 1 to {MOST_EVENTS}, not {max_count}")));
@@ -81,25 +99,27 @@ fn fetch(args: &Args) -> Returned {
     let request = Request {
         consumer,
         max_count: max_count.unsigned_abs() as usize,
-        lease: microseconds(args, 3, "lease", 1_000, LONGEST, "1 millisecond to 24 hours")?,
+        lease: microseconds(args, 3, "lease", 1_000, LONGEST, "1 millisecond to 1 hour")?,
         wait: microseconds(args, 4, "wait", 0, LONGEST_WAIT, "0 to 1 minute")?,
     };
     server::must_be_writable(c"es_fetch")?;
     horizon::must_be_known(c"es_fetch")?;
     activation::must_be_active("es_fetch")?;
     let subscription = subscription::by_name(access.tenant_id, name)?;
-    authorize_all(Privilege::Read, subscription.filter.categories.as_deref())?;
+    for privilege in [Privilege::Consume, Privilege::Read] {
+        authorize_all(privilege, subscription.filter.categories.as_deref())?;
+    }
     let store = Store::begin(args)?;
     fetch::fetch(target(&access), &subscription, &request, &store)?;
     Ok(None)
 }
 
-/// The lease, and the tenant, where the role may read what it holds.
+/// The lease, and the tenant, where the role may consume what it holds.
 fn lease_of(args: &Args) -> Result<([u8; 16], Rc<Access>)> {
     let lease_id = args.uuid(0, "lease_id")?;
-    let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    let (access, _) = authorize_tenant(None, Privilege::Consume)?;
     let filter = lease::filter(access.tenant_id, &lease_id)?;
-    authorize_all(Privilege::Read, filter.categories.as_deref())?;
+    authorize_all(Privilege::Consume, filter.categories.as_deref())?;
     Ok((lease_id, access))
 }
 
@@ -114,7 +134,7 @@ fn nack(args: &Args) -> Returned {
     let reason = args.text(2, "reason")?;
     let is_dead = args.boolean(4, "dead_letter")?;
     let retry_after = match args.interval_opt(3) {
-        Some(_) => Some(microseconds(args, 3, "retry_after", 0, 365 * LONGEST, "0 to 365 days")?),
+        Some(_) => Some(microseconds(args, 3, "retry_after", 0, LONGEST_PAUSE, "0 to 365 days")?),
         None => None,
     };
     let (lease_id, access) = lease_of(args)?;
@@ -123,7 +143,7 @@ fn nack(args: &Args) -> Returned {
 }
 
 fn extend_lease(args: &Args) -> Returned {
-    let by = microseconds(args, 1, "by", 1, LONGEST, "more than 0, and at most 24 hours")?;
+    let by = microseconds(args, 1, "by", 1, LONGEST, "more than 0, and at most 1 hour")?;
     let (lease_id, access) = lease_of(args)?;
     let count = lease::extend(access.tenant_id, &lease_id, by)?;
     Ok(Some(Datum::from(count)))
@@ -131,14 +151,14 @@ fn extend_lease(args: &Args) -> Returned {
 
 fn retry_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage_letter(id)?;
     from_text(&dead::retry(access.tenant_id, id)?).map(Some)
 }
 
 fn drop_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
     let reason = args.text(1, "reason")?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = manage_letter(id)?;
     let role = server::role_name(server::session_role())?;
     let letter = dead::forget(access.tenant_id, id, reason)?;
     report::log(&format!(

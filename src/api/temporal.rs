@@ -1,6 +1,6 @@
 //! What temporal views ask (sql/72_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
 use super::state::{Asked, bound};
-use crate::access::authorize_tenant;
+use crate::access::authorize;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -27,7 +27,7 @@ sql_function!("eventstream_temporal_state_at", at_given_moment);
 fn check(args: &Args) -> Returned {
     let category = args.text(0, "category")?;
     Category::parse("category", category)?;
-    let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    let access = authorize(Privilege::Manage, category)?;
     registry::fold(access.tenant_id, category, args.text_opt(1)?)?;
     Ok(Some(Datum::from(true)))
 }

@@ -1,5 +1,5 @@
 //! What the views ask: see sql/60_view_functions.sql.
-use crate::access::{Scope, authorize_tenant};
+use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::log::{horizon, whole};
 use crate::pg::datum::text_array_of;
 use crate::pg::function::{Args, Returned, sql_function};
@@ -11,7 +11,24 @@ use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_readable_tenant", readable_tenant);
 sql_function!("eventstream_readable_categories", readable_categories);
+sql_function!("eventstream_operated_categories", operated);
+sql_function!("eventstream_shown_categories", shown);
 sql_function!("eventstream_horizon_holders", horizon_holders);
+
+fn listed(scope: Scope) -> Returned {
+    match scope {
+        Scope::All => Ok(None),
+        Scope::Categories(categories) => text_array_of(&categories).map(Some),
+    }
+}
+
+fn operated(_: &Args) -> Returned {
+    listed(operated_categories()?)
+}
+
+fn shown(_: &Args) -> Returned {
+    listed(shown_categories()?)
+}
 
 fn readable_tenant(args: &Args) -> Returned {
     let privilege = Privilege::parse(args.text(0, "privilege")?)?;

@@ -36,7 +36,7 @@ enum Step {
     Terminate,
 }
 
-/// One look around. The names of the checks that changed, for NOTIFY: it is the caller's, because a notification that cannot be sent must
+/// One look around. What kinds of checks changed, for NOTIFY, to which any role may listen, of whatever tenant: it is the caller's, because a notification that cannot be sent must
 /// not undo what was seen.
 pub fn watch() -> Result<Vec<String>> {
     look_at_long_appends()?;
@@ -98,7 +98,7 @@ fn deal_with(held: &Held, open_for: i64) -> Result<()> {
     }
 }
 
-/// A WARNING in the server's log for each check that is no longer as it was told last; their names.
+/// A WARNING in the server's log for each check that is no longer as it was told last; their kinds.
 fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
     let mut told = TOLD.take();
     let mut changed: Vec<String> = Vec::new();
@@ -110,17 +110,25 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
             let fix = check.fix.as_deref().map_or_else(String::new, |fix| format!("; to mend it: {fix}"));
             let (here, level) = (process::in_database(), check.level.as_str());
             report::warning(&format!("eventstream{here}: {} is {level}: {}{fix}", of(&name), check.detail))?;
-            changed.push(check.name.clone());
+            changed.push(kind(&check.name));
         }
         now_bad.insert(name, state);
     }
     // What is left was bad, and is ok or gone.
     for name in told.into_keys() {
         report::log(&format!("eventstream{}: {} is ok again", process::in_database(), of(&name)))?;
-        changed.push(name.1);
+        changed.push(kind(&name.1));
     }
     TOLD.set(now_bad);
+    changed.sort();
+    changed.dedup();
     Ok(changed)
+}
+
+/// A check's name without that of what it is about.
+fn kind(name: &str) -> String {
+    let kinds = ["projection", "subscription", "dead letters", "fold"];
+    kinds.iter().find(|kind| name.starts_with(*kind)).map_or(name, |kind| *kind).to_owned()
 }
 
 fn of((tenant, name): &Name) -> String {

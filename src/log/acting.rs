@@ -1,5 +1,6 @@
 //! On whose behalf an append is made while a projection's handler runs. An append of a handler's is recorded_by the handler's
 //! registrant (the session may be a worker's), and its metadata say what caused it, where the handler does not.
+use super::last_append;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
 use eventstream_core::error::Error;
@@ -48,7 +49,7 @@ pub fn during<T>(acting: &Rc<Acting>, work: impl FnOnce() -> T) -> T {
         }
     }
     let _before = Before(ACTING.replace(Some(Rc::clone(acting))));
-    work()
+    last_append::apart(work)
 }
 
 /// The metadata of an event that is to be appended, with what a handler left out: actor, causation_id and correlation_id.

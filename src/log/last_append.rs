@@ -30,6 +30,18 @@ pub fn remember(last: LastAppend) {
     LAST.set(Some((last, xact::current_subtransaction(), true)));
 }
 
+/// Runs a handler's code, whose appends are not the session's: neither is told the other's.
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(Option<(LastAppend, u32, bool)>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LAST.set(self.0.take());
+        }
+    }
+    let _before = Before(LAST.take());
+    work()
+}
+
 pub fn get() -> Option<LastAppend> {
     LAST.with_borrow(|last| last.as_ref().map(|(last, _, _)| last.clone()))
 }

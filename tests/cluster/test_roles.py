@@ -648,7 +648,7 @@ def test_what_a_caller_puts_in_the_search_path_or_pg_temp_is_not_taken(books):
     grant(books, "clerk", "append", "default")
     grant(books, "clerk", "read", "default")
     grant(books, "clerk", "audit", "default")
-    grant(books, "clerk", "manage", "default")
+    grant(books, "clerk", "upkeep", "default")
     with books.connect() as session:
         session.execute(f'grant create, temporary on database "{books.name}" to clerk')
     with books.connect("clerk") as clerk:

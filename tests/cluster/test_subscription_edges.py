@@ -265,11 +265,11 @@ def test_a_lease_that_is_over_is_forgotten_a_minute_later_however_long_it_was(or
         fill(session, 1, 30)
         leases = "select count(*) from _eventstream.subscription_leases"
         for _ in range(3):
-            ack(session, fetch(session, most=1, lease="24h")[0][0])
-        batch = fetch(session, most=1, lease="24h")
+            ack(session, fetch(session, most=1, lease="1h")[0][0])
+        batch = fetch(session, most=1, lease="1h")
         session.execute("select es_nack(%s, %s, 'no', '1 hour')", (batch[0][0], batch[0][2]))
         session.execute("select es_seek_subscription('orders', 0)")
-        fetch(session, most=1, lease="24h")
+        fetch(session, most=1, lease="1h")
         session.execute("select es_seek_subscription('orders', 0)")
         assert value(session, leases) == 5 == value(session, leases + " where finished_at is not null and lease_until <= finished_at")
         session.execute("update _eventstream.subscription_leases set lease_until = lease_until - interval '61 s'")

@@ -26,6 +26,26 @@ pub const fn fair_share(consumers: usize) -> usize {
     SLOTS.div_ceil(if consumers == 0 { 1 } else { consumers })
 }
 
+/// So many consumers that have acknowledged nothing lately are no crowd yet, whose leases are short.
+pub const CROWD: usize = 8;
+
+/// How many slots one consumer may lease where `working` ones have acknowledged something lately and `idle` ones have not: beside those that
+/// work, all of these together count as one, so that names which come and go starve nobody.
+#[must_use]
+pub const fn share_among(working: usize, idle: usize, is_working: bool, held_by_idle: usize) -> usize {
+    if working == 0 || idle < 2 {
+        return fair_share(working + idle);
+    }
+    let one = fair_share(working + 1);
+    if is_working {
+        return one;
+    }
+    let (left, each) = (one.saturating_sub(held_by_idle), one.div_ceil(idle));
+    let share = if left < each { left } else { each };
+    // A few newcomers wait for nobody's lease.
+    if share == 0 && idle <= CROWD { 1 } else { share }
+}
+
 const fn isolated_after(max_deliveries: i32) -> i32 {
     let most = max_deliveries - 1;
     if most < 1 {

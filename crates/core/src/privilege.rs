@@ -1,4 +1,4 @@
-//! The five privileges of `es_grant`. Owns their names and which of them a category may narrow;
+//! The privileges of `es_grant`. Owns their names and which of them a category may narrow;
 //! who holds which is the business of `src/access`.
 
 use crate::error::{Error, Result};
@@ -11,8 +11,12 @@ pub enum Privilege {
     Read,
     /// Appending events.
     Append,
-    /// Registering, creating and dropping hooks, projections and snapshots.
+    /// Consuming subscriptions.
+    Consume,
+    /// Registering, creating, steering and dropping folds, upcasters, projections and subscriptions.
     Manage,
+    /// What keeps the log going and shows nothing of it: partitions, due snapshots, retention.
+    Upkeep,
     /// Verification, chain heads, grants, access.
     Audit,
     /// Tenants and grants.
@@ -21,7 +25,8 @@ pub enum Privilege {
 
 impl Privilege {
     /// All of them, in the order the documentation lists them.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Append, Self::Manage, Self::Audit, Self::Admin];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Append, Self::Consume, Self::Manage, Self::Upkeep, Self::Audit, Self::Admin];
 
     /// Reads a privilege's name, in lower case.
     ///
@@ -41,15 +46,17 @@ impl Privilege {
         match self {
             Self::Read => "read",
             Self::Append => "append",
+            Self::Consume => "consume",
             Self::Manage => "manage",
+            Self::Upkeep => "upkeep",
             Self::Audit => "audit",
             Self::Admin => "admin",
         }
     }
 
-    /// Whether a grant of it may be limited to one category: only reading and appending concern single streams.
+    /// Whether a grant of it may be limited to one category: the others concern the whole tenant.
     #[must_use]
     pub const fn may_be_narrowed(self) -> bool {
-        matches!(self, Self::Read | Self::Append)
+        matches!(self, Self::Read | Self::Append | Self::Consume | Self::Manage)
     }
 }

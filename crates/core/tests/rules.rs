@@ -35,17 +35,17 @@ fn an_expected_version_accepts_only_what_it_says() {
 }
 
 #[test]
-fn privileges_are_known_by_name_and_only_read_and_append_narrow() {
+fn privileges_are_known_by_name_and_only_those_about_single_streams_narrow() {
     for privilege in Privilege::ALL {
         assert_eq!(Privilege::parse(privilege.as_str()).unwrap(), privilege);
     }
     let narrowed: Vec<_> = Privilege::ALL.into_iter().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
-    assert_eq!(narrowed, ["read", "append"]);
+    assert_eq!(narrowed, ["read", "append", "consume", "manage"]);
     for wrong in ["", "Read", "write"] {
         let error = Privilege::parse(wrong).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("privilege must be one of read, append, manage, audit, admin, not {wrong:?}")
+            format!("privilege must be one of read, append, consume, manage, upkeep, audit, admin, not {wrong:?}")
         );
         assert!(matches!(error, Error::InvalidArgument { .. }));
     }

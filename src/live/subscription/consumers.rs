@@ -1,24 +1,28 @@
 //! Who shares a subscription: each consumer has a row of its own, which nobody else writes. Promises that nobody waits here, not even two
 //! sessions that go by one name.
-use crate::pg::datum::from_text;
+use crate::pg::datum::{from_text, from_uuid};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::Db;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID, TIMESTAMPTZOID};
-use std::collections::BTreeSet;
+use eventstream_core::delivery::CROWD;
+use pgrx::pg_sys::{Datum, INT8OID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+use std::collections::BTreeMap;
 
 /// A row is written again only when it says so much less than it could (µs): a busy consumer writes about once a second.
 const PRECISION: i64 = 1_000_000;
 /// Consumers that were not there for so long (µs) are forgotten, so many whenever a new one comes: more than come.
 const FORGOTTEN_AFTER: i64 = 600_000_000;
 const MOST_FORGOTTEN: i64 = 100;
+/// The longest lease (µs) in a crowd of consumers that have acknowledged nothing, of one of them: what they hold is soon free again.
+const LONGEST_IN_CROWD: i64 = 60_000_000;
 
 thread_local! {
     static SEEN: Plan = const { Plan::new(
-        "select consumer, max(seen_until) \
-         from (select consumer, seen_until from _eventstream.subscription_consumers where subscription_id = $1 and seen_until > $2 \
+        "select consumer, max(seen_until), coalesce(bool_or(progressed_at > $2 - interval '10 minutes'), false) \
+         from (select consumer, seen_until, progressed_at from _eventstream.subscription_consumers \
+               where subscription_id = $1 and seen_until > $2 \
                union all \
-               select consumer, seen_until from _eventstream.subscription_consumers where subscription_id = $1 and consumer = $3) c \
+               select consumer, seen_until, progressed_at from _eventstream.subscription_consumers where subscription_id = $1 and consumer = $3) c \
          group by consumer",
         &[INT8OID, TIMESTAMPTZOID, TEXTOID],
     ) };
@@ -39,6 +43,16 @@ thread_local! {
                                  order by seen_until limit $3 for update skip locked))",
         &[INT8OID, TIMESTAMPTZOID, INT8OID],
     ) };
+    // Nobody waits for a row that somebody else is writing.
+    static PROGRESS: Plan = const { Plan::new(
+        "update _eventstream.subscription_consumers set progressed_at = clock_timestamp() \
+         where ctid = (select c.ctid from _eventstream.subscription_consumers c \
+                       join _eventstream.subscription_leases l on l.lease_id = $2 and l.consumer = c.consumer \
+                       where c.subscription_id = $1 \
+                         and (c.progressed_at is null or c.progressed_at < clock_timestamp() - interval '1 second') \
+                       limit 1 for update of c skip locked)",
+        &[INT8OID, UUIDOID],
+    ) };
     static DROP: Plan = const { Plan::new(
         "delete from _eventstream.subscription_consumers c \
          where not exists (select from _eventstream.subscriptions s where s.id = c.subscription_id)",
@@ -46,23 +60,29 @@ thread_local! {
     ) };
 }
 
-/// Notes that the consumer is there until `until`, and returns all that are, this one among them.
-pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, until: i64) -> Result<BTreeSet<String>> {
+/// Who is there, and whether each has got on with what it was given lately: acknowledged, given back or extended something.
+pub type There = BTreeMap<String, bool>;
+
+/// Notes that the consumer is there until `end` and for a lease after it; all that are, this one among them, and how long (µs) its lease may be.
+pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, (end, lease): (i64, i64)) -> Result<(There, i64)> {
     let id = Some(Datum::from(subscription_id));
     let name = Some(from_text(consumer)?);
     let mut own = None;
-    let mut seen = BTreeSet::from([consumer.to_owned()]);
+    let mut seen = There::from([(consumer.to_owned(), false)]);
     SEEN.with(|plan| {
         plan.rows(db, View::Latest, 0, &[id, Some(Datum::from(now)), name], |row| {
             let (who, seen_until) = (row.text(0)?, row.int8(1)?);
             if who == consumer {
                 own = Some(seen_until);
-            } else {
-                seen.insert(who.to_owned());
             }
+            seen.insert(who.to_owned(), row.boolean(2)?);
             Ok(())
         })
     })?;
+    let idle = seen.values().filter(|works| !*works).count();
+    let is_idle = seen.get(consumer) == Some(&false);
+    let lease = if is_idle && idle > CROWD { lease.min(LONGEST_IN_CROWD) } else { lease };
+    let until = end + lease;
     let row = [id, name, Some(Datum::from(until))];
     match own {
         None => {
@@ -75,7 +95,13 @@ pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, until: i64)
         }
         Some(_) => {}
     }
-    Ok(seen)
+    Ok((seen, lease))
+}
+
+/// Notes that the consumer of a lease got on with it.
+pub fn progress(db: &Db, subscription_id: i64, lease_id: &[u8; 16]) -> Result<()> {
+    let args = [Some(Datum::from(subscription_id)), Some(from_uuid(lease_id)?)];
+    PROGRESS.with(|plan| plan.write(db, &args)).map(drop)
 }
 
 /// Those of subscriptions that are gone: also what an es_fetch left that was under way when one went.

@@ -54,10 +54,22 @@ thread_local! {
          from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2",
         &[INT8OID, INT8OID],
     ) };
+    static CATEGORY: Plan = const { Plan::new(
+        "select split_part(stream, '-', 1) from _eventstream.dead_letters where id = $1 and tenant_id = $2",
+        &[INT8OID, INT8OID],
+    ) };
     static DROP: Plan = const { Plan::new(
         "delete from _eventstream.dead_letters where subscription_id = $1",
         &[INT8OID],
     ) };
+}
+
+/// Of the dead event; None where the tenant has none of that id.
+pub fn category(tenant_id: i64, id: i64) -> Result<Option<String>> {
+    let key = [Some(Datum::from(id)), Some(Datum::from(tenant_id))];
+    as_owner(Planning::ByIndex, |db, _| {
+        CATEGORY.with(|plan| plan.first(db, View::Latest, &key, |row| Ok(row.text(0)?.to_owned())))
+    })
 }
 
 /// Why an event is dead.

@@ -28,7 +28,7 @@ use crate::state::event::{Event, field};
 use crate::state::registry;
 use crate::state::upcast::Upcasting;
 use eventstream_core::backoff::pause;
-use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, fair_share, slot_of, wanted};
+use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, slot_of, wanted};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::Datum;
 use std::collections::{HashMap, HashSet};
@@ -168,11 +168,23 @@ fn step(
     if all.is_empty() {
         return Err(Error::SubscriptionNotFound { subscription: subscription.name.clone() }.into());
     }
-    let mut there = consumers::note(db, subscription.id, request.consumer, now, end.max(now) + request.lease)?;
-    let leased = all.iter().filter(|slot| slot.is_leased(now));
-    there.extend(leased.clone().filter_map(|slot| slot.lease.as_ref()).map(|lease| lease.consumer.clone()));
-    let own = leased.filter(|slot| slot.lease.as_ref().is_some_and(|lease| lease.consumer == request.consumer)).count();
-    let share = fair_share(there.len()).saturating_sub(own);
+    let (mut there, lease) =
+        consumers::note(db, subscription.id, request.consumer, now, (end.max(now), request.lease))?;
+    let request = &Request { lease, ..*request };
+    let holders: Vec<&str> = all
+        .iter()
+        .filter(|slot| slot.is_leased(now))
+        .filter_map(|slot| slot.lease.as_ref())
+        .map(|lease| lease.consumer.as_str())
+        .collect();
+    for holder in &holders {
+        there.entry((*holder).to_owned()).or_insert(false);
+    }
+    let works = |consumer: &str| there.get(consumer) == Some(&true);
+    let working = there.values().filter(|works| **works).count();
+    let held_by_idle = holders.iter().filter(|holder| !works(holder)).count();
+    let own = holders.iter().filter(|holder| **holder == request.consumer).count();
+    let share = share_among(working, there.len() - working, works(request.consumer), held_by_idle).saturating_sub(own);
     if share == 0 {
         return Ok(Step::Nothing { until: now + SHORT_SLEEP, horizon: i64::MAX - 1 });
     }

@@ -1,5 +1,6 @@
 //! Leases: what es_fetch gave to whom, and what becomes of it: es_ack, es_nack, es_extend_lease. A lease is held while the clock says so
 //! and its slots still name it: whoever comes after that gets ES024, under whatever name.
+use super::consumers;
 use super::dead::{self, Cause};
 use super::fetch::retry_pause;
 use super::parked::{self, Parked};
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const REMEMBERED: i64 = 60_000_000;
 const FORGOTTEN: i64 = 86_400_000_000;
 /// The longest lease (µs).
-pub const LONGEST: i64 = 86_400_000_000;
+pub const LONGEST: i64 = 3_600_000_000;
 
 thread_local! {
     static INSERT: Plan = const { Plan::new(
@@ -253,6 +254,7 @@ impl Held {
         slots::free(db, self.subscription.id, &freed)?;
         slots::advance(db, self.subscription.id, &advanced)?;
         let id = Some(from_uuid(&self.id)?);
+        consumers::progress(db, self.subscription.id, &self.id)?;
         if left.is_empty() {
             let now = server::clock();
             let done = format!("{done} at {}", server::print_time_utc(now)?);
@@ -440,10 +442,11 @@ pub fn extend(tenant_id: i64, lease_id: &[u8; 16], by: i64) -> Result<i64> {
         let held = hold(db, catalog, tenant_id, lease_id, None)?;
         let until = held.until.saturating_add(by);
         if until - server::clock() > LONGEST {
-            return Err(invalid("by", "must not let the lease end later than in 24 hours"));
+            return Err(invalid("by", "must not let the lease end later than in an hour"));
         }
         EXTEND.with(|plan| plan.write(db, &[Some(from_uuid(lease_id)?), Some(Datum::from(until))]))?;
         slots::extend(db, held.subscription.id, lease_id, until)?;
+        consumers::progress(db, held.subscription.id, lease_id)?;
         Ok(held.events.len() as i64)
     })
 }

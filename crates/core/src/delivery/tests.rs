@@ -33,6 +33,22 @@ fn shares_are_fair_and_cover_all_slots() {
 }
 
 #[test]
+fn a_crowd_that_acknowledges_nothing_takes_no_more_than_one_consumers_share() {
+    // One newcomer, and those among whom nobody works, share as they come.
+    for (working, idle) in [(0, 1), (1, 1), (3, 1), (4, 0), (0, 200)] {
+        assert_eq!(share_among(working, idle, true, 0), fair_share(working + idle));
+    }
+    for (working, idle) in [(1, 2), (1, 200), (2, 9), (10, 64)] {
+        let one = fair_share(working + 1);
+        assert_eq!(share_among(working, idle, true, 0), one);
+        assert!(share_among(working, idle, false, 0) >= 1);
+        for held in 0..=SLOTS {
+            assert!(held + share_among(working, idle, false, held) <= one.max(held + usize::from(idle <= CROWD)));
+        }
+    }
+}
+
+#[test]
 fn a_poison_event_is_alone_after_three_leases_and_dead_after_max_deliveries_and_no_other_is() {
     // Events 1..=9; 5 kills its consumer. Every lease goes to the last event, or to one where it is alone.
     let (mut at, mut dead, mut tries) = (fresh(0), Vec::new(), 0);
