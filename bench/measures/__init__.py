@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, consume, follow, hot_stream, live, message_db, partitions, read, rebuild, state, verify
+from . import append, batch, consume, filtered, follow, hot_stream, live, message_db, partitions, read, rebuild, state, verify
 
 MEASURES = {
     "append": append.measure,
@@ -10,6 +10,7 @@ MEASURES = {
     "state": state.measure,
     "live": live.measure,
     "consume": consume.measure,
+    "filtered": filtered.measure,
     "follow": follow.measure,
     "rebuild": rebuild.measure,
     "verify": verify.measure,

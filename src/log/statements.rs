@@ -69,10 +69,11 @@ const RANGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];
 const STREAM_RANGE: &[Oid] =
     &[TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID];
 
-/// The columns of type eventstream.event, for an event `e` of a stream `s` and the tenant's name `$1`.
+/// The columns of type eventstream.event, for an event `e` and the tenant's name `$1`. The stream is looked up for each event: a join would be
+/// planned for as many events as there may be, and go through all streams.
 macro_rules! event_columns {
     () => {
-        "e.global_position, s.name, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
+        "e.global_position, (select s.name from _eventstream.streams s where s.id = e.stream_id), e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
          e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
     };
 }
@@ -171,8 +172,7 @@ impl Statement {
                     " from (select * from {events} where (tenant_id, global_position) > ($2, $3) \
                      and (tenant_id, global_position) <= ($2, $4) and ",
                     wanted!("$6", "$7"),
-                    " order by tenant_id, global_position limit $5) e \
-                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                    " order by tenant_id, global_position limit $5) e order by e.global_position"
                 ),
                 &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
@@ -183,8 +183,7 @@ impl Statement {
                     " from (select * from {events} where tenant_id = $2 and (category, global_position) > ($8, $3) \
                      and (category, global_position) <= ($8, $4) and ",
                     wanted!("$6", "$7"),
-                    " order by category, global_position limit $5) e \
-                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                    " order by category, global_position limit $5) e order by e.global_position"
                 ),
                 &[TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID],
             ),
@@ -195,8 +194,7 @@ impl Statement {
                     " from (select * from {events} where (tenant_id, global_position) < ($2, $3) \
                      and (tenant_id, global_position) > ($2, 0) and ",
                     wanted!("$5", "$6"),
-                    " order by tenant_id desc, global_position desc limit $4) e \
-                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position desc"
+                    " order by tenant_id desc, global_position desc limit $4) e order by e.global_position desc"
                 ),
                 &[TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
@@ -205,8 +203,7 @@ impl Statement {
                     "select ",
                     event_columns!(),
                     " from (select * from {events} where tenant_id = $2 and subject = $3 and global_position + 0 > $4 \
-                     and ($6 is null or category = any ($6)) order by global_position limit $5) e \
-                     join _eventstream.streams s on s.id = e.stream_id order by e.global_position"
+                     and ($6 is null or category = any ($6)) order by global_position limit $5) e order by e.global_position"
                 ),
                 &[TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTARRAYOID],
             ),
@@ -214,7 +211,7 @@ impl Statement {
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                    " from {events} e \
                      where e.event_id = $3 and e.tenant_id + 0 = $2 and ($4 is null or e.category = any ($4)) \
                      order by e.global_position"
                 ),
@@ -310,7 +307,7 @@ impl Statement {
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                    " from {events} e \
                      where e.global_position = any ($2) order by e.global_position"
                 ),
                 &[TEXTOID, INT8ARRAYOID],
@@ -322,7 +319,7 @@ impl Statement {
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from {events} e join _eventstream.streams s on s.id = e.stream_id \
+                    " from {events} e \
                      where e.global_position = any ($2) order by e.global_position desc"
                 ),
                 &[TEXTOID, INT8ARRAYOID],

@@ -11,7 +11,7 @@ FILL = """
 select count(*) from es_append_streams((
     select jsonb_agg(jsonb_build_object('stream', s.category || '-' || s.id, 'events', s.events))
     from (
-        select n % {busy} as category_number, 'busy' || n % {busy} as category, n % 300 as id,
+        select n % {busy} as category_number, 'busy' || n % {busy} as category, n % {streams} as id,
                jsonb_agg(jsonb_build_object('type', 'Moved', 'payload', jsonb_build_object('n', n))) as events
         from generate_series(1, {count}) n group by 1, 2, 3
     ) s))
@@ -19,8 +19,10 @@ select count(*) from es_append_streams((
 
 
 def grow(session, events, busy=2):
+    """So many more events, and with them more streams."""
     for _ in range(events // 3_000):
-        session.execute(FILL.format(busy=busy, count=3_000))
+        streams = 300 + session.execute("select count(*) from _eventstream.streams").fetchone()[0]
+        session.execute(FILL.format(busy=busy, count=3_000, streams=streams))
 
 
 def rare(session, categories=("rare",)):
