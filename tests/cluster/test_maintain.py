@@ -87,7 +87,7 @@ def test_a_fold_or_stream_that_fails_stops_no_other(database):
         session.execute("revoke execute on function broken_of from public")
         role = database.role("registrant_of_broken")
         with forced(session):
-            session.execute(f"update _eventstream.folds set registrant = '{role}' where name = 'broken'")
+            session.execute(f"update _eventstream.folds set registrant = '{role}', registrant_oid = '{role}'::regrole where name = 'broken'")
         register(session)
         append(session, "account-1", 5)
         session.execute("select es_append('account-1', 'Added', '{\"refuse\": true}')")
