@@ -246,48 +246,13 @@ def test_a_state_tables_triggers_checks_and_defaults_run_as_its_registrant(make_
     ]
 
 
-@pytest.mark.parametrize("way", ("worker", "session"))
-def test_statements_given_to_create_table_projection_run_as_their_author(make_world, way):
-    world = make_world(way)
-    world.weaks.execute("select es_register_fold('f', 'thing', rules => '{\"on\": {}}')")
-    world.weaks.execute("create table target (stream text primary key, version bigint)")
-    statements = {
-        "alter": f'alter role "{world.weak}" superuser',
-        "call": "select public.escalate()",
-        "role": "set role postgres",
-        "commit": "commit",
-        "copy": "copy (select 1) to program 'true'",
-        "two": f'select public.escalate(); alter role "{world.weak}" superuser',
-        "log": "update _eventstream.projection_progress set global_position = 0 where $1 is not null",
-        "nonsense": "nonsense",
-        "empty": "",
-        "none": "select $4",
-    }
-    for name, statement in statements.items():
-        world.weaks.execute(
-            "select eventstream.create_table_projection(%s, 'thing', '[]', 'f', 'async', %s, %s, %s, %s)",
-            (name, f"{world.weak}.target", statement, statement, statement),
-        )
-    world.weaks.execute("select es_append('thing-1', 'Happened', '{}')")
-    for name in statements:
-        if way == "session":
-            for _ in range(7):
-                with contextlib.suppress(psycopg.Error):
-                    world.session.execute("select es_run_projection(%s)", (name,))
-        else:
-            wait_until(lambda: world.status(name)[4] > 0 or world.status(name)[0] == "running" and world.status(name)[3] > 0, 20, name)
-    assert value(world.session, "select count(*) from public.escalated") == 0
-    assert value(world.session, "select rolsuper from pg_roles where rolname = %s", world.weak) is False
-    assert {name: world.status(name)[1] for name in ("alter", "call", "log")} == dict.fromkeys(("alter", "call", "log"), "42501")
-
-
 def test_the_table_of_a_projection_must_be_the_creators_own(make_world):
     world = make_world()
     world.session.execute("create table public.precious (stream text)")
     world.weaks.execute("select es_register_fold('f', 'thing', rules => '{\"on\": {}}')")
     for table in ("public.precious", "precious", "public.precious; drop table public.precious; --", "x; alter role y superuser; --", "", "nowhere.at_all", "public.escalated"):
         with raised("ES005", "42602", "3F000", "22023"):
-            world.weaks.execute("select eventstream.create_table_projection('p', 'thing', '[]', 'f', 'async', %s, 'select', 'select', 'select')", (table,))
+            world.weaks.execute("select eventstream.create_table_projection('p', 'thing', '[]', 'f', 'async', %s)", (table,))
     # One that becomes another's later is neither written to nor dropped.
     world.weaks.execute(f"select es_create_state_table('mine', 'thing', '{COLUMNS}')")
     world.weaks.execute("drop table mine")
@@ -362,7 +327,7 @@ def test_what_needs_which_privilege(make_world):
     calls = [
         "es_create_projection('q', 'h(eventstream.event)')",
         f"es_create_state_table('q', 'thing', '{COLUMNS}')",
-        "eventstream.create_table_projection('q', 'thing', '[]', null, 'async', 't', 's', 's', 's')",
+        "eventstream.create_table_projection('q', 'thing', '[]', null, 'async', 't')",
         "eventstream.forget_projection('p', false)",
         "eventstream.drop_projection('p', false)",
         "es_alter_projection('p', '{\"batch_size\": 1}')",
