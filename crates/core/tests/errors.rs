@@ -262,7 +262,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "ES013",
             "fold \"f\" failed on stream \"o-'\" at version 3: it returned NULL",
             json!({"fold": "f", "stream": "o-'", "version": 3, "reason": "it returned NULL"}),
-            "select * from es_read('o-''', from_version => 3, max_count => 1);",
+            "select * from es_read('o-''', from_version => 3, max_count => 1).",
         ),
         (
             Error::UpcastFailed {
