@@ -27,7 +27,8 @@ mod tests {
                 ("stream", "'item-1'", "ES010", "item|no default fold"),
                 ("fold", "'nope'", "ES010", "nope|account"),
                 ("fold", "''", "ES010", "fold"),
-                ("fold", "repeat('x', 10000000)", "ES010", "fold"),
+                ("fold", "repeat('x', 1000000)", "ES010", "fold"),
+                ("fold", "repeat('x', 10000000)", "ES005", "fold|1048576|10000000"),
             ] {
                 assert_eq!(fault(&call.with(argument, expression), code, named), None);
             }

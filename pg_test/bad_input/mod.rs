@@ -87,6 +87,7 @@ fn argument_refuses(call: &Call, argument: &str, bad: &[Bad<'static>]) {
     refuses(&statements);
 }
 
+/// Names of more than 1 MiB are refused as any argument is, before they are looked at.
 const BAD_STREAM_NAMES: &[Bad<'static>] = &[
     ("null", "ES005", "stream|must not be NULL"),
     ("''", "ES004", "stream name|must not be empty"),
@@ -103,5 +104,6 @@ const BAD_STREAM_NAMES: &[Bad<'static>] = &[
     ("E'account-\\u0085'", "ES004", "stream name|control|U+0085"),
     ("'a-' || repeat('x', 511)", "ES004", "stream name|512|513"),
     ("'a-' || repeat('é', 256)", "ES004", "stream name|512|514"),
-    ("'a-' || repeat('x', 10000000)", "ES004", "stream name|512"),
+    ("'a-' || repeat('x', 1000000)", "ES004", "stream name|512|1000002"),
+    ("'a-' || repeat('x', 10000000)", "ES005", "stream must|1048576|10000002"),
 ];
