@@ -70,9 +70,13 @@ mod tests {
         let merge = "merge into _eventstream.events e using (select 1) s on e.version = 1 when matched then";
         is_refused("UPDATE", &format!("{merge} update set payload = '{{}}'"));
         is_refused("DELETE", &format!("{merge} delete"));
+        let again = "insert into _eventstream.events_1 select e.* from _eventstream.events_1 e on conflict";
+        // The statement's trigger for UPDATE comes before the row's for INSERT.
+        is_refused("UPDATE", &format!("{again} (stream_id, version) do update set salt = null"));
+        is_refused("INSERT", &format!("{again} do nothing"));
         is_refused(
             "INSERT",
-            "insert into _eventstream.events_1 select e.* from _eventstream.events_1 e on conflict (stream_id, version) do update set salt = null",
+            "merge into _eventstream.events_1 e using (select 7 as n) s on e.version = s.n when not matched then insert (version) values (s.n)",
         );
     }
 
