@@ -260,6 +260,10 @@ fn without_payloads(failure: Failure, id: i64) -> Result<Failure> {
 fn wait_for(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
     let stream = args.text_opt(1)?.map(StreamName::parse).transpose()?;
+    let access = match stream {
+        Some(stream) => authorize(Privilege::Read, stream.category())?,
+        None => authorize_tenant(None, Privilege::Read)?.0,
+    };
     let goal = match (stream, args.int8_opt(2), args.int8_opt(3)) {
         (None, None, None) => Goal::Committed,
         (None, None, Some(up_to)) => Goal::Position(up_to),
@@ -268,10 +272,6 @@ fn wait_for(args: &Args) -> Returned {
         (None, Some(_), _) => return Err(invalid("stream", "must be given with version")),
     };
     let most = args.interval_opt(4).ok_or_else(|| invalid("timeout", "must not be NULL"))?;
-    let access = match stream {
-        Some(stream) => authorize(Privilege::Read, stream.category())?,
-        None => authorize_tenant(None, Privilege::Read)?.0,
-    };
     acting::refuse("es_wait_for")?;
     server::must_be_primary(c"es_wait_for")?;
     horizon::must_be_known(c"es_wait_for")?;
