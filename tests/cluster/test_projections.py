@@ -215,7 +215,7 @@ def test_a_failures_detail_is_kept_with_it(quiet, where):
         session.execute("select es_run_projection('p')")
         detail = value(session, "select error_detail from eventstream.projections")
         if where == "a user's":
-            assert detail.startswith("because of Movedéé") and 9_000 < len(detail.encode()) <= 10_000
+            assert detail.startswith("because of Movedéé") and 8_000 < len(detail.encode()) <= 8_195
         elif where == "PostgreSQL's":
             assert detail == "Failing row contains (account-1, null, 1)."
         else:
