@@ -32,7 +32,7 @@ PROGRAMS = {
     time.sleep({WORK_MS / 1000})
 """)),
     "node": ("js", "consumer.mjs", ("  console.log(event.global_position", f"""\
-  if (event.event_type === "Fails" && event.attempt === 1) throw new Error("it fails the first time");
+  if (event.event_type === "Fails" && event.attempt === "1") throw new Error("it fails the first time");
   await sleep({WORK_MS});
 """)),
     "go": ("go", "consumer.go", ("	_, err := fmt.Println(e.globalPosition", f"""\

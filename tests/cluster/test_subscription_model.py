@@ -94,7 +94,7 @@ class Model:
                     del self.waiting[other]
         found = rows(
             self.sessions[number],
-            "select lease_id, attempt, (event).global_position, (event).stream, (event).version from es_fetch('orders', %s, %s, '1 hour')",
+            "select lease_id, attempt, (event).global_position, (event).stream, (event).version from es_fetch('orders', %s, %s, '50 min')",
             f"consumer-{number}",
             most,
         )
