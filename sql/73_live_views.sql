@@ -95,7 +95,9 @@ cross join lateral (
     select (select _eventstream.shown_categories()) is null
            or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.shown_categories())::text[]) as shows_errors
 ) x
-where d.tenant_id = (select _eventstream.operated_tenant())
+-- Alone it is asked before anything is read: who may not see them is told so also where there is none.
+where (select _eventstream.operated_tenant()) is not null
+  and d.tenant_id = (select _eventstream.operated_tenant())
   and ((select _eventstream.operated_categories()) is null
        or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.operated_categories())::text[]));
 comment on view eventstream.dead_letters is
