@@ -21,6 +21,10 @@ pub fn expanded<const N: usize>(row_type: Oid, values: &[Datum; N], nulls: &[boo
             ptr::copy_nonoverlapping(values, (*record).dvalues, N);
             ptr::copy_nonoverlapping(nulls, (*record).dnulls, N);
             (*record).flags |= pg_sys::ER_FLAG_DVALUES_VALID as i32;
+            // Whoever assigns to a column frees the old value, unless it lies within the record's flat form
+            // (expanded_record_set_field_internal): these are not the record's to free, wherever they lie.
+            (*record).fstartptr = ptr::null_mut();
+            (*record).fendptr = ptr::without_provenance_mut(usize::MAX);
             Some(Datum::from((&raw mut (*record).hdr.eoh_rw_ptr).cast::<u8>()))
         }
     })?;

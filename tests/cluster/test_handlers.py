@@ -169,3 +169,55 @@ def test_a_timeout_ends_a_long_fold_by_rules(database):
             session.execute("select es_state('thing-1')")
         assert time.monotonic() - began < 0.02 + MOST_SECONDS
         assert rows(session, "select 1") == [(1,)]
+
+
+ASSIGNMENTS = """
+    event.stream := 'other-1' || event.stream;
+    event.stream := event.stream || '!';
+    event.payload['amount'] := to_jsonb((event.payload ->> 'amount')::numeric + 1);
+    event.payload := event.payload || '{"seen": true}';
+    event.metadata := '{}';
+    event.metadata := null;
+    event.event_id := '00000000-0000-0000-0000-000000000001';
+    event.event_type := repeat('x', 5000);
+    event.subject := 'somebody';
+    event.subject := repeat('y', 100000);
+    event.occurred_at := 'infinity';
+    event.category := 'c'; event.tenant := 't'; event.recorded_by := 'r';
+    event.salt := '\\x00'; event.chain_hash := null; event.version := event.version + 1;
+    copied := event;
+    copied.stream := 'a copy';
+"""
+
+
+@pytest.mark.parametrize("argument", ["event", "events"])
+def test_a_handler_may_assign_to_every_column_of_its_event(quiet, argument):
+    """The record points to memory that is not its own to free; what is assigned stays within the call, and the log is what it was."""
+    with quiet.connect() as session:
+        session.execute("create table seen (stream text, payload jsonb, version bigint, subject text)")
+        session.execute(
+            f"create function fold_assigns(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$"
+            f" declare copied eventstream.event; begin {ASSIGNMENTS}"
+            " return jsonb_build_object('n', (state ->> 'n')::numeric + (event.payload ->> 'amount')::numeric, 'stream', event.stream, 'copy', copied.stream); end $$"
+        )
+        insert = "insert into seen values (event.stream, event.payload, event.version, left(event.subject, 1));"
+        if argument == "event":
+            session.execute(f"create function handles(event eventstream.event) returns void language plpgsql as $$ declare copied eventstream.event; begin {ASSIGNMENTS} {insert} end $$")
+        else:
+            session.execute(
+                "create function handles(events eventstream.event[]) returns void language plpgsql as $$ declare event eventstream.event; copied eventstream.event; begin"
+                f" foreach event in array events loop {ASSIGNMENTS} {insert} end loop; events[1].payload := '{{}}'; end $$"
+            )
+        session.execute("""select es_register_fold('assigns', 'thing', 'fold_assigns(jsonb, eventstream.event)', initial_state => '{"n": 0}')""")
+        session.execute(f"select es_create_projection('p', 'handles(eventstream.event{'[]' if argument == 'events' else ''})')")
+        payload = '{"amount": 1.50, "text": "%s"}' % ("z" * 3000)
+        for _ in range(20):
+            session.execute("select es_append('thing-1', 'Happened', %s::jsonb, metadata => '{\"actor\": \"me\"}', subject => 'person')", (payload,))
+        before = rows(session, "select * from eventstream.events order by 1")
+        assert value(session, "select es_state('thing-1', 'assigns')") == {"n": 50.0, "stream": "other-1thing-1!", "copy": "a copy"}
+        assert value(session, "select count(*) from es_history('thing-1', fold => 'assigns')") == 20
+        assert value(session, "select es_run_projection('p')") == 20
+        assert rows(session, "select distinct stream, payload ->> 'amount', payload ->> 'seen', subject from seen") == [("other-1thing-1!", "2.50", "true", "y")]
+        assert rows(session, "select version from seen order by 1") == [(n,) for n in range(2, 22)]
+        assert rows(session, "select * from eventstream.events order by 1") == before
+        assert rows(session, "select * from es_verify()") == []
