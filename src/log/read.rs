@@ -413,6 +413,7 @@ pub fn read_subject(
 /// The event with an id; newest partitions first, because that is where it is asked for.
 pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[String]>, store: &Store) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
+        whole::must_be_shown(db, catalog, Some(target.id))?;
         let args = [
             Some(from_text(target.name)?),
             Some(Datum::from(target.id)),

@@ -431,7 +431,9 @@ def test_a_stream_made_after_the_snapshot_is_not_said_to_be_missing(account):
     add(other, 1, "account-2")
     assert value(mine, "select es_stream_version('account-2')") == 0
     add(mine, 2, "account-2")
-    for question in ("es_stream_version('account-2')", "es_read('account-2')", "es_category_state('account')", "es_verify()", "es_chain_heads()"):
+    (own,) = value(mine, "select event_ids from es_last_append()")
+    questions = ("es_stream_version('account-2')", "es_read('account-2')", "es_category_state('account')", "es_verify()", "es_chain_heads()")
+    for question in (*questions, f"es_event('{own}')"):
         mine.execute("savepoint asked")
         with pytest.raises(psycopg.errors.SerializationFailure):
             mine.execute(f"select * from {question}")
