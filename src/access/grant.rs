@@ -30,7 +30,10 @@ thread_local! {
     ) };
     static ROLE: Plan = const { Plan::new("select true from pg_roles where rolname = $1", &[TEXTOID]) };
     static GRANT: Plan = const { Plan::new(
-        "insert into _eventstream.grants (role, role_oid, privilege, tenant_id, category, granted_by) \
+        // What a namesake that is gone had of it goes: revoking by the name would else take both.
+        "with gone as (delete from _eventstream.grants where role = $1 and role_oid is null and privilege = $2 and tenant_id = $3 \
+                       and category is not distinct from $4) \
+         insert into _eventstream.grants (role, role_oid, privilege, tenant_id, category, granted_by) \
          select $1, o.oid, $2, $3, $4, $5 from (select case when $1 = 'public' then 0 else to_regrole(quote_ident($1))::oid end) o (oid) \
          where o.oid is not null on conflict do nothing",
         &[TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
