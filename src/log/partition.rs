@@ -6,7 +6,7 @@ use super::statements::{STATEMENTS, Statement, column};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
-use crate::pg::probe::Probe;
+use crate::pg::probe::{Probe, Smaller};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::worker::{self, Arguments, Kind, worker_function};
 use crate::pg::{board, report, server, settings};
@@ -51,6 +51,7 @@ const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
 const LATE_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1, column::OCCURRED_AT as i16 + 1];
+const IS_LATE: Smaller = Smaller(column::OCCURRED_AT as i16 + 1, column::MAX_OCCURRED_AT as i16 + 1);
 const TENANT_KEY: &[i16] = &[column::TENANT_ID as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
 const CATEGORY_KEY: &[i16] =
     &[column::TENANT_ID as i16 + 1, column::CATEGORY as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
@@ -124,7 +125,7 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
                         plans: [const { OnceCell::new() }; STATEMENTS],
                         versions: Probe::by_int8(table_oid, VERSION_KEY),
                         event_ids: Probe::by_uuid(table_oid, EVENT_ID_KEY),
-                        lates: Probe::partial_by_int8(table_oid, LATE_KEY),
+                        lates: Probe::partial_by_int8(table_oid, LATE_KEY, IS_LATE),
                         tenants: Probe::by_int8(table_oid, TENANT_KEY),
                         categories: Probe::by_int8(table_oid, CATEGORY_KEY),
                     })

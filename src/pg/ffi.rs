@@ -135,6 +135,7 @@ unsafe extern "C-unwind" {
         argument: Datum,
     );
     pub fn table_slot_callbacks(relation: Relation) -> *const TupleTableSlotOps;
+    pub fn RelationGetIndexPredicate(index: Relation) -> *mut List;
     pub fn RelationGetIndexList(relation: Relation) -> *mut List;
     pub fn list_free(list: *mut List);
     // utils/time/snapmgr.c
@@ -341,6 +342,8 @@ unsafe extern "C-unwind" {
     // catalog/pg_depend.c, objectaddress.c, utils/cache/lsyscache.c
     pub fn getExtensionOfObject(class: Oid, object: Oid) -> Oid;
     pub fn getObjectDescription(object: *const ObjectAddress, missing_ok: bool) -> *mut c_char;
+    pub fn GetDefaultOpClass(kind: Oid, method: Oid) -> Oid;
+    pub fn get_opclass_family(class: Oid) -> Oid;
     pub fn get_rel_namespace(relation: Oid) -> Oid;
     pub fn get_func_namespace(function: Oid) -> Oid;
     // tcop/utility.c, cmdtag.c

@@ -28,6 +28,9 @@ const STREAMS_TENANT_ID: i16 = 2;
 /// The operator = of two bigints (pg_operator.dat).
 const INT8_EQUAL: Oid = Oid::from_u32(410);
 
+/// The operator family integer_ops of B-trees (pg_opfamily.dat).
+const BIGINT_ORDER: Oid = Oid::from_u32(1976);
+
 /// So deep plain subqueries are looked into.
 const MOST_DEPTH: usize = 8;
 
@@ -103,7 +106,13 @@ unsafe extern "C-unwind" fn keep_index_in_order(
         }
         let is_it = |index: &*mut pg_sys::IndexOptInfo| {
             let keys = [i32::from(EVENTS_TENANT_ID), i32::from(EVENTS_GLOBAL_POSITION)];
-            (**index).ncolumns == 2 && std::slice::from_raw_parts((**index).indexkeys, 2) == keys
+            let index = &**index;
+            index.relam == pg_sys::BTREE_AM_OID
+                && index.nkeycolumns == 2
+                && std::slice::from_raw_parts(index.indexkeys, 2) == keys
+                && std::slice::from_raw_parts(index.opfamily, 2) == [BIGINT_ORDER; 2]
+                && index.indpred.is_null()
+                && !index.hypothetical
         };
         if let Some(index) = members::<pg_sys::IndexOptInfo>((*known).indexlist).find(is_it) {
             (*known).indexlist = ffi::lappend(std::ptr::null_mut(), index.cast());

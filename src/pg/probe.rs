@@ -7,7 +7,7 @@ use super::jsonb::check_for_interrupts;
 use super::plan::{Row, View, latest_snapshot};
 use super::session::Db;
 use eventstream_core::error::Error;
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 use std::cell::Cell;
 use std::ptr;
 
@@ -17,11 +17,15 @@ pub struct Probe {
     columns: &'static [i16],
     /// The equality function of the first column's type.
     equality: u32,
-    /// Whether the index covers only some rows (its condition is not looked at).
-    is_partial: bool,
+    /// Which rows the index covers; None: all.
+    condition: Option<Smaller>,
     /// Found at the first use; checked at each, because REINDEX CONCURRENTLY makes another.
     index: Cell<Oid>,
 }
+
+/// The condition of a partial index: the timestamptz in one column of the table is before the one in another.
+#[derive(Clone, Copy)]
+pub struct Smaller(pub i16, pub i16);
 
 /// A condition on a column of the index after the first.
 #[derive(Clone, Copy)]
@@ -86,6 +90,9 @@ pub enum Direction {
     Backward,
 }
 
+/// The collation "C" (pg_collation.dat), which every text of ours has.
+const C_COLLATION: Oid = Oid::from_u32(950);
+
 /// The most conditions that a probe has.
 const MOST_CONDITIONS: usize = 4;
 
@@ -126,17 +133,17 @@ impl Scan {
 impl Probe {
     /// For an index whose first column is a bigint.
     pub const fn by_int8(table: Oid, columns: &'static [i16]) -> Self {
-        Self { table, columns, equality: pg_sys::F_INT8EQ, is_partial: false, index: Cell::new(pg_sys::InvalidOid) }
+        Self { table, columns, equality: pg_sys::F_INT8EQ, condition: None, index: Cell::new(pg_sys::InvalidOid) }
     }
 
     /// For a partial index whose first column is a bigint.
-    pub const fn partial_by_int8(table: Oid, columns: &'static [i16]) -> Self {
-        Self { is_partial: true, ..Self::by_int8(table, columns) }
+    pub const fn partial_by_int8(table: Oid, columns: &'static [i16], condition: Smaller) -> Self {
+        Self { condition: Some(condition), ..Self::by_int8(table, columns) }
     }
 
     /// For an index whose first column is a uuid.
     pub const fn by_uuid(table: Oid, columns: &'static [i16]) -> Self {
-        Self { table, columns, equality: pg_sys::F_UUID_EQ, is_partial: false, index: Cell::new(pg_sys::InvalidOid) }
+        Self { table, columns, equality: pg_sys::F_UUID_EQ, condition: None, index: Cell::new(pg_sys::InvalidOid) }
     }
 
     /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
@@ -342,17 +349,62 @@ impl Probe {
         }
     }
 
+    /// Whether the index is the one meant. An operator may have indexes of other kinds, orders, collations or conditions on the same columns, and
+    /// REINDEX CONCURRENTLY puts ours behind them.
+    ///
     /// # Safety
-    /// `index` is an open index.
+    /// `index` is an open index. May raise.
     unsafe fn is_it(&self, index: pg_sys::Relation) -> bool {
-        // SAFETY: rd_index and rd_indextuple belong to the open index; indkey has indnkeyatts numbers.
+        // SAFETY: rd_index belongs to the open index; indkey has indnkeyatts numbers.
         unsafe {
             let form = &*(*index).rd_index;
-            let keys = form.indkey.values.as_slice(form.indnkeyatts as usize);
-            let is_partial =
-                !pg_sys::heap_attisnull((*index).rd_indextuple, pg_sys::Anum_pg_index_indpred as i32, ptr::null_mut());
-            form.indisvalid && is_partial == self.is_partial && keys == self.columns
+            form.indisvalid
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && form.indkey.values.as_slice(form.indnkeyatts as usize) == self.columns
+                && (0..self.columns.len()).all(|place| is_ordinary(index, place))
+                && covers(index, self.condition)
         }
+    }
+}
+
+/// Whether a column of an index is in the ascending order of its type's default operators, and a text in that of bytes, as ours are.
+///
+/// # Safety
+/// `index` is an open B-tree with such a column, from 0. May raise.
+unsafe fn is_ordinary(index: pg_sys::Relation, place: usize) -> bool {
+    // SAFETY: each array has a place for each key column.
+    unsafe {
+        let index = &*index;
+        let ordinary = ffi::GetDefaultOpClass(*index.rd_opcintype.add(place), pg_sys::BTREE_AM_OID);
+        let collation = *index.rd_indcollation.add(place);
+        *index.rd_indoption.add(place) == 0
+            && (collation == pg_sys::InvalidOid || collation == C_COLLATION)
+            && ordinary != pg_sys::InvalidOid
+            && ffi::get_opclass_family(ordinary) == *index.rd_opfamily.add(place)
+    }
+}
+
+/// Whether an index covers the rows with this condition and no others.
+///
+/// # Safety
+/// `index` is an open index. May raise.
+unsafe fn covers(index: pg_sys::Relation, condition: Option<Smaller>) -> bool {
+    // SAFETY: the predicate is a list of what must all be true (utils/cache/relcache.c), a copy of ours; tags say what nodes are.
+    unsafe {
+        let conditions = ffi::RelationGetIndexPredicate(index);
+        let Some(Smaller(one, other)) = condition else { return conditions.is_null() };
+        if conditions.is_null() || (*conditions).length != 1 {
+            return false;
+        }
+        let only = (*(*conditions).elements).ptr_value.cast::<pg_sys::OpExpr>();
+        if (*only).xpr.type_ != NodeTag::T_OpExpr || (*only).opfuncid != Oid::from(pg_sys::F_TIMESTAMPTZ_LT) {
+            return false;
+        }
+        let is_column = |place: usize, column: i16| {
+            let side = (*(*(*only).args).elements.add(place)).ptr_value.cast::<pg_sys::Var>();
+            (*side).xpr.type_ == NodeTag::T_Var && (*side).varattno == column
+        };
+        is_column(0, one) && is_column(1, other)
     }
 }
 
