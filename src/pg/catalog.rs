@@ -1,7 +1,7 @@
-//! Where the extension's relations are. Looked up by name, kept until one of them (or everything) is invalidated; also
-//! tells others when to forget what they derived.
+//! Where the extension's relations are. Looked up by name in the schemas that are the extension's, kept until one of them (or
+//! everything) is invalidated; also tells others when to forget what they derived.
 use super::failure::{Result, catch};
-use super::ffi;
+use super::{ffi, guard};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
@@ -157,12 +157,9 @@ impl Catalog {
         let found = catch(|| {
             // SAFETY: syscache look-ups by name.
             unsafe {
-                let schema = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
-                if schema == pg_sys::InvalidOid {
-                    return None;
-                }
+                let schema = guard::own_schema(c"_eventstream")?;
+                let public = guard::own_schema(c"eventstream")?;
                 let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
-                let public = ffi::get_namespace_oid(c"eventstream".as_ptr(), true);
                 let event_type = ffi::GetSysCacheOid(
                     pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
                     pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,

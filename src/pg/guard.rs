@@ -261,10 +261,10 @@ unsafe fn show(
 ) -> Result<()> {
     // SAFETY: look-ups in catalogs; what they return is in PostgreSQL's memory, or plain.
     let (found, user) = catch(|| unsafe {
-        let Some(schemas) = Schemas::look() else { return (None, None) };
-        if is_own_work() || !schemas.are_whole() {
+        if is_own_work() {
             return (None, None);
         }
+        let Some(schemas) = Schemas::look().filter(|schemas| schemas.are_whole()) else { return (None, None) };
         let other = if class == catalog::INHERITANCE && !arg.is_null() {
             (*arg.cast::<pg_sys::ObjectAccessPostAlter>()).auxiliary_id
         } else {
@@ -310,16 +310,16 @@ struct Schemas {
 }
 
 impl Schemas {
-    /// None where the extension is not there.
+    /// None where the extension is not there, or goes.
     ///
     /// # Safety
     /// May raise, as all of these.
     unsafe fn look() -> Option<Self> {
         // SAFETY: look-ups in a cache.
         unsafe {
-            let hidden = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
-            let shown = ffi::get_namespace_oid(c"eventstream".as_ptr(), true);
-            (hidden != pg_sys::InvalidOid).then_some(Self { hidden, shown })
+            let hidden = own_schema(c"_eventstream")?;
+            let shown = own_schema(c"eventstream")?;
+            Some(Self { hidden, shown })
         }
     }
 
@@ -373,6 +373,19 @@ impl Schemas {
         // SAFETY: as above.
         let is_ours = schema == self.hidden || schema == self.shown && unsafe { is_member(class, relation) };
         is_ours.then_some((class, relation, 0))
+    }
+}
+
+/// The schema of that name, where the extension has made it: anybody who may create schemas can make one that looks like ours in a database
+/// without the extension, and what we read there we would believe.
+///
+/// # Safety
+/// May raise.
+pub(super) unsafe fn own_schema(name: &CStr) -> Option<Oid> {
+    // SAFETY: look-ups; the first is in a cache, and finds nothing where the extension never was.
+    unsafe {
+        let schema = ffi::get_namespace_oid(name.as_ptr(), true);
+        (schema != pg_sys::InvalidOid && is_member(catalog::SCHEMA, schema)).then_some(schema)
     }
 }
 

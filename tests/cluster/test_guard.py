@@ -1,6 +1,8 @@
 """A log with events is not lost by a common command, by whatever route and whoever asks (ES051); the tables that say what the log is are
 written by our own functions only (ES050); functions that folds, upcasters and projections call stay (2BP01). Upkeep and restores work."""
 
+import time
+
 import psycopg
 import pytest
 from database import REGISTERS, Database, contents, near_edge, partitions, rows, unguarded, value, verify
@@ -412,6 +414,69 @@ def test_functions_go_once_nobody_uses_them_and_can_be_replaced_meanwhile(used):
         session.execute("select es_unregister_upcaster('Moved', 1)")
         session.execute("select es_drop_projection('one'), es_drop_projection('many')")
         session.execute("drop schema ledger cascade")
+
+
+def test_a_schema_with_many_functions_goes_in_little_time(log):
+    """Each function is looked up by its oid: all of them were read for each one, which took seconds for a thousand."""
+    with log.connect() as session:
+        session.execute(HANDLER.format("total"))
+        session.execute("select es_register_fold('total', 'account', 'total(jsonb, eventstream.event)'::regprocedure)")
+
+        def dropped() -> float:
+            session.execute("create schema many")
+            session.execute(
+                "do $$ begin for n in 1..1500 loop"
+                " execute format('create function many.f%s() returns int language sql as $f$ select 1 $f$', n); end loop; end $$"
+            )
+            began = time.monotonic()
+            session.execute("drop schema many cascade")
+            return time.monotonic() - began
+
+        guarded = dropped()
+        with unguarded(session):
+            free = dropped()
+        assert guarded < 10 * free + 0.5, (guarded, free)
+
+
+# -- look-alikes ----------------------------------------------------------------------------------------------------------------
+
+
+def test_schemas_that_only_look_like_ours_are_nobodys_business(log):
+    """Who may create a schema could make superusers run functions of his, in a database that does not have the extension."""
+    plain = Database(log.server, f"{log.name}_plain").create(extension=False)
+    intruder = plain.role("intruder_of_guard")
+    try:
+        with plain.connect() as session:
+            session.execute(f'grant create on database "{plain.name}" to "{intruder}"')
+            session.execute("create function ff() returns int language sql as 'select 1'; create table bait (n int)")
+        with plain.connect(intruder) as session:
+            session.execute("create schema _eventstream; create schema eventstream; create type eventstream.event as (n int)")
+            session.execute(
+                "create function _eventstream.trap() returns text language plpgsql as"
+                " $$ begin raise exception 'the trap ran as %', session_user; end $$"
+            )
+            columns = "id bigint, tenant_id bigint, name text, handler text, event_type text, from_schema_version int"
+            for table in ("events", "first_appends", "tenants", "folds", "upcasters"):
+                session.execute(f"create table _eventstream.{table} ({columns})")
+            session.execute("insert into _eventstream.tenants values (1, 1, 'default')")
+            session.execute(
+                "create view _eventstream.projections as select 'p'::text as name, 1::bigint as tenant_id, 'event'::text as kind,"
+                " _eventstream.trap() as handler, _eventstream.trap() as reset"
+            )
+            session.execute("create view eventstream.events with (security_barrier) as select * from _eventstream.events")
+        with plain.connect() as session:
+            for statement in (
+                "drop function public.ff()",
+                "select * from (select * from eventstream.events) e order by id limit 1",
+                "alter table _eventstream.events add more int",
+                "alter schema _eventstream rename to harmless",
+                "drop schema harmless, eventstream cascade",
+            ):
+                session.execute(statement)
+            session.execute("create extension eventstream")
+            session.execute("select es_append('account-1', 'Opened', '{}')")
+    finally:
+        plain.drop()
 
 
 def test_what_a_superuser_can_still_do_is_said_where_it_is_promised():
