@@ -8,13 +8,13 @@ comment on function eventstream.check_temporal_view(text, text) is
 -- row, and would ask the second of two views that are joined once for each row of the first. Said to give ten rows, each as dear as a fold is,
 -- they are asked once for each stream and joined by hash, whatever is known of the streams.
 create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb, problem text)
-language c stable parallel unsafe cost 1000 rows 10 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
+language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
 comment on function eventstream.temporal_state(text, text) is
 'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
 
 create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text)
 returns table (version bigint, state jsonb, problem text)
-language c stable parallel unsafe cost 1000 rows 10 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
+language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
 comment on function eventstream.temporal_state_at(text, text, text, text, text) is
 'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state.';
 

@@ -60,6 +60,18 @@ def test_views_of_fresh_streams_that_are_joined_fold_each_stream_once(session, k
         assert folded(session) - before <= 2 * STREAMS, join
 
 
+@pytest.mark.parametrize("known", ["nothing is known", "analyzed"])
+def test_a_join_by_a_column_compares_no_stream_with_each_other(session, known):
+    """By a column of the one and the stream of the other: a nested loop over n states and n streams is quadratic, whatever the folding costs."""
+    fill(session)
+    if known == "analyzed":
+        session.execute("analyze")
+    join = "select count(*) from accounts a join limits l on l.stream = 'limit-' || a.balance"
+    plan = "\n".join(line for (line,) in rows(session, f"explain {join}"))
+    assert "Join Filter" not in plan, plan
+    assert value(session, join) == STREAMS
+
+
 def test_upkeep_analyzes_what_has_grown(session):
     known = (
         "select c.relname, c.reltuples::bigint from pg_class c where c.relnamespace = '_eventstream'::regnamespace"
