@@ -18,7 +18,7 @@ pub fn init() {
 
 /// The event trigger: that it is called has loaded the library.
 fn loaded(args: &Args) -> Returned {
-    guard::note_event(args.info());
+    guard::note_event(args.info())?;
     Ok(None)
 }
 

@@ -235,6 +235,8 @@ unsafe extern "C-unwind" {
     fn pg_database_ownercheck(database: pg_sys::Oid, role: pg_sys::Oid) -> bool;
     #[cfg(feature = "pg15")]
     fn pg_extension_ownercheck(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+    #[cfg(feature = "pg15")]
+    fn pg_class_ownercheck(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool;
     #[cfg(not(feature = "pg15"))]
     fn object_ownercheck(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool;
 }
@@ -264,6 +266,20 @@ pub unsafe fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool 
         return pg_extension_ownercheck(extension, role);
         #[cfg(not(feature = "pg15"))]
         return object_ownercheck(pg_sys::ExtensionRelationId, extension, role);
+    }
+}
+
+/// Whether the role has the rights of the relation's owner.
+///
+/// # Safety
+/// May raise: call it inside `catch`.
+pub unsafe fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_class_ownercheck(relation, role);
+        #[cfg(not(feature = "pg15"))]
+        return object_ownercheck(pg_sys::RelationRelationId, relation, role);
     }
 }
 

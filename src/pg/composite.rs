@@ -34,12 +34,16 @@ pub fn expanded<const N: usize>(row_type: Oid, values: &[Datum; N], nulls: &[boo
 /// A value of the row type with these columns, flat, in the current memory context: what an array can hold.
 pub fn flat<const N: usize>(row_type: Oid, values: &[Datum; N], nulls: &[bool; N]) -> Result<Datum> {
     let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
-    catch(|| {
-        // SAFETY: one value and one flag for each column of the type, which eventstream.event has; what is stored elsewhere is fetched.
+    let made = catch(|| {
+        // SAFETY: one value and one flag for each column of the type; what is stored elsewhere is fetched.
         unsafe {
             let desc = ffi::lookup_rowtype_tupdesc_copy(row_type, -1);
+            if (*desc).natts as usize != N {
+                return None;
+            }
             let tuple = ffi::heap_form_tuple(desc, values, nulls);
-            ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
+            Some(ffi::HeapTupleHeaderGetDatum((*tuple).t_data))
         }
-    })
+    })?;
+    made.ok_or_else(|| Error::Internal { what: format!("the row type has not {N} columns") }.into())
 }

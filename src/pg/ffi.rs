@@ -346,6 +346,16 @@ unsafe extern "C-unwind" {
     pub fn get_opclass_family(class: Oid) -> Oid;
     pub fn get_rel_namespace(relation: Oid) -> Oid;
     pub fn get_func_namespace(function: Oid) -> Oid;
+    pub fn get_rel_relkind(relation: Oid) -> c_char;
+    pub fn get_rel_type_id(relation: Oid) -> Oid;
+    // catalog/namespace.c
+    pub fn RangeVarGetRelidExtended(
+        named: *const RangeVar,
+        lock: LOCKMODE,
+        flags: u32,
+        callback: RangeVarGetRelidCallback,
+        callback_arg: *mut c_void,
+    ) -> Oid;
     // tcop/utility.c, cmdtag.c
     pub fn CreateCommandTag(statement: *mut Node) -> CommandTag::Type;
     pub fn GetCommandTagName(tag: CommandTag::Type) -> *const c_char;

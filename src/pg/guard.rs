@@ -6,9 +6,13 @@
 //! Let through unseen: our own statements, the scripts of the extension, pg_upgrade, and upkeep (VACUUM, REINDEX, CLUSTER, SET TABLESPACE …),
 //! which makes, alters and drops relations of ours inside. Upkeep is judged by the innermost utility statement: what a function of a user's
 //! does meanwhile (an index expression that ANALYZE evaluates) comes as a statement of its own.
+mod statement;
+
 use super::failure::{Result, catch, finally, raise};
-use super::{ffi, settings};
-use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectAccessType, ObjectType, Oid};
+use super::{compat, ffi, settings};
+use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
+use statement::{Kind, kind};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -32,17 +36,6 @@ pub enum Users {
 pub struct Guards {
     pub ours: fn(act: Act, command: &str, object: &str) -> Result<()>,
     pub users: fn(object: Users, command: &str, description: &str) -> Result<()>,
-}
-
-/// What a utility statement is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Upkeep,
-    /// It takes away what it alters: DETACH PARTITION, ALTER EXTENSION … DROP, SET SCHEMA, RENAME.
-    Removal,
-    /// DROP EXTENSION eventstream: functions that folds use may go along.
-    DropsExtension,
-    Other,
 }
 
 #[derive(Clone, Copy)]
@@ -123,11 +116,11 @@ pub unsafe fn during(node: *mut pg_sys::Node, run: impl FnOnce()) {
     });
 }
 
-/// The statement that an event trigger is fired by, where the library was loaded too late to see it begin.
+/// The statement that an event trigger is fired by, where the library was loaded too late to see it begin. Errors: ES051.
 ///
 /// # Safety
 /// Called by PostgreSQL as a function.
-pub fn note_event(info: pg_sys::FunctionCallInfo) {
+pub fn note_event(info: pg_sys::FunctionCallInfo) -> Result<()> {
     // SAFETY: EventTriggerData is what context points to where the node says so (commands/event_trigger.h).
     unsafe {
         let context = (*info).context;
@@ -135,9 +128,11 @@ pub fn note_event(info: pg_sys::FunctionCallInfo) {
             let node = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
             if !node.is_null() {
                 STATEMENT.set(Some(Statement::of(node)));
+                return refuse_alteration(node);
             }
         }
     }
+    Ok(())
 }
 
 impl Statement {
@@ -149,69 +144,51 @@ impl Statement {
     }
 }
 
+/// Refuses to alter a relation of ours by what is no upkeep, before it is begun: PostgreSQL does not tell of all that ALTER TABLE, which may
+/// name a view, a sequence or a row type too, does (SET UNLOGGED, row security, defaults). Errors: ES051.
+///
 /// # Safety
-/// A node of a utility statement.
-unsafe fn kind(node: *mut pg_sys::Node) -> Kind {
-    // SAFETY: the tag says what each node is (nodes/parsenodes.h).
+/// A node of a utility statement that is about to run.
+pub unsafe fn refuse_alteration(node: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: the tag says what the node is (nodes/parsenodes.h); look-ups in catalogs, as the statement itself does without the right to it.
     unsafe {
-        match (*node).type_ {
-            NodeTag::T_VacuumStmt
-            | NodeTag::T_ReindexStmt
-            | NodeTag::T_ClusterStmt
-            | NodeTag::T_AlterTableMoveAllStmt => Kind::Upkeep,
-            NodeTag::T_AlterTableStmt => {
-                let statement = &*node.cast::<pg_sys::AlterTableStmt>();
-                let kind = kind_of_commands(statement.cmds);
-                // A view's options are its walls (security_barrier).
-                let keeps = [ObjectType::OBJECT_TABLE, ObjectType::OBJECT_INDEX].contains(&statement.objtype);
-                if kind == Kind::Upkeep && !keeps { Kind::Other } else { kind }
-            }
-            NodeTag::T_AlterExtensionContentsStmt | NodeTag::T_RenameStmt | NodeTag::T_AlterObjectSchemaStmt => {
-                Kind::Removal
-            }
-            NodeTag::T_DropStmt => {
-                let statement = &*node.cast::<pg_sys::DropStmt>();
-                let is_it = statement.removeType == ObjectType::OBJECT_EXTENSION
-                    && super::utility::names_extension(statement.objects);
-                if is_it { Kind::DropsExtension } else { Kind::Other }
-            }
-            _ => Kind::Other,
+        if (*node).type_ != NodeTag::T_AlterTableStmt || settings::allows_drop() {
+            return Ok(());
         }
+        let Some(guards) = GUARDS.get() else { return Ok(()) };
+        let now = Statement::of(node);
+        let described = catch(|| {
+            if is_own_work() {
+                return None;
+            }
+            let schemas = Schemas::look().filter(|schemas| schemas.are_whole())?;
+            let named = (*node.cast::<pg_sys::AlterTableStmt>()).relation;
+            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+            let relation = ffi::RangeVarGetRelidExtended(named, 0, missing_ok, None, std::ptr::null_mut());
+            let (class, object, part) = schemas.relation(relation)?;
+            let passes = now.kind == Kind::Removal || now.kind == Kind::Upkeep && !is_view(class, object);
+            // Whose it is not is refused by PostgreSQL, and learns nothing of the log.
+            let is_refused = !passes && compat::owns_relation(relation, pg_sys::GetUserId());
+            is_refused.then(|| describe(class, object, part))
+        })?;
+        described.map_or(Ok(()), |described| (guards.ours)(Act::Change, &text_of(now.tag), &text_of(described)))
     }
 }
 
-/// What takes a partition away, and what leaves a table's contents and rules as they are.
-const DETACHING: [AlterTableType::Type; 2] =
-    [AlterTableType::AT_DetachPartition, AlterTableType::AT_DetachPartitionFinalize];
-const KEEPING: [AlterTableType::Type; 10] = [
-    AlterTableType::AT_SetTableSpace,
-    AlterTableType::AT_SetRelOptions,
-    AlterTableType::AT_ResetRelOptions,
-    AlterTableType::AT_SetStatistics,
-    AlterTableType::AT_SetOptions,
-    AlterTableType::AT_SetStorage,
-    AlterTableType::AT_SetCompression,
-    AlterTableType::AT_ReplicaIdentity,
-    AlterTableType::AT_ClusterOn,
-    AlterTableType::AT_DropCluster,
-];
+/// Whether it is a view: its options are its walls (security_barrier), so that none of them is upkeep.
+///
+/// # Safety
+/// May raise.
+unsafe fn is_view(class: Oid, object: Oid) -> bool {
+    // SAFETY: a look-up in a cache.
+    class == catalog::RELATION && unsafe { ffi::get_rel_relkind(object) } as u8 == pg_sys::RELKIND_VIEW
+}
 
 /// # Safety
-/// The list of commands of an ALTER TABLE or ALTER INDEX.
-unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
-    let mut kind = Kind::Upkeep;
+/// A constant of PostgreSQL's, or a description in its memory, or NULL.
+unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
     // SAFETY: as the caller says.
-    for command in unsafe { super::utility::elements::<pg_sys::AlterTableCmd>(commands) } {
-        // SAFETY: as above.
-        let command = unsafe { (*command).subtype };
-        if DETACHING.contains(&command) {
-            return Kind::Removal;
-        }
-        if !KEEPING.contains(&command) {
-            kind = Kind::Other;
-        }
-    }
-    kind
+    if text.is_null() { "an object".into() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy() }
 }
 
 unsafe extern "C-unwind" fn on_access(
@@ -233,7 +210,7 @@ unsafe extern "C-unwind" fn on_access(
         }
         let statement = STATEMENT.get();
         let kind = statement.map_or(Kind::Other, |statement| statement.kind);
-        if kind == Kind::Upkeep || settings::allows_drop() {
+        if kind == Kind::Upkeep && !is_view(class, object) || settings::allows_drop() {
             return;
         }
         pg_sys::panic::pgrx_extern_c_guard(|| {
@@ -283,13 +260,12 @@ unsafe fn show(
         (described, user.map(|user| (user, describe(class, object, part))))
     })?;
     // SAFETY: constants of PostgreSQL's, and descriptions in its memory, or NULL.
-    let text = |text: *const c_char| unsafe {
-        if text.is_null() { "an object".into() } else { CStr::from_ptr(text).to_string_lossy() }
-    };
-    if let Some(described) = found {
-        (guards.ours)(act, &text(tag), &text(described))?;
+    unsafe {
+        if let Some(described) = found {
+            (guards.ours)(act, &text_of(tag), &text_of(described))?;
+        }
+        user.map_or(Ok(()), |(user, described)| (guards.users)(user, &text_of(tag), &text_of(described)))
     }
-    user.map_or(Ok(()), |(user, described)| (guards.users)(user, &text(tag), &text(described)))
 }
 
 /// # Safety
@@ -344,7 +320,7 @@ impl Schemas {
                 catalog::INHERITANCE => self.relation(object),
                 catalog::FUNCTION => (ffi::get_func_namespace(object) == self.hidden || is_member(class, object))
                     .then_some((class, object, part)),
-                catalog::SCHEMA if object == self.hidden || object == self.shown => same,
+                catalog::SCHEMA if is_member(class, object) => same,
                 catalog::EXTENSION if is_extension(object) => same,
                 catalog::EVENT_TRIGGER if is_member(class, object) => same,
                 catalog::TYPE if is_new => None,
@@ -370,9 +346,10 @@ impl Schemas {
         // SAFETY: as the caller says.
         let schema = unsafe { ffi::get_rel_namespace(relation) };
         let class = catalog::RELATION;
-        // SAFETY: as above.
-        let is_ours = schema == self.hidden || schema == self.shown && unsafe { is_member(class, relation) };
-        is_ours.then_some((class, relation, 0))
+        // SAFETY: as above. Of a composite type it is the type that belongs to the extension.
+        let is_members =
+            || unsafe { is_member(class, relation) || is_member(catalog::TYPE, ffi::get_rel_type_id(relation)) };
+        (schema == self.hidden || schema == self.shown && is_members()).then_some((class, relation, 0))
     }
 }
 

@@ -48,6 +48,9 @@ unsafe extern "C-unwind" fn process_utility(
             if HAS_WORKERS && let Err(failure) = prepare(node) {
                 raise(failure);
             }
+            if let Err(failure) = guard::refuse_alteration(node) {
+                raise(failure);
+            }
         });
         guard::during(node, || match PREVIOUS {
             Some(previous) => {

@@ -89,6 +89,22 @@ CHANGES = [
     f"alter table {SECOND} owner to somebody",
     "create or replace function _eventstream.refuse_change() returns trigger language plpgsql as 'begin return new; end'",
     "alter view eventstream.streams set (security_barrier = false)",
+    "alter table eventstream.streams set (security_barrier = false)",
+    "alter table eventstream.events set (security_barrier = false)",
+    "alter table eventstream.events reset (security_barrier)",
+    "alter type eventstream.event alter attribute version type text cascade",
+    "alter type eventstream.event add attribute more int cascade",
+    "alter type eventstream.event drop attribute payload cascade",
+    "alter type eventstream.event rename attribute payload to body",
+    "alter schema eventstream_pinned rename to free",
+    "alter sequence _eventstream.positions set unlogged",
+    "alter sequence _eventstream.stream_ids set unlogged",
+    "alter table _eventstream.streams enable row level security",
+    f"alter table {SECOND} force row level security",
+    f"alter table {SECOND} alter column version set default 1",
+    "alter table _eventstream.streams alter column category set default 'x'",
+    "alter table _eventstream.streams set unlogged",
+    "alter table eventstream.streams alter column stream set default 'x'",
     "alter event trigger eventstream_guard disable",
     "alter extension eventstream add table plain",
     "create table forged partition of _eventstream.events for values from (30000000) to (30000001)",
@@ -148,6 +164,25 @@ def test_an_owner_of_the_database_without_rights_over_the_log_does_not_delete_it
         session.execute("drop owned by current_user cascade")
     with log.connect() as session:
         assert len(contents(session)) == 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter table eventstream.events set (security_barrier = false)",
+        "alter type eventstream.event alter attribute version type text cascade",
+        "alter sequence _eventstream.positions set unlogged",
+        "alter table _eventstream.streams force row level security",
+    ],
+)
+def test_where_the_library_is_not_preloaded_the_first_statement_is_judged_too(unloaded, statement):
+    with unloaded.connect() as session:
+        assert refused(session, statement).sqlstate == "ES051"
+
+
+def test_who_does_not_own_it_learns_nothing_by_altering_it(log):
+    with log.connect(log.role("stranger_to_guard")) as session:
+        assert refused(session, "alter table eventstream.events set (security_barrier = false)").sqlstate == "42501"
 
 
 def test_drop_owned_by_the_logs_owner_is_refused(new_server):

@@ -1,0 +1,78 @@
+//! What a utility statement is to the guard.
+use super::super::utility::{elements, names_extension};
+use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectType};
+
+/// What a utility statement is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Upkeep,
+    /// It takes away what it alters: DETACH PARTITION, ALTER EXTENSION … DROP, SET SCHEMA, RENAME.
+    Removal,
+    /// DROP EXTENSION eventstream: functions that folds use may go along.
+    DropsExtension,
+    Other,
+}
+
+/// # Safety
+/// A node of a utility statement.
+pub unsafe fn kind(node: *mut pg_sys::Node) -> Kind {
+    // SAFETY: the tag says what each node is (nodes/parsenodes.h).
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_VacuumStmt
+            | NodeTag::T_ReindexStmt
+            | NodeTag::T_ClusterStmt
+            | NodeTag::T_AlterTableMoveAllStmt => Kind::Upkeep,
+            NodeTag::T_AlterTableStmt => {
+                let statement = &*node.cast::<pg_sys::AlterTableStmt>();
+                let kind = kind_of_commands(statement.cmds);
+                // A view's options are its walls (security_barrier).
+                let keeps = [ObjectType::OBJECT_TABLE, ObjectType::OBJECT_INDEX].contains(&statement.objtype);
+                if kind == Kind::Upkeep && !keeps { Kind::Other } else { kind }
+            }
+            NodeTag::T_AlterExtensionContentsStmt | NodeTag::T_RenameStmt | NodeTag::T_AlterObjectSchemaStmt => {
+                Kind::Removal
+            }
+            NodeTag::T_DropStmt => {
+                let statement = &*node.cast::<pg_sys::DropStmt>();
+                let is_it = statement.removeType == ObjectType::OBJECT_EXTENSION && names_extension(statement.objects);
+                if is_it { Kind::DropsExtension } else { Kind::Other }
+            }
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// What takes a partition away, and what leaves a table's contents and rules as they are.
+const DETACHING: [AlterTableType::Type; 2] =
+    [AlterTableType::AT_DetachPartition, AlterTableType::AT_DetachPartitionFinalize];
+const KEEPING: [AlterTableType::Type; 10] = [
+    AlterTableType::AT_SetTableSpace,
+    AlterTableType::AT_SetRelOptions,
+    AlterTableType::AT_ResetRelOptions,
+    AlterTableType::AT_SetStatistics,
+    AlterTableType::AT_SetOptions,
+    AlterTableType::AT_SetStorage,
+    AlterTableType::AT_SetCompression,
+    AlterTableType::AT_ReplicaIdentity,
+    AlterTableType::AT_ClusterOn,
+    AlterTableType::AT_DropCluster,
+];
+
+/// # Safety
+/// The list of commands of an ALTER TABLE or ALTER INDEX.
+unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
+    let mut kind = Kind::Upkeep;
+    // SAFETY: as the caller says.
+    for command in unsafe { elements::<pg_sys::AlterTableCmd>(commands) } {
+        // SAFETY: as above.
+        let command = unsafe { (*command).subtype };
+        if DETACHING.contains(&command) {
+            return Kind::Removal;
+        }
+        if !KEEPING.contains(&command) {
+            kind = Kind::Other;
+        }
+    }
+    kind
+}
