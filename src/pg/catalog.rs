@@ -21,9 +21,30 @@ pub struct Catalog {
     pub folds: Oid,
     pub snapshots: Oid,
     pub projections: Oid,
-    /// The row type eventstream.event.
+    /// The row type eventstream.event, and its entry among the relations.
     pub event_type: Oid,
+    event_row: Oid,
 }
+
+/// The columns of eventstream.event (sql/20_types.sql): what is made of that type is made by them.
+const EVENT: [Oid; 16] = [
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::UUIDOID,
+    pg_sys::TEXTOID,
+    pg_sys::INT4OID,
+    pg_sys::JSONBOID,
+    pg_sys::JSONBOID,
+    pg_sys::TEXTOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::BYTEAOID,
+    pg_sys::BYTEAOID,
+];
 
 thread_local! {
     static CATALOG: Cell<Option<Catalog>> = const { Cell::new(None) };
@@ -68,6 +89,7 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
             catalog.segments,
             catalog.streams,
             catalog.snapshots,
+            catalog.event_row,
         ]
         .contains(&relation)
     {
@@ -188,6 +210,7 @@ impl Catalog {
                     snapshots: relation(c"snapshots"),
                     projections: relation(c"projections"),
                     event_type,
+                    event_row: ffi::get_typ_typrelid(event_type),
                 })
             }
         })?;
@@ -195,7 +218,25 @@ impl Catalog {
             what: "eventstream is not installed in this database".into(),
             hint: Some("create extension eventstream;".into()),
         })?;
+        // SAFETY: look-ups in a cache.
+        if !catch(|| unsafe { has_columns(catalog.event_row, &EVENT) })? {
+            return Err(Error::FeatureNotSupported {
+                what: "the type eventstream.event has been altered: events cannot be made of it".into(),
+                hint: Some("Dump the log's data, and restore it where the extension was created anew.".into()),
+            }
+            .into());
+        }
         CATALOG.set(Some(catalog));
         Ok(catalog)
     }
+}
+
+/// Whether a relation has columns of these types and never had another.
+///
+/// # Safety
+/// May raise.
+unsafe fn has_columns(relation: Oid, types: &[Oid]) -> bool {
+    // SAFETY: look-ups in a cache, which find no type of a column that was dropped.
+    let is_of = |(place, of): (i16, Oid)| unsafe { ffi::get_atttype(relation, place) } == of;
+    (1..).zip(types.iter().copied().chain([pg_sys::InvalidOid])).all(is_of)
 }

@@ -348,6 +348,8 @@ unsafe extern "C-unwind" {
     pub fn get_func_namespace(function: Oid) -> Oid;
     pub fn get_rel_relkind(relation: Oid) -> c_char;
     pub fn get_rel_type_id(relation: Oid) -> Oid;
+    pub fn get_typ_typrelid(of: Oid) -> Oid;
+    pub fn get_atttype(relation: Oid, column: AttrNumber) -> Oid;
     // catalog/namespace.c
     pub fn RangeVarGetRelidExtended(
         named: *const RangeVar,

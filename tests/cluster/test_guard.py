@@ -185,6 +185,17 @@ def test_who_does_not_own_it_learns_nothing_by_altering_it(log):
         assert refused(session, "alter table eventstream.events set (security_barrier = false)").sqlstate == "42501"
 
 
+@pytest.mark.parametrize("what", ["alter attribute version type text", "drop attribute salt", "add attribute more int"])
+def test_a_row_type_that_a_superuser_altered_is_found_before_events_are_made_of_it(log, what):
+    with log.connect() as session, log.connect() as other:
+        rows(other, "select * from es_read('account-1')")
+        with unguarded(session):
+            session.execute(f"alter type eventstream.event {what} cascade")
+        for connection in (session, other, log.connect()):
+            error = refused(connection, "select * from es_read('account-1')")
+            assert error.sqlstate == "0A000" and "eventstream.event has been altered" in str(error)
+
+
 def test_drop_owned_by_the_logs_owner_is_refused(new_server):
     server = new_server("owned")
     with server.connect("postgres") as admin:
