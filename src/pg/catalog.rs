@@ -21,6 +21,8 @@ pub struct Catalog {
     pub folds: Oid,
     pub snapshots: Oid,
     pub projections: Oid,
+    /// The views eventstream.events and eventstream.audit.
+    pub views: [Oid; 2],
     /// The row type eventstream.event, and its entry among the relations.
     pub event_type: Oid,
     event_row: Oid,
@@ -182,6 +184,7 @@ impl Catalog {
                 let schema = guard::own_schema(c"_eventstream")?;
                 let public = guard::own_schema(c"eventstream")?;
                 let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
+                let view = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), public);
                 let event_type = ffi::GetSysCacheOid(
                     pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
                     pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
@@ -209,6 +212,7 @@ impl Catalog {
                     folds: relation(c"folds"),
                     snapshots: relation(c"snapshots"),
                     projections: relation(c"projections"),
+                    views: [view(c"events"), view(c"audit")],
                     event_type,
                     event_row: ffi::get_typ_typrelid(event_type),
                 })

@@ -383,3 +383,27 @@ pub fn show_in_title(text: &std::ffi::CStr) {
         set_ps_display_with_len(text.as_ptr(), text.to_bytes().len());
     }
 }
+
+/// The view that a subquery after rewriting stands for; none where it is no view. Before PostgreSQL 16 the first relation in it says so, OLD of
+/// the view's rule.
+///
+/// # Safety
+/// A subquery in FROM of a query after rewriting.
+pub unsafe fn view_of(entry: *const pg_sys::RangeTblEntry) -> pg_sys::Oid {
+    // SAFETY: as the caller says.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            let relations = (*(*entry).subquery).rtable;
+            if relations.is_null() || (*relations).length == 0 {
+                return pg_sys::InvalidOid;
+            }
+            let first = (*(*relations).elements).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            let is_view =
+                (*first).rtekind == pg_sys::RTEKind::RTE_RELATION && (*first).relkind as u8 == pg_sys::RELKIND_VIEW;
+            if is_view { (*first).relid } else { pg_sys::InvalidOid }
+        }
+        #[cfg(not(feature = "pg15"))]
+        (*entry).relid
+    }
+}

@@ -49,6 +49,7 @@ unsafe extern "C-unwind" {
         params: ParamListInfo,
     ) -> *mut PlannedStmt;
     pub fn makeVar(varno: c_int, column: i16, kind: Oid, modifier: i32, collation: Oid, levels_up: u32) -> *mut Var;
+    pub fn pull_var_clause(node: *mut Node, flags: c_int) -> *mut List;
     pub fn make_opclause(
         operator: Oid,
         result: Oid,
@@ -59,6 +60,7 @@ unsafe extern "C-unwind" {
         input_collation: Oid,
     ) -> *mut Expr;
     pub fn make_and_qual(one: *mut Node, other: *mut Node) -> *mut Node;
+    pub fn list_concat(one: *mut List, other: *const List) -> *mut List;
     pub fn lappend(list: *mut List, datum: *mut c_void) -> *mut List;
     // nodes/params.c
     pub fn makeParamList(count: c_int) -> ParamListInfo;

@@ -6,8 +6,8 @@
 //! many this one has.
 use super::catalog::Catalog;
 use super::failure::{Failure, Result, catch, raise};
-use super::ffi;
 use super::session::by_index;
+use super::{compat, ffi};
 use pgrx::pg_sys::{self, NodeTag, Oid, Query};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
@@ -23,6 +23,8 @@ thread_local! {
 /// Numbers of columns, as sql/30_tables.sql has them.
 const EVENTS_TENANT_ID: i16 = 1;
 const EVENTS_GLOBAL_POSITION: i16 = 4;
+const EVENTS_EVENT_ID: i16 = 8;
+const EVENTS_SUBJECT: i16 = 13;
 const STREAMS_TENANT_ID: i16 = 2;
 
 /// The operator = of two bigints (pg_operator.dat).
@@ -30,6 +32,10 @@ const INT8_EQUAL: Oid = Oid::from_u32(410);
 
 /// The operator family integer_ops of B-trees (pg_opfamily.dat).
 const BIGINT_ORDER: Oid = Oid::from_u32(1976);
+
+/// pull_var_clause is to look into everything.
+const PVC_RECURSE: c_int =
+    (pg_sys::PVC_RECURSE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_RECURSE_PLACEHOLDERS) as c_int;
 
 /// So deep plain subqueries are looked into.
 const MOST_DEPTH: usize = 8;
@@ -182,7 +188,7 @@ unsafe fn order_views(query: *mut Query, catalog: &Catalog, depth: usize) -> boo
             && let Some(order) = members::<pg_sys::SortGroupClause>((*query).sortClause).next()
             && let Some(column) = column_of(query, (*order).tleSortGroupRef)
         {
-            order_by(entry, column, order, catalog, depth)
+            order_by(entry, column, order, conditions_on(query, std::ptr::null_mut()), catalog, depth)
         } else {
             depth > 0 && !(*entry).security_barrier && order_views((*entry).subquery, catalog, depth - 1)
         }
@@ -215,14 +221,39 @@ unsafe fn plain_column(expression: *mut pg_sys::Node) -> Option<i16> {
     }
 }
 
+/// The columns (Var) of the only thing in FROM that conditions of a query ask for: its own, and those on its columns `asked`.
+///
+/// # Safety
+/// A query after rewriting, with one thing in FROM. May raise.
+unsafe fn conditions_on(query: *mut Query, asked: *mut pg_sys::List) -> *mut pg_sys::List {
+    // SAFETY: such a query has no aggregates and nothing of another level.
+    unsafe {
+        let mut found = ffi::pull_var_clause((*(*query).jointree).quals, PVC_RECURSE);
+        for target in members::<pg_sys::TargetEntry>((*query).targetList) {
+            if is_among(asked, (*target).resno) {
+                found = ffi::list_concat(found, ffi::pull_var_clause((*target).expr.cast(), PVC_RECURSE));
+            }
+        }
+        found
+    }
+}
+
+/// # Safety
+/// A list of columns (Var), or NULL.
+unsafe fn is_among(columns: *mut pg_sys::List, column: i16) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { members::<pg_sys::Var>(columns).any(|var| (*var).varattno == column) }
+}
+
 /// Says the order by a column of a subquery inside it, where that is a view of events and the column their position: whether it is.
 ///
 /// # Safety
-/// A subquery in FROM of a query that is to be planned, and a clause of that one's order.
+/// A subquery in FROM of a query that is to be planned, a clause of that one's order, and the columns of the subquery that conditions ask for.
 unsafe fn order_by(
     entry: *mut pg_sys::RangeTblEntry,
     column: i16,
     order: *mut pg_sys::SortGroupClause,
+    asked: *mut pg_sys::List,
     catalog: &Catalog,
     depth: usize,
 ) -> bool {
@@ -239,8 +270,12 @@ unsafe fn order_by(
                 && (*query).limitOffset.is_null()
                 && (*query).sortClause.is_null()
             {
-                return order_by(inner, column, order, catalog, depth - 1);
+                let asked = conditions_on(query, asked);
+                return order_by(inner, column, order, asked, catalog, depth - 1);
             }
+            return false;
+        }
+        if !catalog.views.contains(&compat::view_of(entry)) {
             return false;
         }
         let place_of = |relation: Oid| {
@@ -255,7 +290,15 @@ unsafe fn order_by(
         let expression = (*target).expr.cast::<pg_sys::Node>();
         let is_position = plain_column(expression) == Some(EVENTS_GLOBAL_POSITION)
             && (*expression.cast::<pg_sys::Var>()).varno == events;
-        if !is_plain || !is_position {
+        let asks_for_few = members::<pg_sys::TargetEntry>((*query).targetList).any(|target| {
+            let var = (*target).expr.cast::<pg_sys::Var>();
+            is_among(asked, (*target).resno)
+                && plain_column(var.cast()).is_some_and(|column| {
+                    (*var).varno == streams
+                        || (*var).varno == events && [EVENTS_EVENT_ID, EVENTS_SUBJECT].contains(&column)
+                })
+        });
+        if !is_plain || !is_position || asks_for_few {
             return false;
         }
         if (*target).ressortgroupref == 0 {

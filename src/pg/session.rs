@@ -21,20 +21,47 @@ pub enum Planning {
     ByCost,
 }
 
-/// The switches that our statements are read, planned and run under, whatever the session has set. They are PostgreSQL's plain variables,
-/// which cost nothing to write; put back also when a panic passes.
+/// What the planner may use. The switches, as those below, are PostgreSQL's plain variables, which cost nothing to write; put back also when
+/// a panic passes.
+struct Means([bool; 5]);
+
+impl Means {
+    fn set(planning: Planning) -> Self {
+        let by_cost = planning == Planning::ByCost;
+        // Sequential and bitmap scans, just-in-time compilation; index scans with and without the table.
+        Self(Self::exchange([by_cost, by_cost, false, true, true]))
+    }
+
+    /// Puts these in force; those that were.
+    fn exchange([a, b, c, d, e]: [bool; 5]) -> [bool; 5] {
+        // SAFETY: plain variables of this backend, read by the planner.
+        unsafe {
+            [
+                (&raw mut pg_sys::enable_seqscan).replace(a),
+                (&raw mut pg_sys::enable_bitmapscan).replace(b),
+                (&raw mut pg_sys::jit_enabled).replace(c),
+                (&raw mut pg_sys::enable_indexscan).replace(d),
+                (&raw mut pg_sys::enable_indexonlyscan).replace(e),
+            ]
+        }
+    }
+}
+
+impl Drop for Means {
+    fn drop(&mut self) {
+        Self::exchange(self.0);
+    }
+}
+
+/// The switches that our statements are read and run under, whatever the session has set.
 struct Switches {
-    planner: [bool; 5],
     reader: [bool; 4],
     numbers: [c_int; 7],
 }
 
 impl Switches {
-    fn set(planning: Planning) -> Self {
-        let by_cost = planning == Planning::ByCost;
+    fn set() -> Self {
         Self {
-            // Sequential and bitmap scans, just-in-time compilation; index scans with and without the table.
-            planner: [by_cost, by_cost, false, true, true],
             // standard_conforming_strings, quote_all_identifiers, transform_null_equals, array_nulls.
             reader: [true, false, false, true],
             numbers: [
@@ -52,18 +79,11 @@ impl Switches {
 
     /// Puts these in force; those that were.
     fn exchanged(self) -> Self {
-        let ([a, b, c, d, e], [f, g, h, i], [j, k, l, m, n, o, p]) = (self.planner, self.reader, self.numbers);
+        let ([f, g, h, i], [j, k, l, m, n, o, p]) = (self.reader, self.numbers);
         std::mem::forget(self);
-        // SAFETY: plain variables of this backend, read by the parser, the planner, and input and output functions.
+        // SAFETY: plain variables of this backend, read by the parser, the plan cache, and input and output functions.
         unsafe {
             Self {
-                planner: [
-                    (&raw mut pg_sys::enable_seqscan).replace(a),
-                    (&raw mut pg_sys::enable_bitmapscan).replace(b),
-                    (&raw mut pg_sys::jit_enabled).replace(c),
-                    (&raw mut pg_sys::enable_indexscan).replace(d),
-                    (&raw mut pg_sys::enable_indexonlyscan).replace(e),
-                ],
                 reader: [
                     (&raw mut pg_sys::standard_conforming_strings).replace(f),
                     (&raw mut pg_sys::quote_all_identifiers).replace(g),
@@ -86,7 +106,7 @@ impl Switches {
 
 impl Drop for Switches {
     fn drop(&mut self) {
-        let before = Self { planner: self.planner, reader: self.reader, numbers: self.numbers };
+        let before = Self { reader: self.reader, numbers: self.numbers };
         std::mem::forget(before.exchanged());
     }
 }
@@ -97,7 +117,8 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
     call::refuse_in_user_code()?;
     let catalog = Catalog::current()?;
     let _own = pinned::suspend();
-    let _switches = Switches::set(planning);
+    let _means = Means::set(planning);
+    let _switches = Switches::set();
     let mut user = pg_sys::InvalidOid;
     let mut context = 0;
     let owner = catalog.owner;
@@ -129,9 +150,10 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
     result
 }
 
-/// Plans by the indexes in `work`, whoever's statements these are.
+/// Plans by the indexes in `work`, whoever's statements these are. What text and values look like stays the session's: the planner computes
+/// constants, and calls users' functions for them.
 pub fn by_index<T>(work: impl FnOnce() -> T) -> T {
-    let _switches = Switches::set(Planning::ByIndex);
+    let _means = Means::set(Planning::ByIndex);
     work()
 }
 

@@ -18,6 +18,16 @@ PAGES = {
     "by type": "select * from eventstream.events where event_type = 'Seen' and global_position <= 100 order by global_position limit 3",
 }
 
+#: They ask for few events, which an index finds: what a condition is worth the planner knows from statistics.
+FEW = {
+    "of a stream": "select * from eventstream.events where stream = 'rare3-1' order by global_position desc limit 5",
+    "of a stream, as a subquery": "select * from (select *, stream as s from eventstream.events) e where s = 'rare3-1' order by global_position limit 5",
+    "of an event": "select * from eventstream.events where event_id = '{event}' order by global_position desc limit 5",
+    "of a category": "select * from eventstream.events where category = 'rare3' order by global_position desc limit 5",
+    "of a subject": "select * from eventstream.events where subject = 'anna' order by global_position desc limit 5",
+    "audit of a subject": "select * from eventstream.audit where subject = 'anna' order by global_position desc limit 5",
+}
+
 
 @pytest.fixture(scope="module")
 def costs(quiet_server):
@@ -29,6 +39,7 @@ def costs(quiet_server):
         for tenant in ("small", "default"):
             rows(session, f"select set_config('eventstream.tenant', '{tenant}', false)")
             rare(session, [f"rare{number}" for number in range(10)])
+            session.execute("select es_append('rare3-1', 'Seen', '1', subject => 'anna')")
         for events in (SMALL, LARGE - SMALL):
             grow(session, events)
             for analyzed in (False, True):
@@ -40,8 +51,9 @@ def costs(quiet_server):
                         # The plan that serves every call, too.
                         fresh.execute("set plan_cache_mode = force_generic_plan")
                         middle = value(fresh, "select 20")
+                        event = value(fresh, "select event_id from es_read('rare3-1') limit 1")
                         found.append({
-                            (tenant, name): pages(fresh, page.format(n=middle)) for name, page in PAGES.items()
+                            (tenant, name): pages(fresh, page.format(n=middle, event=event)) for name, page in (PAGES | FEW).items()
                         })
     yield found
     database.drop()
@@ -52,6 +64,13 @@ def costs(quiet_server):
 def test_a_page_of_a_view_costs_what_it_returns(costs, tenant, page):
     taken = [each[tenant, page] for each in costs if (tenant, page) in each]
     assert len(taken) == 4 and max(taken) <= min(taken) + MORE and max(taken) < 250, f"pages: {taken}"
+
+
+@pytest.mark.parametrize("tenant", ["default", "small"])
+@pytest.mark.parametrize("page", FEW)
+def test_a_page_of_few_events_costs_what_they_do(costs, tenant, page):
+    taken = [each[tenant, page] for each in costs if (tenant, page) in each][1:]
+    assert len(taken) == 3 and max(taken) <= min(taken) + MORE and max(taken) < 250, f"pages: {taken}"
 
 
 @pytest.fixture
@@ -117,3 +136,42 @@ def test_a_condition_sees_no_more_than_the_role_may_read(quiet, two_partitions):
     seen = {stream for (stream,) in rows(session, "select stream from leaked")}
     assert seen and all(stream.startswith("cat1-") for stream in seen)
     assert value(session, "select count(*) from leaked") == 26
+
+
+JOINS = {
+    "everything with everything": "cross join _eventstream.streams s",
+    "of another": "join _eventstream.streams s on s.id <> e.stream_id",
+    "also of none": "right join _eventstream.streams s on s.id = e.stream_id and s.tenant_id <> e.tenant_id",
+    "its own": "join _eventstream.streams s on s.id = e.stream_id",
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_views_of_others_over_the_same_tables_keep_their_rows(two_partitions, join):
+    session, _ = two_partitions
+    session.execute(
+        "create view theirs with (security_barrier) as select e.global_position, s.name, s.id, s.tenant_id, e.tenant_id as of_event"
+        f" from _eventstream.events e {JOINS[join]}"
+    )
+    whole = rows(session, "select * from theirs")
+    assert whole
+    assert sorted(rows(session, "select * from theirs order by global_position limit 100000"), key=str) == sorted(whole, key=str)
+    positions = sorted((row[:1] for row in whole), key=lambda row: (row[0] is None, row[0] or 0))
+    assert rows(session, "select global_position from theirs order by global_position limit 50") == positions[:50]
+
+
+def test_what_is_computed_while_planning_is_the_sessions(two_partitions):
+    session, _ = two_partitions
+    session.execute(
+        "create function digits() returns int immutable language plpgsql as"
+        " $$ begin perform set_config('extra_float_digits', '-3', false); return 1; end $$"
+    )
+    session.execute("set extra_float_digits = 0; set bytea_output = 'escape'; set intervalstyle = 'iso_8601'; set datestyle = 'german'")
+    constants = r"(0.1::float8 + 0.2::float8)::text, '\x61'::bytea::text, '1 day'::interval::text, '2024-10-13'::date::text"
+    expected = rows(session, f"select {constants}")
+    assert expected[0][:2] == ("0.3", "a")
+    for end in ("", " from eventstream.events order by global_position limit 1"):
+        assert rows(session, f"select {constants}{end}") == expected
+    rows(session, "select digits(), stream from eventstream.events order by global_position limit 1")
+    assert value(session, "show extra_float_digits") == "-3"
+    assert value(session, "select (n / 3::float8)::text from generate_series(1, 1) n") == "0.333333333333"
