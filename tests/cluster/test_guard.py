@@ -496,7 +496,11 @@ def test_schemas_that_only_look_like_ours_are_nobodys_business(log):
             session.execute(f'grant create on database "{plain.name}" to "{intruder}"')
             session.execute("create function ff() returns int language sql as 'select 1'; create table bait (n int)")
         with plain.connect(intruder) as session:
-            session.execute("create schema _eventstream; create schema eventstream; create type eventstream.event as (n int)")
+            session.execute("create schema _eventstream; create schema eventstream")
+            session.execute(
+                "create type eventstream.event as (a bigint, b text, c bigint, d uuid, e text, f int, g jsonb, h jsonb, i text, j timestamptz,"
+                " k timestamptz, l text, m text, n text, o bytea, p bytea)"
+            )
             session.execute(
                 "create function _eventstream.trap() returns text language plpgsql as"
                 " $$ begin raise exception 'the trap ran as %', session_user; end $$"
