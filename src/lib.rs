@@ -70,6 +70,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::utility::init();
     api::guard::init();
     pg::planner::init();
+    pg::estimate::init();
     pg::log_hook::init();
     worker::init();
 }

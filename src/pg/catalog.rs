@@ -174,6 +174,11 @@ pub fn announce_access_change(catalog: &Catalog) -> Result<()> {
 }
 
 impl Catalog {
+    /// As it was looked up; None: not since something of it changed.
+    pub fn known() -> Option<Self> {
+        CATALOG.get()
+    }
+
     pub fn current() -> Result<Self> {
         if let Some(known) = CATALOG.get() {
             return Ok(known);

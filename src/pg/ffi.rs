@@ -96,6 +96,7 @@ unsafe extern "C-unwind" {
     pub fn end_MultiFuncCall(info: FunctionCallInfo, context: *mut FuncCallContext);
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
     pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
+    pub fn heap_freetuple(row: HeapTuple);
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
     // utils/adt/expandedrecord.c
     pub fn make_expanded_record_from_typeid(

@@ -8,6 +8,7 @@ pub mod composite;
 pub mod counters;
 pub mod databases;
 pub mod datum;
+pub mod estimate;
 pub mod failure;
 mod ffi;
 pub mod function;

@@ -128,7 +128,7 @@ unsafe extern "C-unwind" fn keep_index_in_order(
 
 /// # Safety
 /// A list of pointers (nodes/pg_list.h), or NULL.
-unsafe fn members<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+pub(super) unsafe fn members<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     // SAFETY: as the caller says.
     unsafe {
         let count = if list.is_null() { 0 } else { (*list).length as usize };
