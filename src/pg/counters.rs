@@ -1,6 +1,6 @@
 //! What is counted: for the whole database, since the server started, in shared memory where the library is preloaded; else, and
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
-use super::board::database::exclusively;
+use super::board::database::{DATABASES, exclusively};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ptr;
@@ -184,9 +184,6 @@ pub enum Trouble {
 
 const TROUBLES: usize = Trouble::FailedSnapshots as usize + 1;
 
-/// Databases that are counted together: 640 bytes of shared memory each.
-const DATABASES: usize = 1024;
-
 /// Counts of one histogram.
 struct Buckets {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -238,7 +235,7 @@ thread_local! {
     static OWN: Block = const { Block::new() };
 }
 
-/// Bytes of shared memory.
+/// Bytes of shared memory: 640 a database.
 pub(super) fn size() -> usize {
     DATABASES * size_of::<Block>() + align_of::<Block>()
 }

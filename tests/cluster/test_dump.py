@@ -234,6 +234,54 @@ def test_a_dump_restores_whole_into_a_cluster_that_lacks_a_granted_role(source, 
     assert_same_and_going_on(before, database)
 
 
+@pytest.fixture(scope="module")
+def three_parts():
+    """Streams that begin in the first partition and in the second; in the third they only go on."""
+    server = Server("parts", **SIZE, **STILL).create()
+    database = Database(server, "books").create()
+    with database.connect() as session:
+        session.execute("create schema ledger")
+        session.execute("select es_append('account-1', 'Opened', '{}')")
+        for number in range(2):
+            near_edge(session, 1, 2**24 + number * 1024)
+            for _ in range(2):
+                session.execute("select es_append('account-1', 'Moved', '{}')")
+            if number == 0:
+                session.execute("select es_append('order-1', 'Placed', '{}')")
+        assert partitions(session) == ["events_1", "events_16777216", "events_16778240"]
+    yield database
+    server.destroy()
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ("-T _eventstream.events_16777216", "no partition holds the positions from 16777216 to 16778239"),
+        ("-T _eventstream.events_16778240", 'stream "account-1" goes on at position 16778240, which no partition holds'),
+        ("-n ledger -e eventstream", 'stream "order-1" begins at position 16777217, where no event is'),
+        ("-n _eventstream", "belongs to no stream"),
+        ("-t _eventstream.streams", 'stream "account-1" begins at position 1, where no event is'),
+        ("-T _eventstream.positions", "the sequence of positions stands at 0, behind the event at 16778240"),
+    ],
+)
+def test_health_tells_of_events_that_a_part_of_a_dump_left_out(three_parts, part, why):
+    dump = run("pg_dump", *part.split(), env=three_parts.server.address(three_parts.name))
+    copy = Database(three_parts.server, f"copy_{uuid.uuid4().hex[:6]}").create(extension="create extension" not in dump.lower())
+    try:
+        with three_parts.connect() as session:
+            assert value(session, LOG) == "ok"
+        run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", env=copy.server.address(copy.name), input=dump)
+        with copy.connect() as session:
+            ((status, detail, fix),) = rows(session, LOG)
+            assert (status, why in detail) == ("critical", True), detail
+            assert rows(session, fix)
+    finally:
+        copy.drop()
+
+
+LOG = "select status, detail, fix from eventstream.health where name = 'log'"
+
+
 def test_a_copy_within_the_server_is_told_by_the_oid_of_its_database(source):
     identity = (
         "select log.log_id, log.system_identifier, log.timeline, here.oid from es_log_info() log, pg_database here"

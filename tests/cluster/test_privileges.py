@@ -144,8 +144,15 @@ def test_a_reader_locks_no_stream_and_consumes_nothing(world):
         assert outcome(c, "select * from es_load('thing-1', for_update => true)") == "42501"
         (lease,) = {lease for (lease,) in rows(c, "select lease_id from es_fetch('of_things', 'c')")}
         assert outcome(c, "select * from es_fetch('of_vaults', 'c')") == "42501"
+        # What it holds is not for who may only read, nor for who consumes something else.
+        held = ("select es_extend_lease(%s, by => '1 second')", "select es_nack(%s, 1, 'why')", "select es_ack(%s)")
+        with having(world, "q", "read") as q, having(world, "v", ("consume", "vault"), "read") as v:
+            for statement in held:
+                assert [outcome(one, statement, lease) for one in (q, v)] == ["42501", "42501"], statement
         assert outcome(c, "select es_extend_lease(%s, by => '1 second')", lease) is None
         assert outcome(c, "select es_ack(%s)", lease) is None
+    with having(world, "e", ("consume", "thing"), "read") as e:
+        assert outcome(e, "select * from es_fetch('of_vaults', 'e')") == "42501", "reading it is not consuming it"
     with having(world, "d", "consume") as d:
         assert outcome(d, "select * from es_fetch('of_things', 'd')") == "42501", "payloads are for readers"
 

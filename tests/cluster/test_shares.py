@@ -7,7 +7,7 @@ import time
 
 import psycopg
 from database import Database, rows, value
-from server import wait_until
+from server import PROGRAMS_WITH_TEST_POINTS, wait_until
 from workers import append, is_sleeping, make_projection, wait_until_exact
 
 #: A handler that lets every cancel pass.
@@ -128,6 +128,49 @@ def test_a_database_without_the_extension_takes_no_place(new_server):
         # Whether its place was given back meanwhile or not.
         make_projection(bare)
         assert moves(bare, "seen", seconds=20) < 20
+
+
+WORKERS = "select status, detail from eventstream.health where name = 'workers'"
+SCOPE = "select distinct scope from eventstream.stats where name = 'appends'"
+
+
+def test_databases_beyond_the_places_are_told_work_by_hand_and_are_served_once_one_is_free(new_server):
+    """The build with test points has four places (src/pg/board/database.rs)."""
+    assert PROGRAMS_WITH_TEST_POINTS.exists(), "run `tools/test MAJOR backend` first: it makes the build with test points"
+    server = new_server("full", programs=PROGRAMS_WITH_TEST_POINTS, max_worker_processes=20, **{"eventstream.max_workers": 1})
+    served = [Database(server, f"served_{number}").create() for number in range(4)]
+    for one in served:
+        make_projection(one)
+        assert moves(one, "seen", seconds=20) < 20
+    beyond = Database(server, "beyond").create()
+    make_projection(beyond)
+    append(beyond)
+    told = "WARNING:  eventstream: 1 databases are not served: all 4 places are taken"
+    wait_until(lambda: told in server.log.read_text(), 20, "the launcher to tell")
+    with beyond.connect() as session:
+        ((status, detail),) = rows(session, WORKERS)
+        assert status == "critical" and "all 4 places" in detail
+        # It counts for itself, and moves where somebody moves it.
+        assert value(session, SCOPE) == "session"
+        assert rows(session, "select * from seen") == []
+        assert value(session, "select es_run_projection('seen')") == 1
+    assert all(moves(one, "seen") < 5 for one in served)
+    # One that is gone leaves its place, and its counters.
+    served.pop().drop()
+    assert moves(beyond, "seen", seconds=30) < 30
+    assert "eventstream: all databases have a place among the 4 that can be served" in server.log.read_text()
+    with beyond.connect() as session:
+        assert value(session, WORKERS) == "ok" and value(session, SCOPE) == "database"
+    # One that is not to be served any more leaves its place, too: that is what health and the log advise.
+    last = Database(server, "last").create()
+    make_projection(last)
+    append(last)
+    wait_until(lambda: server.log.read_text().count(told) == 2, 20, "the launcher to tell again")
+    with last.connect() as session:
+        session.execute("alter system set eventstream.databases = 'last, beyond'")
+        session.execute("select pg_reload_conf()")
+    assert moves(last, "seen", seconds=30) < 30
+    assert moves(beyond, "seen") < 5
 
 
 def test_plans_of_dropped_state_tables_are_freed(quiet):

@@ -165,3 +165,24 @@ def test_a_fault_that_is_no_events_own_still_stops_the_whole_table(quiet):
         session.execute("select es_run_projection('balances')")
         assert rows_of_table(session) == [] and letters(session) == []
         assert value(session, "select error_sqlstate from eventstream.projections where name = 'balances'") == "42883"
+
+
+@pytest.mark.parametrize("when", ["filled", "in a batch"])
+def test_an_events_fault_beside_another_one_does_not_make_that_an_events_own(quiet, when):
+    """Once one stream is passed over, the others' faults are still judged one by one."""
+    with quiet.connect(autocommit=True) as session:
+        body = HANDLER.replace("if jsonb_typeof", "if event.payload ? 'amuont' then perform from_nowhere(); end if; if jsonb_typeof", 1)
+        session.execute(body)
+        session.execute(
+            """select es_register_fold('balance', 'account', 'handled(jsonb, eventstream.event)'::regprocedure, initial_state => '{"balance": 0}')"""
+        )
+        session.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
+        if when == "in a batch":
+            credit(session, 9, 10)
+            session.execute("select es_run_projection('balances')")
+        for number, amount in ((1, 10), (2, "12.50"), (3, None), (4, 10)):
+            credit(session, number, amount)
+        session.execute("select es_run_projection('balances')")
+        assert value(session, "select error_sqlstate from eventstream.projections where name = 'balances'") == "42883"
+        assert letters(session) == [] or when == "in a batch" and ("account-3", 1) not in letters(session)
+        assert not {"account-3", "account-4"} & {stream for stream, *_ in rows_of_table(session)}

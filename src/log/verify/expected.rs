@@ -23,6 +23,12 @@ thread_local! {
          union all (select name, first_position from _eventstream.streams order by first_position desc limit 1)",
         &[],
     ) };
+    // No index serves it: asked only where positions were handed out that no partition holds.
+    static ENTERED_BEHIND: Plan = const { Plan::new(
+        "select s.name, g.first_position from _eventstream.stream_segments g join _eventstream.streams s on s.id = g.stream_id \
+         where g.partition >= $1 limit 1",
+        &[INT8OID],
+    ) };
     static OF_NO_STREAM: Plan = const { Plan::new(
         "select 1::bigint where not exists (select from _eventstream.streams where id = $1)",
         &[INT8OID],
@@ -183,6 +189,18 @@ pub fn glance() -> Result<Option<String>> {
                 return Ok(Some(format!("stream {name:?} begins at position {position}, where no event is")));
             }
         }
+        let (last, _) = sequence::last(catalog.positions)?;
+        let end = partitions.last().map_or(FIRST_LOWER, |newest| newest.upper);
+        if last >= end {
+            let behind = ENTERED_BEHIND.with(|behind| {
+                behind.first(db, View::Latest, &[Some(Datum::from(end))], |row| {
+                    Ok((row.text(0)?.to_owned(), row.int8(1)?))
+                })
+            })?;
+            if let Some((name, position)) = behind {
+                return Ok(Some(format!("stream {name:?} goes on at position {position}, which no partition holds")));
+            }
+        }
         let newest = highest::newest_event(db, catalog, View::Latest)?;
         let Some((newest, stream_id)) = newest else { return Ok(None) };
         if OF_NO_STREAM
@@ -191,7 +209,6 @@ pub fn glance() -> Result<Option<String>> {
         {
             return Ok(Some(format!("the event at position {newest} belongs to no stream")));
         }
-        let (last, _) = sequence::last(catalog.positions)?;
         Ok((last < newest).then(|| format!("the sequence of positions stands at {last}, behind the event at {newest}")))
     })
 }

@@ -1,7 +1,7 @@
 //! The databases on the board: each one's scheduler, whether it sleeps, and who holds it.
 //!
 //! ```text
-//! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone, or has no extension; launcher)──▶ free
+//! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone, has no extension, or is not to be served; launcher)──▶ free
 //! hold: a session is about to drop, rename or copy the database ─▶ its workers end, none starts ─▶ end of that transaction
 //! ```
 use super::super::shared::Area;
@@ -11,8 +11,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-/// Databases that can be served at a time; those without the extension do not count.
-pub const DATABASES: usize = 1024;
+/// Databases that can be served at a time; those without the extension do not count. The build with test points has so few that a test can
+/// take them all.
+pub const DATABASES: usize = if cfg!(feature = "pg_test") { 4 } else { 1024 };
 
 /// Whether a database has the extension, as far as the launcher must know: perhaps; a scheduler is looking; a scheduler looked, found none,
 /// and none was announced since it began to.
@@ -163,9 +164,18 @@ impl Database {
 
     /// The database has no extension, and nobody uses its entry: another one may. False where that is not so any more.
     pub fn free_without_extension(&self) -> bool {
+        self.free_where(Self::is_without_extension)
+    }
+
+    /// The database is not to be served: where nobody uses its entry, another one may.
+    pub fn free_unserved(&self) -> bool {
+        self.free_where(|_| true)
+    }
+
+    fn free_where(&self, may_go: impl FnOnce(&Self) -> bool) -> bool {
         exclusively(|_| {
             let is_unused = self.scheduler.pid().is_none() && !self.is_held() && self.waiting.load(SeqCst) == 0;
-            let is_free = is_unused && self.is_without_extension();
+            let is_free = is_unused && may_go(self);
             if is_free {
                 runner::forget(self.oid());
                 self.oid.store(0, SeqCst);
