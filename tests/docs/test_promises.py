@@ -1,0 +1,130 @@
+"""What pages promise beyond the output that they print: their SQL, run on with what a reader would bring along."""
+
+import re
+import subprocess
+
+import psycopg
+import pytest
+
+from documents import ROOT, examples
+
+
+def sql_of(page):
+    """The SQL blocks of a page that are run, in order."""
+    return [sql.text for sql, _ in examples((ROOT / page).read_text(encoding="utf-8"))]
+
+
+def psql(database, script):
+    """Runs SQL in psql, which pages may use meta-commands of; errors that a page tells of do not end it."""
+    done = subprocess.run(
+        ["psql", "-X", "-q", "-A", "-t"], input=script, env=database.environment | {"PGTZ": "UTC"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.stdout
+
+
+# --- moving in --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved(database):
+    """A connection to a database in which docs/move-in.md's Load was done, with the page's rows and without its second call."""
+    (load, *_) = sql_of("docs/move-in.md")
+    printed = psql(database, load)
+    assert "ERROR" not in printed, printed
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        yield connection
+
+
+def versions(connection, stream="account-1"):
+    return [row[0] for row in connection.execute("select payload ->> 'n' from es_read(%s) where payload ? 'n' order by version", (stream,))]
+
+
+def more(connection, version, stream="account-1"):
+    connection.execute(
+        "insert into old_events values (%s, %s, %s, 'Noted', jsonb_build_object('n', %s::int), '2019-04-01Z')", (100 + version, stream, version, version)
+    )
+
+
+def test_a_second_run_takes_what_came_in_the_meantime(moved):
+    for version in (4, 5):
+        more(moved, version)
+    moved.execute("call move_in()")
+    assert versions(moved) == ["4", "5"] and moved.execute("select es_stream_version('account-1')").fetchone() == (5,)
+    for version in (6, 7, 8):
+        more(moved, version)
+    # Batches whose edges lie elsewhere than those of the runs before.
+    moved.execute("call move_in(batch => 2)")
+    moved.execute("call move_in(batch => 2)")
+    assert versions(moved) == ["4", "5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize("there", [(2, 3), (1, 3), (1, 2, 3, 5)], ids=["at the beginning", "after the first", "further on"])
+@pytest.mark.parametrize("stream", ["account-7", "account-1"], ids=["a new stream", "one that goes on"])
+def test_a_hole_of_the_old_store_stops_the_move(moved, stream, there):
+    before = moved.execute("select es_stream_version(%s)", (stream,)).fetchone()[0]
+    for version in there:
+        more(moved, before + version, stream)
+    with pytest.raises(psycopg.Error) as refused:
+        moved.execute("call move_in()")
+    assert refused.value.sqlstate in ("ES001", "P0001") and stream in str(refused.value)
+    assert moved.execute("select es_stream_version(%s)", (stream,)).fetchone() == (before,)
+
+
+def test_a_store_that_counts_from_zero_is_told_to_add_one(moved):
+    with pytest.raises(psycopg.errors.CheckViolation, match="counts_from_one"):
+        more(moved, 0, "account-7")
+    more(moved, 1, "account-7")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        more(moved, 1, "account-7")
+
+
+def test_the_check_finds_what_is_there_and_not_here_or_another(moved):
+    check = next(text for text in sql_of("docs/move-in.md") if "es_verify" in text).split(";")[1]
+    assert moved.execute(check).fetchall() == []
+    more(moved, 4)
+    moved.execute("update old_events set data = '{}' where stream = 'account-2'")
+    found = moved.execute(check).fetchall()
+    assert sorted(row[:2] for row in found) == [("account-1", 4), ("account-2", 1)]
+
+
+# --- a wrong event ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", ["12,50", "", "twelve", "NaN", "Infinity", "1e400000", "0x10", " 1", "-"])
+def test_the_upcaster_of_the_page_never_raises(database, amount):
+    text = "\n".join(sql_of("docs/wrong-event.md"))
+    create, register = re.search(r"^create function credited_1_to_2.*?^\$\$;", text, re.M | re.S), re.search(r"^select es_register_upcaster\(.*?\);", text, re.M)
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for wrong in (amount, "12.50"):
+            connection.execute("select es_append('account-8', 'AccountCredited', jsonb_build_object('amount', %s::text))", (wrong,))
+        connection.execute(create[0])
+        connection.execute(register[0])
+        read = [row[0] for row in connection.execute("select payload ->> 'amount' from es_read_all()")]
+        assert read == [amount, "12.50"]
+        assert connection.execute("select jsonb_typeof(payload -> 'amount') from es_read_backward()").fetchone()[0] == "number"
+
+
+# --- folds that read what they may not ---------------------------------------------------------------------------------------
+
+
+def test_what_the_pages_say_of_a_fold_that_reads_a_table_is_so(database):
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("create table rates (rate numeric); insert into rates values (2)")
+        for name, kind, body in (("sly", "immutable", "(select rate from rates)"), ("honest", "stable", "(select rate from rates)"), ("calls", "immutable", "es_state('a-1')::text")):
+            connection.execute(
+                f"create function {name}(state jsonb, event eventstream.event) returns jsonb {kind} language plpgsql"
+                f" as $$ begin return jsonb_build_object('rate', {body}); end $$"
+            )
+        with pytest.raises(psycopg.Error, match="IMMUTABLE"):
+            connection.execute("select es_register_fold('honest', 'b', 'honest(jsonb, eventstream.event)')")
+        connection.execute("select es_register_fold('calls', 'c', 'calls(jsonb, eventstream.event)'), es_append('c-1', 'X', '{}')")
+        with pytest.raises(psycopg.Error, match="cannot be called by a fold"):
+            connection.execute("select es_state('c-1')")
+        # Not noticed, until es_verify_snapshots folds again.
+        connection.execute("select es_register_fold('sly', 'a', 'sly(jsonb, eventstream.event)'), es_append('a-1', 'X', '{}')")
+        assert connection.execute("select es_state('a-1') ->> 'rate', es_snapshot('a-1')").fetchone()[0] == "2"
+        connection.execute("update rates set rate = 3")
+        found = connection.execute("select stream, problem from es_verify_snapshots(thorough => true)").fetchall()
+        assert [row[0] for row in found] == ["a-1"]
+    for page in ("docs/test-folds.md", "docs/guide.md"):
+        assert "es_verify_snapshots" in (ROOT / page).read_text(encoding="utf-8")
