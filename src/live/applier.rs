@@ -7,6 +7,7 @@ use crate::log::acting::{self, Acting};
 use crate::log::read::Filter;
 use crate::pg::call::{self, Code, Function, Position};
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::composite::RowType;
 use crate::pg::failure::Result;
 use crate::pg::memory::Scratch;
 use crate::pg::process;
@@ -19,7 +20,6 @@ use crate::state::registry::{following, upcasters};
 use crate::state::upcast::Upcasting;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
-use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -31,7 +31,7 @@ pub struct Applier<'a> {
     how: How<'a>,
     acting: Rc<Acting>,
     what: CString,
-    row_type: Oid,
+    row_type: RowType,
     /// The event that was being handled when the last call failed.
     failed_at: Cell<Option<usize>>,
 }
@@ -137,7 +137,7 @@ impl<'a> Applier<'a> {
             how,
             acting: acting(projection),
             what: what(projection),
-            row_type: Catalog::current()?.event_type,
+            row_type: RowType::look_up(Catalog::current()?.event_type)?,
             failed_at: Cell::new(None),
         }))
     }
@@ -151,7 +151,8 @@ impl<'a> Applier<'a> {
     pub fn apply(&mut self, events: &[Event]) -> Result<()> {
         self.failed_at.set(None);
         let at = Position::global(&self.what);
-        let (projection, row_type, acting, failed_at) = (self.projection, self.row_type, &self.acting, &self.failed_at);
+        let (projection, row_type, acting, failed_at) =
+            (self.projection, &self.row_type, &self.acting, &self.failed_at);
         let upcasters = upcasters(self.projection.tenant_id)?;
         let upcast = |upcasting: &mut Upcasting, event: &mut Event| -> Result<()> {
             if upcasters.is_empty() {
@@ -177,7 +178,8 @@ impl<'a> Applier<'a> {
                                     .event
                                     .set(Some((event.row().uuid(field::EVENT_ID)?, event.row().get(field::METADATA))));
                                 test_point("applying");
-                                scratch.step(|| calls.call(&[Some(event.expanded(row_type)?)]))?;
+                                event.fetch()?;
+                                calls.handle(&scratch, &event.record(row_type))?;
                             }
                             Ok(())
                         })
@@ -209,10 +211,10 @@ impl<'a> Applier<'a> {
                         failed_at.set(Some(place));
                         upcast(&mut upcasting, &mut event)?;
                         process::breathe();
-                        elements.push(event.flat(row_type)?);
+                        elements.push(event.record(row_type).flat()?);
                     }
                     failed_at.set(None);
-                    let batch = datum::array(&mut elements, row_type, -1, b'd')?;
+                    let batch = datum::array(&mut elements, row_type.oid, -1, b'd')?;
                     if let Some(first) = events.first() {
                         at.set(first.global_position());
                         let alone = (events.len() == 1).then(|| -> Result<_> {

@@ -2,7 +2,9 @@
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
+use super::composite::{self, Record};
 use super::failure::{Result, catch};
+use super::memory::{Replaced, Scratch};
 use super::{compat, ffi, pinned, server};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -82,6 +84,10 @@ impl<'a> Position<'a> {
 
     pub fn set(&self, at: i64) {
         self.at.set(at);
+    }
+
+    pub fn get(&self) -> i64 {
+        self.at.get()
     }
 }
 
@@ -212,6 +218,14 @@ unsafe extern "C-unwind" fn add_context(position: *mut c_void) {
     }
 }
 
+/// What came of a fold: where it did not come to its end, the last record is the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    All,
+    Null,
+    Large,
+}
+
 /// The right to call, while the registrant's rights are on.
 pub struct Calls<'a>(&'a mut Function);
 
@@ -230,25 +244,71 @@ impl Calls<'_> {
             return Ok(None);
         }
         let info = &raw mut self.0.info;
-        catch(|| {
-            // SAFETY: a function of so many arguments, as registration checked; the call's data lives until it returns.
-            unsafe {
-                let mut call = MaybeUninit::<CallOfTwo>::zeroed();
-                let data = call.as_mut_ptr();
-                let base = &raw mut (*data).base;
-                (*base).flinfo = info;
-                (*base).fncollation = pg_sys::DEFAULT_COLLATION_OID;
-                (*base).nargs = arguments.len().min(2) as i16;
-                let args = (*base).args.as_mut_ptr();
-                for (place, arg) in arguments.iter().take(2).enumerate() {
-                    *args.add(place) =
-                        pg_sys::NullableDatum { value: arg.unwrap_or(Datum::null()), isnull: arg.is_none() };
+        // SAFETY: a function of so many arguments, as registration checked.
+        catch(|| unsafe { invoke(info, arguments) })
+    }
+
+    /// Calls the function of a record, in `scratch`, which is emptied before.
+    pub fn handle(&mut self, scratch: &Scratch, record: &Record) -> Result<()> {
+        let info = &raw mut self.0.info;
+        // SAFETY: a function of the record's type, as registration checked.
+        let is_made =
+            scratch.step(|| catch(|| unsafe { record.expanded().map(|record| invoke(info, &[Some(record)])) }))?;
+        is_made.map(drop).ok_or_else(composite::mismatch)
+    }
+
+    /// Replaces the state by what the function makes of it and a record, for one record after the other until there is no `next`; each call in
+    /// `scratch`, which is emptied before. It ends where a state is NULL or has more than `most` bytes. All of it stands in one `catch`: `next` says
+    /// where the fold stands, and owns nothing.
+    pub fn fold<'r>(
+        &mut self,
+        scratch: &Scratch,
+        state: &mut Replaced,
+        most: usize,
+        mut next: impl FnMut() -> Option<Record<'r>>,
+    ) -> Result<Folded> {
+        let info = &raw mut self.0.info;
+        let folded = scratch.inside(|| {
+            catch(|| {
+                while let Some(record) = next() {
+                    scratch.empty();
+                    // SAFETY: a function of a jsonb and the record's type that gives a jsonb, as registration checked.
+                    unsafe {
+                        let record = record.expanded()?;
+                        let Some(made) = invoke(info, &[Some(state.value().datum()), Some(record)]) else {
+                            return Some(Folded::Null);
+                        };
+                        state.replace(made);
+                    }
+                    if state.value().size() > most {
+                        return Some(Folded::Large);
+                    }
                 }
-                super::jsonb::check_for_interrupts();
-                let function = (*info).fn_addr;
-                let value = function.map_or(Datum::null(), |function| function(base));
-                (!(*base).isnull).then_some(value)
-            }
-        })
+                Some(Folded::All)
+            })
+        })?;
+        folded.ok_or_else(composite::mismatch)
+    }
+}
+
+/// # Safety
+/// A function of so many arguments, two at most, all of them given where it is strict. May raise.
+unsafe fn invoke(info: *mut pg_sys::FmgrInfo, arguments: &[Option<Datum>]) -> Option<Datum> {
+    // SAFETY: as the caller says; the call's data lives until it returns.
+    unsafe {
+        let mut call = MaybeUninit::<CallOfTwo>::zeroed();
+        let data = call.as_mut_ptr();
+        let base = &raw mut (*data).base;
+        (*base).flinfo = info;
+        (*base).fncollation = pg_sys::DEFAULT_COLLATION_OID;
+        (*base).nargs = arguments.len().min(2) as i16;
+        let args = (*base).args.as_mut_ptr();
+        for (place, arg) in arguments.iter().take(2).enumerate() {
+            *args.add(place) = pg_sys::NullableDatum { value: arg.unwrap_or(Datum::null()), isnull: arg.is_none() };
+        }
+        super::jsonb::check_for_interrupts();
+        let function = (*info).fn_addr;
+        let value = function.map_or(Datum::null(), |function| function(base));
+        (!(*base).isnull).then_some(value)
     }
 }

@@ -104,6 +104,10 @@ unsafe extern "C-unwind" {
         modifier: i32,
         parent: MemoryContext,
     ) -> *mut ExpandedRecordHeader;
+    pub fn make_expanded_record_from_exprecord(
+        model: *mut ExpandedRecordHeader,
+        parent: MemoryContext,
+    ) -> *mut ExpandedRecordHeader;
     pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, attributes: c_int);
     // executor/execUtils.c, execMain.c, execIndexing.c, access/table/tableam.c
     pub fn CreateExecutorState() -> *mut EState;

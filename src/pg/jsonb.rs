@@ -72,6 +72,12 @@ impl<'a> Jsonb<'a> {
         Ok(Self { pointer, _memory: PhantomData })
     }
 
+    /// # Safety
+    /// `value` is a detoasted jsonb, which stays where it is for as long as the result is used.
+    pub(super) unsafe fn of_detoasted(value: Datum) -> Self {
+        Self { pointer: value.cast_mut_ptr(), _memory: PhantomData }
+    }
+
     /// What a function that is declared to return jsonb returned.
     pub fn of_datum(value: Datum) -> Result<Self> {
         // SAFETY: the declaration vouches for the type.

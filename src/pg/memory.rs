@@ -1,6 +1,7 @@
 //! A memory context of one's own: for loops that would otherwise fill the caller's with what each step leaves behind.
 use super::failure::{Result, catch};
 use super::ffi;
+use super::jsonb::Jsonb;
 use pgrx::pg_sys;
 
 /// A child of the current memory context, deleted when dropped.
@@ -10,19 +11,14 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Result<Self> {
-        Self::with_room(0)
-    }
-
-    /// One that keeps `bytes` when it is emptied, so that steps of that size never ask the system for memory.
-    pub fn with_room(bytes: usize) -> Result<Self> {
         let context = catch(|| {
-            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES, but for the room.
+            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
             unsafe {
                 ffi::AllocSetContextCreateInternal(
                     pg_sys::CurrentMemoryContext,
                     c"eventstream scratch".as_ptr(),
-                    bytes,
-                    bytes.max(8 * 1024),
+                    0,
+                    8 * 1024,
                     8 * 1024 * 1024,
                 )
             }
@@ -32,9 +28,13 @@ impl Scratch {
 
     /// Empties the scratch, then runs one step in it.
     pub fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.empty();
+        self.inside(work)
+    }
+
+    pub(super) fn empty(&self) {
         // SAFETY: the context is ours and alive.
         unsafe { ffi::MemoryContextReset(self.context) };
-        self.inside(work)
     }
 
     /// Runs a step in the scratch, which keeps what is in it.
@@ -68,23 +68,80 @@ pub(super) fn lasting(name: &'static std::ffi::CStr) -> Result<pg_sys::MemoryCon
     })
 }
 
-/// A value that is replaced again and again (the state of a fold): each is copied to one of two contexts, and the one before it
+/// Room for copies of rows, one behind the other, to be emptied when these are not needed any more: a fold copies each event, and asks for memory
+/// once.
+pub struct Room {
+    /// Nothing but room, aligned as rows are.
+    memory: Vec<u64>,
+    used: usize,
+}
+
+impl Room {
+    pub fn of_bytes(bytes: usize) -> Self {
+        Self { memory: Vec::with_capacity(bytes.div_ceil(size_of::<u64>())), used: 0 }
+    }
+
+    pub fn empty(&mut self) {
+        self.used = 0;
+    }
+
+    /// Whether any row still fits in: none is larger than a block.
+    pub fn is_for_another(&self) -> bool {
+        self.left() >= pg_sys::BLCKSZ as usize
+    }
+
+    fn left(&self) -> usize {
+        self.memory.capacity() * size_of::<u64>() - self.used
+    }
+
+    /// So many bytes of it.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<*mut u8> {
+        if self.left() < bytes {
+            return None;
+        }
+        // SAFETY: within the room.
+        let taken = unsafe { self.memory.as_mut_ptr().cast::<u8>().add(self.used) };
+        self.used += bytes.next_multiple_of(size_of::<u64>()).min(self.left());
+        Some(taken)
+    }
+}
+
+/// A jsonb that is replaced again and again (the state of a fold): each is copied to one of two contexts, and the one before it
 /// is freed, so that memory stays at two of them.
 pub struct Replaced {
     contexts: [Scratch; 2],
     at: usize,
+    value: pg_sys::Datum,
 }
 
 impl Replaced {
-    pub fn new() -> Result<Self> {
-        Ok(Self { contexts: [Scratch::new()?, Scratch::new()?], at: 0 })
+    pub fn of(value: Jsonb) -> Result<Self> {
+        let mut made = Self { contexts: [Scratch::new()?, Scratch::new()?], at: 0, value: value.datum() };
+        let first = made.value;
+        // SAFETY: a jsonb.
+        catch(|| unsafe { made.replace(first) })?;
+        Ok(made)
     }
 
-    /// A copy of a jsonb, which may lie anywhere, also in the value before.
-    pub fn replace(&mut self, value: pg_sys::Datum) -> Result<pg_sys::Datum> {
+    pub fn value(&self) -> Jsonb<'_> {
+        // SAFETY: a detoasted copy of a jsonb, which is freed by what replaces it.
+        unsafe { Jsonb::of_detoasted(self.value) }
+    }
+
+    /// Takes a copy of a jsonb, which may lie anywhere, also in the value before.
+    ///
+    /// # Safety
+    /// A jsonb, whoever made it. May raise.
+    pub(super) unsafe fn replace(&mut self, value: pg_sys::Datum) {
         self.at = 1 - self.at;
-        // SAFETY: a jsonb, whoever made it; the copy is detoasted.
-        self.contexts[self.at]
-            .step(|| catch(|| unsafe { pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr())) }))
+        let context = self.contexts[self.at].context;
+        // SAFETY: as the caller says; the context is ours and alive, and the abort puts the previous one back where this raises.
+        unsafe {
+            ffi::MemoryContextReset(context);
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = context;
+            self.value = pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr()));
+            pg_sys::CurrentMemoryContext = before;
+        }
     }
 }

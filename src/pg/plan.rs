@@ -4,6 +4,7 @@ use super::compat;
 use super::datum::Nullable;
 use super::failure::{Failure, Result, catch};
 use super::ffi;
+use super::memory::Room;
 use super::session::Db;
 use super::store::Store;
 use eventstream_core::error::Error;
@@ -62,32 +63,41 @@ impl<'a> Row<'a> {
         Self { values, nulls, slot: ptr::null_mut() }
     }
 
-    /// The first `N` columns, copied to the current memory context in one piece. Only for rows of a table.
-    pub fn copy<const N: usize>(&self) -> Result<([Datum; N], [bool; N])> {
+    /// These columns, copied to `room` in one piece; None is left to the caller. Only for rows of a table as a probe gives them.
+    pub fn copy_to<const N: usize>(
+        &self,
+        room: &mut Room,
+        columns: &[Option<usize>; N],
+    ) -> Result<([Datum; N], [bool; N])> {
         let slot = self.slot;
-        if slot.is_null() || self.values.len() < N {
+        let (mut values, mut nulls) = ([Datum::null(); N], [false; N]);
+        // SAFETY: the slot holds a row of a table; what its deformed columns point to lies within the tuple, and so at the same
+        // distance within its copy.
+        let is_copied = unsafe {
+            if slot.is_null() || !ptr::eq((*slot).tts_ops, &raw const pg_sys::TTSOpsBufferHeapTuple) {
+                false
+            } else {
+                let tuple = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple;
+                let (from, len) = ((*tuple).t_data.cast::<u8>(), (*tuple).t_len as usize);
+                let desc = (*slot).tts_tupleDescriptor;
+                room.take(len).is_some_and(|copy| {
+                    ptr::copy_nonoverlapping(from, copy, len);
+                    for (place, column) in columns.iter().enumerate() {
+                        let Some(column) = *column else { continue };
+                        let value = self.values[column];
+                        nulls[place] = self.nulls[column];
+                        values[place] = match nulls[place] || compat::is_by_value(desc, column) {
+                            true => value,
+                            false => Datum::from(copy.add(value.value() - from as usize)),
+                        };
+                    }
+                    true
+                })
+            }
+        };
+        if !is_copied {
             return Err(Error::Internal { what: "this row cannot be copied".into() }.into());
         }
-        let (mut values, mut nulls) = ([Datum::null(); N], [true; N]);
-        values.copy_from_slice(&self.values[..N]);
-        nulls.copy_from_slice(&self.nulls[..N]);
-        catch(|| {
-            // SAFETY: the slot holds a row of a table; what its deformed columns point to lies within the tuple, and so at the same
-            // distance within its copy.
-            unsafe {
-                let tuple = ffi::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
-                let (from, len) = ((*tuple).t_data.cast::<u8>(), (*tuple).t_len as usize);
-                let copy = ffi::palloc(len).cast::<u8>();
-                ptr::copy_nonoverlapping(from, copy, len);
-                let desc = (*slot).tts_tupleDescriptor;
-                for place in 0..N {
-                    if !compat::is_by_value(desc, place) && !nulls[place] {
-                        let distance = values[place].value() - from as usize;
-                        values[place] = Datum::from(copy.add(distance));
-                    }
-                }
-            }
-        })?;
         Ok((values, nulls))
     }
 

@@ -1,11 +1,13 @@
 //! An event as folds and upcasters see it: the columns of type eventstream.event, made from a row of the log.
 use crate::log::append::Target;
 use crate::log::statements::column;
+use crate::pg::composite::{Record, RowType};
+use crate::pg::datum;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::memory::Room;
 use crate::pg::plan::Row;
-use crate::pg::{composite, datum};
-use pgrx::pg_sys::{Datum, Oid};
+use pgrx::pg_sys::Datum;
 
 /// Columns of type eventstream.event, from 0, in the order of sql/20_types.sql.
 pub mod field {
@@ -48,8 +50,7 @@ const FROM: [Option<usize>; FIELDS] = [
     Some(column::CHAIN_HASH),
 ];
 
-/// Columns of a row of events, and roughly the bytes that those of fixed size or short texts take.
-const COLUMNS: usize = column::METADATA + 1;
+/// Roughly the bytes that columns of fixed size or short texts take.
 const ORDINARY_COLUMNS: usize = 300;
 
 /// An event.
@@ -76,13 +77,25 @@ impl Event {
     /// Its by-reference columns live where the row does.
     pub fn of_row(common: &Common, row: &Row) -> Self {
         let (values, nulls) = row.parts();
-        Self::of_columns(common, values, nulls)
+        let mut event = Self { values: [Datum::null(); FIELDS], nulls: [false; FIELDS] };
+        for (place, from) in FROM.iter().enumerate() {
+            if let Some(from) = from {
+                event.values[place] = values[*from];
+                event.nulls[place] = nulls[*from];
+            }
+        }
+        event.values[field::STREAM] = common.stream;
+        event.values[field::TENANT] = common.tenant;
+        event
     }
 
-    /// A copy in the current memory context.
-    pub fn copy_of_row(common: &Common, row: &Row) -> Result<Self> {
-        let (values, nulls) = row.copy::<COLUMNS>()?;
-        Ok(Self::of_columns(common, &values, &nulls))
+    /// A copy in `room`.
+    pub fn copy_of_row(common: &Common, row: &Row, room: &mut Room) -> Result<Self> {
+        let (values, nulls) = row.copy_to(room, &FROM)?;
+        let mut event = Self { values, nulls };
+        event.values[field::STREAM] = common.stream;
+        event.values[field::TENANT] = common.tenant;
+        Ok(event)
     }
 
     /// A copy, in the current memory context, of a row as it is read whose columns are those of the type.
@@ -100,32 +113,19 @@ impl Event {
         event
     }
 
-    fn of_columns(common: &Common, values: &[Datum], nulls: &[bool]) -> Self {
-        let mut event = Self { values: [Datum::null(); FIELDS], nulls: [false; FIELDS] };
-        for (place, from) in FROM.iter().enumerate() {
-            if let Some(from) = from {
-                event.values[place] = values[*from];
-                event.nulls[place] = nulls[*from];
-            }
-        }
-        event.values[field::STREAM] = common.stream;
-        event.values[field::TENANT] = common.tenant;
-        event
-    }
-
-    /// One value of type eventstream.event, in the current memory context; it points to the event's columns.
-    pub fn expanded(&mut self, row_type: Oid) -> Result<Datum> {
+    /// Documents that are stored elsewhere are fetched into the current memory context.
+    pub fn fetch(&mut self) -> Result<()> {
         for place in [field::PAYLOAD, field::METADATA] {
             if !self.nulls[place] {
                 self.values[place] = datum::fetched(self.values[place])?;
             }
         }
-        composite::expanded(row_type, &self.values, &self.nulls)
+        Ok(())
     }
 
-    /// One value of type eventstream.event, flat, as an array holds it.
-    pub fn flat(&self, row_type: Oid) -> Result<Datum> {
-        composite::flat(row_type, &self.values, &self.nulls)
+    /// The event as a value of type eventstream.event, which points to its columns.
+    pub fn record<'a>(&'a self, of: &'a RowType) -> Record<'a> {
+        of.record(&self.values, &self.nulls)
     }
 
     pub fn global_position(&self) -> i64 {

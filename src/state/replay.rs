@@ -15,18 +15,18 @@ use super::upcast::Upcasting;
 use crate::log::append::Target;
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
-use crate::pg::call::{Code, Function, Position};
+use crate::pg::call::{Code, Folded, Function, Position};
 use crate::pg::catalog::Catalog;
+use crate::pg::composite::RowType;
 use crate::pg::counters::{self, Counter};
 use crate::pg::failure::Result;
-use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::memory::{Replaced, Scratch};
+use crate::pg::jsonb::Stored;
+use crate::pg::memory::{Replaced, Room, Scratch};
 use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
 use eventstream_core::error::Error;
 use eventstream_core::rules::{Latest, Place, Rules, State};
-use pgrx::pg_sys::{Datum, Oid};
 use std::ffi::CString;
 use std::ops::ControlFlow;
 
@@ -55,16 +55,18 @@ impl Walk {
         self.next > self.to && self.lates_done == self.lates.len()
     }
 
-    /// Gives events to `each` until it breaks; the next call goes on behind the last one given. Fails where a version is missing: no state
-    /// is made over a gap, whatever made it.
+    /// Gives events to `each` until it breaks, or until it came through `most` versions; the next call goes on behind the last one given. Fails
+    /// where a version is missing: no state is made over a gap, whatever made it.
     pub fn go(
         &mut self,
         db: &Db,
         opened: &Opened,
+        most: i64,
         each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let by_time = self.order == Order::OccurredAt;
-        let (from, to) = (self.next, self.to);
+        // The index looks at all of a page's entries that are within the bounds: at no more of them than are wanted.
+        let (from, to) = (self.next, self.to.min(self.next.saturating_add(most) - 1));
         let mut is_broken = false;
         opened.versions(db, from, to, |row| {
             let version = row.int8(column::VERSION)?;
@@ -91,7 +93,9 @@ impl Walk {
             if self.next <= to {
                 return Err(opened.gap(db, self.next));
             }
-            let _ = self.fold_lates(db, opened, i64::MAX, each)?;
+            if to == self.to {
+                let _ = self.fold_lates(db, opened, i64::MAX, each)?;
+            }
         }
         Ok(())
     }
@@ -116,15 +120,18 @@ impl Walk {
     }
 }
 
-/// The most events of a page, and the bytes after which it is full: so much stays in the processor's cache.
-const PAGE_EVENTS: usize = 128;
+/// The most events of a page, and the bytes after which it is full: so much stays in the processor's cache, and what is done for each page (rights,
+/// settings, a look at the index) is little beside it.
+const PAGE_EVENTS: usize = 256;
 const PAGE_BYTES: usize = 128 << 10;
 
 /// A fold at work, for the time of one call; it may fold many streams.
 pub struct Folding<'a> {
     pub target: Target<'a>,
     pub fold: &'a Fold,
-    row_type: Oid,
+    row_type: RowType,
+    /// Of a page of events; made when it is needed first.
+    room: Option<Room>,
     upcasting: Upcasting<'a>,
     function: Option<Function>,
 }
@@ -132,7 +139,7 @@ pub struct Folding<'a> {
 impl<'a> Folding<'a> {
     /// What it looks up lives in the memory context that is current now. Errors: ES013 where the handler cannot be used any more.
     pub fn new(target: Target<'a>, fold: &'a Fold) -> Result<Self> {
-        let row_type = Catalog::current()?.event_type;
+        let row_type = RowType::look_up(Catalog::current()?.event_type)?;
         let function = match &fold.how {
             How::Rules(_) => None,
             How::Handler(found) => {
@@ -141,7 +148,7 @@ impl<'a> Folding<'a> {
                 Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
             }
         };
-        Ok(Self { target, fold, row_type, upcasting: Upcasting::new(&fold.upcasters)?, function })
+        Ok(Self { target, fold, row_type, room: None, upcasting: Upcasting::new(&fold.upcasters)?, function })
     }
 
     /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told
@@ -221,7 +228,7 @@ impl<'a> Folding<'a> {
         let mut folded = 0;
         as_owner(Planning::ByIndex, |db, _| {
             let scratch = Scratch::new()?;
-            walk.go(db, opened, &mut |row| {
+            walk.go(db, opened, i64::MAX, &mut |row| {
                 folded += 1;
                 scratch.step(|| {
                     let event = Event::of_row(common, row);
@@ -246,18 +253,20 @@ impl<'a> Folding<'a> {
         walk: &mut Walk,
         mut after_each: Option<AfterEach>,
     ) -> Result<(Stored, u64)> {
-        let page_memory = Scratch::with_room(PAGE_BYTES)?;
+        let page_memory = Scratch::new()?;
         let mut folded = 0;
         while !walk.is_done() {
+            let room = self.room.get_or_insert_with(|| Room::of_bytes(PAGE_BYTES));
+            room.empty();
             let page = page_memory.step(|| {
                 let mut page = Vec::with_capacity(PAGE_EVENTS);
                 let mut bytes = 0;
                 as_owner(Planning::ByIndex, |db, _| {
-                    walk.go(db, opened, &mut |row| {
-                        let event = page_memory.inside(|| Event::copy_of_row(common, row))?;
+                    walk.go(db, opened, PAGE_EVENTS as i64, &mut |row| {
+                        let event = Event::copy_of_row(common, row, room)?;
                         bytes += event.size();
                         page.push(event);
-                        let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES;
+                        let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES || !room.is_for_another();
                         Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
                     })
                 })?;
@@ -300,42 +309,53 @@ impl<'a> Folding<'a> {
                 }
                 Ok(())
             }
-            (_, Some(function), Accumulator::Handler { state, memory, scratch }) => {
-                let (fold, row_type) = (&self.fold.name, self.row_type);
+            (_, Some(function), Accumulator::Handler { state, scratch }) => {
+                let (fold, row_type) = (&self.fold.name, &self.row_type);
                 let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
                 let at = Position::version(&what, 0);
                 let most = settings::max_state_bytes();
-                let mut rest = page.as_mut_slice();
+                for event in &mut page {
+                    event.fetch()?;
+                }
+                let mut rest = page.as_slice();
                 while !rest.is_empty() {
                     // The states of a page may be too large to be kept all at once.
                     let mut states = Vec::new();
                     let (mut done, mut bytes) = (0, 0);
                     function.as_registrant(Code::Pure, &at, |calls| {
-                        for event in rest.iter_mut() {
-                            let version = event.version();
-                            at.set(version);
-                            let made = scratch.step(|| calls.call(&[Some(*state), Some(event.expanded(row_type)?)]))?;
-                            let made = made.ok_or_else(|| Error::FoldFailed {
-                                fold: fold.clone(),
-                                stream: stream.into(),
-                                version,
-                                reason: "its handler returned NULL, and a state is never NULL".into(),
+                        while done < rest.len() && bytes < PAGE_BYTES {
+                            let end = if after_each.is_some() { done + 1 } else { rest.len() };
+                            let mut events = rest[done..end].iter();
+                            let folded = calls.fold(scratch, state, most, || {
+                                let event = events.next()?;
+                                at.set(event.version());
+                                Some(event.record(row_type))
                             })?;
-                            *state = memory.replace(made)?;
-                            let document = Jsonb::of_datum(*state)?;
-                            source::refuse_large(document.size(), most, fold, stream, version)?;
-                            done += 1;
+                            let (document, version) = (state.value(), at.get());
+                            match folded {
+                                Folded::All => {}
+                                Folded::Null => {
+                                    return Err(Error::FoldFailed {
+                                        fold: fold.clone(),
+                                        stream: stream.into(),
+                                        version,
+                                        reason: "its handler returned NULL, and a state is never NULL".into(),
+                                    }
+                                    .into());
+                                }
+                                Folded::Large => {
+                                    return Err(source::too_large(document.size(), most, fold, stream, version));
+                                }
+                            }
+                            done = end;
                             if after_each.is_some() {
                                 states.push(Stored::keep(document));
                                 bytes += document.size();
-                                if bytes >= PAGE_BYTES {
-                                    break;
-                                }
                             }
                         }
                         Ok(())
                     })?;
-                    let (folded, later) = std::mem::take(&mut rest).split_at_mut(done);
+                    let (folded, later) = rest.split_at(done);
                     if let Some(after_each) = after_each {
                         for (event, stored) in folded.iter().zip(states) {
                             after_each(event, &stored)?;
@@ -369,8 +389,7 @@ enum Accumulator {
     /// Where events come in any order: with which of them set what.
     Rules(State, Option<Latest>),
     Handler {
-        state: Datum,
-        memory: Replaced,
+        state: Replaced,
         scratch: Scratch,
     },
 }
@@ -379,18 +398,14 @@ impl Accumulator {
     fn begin(fold: &Fold, state: &Stored) -> Result<Self> {
         Ok(match &fold.how {
             How::Rules(_) => Accumulator::Rules(source::state_of(state.view())?, None),
-            How::Handler(_) => {
-                let mut memory = Replaced::new()?;
-                let state = memory.replace(state.view().datum())?;
-                Accumulator::Handler { state, memory, scratch: Scratch::new()? }
-            }
+            How::Handler(_) => Accumulator::Handler { state: Replaced::of(state.view())?, scratch: Scratch::new()? },
         })
     }
 
     fn end(&self) -> Result<Stored> {
         match self {
             Accumulator::Rules(value, _) => source::stored(value),
-            Accumulator::Handler { state, .. } => Ok(Stored::keep(Jsonb::of_datum(*state)?)),
+            Accumulator::Handler { state, .. } => Ok(Stored::keep(state.value())),
         }
     }
 }

@@ -105,18 +105,20 @@ pub fn apply(
     })
 }
 
-/// Refuses a state that a handler made too large. Errors: ES007.
+/// Refuses a state that is too large. Errors: ES007.
 pub fn refuse_large(size: usize, most: usize, fold: &str, stream: &str, version: i64) -> Result<()> {
-    if size <= most {
-        return Ok(());
-    }
-    Err(Error::LimitExceeded {
+    if size > most { Err(too_large(size, most, fold, stream, version)) } else { Ok(()) }
+}
+
+/// What a state that is too large fails with: ES007.
+pub fn too_large(size: usize, most: usize, fold: &str, stream: &str, version: i64) -> Failure {
+    Error::LimitExceeded {
         setting: "eventstream.max_state_bytes",
         limit: most as i64,
         actual: Some(size as i64),
         what: format!("the state of stream \"{stream}\" by fold \"{fold}\" at version {version} has {size} bytes"),
     }
-    .into())
+    .into()
 }
 
 /// A state as rules hold it.

@@ -1,10 +1,13 @@
 """Handlers in every language that PostgreSQL has give the same states; and whatever a fold does, a cancel or a timeout ends it at once."""
 
+import json
 import os
+import random
 import shutil
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -221,3 +224,42 @@ def test_a_handler_may_assign_to_every_column_of_its_event(quiet, argument):
         assert rows(session, "select version from seen order by 1") == [(n,) for n in range(2, 22)]
         assert rows(session, "select * from eventstream.events order by 1") == before
         assert rows(session, "select * from es_verify()") == []
+
+
+APPENDS_VERSION = """create function fold_versions(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$
+begin
+    if event.version = 700 and state ? 'fails' then return null; end if;
+    return jsonb_set(jsonb_set(state, '{versions}', state -> 'versions' || to_jsonb(event.version)),
+                     '{letters}', to_jsonb((state ->> 'letters')::bigint + length(event.payload ->> 'text')));
+end $$"""
+
+
+def test_a_handler_sees_each_event_once_and_in_order_over_many_pages(quiet):
+    """Events are given to a handler a page at a time: late ones in runs longer than a page and alone, and documents that fill a page by themselves."""
+    generator = random.Random(7)
+    days, letters, batch = [], 0, []
+    for version in range(1, 901):
+        is_late = 260 <= version < 560 or version % 97 == 0
+        days.append(generator.randrange(1, 200) if is_late else 200 + version)
+        text = "".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=60_000 if version in (255, 256, 257, 600) else 10))
+        letters += len(text)
+        occurred_at = (datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=days[-1])).isoformat()
+        batch.append({"type": "Happened", "payload": {"text": text}, "occurred_at": occurred_at})
+    by_version = list(range(1, 901))
+    by_time = sorted(by_version, key=lambda version: (days[version - 1], version))
+    with quiet.connect() as session:
+        session.execute("select es_append_events('thing-1', %s)", (json.dumps(batch),))
+        session.execute(APPENDS_VERSION)
+        for order, expected in (("version", by_version), ("occurred_at", by_time)):
+            for name, initial in ((f"whole_{order}", '{"versions": [], "letters": 0}'), (f"failing_{order}", '{"versions": [], "letters": 0, "fails": true}')):
+                session.execute(
+                    "select es_register_fold(%s, 'thing', 'fold_versions(jsonb, eventstream.event)', initial_state => %s, fold_order => %s, is_default => false)",
+                    (name, initial, order),
+                )
+            assert value(session, "select es_state('thing-1', %s)", f"whole_{order}") == {"versions": expected, "letters": letters}
+            history = rows(session, "select version from es_history('thing-1', fold => %s) order by version", f"whole_{order}")
+            assert history == [(version,) for version in by_version]
+            with pytest.raises(psycopg.Error) as raised:
+                session.execute("select es_state('thing-1', %s)", (f"failing_{order}",))
+            assert raised.value.sqlstate == "ES013"
+            assert json.loads(raised.value.diag.message_detail)["version"] == 700

@@ -14,7 +14,7 @@ use crate::log::append::Target;
 use crate::log::{delivery, horizon, pending};
 use crate::pg::board::{Awaited, Waiter};
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::composite::flat;
+use crate::pg::composite::RowType;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::from_uuid;
 use crate::pg::failure::Result;
@@ -363,10 +363,10 @@ pub fn retry_pause(attempts: i32) -> i64 {
 /// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked, and what
 /// leaves the lease with it is not delivered: a batch is what its lease holds. Whether any event is left.
 fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Result<bool> {
-    let event_type = Catalog::current()?.event_type;
+    let row_type = RowType::look_up(Catalog::current()?.event_type)?;
     let attempts: HashMap<i64, i32> = batch.events.iter().map(|event| (event.position, event.attempt)).collect();
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
-    let aside = Store::aside(event_type)?;
+    let aside = Store::aside(row_type.oid)?;
     as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
     let upcasters = registry::upcasters(target.id)?;
     let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
@@ -397,7 +397,7 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
                     return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message)));
                 }
             }
-            let value = flat(event_type, &event.values, &event.nulls)?;
+            let value = event.record(&row_type).flat()?;
             store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])?;
             Ok(None)
         })?;
