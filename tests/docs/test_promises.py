@@ -6,7 +6,7 @@ import subprocess
 import psycopg
 import pytest
 
-from documents import ROOT, examples
+from documents import ROOT, blocks, examples
 
 
 def sql_of(page):
@@ -128,3 +128,84 @@ def test_what_the_pages_say_of_a_fold_that_reads_a_table_is_so(database):
         assert [row[0] for row in found] == ["a-1"]
     for page in ("docs/test-folds.md", "docs/guide.md"):
         assert "es_verify_snapshots" in (ROOT / page).read_text(encoding="utf-8")
+
+
+# --- operating ---------------------------------------------------------------------------------------------------------------
+
+FOLD = """select es_register_fold('account', 'account', initial_state => '{"balance": 0}', rules => '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}]}}')"""
+COLUMNS = '[{"name": "balance", "type": "numeric", "path": "/balance"}]'
+
+
+def test_remove_takes_temporal_views_and_handlers_and_leaves_state_tables(database):
+    for statement in (
+        FOLD,
+        f"select es_create_temporal_view('accounts', 'account', '{COLUMNS}')",
+        f"select es_create_state_table('balances', 'account', '{COLUMNS}')",
+        "create function handler(event eventstream.event) returns void language sql as ''",
+        """select es_append('account-1', 'AccountCredited', '{"amount": 1.00}')""",
+    ):
+        database.ask(statement)
+    (remove,) = [block.text for block in blocks((ROOT / "docs/operate.md").read_text(encoding="utf-8")) if "drop extension" in block.text]
+    printed = psql(database, remove)
+    assert "ERROR" not in printed, printed
+    assert database.ask("select count(*) from pg_extension where extname = 'eventstream'") == "0"
+    assert database.ask("select string_agg(relname, ',') from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')") == "balances"
+    assert database.ask("select count(*) from pg_proc where pronamespace = 'public'::regnamespace") == "0"
+
+
+def test_the_block_that_stops_appends_lets_superusers_in_and_nobody_else(database):
+    found = sql_of("docs/operate.md")
+    (stop,), (go_on,) = [text for text in found if "connection limit 0" in text], [text for text in found if "connection limit -1" in text]
+    database.ask("create role teller login")
+    try:
+        database.ask("select es_grant('teller', 'append')")
+        with psycopg.connect(database.dsn, user="teller", autocommit=True) as teller:
+            teller.execute("select es_append('account-1', 'AccountOpened', '{}')")
+            assert "ERROR" not in psql(database, stop)
+            with pytest.raises(psycopg.OperationalError):
+                teller.execute("select es_append('account-1', 'AccountOpened', '{}')")
+        with pytest.raises(psycopg.OperationalError, match="too many connections"):
+            psycopg.connect(database.dsn, user="teller")
+        assert database.ask("select count(*) from es_verify()") == "0"
+        assert "ERROR" not in psql(database, go_on)
+        psycopg.connect(database.dsn, user="teller").close()
+        assert database.ask("show eventstream.max_workers") != "0"
+    finally:
+        database.ask("select es_revoke('teller', 'append'); drop role teller")
+
+
+def test_what_privileges_says_of_operators_auditors_and_closing_is_so(database):
+    made = ("operator", "auditor", "teller")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+
+        def may(role, statement):
+            connection.execute(f"set role page_{role}")
+            try:
+                connection.execute(statement)
+                return True
+            except psycopg.Error as error:
+                if error.sqlstate == "42501":
+                    return False
+                raise
+            finally:
+                connection.execute("reset role")
+
+        for role in made:
+            connection.execute(f"create role page_{role}")
+        try:
+            connection.execute("select es_append('account-1', 'AccountOpened', '{}'), es_grant('page_auditor', 'audit'), es_grant('page_teller', 'append')")
+            for statement in ("select es_metrics()", "select * from eventstream.stats", "select * from eventstream.health", "select * from eventstream.horizon_holders"):
+                assert not may("operator", statement)
+            connection.execute("grant pg_monitor to page_operator")
+            for statement in ("select es_metrics()", "select * from eventstream.stats", "select * from eventstream.health", "select * from eventstream.horizon_holders"):
+                assert may("operator", statement), statement
+            assert may("auditor", "select * from es_verify()") and may("auditor", "select * from es_chain_heads()")
+            assert not may("auditor", "select payload from eventstream.events")
+            connection.execute("select es_grant('page_auditor', 'read')")
+            assert may("auditor", "select payload from eventstream.events")
+            assert may("teller", "select es_close_stream('account-1', 'it may')")
+        finally:
+            connection.execute("revoke pg_monitor from page_operator")
+            connection.execute("select es_revoke(role, privilege) from eventstream.grants")
+            for role in made:
+                connection.execute(f"drop role page_{role}")
