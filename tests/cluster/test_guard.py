@@ -5,7 +5,7 @@ import time
 
 import psycopg
 import pytest
-from database import REGISTERS, Database, contents, near_edge, partitions, rows, unguarded, value, verify
+from database import REGISTERS, Database, contents, forced, near_edge, partitions, rows, unguarded, value, verify
 from server import ROOT, run
 
 HANDLER = (
@@ -136,6 +136,20 @@ def test_most_of_it_is_refused_by_us_and_not_by_what_depends_on_it(log):
         mine = [statement for statement in REMOVALS if refused(session, statement).sqlstate == "ES051"]
     others = {"drop schema _eventstream cascade", "drop schema eventstream cascade", "drop table _eventstream.events cascade"}
     assert set(REMOVALS) - set(mine) == others, "what the extension requires PostgreSQL refuses by itself"
+
+
+def test_nothing_takes_a_restored_log_away_before_its_first_append_though_it_may_be_altered(log):
+    """A restore makes triggers and attaches partitions; what it brought is a log all the same."""
+    with log.connect() as session:
+        with forced(session):
+            session.execute("delete from _eventstream.first_appends")
+        before = contents(session)
+        for statement in REMOVALS:
+            assert refused(session, statement).sqlstate in ("ES051", "2BP01"), statement
+        assert contents(session) == before
+        session.execute("create table added (like _eventstream.events including defaults including constraints)")
+        session.execute("alter table _eventstream.events attach partition added for values from (30000000) to (30000001)")
+        session.execute(f"create trigger t before insert on {SECOND} for each row execute function _eventstream.refuse_change()")
 
 
 def test_nothing_that_guards_the_log_is_altered(log):

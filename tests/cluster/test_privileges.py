@@ -124,6 +124,20 @@ def test_manage_that_is_narrowed_stays_in_its_category(world):
             assert outcome(m, statement) is None, (name, m.told[-1])
 
 
+def test_what_is_made_of_a_category_asks_for_reading_that_one(world):
+    with having(world, "m", "manage", ("read", "thing")) as m:
+        for name, statement in calls("m", "vault").items():
+            if name in READS:
+                assert outcome(m, statement) == "42501", name
+        assert outcome(m, "select es_alter_projection('vaulted', '{\"handler\": \"m_h(eventstream.event)\"}')") == "42501"
+        assert outcome(m, calls("m", "thing")["projection"]) is None
+    with having(world, "r", "read") as r:
+        columns = '[{"name": "n", "type": "text", "path": "/n"}]'
+        assert outcome(r, "select es_create_temporal_view('r_v', 'thing', %s)", columns) == "42501"
+        assert outcome(r, "select es_create_state_table('r_t', 'thing', %s, if_not_exists => true)", columns) == "42501"
+        assert outcome(r, "select eventstream.state_table_is_there('x', 'public.x', 'thing', %s, null, 'async', true)", columns) == "42501"
+
+
 def test_upkeep_is_a_privilege_of_its_own(world):
     upkeep = ("select * from es_maintain()", "select es_prune_snapshots()")
     with having(world, "m", "manage", "read") as m:

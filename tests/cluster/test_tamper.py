@@ -290,6 +290,12 @@ def test_a_partition_that_is_gone_is_named_with_its_streams(session, place, how)
     assert {"account-1", "account-2", "order-1"} <= {stream for stream, *_ in found}
     assert "no partition of the log holds the positions from " + gone.removeprefix("events_") in problems(session)
     assert rows(session, "select version from es_verify_stream('order-1')")
+    # A range names what is missing in it, and nothing else.
+    missing = rows(session, "select global_position from es_verify() where stream is not null and problem like '%no partition of the log%' order by 1")
+    assert len(missing) > 1
+    for (position,) in missing:
+        found = "select global_position from es_verify(%s, %s) where stream is not null and problem like '%%no partition of the log%%'"
+        assert rows(session, found, position, position) == [(position,)]
 
 
 def test_a_partition_gone_with_all_rows_that_name_its_streams_leaves_a_hole(session):

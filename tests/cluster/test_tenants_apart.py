@@ -166,6 +166,35 @@ def test_a_fold_of_an_inline_table_is_registered_beside_appends_without_a_deadlo
         assert rows(session, "select n = version, count(*) from totals group by 1") == [(True, 3)]
 
 
+def test_a_fold_of_an_inline_table_waits_for_the_gate_before_it_keeps_what_appends_want(two):
+    """Who has appended and goes on to take a snapshot wants the fold's row: whoever waits for the gate must not have it."""
+    with in_tenant(two, "a") as session, in_tenant(two, "a", autocommit=False) as holder:
+        session.execute("set eventstream.gate_timeout = '20s'")
+        register = "select es_register_fold('total', 'account', rules => %s, initial_state => '{\"n\": 0}')"
+        rules = [Jsonb({"on": {"Moved": [{"increment": "/n"}, {"set": {"/step": {"value": step}}}]}}) for step in (1, 2)]
+        session.execute(register, (rules[0],))
+        session.execute("select es_create_state_table('totals', 'account', %s, mode => 'inline')", (Jsonb([{"name": "n", "type": "numeric", "path": "/n"}]),))
+        holder.execute("select es_append('account-1', 'Moved', '{}')")
+        failure = []
+
+        def again():
+            try:
+                session.execute(register, (rules[1],))
+            except psycopg.Error as error:
+                failure.append(error)
+
+        registering = threading.Thread(target=again)
+        registering.start()
+        time.sleep(0.6)
+        assert registering.is_alive(), "it waits for the open append"
+        holder.execute("set local lock_timeout = '3s'")
+        holder.execute("select es_snapshot('account-1', 'total')")
+        holder.commit()
+        registering.join(30)
+        assert not registering.is_alive() and failure == []
+        assert rows(session, "select n, version from totals") == [(1, 1)]
+
+
 # --- the horizon ------------------------------------------------------------------------------------------------------------------------
 
 TENANTS = [f"t{number}" for number in range(10)]

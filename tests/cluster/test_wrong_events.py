@@ -176,13 +176,18 @@ def test_an_events_fault_beside_another_one_does_not_make_that_an_events_own(qui
         session.execute(
             """select es_register_fold('balance', 'account', 'handled(jsonb, eventstream.event)'::regprocedure, initial_state => '{"balance": 0}')"""
         )
-        session.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
         if when == "in a batch":
-            credit(session, 9, 10)
+            session.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
             session.execute("select es_run_projection('balances')")
         for number, amount in ((1, 10), (2, "12.50"), (3, None), (4, 10)):
             credit(session, number, amount)
-        session.execute("select es_run_projection('balances')")
+        if when == "filled":
+            session.execute("select es_create_state_table('balances', 'account', %s)", (COLUMNS,))
+        # The first attempt at a batch fails by whatever comes first; those after it go event by event.
+        for _ in range(3):
+            session.execute("select es_run_projection('balances')")
         assert value(session, "select error_sqlstate from eventstream.projections where name = 'balances'") == "42883"
-        assert letters(session) == [] or when == "in a batch" and ("account-3", 1) not in letters(session)
-        assert not {"account-3", "account-4"} & {stream for stream, *_ in rows_of_table(session)}
+        if when == "filled":
+            assert rows_of_table(session) == [] and letters(session) == []
+        else:
+            assert rows_of_table(session) == [("account-1", 1, 10)] and letters(session) == [("account-2", 1)]
