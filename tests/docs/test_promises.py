@@ -209,3 +209,27 @@ def test_what_privileges_says_of_operators_auditors_and_closing_is_so(database):
             connection.execute("select es_revoke(role, privilege) from eventstream.grants")
             for role in made:
                 connection.execute(f"drop role page_{role}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "becomes"),
+    [('{"amount": "12.50"}', ("running", 1)), ('{"amount": 12.50, "owner": "Ada"}', ("stopped", 0))],
+    ids=["a stream that cannot be folded", "a value that its column cannot take"],
+)
+def test_what_stops_a_state_table_and_what_is_passed_over(database, payload, becomes):
+    rules = '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}, {"set": {"/owner": {"from": "/owner", "default": 0}}}]}}'
+    columns = '[{"name": "owner", "type": "int", "path": "/owner"}]'
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("select es_register_fold('account', 'account', initial_state => %s, rules => %s)", ('{"balance": 0}', rules))
+        connection.execute("select es_create_state_table('accounts', 'account', %s)", (columns,))
+        connection.execute("""select es_alter_projection('accounts', '{"max_retries": 0}')""")
+        for stream, content in (("account-1", '{"amount": 1}'), ("account-2", payload), ("account-3", '{"amount": 1}')):
+            connection.execute("select es_append(%s, 'AccountCredited', %s::text::jsonb)", (stream, content))
+        try:
+            connection.execute("select es_wait_for('accounts', timeout => '60s')")
+        except psycopg.Error as error:
+            assert error.sqlstate == "ES021"
+        status = "select status, (select count(*) from eventstream.dead_letters) from eventstream.projections"
+        assert connection.execute(status).fetchone() == becomes
+        there = [row[0] for row in connection.execute("select stream from accounts order by stream")]
+        assert there == (["account-1", "account-3"] if becomes[0] == "running" else ["account-1"])
