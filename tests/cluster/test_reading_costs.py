@@ -88,6 +88,30 @@ def test_a_consumer_that_has_nothing_to_read_looks_at_nothing(quiet):
         assert moved >= 100_000, "slots without events stay where they were"
 
 
+def test_who_follows_by_type_looks_at_each_event_once(quiet):
+    """There is no index by type: what is not wanted is passed once, by es_fetch and by a projection, and costs nothing from then on."""
+    with quiet.connect() as session:
+        session.execute("set eventstream.durability = 'session'")
+        session.execute("create function handle(e eventstream.event) returns void language sql as 'select'")
+        for name, categories in (("by type", None), ("in a category", "{busy0}"), ("in two", "{busy0,busy1}")):
+            session.execute("select es_create_subscription(%s, categories => %s, event_types => '{None}')", (name, categories))
+            session.execute(
+                "select es_create_projection(%s, 'handle(eventstream.event)', categories => %s, event_types => '{None}')", (name, categories)
+            )
+        asked = {"the subscriptions": "select * from eventstream.subscriptions", "the projections": "select * from eventstream.projections"}
+        for name in ("by type", "in a category", "in two"):
+            asked[f"fetch {name}"] = f"select * from es_fetch('{name}', 'me', 100)"
+            asked[f"run {name}"] = f"select es_run_projection('{name}')"
+        taken = {}
+        for events in (SMALL, LARGE - SMALL):
+            grow(session, events)
+            session.execute("vacuum analyze")
+            for name, statement in reversed(asked.items()):
+                taken.setdefault(name, []).append(pages(session, statement))
+        for name, (small, large) in taken.items():
+            assert large <= small + MORE, f"{name}: {taken}"
+
+
 def test_a_consumer_that_waits_beside_busy_appenders_hardly_looks(database):
     """While others append what it does not want, it looks at the index a hundred times a second at most, and at nothing else."""
     with database.connect() as session, database.connect() as appender:
