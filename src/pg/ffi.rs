@@ -59,6 +59,7 @@ unsafe extern "C-unwind" {
         result_collation: Oid,
         input_collation: Oid,
     ) -> *mut Expr;
+    pub fn copyObjectImpl(from: *const c_void) -> *mut c_void;
     pub fn make_and_qual(one: *mut Node, other: *mut Node) -> *mut Node;
     pub fn list_concat(one: *mut List, other: *const List) -> *mut List;
     pub fn lappend(list: *mut List, datum: *mut c_void) -> *mut List;

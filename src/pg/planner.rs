@@ -1,7 +1,7 @@
 //! The end of the log through its views. A view with security_barrier is planned by itself: that rows are wanted in the order of positions, and
 //! how many, stays outside, so the whole view is computed and sorted. Here the order of `… from eventstream.events order by
-//! global_position … limit …` is said inside the view as well, and that its events are a tenant's, so that an index has them in this order and
-//! reading ends with the limit. An order and a condition that follows from the others change no result; who sees what is left to the view.
+//! global_position … limit …` is said inside the view as well, and that its events are a tenant's and of categories that the role may read, so that
+//! an index has them in this order, reading ends with the limit, and what the role may not read is passed at once. An order and a condition that follows from the others change no result; who sees what is left to the view.
 //! Such a statement is planned by that index alone, whatever statistics say: they know how many events a tenant has on average, and not how
 //! many this one has.
 use super::catalog::Catalog;
@@ -24,8 +24,10 @@ thread_local! {
 const EVENTS_TENANT_ID: i16 = 1;
 const EVENTS_GLOBAL_POSITION: i16 = 4;
 const EVENTS_EVENT_ID: i16 = 8;
+const EVENTS_CATEGORY: i16 = 11;
 const EVENTS_SUBJECT: i16 = 13;
 const STREAMS_TENANT_ID: i16 = 2;
+const STREAMS_CATEGORY: i16 = 5;
 
 /// The operator = of two bigints (pg_operator.dat).
 const INT8_EQUAL: Oid = Oid::from_u32(410);
@@ -310,8 +312,47 @@ unsafe fn order_by(
         (*clause).tleSortGroupRef = (*target).ressortgroupref;
         (*query).sortClause = ffi::lappend(std::ptr::null_mut(), clause.cast());
         let same_tenant = equal(bigint(events, EVENTS_TENANT_ID), bigint(streams, STREAMS_TENANT_ID));
-        (*(*query).jointree).quals = ffi::make_and_qual((*(*query).jointree).quals, same_tenant);
+        let quals = (*(*query).jointree).quals;
+        (*(*query).jointree).quals = ffi::make_and_qual(quals, same_tenant);
+        for readable in members::<pg_sys::Node>(conditions_on_category(quals, streams)) {
+            let of_event = ffi::copyObjectImpl(readable.cast()).cast::<pg_sys::Node>();
+            for var in members::<pg_sys::Var>(ffi::pull_var_clause(of_event, PVC_RECURSE)) {
+                ((*var).varno, (*var).varattno) = (events, EVENTS_CATEGORY);
+                ((*var).varnosyn, (*var).varattnosyn) = (events as u32, EVENTS_CATEGORY);
+            }
+            (*(*query).jointree).quals = ffi::make_and_qual((*(*query).jointree).quals, of_event);
+        }
         true
+    }
+}
+
+/// Those of the conditions that must all be true which are on nothing but the category of streams: which of them the role may read. An event has
+/// the category of its stream, so they are true of events, too, and an event that the role may not read costs no look at its stream.
+///
+/// # Safety
+/// Conditions of a view of ours. May raise.
+unsafe fn conditions_on_category(quals: *mut pg_sys::Node, streams: i32) -> *mut pg_sys::List {
+    // SAFETY: the tag says what each node is. What is found is a list of PostgreSQL's: nothing needs dropping when it raises.
+    unsafe {
+        let mut found = std::ptr::null_mut();
+        if quals.is_null() {
+            return found;
+        }
+        if (*quals).type_ == NodeTag::T_BoolExpr {
+            let all = quals.cast::<pg_sys::BoolExpr>();
+            if (*all).boolop == pg_sys::BoolExprType::AND_EXPR {
+                for part in members((*all).args) {
+                    found = ffi::list_concat(found, conditions_on_category(part, streams));
+                }
+                return found;
+            }
+        }
+        let columns = ffi::pull_var_clause(quals, PVC_RECURSE);
+        let is_category = |var: *mut pg_sys::Var| (*var).varno == streams && (*var).varattno == STREAMS_CATEGORY;
+        if !columns.is_null() && members::<pg_sys::Var>(columns).all(is_category) {
+            found = ffi::lappend(found, quals.cast());
+        }
+        found
     }
 }
 

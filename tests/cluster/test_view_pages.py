@@ -73,6 +73,21 @@ def test_a_page_of_few_events_costs_what_they_do(costs, tenant, page):
     assert len(taken) == 3 and max(taken) <= min(taken) + MORE and max(taken) < 250, f"pages: {taken}"
 
 
+def test_a_page_of_a_role_that_may_read_little_looks_at_no_stream_of_others(quiet):
+    """It goes by the tenant's log, and passes an event that it may not read at the price of its row: a few pages for a hundred."""
+    with quiet.connect() as session:
+        session.execute("set eventstream.durability = 'session'")
+        rare(session)
+        grow(session, 12_000)
+        session.execute("analyze")
+        reader = quiet.role("reader_of_little")
+        rows(session, "select es_grant('reader_of_little', 'read', category => 'rare')")
+    with quiet.connect(user=reader) as narrow:
+        page = "select stream, category from eventstream.events order by global_position desc limit 5"
+        assert rows(narrow, page) == [(f"rare-{number}", "rare") for number in (3, 2, 1, 0)]
+        assert pages(narrow, page) < 3_000
+
+
 @pytest.fixture
 def two_partitions(quiet):
     quiet.make_partitions_small()
