@@ -53,16 +53,14 @@ fn state(args: &Args, moment: Moment, on_error: Option<usize>) -> Returned {
     let on_error = on_error.map_or(Ok(OnError::Fail), |place| OnError::parse(args.text(place, "on_error")?))?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
-    let mut answer = || answer::by_name(&mut folding, &asked.name, moment, View::Caller);
-    let outcome = match on_error {
-        OnError::Fail => Ok(answer()?),
-        OnError::Report => attempt(answer)?,
-    };
-    match outcome {
+    match attempt(|| answer::by_name(&mut folding, &asked.name, moment, View::Caller))? {
         Ok(Some(answer)) if answer.version > 0 => {
             store.put(&[Some(Datum::from(answer.version)), Some(answer.state.view().datum()), None])?;
         }
         Ok(_) => {}
+        Err(caught) if on_error == OnError::Fail => {
+            return Err(category::refused(&mut folding, asked.name.category(), moment, asked.name.as_str(), caught)?);
+        }
         Err(caught) => store.put(&[None, None, Some(from_text(&category::problem(&caught))?)])?,
     }
     Ok(None)

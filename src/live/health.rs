@@ -1,7 +1,7 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 use super::overview::{self, Missing, Moment, Projection};
-use super::{health_server, health_stale, health_subscriptions};
+use super::{health_folds, health_server, health_stale, health_subscriptions};
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
@@ -150,6 +150,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(health_subscriptions::checks(&moment, &writing, tenant_id)?);
     checks.extend(health_stale::of_subscriptions(&writing, tenant_id)?);
     checks.extend(broken_folds(tenant_id, &writing)?);
+    checks.extend(health_folds::failing(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod definition;
 pub mod events;
 pub mod health;
+mod health_folds;
 mod health_server;
 mod health_stale;
 mod health_subscriptions;

@@ -125,10 +125,11 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
     Ok(changed)
 }
 
-/// A check's name without that of what it is about.
+/// A check's name without that of what it is about: its first word, which is all that the server's checks have.
 fn kind(name: &str) -> String {
-    let kinds = ["projection", "subscription", "dead letters", "fold"];
-    kinds.iter().find(|kind| name.starts_with(*kind)).map_or(name, |kind| *kind).to_owned()
+    let first = || name.split(' ').next().unwrap_or_default();
+    let kind = if name.starts_with("dead letters") { "dead letters" } else { first() };
+    kind.to_owned()
 }
 
 fn of((tenant, name): &Name) -> String {

@@ -1,6 +1,7 @@
 //! What is counted: for the whole database, since the server started, in shared memory where the library is preloaded; else, and
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
 use super::board::database::{DATABASES, exclusively};
+use super::failing::{Note, Notes};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ptr;
@@ -198,7 +199,7 @@ impl Buckets {
 
 /// The counts of one database, on cache lines of its own. A block that was taken stays its database's until that is dropped.
 #[repr(C, align(64))]
-struct Block {
+pub(super) struct Block {
     /// 0: nobody's.
     database: AtomicU32,
     counts: [AtomicU64; COUNTERS],
@@ -206,6 +207,8 @@ struct Block {
     measured: [Buckets; HISTOGRAMS],
     /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
     marks: [[AtomicU64; 3]; 2],
+    /// Folds that were seen to fail.
+    pub(super) failing: Notes,
 }
 
 impl Block {
@@ -216,6 +219,7 @@ impl Block {
             troubles: [const { AtomicU64::new(0) }; TROUBLES],
             measured: [const { Buckets::new() }; HISTOGRAMS],
             marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
+            failing: Note::NONE,
         }
     }
 }
@@ -300,12 +304,13 @@ pub fn forget(gone: &[u32]) {
             let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
             let numbers = numbers.chain(block.marks.iter().flatten());
             numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
+            block.failing.iter().for_each(Note::clear);
             block.database.store(0, SeqCst);
         });
     }
 }
 
-fn with_block<T>(work: impl FnOnce(&Block) -> T) -> T {
+pub(super) fn with_block<T>(work: impl FnOnce(&Block) -> T) -> T {
     if let Home::Unknown = HOME.get() {
         HOME.set(home());
     }

@@ -35,6 +35,41 @@ pub struct Caught {
 }
 
 impl Failure {
+    /// Whether it is the fault of the event that was processed ([`fault`]).
+    pub fn is_of_event(&self) -> bool {
+        match self {
+            Failure::Postgres(error) => fault::is_of_event(&error.sqlstate()),
+            Failure::Rule(error) => error.is_of_event(),
+        }
+    }
+
+    /// Says what to do about an event's fault that somebody else's code raised without a word of it.
+    pub fn hinting(self, hint: impl FnOnce() -> String) -> Self {
+        if let Failure::Postgres(PgError(error)) = &self {
+            // SAFETY: a copy that CopyErrorData made; the hint lives where it does, and is freed with it.
+            let place = unsafe { &raw mut (**error).hint };
+            // SAFETY: as above.
+            if unsafe { (*place).is_null() } && self.is_of_event() {
+                let hint = hint();
+                let text = catch(|| {
+                    // SAFETY: plain variables; `catch` puts the memory context back after an error.
+                    unsafe {
+                        let context = pg_sys::CurrentMemoryContext;
+                        pg_sys::CurrentMemoryContext = home_of_errors();
+                        let text = c_text(&hint);
+                        pg_sys::CurrentMemoryContext = context;
+                        text
+                    }
+                });
+                if let Ok(text) = text {
+                    // SAFETY: as above.
+                    unsafe { *place = text.cast_mut() };
+                }
+            }
+        }
+        self
+    }
+
     /// The words of a failure whose (sub)transaction is aborted next.
     pub fn into_caught(self) -> Caught {
         match self {
@@ -92,6 +127,24 @@ unsafe fn words(text: *const c_char) -> Option<String> {
 thread_local! {
     /// Where errors are kept instead of the current (sub)transaction's memory, which ends with it; null: there.
     static HOME: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Where an error that is caught now is kept.
+///
+/// # Safety
+/// Within a transaction, or where there is none.
+unsafe fn home_of_errors() -> pg_sys::MemoryContext {
+    let home = HOME.get();
+    // SAFETY: plain variables of this backend.
+    unsafe {
+        if !home.is_null() {
+            home
+        } else if pg_sys::CurTransactionContext.is_null() {
+            pg_sys::TopMemoryContext
+        } else {
+            pg_sys::CurTransactionContext
+        }
+    }
 }
 
 /// Keeps the errors of `work` in `home`.
@@ -160,14 +213,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
     // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
-        let home = HOME.get();
-        pg_sys::CurrentMemoryContext = if !home.is_null() {
-            home
-        } else if pg_sys::CurTransactionContext.is_null() {
-            pg_sys::TopMemoryContext
-        } else {
-            pg_sys::CurTransactionContext
-        };
+        pg_sys::CurrentMemoryContext = home_of_errors();
         let error = ffi::CopyErrorData();
         pg_sys::CurrentMemoryContext = context;
         ffi::FlushErrorState();

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod databases;
 pub mod datum;
 pub mod estimate;
+pub mod failing;
 pub mod failure;
 mod ffi;
 pub mod function;

@@ -2,19 +2,25 @@
 //! keeps back no other: it is reported in its place, or counted before the call fails.
 use super::answer::{self, Answer};
 use super::moment::Moment;
+use super::registry::Fold;
 use super::replay::Folding;
 use crate::log::event::invalid;
 use crate::log::stream::Stream;
 use crate::log::{stream, whole};
-use crate::pg::failure::{Caught, Result};
+use crate::pg::failing;
+use crate::pg::failure::{Caught, Failure, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::subtransaction::attempt;
 use eventstream_core::error::Error;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 /// Streams looked up at once.
 const PAGE: i64 = 500;
+/// So long the streams that fail are counted for a question that was not about all of them.
+const ENOUGH: Duration = Duration::from_secs(1);
 
 /// What becomes of a stream that cannot be folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,27 +60,76 @@ pub fn states(
     each: &mut dyn FnMut(&str, Outcome) -> Result<()>,
 ) -> Result<()> {
     if on_error == OnError::Report {
-        return walk(folding, category, 0, |folding, found, name| {
+        let mut failed = 0;
+        walk(folding, category, 0, |folding, found, name| {
             let counted = attempt(|| counted(folding, found, name, moment))?;
-            counted.transpose().map_or(Ok(()), |outcome| each(name, outcome))
-        });
+            failed += i64::from(counted.is_err());
+            counted.transpose().map_or(Ok(()), |outcome| each(name, outcome)).map(ControlFlow::Continue)
+        })?;
+        note(folding, moment, failed);
+        return Ok(());
     }
     // All of them in one subtransaction: what that costs a stream is paid only where one fails.
     let mut last: Option<(i64, String)> = None;
     let done = attempt(|| {
         walk(folding, category, 0, |folding, found, name| {
             last = Some((found.id, name.to_owned()));
-            counted(folding, found, name, moment)?.map_or(Ok(()), |answer| each(name, Ok(answer)))
+            counted(folding, found, name, moment)?
+                .map_or(Ok(()), |answer| each(name, Ok(answer)))
+                .map(ControlFlow::Continue)
         })
     })?;
-    let (Err(caught), Some((after, stream))) = (done, last) else { return Ok(()) };
-    let mut failed = 1;
+    let (Err(caught), Some((after, stream))) = (done, last) else {
+        note(folding, moment, 0);
+        return Ok(());
+    };
+    let (later, _) = failures(folding, category, moment, after, None)?;
+    note(folding, moment, 1 + later);
+    Err(refusal(folding.fold, stream, caught, 1 + later, true))
+}
+
+/// What to say where a question about some streams of the category met one, `stream`, that cannot be folded. The whole category is counted, so that who
+/// mends it knows how much there is to mend, but not for longer than [`ENOUGH`].
+pub fn refused(folding: &mut Folding, category: &str, moment: Moment, stream: &str, caught: Caught) -> Result<Failure> {
+    let (failed, is_all) = failures(folding, category, moment, 0, Some(ENOUGH))?;
+    if is_all {
+        note(folding, moment, failed);
+    }
+    Ok(refusal(folding.fold, stream.to_owned(), caught, failed.max(1), is_all))
+}
+
+fn refusal(fold: &Fold, stream: String, caught: Caught, failed: i64, is_all: bool) -> Failure {
+    let (state, message) = (caught.sqlstate, caught.message);
+    let (category, fold) = (fold.category.clone(), fold.name.clone());
+    Error::StatesFailed { category, fold, failed, is_all, stream, state, message }.into()
+}
+
+/// How many streams with ids after `after` cannot be folded, and whether all were looked at.
+fn failures(
+    folding: &mut Folding,
+    category: &str,
+    moment: Moment,
+    after: i64,
+    limit: Option<Duration>,
+) -> Result<(i64, bool)> {
+    let begun = Instant::now();
+    let (mut failed, mut is_all) = (0, true);
     walk(folding, category, after, |folding, found, name| {
+        if limit.is_some_and(|limit| begun.elapsed() > limit) {
+            is_all = false;
+            return Ok(ControlFlow::Break(()));
+        }
         failed += i64::from(attempt(|| counted(folding, found, name, moment).map(drop))?.is_err());
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
-    let (category, state, message) = (category.to_owned(), caught.sqlstate, caught.message);
-    Err(Error::StatesFailed { category, failed, stream, state, message }.into())
+    Ok((failed, is_all))
+}
+
+/// All streams were looked at: what health says of the fold is right again.
+fn note(folding: &Folding, moment: Moment, failed: i64) {
+    if moment == Moment::NOW {
+        failing::count(folding.fold.key(folding.target.id), failed);
+    }
 }
 
 /// None where no event counts.
@@ -83,12 +138,12 @@ fn counted(folding: &mut Folding, found: Stream, name: &str, moment: Moment) -> 
     Ok(Some(answer).filter(|answer| answer.version > 0))
 }
 
-/// The streams that the snapshot shows, from those with ids after `after` on.
+/// The streams that the snapshot shows, from those with ids after `after` on, until `each` breaks.
 fn walk<'a>(
     folding: &mut Folding<'a>,
     category: &str,
     mut after: i64,
-    mut each: impl FnMut(&mut Folding<'a>, Stream, &str) -> Result<()>,
+    mut each: impl FnMut(&mut Folding<'a>, Stream, &str) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let target = folding.target;
     // The snapshot may hide streams that this transaction has appended to.
@@ -107,7 +162,9 @@ fn walk<'a>(
             {
                 continue;
             }
-            scratch.step(|| each(folding, found, &name))?;
+            if scratch.step(|| each(folding, found, &name))?.is_break() {
+                return Ok(());
+            }
         }
         if is_last {
             return Ok(());

@@ -74,6 +74,16 @@ impl Fold {
     pub fn is_usable(&self) -> bool {
         !matches!(self.how, How::Handler(Err(_)))
     }
+
+    /// What notes of its failures are found by (src/pg/failing.rs): it, as it is defined now.
+    pub fn key(&self, tenant_id: i64) -> i64 {
+        let definition = self.fingerprint.map(|byte| format!("{byte:02x}")).concat();
+        let hash = fingerprint(&["failing", &tenant_id.to_string(), &self.name, &self.category, &definition]);
+        match hash.iter().take(8).fold(0_i64, |key, &byte| key << 8 | i64::from(byte)) {
+            0 => 1,
+            key => key,
+        }
+    }
 }
 
 type Key = (i64, String);

@@ -19,13 +19,14 @@ use crate::pg::call::{Code, Folded, Function, Position};
 use crate::pg::catalog::Catalog;
 use crate::pg::composite::RowType;
 use crate::pg::counters::{self, Counter};
-use crate::pg::failure::Result;
+use crate::pg::failing::{self, Failing};
+use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::memory::{Replaced, Room, Scratch};
 use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
-use eventstream_core::error::Error;
+use eventstream_core::error::{Error, fold_hint};
 use eventstream_core::rules::{Latest, Place, Rules, State};
 use std::ffi::CString;
 use std::ops::ControlFlow;
@@ -49,6 +50,11 @@ impl Walk {
             Order::OccurredAt => lates.sort_by_key(|late| (late.occurred_at, late.version)),
         }
         Self { next: after + 1, to: prefix, lates, order, lates_done: 0 }
+    }
+
+    /// The newest version that is given or was.
+    fn newest(&self) -> i64 {
+        self.lates.iter().map(|late| late.version).fold(self.to, i64::max)
     }
 
     pub fn is_done(&self) -> bool {
@@ -172,7 +178,18 @@ impl<'a> Folding<'a> {
             }
         }?;
         counters::add(Counter::EventsFolded, folded.1);
+        if !self.upcasting.has_skipped() {
+            failing::passed(opened.stream.id, walk.newest(), || self.fold.key(self.target.id));
+        }
         Ok(folded)
+    }
+
+    /// Leaves a note of an event that cannot be folded, for whoever looks after the database.
+    fn note(&self, failure: &Failure, opened: &Opened, version: i64, position: i64) {
+        if failure.is_of_event() {
+            let key = self.fold.key(self.target.id);
+            failing::note(Failing { key, stream_id: opened.stream.id, version, position, counted: 0 });
+        }
     }
 
     /// Whether [`Folding::run_unordered`] can be asked.
@@ -232,7 +249,8 @@ impl<'a> Folding<'a> {
                 folded += 1;
                 scratch.step(|| {
                     let event = Event::of_row(common, row);
-                    self.apply_rules(stream, rules, &mut value, &event)
+                    let applied = self.apply_rules(stream, rules, &mut value, &event);
+                    applied.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))
                 })?;
                 Ok(ControlFlow::Continue(()))
             })
@@ -273,7 +291,12 @@ impl<'a> Folding<'a> {
                 Ok(page)
             })?;
             folded += page.len() as u64;
-            page_memory.inside(|| self.fold_page(stream, page, &mut accumulator, &mut after_each))?;
+            let Some((version, position)) = page.last().map(|last| (last.version(), last.global_position())) else {
+                continue;
+            };
+            page_memory
+                .inside(|| self.fold_page(stream, page, &mut accumulator, &mut after_each))
+                .inspect_err(|failure| self.note(failure, opened, version, position))?;
         }
         Ok((accumulator.end()?, folded))
     }
@@ -322,7 +345,7 @@ impl<'a> Folding<'a> {
                     // The states of a page may be too large to be kept all at once.
                     let mut states = Vec::new();
                     let (mut done, mut bytes) = (0, 0);
-                    function.as_registrant(Code::Pure, &at, |calls| {
+                    let called = function.as_registrant(Code::Pure, &at, |calls| {
                         while done < rest.len() && bytes < PAGE_BYTES {
                             let end = if after_each.is_some() { done + 1 } else { rest.len() };
                             let mut events = rest[done..end].iter();
@@ -354,7 +377,8 @@ impl<'a> Folding<'a> {
                             }
                         }
                         Ok(())
-                    })?;
+                    });
+                    called.map_err(|failure| failure.hinting(|| fold_hint(stream, at.get())))?;
                     let (folded, later) = rest.split_at(done);
                     if let Some(after_each) = after_each {
                         for (event, stored) in folded.iter().zip(states) {

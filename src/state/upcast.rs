@@ -11,7 +11,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::Row;
 use crate::pg::store::Store;
 use crate::pg::{report, settings, subtransaction};
-use eventstream_core::error::Error;
+use eventstream_core::error::{Error, upcast_hint};
 use eventstream_core::hash::fingerprint;
 use pgrx::pg_sys::Datum;
 use std::collections::hash_map::Entry;
@@ -103,6 +103,11 @@ impl<'a> Upcasting<'a> {
         std::mem::take(&mut self.has_skipped)
     }
 
+    /// Whether [`Upcasting::take_skipped`] would say so.
+    pub fn has_skipped(&self) -> bool {
+        self.has_skipped
+    }
+
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
     /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
     /// the last step that succeeded left it.
@@ -175,9 +180,9 @@ impl<'a> Upcasting<'a> {
         let what = CString::new(what).unwrap_or_default();
         let at = Position::version(&what, event.version());
         let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
-        let made = function.as_registrant(Code::Pure, &at, |calls| {
-            calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)])
-        })?;
+        let made = function
+            .as_registrant(Code::Pure, &at, |calls| calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)]));
+        let made = made.map_err(|failure| failure.hinting(|| upcast_hint(stream, event.version())))?;
         let made = made.ok_or_else(|| failed("its function returned NULL".into()))?;
         // Rules copy parts of it; a state could not hold more of it either.
         let (size, most) = (datum::unpacked_size(made), settings::max_state_bytes());

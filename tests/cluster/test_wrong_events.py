@@ -57,7 +57,7 @@ def test_without_being_asked_to_report_it_fails_with_the_number_and_the_first(le
         ledger.execute("select * from es_category_state('account')")
     assert raised.value.sqlstate == "ES013"
     diagnosis = raised.value.diag
-    assert diagnosis.message_primary.startswith('3 streams of category "account" cannot be folded; the first is "account-0": ')
+    assert diagnosis.message_primary.startswith('3 streams of category "account" cannot be folded; the first met is "account-0": ')
     detail = json.loads(diagnosis.message_detail)
     assert (detail["category"], detail["streams_failed"], detail["stream"]) == ("account", 3, "account-0")
     assert "es_register_upcaster" in diagnosis.message_hint and "handler" in diagnosis.message_hint
@@ -67,8 +67,18 @@ def test_without_being_asked_to_report_it_fails_with_the_number_and_the_first(le
 
 
 def test_a_temporal_view_fails_and_its_function_reports(ledger):
-    with pytest.raises(psycopg.Error):
-        ledger.execute("select * from accounts")
+    for question in ("select * from accounts", "select count(balance) from accounts_at(null)"):
+        with pytest.raises(psycopg.Error) as raised:
+            ledger.execute(question)
+        diagnosis = raised.value.diag
+        assert diagnosis.message_primary.startswith('3 streams of category "account" cannot be folded; the first met is "account-0": ')
+        detail = json.loads(diagnosis.message_detail)
+        assert (raised.value.sqlstate, detail["streams_failed"], detail["all_counted"]) == ("ES013", 3, True)
+        assert tuple(stream for stream, _ in rows(ledger, diagnosis.message_hint.split(";")[0])) == WRONG
+    # As of a moment at which fewer fail: those are counted.
+    recorded = value(ledger, "select recorded_at from es_read('account-5') where version = 2")
+    with pytest.raises(psycopg.Error, match='2 streams of category "account" cannot be folded; the first met is "account-0"'):
+        ledger.execute("select * from accounts_at(null, known_at => %s::timestamptz::text)", (recorded,))
     assert rows(ledger, "select stream, balance, problem from accounts where stream = 'account-1'") == [("account-1", 15, None)]
     found = rows(ledger, "select stream, version, balance, problem from accounts_at(null, on_error => 'report')")
     assert [(stream, version, int(balance)) for stream, version, balance, problem in found if problem is None] == RIGHT
@@ -104,6 +114,99 @@ def test_what_is_no_streams_fault_is_not_reported_as_one(ledger, quiet):
         ledger.execute("set statement_timeout = '50ms'")
         with pytest.raises(psycopg.errors.QueryCanceled):
             ledger.execute("select pg_sleep(1), c.* from es_category_state('account', on_error => 'report') c")
+
+
+def failing(session):
+    return rows(session, "select status, detail, fix from eventstream.health where name = 'states by balance'")
+
+
+REPORT = "select count(*) from es_category_state('account', on_error => 'report')"
+
+
+def test_health_names_a_fold_that_was_seen_to_fail_until_it_is_mended(ledger):
+    assert failing(ledger) == [] and value(ledger, "select es_state('account-1') ->> 'balance'") is not None
+    with pytest.raises(psycopg.Error):
+        ledger.execute("select es_state('account-5')")
+    [(status, detail, fix)] = failing(ledger)
+    assert status == "warning" and "streams of category account cannot be folded" in detail and "account-5, within its first 2 events" in detail
+    # What it prints tells all, and how many there are.
+    assert tuple(stream for stream, _ in rows(ledger, fix)) == WRONG
+    assert failing(ledger)[0][1].startswith("3 streams of category account cannot be folded")
+    # Others that fold say nothing about it, nor does the past.
+    ledger.execute("select es_state('account-1')")
+    ledger.execute("select * from es_category_state('account', known_at => '2000-01-01Z')")
+    assert failing(ledger)[0][1].startswith("3 streams")
+    ledger.execute(
+        """create function mended(payload jsonb, metadata jsonb) returns jsonb immutable language sql
+           return jsonb_build_object('amount', coalesce(payload ->> 'amount', payload ->> 'amuont')::numeric)"""
+    )
+    ledger.execute("select es_register_upcaster('Credited', 1, 'mended(jsonb, jsonb)'::regprocedure)")
+    assert failing(ledger) == []
+    ledger.execute("select es_unregister_upcaster('Credited', 1)")
+    assert len(failing(ledger)) == 1
+
+
+def test_what_was_rolled_back_is_in_no_health_row(ledger):
+    with ledger.transaction(force_rollback=True):
+        credit(ledger, 2, "12.50")
+        with pytest.raises(psycopg.Error), ledger.transaction():
+            ledger.execute("select es_state('account-2')")
+        assert len(failing(ledger)) == 1
+    assert failing(ledger) == []
+
+
+def test_a_helper_that_is_mended_clears_the_row_with_the_next_fold_of_the_stream(quiet):
+    with quiet.connect(autocommit=True) as session:
+        session.execute("create table known (is_known bool); insert into known values (false)")
+        session.execute("""create function helped(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin
+            if not (select is_known from public.known) then raise 'not known' using errcode = 'GL042'; end if; return state; end $$""")
+        session.execute("select es_register_fold('balance', 'account', 'helped(jsonb, eventstream.event)'::regprocedure)")
+        credit(session, 1, 10)
+        credit(session, 2, 10)
+        assert value(session, REPORT) == 2
+        assert "2 streams of category account cannot be folded" in failing(session)[0][1] and "account-2" in failing(session)[0][1]
+        session.execute("update known set is_known = true")
+        session.execute("select es_state('account-1')")
+        assert len(failing(session)) == 1
+        session.execute("select es_state('account-2')")
+        assert failing(session) == []
+
+
+def test_upkeep_notes_a_stream_whose_snapshot_it_cannot_take(ledger):
+    ledger.execute("""select es_register_fold('every', 'account', rules => %s, initial_state => '{"balance": 0}', snapshot_every => 2)""", (RULES,))
+    ledger.execute("select * from es_maintain()")
+    [(status, detail)] = rows(ledger, "select status, detail from eventstream.health where name = 'states by every'")
+    assert status == "warning" and "of category account cannot be folded" in detail
+
+
+def test_errors_of_a_fold_name_an_upcaster_and_another_fold_as_ways_out(ledger):
+    """Whoever raises them: rules, a handler's own RAISE, PostgreSQL within a handler; and in whatever question."""
+    for question in ("es_state('account-0')", "es_load('account-0')", "es_state_at_version('account-0', 2)", "es_snapshot('account-0')",
+                     "count(*) from es_history('account-0')", "count(*) from es_timeline('account-0', 'infinity')"):
+        with pytest.raises(psycopg.Error) as raised:
+            ledger.execute(f"select {question}")
+        hint = raised.value.diag.message_hint or ""
+        assert "es_register_upcaster" in hint and "handler" in hint and "es_read('account-0', from_version => 2" in hint, question
+    # A handler's own words stay.
+    ledger.execute(HANDLER.replace("handled", "worded").replace("detail = 'secret'", "hint = 'ask the desk'"))
+    ledger.execute("select es_register_fold('worded', 'account', 'worded(jsonb, eventstream.event)'::regprocedure)")
+    with pytest.raises(psycopg.Error) as raised:
+        ledger.execute("select es_state('account-0', fold => 'worded')")
+    assert raised.value.diag.message_hint == "ask the desk"
+    # A state that is too large, and an upcaster that raises.
+    ledger.execute("set eventstream.max_state_bytes = 1024")
+    ledger.execute("""select es_register_fold('large', 'account', rules => '{"on": {"Credited": [{"set": {"/long": "/long"}}]}}')""")
+    ledger.execute("select es_append('account-9', 'Credited', jsonb_build_object('amount', 1, 'long', repeat('x', 2000)))")
+    with pytest.raises(psycopg.Error) as raised:
+        ledger.execute("select es_state('account-9', fold => 'large')")
+    assert raised.value.sqlstate == "ES007" and "es_register_upcaster" in raised.value.diag.message_hint and "handler" in raised.value.diag.message_hint
+    ledger.execute("reset eventstream.max_state_bytes")
+    ledger.execute("""create function strict_one(payload jsonb, metadata jsonb) returns jsonb immutable language sql
+                      return jsonb_build_object('amount', (payload ->> 'amount')::numeric / 0)""")
+    ledger.execute("select es_register_upcaster('Credited', 1, 'strict_one(jsonb, jsonb)'::regprocedure)")
+    with pytest.raises(psycopg.errors.DivisionByZero) as raised:
+        ledger.execute("select es_state('account-1')")
+    assert "es_register_upcaster" in raised.value.diag.message_hint
 
 
 @pytest.fixture

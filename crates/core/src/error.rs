@@ -75,12 +75,21 @@ pub enum Error {
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}: {reason}")]
     FoldFailed { fold: String, stream: String, version: i64, reason: String },
 
-    /// ES013: `failed` streams of a category have no state; the first of them, and why.
+    /// ES013: `failed` streams of a category (not `is_all`: or more) have no state; the first of them, and why.
     #[error(
-        "{failed} {} of category \"{category}\" cannot be folded; the first is \"{stream}\": {message} ({state})",
+        "{}{failed} {} of category \"{category}\" cannot be folded; the first met is \"{stream}\": {message} ({state})",
+        if *is_all { "" } else { "at least " },
         if *failed == 1 { "stream" } else { "streams" }
     )]
-    StatesFailed { category: String, failed: i64, stream: String, state: String, message: String },
+    StatesFailed {
+        category: String,
+        fold: String,
+        failed: i64,
+        is_all: bool,
+        stream: String,
+        state: String,
+        message: String,
+    },
 
     /// ES014: a step from one schema version to the next could not be made.
     #[error(
@@ -264,8 +273,9 @@ impl Error {
             Self::FoldFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
             }
-            Self::StatesFailed { category, failed, stream, state, message } => {
-                json!({"category": category, "streams_failed": failed, "stream": stream, "sqlstate": state, "error": message})
+            Self::StatesFailed { category, fold, failed, is_all, stream, state, message } => {
+                json!({"category": category, "fold": fold, "streams_failed": failed, "all_counted": is_all, "stream": stream,
+                       "sqlstate": state, "error": message})
             }
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
                 json!({"stream": stream, "version": version, "event_type": event_type,
@@ -334,6 +344,10 @@ impl Error {
                  eventstream.max_future_skew = '400d'; or record the event when it happens, with the day from which it counts in its payload."
                     .into(),
             ),
+            Self::LimitExceeded { setting: "eventstream.max_state_bytes", limit, .. } => Some(format!(
+                "Ways out: a fold that keeps less of its events, registered again (rules, or another handler), an upcaster that makes less of them \
+                 (es_register_upcaster), or have a superuser raise eventstream.max_state_bytes, which is {limit} now."
+            )),
             Self::LimitExceeded { setting, limit, .. } => {
                 Some(format!("Send less, or have a superuser raise {setting}, which is {limit} now."))
             }
@@ -357,24 +371,15 @@ impl Error {
             Self::FoldUnusable { .. } => {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
             }
-            Self::FoldFailed { stream, version, .. } => Some(format!(
-                "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1). Ways out: \
-                 an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, registered \
-                 again (rules with a default, or a handler). es_category_state(…, on_error => 'report') shows all streams of a \
-                 category that fail.",
-                quote_literal(stream)
-            )),
-            Self::StatesFailed { category, .. } => Some(format!(
-                "select stream, problem from es_category_state({}, on_error => 'report') where problem is not null; shows them all. Ways \
+            Self::FoldFailed { stream, version, .. } => Some(fold_hint(stream, *version)),
+            Self::StatesFailed { category, fold, .. } => Some(format!(
+                "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
                  out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
                  registered again (rules with a default, or a handler).",
-                quote_literal(category)
+                quote_literal(category),
+                quote_literal(fold)
             )),
-            Self::UpcastFailed { stream, version, .. } => Some(format!(
-                "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \
-                 correct the function, or register another with es_register_upcaster().",
-                quote_literal(stream)
-            )),
+            Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
             Self::ProjectionNotFound { .. } => {
                 Some("The view eventstream.projections shows what there is.".into())
             }
@@ -444,6 +449,28 @@ impl Error {
             Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
         }
     }
+}
+
+/// What to do about an event that a fold cannot take, whoever says so: rules, or a handler that raises an error of its own.
+#[must_use]
+pub fn fold_hint(stream: &str, version: i64) -> String {
+    format!(
+        "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1). Ways out: \
+         an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, registered \
+         again (rules with a default, or a handler). es_category_state(…, on_error => 'report') shows all streams of a \
+         category that fail.",
+        quote_literal(stream)
+    )
+}
+
+/// The same of an upcaster.
+#[must_use]
+pub fn upcast_hint(stream: &str, version: i64) -> String {
+    format!(
+        "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \
+         correct the function, or register another with es_register_upcaster().",
+        quote_literal(stream)
+    )
 }
 
 fn gate_hint(holders: &[(i32, String)]) -> String {

@@ -38,14 +38,16 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
         (
             Error::StatesFailed {
                 category: "account".into(),
+                fold: "balance".into(),
                 failed: 2,
+                is_all: true,
                 stream: "account-1".into(),
                 state: "ES013".into(),
                 message: "no number".into(),
             },
             "ES013",
-            "2 streams of category \"account\" cannot be folded; the first is \"account-1\": no number (ES013)",
-            json!({"category": "account", "streams_failed": 2, "stream": "account-1", "sqlstate": "ES013", "error": "no number"}),
+            "2 streams of category \"account\" cannot be folded; the first met is \"account-1\": no number (ES013)",
+            json!({"category": "account", "fold": "balance", "streams_failed": 2, "all_counted": true, "stream": "account-1", "sqlstate": "ES013", "error": "no number"}),
             "es_register_upcaster",
         ),
         (
