@@ -22,12 +22,13 @@ fn loaded(args: &Args) -> Returned {
     Ok(None)
 }
 
-/// Refuses to let go what folds, upcasters and projections call.
+/// Refuses to let go what folds, upcasters and projections call or write.
 fn keep_in_use(object: Users, command: &str, description: &str) -> Result<()> {
     let mut users = state::in_use::by(object)?;
     users.extend(live::in_use::by(object)?);
     if users.is_empty() {
         return Ok(());
     }
-    Err(Error::InUse { command: command.into(), object: description.into(), users }.into())
+    let is_table = matches!(object, Users::Table(..));
+    Err(Error::InUse { command: command.into(), object: description.into(), users, is_table }.into())
 }

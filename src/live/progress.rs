@@ -2,7 +2,7 @@
 //! and so is alone; the checkpoint commits with the effects.
 use crate::pg::board;
 use crate::pg::datum::{Nullable, from_text};
-use crate::pg::failure::{Caught, Result};
+use crate::pg::failure::{Caught, MOST_WORDS, Result};
 use crate::pg::plan::{Plan, Row, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::hash::Hash;
@@ -42,9 +42,6 @@ impl Status {
         }
     }
 }
-
-/// No message of a person's is longer.
-const MOST_MESSAGE_BYTES: usize = 10_000;
 
 /// A locked row.
 #[derive(Debug, Clone)]
@@ -172,7 +169,7 @@ pub struct Failed<'a> {
 
 /// The beginning of an error's message or detail: it is stored with every attempt.
 pub fn shortened(message: &str) -> &str {
-    let end = (0..=message.len().min(MOST_MESSAGE_BYTES)).rev().find(|&end| message.is_char_boundary(end));
+    let end = (0..=message.len().min(MOST_WORDS)).rev().find(|&end| message.is_char_boundary(end));
     &message[..end.unwrap_or(0)]
 }
 

@@ -27,6 +27,7 @@ use crate::state::registry::{self, Fold, Order};
 use crate::state::replay::Folding;
 use eventstream_core::error::Error;
 use eventstream_core::hash::Hash;
+use eventstream_core::hint::table_hint;
 use eventstream_core::name::StreamName;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, JSONBARRAYOID, JSONBOID, OIDOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::cell::RefCell;
@@ -361,25 +362,26 @@ impl<'a> StateTable<'a> {
 
     fn run(&self, which: fn(&Statements) -> &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {
         let registrant = &self.projection.registrant;
-        let role = registrant.existing()?.ok_or_else(|| Error::FoldUnusable {
-            fold: self.fold.name.clone(),
-            reason: format!("the role {} that created the table does not exist any more", registrant.role),
-        })?;
+        let unusable = |reason: String| Error::TableUnusable {
+            projection: self.projection.name.clone(),
+            table: self.table.name.clone(),
+            reason,
+        };
+        let role = registrant
+            .existing()?
+            .ok_or_else(|| unusable(format!("the role {} that created it does not exist any more", registrant.role)))?;
         test_point("writing rows");
         let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &self.table.name, role))?;
-        let relation = found.ok_or_else(|| Error::FeatureNotSupported {
-            what: format!("the state table {} does not exist any more", self.table.name),
-            hint: Some("Give the table its name back, or drop the projection and create the state table anew.".into()),
-        })?;
+        let relation = found.ok_or_else(|| unusable("it does not exist any more".into()))?;
         if !relation.is_safe {
-            return Err(Error::FeatureNotSupported {
-                what: format!("{} is not a table of role {} any more", relation.name, registrant.role),
-                hint: Some(format!(
-                    "It belongs to role {}, whose code would run with the rights of {}.",
-                    relation.owner, registrant.role
-                )),
-            }
-            .into());
+            let (owner, role) = (&relation.owner, &registrant.role);
+            let whose = if owner == role {
+                String::new()
+            } else {
+                format!("; it belongs to role {owner}, whose code would run with the rights of {role}")
+            };
+            let reason = format!("it is not a table of role {role} any more{whose}");
+            return Err(unusable(reason).into());
         }
         let made = statements(self.projection, self.table, &relation)?;
         let plan = plan(role, which(&made), types)?;
@@ -391,5 +393,7 @@ impl<'a> StateTable<'a> {
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
             applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))
         })
+        // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
+        .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))
     }
 }

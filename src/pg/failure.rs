@@ -44,12 +44,17 @@ impl Failure {
     }
 
     /// Says what to do about an event's fault that somebody else's code raised without a word of it.
-    pub fn hinting(self, hint: impl FnOnce() -> String) -> Self {
-        if let Failure::Postgres(PgError(error)) = &self {
+    pub fn hinting_event(self, hint: impl FnOnce() -> String) -> Self {
+        if self.is_of_event() { self.hinting("", hint) } else { self }
+    }
+
+    /// The same of an error of PostgreSQL's whose SQLSTATE begins so.
+    pub fn hinting(self, class: &str, hint: impl FnOnce() -> String) -> Self {
+        if let Failure::Postgres(error) = &self {
             // SAFETY: a copy that CopyErrorData made; the hint lives where it does, and is freed with it.
-            let place = unsafe { &raw mut (**error).hint };
+            let place = unsafe { &raw mut (*error.0).hint };
             // SAFETY: as above.
-            if unsafe { (*place).is_null() } && self.is_of_event() {
+            if unsafe { (*place).is_null() } && error.sqlstate().starts_with(class) {
                 let hint = hint();
                 let text = catch(|| {
                     // SAFETY: plain variables; `catch` puts the memory context back after an error.
@@ -103,8 +108,10 @@ impl PgError {
     }
 }
 
-/// The most bytes of an error's text that are kept of one that was taken back: whoever raises it may make it as large as memory is.
-const MOST_WORDS: usize = 8192;
+/// The most bytes of an error's text that are kept of one that was taken back, in memory and in tables: whoever raises it may make it as large as
+/// memory is.
+pub const MOST_WORDS: usize = 8192;
+const ELLIPSIS: &str = "…";
 
 /// A copy, cut where it is too long.
 ///
@@ -120,8 +127,8 @@ unsafe fn words(text: *const c_char) -> Option<String> {
         return Some(String::from_utf8_lossy(bytes).into_owned());
     }
     // Not within a character (UTF-8's continuation bytes are 10xxxxxx).
-    let end = (0..=MOST_WORDS).rev().find(|&end| bytes[end] & 0xc0 != 0x80).unwrap_or(0);
-    Some(format!("{}…", String::from_utf8_lossy(&bytes[..end])))
+    let end = (0..=MOST_WORDS - ELLIPSIS.len()).rev().find(|&end| bytes[end] & 0xc0 != 0x80).unwrap_or(0);
+    Some(format!("{}{ELLIPSIS}", String::from_utf8_lossy(&bytes[..end])))
 }
 
 thread_local! {

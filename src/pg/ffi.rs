@@ -354,6 +354,7 @@ unsafe extern "C-unwind" {
     pub fn get_opclass_family(class: Oid) -> Oid;
     pub fn get_rel_namespace(relation: Oid) -> Oid;
     pub fn get_func_namespace(function: Oid) -> Oid;
+    pub fn get_rel_persistence(relation: Oid) -> c_char;
     pub fn get_rel_relkind(relation: Oid) -> c_char;
     pub fn get_rel_type_id(relation: Oid) -> Oid;
     pub fn get_typ_typrelid(of: Oid) -> Oid;

@@ -1,5 +1,5 @@
 //! What happens to the objects of the extension: each one that is about to be dropped, altered or added to is shown to whoever
-//! guards them, and so is each function or schema of a user's that is to go or to be renamed. PostgreSQL tells by
+//! guards them, and so is each function, table, column or schema of a user's that is to go or to be renamed. PostgreSQL tells by
 //! object_access_hook, which is asked on every route (DROP, DROP OWNED, CASCADE, ALTER EXTENSION); a sql_drop event trigger of the
 //! extension would not be: it is gone with the extension. The library is loaded in time by the event trigger of sql/86_guard.sql.
 //!
@@ -30,6 +30,8 @@ pub enum Act {
 pub enum Users {
     Function(Oid),
     Schema(Oid),
+    /// A table (0), or a column of one.
+    Table(Oid, c_int),
 }
 
 /// What the guards decide: an error is the refusal. `command` is the statement's tag, `object` PostgreSQL's description.
@@ -185,6 +187,15 @@ unsafe fn is_view(class: Oid, object: Oid) -> bool {
 }
 
 /// # Safety
+/// May raise.
+unsafe fn is_lasting_table(relation: Oid) -> bool {
+    // SAFETY: look-ups in a cache.
+    let (kind, persistence) = unsafe { (ffi::get_rel_relkind(relation), ffi::get_rel_persistence(relation)) };
+    [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8))
+        && persistence as u8 != pg_sys::RELPERSISTENCE_TEMP
+}
+
+/// # Safety
 /// A constant of PostgreSQL's, or a description in its memory, or NULL.
 unsafe fn text_of<'a>(text: *const c_char) -> Cow<'a, str> {
     // SAFETY: as the caller says.
@@ -253,6 +264,7 @@ unsafe fn show(
         let is_users = act == Act::Remove && found.is_none() && kind != Kind::DropsExtension;
         let user = match class {
             catalog::FUNCTION if is_users => Some(Users::Function(object)),
+            catalog::RELATION if is_users && is_lasting_table(object) => Some(Users::Table(object, part)),
             // What is in a schema that is dropped is dropped first.
             catalog::SCHEMA if is_users && access != ObjectAccessType::OAT_DROP => Some(Users::Schema(object)),
             _ => None,

@@ -26,7 +26,8 @@ use crate::pg::memory::{Replaced, Room, Scratch};
 use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
-use eventstream_core::error::{Error, fold_hint};
+use eventstream_core::error::Error;
+use eventstream_core::hint::fold_hint;
 use eventstream_core::rules::{Latest, Place, Rules, State};
 use std::ffi::CString;
 use std::ops::ControlFlow;
@@ -378,7 +379,7 @@ impl<'a> Folding<'a> {
                         }
                         Ok(())
                     });
-                    called.map_err(|failure| failure.hinting(|| fold_hint(stream, at.get())))?;
+                    called.map_err(|failure| failure.hinting_event(|| fold_hint(stream, at.get())))?;
                     let (folded, later) = rest.split_at(done);
                     if let Some(after_each) = after_each {
                         for (event, stored) in folded.iter().zip(states) {

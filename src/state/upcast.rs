@@ -11,8 +11,9 @@ use crate::pg::memory::Scratch;
 use crate::pg::plan::Row;
 use crate::pg::store::Store;
 use crate::pg::{report, settings, subtransaction};
-use eventstream_core::error::{Error, upcast_hint};
+use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
+use eventstream_core::hint::upcast_hint;
 use pgrx::pg_sys::Datum;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -182,7 +183,7 @@ impl<'a> Upcasting<'a> {
         let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
         let made = function
             .as_registrant(Code::Pure, &at, |calls| calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)]));
-        let made = made.map_err(|failure| failure.hinting(|| upcast_hint(stream, event.version())))?;
+        let made = made.map_err(|failure| failure.hinting_event(|| upcast_hint(stream, event.version())))?;
         let made = made.ok_or_else(|| failed("its function returned NULL".into()))?;
         // Rules copy parts of it; a state could not hold more of it either.
         let (size, most) = (datum::unpacked_size(made), settings::max_state_bytes());

@@ -464,6 +464,56 @@ def test_a_function_in_use_is_not_dropped_and_the_refusal_says_by_what(used, fun
         session.execute(f"create function ledger.{name}(n point) returns void language sql as ''; drop function ledger.{name}(point)")
 
 
+@pytest.fixture(params=["async", "inline"])
+def kept(request, log):
+    """A state table in a schema of its own, with a column and an index that its owner added."""
+    with log.connect() as session:
+        session.execute("create schema ledger")
+        session.execute("select es_register_fold('n', 'account', rules => '{\"on\": {}}')")
+        columns = '[{"name": "total", "type": "numeric", "path": "/n"}]'
+        session.execute("select es_create_state_table('ledger.totals', 'account', %s, mode => %s)", (columns, request.param))
+        session.execute("alter table ledger.totals add note text; create index noted on ledger.totals (note)")
+    return log
+
+
+def test_a_state_table_is_not_dropped_moved_or_robbed_of_columns_while_a_projection_writes_it(kept):
+    owner = kept.role("keeper")
+    with kept.connect() as session:
+        for statement in (
+            "drop table ledger.totals",
+            "drop table ledger.totals cascade",
+            "drop schema ledger cascade",
+            "alter table ledger.totals rename to sums",
+            "alter table ledger.totals set schema public",
+            "alter schema ledger rename to books",
+            "alter table ledger.totals drop total",
+            "alter table ledger.totals drop column stream cascade",
+            "alter table ledger.totals rename total to sum",
+            "alter table ledger.totals rename version to at",
+        ):
+            error = refused(session, statement)
+            assert error.sqlstate == "2BP01", (statement, str(error))
+            assert 'projection "ledger.totals" of tenant default' in error.diag.message_primary and "es_drop_projection" in error.diag.message_hint
+        # What is the owner's own goes; and so does what is no projection's.
+        session.execute("alter table ledger.totals rename note to remark; alter table ledger.totals drop remark")
+        session.execute("create table ledger.others (total numeric); alter table ledger.others drop total; drop table ledger.others")
+        session.execute("create temp table totals (total numeric); alter table totals rename total to sum; drop table totals")
+        session.execute(f"alter table ledger.totals owner to {owner}")
+    with kept.connect() as session:
+        assert refused(session, f"drop owned by {owner} cascade").sqlstate == "2BP01"
+        session.execute("begin; set local eventstream.allow_drop = on; alter table ledger.totals rename total to sum; rollback")
+        session.execute("alter table ledger.totals owner to current_user")
+        session.execute("select es_drop_projection('ledger.totals', drop_table => true)")
+        session.execute("drop schema ledger cascade")
+
+
+def test_a_table_that_its_projection_has_left_is_its_owners(kept):
+    with kept.connect() as session:
+        session.execute("select es_drop_projection('ledger.totals')")
+        session.execute("alter table ledger.totals rename total to sum; alter table ledger.totals set schema public; drop table totals")
+        session.execute("select es_append('account-1', 'Moved', '{}')")
+
+
 def test_functions_go_once_nobody_uses_them_and_can_be_replaced_meanwhile(used):
     with used.connect() as session:
         session.execute(

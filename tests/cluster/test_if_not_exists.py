@@ -166,7 +166,7 @@ def test_several_migrations_at_once_all_go_through(session, database, function):
 
 def test_a_state_table_whose_table_is_gone_is_not_called_there(session):
     session.execute(call("es_create_state_table"))
-    session.execute("drop table balances")
+    session.execute("set eventstream.allow_drop = on; drop table balances")
     with pytest.raises(psycopg.Error, match="is gone") as gone:
         session.execute(call("es_create_state_table", more=AGAIN))
     (statement,) = re.findall(r"select [^;]*;", gone.value.diag.message_hint)

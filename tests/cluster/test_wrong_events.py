@@ -196,9 +196,9 @@ def test_errors_of_a_fold_name_an_upcaster_and_another_fold_as_ways_out(ledger):
     # A state that is too large, and an upcaster that raises.
     ledger.execute("set eventstream.max_state_bytes = 1024")
     ledger.execute("""select es_register_fold('large', 'account', rules => '{"on": {"Credited": [{"set": {"/long": "/long"}}]}}')""")
-    ledger.execute("select es_append('account-9', 'Credited', jsonb_build_object('amount', 1, 'long', repeat('x', 2000)))")
+    ledger.execute("select es_append('account-99', 'Credited', jsonb_build_object('amount', 1, 'long', repeat('x', 2000)))")
     with pytest.raises(psycopg.Error) as raised:
-        ledger.execute("select es_state('account-9', fold => 'large')")
+        ledger.execute("select es_state('account-99', fold => 'large')")
     assert raised.value.sqlstate == "ES007" and "es_register_upcaster" in raised.value.diag.message_hint and "handler" in raised.value.diag.message_hint
     ledger.execute("reset eventstream.max_state_bytes")
     ledger.execute("""create function strict_one(payload jsonb, metadata jsonb) returns jsonb immutable language sql

@@ -8,6 +8,7 @@ use crate::error_words::{
     already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, grant_hint, in_category,
     stopped_hint, tenant_hint,
 };
+use crate::hint::{fold_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
@@ -91,6 +92,10 @@ pub enum Error {
         message: String,
     },
 
+    /// 55000: a projection cannot write its state table.
+    #[error("projection \"{projection}\" cannot write its state table {table}: {reason}")]
+    TableUnusable { projection: String, table: String, reason: String },
+
     /// ES014: a step from one schema version to the next could not be made.
     #[error(
         "upcaster of \"{event_type}\" from schema version {from_schema_version} failed on stream \"{stream}\" at version \
@@ -168,9 +173,9 @@ pub enum Error {
     )]
     PositionReused { position: i64, highest: i64 },
 
-    /// 2BP01: `object` is to go, and `users` (folds, upcasters, projections) call it.
+    /// 2BP01: `object` is to go, and `users` (folds, upcasters, projections) call it, or write it (`is_table`: a state table, or a column of one).
     #[error("{command} is refused: {object} is used by {}", users.join(" and by "))]
-    InUse { command: String, object: String, users: Vec<String> },
+    InUse { command: String, object: String, users: Vec<String>, is_table: bool },
 
     /// 42501: the role lacks `privilege` in `tenant`, or in one category of it.
     #[error(
@@ -228,6 +233,7 @@ impl Error {
             Self::InUse { .. } => "2BP01",
             Self::InsufficientPrivilege { .. } => "42501",
             Self::GateBusy { .. } => "55P03",
+            Self::TableUnusable { .. } => "55000",
             Self::FeatureNotSupported { .. } => "0A000",
             Self::Internal { .. } => "XX000",
         }
@@ -308,13 +314,18 @@ impl Error {
                 json!({"command": command, "object": object, "events": events, "more": more})
             }
             Self::PositionReused { position, highest } => json!({"global_position": position, "highest": highest}),
-            Self::InUse { command, object, users } => json!({"command": command, "object": object, "used_by": users}),
+            Self::InUse { command, object, users, .. } => {
+                json!({"command": command, "object": object, "used_by": users})
+            }
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
             }
             Self::GateBusy { tenant, holders, .. } => {
                 let holders: Vec<_> = holders.iter().map(|(pid, since)| json!({"pid": pid, "since": since})).collect();
                 json!({"tenant": tenant, "holders": holders})
+            }
+            Self::TableUnusable { projection, table, reason } => {
+                json!({"projection": projection, "table": table, "reason": reason})
             }
             Self::FeatureNotSupported { what, .. } => json!({"reason": what}),
             Self::Internal { .. } => return None,
@@ -380,6 +391,7 @@ impl Error {
                 quote_literal(fold)
             )),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
+            Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => {
                 Some("The view eventstream.projections shows what there is.".into())
             }
@@ -438,6 +450,11 @@ impl Error {
                 "Find out who set it, and run es_verify(); then a superuser sets it right: \
                  select setval('_eventstream.positions', {highest});"
             )),
+            Self::InUse { is_table: true, .. } => Some(
+                "select es_drop_projection(name, drop_table => true); drops a state table with its projection, es_drop_projection(name) leaves it to \
+                 you; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours."
+                    .into(),
+            ),
             Self::InUse { .. } => Some(
                 "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
                  es_alter_projection(), es_drop_projection()."
@@ -449,28 +466,6 @@ impl Error {
             Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
         }
     }
-}
-
-/// What to do about an event that a fold cannot take, whoever says so: rules, or a handler that raises an error of its own.
-#[must_use]
-pub fn fold_hint(stream: &str, version: i64) -> String {
-    format!(
-        "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1). Ways out: \
-         an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, registered \
-         again (rules with a default, or a handler). es_category_state(…, on_error => 'report') shows all streams of a \
-         category that fail.",
-        quote_literal(stream)
-    )
-}
-
-/// The same of an upcaster.
-#[must_use]
-pub fn upcast_hint(stream: &str, version: i64) -> String {
-    format!(
-        "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \
-         correct the function, or register another with es_register_upcaster().",
-        quote_literal(stream)
-    )
 }
 
 fn gate_hint(holders: &[(i32, String)]) -> String {

@@ -16,6 +16,7 @@ pub mod event_id;
 pub mod expected;
 pub mod fault;
 pub mod hash;
+pub mod hint;
 pub mod isolate;
 pub mod json;
 pub mod moment;

@@ -112,8 +112,32 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
         (
             Error::InUse {
                 command: "DROP OWNED".into(),
+                object: "table balances".into(),
+                users: vec!["projection \"b\" of tenant default".into()],
+                is_table: true,
+            },
+            "2BP01",
+            "DROP OWNED is refused: table balances is used by projection \"b\" of tenant default",
+            json!({"command": "DROP OWNED", "object": "table balances", "used_by": ["projection \"b\" of tenant default"]}),
+            "drop_table => true",
+        ),
+        (
+            Error::TableUnusable {
+                projection: "b's".into(),
+                table: "public.balances".into(),
+                reason: "it does not exist any more".into(),
+            },
+            "55000",
+            "projection \"b's\" cannot write its state table public.balances: it does not exist any more",
+            json!({"projection": "b's", "table": "public.balances", "reason": "it does not exist any more"}),
+            "select es_drop_projection('b''s')",
+        ),
+        (
+            Error::InUse {
+                command: "DROP OWNED".into(),
                 object: "function f()".into(),
                 users: vec!["fold \"a\" of tenant default".into(), "projection \"b\" of tenant default".into()],
+                is_table: false,
             },
             "2BP01",
             "DROP OWNED is refused: function f() is used by fold \"a\" of tenant default and by projection \"b\" of tenant default",

@@ -1,0 +1,34 @@
+//! HINTs that go with errors of other people's code, too: a handler's, an upcaster's, PostgreSQL's.
+use crate::quote::quote_literal;
+
+/// What to do about an event that a fold cannot take, whoever says so: rules, or a handler that raises an error of its own.
+#[must_use]
+pub fn fold_hint(stream: &str, version: i64) -> String {
+    format!(
+        "Look at the event: select * from es_read({}, from_version => {version}, max_count => 1). Ways out: \
+         an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, registered \
+         again (rules with a default, or a handler). es_category_state(…, on_error => 'report') shows all streams of a \
+         category that fail.",
+        quote_literal(stream)
+    )
+}
+
+/// The same of an upcaster.
+#[must_use]
+pub fn upcast_hint(stream: &str, version: i64) -> String {
+    format!(
+        "The event as it is stored: select * from es_read({}, from_version => {version}, max_count => 1, raw => true); \
+         correct the function, or register another with es_register_upcaster().",
+        quote_literal(stream)
+    )
+}
+
+/// What to do about a state table that its projection cannot write.
+#[must_use]
+pub fn table_hint(projection: &str) -> String {
+    format!(
+        "Make the table again as es_create_state_table() made it (name, owner, columns with their types, primary key), or drop the projection and create \
+         the state table anew: select es_drop_projection({}); until then, appends of its category fail where it is inline.",
+        quote_literal(projection)
+    )
+}
