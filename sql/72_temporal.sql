@@ -216,6 +216,7 @@ declare
     expressions text;
     source text;
     query text;
+    query_at text;
     has_function bool;
     mends text;
     differing text;
@@ -244,6 +245,7 @@ begin
         E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
     query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold));
+    query_at := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold));
     if to_regclass(target) is not null then
         has_function := to_regprocedure(function_target || arguments) is not null;
         mends := case when has_function and (select c.relkind = 'v' from pg_class c where c.oid = to_regclass(target))
@@ -276,9 +278,7 @@ begin
         'create function %s(as_of pg_catalog.text, known_at pg_catalog.text default null, stream pg_catalog.text default null, '
         'on_error pg_catalog.text default ''fail'') '
         'returns setof %s language sql stable parallel unsafe begin atomic %s and $3 is null union all %s and s.stream = $3; end',
-        function_target, target,
-        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold)),
-        format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold)));
+        function_target, target, query_at, query_at);
     execute format('comment on function %s is %L', function_target,
                    format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all). Moments have a date, a time and a zone, as in eventstream.as_of. on_error: fail, or report, which tells in the column problem why a stream has no state.', target));
     return target;

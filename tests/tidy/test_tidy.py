@@ -155,6 +155,30 @@ def test_sql_is_bound_to_pg_catalog_and_to_ours_only():
     assert not bad
 
 
+#: What each PL/pgSQL function of ours runs under, whatever its caller has set: PostgreSQL has no place to say it once.
+SETTINGS = """set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+"""
+
+
+def test_plpgsql_functions_run_under_the_same_settings():
+    bad, seen = [], 0
+    for path in sorted((ROOT / "sql").glob("*.sql")):
+        for line, match in found_in(path.read_text(), r"(?s)create (?:function|procedure) ([\w.]+)((?:(?!;\n).)*?)\nas \$\$"):
+            if "language plpgsql" not in match[2]:
+                continue
+            seen += 1
+            settings = "".join(f"{one}\n" for one in match[2].splitlines() if one.startswith("set "))
+            # One makes partitions quietly.
+            if settings.replace("set client_min_messages = warning\n", "") != SETTINGS:
+                bad.append(f"sql/{path.name}:{line}: {match[1]} has other settings than the others")
+    assert bad == [] and seen >= 12, (bad, seen)
+
+
 def test_one_version_everywhere():
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
     control = re.search(r"^default_version\s*=\s*'([^']+)'", (ROOT / "eventstream.control").read_text(), re.MULTILINE)
