@@ -41,3 +41,14 @@ pub fn newest_event(db: &Db, catalog: &Catalog, view: View) -> Result<Option<(i6
     }
     Ok(None)
 }
+
+/// When the newest event was recorded.
+pub fn newest_recorded_at(db: &Db, catalog: &Catalog) -> Result<Option<i64>> {
+    for partition in partition::all(db, catalog)?.iter().rev() {
+        let newest = partition.plan(Statement::Newest).first(db, View::Latest, &[], |row| row.int8(2))?;
+        if newest.is_some() {
+            return Ok(newest);
+        }
+    }
+    Ok(None)
+}

@@ -162,6 +162,7 @@ pub fn containing(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc
 /// The partition for `position`, made where there is none yet.
 pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partition>> {
     if let Some(partition) = containing(db, catalog, position)? {
+        wish_ahead(db, catalog, &partition)?;
         return Ok(partition);
     }
     for _ in 0..WORKER_TRIES {
@@ -183,6 +184,14 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
     report::warning(WAITS)?;
     containing(db, catalog, position)?
         .ok_or_else(|| Error::Internal { what: format!("no partition for position {position} could be made") }.into())
+}
+
+/// Asks the launcher for the next partition, and does not wait, where no worker can be had that would look ahead.
+fn wish_ahead(db: &Db, catalog: &Catalog, current: &Partition) -> Result<()> {
+    if find(&all(db, catalog)?, current.upper).is_none() && board::is_any_starving() && !board::is_scheduler_running() {
+        board::wish_for_partition(server::database(), [current.upper, settings::partition_size()]);
+    }
+    Ok(())
 }
 
 /// Waits for the launcher to make it; None where there is no launcher, or it did not come to it.

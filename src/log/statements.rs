@@ -35,6 +35,7 @@ pub mod segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
     Newest,
+    Oldest,
     Exists,
     HeadUpTo,
     ByVersions,
@@ -129,8 +130,12 @@ impl Statement {
     /// The SQL, and the types of its parameters.
     pub fn definition(self) -> (&'static str, &'static [Oid]) {
         match self {
-            Statement::Newest => {
-                ("select global_position, stream_id from {events} order by global_position desc limit 1", &[])
+            Statement::Newest => (
+                "select global_position, stream_id, recorded_at from {events} order by global_position desc limit 1",
+                &[],
+            ),
+            Statement::Oldest => {
+                ("select global_position, stream_id, recorded_at from {events} order by global_position limit 1", &[])
             }
             Statement::Exists => ("select 1::bigint from {events} where global_position = $1 limit 1", &[INT8OID]),
             Statement::HeadUpTo => (

@@ -236,6 +236,11 @@ pub fn set_starving(databases: u32) {
     }
 }
 
+/// Whether there is such a database.
+pub fn is_any_starving() -> bool {
+    hall().is_some_and(|hall| hall.starving.load(SeqCst) > 0)
+}
+
 /// Whether a scheduler should give one of its runners' slots to a database that has none; true once for each such database.
 pub fn should_give_a_slot() -> bool {
     let less = |starving: u32| starving.checked_sub(1);

@@ -239,7 +239,7 @@ thread_local! {
     static OWN: Block = const { Block::new() };
 }
 
-/// Bytes of shared memory: 640 a database.
+/// Bytes of shared memory: 896 a database.
 pub(super) fn size() -> usize {
     DATABASES * size_of::<Block>() + align_of::<Block>()
 }

@@ -224,7 +224,12 @@ def test_an_append_succeeds_without_a_free_worker_slot(new_server):
     )
     database = Database(server, "ledger").create()
     with database.connect() as session:
+        # Nobody can make it ahead of need: health says so with nearly all of the room left.
+        near_edge(session, 2**24 - 2**18)
+        status, detail, fix = health(session)
+        assert status == "warning" and "max_worker_processes is 0" in detail and "set max_worker_processes = 6" in fix
         near_edge(session, 100)
+        assert health(session)[0] == "critical"
     with database.connect(autocommit=False) as long:
         long.execute("select es_append('account-long', 'Before', '{}')")
         assert raised(all_at_once(8, lambda number: write(database, number, 20), seconds=40)) == []
@@ -232,6 +237,31 @@ def test_an_append_succeeds_without_a_free_worker_slot(new_server):
         long.commit()
     with database.connect() as session:
         check(session, 2)
+
+
+def health(session):
+    return rows(session, "select status, detail, fix from eventstream.health where name = 'partitions'")[0]
+
+
+def test_where_no_worker_can_be_had_the_launcher_makes_the_next_partition_ahead_of_need(new_server):
+    """An append asks it and does not wait; until it is made, health says that it is not there, and why."""
+    server = new_server("launcher_ahead", max_worker_processes=1, max_parallel_workers=0, max_logical_replication_workers=0,
+                        **{"eventstream.partition_size": SIZE})  # fmt: skip
+    database = Database(server, "ledger").create()
+    with database.connect() as session:
+        near_edge(session, 2**24 - 2**18)
+        status, detail, fix = health(session)
+        assert status == "warning" and "no worker process could be had to make it (max_worker_processes is 1)" in detail
+        assert "set max_worker_processes = 7" in fix
+
+        def appended():
+            session.execute("select es_append('account-1', 'Moved', '{}')")
+            return len(partitions(session)) == 2
+
+        # Far from the edge.
+        wait_until(appended, 60, "the next partition")
+        assert health(session)[0] == "ok"
+        assert value(session, "select max(global_position) from _eventstream.events") < 2**24 - 2**17
 
 
 def test_with_all_worker_slots_taken_no_append_waits_for_the_stranger_who_crosses_the_edge_first(new_server):

@@ -18,20 +18,30 @@ use std::rc::Rc;
 pub const SLACK: i64 = 86_400_000_000;
 
 thread_local! {
-    static ENDS: Plan = const { Plan::new(
-        "(select name, first_position from _eventstream.streams order by first_position limit 1) \
-         union all (select name, first_position from _eventstream.streams order by first_position desc limit 1)",
+    // The first and the last stream that begins in a range of positions.
+    static STREAMS_WITHIN: Plan = const { Plan::new(
+        "(select name, first_position from _eventstream.streams where first_position >= $1 and first_position < $2 order by first_position limit 1) \
+         union all (select name, first_position from _eventstream.streams where first_position >= $1 and first_position < $2 \
+                    order by first_position desc limit 1)",
+        &[INT8OID, INT8OID],
+    ) };
+    static HAS_PLACE: Plan = const { Plan::new(
+        "select 1::bigint from _eventstream.streams s \
+         where s.id = $1 and (s.first_position >= $2 or exists (select from _eventstream.stream_segments g where g.stream_id = s.id and g.partition = $2))",
+        &[INT8OID, INT8OID],
+    ) };
+    // Asked only where positions were handed out that no partition holds.
+    static BEYOND: Plan = const { Plan::new(
+        "select b.name, b.first_position, b.begins from ( \
+           (select s.name, s.first_position, true as begins from _eventstream.streams s where s.first_position >= $1 order by s.first_position limit 1) union all \
+           (select s.name, g.first_position, false from _eventstream.stream_segments g join _eventstream.streams s on s.id = g.stream_id \
+            where g.first_position >= $1 limit 1)) b limit 1",
+        &[INT8OID],
+    ) };
+    static REGISTERS: Plan = const { Plan::new(
+        "select s.id, i.last_value, exists (select from _eventstream.tenants t where t.id = (select max(tenant_id) from _eventstream.streams)) \
+         from (select max(id) as id from _eventstream.streams) s cross join _eventstream.stream_ids i where s.id is not null",
         &[],
-    ) };
-    // No index serves it: asked only where positions were handed out that no partition holds.
-    static ENTERED_BEHIND: Plan = const { Plan::new(
-        "select s.name, g.first_position from _eventstream.stream_segments g join _eventstream.streams s on s.id = g.stream_id \
-         where g.partition >= $1 limit 1",
-        &[INT8OID],
-    ) };
-    static OF_NO_STREAM: Plan = const { Plan::new(
-        "select 1::bigint where not exists (select from _eventstream.streams where id = $1)",
-        &[INT8OID],
     ) };
 }
 
@@ -166,49 +176,96 @@ pub fn check_stream(partitions: &[Rc<Partition>], stream_id: i64, report: Report
     })
 }
 
-/// What is seen without reading the log: why events must be missing, or None. A dump that left tables out looks like that.
-pub fn glance() -> Result<Option<String>> {
+/// What a glance finds.
+pub enum Seen {
+    /// What came with a restore, or was left, is not all: why.
+    Missing(String),
+    /// The floor of recorded_at: where it stands.
+    Floor(i64),
+}
+
+/// Partitions that a glance looks into, at each end of the log.
+const GLANCES: usize = 8;
+
+/// What is seen without reading the log, or None: a few look-ups in each of the first and the newest partitions. A dump that left tables out
+/// looks like that, also after its copy has appended.
+pub fn glance() -> Result<Option<Seen>> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let ends =
-            ENDS.with(|ends| ends.rows(db, View::Latest, 0, &[], |row| Ok((row.text(0)?.to_owned(), row.int8(1)?))))?;
         crate::pg::catalog::refresh()?;
         let partitions = partition::all(db, catalog)?;
         if let Some(hole) = holes(&partitions).into_iter().find(|hole| hole.is_between) {
-            return Ok(Some(format!("no partition holds the positions from {} to {}", hole.from, hole.to)));
+            return Ok(Some(Seen::Missing(format!(
+                "no partition holds the positions from {} to {}",
+                hole.from, hole.to
+            ))));
         }
-        for (name, position) in ends {
-            let holder = partitions.iter().find(|partition| partition.contains(position));
-            let position_arg = [Some(Datum::from(position))];
-            let is_there = match holder {
-                Some(partition) => {
-                    partition.plan(Statement::Exists).first(db, View::Latest, &position_arg, |_| Ok(()))?.is_some()
+        let newest_first = partitions.len().saturating_sub(GLANCES);
+        for (place, partition) in partitions.iter().enumerate() {
+            if place < GLANCES || place >= newest_first {
+                if let Some(why) = missing_at_ends(db, partition)? {
+                    return Ok(Some(Seen::Missing(why)));
                 }
-                None => false,
-            };
-            if !is_there {
-                return Ok(Some(format!("stream {name:?} begins at position {position}, where no event is")));
             }
         }
-        let (last, _) = sequence::last(catalog.positions)?;
-        let end = partitions.last().map_or(FIRST_LOWER, |newest| newest.upper);
-        if last >= end {
-            let behind = ENTERED_BEHIND.with(|behind| {
-                behind.first(db, View::Latest, &[Some(Datum::from(end))], |row| {
-                    Ok((row.text(0)?.to_owned(), row.int8(1)?))
-                })
+        let end = partitions.last().map_or(FIRST_LOWER, |last| last.upper);
+        if sequence::last(catalog.positions)?.0 >= end {
+            let args = [Some(Datum::from(end))];
+            let beyond = BEYOND.with(|plan| {
+                plan.first(db, View::Latest, &args, |row| Ok((row.text(0)?.to_owned(), row.int8(1)?, row.boolean(2)?)))
             })?;
-            if let Some((name, position)) = behind {
-                return Ok(Some(format!("stream {name:?} goes on at position {position}, which no partition holds")));
+            if let Some((name, position, begins)) = beyond {
+                return Ok(Some(Seen::Missing(if begins {
+                    format!("stream {name:?} begins at position {position}, where no event is")
+                } else {
+                    format!("stream {name:?} goes on at position {position}, which no partition holds")
+                })));
             }
         }
-        let newest = highest::newest_event(db, catalog, View::Latest)?;
-        let Some((newest, stream_id)) = newest else { return Ok(None) };
-        if OF_NO_STREAM
-            .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(stream_id))], |_| Ok(())))?
-            .is_some()
-        {
-            return Ok(Some(format!("the event at position {newest} belongs to no stream")));
+        let registers = REGISTERS
+            .with(|plan| plan.first(db, View::Latest, &[], |row| Ok((row.int8(0)?, row.int8(1)?, row.boolean(2)?))))?;
+        match registers {
+            Some((id, last, _)) if last < id => {
+                return Ok(Some(Seen::Missing(format!(
+                    "the sequence of stream ids stands at {last}, behind the stream with id {id}"
+                ))));
+            }
+            Some((.., false)) => {
+                return Ok(Some(Seen::Missing("there are streams of a tenant that does not exist".into())));
+            }
+            _ => {}
         }
-        Ok((last < newest).then(|| format!("the sequence of positions stands at {last}, behind the event at {newest}")))
+        let newest = highest::newest(db, catalog, View::Latest)?;
+        let (last, _) = sequence::last(catalog.positions)?;
+        if last < newest {
+            return Ok(Some(Seen::Missing(format!(
+                "the sequence of positions stands at {last}, behind the event at {newest}"
+            ))));
+        }
+        let (floor, _) = sequence::last(catalog.recorded_floor)?;
+        Ok((floor > server::clock().saturating_add(SLACK)).then_some(Seen::Floor(floor)))
     })
+}
+
+/// Whether the streams that begin in a partition first and last have their events there, and its first and last events their streams.
+fn missing_at_ends(db: &Db, partition: &Partition) -> Result<Option<String>> {
+    let range = [Some(Datum::from(partition.lower)), Some(Datum::from(partition.upper))];
+    let streams = STREAMS_WITHIN
+        .with(|plan| plan.rows(db, View::Latest, 0, &range, |row| Ok((row.text(0)?.to_owned(), row.int8(1)?))))?;
+    for (name, position) in streams {
+        let at = [Some(Datum::from(position))];
+        if partition.plan(Statement::Exists).first(db, View::Latest, &at, |_| Ok(()))?.is_none() {
+            return Ok(Some(format!("stream {name:?} begins at position {position}, where no event is")));
+        }
+    }
+    for end in [Statement::Oldest, Statement::Newest] {
+        let found = partition.plan(end).first(db, View::Latest, &[], |row| Ok((row.int8(0)?, row.int8(1)?)))?;
+        let Some((position, stream_id)) = found else { continue };
+        let place = [Some(Datum::from(stream_id)), range[0]];
+        if HAS_PLACE.with(|plan| plan.first(db, View::Latest, &place, |_| Ok(())))?.is_none() {
+            return Ok(Some(format!(
+                "the event at position {position} belongs to no stream, or to one that never came there"
+            )));
+        }
+    }
+    Ok(None)
 }

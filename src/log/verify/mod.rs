@@ -19,7 +19,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::tasks::Task;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
-pub use expected::glance;
+pub use expected::{Seen, glance};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::collections::HashMap;
 use walk::{Tally, Walk};
