@@ -79,6 +79,8 @@ fn set_latch(latch: *mut pg_sys::Latch) {
 #[repr(C)]
 struct Hall {
     launcher: Process,
+    /// 1 once it has run: it may be about to be started again, but it will come.
+    has_launcher: AtomicU32,
     /// Databases for whose scheduler the launcher finds no free worker slot.
     starving: AtomicU32,
     /// The database (0: none) that needs a partition which no worker can be had for: for that position, of that size.
@@ -106,6 +108,7 @@ pub(super) unsafe fn attach() {
     unsafe {
         HALL.attach(1, || Hall {
             launcher: Process::none(),
+            has_launcher: AtomicU32::new(0),
             starving: AtomicU32::new(0),
             partition_for: AtomicU32::new(0),
             partition: [AtomicI64::new(0), AtomicI64::new(0)],
@@ -184,6 +187,7 @@ pub fn wake_scheduler() {
 pub fn launcher_enters() {
     if let Some(hall) = hall() {
         hall.launcher.enter();
+        hall.has_launcher.store(1, SeqCst);
     }
 }
 
@@ -205,7 +209,7 @@ pub fn wake_launcher() {
 /// Asks the launcher, whose worker slot is its own whatever happens, to make a partition in this database. False where there is none. Another
 /// database may take the place of the wish: whoever waits wishes again.
 pub fn wish_for_partition(database: Oid, partition: [i64; 2]) -> bool {
-    let Some(hall) = hall().filter(|hall| hall.launcher.pid().is_some()) else { return false };
+    let Some(hall) = hall().filter(|hall| hall.has_launcher.load(SeqCst) != 0) else { return false };
     if hall.partition_for.load(SeqCst) == 0 {
         for (place, part) in hall.partition.iter().zip(partition) {
             place.store(part, SeqCst);
