@@ -201,10 +201,10 @@ pub fn glance() -> Result<Option<Seen>> {
         }
         let newest_first = partitions.len().saturating_sub(GLANCES);
         for (place, partition) in partitions.iter().enumerate() {
-            if place < GLANCES || place >= newest_first {
-                if let Some(why) = missing_at_ends(db, partition)? {
-                    return Ok(Some(Seen::Missing(why)));
-                }
+            if (place < GLANCES || place >= newest_first)
+                && let Some(why) = missing_at_ends(db, partition)?
+            {
+                return Ok(Some(Seen::Missing(why)));
             }
         }
         let end = partitions.last().map_or(FIRST_LOWER, |last| last.upper);
