@@ -134,7 +134,9 @@ fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
     }
     // First what others may need: who was named in eventstream.databases once, and is no more, gives its place back.
     for one in listed.iter().filter(|one| !live_settings::is_database_served(&one.name)) {
-        Database::known(one.oid).map(Database::free_unserved);
+        if let Some(database) = Database::known(one.oid) {
+            database.free_unserved();
+        }
     }
     let (mut starving, mut without_place) = (0, 0_usize);
     let mut nap = SAFETY_NET;

@@ -168,8 +168,8 @@ impl Database {
     }
 
     /// The database is not to be served: where nobody uses its entry, another one may.
-    pub fn free_unserved(&self) -> bool {
-        self.free_where(|_| true)
+    pub fn free_unserved(&self) {
+        self.free_where(|_| true);
     }
 
     fn free_where(&self, may_go: impl FnOnce(&Self) -> bool) -> bool {
