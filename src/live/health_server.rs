@@ -99,7 +99,7 @@ const AHEAD: i64 = 60_000_000;
 
 /// Whether time goes forward.
 pub fn clock(moment: &Moment) -> Result<Check> {
-    let newest = as_owner(Planning::ByIndex, |db, catalog| highest::newest_recorded_at(db, catalog))?;
+    let newest = as_owner(Planning::ByIndex, highest::newest_recorded_at)?;
     let ahead = newest.unwrap_or(i64::MIN).saturating_sub(moment.now);
     if ahead <= AHEAD {
         return Ok(Check::ok("clock", "no event is recorded ahead of it"));

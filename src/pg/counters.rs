@@ -219,7 +219,7 @@ impl Block {
             troubles: [const { AtomicU64::new(0) }; TROUBLES],
             measured: [const { Buckets::new() }; HISTOGRAMS],
             marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
-            failing: Note::NONE,
+            failing: Note::none(),
         }
     }
 }

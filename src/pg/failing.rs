@@ -34,7 +34,10 @@ pub(super) struct Note {
 pub(super) type Notes = [Note; PLACES];
 
 impl Note {
-    pub(super) const NONE: Notes = [const { Self::new() }; PLACES];
+    /// No note.
+    pub(super) const fn none() -> Notes {
+        [const { Self::new() }; PLACES]
+    }
 
     const fn new() -> Self {
         Self {

@@ -99,7 +99,7 @@ pub fn refused(folding: &mut Folding, category: &str, moment: Moment, stream: &s
 }
 
 fn refusal(fold: &Fold, stream: String, caught: Caught, failed: i64, is_all: bool) -> Failure {
-    let (state, message) = (caught.sqlstate, caught.message);
+    let (state, message) = (caught.sqlstate.into(), caught.message.into());
     let (category, fold) = (fold.category.clone(), fold.name.clone());
     Error::StatesFailed { category, fold, failed, is_all, stream, state, message }.into()
 }

@@ -88,8 +88,9 @@ pub enum Error {
         failed: i64,
         is_all: bool,
         stream: String,
-        state: String,
-        message: String,
+        // Boxed, because every result is as large as the largest of these.
+        state: Box<str>,
+        message: Box<str>,
     },
 
     /// 55000: a projection cannot write its state table.
