@@ -52,6 +52,8 @@ comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role i
 create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
     nulls not distinct where role_oid is not null;
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
+create index grants_tenant_idx on _eventstream.grants (tenant_id);
+comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
 comment on constraint grants_privilege_check on _eventstream.grants is 'the seven privileges';
 
 create sequence _eventstream.stream_ids as bigint;

@@ -150,12 +150,12 @@ create table _eventstream.dead_letters (
     error_sqlstate text collate "C",
     error_detail text collate "C",
     died_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint dead_letters_pkey primary key (id),
+    constraint dead_letters_pkey primary key (tenant_id, id),
     constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
 );
 comment on table _eventstream.dead_letters is
 'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
-comment on index _eventstream.dead_letters_pkey is 'a dead letter by id';
+comment on index _eventstream.dead_letters_pkey is 'a dead letter of a tenant by id';
 comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
 create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;
 comment on index _eventstream.dead_letters_projection_idx is 'an event is dead once a projection';

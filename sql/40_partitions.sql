@@ -56,7 +56,7 @@ begin
         select * from (values
             ('position', '', '(global_position)', '', 'the log in order'),
             ('version', 'unique', '(stream_id, version)', '', 'a stream in order; across partitions unique by the row lock'),
-            ('event_id', '', '(event_id)', '', 'an event by id'),
+            ('event_id', '', '(event_id, tenant_id)', '', 'an event by id'),
             ('tenant', '', '(tenant_id, global_position)', '', 'the log of a tenant in order'),
             ('category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
             ('subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),

@@ -15,10 +15,10 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_c
 comment on function _eventstream.shown_categories() is
 'The categories of the current tenant that the current role may read, none where it may not read at all; NULL = all. Texts of errors hold payloads.';
 
-create function _eventstream.operated_tenants() returns bigint
+create function _eventstream.operated_tenants() returns bigint[]
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operated_tenants';
 comment on function _eventstream.operated_tenants() is
-'NULL, which means every tenant, for superusers, the owner and members of pg_monitor; else as operated_tenant(), with manage for every category.';
+'Ids of all tenants for superusers, the owner and members of pg_monitor; else as operated_tenant(), with manage for every category.';
 
 create function _eventstream.projection_states(
     out projection_id bigint, out status text, out global_position bigint, out lag bigint, out lag_seconds float8

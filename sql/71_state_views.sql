@@ -48,9 +48,14 @@ select
     pg_catalog.pg_column_size(n.state)::pg_catalog.int8 as bytes,
     coalesce(n.fingerprint = f.fingerprint, false) as is_current,
     t.name as tenant
-from _eventstream.snapshots n
-join _eventstream.streams s on s.id = n.stream_id
+from _eventstream.streams s
 join _eventstream.tenants t on t.id = s.tenant_id
+cross join lateral (
+    select k.fold, k.version, k.taken_at, k.state, k.fingerprint
+    from _eventstream.snapshots k
+    where k.stream_id = s.id
+    offset 0
+) n
 left join (
     select d.name, d.category, _eventstream.fold_fingerprint(d.name) as fingerprint
     from _eventstream.folds d

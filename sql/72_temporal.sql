@@ -224,11 +224,11 @@ declare
     -- A relation has 1600 columns at most, and a view three of ours.
     most_columns constant int := 1597;
 begin
-    if view_name is null or category is null or columns is null then
-        perform eventstream.refuse(case when view_name is null then 'view_name' when category is null then 'category' else 'columns' end,
-                                   'must not be NULL', null);
-    end if;
+    -- Rights come first.
     perform eventstream.check_temporal_view(category, fold);
+    if view_name is null or columns is null then
+        perform eventstream.refuse(case when view_name is null then 'view_name' else 'columns' end, 'must not be NULL', null);
+    end if;
     if jsonb_typeof(columns) = 'array' and jsonb_array_length(columns) > most_columns then
         perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
     end if;

@@ -33,8 +33,13 @@ select
     p.created_at,
     t.name as tenant
 from _eventstream.projections p
-join _eventstream.projection_progress g on g.projection_id = p.id
 join _eventstream.tenants t on t.id = p.tenant_id
+cross join lateral (
+    select i.*
+    from _eventstream.projection_progress i
+    where i.projection_id = p.id
+    offset 0
+) g
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home()))
 left join _eventstream.projection_states() l on l.projection_id = p.id
 cross join lateral (
@@ -89,8 +94,8 @@ select
     t.name as tenant
 from _eventstream.dead_letters d
 join _eventstream.tenants t on t.id = d.tenant_id
-left join _eventstream.projections p on p.id = d.projection_id
-left join _eventstream.subscriptions s on s.id = d.subscription_id
+left join _eventstream.projections p on p.id = d.projection_id and p.tenant_id = d.tenant_id
+left join _eventstream.subscriptions s on s.id = d.subscription_id and s.tenant_id = d.tenant_id
 cross join lateral (
     select (select _eventstream.shown_categories()) is null
            or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.shown_categories())::text[]) as shows_errors
@@ -123,11 +128,17 @@ from (
         case p.kind when 'table' then coalesce(g.rebuild_done, 0) else g.global_position - p.start_position end as done,
         case p.kind when 'table' then g.rebuild_total else g.rebuild_to - p.start_position end as total,
         case p.kind when 'table' then 'streams' else 'positions' end as unit, g.rebuild_began as began_at
-    from _eventstream.projection_progress g
-    join _eventstream.projections p on p.id = g.projection_id
+    from _eventstream.projections p
     join _eventstream.tenants t on t.id = p.tenant_id
+    cross join lateral (
+        select i.status, i.global_position, i.rebuild_to, i.rebuild_done, i.rebuild_total, i.rebuild_began
+        from _eventstream.projection_progress i
+        where i.projection_id = p.id
+        offset 0
+    ) g
     where g.status = 'rebuilding'
-      and ((select _eventstream.operated_tenants()) is null or p.tenant_id = (select _eventstream.operated_tenants()))
+      and p.tenant_id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
+      and t.id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
     union all
     select 'verify', null, null, v.pid, v.done, v.total, 'positions', v.began_at
     from _eventstream.tasks() v

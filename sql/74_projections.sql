@@ -96,11 +96,11 @@ declare
     target text;
     definitions text;
 begin
-    if name is null or category is null or columns is null then
-        perform eventstream.refuse(case when name is null then 'name' when category is null then 'category' else 'columns' end,
-                                   'must not be NULL', null);
-    end if;
+    -- Rights come first.
     perform eventstream.check_temporal_view(category, fold);
+    if name is null or columns is null then
+        perform eventstream.refuse(case when name is null then 'name' else 'columns' end, 'must not be NULL', null);
+    end if;
     parts := eventstream.relation_name('name', name, 63, schemas);
     if parts[1] ~ '^pg_temp' then
         perform eventstream.refuse('name', 'must not be in a temporary schema: the workers do not see it', null);

@@ -68,9 +68,11 @@ pub extern "C-unwind" fn _PG_init() {
     pg::xact::init();
     pg::catalog::init();
     pg::utility::init();
+    api::guard::note_roles();
     api::guard::init();
     pg::planner::init();
     pg::estimate::init();
+    pg::own_rows::init();
     pg::log_hook::init();
     worker::init();
 }

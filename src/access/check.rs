@@ -81,6 +81,9 @@ fn refusal(role: Oid, privilege: Privilege, tenant: &str, category: Option<&str>
     })
 }
 
+/// The tenant `default`, which every log has.
+const FIRST: i64 = 1;
+
 /// A row of grants that concerns a role.
 struct Granted {
     tenant: (i64, String),
@@ -103,6 +106,7 @@ thread_local! {
         &[OIDOID, BOOLOID],
     ) };
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants order by name limit 100", &[]) };
+    static TENANT_IDS: Plan = const { Plan::new("select id from _eventstream.tenants order by id", &[]) };
     static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
 }
 
@@ -154,12 +158,22 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         let chosen = match named {
             Some(name) => granted.iter().find(|grant| grant.tenant.1 == name).map(|grant| grant.tenant.clone()),
             None => {
-                // What somebody opened to everybody does not make a role choose that has a tenant of its own.
-                let has_own = granted.iter().any(|grant| grant.is_own);
-                let mut tenants: Vec<_> =
-                    granted.iter().filter(|grant| grant.is_own || !has_own).map(|grant| grant.tenant.clone()).collect();
-                tenants.dedup();
-                only_one(role, tenants)?
+                let tenants = |is_own| {
+                    let of = granted.iter().filter(|grant| grant.is_own == is_own);
+                    let mut tenants: Vec<_> = of.map(|grant| grant.tenant.clone()).collect();
+                    tenants.dedup();
+                    tenants
+                };
+                // No admin of a tenant makes another's clients choose, nor chooses for them, by what he opens to everybody: that is had by who
+                // names the tenant; unnamed, it is the first one that counts, and no other.
+                match (tenants(true), tenants(false)) {
+                    (own, _) if !own.is_empty() => only_one(role, own)?,
+                    (_, open) if open.is_empty() => None,
+                    (_, open) => match open.iter().find(|tenant| tenant.0 == FIRST) {
+                        Some(first) => Some(first.clone()),
+                        None => return Err(must_choose(role, open)?.into()),
+                    },
+                }
             }
         };
         let Some((tenant_id, tenant)) = chosen else {
@@ -187,10 +201,14 @@ fn any_tenant(db: &Db, role: Oid, named: Option<&str>) -> Result<(i64, String)> 
 
 fn only_one(role: Oid, mut tenants: Vec<(i64, String)>) -> Result<Option<(i64, String)>> {
     if tenants.len() > 1 {
-        let tenants = tenants.into_iter().map(|(_, name)| name).collect();
-        return Err(Error::TenantRequired { role: server::role_name(role)?, tenants }.into());
+        return Err(must_choose(role, tenants)?.into());
     }
     Ok(tenants.pop())
+}
+
+fn must_choose(role: Oid, tenants: Vec<(i64, String)>) -> Result<Error> {
+    let tenants = tenants.into_iter().map(|(_, name)| name).collect();
+    Ok(Error::TenantRequired { role: server::role_name(role)?, tenants })
 }
 
 /// The current tenant, where the current role has the privilege for the category. Errors: 42501, ES040, ES041.
@@ -258,6 +276,16 @@ pub fn operated_tenants() -> Result<Option<i64>> {
     authorize_all(Privilege::Manage, None).map(|access| Some(access.tenant_id))
 }
 
+/// The ids of the tenants of [`operated_tenants`].
+pub fn operated_tenant_ids() -> Result<Vec<i64>> {
+    match operated_tenants()? {
+        Some(tenant_id) => Ok(vec![tenant_id]),
+        None => as_owner(Planning::ByCost, |db, _| {
+            TENANT_IDS.with(|plan| plan.rows(db, View::Latest, 0, &[], |row| row.int8(0)))
+        }),
+    }
+}
+
 /// The categories whose projections, subscriptions and dead letters the role may look at, after [`operated_tenant`].
 pub fn operated_categories() -> Result<Scope> {
     if server::may_monitor()? {
@@ -268,7 +296,12 @@ pub fn operated_categories() -> Result<Scope> {
 
 /// The categories whose payloads the role may be shown, in the text of errors, too: none, where it may not read.
 pub fn shown_categories() -> Result<Scope> {
-    match authorize_tenant(None, Privilege::Read) {
+    shown_in(None)
+}
+
+/// The same of a tenant (None: the current one).
+pub fn shown_in(tenant: Option<&str>) -> Result<Scope> {
+    match authorize_tenant(tenant, Privilege::Read) {
         Ok((_, scope)) => Ok(scope),
         Err(Failure::Rule(
             Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. },

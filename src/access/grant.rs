@@ -66,7 +66,10 @@ pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
             return Err(invalid(
                 "tenant",
                 format!("must be a new name: there is a tenant {} already", shown(name)),
-                None,
+                Some(
+                    "In a script that runs again, es_create_tenant(…, if_not_exists => true) leaves it as it is."
+                        .into(),
+                ),
             ));
         };
         if admin.is_some() {
@@ -78,12 +81,21 @@ pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
 
 /// Uses the tenant until the end of the transaction. Errors: 42501, ES040.
 pub fn use_tenant(name: &str) -> Result<()> {
-    TenantName::parse(name)?;
-    // Any privilege will do; what a call needs is checked by the call.
+    // Also of a name that cannot be: whoever has no privilege anywhere is told so.
+    let parsed = TenantName::parse(name);
+    must_have_any(parsed.is_ok().then_some(name))?;
+    parsed?;
+    server::set_locally(c"eventstream.tenant", name)
+}
+
+/// Errors: 42501, ES040 for a role that has no privilege in the tenant (None: in any). Any will do; what a call needs is checked by the call.
+pub fn must_have_any(tenant: Option<&str>) -> Result<()> {
     let mut refusal = None;
     for privilege in Privilege::ALL {
-        match authorize_tenant(Some(name), privilege) {
-            Ok(_) => return server::set_locally(c"eventstream.tenant", name),
+        match authorize_tenant(tenant, privilege) {
+            Ok(_) => return Ok(()),
+            // It has some, in more than one.
+            Err(Failure::Rule(Error::TenantRequired { .. })) if tenant.is_none() => return Ok(()),
             Err(failure) => refusal = refusal.or(Some(failure)),
         }
     }

@@ -5,6 +5,6 @@ mod grant;
 
 pub use check::{
     Access, Scope, authorize, authorize_all, authorize_tenant, everything_or, operated_categories, operated_tenant,
-    operated_tenants, shown_categories,
+    operated_tenant_ids, operated_tenants, shown_categories, shown_in,
 };
-pub use grant::{Grant, create_tenant, grant, revoke, see_roles, use_tenant};
+pub use grant::{Grant, create_tenant, grant, must_have_any, revoke, see_roles, use_tenant};

@@ -1,5 +1,5 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
-use super::target;
+use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
 use crate::live::inline;
 use crate::log::append::{self, Request, Target, new_event_id};
@@ -20,10 +20,10 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::time::Instant;
 
-sql_function!("eventstream_append", append_one);
-sql_function!("eventstream_append_events", append_events);
-sql_function!("eventstream_append_streams", append_streams);
-sql_function!("eventstream_close_stream", close_stream);
+asks!(Append, "eventstream_append", append_one);
+asks!(Append, "eventstream_append_events", append_events);
+asks!(Append, "eventstream_append_streams", append_streams);
+asks!(Append, "eventstream_close_stream", close_stream);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
 

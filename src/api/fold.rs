@@ -1,19 +1,20 @@
 //! es_register_fold, es_register_upcaster and their opposites.
+use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
 use crate::live::refold;
 use crate::log::append::Target;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::registry::{self, Order};
 use eventstream_core::privilege::Privilege;
 use std::rc::Rc;
 
-sql_function!("eventstream_register_fold", register_fold);
-sql_function!("eventstream_unregister_fold", unregister_fold);
-sql_function!("eventstream_register_upcaster", register_upcaster);
-sql_function!("eventstream_unregister_upcaster", unregister_upcaster);
+asks!(Manage, "eventstream_register_fold", register_fold);
+asks!(Manage, "eventstream_unregister_fold", unregister_fold);
+asks!(Manage, "eventstream_register_upcaster", register_upcaster);
+asks!(Manage, "eventstream_unregister_upcaster", unregister_upcaster);
 
 /// A fold of that name, if there is one, may be of another category.
 fn may_replace(tenant_id: i64, name: &str) -> Result<()> {

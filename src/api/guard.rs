@@ -1,9 +1,12 @@
 //! What the guard of the extension's objects decides, and the event trigger that loads it in time.
+use crate::access;
 use crate::live;
 use crate::log;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::guard::{self, Guards, Users};
+use crate::pg::session::{Planning, as_owner};
+use crate::pg::{server, utility};
 use crate::state;
 use eventstream_core::error::Error;
 
@@ -14,6 +17,17 @@ static GUARDS: Guards = Guards { ours: log::guard::protect, users: keep_in_use }
 /// Once a backend, from _PG_init.
 pub fn init() {
     guard::init(&GUARDS);
+}
+
+/// Once a backend, from _PG_init: a role that is renamed or dropped in this database is seen at once, so that no dump names a namesake.
+pub fn note_roles() {
+    utility::after_roles_change(|| {
+        // Nothing to note where the log is not, or is only read.
+        if server::is_standby() || guard::is_absent()? {
+            return Ok(());
+        }
+        as_owner(Planning::ByIndex, access::see_roles)
+    });
 }
 
 /// The event trigger: that it is called has loaded the library.

@@ -1,10 +1,11 @@
 //! es_history, es_timeline, es_explain_state, es_simulate: how a state came to be, and what it would be.
 use super::append::batch;
+use super::asks;
 use super::state::{Asked, bound};
 use crate::log::stream::{self, Stream};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::settings;
@@ -15,10 +16,10 @@ use crate::state::replay::Folding;
 use crate::state::{explain, simulate, timeline};
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_history", history);
-sql_function!("eventstream_timeline", timeline);
-sql_function!("eventstream_explain_state", explain_state);
-sql_function!("eventstream_simulate", simulate);
+asks!(Read, "eventstream_history", history);
+asks!(Read, "eventstream_timeline", timeline);
+asks!(Read, "eventstream_explain_state", explain_state);
+asks!(Read, "eventstream_simulate", simulate);
 
 /// Errors: ES002.
 fn found(asked: &Asked) -> Result<Stream> {

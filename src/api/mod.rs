@@ -20,8 +20,52 @@ mod trigger;
 mod verify;
 mod view;
 
-use crate::access::Access;
+use crate::access::{Access, everything_or};
+use crate::live::progress::HIDDEN;
 use crate::log::append::Target;
+use crate::pg::failure::{Failure, Result};
+use crate::pg::function::Returned;
+use crate::pg::report;
+use eventstream_core::error::Error;
+use eventstream_core::privilege::Privilege;
+
+/// Binds a function as `sql_function!` does. Whoever lacks the privilege in every category is told so, and not what is wrong with the arguments.
+/// That costs nothing where nothing is wrong: what is too large is refused before it is copied, so that the order is one of words only.
+macro_rules! asks {
+    ($privilege:ident, $symbol:literal, $target:path) => {
+        crate::pg::function::sql_function!($symbol, |args: &crate::pg::function::Args| {
+            crate::api::rights_first(eventstream_core::privilege::Privilege::$privilege, $target(args))
+        });
+    };
+}
+use asks;
+
+fn rights_first(privilege: Privilege, returned: Returned) -> Returned {
+    if let Err(Failure::Rule(error)) = &returned {
+        match error {
+            Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. } => {}
+            _ => must_have(privilege)?,
+        }
+    }
+    returned
+}
+
+/// In the current tenant, or, for those that may everything, at all. Errors: 42501, ES040, ES041.
+fn must_have(privilege: Privilege) -> Result<()> {
+    everything_or(privilege).map(drop)
+}
+
+/// Runs what calls users' code. Where the role may not read what that is shown, it is told the SQLSTATE of its errors only, and none of its
+/// NOTICEs: payloads stand in them.
+fn veiled<T>(is_shown: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if is_shown {
+        return work();
+    }
+    match report::silently(work) {
+        Err(failure) => Err(failure.in_other_words(&format!("users' code failed: {HIDDEN}"))?),
+        done => done,
+    }
+}
 
 /// The tenant as `log` knows it.
 fn target(access: &Access) -> Target<'_> {

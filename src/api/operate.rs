@@ -1,15 +1,16 @@
 //! es_activate, es_metrics, and what the views of sql/73_live_views.sql ask.
-use crate::access::{everything_or, operated_tenant, operated_tenants};
+use super::asks;
+use crate::access::{everything_or, operated_tenant, operated_tenant_ids, operated_tenants};
 use crate::live::{activation, health, metrics, overview, overview_subscriptions};
 use crate::log::identity;
-use crate::pg::datum::{from_float, from_text};
+use crate::pg::datum::{from_float, from_text, int8_array_of};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::store::Store;
 use crate::pg::{call, server, tasks};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_activate", activate);
+asks!(Admin, "eventstream_activate", activate);
 sql_function!("eventstream_is_home", is_home);
 sql_function!("eventstream_metrics", show_metrics);
 sql_function!("eventstream_operated_tenant", one_tenant);
@@ -39,7 +40,7 @@ fn one_tenant(_: &Args) -> Returned {
 }
 
 fn all_tenants(_: &Args) -> Returned {
-    Ok(operated_tenants()?.map(Datum::from))
+    int8_array_of(&operated_tenant_ids()?).map(Some)
 }
 
 fn projection_states(args: &Args) -> Returned {

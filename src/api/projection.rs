@@ -1,10 +1,10 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
-use super::target;
+use super::{asks, target, veiled};
 use crate::access::{Access, Scope, authorize, authorize_all, authorize_tenant, shown_categories};
 use crate::live::activation;
 use crate::live::advance::{self, Outcome};
 use crate::live::definition::{self, TableDefinition};
-use crate::live::progress::Lock;
+use crate::live::progress::{HIDDEN, Lock};
 use crate::live::projection::{self, Changes, Settings, What};
 use crate::live::wait::{self, Goal};
 use crate::live::{registry, run};
@@ -14,7 +14,7 @@ use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::datum::from_text;
 use crate::pg::failure::{Failure, Result};
-use crate::pg::function::{Args, Returned, read_regprocedure, sql_function};
+use crate::pg::function::{Args, Returned, read_regprocedure};
 use crate::pg::jsonb::Value;
 use crate::pg::{report, server, xact};
 use eventstream_core::error::Error;
@@ -24,17 +24,17 @@ use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 use std::time::Duration;
 
-sql_function!("eventstream_create_projection", create_projection);
-sql_function!("eventstream_create_table_projection", create_table_projection);
-sql_function!("eventstream_state_table_is_there", state_table_is_there);
-sql_function!("eventstream_alter_projection", alter_projection);
-sql_function!("eventstream_pause_projection", pause_projection);
-sql_function!("eventstream_resume_projection", resume_projection);
-sql_function!("eventstream_forget_projection", forget_projection);
-sql_function!("eventstream_rebuild_projection", rebuild_projection);
-sql_function!("eventstream_run_projection", run_projection);
-sql_function!("eventstream_skip_event", skip_event);
-sql_function!("eventstream_wait_for", wait_for);
+asks!(Manage, "eventstream_create_projection", create_projection);
+asks!(Manage, "eventstream_create_table_projection", create_table_projection);
+asks!(Manage, "eventstream_state_table_is_there", state_table_is_there);
+asks!(Manage, "eventstream_alter_projection", alter_projection);
+asks!(Manage, "eventstream_pause_projection", pause_projection);
+asks!(Manage, "eventstream_resume_projection", resume_projection);
+asks!(Manage, "eventstream_forget_projection", forget_projection);
+asks!(Manage, "eventstream_rebuild_projection", rebuild_projection);
+asks!(Manage, "eventstream_run_projection", run_projection);
+asks!(Manage, "eventstream_skip_event", skip_event);
+asks!(Read, "eventstream_wait_for", wait_for);
 
 /// Room for names of functions, and more than that: what is given is copied.
 const MOST_SETTINGS_BYTES: usize = 64 << 10;
@@ -164,7 +164,7 @@ fn alter_projection(args: &Args) -> Returned {
     if gives_code {
         manage_and_read(categories_of(access.tenant_id, name)?.as_deref())?;
     }
-    projection::alter(target(&access), name, &changes)?;
+    veiled(shows(&access, name)?, || projection::alter(target(&access), name, &changes))?;
     from_text(name).map(Some)
 }
 
@@ -176,7 +176,8 @@ fn pause_projection(args: &Args) -> Returned {
 
 fn resume_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::resume(target(&*manage(name)?), name)?;
+    let access = manage(name)?;
+    veiled(shows(&access, name)?, || projection::resume(target(&access), name))?;
     from_text(name).map(Some)
 }
 
@@ -188,14 +189,16 @@ fn forget_projection(args: &Args) -> Returned {
 
 fn rebuild_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::rebuild(target(&*manage(name)?), name)?;
+    let access = manage(name)?;
+    veiled(shows(&access, name)?, || projection::rebuild(target(&access), name))?;
     from_text(name).map(Some)
 }
 
 fn skip_event(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
     let (position, reason) = (args.int8(1, "global_position")?, args.text(2, "reason")?);
-    projection::skip(target(&*manage(name)?), name, position, reason)?;
+    let access = manage(name)?;
+    veiled(shows(&access, name)?, || projection::skip(target(&access), name, position, reason))?;
     from_text(name).map(Some)
 }
 
@@ -222,13 +225,14 @@ fn run_projection(args: &Args) -> Returned {
             return Err(without_payloads(stopped.into(), id)?);
         }
         let before = run::applied(id)?;
+        let is_shown = shows_errors(id)?;
         while left > 0 {
             server::check_for_interrupts()?;
             left -= 1;
-            match advance::advance(id, Lock::Wait, true)? {
+            match veiled(is_shown, || advance::advance(id, Lock::Wait, true))? {
                 Outcome::Advanced { is_behind: true, .. } => {}
                 Outcome::Waiting { .. } | Outcome::Stopped => {
-                    report::warning(&run::why_not(id, &one)?)?;
+                    report::warning(&run::why_not(id, &one, is_shown)?)?;
                     break;
                 }
                 Outcome::Advanced { .. } | Outcome::Busy | Outcome::Idle { .. } | Outcome::Gone => break,
@@ -239,13 +243,21 @@ fn run_projection(args: &Args) -> Returned {
     Ok(Some(Datum::from(events)))
 }
 
+fn shows(access: &Access, name: &str) -> Result<bool> {
+    Ok(shown_categories()?.covers(categories_of(access.tenant_id, name)?.as_deref()))
+}
+
+/// Whether the role may read all that the projection is shown.
+fn shows_errors(id: i64) -> Result<bool> {
+    let categories = registry::by_id(id)?.and_then(|projection| projection.categories.clone());
+    Ok(shown_categories()?.covers(categories.as_deref()))
+}
+
 /// What an event holds may stand in the message of an error: it is told to those who may read what the projection is shown.
 fn without_payloads(failure: Failure, id: i64) -> Result<Failure> {
-    let categories = registry::by_id(id)?.and_then(|projection| projection.categories.clone());
-    if shown_categories()?.covers(categories.as_deref()) {
+    if shows_errors(id)? {
         return Ok(failure);
     }
-    const HIDDEN: &str = "its error is shown to roles that may read what it is shown";
     Ok(match failure {
         Failure::Rule(Error::ProjectionStopped { projection, position, sqlstate, .. }) => {
             Error::ProjectionStopped { projection, position, sqlstate, message: HIDDEN.into() }.into()

@@ -1,5 +1,5 @@
 //! es_read and its kin, the horizon, and the small functions around ids and names.
-use super::target;
+use super::{asks, target};
 use crate::access::{Access, authorize, authorize_tenant};
 use crate::log::horizon;
 use crate::log::identity::log_info;
@@ -18,16 +18,16 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-sql_function!("eventstream_read", read_stream);
-sql_function!("eventstream_read_all", read_all);
-sql_function!("eventstream_read_backward", read_backward);
-sql_function!("eventstream_read_subject", read_subject);
-sql_function!("eventstream_event", event);
-sql_function!("eventstream_stream_version", stream_version);
-sql_function!("eventstream_stream", stream);
-sql_function!("eventstream_horizon", the_horizon);
-sql_function!("eventstream_settled_until", settled_until);
-sql_function!("eventstream_log_info", info);
+asks!(Read, "eventstream_read", read_stream);
+asks!(Read, "eventstream_read_all", read_all);
+asks!(Read, "eventstream_read_backward", read_backward);
+asks!(Read, "eventstream_read_subject", read_subject);
+asks!(Read, "eventstream_event", event);
+asks!(Read, "eventstream_stream_version", stream_version);
+asks!(Read, "eventstream_stream", stream);
+asks!(Read, "eventstream_horizon", the_horizon);
+asks!(Read, "eventstream_settled_until", settled_until);
+asks!(Read, "eventstream_log_info", info);
 sql_function!("eventstream_ulid", ulid);
 sql_function!("eventstream_ulid_to_uuid", ulid_to_uuid);
 sql_function!("eventstream_stream_name", stream_name);
@@ -95,8 +95,13 @@ fn read_all(args: &Args) -> Returned {
     let after_position = args.int8(0, "after_position")?;
     let max_count = args.int8(1, "max_count")?;
     let (access, filter) = filtered(args)?;
-    let known_log = args.uuid_opt(5).zip(args.int4_opt(6));
-    let range = LogRange { after_position, up_to: args.int8_opt(4), max_count, known_log };
+    let range = LogRange {
+        after_position,
+        up_to: args.int8_opt(4),
+        max_count,
+        known_log: args.uuid_opt(5),
+        known_timeline: args.int4_opt(6),
+    };
     upcast(args, access.tenant_id, |store| read::read_all(target(&access), &range, &filter, store))
 }
 

@@ -1,6 +1,7 @@
 //! es_snapshot, es_snapshot_state, es_verify_snapshots, es_prune_snapshots.
 use super::state::Asked;
-use crate::access::{authorize, authorize_tenant};
+use super::{asks, veiled};
+use crate::access::{Scope, authorize, authorize_tenant, shown_categories};
 use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::scan::Opened;
@@ -8,7 +9,7 @@ use crate::log::stream;
 use crate::pg::counters::{self, Counter, Trouble};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::View;
 use crate::pg::server;
@@ -26,10 +27,10 @@ use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_snapshot", take);
-sql_function!("eventstream_snapshot_state", snapshot_state);
-sql_function!("eventstream_verify_snapshots", verify);
-sql_function!("eventstream_prune_snapshots", prune);
+asks!(Manage, "eventstream_snapshot", take);
+asks!(Read, "eventstream_snapshot_state", snapshot_state);
+asks!(Audit, "eventstream_verify_snapshots", verify);
+asks!(Upkeep, "eventstream_prune_snapshots", prune);
 
 fn take(args: &Args) -> Returned {
     server::must_be_writable(c"es_snapshot")?;
@@ -108,13 +109,17 @@ fn verify(args: &Args) -> Returned {
     }
     let store = Store::begin(args)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
-    snapshot_check::verify(target, fold, thorough, &mut |found| {
-        store.put(&[
-            Some(from_text(found.stream)?),
-            Some(from_text(found.fold)?),
-            Some(Datum::from(found.version)),
-            Some(from_text(&found.problem)?),
-        ])
+    let scope = shown_categories()?;
+    let is_shown = |category: &str| Ok(scope.covers(Some(&[category.to_owned()])));
+    veiled(scope == Scope::All, || {
+        snapshot_check::verify(target, fold, thorough, &is_shown, &mut |found| {
+            store.put(&[
+                Some(from_text(found.stream)?),
+                Some(from_text(found.fold)?),
+                Some(Datum::from(found.version)),
+                Some(from_text(&found.problem)?),
+            ])
+        })
     })?;
     Ok(None)
 }

@@ -1,11 +1,12 @@
 //! es_state and its kin: the state of a stream, or of a category, at a moment.
+use super::asks;
 use crate::access::{Access, authorize};
 use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::{gate, stream};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::plan::View;
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
@@ -21,11 +22,11 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-sql_function!("eventstream_state", state);
-sql_function!("eventstream_state_at", state_at);
-sql_function!("eventstream_state_at_version", state_at_version);
-sql_function!("eventstream_load", load);
-sql_function!("eventstream_category_state", category_state);
+asks!(Read, "eventstream_state", state);
+asks!(Read, "eventstream_state_at", state_at);
+asks!(Read, "eventstream_state_at_version", state_at_version);
+asks!(Read, "eventstream_load", load);
+asks!(Read, "eventstream_category_state", category_state);
 
 /// A stream that may be read, and the fold that is asked for.
 pub struct Asked<'a> {

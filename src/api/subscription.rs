@@ -1,6 +1,6 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
-use super::target;
-use crate::access::{Access, authorize, authorize_all, authorize_tenant};
+use super::{asks, target, veiled};
+use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
 use crate::live::activation;
 use crate::live::subscription::fetch::{self, Request};
 use crate::live::subscription::lease::{self, LONGEST, Nack};
@@ -10,7 +10,7 @@ use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::store::Store;
 use crate::pg::{report, server};
 use eventstream_core::name::check_label;
@@ -19,15 +19,15 @@ use eventstream_core::shown;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-sql_function!("eventstream_create_subscription", create);
-sql_function!("eventstream_drop_subscription", drop_one);
-sql_function!("eventstream_seek_subscription", seek);
-sql_function!("eventstream_fetch", fetch);
-sql_function!("eventstream_ack", ack);
-sql_function!("eventstream_nack", nack);
-sql_function!("eventstream_extend_lease", extend_lease);
-sql_function!("eventstream_retry_dead_letter", retry_dead_letter);
-sql_function!("eventstream_drop_dead_letter", drop_dead_letter);
+asks!(Manage, "eventstream_create_subscription", create);
+asks!(Manage, "eventstream_drop_subscription", drop_one);
+asks!(Manage, "eventstream_seek_subscription", seek);
+asks!(Consume, "eventstream_fetch", fetch);
+asks!(Consume, "eventstream_ack", ack);
+asks!(Consume, "eventstream_nack", nack);
+asks!(Consume, "eventstream_extend_lease", extend_lease);
+asks!(Manage, "eventstream_retry_dead_letter", retry_dead_letter);
+asks!(Manage, "eventstream_drop_dead_letter", drop_dead_letter);
 
 /// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
 const MOST_EVENTS: i64 = 10_000;
@@ -130,6 +130,7 @@ fn ack(args: &Args) -> Returned {
 }
 
 fn nack(args: &Args) -> Returned {
+    authorize_tenant(None, Privilege::Consume)?;
     let position = args.int8(1, "global_position")?;
     let reason = args.text(2, "reason")?;
     let is_dead = args.boolean(4, "dead_letter")?;
@@ -143,6 +144,7 @@ fn nack(args: &Args) -> Returned {
 }
 
 fn extend_lease(args: &Args) -> Returned {
+    authorize_tenant(None, Privilege::Consume)?;
     let by = microseconds(args, 1, "by", 1, LONGEST, "more than 0, and at most 1 hour")?;
     let (lease_id, access) = lease_of(args)?;
     let count = lease::extend(access.tenant_id, &lease_id, by)?;
@@ -152,7 +154,9 @@ fn extend_lease(args: &Args) -> Returned {
 fn retry_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
     let access = manage_letter(id)?;
-    from_text(&dead::retry(access.tenant_id, id)?).map(Some)
+    let category = dead::category(access.tenant_id, id)?;
+    let is_shown = shown_categories()?.covers(category.map(|category| vec![category]).as_deref());
+    from_text(&veiled(is_shown, || dead::retry(access.tenant_id, id))?).map(Some)
 }
 
 fn drop_dead_letter(args: &Args) -> Returned {

@@ -1,9 +1,10 @@
 //! What temporal views ask (sql/72_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
+use super::asks;
 use super::state::{Asked, bound};
 use crate::access::authorize;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::plan::View;
 use crate::pg::store::Store;
 use crate::pg::subtransaction::attempt;
@@ -19,9 +20,9 @@ use eventstream_core::privilege::Privilege;
 use eventstream_core::{moment, shown};
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_check_temporal_view", check);
-sql_function!("eventstream_temporal_state", at_sessions_moment);
-sql_function!("eventstream_temporal_state_at", at_given_moment);
+asks!(Manage, "eventstream_check_temporal_view", check);
+asks!(Read, "eventstream_temporal_state", at_sessions_moment);
+asks!(Read, "eventstream_temporal_state_at", at_given_moment);
 
 /// Whether the role may manage, and there is such a fold. Errors: 42501, ES005, ES010.
 fn check(args: &Args) -> Returned {

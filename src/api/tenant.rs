@@ -1,14 +1,15 @@
 //! es_create_tenant, es_use_tenant, es_grant, es_revoke.
+use super::asks;
 use crate::access::{self, Grant};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use eventstream_core::privilege::Privilege;
 
-sql_function!("eventstream_create_tenant", create_tenant);
+asks!(Admin, "eventstream_create_tenant", create_tenant);
 sql_function!("eventstream_use_tenant", use_tenant);
-sql_function!("eventstream_grant", grant);
-sql_function!("eventstream_revoke", revoke);
+asks!(Admin, "eventstream_grant", grant);
+asks!(Admin, "eventstream_revoke", revoke);
 
 fn create_tenant(args: &Args) -> Returned {
     let tenant = args.text(0, "tenant")?;
@@ -17,7 +18,11 @@ fn create_tenant(args: &Args) -> Returned {
 }
 
 fn use_tenant(args: &Args) -> Returned {
-    let tenant = args.text(0, "tenant")?;
+    let given = args.text(0, "tenant");
+    if given.is_err() {
+        access::must_have_any(None)?;
+    }
+    let tenant = given?;
     access::use_tenant(tenant)?;
     from_text(tenant).map(Some)
 }

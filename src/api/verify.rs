@@ -1,17 +1,18 @@
 //! es_verify_stream, es_verify, es_chain_heads.
+use super::asks;
 use crate::access::{authorize_tenant, everything_or};
 use crate::log::event::invalid;
 use crate::log::verify;
 use crate::pg::datum::{from_text, varlena};
-use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::function::{Args, Returned};
 use crate::pg::store::Store;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_verify_stream", verify_stream);
-sql_function!("eventstream_verify", verify_log);
-sql_function!("eventstream_chain_heads", chain_heads);
+asks!(Audit, "eventstream_verify_stream", verify_stream);
+asks!(Audit, "eventstream_verify", verify_log);
+asks!(Audit, "eventstream_chain_heads", chain_heads);
 
 fn verify_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;

@@ -30,7 +30,8 @@ thread_local! {
         &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DELETE: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters where id = $1 and projection_id = $2",
+        "delete from _eventstream.dead_letters where id = $1 and projection_id = $2 \
+         and tenant_id = (select p.tenant_id from _eventstream.projections p where p.id = $2)",
         &[INT8OID, INT8OID],
     ) };
 }

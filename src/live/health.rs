@@ -1,7 +1,9 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 use super::overview::{self, Missing, Moment, Projection};
+use super::progress::HIDDEN;
 use super::{health_folds, health_server, health_stale, health_subscriptions};
+use crate::access;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
@@ -136,7 +138,8 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
         checks.extend(health_stale::of_database(&moment)?);
     }
     for projection in &projections {
-        checks.push(of_projection(projection, &moment, &writing));
+        let is_shown = access::shown_in(Some(&projection.tenant))?.covers(projection.categories.as_deref());
+        checks.push(of_projection(projection, &moment, &writing, is_shown));
         if projection.dead_letters > 0 {
             checks.push(dead_letters(
                 "projection",
@@ -160,12 +163,15 @@ pub fn seconds(seconds: f64) -> String {
     format!("{seconds:.1} s")
 }
 
-fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing) -> Check {
+/// The message of its error only where it `is_shown`: users' code says payloads there.
+fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is_shown: bool) -> Check {
     let name = format!("projection {}", projection.name);
     let literal = quote_literal(&projection.name);
     let call = |function: &str| writing.call(Some(&projection.tenant), function, &literal);
-    let error =
-        projection.error.as_ref().map_or_else(String::new, |(sqlstate, message)| format!("{sqlstate}: {message}"));
+    let error = projection.error.as_ref().map_or_else(String::new, |(sqlstate, message)| {
+        let message = if is_shown { message.as_str() } else { HIDDEN };
+        format!("{sqlstate}: {message}")
+    });
     let at = projection
         .failed_position
         .map_or_else(String::new, |position| format!(" at the event at global position {position}"));

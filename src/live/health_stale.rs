@@ -1,6 +1,8 @@
 //! What is older than it should be, or happens more often: conflicts, locks on the log, leases, attempts. Warnings: nothing is broken yet.
 use super::health::{Check, Level, Writing};
 use super::overview::Moment;
+use super::progress::HIDDEN;
+use crate::access;
 use crate::pg::counters;
 use crate::pg::failure::Result;
 use crate::pg::live_settings::stale_after;
@@ -21,9 +23,13 @@ thread_local! {
         &[INT8OID],
     ) };
     static LOCKS: Plan = const { Plan::new(
-        "select a.pid, extract(epoch from clock_timestamp() - a.xact_start)::int8, string_agg(distinct c.relname::text, ', ') \
-         from pg_locks l join pg_stat_activity a on a.pid = l.pid join pg_class c on c.oid = l.relation \
-         where l.locktype = 'relation' and l.granted and l.mode <> 'AccessShareLock' \
+        "select a.pid, extract(epoch from clock_timestamp() - a.xact_start)::int8, \
+                string_agg(distinct case l.locktype when 'relation' then c.relname::text else 'the gate of a tenant, whose appends wait' end, ', ') \
+         from pg_locks l join pg_stat_activity a on a.pid = l.pid \
+         join pg_class c on c.oid = l.relation \
+              or l.relation is null and c.oid = l.classid and c.oid = '_eventstream.tenants'::regclass \
+         where (l.locktype = 'relation' and l.mode <> 'AccessShareLock' \
+                or l.locktype = 'object' and l.mode = 'ExclusiveLock' and l.objsubid = 0) and l.granted \
            and l.database = (select d.oid from pg_database d where d.datname = current_database()) \
            and c.relnamespace = '_eventstream'::regnamespace and c.relkind in ('r', 'p') and a.backend_type = 'client backend' \
            and a.xact_start < clock_timestamp() - $1 * interval '1 microsecond' \
@@ -31,7 +37,7 @@ thread_local! {
         &[INT8OID],
     ) };
     static LEASES: Plan = const { Plan::new(
-        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(l.given_at))::int8, min(l.consumer) \
+        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(l.given_at))::int8, min(l.consumer), null::text[] \
          from _eventstream.subscription_leases l join _eventstream.subscriptions s on s.id = l.subscription_id \
          join _eventstream.tenants t on t.id = s.tenant_id \
          where l.finished_at is null and l.lease_until > clock_timestamp() \
@@ -40,7 +46,7 @@ thread_local! {
         &[INT8OID, INT8OID],
     ) };
     static ATTEMPTS: Plan = const { Plan::new(
-        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(p.parked_at))::int8, min(p.reason) \
+        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(p.parked_at))::int8, min(p.reason), min(s.categories) \
          from _eventstream.subscription_parked p join _eventstream.subscriptions s on s.id = p.subscription_id \
          join _eventstream.tenants t on t.id = s.tenant_id \
          where p.attempts > 0 and p.parked_at < clock_timestamp() - $1 * interval '1 microsecond' and ($2 is null or s.tenant_id = $2) \
@@ -56,7 +62,7 @@ pub fn of_database(moment: &Moment) -> Result<Vec<Check>> {
 
 /// Those of a tenant, or of all.
 pub fn of_subscriptions(writing: &Writing, tenant_id: Option<i64>) -> Result<Vec<Check>> {
-    let mut checks = old_ones(&LEASES, tenant_id, |tenant, name, count, seconds, consumer| {
+    let mut checks = old_ones(&LEASES, tenant_id, |tenant, name, count, seconds, (consumer, _)| {
         let detail = format!(
             "{count} leases were given {seconds} s ago or earlier and have not ended (one to consumer {}): what they hold, and what comes after \
              it in the same slots, is given to nobody else. Ended consumers give nothing back: let their leases run out, and make them shorter",
@@ -70,8 +76,9 @@ pub fn of_subscriptions(writing: &Writing, tenant_id: Option<i64>) -> Result<Vec
         );
         Check::bad(format!("leases of {name}"), Level::Warning, "old leases", detail, look).of(tenant)
     })?;
-    checks.extend(old_ones(&ATTEMPTS, tenant_id, |tenant, name, count, seconds, reason| {
-        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    checks.extend(old_ones(&ATTEMPTS, tenant_id, |tenant, name, count, seconds, (reason, is_shown)| {
+        // A consumer's words.
+        let reason = reason.map_or_else(String::new, |reason| format!(": {}", if is_shown { reason } else { HIDDEN }));
         let detail = format!(
             "{count} streams wait for another attempt, the oldest since {seconds} s: their events were nacked, and come again after growing \
              pauses, or die after max_deliveries{reason}"
@@ -89,16 +96,25 @@ pub fn of_subscriptions(writing: &Writing, tenant_id: Option<i64>) -> Result<Vec
 fn old_ones(
     plan: &'static std::thread::LocalKey<Plan>,
     tenant_id: Option<i64>,
-    make: impl Fn(&str, &str, i64, i64, Option<&str>) -> Check,
+    make: impl Fn(&str, &str, i64, i64, (Option<&str>, bool)) -> Check,
 ) -> Result<Vec<Check>> {
     let Some(limit) = micros() else { return Ok(Vec::new()) };
-    as_owner(Planning::ByIndex, |db, _| {
+    let found = as_owner(Planning::ByIndex, |db, _| {
         plan.with(|plan| {
             plan.rows(db, View::Latest, 0, &[Some(limit), tenant_id.map(Datum::from)], |row| {
-                Ok(make(row.text(0)?, row.text(1)?, row.int8(2)?, row.int8(3)?, row.text_opt(4)?))
+                let names = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+                let word = row.text_opt(4)?.map(ToOwned::to_owned);
+                Ok((names, row.int8(2)?, row.int8(3)?, word, row.text_array_opt(5)?))
             })
         })
-    })
+    })?;
+    found
+        .into_iter()
+        .map(|((tenant, name), count, seconds, word, categories)| {
+            let is_shown = access::shown_in(Some(&tenant))?.covers(categories.as_deref());
+            Ok(make(&tenant, &name, count, seconds, (word.as_deref(), is_shown)))
+        })
+        .collect()
 }
 
 fn micros() -> Option<Datum> {

@@ -24,7 +24,7 @@ thread_local! {
     static SAID: RefCell<HashSet<String>> = RefCell::default();
 }
 
-/// One step, for one tenant's snapshots or (None) for everybody's. `say` gets the message of each failure.
+/// One step, for one tenant's snapshots or (None) for everybody's. `say` gets each failure.
 pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
     let (partitions_made, tables_analyzed) = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
@@ -37,14 +37,15 @@ pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
 
 /// The same for a worker, which comes back again and again: a failure is told once. Whether there is more to do.
 pub fn maintain() -> Result<bool> {
-    let done = step(None, &mut |message| {
+    let done = step(None, &mut |failed| {
+        let message = failed.in_words(true);
         let is_new = SAID.with_borrow_mut(|said| {
             if said.len() >= MOST_SAID {
                 said.clear();
             }
-            said.insert(message.to_owned())
+            said.insert(message.clone())
         });
-        if is_new { report::warning(message) } else { Ok(()) }
+        if is_new { report::warning(&message) } else { Ok(()) }
     })?;
     Ok(done.snapshots.has_more)
 }

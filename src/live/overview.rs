@@ -17,6 +17,8 @@ pub struct Projection {
     pub tenant: String,
     pub name: String,
     pub is_inline: bool,
+    /// None: every one.
+    pub categories: Option<Vec<String>>,
     /// What the view shows: running, rebuilding, retrying, waiting for activation, paused or stopped.
     pub status: &'static str,
     pub position: i64,
@@ -121,6 +123,7 @@ fn read(row: &Row) -> Result<Listed> {
             tenant: row.text(2)?.to_owned(),
             name: row.text(3)?.to_owned(),
             is_inline: row.boolean(4)?,
+            categories: row.text_array_opt(12)?,
             status: "running",
             position: row.int8(6)?,
             lag: 0,

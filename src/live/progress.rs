@@ -70,6 +70,9 @@ macro_rules! columns {
     };
 }
 
+/// What stands for the message of an error, in which a payload may be said, where the role may not read that.
+pub const HIDDEN: &str = "its message is shown to roles that may read what it is shown, by eventstream.projections";
+
 thread_local! {
     static SKIP: Plan = const { Plan::new(concat!(columns!(), " for update skip locked"), &[INT8OID]) };
     static WAIT: Plan = const { Plan::new(concat!(columns!(), " for update"), &[INT8OID]) };

@@ -1,5 +1,5 @@
 //! What es_run_projection advances, and what it says of those that it could not.
-use super::progress::{self, Status};
+use super::progress::{self, HIDDEN, Progress, Status};
 use super::{registry, wait};
 use crate::log::append::Target;
 use crate::pg::failure::Result;
@@ -35,9 +35,14 @@ pub fn why_stopped(id: i64, name: &str) -> Result<Option<Error>> {
     Ok(progress.map(|progress| wait::stopped(name, &progress)))
 }
 
-/// Why a projection that was to be advanced was not.
-pub fn why_not(id: i64, name: &str) -> Result<String> {
-    Ok(match progress::look(id)? {
+/// Why a projection that was to be advanced was not; the message of its error only where it `is_shown`.
+pub fn why_not(id: i64, name: &str, is_shown: bool) -> Result<String> {
+    let hidden = |(sqlstate, message)| (sqlstate, if is_shown { message } else { HIDDEN.into() });
+    let look = |id| -> Result<_> {
+        let progress = progress::look(id)?;
+        Ok(progress.map(|progress| Progress { error: progress.error.clone().map(hidden), ..progress }))
+    };
+    Ok(match look(id)? {
         Some(progress) if progress.status == Status::Stopped => wait::stopped(name, &progress).to_string(),
         Some(progress) => {
             let error =

@@ -6,6 +6,7 @@ use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::slots::{self, Whose};
 use crate::pg::{sequence, server};
 use eventstream_core::error::Error;
+use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
 
 /// Where this log is at home.
@@ -62,6 +63,16 @@ pub fn log_id(db: &Db) -> Result<[u8; 16]> {
     OLDEST
         .with(|oldest| oldest.first(db, View::Caller, &[], |row| row.uuid(0)))?
         .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
+}
+
+/// A position of another log means nothing here, also where this one is as long. Errors: ES025.
+pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &[u8; 16]) -> Result<()> {
+    let log_id = log_id(db)?;
+    if *given == log_id {
+        return Ok(());
+    }
+    let (given, log_id) = (to_uuid_text(given), to_uuid_text(&log_id));
+    Err(Error::PositionOfAnother { argument: argument.into(), position, given, log_id }.into())
 }
 
 /// As a tenant sees it.

@@ -26,7 +26,7 @@ pub struct Partition {
     plans: [OnceCell<Plan>; STATEMENTS],
     /// (stream_id, version)
     pub versions: Probe,
-    /// (event_id)
+    /// (event_id, tenant_id)
     pub event_ids: Probe,
     /// (stream_id, version, occurred_at), late events only
     pub lates: Probe,
@@ -55,7 +55,7 @@ const IS_LATE: Smaller = Smaller(column::OCCURRED_AT as i16 + 1, column::MAX_OCC
 const TENANT_KEY: &[i16] = &[column::TENANT_ID as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
 const CATEGORY_KEY: &[i16] =
     &[column::TENANT_ID as i16 + 1, column::CATEGORY as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
-const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1];
+const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1, column::TENANT_ID as i16 + 1];
 
 /// All partitions, in the order of the log.
 pub type Partitions = Rc<Vec<Rc<Partition>>>;

@@ -44,8 +44,9 @@ pub struct LogRange {
     pub after_position: i64,
     pub up_to: Option<i64>,
     pub max_count: i64,
-    /// Id and timeline of the log that `after_position` comes from, where the caller says so.
-    pub known_log: Option<([u8; 16], i32)>,
+    /// Id of the log that `after_position` comes from, and its timeline, where the caller says so.
+    pub known_log: Option<[u8; 16]>,
+    pub known_timeline: Option<i32>,
 }
 
 impl StreamRange {
@@ -197,15 +198,18 @@ fn checked_after(argument: &str, after_position: i64) -> Result<()> {
 
 /// The log in order, up to the horizon. The horizon comes first and the snapshot after it: never the other way round.
 pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store) -> Result<()> {
-    let LogRange { after_position, up_to, max_count, known_log } = *range;
+    let LogRange { after_position, up_to, max_count, known_log, known_timeline } = *range;
     horizon::must_be_known(c"es_read_all")?;
     checked_after("after_position", after_position)?;
     checked_after("up_to", up_to.unwrap_or(0))?;
     let count = checked_count(max_count)?;
     as_owner(Planning::ByIndex, |db, catalog| {
+        if let Some(given) = known_log {
+            identity::must_be_of_this_log(db, "after_position", after_position, &given)?;
+        }
         let horizon = horizon::horizon(catalog, Whose::Tenant(target.id))?;
         if after_position > horizon.last_position {
-            if known_log.map_or(Ok(false), |(id, timeline)| is_this_log(db, &id, timeline))? {
+            if known_log.is_some() && known_timeline.map_or(Ok(false), |of| server::timeline().map(|now| of == now))? {
                 return Ok(());
             }
             return Err(Error::PositionAhead {
@@ -220,10 +224,6 @@ pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store
             plan.fill(db, View::Latest, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
         })
     })
-}
-
-fn is_this_log(db: &Db, id: &[u8; 16], timeline: i32) -> Result<bool> {
-    Ok(identity::log_id(db)? == *id && server::timeline()? == timeline)
 }
 
 /// Gives the events of (after, last] to `each` until it breaks, at most `count`. `last` must come from a horizon that was learnt before, or be

@@ -3,9 +3,9 @@
 //! temporal views are made of, is always said to leave a thousand of them, whatever statistics are there: few enough that an index finds them, and
 //! many enough that a join hashes them. An estimate changes how an answer is found, never the answer.
 use super::catalog::Catalog;
-use super::ffi;
+use super::ffi::{self, members};
 use super::guard;
-use super::planner::members;
+
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;

@@ -75,6 +75,21 @@ impl Failure {
         self
     }
 
+    /// An error of PostgreSQL's, or of users' code, with its SQLSTATE and other words: its own may say what the role is not to know.
+    pub fn in_other_words(self, message: &str) -> Result<Self> {
+        if let Failure::Postgres(error) = &self {
+            let message = datum::c_string(message)?;
+            // SAFETY: a copy that CopyErrorData made; the new words are PostgreSQL's memory, and it is raised next.
+            unsafe {
+                let error = &mut *error.0;
+                error.message = message;
+                (error.detail, error.detail_log, error.hint, error.context) =
+                    (ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            }
+        }
+        Ok(self)
+    }
+
     /// The words of a failure whose (sub)transaction is aborted next.
     pub fn into_caught(self) -> Caught {
         match self {
@@ -282,6 +297,10 @@ pub fn raise(failure: Failure) -> ! {
 const ERROR: c_int = 21;
 const LOG: c_int = 15;
 
+/// The function that our own errors are of: elog.c keeps the pointer, also where an error is caught and raised again. A function of a user's can
+/// give its error any SQLSTATE, but not this.
+pub(super) static OURS: &CStr = c"report";
+
 fn report(error: Error) {
     let code = packed_sqlstate(error.sqlstate());
     let message = c_text(&error.to_string());
@@ -299,7 +318,7 @@ fn report(error: Error) {
             if let Some(hint) = hint {
                 ffi::errhint(c"%s".as_ptr(), hint);
             }
-            ffi::errfinish(c"failure.rs".as_ptr(), 0, c"report".as_ptr());
+            ffi::errfinish(c"failure.rs".as_ptr(), 0, OURS.as_ptr());
         }
     }
 }

@@ -63,6 +63,11 @@ unsafe extern "C-unwind" {
     pub fn make_and_qual(one: *mut Node, other: *mut Node) -> *mut Node;
     pub fn list_concat(one: *mut List, other: *const List) -> *mut List;
     pub fn lappend(list: *mut List, datum: *mut c_void) -> *mut List;
+    // optimizer/path/indxpath.c, optimizer/util/pathnode.c, utils/cache/lsyscache.c
+    pub fn create_index_paths(root: *mut PlannerInfo, table: *mut RelOptInfo);
+    pub fn add_path(table: *mut RelOptInfo, path: *mut Path);
+    pub fn add_partial_path(table: *mut RelOptInfo, path: *mut Path);
+    pub fn get_attname(relation: Oid, column: AttrNumber, missing_ok: bool) -> *mut c_char;
     // nodes/params.c
     pub fn makeParamList(count: c_int) -> ParamListInfo;
     // executor/tstoreReceiver.c, utils/sort/tuplestore.c
@@ -380,4 +385,14 @@ unsafe extern "C-unwind" {
         receiver: *mut DestReceiver,
         completion: *mut QueryCompletion,
     );
+}
+
+/// # Safety
+/// A list of pointers (nodes/pg_list.h), or NULL.
+pub unsafe fn members<T>(list: *mut List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: as the caller says.
+    unsafe {
+        let count = if list.is_null() { 0 } else { (*list).length as usize };
+        (0..count).map(move |place| (*(*list).elements.add(place)).ptr_value.cast::<T>())
+    }
 }

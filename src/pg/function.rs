@@ -28,7 +28,7 @@ pub struct Args<'call> {
 
 /// Exports `$target: fn(&Args) -> Returned` as the C function `$symbol` (calling convention version 1).
 macro_rules! sql_function {
-    ($symbol:literal, $target:path) => {
+    ($symbol:literal, $target:expr) => {
         #[allow(unsafe_code)]
         const _: () = {
             #[unsafe(export_name = $symbol)]

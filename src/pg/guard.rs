@@ -378,6 +378,12 @@ pub(super) unsafe fn own_schema(name: &CStr) -> Option<Oid> {
     }
 }
 
+/// Whether this database has no log.
+pub fn is_absent() -> Result<bool> {
+    // SAFETY: look-ups.
+    catch(|| unsafe { own_schema(c"_eventstream").is_none() })
+}
+
 /// # Safety
 /// May raise.
 unsafe fn is_member(class: Oid, object: Oid) -> bool {

@@ -8,6 +8,7 @@ use super::ffi;
 use super::session::Db;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
+use std::ffi::CStr;
 
 /// A table that is open for inserting.
 pub struct Inserter {
@@ -20,7 +21,7 @@ pub struct Inserter {
 
 impl Inserter {
     pub fn open(_: &Db, table: Oid) -> Result<Self> {
-        catch(|| {
+        let opened = catch(|| {
             // SAFETY: the steps of apply_handle_insert and ExecSimpleRelationInsert; everything lives in the current memory
             // context and resource owner, so an abort closes what an error leaves open.
             unsafe {
@@ -34,7 +35,29 @@ impl Inserter {
                 let slot = ffi::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsVirtual);
                 Self { relation, state, target, slot, columns: (*desc).natts as usize }
             }
-        })
+        })?;
+        opened.refuse_deferred()?;
+        Ok(opened)
+    }
+
+    /// A constraint that is looked at later, which only a superuser can have put here, needs triggers that are not fired: it would not hold.
+    fn refuse_deferred(&self) -> Result<()> {
+        // SAFETY: the indexes are open, so many as it says; names are zero-terminated.
+        let found = unsafe {
+            let target = &*self.target;
+            let indexes = (0..target.ri_NumIndices as usize).map(|place| *target.ri_IndexRelationDescs.add(place));
+            let mut deferred = indexes.filter(|&index| !index.is_null() && !(*(*index).rd_index).indimmediate);
+            deferred.next().map(|index| {
+                let name = CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
+                (name, CStr::from_ptr((*(*self.relation).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned())
+            })
+        };
+        let Some((name, table)) = found else { return Ok(()) };
+        Err(Error::FeatureNotSupported {
+            what: format!("an append while there is the deferrable constraint {name} of _eventstream.{table}: what an append inserts is not looked at later"),
+            hint: Some("A superuser may drop the constraint, with eventstream.allow_drop = on.".into()),
+        }
+        .into())
     }
 
     /// Inserts one row: a value for each column of the table, in its order.

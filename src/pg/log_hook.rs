@@ -1,6 +1,6 @@
 //! What the server's log is spared: outcomes that callers expect and deal with, a version conflict above all, are errors for the client and
-//! a number in eventstream.stats, and no line in the log; unless eventstream.log_conflicts asks for them.
-use super::failure::packed_sqlstate;
+//! a number in eventstream.stats, and no line in the log; what users' code raises under their SQLSTATE is another matter, and is written; unless eventstream.log_conflicts asks for them.
+use super::failure::{OURS, packed_sqlstate};
 use super::live_settings;
 use pgrx::pg_sys;
 
@@ -25,6 +25,7 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
     // Nothing here allocates or raises.
     unsafe {
         let is_expected = (*error).elevel == ERROR
+            && (*error).funcname == OURS.as_ptr()
             && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
             && !live_settings::are_conflicts_logged();
         if is_expected {

@@ -24,6 +24,7 @@ pub mod log_hook;
 pub mod memory;
 pub mod merge;
 pub mod notify;
+pub mod own_rows;
 pub mod pages;
 pub mod pinned;
 pub mod plan;

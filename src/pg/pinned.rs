@@ -5,7 +5,7 @@
 //! perhaps under another time zone. PostgreSQL makes a plan anew when it was made under another search path. So every search path that is set
 //! while users' code runs, by a function's own SET too, ends in an empty schema of ours, and no other search path reaches that schema.
 use super::failure::{Result, catch};
-use super::{compat, ffi};
+use super::{compat, ffi, guard};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid, config_type};
 use std::cell::{Cell, RefCell};
@@ -269,7 +269,9 @@ unsafe extern "C-unwind" fn on_access(
         if access == pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH && !IS_ON.get() {
             let search = argument.cast::<pg_sys::ObjectAccessNamespaceSearch>();
             // Named in a statement, it is as empty as it is.
-            if !(*search).ereport_on_violation && object == ffi::get_namespace_oid(SCHEMA.as_ptr(), true) {
+            // One of that name that is a user's own, in a database without the extension, is his.
+            let is_it = object == ffi::get_namespace_oid(SCHEMA.as_ptr(), true);
+            if !(*search).ereport_on_violation && is_it && guard::own_schema(SCHEMA) == Some(object) {
                 (*search).result = false;
             }
         }

@@ -5,9 +5,10 @@
 //! Such a statement is planned by that index alone, whatever statistics say: they know how many events a tenant has on average, and not how
 //! many this one has.
 use super::catalog::Catalog;
+use super::compat;
 use super::failure::{Failure, Result, catch, raise};
+use super::ffi::{self, members};
 use super::session::by_index;
-use super::{compat, ffi};
 use pgrx::pg_sys::{self, NodeTag, Oid, Query};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
@@ -125,16 +126,6 @@ unsafe extern "C-unwind" fn keep_index_in_order(
         if let Some(index) = members::<pg_sys::IndexOptInfo>((*known).indexlist).find(is_it) {
             (*known).indexlist = ffi::lappend(std::ptr::null_mut(), index.cast());
         }
-    }
-}
-
-/// # Safety
-/// A list of pointers (nodes/pg_list.h), or NULL.
-pub(super) unsafe fn members<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: as the caller says.
-    unsafe {
-        let count = if list.is_null() { 0 } else { (*list).length as usize };
-        (0..count).map(move |place| (*(*list).elements.add(place)).ptr_value.cast::<T>())
     }
 }
 

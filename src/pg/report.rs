@@ -2,12 +2,14 @@
 use super::failure::packed_sqlstate;
 use super::failure::{Result, catch};
 use super::{datum, ffi};
+use pgrx::pg_sys;
 use std::ptr;
 
 /// The levels of elog.h, the same in all supported versions.
 const LOG: std::ffi::c_int = 15;
 const NOTICE: std::ffi::c_int = 18;
 const WARNING: std::ffi::c_int = 19;
+const ERROR: std::ffi::c_int = 21;
 
 /// A NOTICE.
 pub fn notice(message: &str) -> Result<()> {
@@ -39,6 +41,18 @@ pub fn failure(sqlstate: &str, message: &str, detail: &serde_json::Value) -> Res
             }
         }
     })
+}
+
+/// Runs `work`, of whose NOTICEs and WARNINGs the client gets none: users' code says payloads in them, too. The server's log gets them.
+pub fn silently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a plain variable of this backend, put back in any case, as a failure is a value here.
+    unsafe {
+        let found = pg_sys::client_min_messages;
+        pg_sys::client_min_messages = ERROR;
+        let done = work();
+        pg_sys::client_min_messages = found;
+        done
+    }
 }
 
 /// A WARNING with what to do.

@@ -2,12 +2,14 @@
 //! DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, CREATE DATABASE … TEMPLATE, and DROP EXTENSION, whose locks a long
 //! batch would keep waiting. Only for those who may do it: nobody else can send the workers away.
 //! And every statement is made known to [`guard`] while it runs.
+//! And what renames or drops a role: its grants and registrations here are noted in the same transaction. In other databases upkeep notes it.
 //! And COMMIT PREPARED: the workers look at what it changed, as they do after the commit of other transactions.
 use super::board::{self, database, database::Database};
 use super::failure::{Result, catch, raise};
 use super::{catalog, compat, databases, ffi, guard};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long to wait for the workers before the statement is tried anyway.
@@ -15,6 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+/// What notes that roles have other names, or are gone.
+static AFTER_ROLES: OnceLock<fn() -> Result<()>> = OnceLock::new();
+
+/// Once a process, from _PG_init.
+pub fn after_roles_change(note: fn() -> Result<()>) {
+    let _ = AFTER_ROLES.set(note);
+}
 
 /// Whether the library was preloaded: without there are no workers to send away.
 static mut HAS_WORKERS: bool = false;
@@ -44,6 +54,7 @@ unsafe extern "C-unwind" fn process_utility(
     unsafe {
         let node = (*statement).utilityStmt;
         let commits_prepared = HAS_WORKERS && commits_prepared(node);
+        let changes_roles = changes_roles(node);
         pg_sys::panic::pgrx_extern_c_guard(|| {
             if HAS_WORKERS && let Err(failure) = prepare(node) {
                 raise(failure);
@@ -67,12 +78,35 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         });
+        if changes_roles && let Some(note) = AFTER_ROLES.get() {
+            pg_sys::panic::pgrx_extern_c_guard(|| {
+                let noted = catch(|| ffi::CommandCounterIncrement()).and_then(|()| note());
+                if let Err(failure) = noted {
+                    raise(failure);
+                }
+            });
+        }
         if commits_prepared {
             pg_sys::panic::pgrx_extern_c_guard(|| {
                 if let Err(failure) = note_prepared_commit() {
                     raise(failure);
                 }
             });
+        }
+    }
+}
+
+/// DROP ROLE, and ALTER ROLE … RENAME.
+///
+/// # Safety
+/// A node of a statement.
+unsafe fn changes_roles(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag says what the node is.
+    unsafe {
+        match (*node).type_ {
+            NodeTag::T_DropRoleStmt => true,
+            NodeTag::T_RenameStmt => (*node.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_ROLE,
+            _ => false,
         }
     }
 }

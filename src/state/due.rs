@@ -89,8 +89,29 @@ struct Progress {
     reviewed_stream: i64,
 }
 
-/// Takes the message of a failure.
-pub type Say<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
+/// A snapshot that failed.
+pub struct Failed<'a> {
+    pub tenant: &'a str,
+    /// None: not known.
+    pub category: Option<&'a str>,
+    pub what: String,
+    pub caught: Caught,
+}
+
+impl Failed<'_> {
+    /// The message of users' code, in which a payload may stand, only where it `is_shown`.
+    pub fn in_words(&self, is_shown: bool) -> String {
+        let Self { what, caught, .. } = self;
+        if is_shown {
+            format!("{what}: {}", caught.message)
+        } else {
+            format!("{what}: {}, whose message is shown to roles that may read its events", caught.sqlstate)
+        }
+    }
+}
+
+/// Takes what failed.
+pub type Say<'a> = &'a mut dyn FnMut(&Failed) -> Result<()>;
 
 /// Runs until there is nothing to do or it is enough. `tenant_id`: None = every tenant.
 pub fn run(tenant_id: Option<i64>, say: Say) -> Result<Done> {
@@ -125,18 +146,18 @@ fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done, say: Sa
     }
     // What was registered before the lock was free.
     catalog::refresh()?;
-    let mut failed = |caught: Caught, done: &mut Done| {
+    let mut failed = |caught: Caught, category: Option<&str>, done: &mut Done| {
         done.failed += 1;
-        say(&format!("fold \"{name}\" takes no snapshots: {}", caught.message))
+        say(&Failed { tenant: target.name, category, what: format!("fold \"{name}\" takes no snapshots"), caught })
     };
     let fold = match attempt(|| registry::named(target.id, name))? {
         Ok(Some(fold)) => fold,
         Ok(None) => return Ok(()),
-        Err(caught) => return failed(caught, done),
+        Err(caught) => return failed(caught, None, done),
     };
     let mut folding = match attempt(|| Folding::new(target, &fold))? {
         Ok(folding) => folding,
-        Err(caught) => return failed(caught, done),
+        Err(caught) => return failed(caught, Some(&fold.category), done),
     };
     let before = read_progress(target, &fold)?;
     let mut progress = before.unwrap_or(Progress { position: 0, reviewed_stream: 0 });
@@ -275,10 +296,9 @@ fn take(folding: &mut Folding, place: Place, done: &mut Done, say: Say) -> Resul
         }
         Err(caught) => {
             done.failed += 1;
-            say(&format!(
-                "fold \"{}\" takes no snapshot of stream \"{name}\" at version {}: {}",
-                fold.name, place.version, caught.message
-            ))?;
+            let what =
+                format!("fold \"{}\" takes no snapshot of stream \"{name}\" at version {}", fold.name, place.version);
+            say(&Failed { tenant: target.name, category: Some(&fold.category), what, caught })?;
             Ok(false)
         }
     }

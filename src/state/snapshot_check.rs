@@ -55,8 +55,11 @@ struct Key {
 /// The state of a stream by a fold as it was folded here, at the version of the snapshot before.
 type Refolded = Option<(i64, String, i64, Rc<Stored>)>;
 
+/// Whether the role may see what stands in the events of a category.
+pub type IsShown<'a> = &'a dyn Fn(&str) -> Result<bool>;
+
 /// Verifies the tenant's snapshots, or those of one fold.
-pub fn verify(target: Target, fold: Option<&str>, thorough: bool, report: Report) -> Result<()> {
+pub fn verify(target: Target, fold: Option<&str>, thorough: bool, is_shown: IsShown, report: Report) -> Result<()> {
     let mut after =
         Key { stream_id: 0, fold: String::new(), version: 0, stream: String::new(), category: String::new() };
     let mut refolded: Refolded = None;
@@ -70,7 +73,7 @@ pub fn verify(target: Target, fold: Option<&str>, thorough: bool, report: Report
                 else {
                     return Ok(Some("its fold is not registered for the stream's category".to_owned()));
                 };
-                check(target, &fold, &key, thorough, &mut refolded)
+                check(target, &fold, &key, thorough, is_shown, &mut refolded)
             })?;
             if let Some(problem) = problem {
                 report(Problem { stream: &key.stream, fold: &key.fold, version: key.version, problem })?;
@@ -108,7 +111,14 @@ fn page(target: Target, fold: Option<&str>, after: &Key) -> Result<Vec<Key>> {
 }
 
 /// What is wrong with one, if anything is.
-fn check(target: Target, fold: &Fold, key: &Key, thorough: bool, refolded: &mut Refolded) -> Result<Option<String>> {
+fn check(
+    target: Target,
+    fold: &Fold,
+    key: &Key,
+    thorough: bool,
+    is_shown: IsShown,
+    refolded: &mut Refolded,
+) -> Result<Option<String>> {
     let found: Option<(Stream, Opened, Judged)> = as_owner(Planning::ByIndex, |db, catalog| {
         let Some((found, ..)) = stream::page(db, View::Latest, key.stream_id - 1, None, 1)?.pop() else {
             return Ok(None);
@@ -136,7 +146,15 @@ fn check(target: Target, fold: &Fold, key: &Key, thorough: bool, refolded: &mut 
     })?;
     let state = match again {
         Ok(answer) => answer.state,
-        Err(caught) => return Ok(Some(format!("its state cannot be folded again: {}", caught.message))),
+        // Users' code says payloads in its errors.
+        Err(caught) => {
+            let words = if is_shown(&key.category)? {
+                caught.message
+            } else {
+                format!("{}, whose message is shown to roles that may read its events", caught.sqlstate)
+            };
+            return Ok(Some(format!("its state cannot be folded again: {words}")));
+        }
     };
     let is_same = state.view().text()? == stored.view().text()?;
     *refolded = Some((key.stream_id, key.fold.clone(), key.version, state));

@@ -1,6 +1,7 @@
 """An operator may add indexes to the log's tables, of any kind, order and condition; REINDEX CONCURRENTLY puts ours behind them in the list of
 indexes. What appends, reads, states and pages answer is the same as without."""
 
+import psycopg
 import pytest
 from database import rows, value
 
@@ -33,9 +34,11 @@ FOREIGN = {
         "(stream_id, version desc)",
         "(stream_id desc, version)",
         "(stream_id, version) where version < 2",
+        "(event_id)",
+        "(event_id, tenant_id desc)",
         "using hash (event_id)",
-        "using brin (event_id)",
-        "(event_id) where version < 0",
+        "using brin (event_id, tenant_id)",
+        "(event_id, tenant_id) where version < 0",
         "using brin (tenant_id, global_position)",
         "(tenant_id, global_position desc)",
         "(tenant_id, global_position) where version < 0",
@@ -130,3 +133,22 @@ def test_answers_are_the_same_beside_indexes_of_others(database, table):
             session.execute(f"drop index {name}")
     with database.connect() as session:
         assert answers(session) == changed
+
+
+def test_a_deferrable_constraint_that_would_not_hold_stops_appends_and_says_so(quiet):
+    """Only a superuser gets past the guard to add one; what it asks is looked at by triggers, which an append does not fire."""
+    with quiet.connect() as session:
+        add = "alter table _eventstream.events_1 add constraint once unique (event_type, global_position) deferrable initially deferred"
+        session.execute("select es_append('a-1', 'A', '{}')")
+        with pytest.raises(psycopg.Error) as guarded:
+            session.execute(add)
+        assert guarded.value.sqlstate == "ES051"
+        session.execute("set eventstream.allow_drop = on")
+        session.execute(add)
+        with pytest.raises(psycopg.Error) as refused:
+            session.execute("select es_append('a-1', 'A', '{}')")
+        assert refused.value.sqlstate == "0A000" and "deferrable constraint once of _eventstream.events_1" in refused.value.diag.message_primary
+        assert "eventstream.allow_drop" in refused.value.diag.message_hint
+        session.execute("alter table _eventstream.events_1 drop constraint once")
+        session.execute("select es_append('a-1', 'A', '{}')")
+        assert value(session, "select count(*) from es_verify()") == 0

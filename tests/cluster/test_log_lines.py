@@ -36,6 +36,20 @@ def test_conflicts_are_counted_and_not_logged(new_server):
         session.execute("set eventstream.log_conflicts = on")
         conflict(session)
         assert "account-1" in server.log.read_text()
+        session.execute("set eventstream.log_conflicts = off")
+        # What users raise under our SQLSTATE is theirs.
+        with pytest.raises(psycopg.Error) as theirs:
+            session.execute("do $$ begin raise exception 'theirs alone' using errcode = 'ES001'; end $$")
+        assert theirs.value.sqlstate == "ES001" and "theirs alone" in server.log.read_text()
+        # Ours stays ours also where a function of a user's caught it and lets it go on, or appended by itself.
+        session.execute(
+            "do $do$ begin begin perform es_append('account-2', 'Added', '{}', expected_version => 7); exception when sqlstate 'ES001' then null; end; end $do$"
+        )
+        with pytest.raises(psycopg.Error):
+            session.execute("do $$ begin perform es_append('account-3', 'Added', '{}', expected_version => 7); exception when sqlstate 'ES001' then raise; end $$")
+        assert "account-2" not in server.log.read_text()
+        assert "is at version 0" not in server.log.read_text()
+        session.execute("set eventstream.log_conflicts = on")
         # Nothing else is kept from the log.
         with pytest.raises(psycopg.Error):
             session.execute("select es_append('nonsense', 'Added', '{}')")
@@ -96,6 +110,24 @@ def test_health_warns_of_old_locks_leases_and_attempts(new_server):
         attempts = check(session, "attempts of mailer")
         assert attempts.status == "warning" and "no answer" in attempts.detail
         assert "mailer" in run_psql(database, attempts.fix)
+        run_psql(database, found.fix)
+        wait_for_status(session, "locks", "ok")
+    holder.close()
+
+
+def test_health_warns_of_a_gate_that_is_closed_for_long(new_server):
+    """By a session that works behind it: one that idles is ended."""
+    server = new_server("gate", **{"eventstream.max_workers": 0, "eventstream.stale_after": "300ms"})
+    database = Database(server, "gate").create()
+    holder = database.connect(autocommit=False)
+    with database.connect() as session:
+        create_projection(session, "moving")
+        session.execute("create function on_event(event eventstream.event) returns void language sql as ''")
+        holder.execute("select es_create_projection('behind', 'on_event(eventstream.event)', mode => 'inline')")
+        time.sleep(0.5)
+        found = check(session, "locks")
+        assert found.status == "warning" and f"process {holder.info.backend_pid} " in found.detail
+        assert "the gate of a tenant, whose appends wait" in found.detail
         run_psql(database, found.fix)
         wait_for_status(session, "locks", "ok")
     holder.close()

@@ -213,6 +213,34 @@ def test_a_grant_to_public_in_one_tenant_makes_no_other_tenants_role_choose(worl
             assert rows(client, "select * from es_read('thing-1')") == []
 
 
+def test_a_grant_to_public_in_one_tenant_neither_stops_nor_takes_those_who_have_only_such(world):
+    """What `default` grants to public is had by those who name no tenant; what another one grants, by those who name it: whatever admins of others do."""
+    with world.connect() as session:
+        session.execute("select es_create_tenant('a'), es_create_tenant('b')")
+        session.execute("set eventstream.tenant = 'default'; select es_append('thing-1', 'Happened', '{}')")
+        world.role("passer_by")
+        with world.connect("passer_by") as client, world.connect("passer_by") as of_b:
+            of_b.execute("set eventstream.tenant = 'b'")
+
+            def refused():
+                with pytest.raises(psycopg.Error) as error:
+                    rows(client, "select * from es_read('thing-1')")
+                return error.value.sqlstate
+
+            assert refused() == "42501"
+            session.execute("select es_grant('public', 'read', tenant => 'b')")
+            assert rows(of_b, "select * from es_read('thing-1')") == []
+            assert refused() == "ES041"
+            session.execute("select es_grant('public', 'read', tenant => 'a')")
+            assert rows(of_b, "select * from es_read('thing-1')") == []
+            assert refused() == "ES041"
+            session.execute("select es_grant('public', 'read', tenant => 'default')")
+            assert value(client, "select distinct tenant from es_read('thing-1')") == "default"
+            session.execute("select es_revoke('public', 'read', tenant => 'a')")
+            assert rows(of_b, "select * from es_read('thing-1')") == []
+            assert value(client, "select distinct tenant from es_read('thing-1')") == "default"
+
+
 def test_consumers_that_acknowledge_nothing_starve_nobody(world):
     """A reader's 200 names with the longest leases left an honest consumer 10 of 640 events."""
     with world.connect() as session:

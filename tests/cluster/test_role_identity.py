@@ -52,6 +52,30 @@ def world(quiet):
     return quiet
 
 
+def noted(session):
+    """Role and oid of grants and of registrations, as a dump would carry them."""
+    return rows(session, "select distinct role, role_oid is null from _eventstream.grants union select registrant, registrant_oid is null from _eventstream.folds order by 1, 2")
+
+
+def test_what_is_done_to_a_role_here_is_noted_in_the_same_transaction(world):
+    """So that a dump that is taken next names no namesake."""
+    with world.connect("analyst") as analyst:
+        analyst.execute("create function analyst.f(s jsonb, e eventstream.event) returns jsonb immutable language sql as 'select s'")
+        analyst.execute("select es_register_fold('theirs', 'thing', handler => 'analyst.f(jsonb, eventstream.event)', initial_state => '{}')")
+    with world.connect() as session:
+        session.execute("create role unrelated; drop role unrelated")
+        assert ("analyst", False) in noted(session)
+        with session.transaction() as transaction:
+            session.execute("alter role analyst rename to renamed")
+            assert ("renamed", False) in noted(session) and ("analyst", False) not in noted(session)
+            raise psycopg.Rollback(transaction)
+        assert ("analyst", False) in noted(session) and ("renamed", False) not in noted(session)
+        session.execute("reassign owned by analyst to current_user; drop owned by analyst; drop role analyst")
+        assert ("analyst", True) in noted(session) and ("analyst", False) not in noted(session)
+        session.execute("create role analyst login")
+        assert not reads(world, "analyst")
+
+
 @pytest.mark.parametrize("where", ["here", "in another database"])
 def test_a_role_made_again_under_a_name_has_none_of_its_rights(world, where):
     with world.connect("analyst") as open_session, world.connect() as session:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import hostile
 import psycopg
-from database import rows, value
+from database import Database, rows, value
 
 HANDLERS = """
 create schema "The app";
@@ -202,3 +202,13 @@ def test_strings_read_by_other_rules_are_no_matter_where_no_code_of_users_runs(q
         assert value(session, "select es_create_state_table('t', 'a', %s)", COLUMNS) == "t"
         assert [row[:4] for row in rows(session, "select * from v")] == [("a-1", 2, Decimal("12.50"), "a\\b'c")]
         assert rows(session, "select * from es_verify()") == []
+
+
+def test_a_users_own_schema_of_our_schemas_name_is_searched_where_the_extension_is_not(quiet_server):
+    database = Database(quiet_server, "no_extension").create(extension=False)
+    with database.connect() as session:
+        session.execute("create schema eventstream_pinned; create table eventstream_pinned.theirs as select 7 as n")
+        session.execute("set search_path = eventstream_pinned, public")
+        assert value(session, "select n from theirs") == 7
+        assert value(session, "select current_schemas(false)") == ["eventstream_pinned", "public"]
+    database.drop()

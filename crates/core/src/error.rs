@@ -144,6 +144,10 @@ pub enum Error {
     #[error("{argument} {position} lies beyond the log, whose last position is {last_position}")]
     PositionAhead { argument: String, position: i64, last_position: i64 },
 
+    /// ES025: the caller's position, given as `argument`, is of another log than this one.
+    #[error("{argument} {position} is of another log: of {given}, and this one is {log_id}")]
+    PositionOfAnother { argument: String, position: i64, given: String, log_id: String },
+
     /// 40001: the transaction's snapshot does not show `version` of the stream, which lies below an event that it appended itself.
     #[error("could not serialize access: this transaction's snapshot does not show all of stream \"{stream}\"")]
     NotInSnapshot { stream: String, version: i64 },
@@ -223,7 +227,7 @@ impl Error {
             Self::RebuildInProgress { .. } => "ES022",
             Self::WaitTimeout { .. } => "ES023",
             Self::LeaseLost { .. } => "ES024",
-            Self::PositionAhead { .. } => "ES025",
+            Self::PositionAhead { .. } | Self::PositionOfAnother { .. } => "ES025",
             Self::NotActivated { .. } => "ES026",
             Self::NotInSnapshot { .. } => "40001",
             Self::TenantNotFound { .. } => "ES040",
@@ -302,6 +306,9 @@ impl Error {
             Self::NotActivated { log_id, .. } => json!({"log_id": log_id}),
             Self::PositionAhead { argument, position, last_position } => {
                 json!({"argument": argument, "global_position": position, "last_position": last_position})
+            }
+            Self::PositionOfAnother { argument, position, given, log_id } => {
+                json!({"argument": argument, "global_position": position, "given_log_id": given, "log_id": log_id})
             }
             Self::NotInSnapshot { stream, version } => json!({"stream": stream, "version": version}),
             Self::TenantNotFound { tenant } => json!({"tenant": tenant}),
@@ -423,6 +430,11 @@ impl Error {
             Self::PositionAhead { .. } => Some(
                 "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
                  with what was stored beside the position."
+                    .into(),
+            ),
+            Self::PositionOfAnother { .. } => Some(
+                "Connect to the database that the position was stored for; for this one begin at 0, or where its own consumers are: \
+                 what lies between would be skipped without a word."
                     .into(),
             ),
             Self::NotInSnapshot { .. } => Some(

@@ -314,6 +314,21 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "es_log_info()",
         ),
         (
+            Error::PositionOfAnother {
+                argument: "after_position".into(),
+                position: 5,
+                given: "00000000-0000-4000-8000-000000000001".into(),
+                log_id: "00000000-0000-4000-8000-000000000002".into(),
+            },
+            "ES025",
+            "after_position 5 is of another log: of 00000000-0000-4000-8000-000000000001, and this one is 00000000-0000-4000-8000-000000000002",
+            json!({
+                "argument": "after_position", "global_position": 5, "given_log_id": "00000000-0000-4000-8000-000000000001",
+                "log_id": "00000000-0000-4000-8000-000000000002"
+            }),
+            "would be skipped",
+        ),
+        (
             Error::TenantNotFound { tenant: "O'Hara".into() },
             "ES040",
             "tenant \"O'Hara\" does not exist",

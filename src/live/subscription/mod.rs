@@ -32,7 +32,7 @@ use crate::state::registry as fold_registry;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
-use eventstream_core::shown;
+use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
 
 /// A subscription.
@@ -153,13 +153,27 @@ pub fn create(tenant_id: i64, definition: &Definition) -> Result<()> {
     Ok(())
 }
 
+/// What mends a name that is taken.
+fn hint(name: &str) -> String {
+    let name = quote_literal(name);
+    format!(
+        "Its consumers go on where it stands; to make it otherwise, note where that is and drop it: select global_position from \
+         eventstream.subscriptions where name = {name}; select es_drop_subscription({name});"
+    )
+}
+
 /// Of a subscription whose name is taken. Errors: ES005 unless it is asked for again as it is; where it stands has moved since.
 fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
     let name = definition.name;
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
     let existing = BY_NAME.with(|plan| plan.first(db, View::Latest, &key, read))?;
     let (Some(existing), true) = (existing, definition.if_not_exists) else {
-        return Err(invalid("name", format!("must be a new name: there is a subscription {} already", shown(name))));
+        return Err(Error::InvalidArgument {
+            argument: "name".into(),
+            reason: format!("must be a new name: there is a subscription {} already", shown(name)),
+            hint: Some(hint(name)),
+        }
+        .into());
     };
     let (there, asked) = (&existing.filter, &definition.filter);
     let parts = [
@@ -167,7 +181,7 @@ fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
         Part::set("event_types", there.event_types.as_deref(), asked.event_types.as_deref()),
         Part::new("max_deliveries", existing.max_deliveries, definition.max_deliveries),
     ];
-    same("name", "subscription", name, &parts, None)?;
+    same("name", "subscription", name, &parts, Some(hint(name)))?;
     say_it_is_there("subscription", name)
 }
 

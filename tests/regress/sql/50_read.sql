@@ -80,6 +80,17 @@ exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
 do $$ declare info record := es_log_info(); begin
 perform es_read_all(4611686018427387904, log_id => gen_random_uuid(), timeline => info.timeline);
 exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
+-- Of another log a position means nothing, wherever it lies; the message and the DETAIL name both, so they are not printed.
+do $$ declare info record := es_log_info(); detail json; hint text; begin
+perform es_read_all(1, log_id => '00000000-0000-4000-8000-000000000001', timeline => info.timeline);
+exception when sqlstate 'ES025' then
+get stacked diagnostics detail = pg_exception_detail, hint = pg_exception_hint;
+raise notice 'ES025 % % % %', detail ->> 'global_position', detail ->> 'given_log_id', (detail ->> 'log_id')::uuid = info.log_id, hint; end $$;
+do $$ begin
+perform es_read_all(0, log_id => gen_random_uuid());
+exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
+-- After a promotion the position is good where it lies within the log.
+select count(*) from es_log_info() i, es_read_all(0, 1, log_id => i.log_id, timeline => i.timeline + 1);
 do $$ declare info record := es_log_info(); begin
 perform es_read_all(4611686018427387904, log_id => info.log_id);
 exception when sqlstate 'ES025' then raise notice 'ES025'; end $$;
