@@ -1,7 +1,7 @@
 //! What a view over the log's tables reads. EXPLAIN (ANALYZE) and pg_stat_xact_all_tables count rows that were read and removed, so a plan that
 //! filters the rows of all tenants tells each of them about the others; and it makes a small tenant pay for a large one. Here such a table is left
 //! no way to be read but by an index that is asked for the tenant, or for what stands in a row of the tenant (the id of its stream). That holds
-//! whatever a role sets: the switches of the planner (enable_…) are on while these ways are weighed. Who reads the tables themselves, as our own
+//! whatever a role sets: those for indexes (enable_indexscan) are on while these ways are weighed. Who reads the tables themselves, as our own
 //! statements do, plans as ever.
 use super::failure::{Result, catch, raise};
 use super::ffi;
@@ -65,8 +65,8 @@ unsafe fn keep_own_rows(
     // SAFETY: as the caller says; the lists are the planner's, in its memory. What is set meanwhile is put back, as a failure is a value here.
     unsafe {
         let (paths, partial, indexes) = ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist);
-        let switches = (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan, pg_sys::enable_bitmapscan);
-        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan, pg_sys::enable_bitmapscan) = (true, true, true);
+        let switches = (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan);
+        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = (true, true);
         let found = catch(|| {
             let (mut own, mut own_partial) = (Vec::new(), Vec::new());
             // Each index by itself: a cheaper path that reads everything would else push out the one that is wanted.
@@ -80,7 +80,7 @@ unsafe fn keep_own_rows(
             }
             (own, own_partial)
         });
-        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan, pg_sys::enable_bitmapscan) = switches;
+        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = switches;
         ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist) = (paths, partial, indexes);
         let (own, own_partial) = found?;
         if !own.iter().any(|&path| (*path).param_info.is_null()) {
