@@ -5,6 +5,7 @@ use super::stream::{self, Head, Segment, Stream};
 use super::whole;
 use crate::pg::catalog::Catalog;
 use crate::pg::failure::{Failure, Result};
+use crate::pg::memory::List;
 use crate::pg::plan::{Row, View};
 use crate::pg::probe::Bound;
 use crate::pg::session::Db;
@@ -88,17 +89,31 @@ impl Opened {
     }
 
     /// The late events of versions `from..=to` with occurred_at <= `until`, in the order of versions.
-    pub fn lates(&self, db: &Db, from: i64, to: i64, until: i64) -> Result<Vec<Late>> {
+    pub fn lates(&self, db: &Db, from: i64, to: i64, until: i64) -> Result<List<Late>> {
         let bounds = [Bound::at_least(VERSION, from), Bound::at_most(VERSION, to), Bound::until(OCCURRED_AT, until)];
         let key = Datum::from(self.stream.id);
-        let mut lates = Vec::new();
+        let mut lates = List::new()?;
         for segment in stream::holding(&self.segments, from, to) {
             segment.partition.lates.in_order(db, self.view, key, &bounds, |row| {
-                lates.push(Late { version: row.int8(column::VERSION)?, occurred_at: row.int8(column::OCCURRED_AT)? });
+                lates
+                    .push(Late { version: row.int8(column::VERSION)?, occurred_at: row.int8(column::OCCURRED_AT)? })?;
                 Ok(true)
             })?;
         }
         Ok(lates)
+    }
+
+    /// How many there are of versions `from..=to`.
+    pub fn count_lates(&self, db: &Db, from: i64, to: i64) -> Result<i64> {
+        let bounds = [Bound::at_least(VERSION, from), Bound::at_most(VERSION, to)];
+        let mut count = 0;
+        for segment in stream::holding(&self.segments, from, to) {
+            segment.partition.lates.in_order(db, self.view, Datum::from(self.stream.id), &bounds, |_| {
+                count += 1;
+                Ok(true)
+            })?;
+        }
+        Ok(count)
     }
 
     /// The newest version, at most `to`, with recorded_at <= `known_at`; 0 where there is none.

@@ -245,6 +245,8 @@ unsafe extern "C-unwind" {
         initial: usize,
         max: usize,
     ) -> MemoryContext;
+    pub fn MemoryContextAllocHuge(context: MemoryContext, size: usize) -> *mut c_void;
+    pub fn repalloc_huge(pointer: *mut c_void, size: usize) -> *mut c_void;
     pub fn MemoryContextReset(context: MemoryContext);
     pub fn MemoryContextDelete(context: MemoryContext);
     // catalog/namespace.c, utils/cache/lsyscache.c, miscinit.c

@@ -11,11 +11,16 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Result<Self> {
+        // SAFETY: there is always a current memory context.
+        Self::under(unsafe { pg_sys::CurrentMemoryContext })
+    }
+
+    fn under(parent: pg_sys::MemoryContext) -> Result<Self> {
         let context = catch(|| {
-            // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
+            // SAFETY: the parent is alive; the sizes are ALLOCSET_DEFAULT_SIZES.
             unsafe {
                 ffi::AllocSetContextCreateInternal(
-                    pg_sys::CurrentMemoryContext,
+                    parent,
                     c"eventstream scratch".as_ptr(),
                     0,
                     8 * 1024,
@@ -57,6 +62,12 @@ impl Drop for Scratch {
             unsafe { ffi::MemoryContextDelete(self.context) }
         }
     }
+}
+
+/// Errors: 53200 where there are not so many bytes to be had. To be asked before Rust's memory grows by fewer: that ends the server where it fails.
+pub fn expect_room(bytes: usize) -> Result<()> {
+    // SAFETY: allocated and freed; it raises where there is no memory.
+    catch(|| unsafe { ffi::pfree(ffi::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, bytes)) })
 }
 
 /// A context that lives as long as the process.
@@ -143,5 +154,89 @@ impl Replaced {
             self.value = pg_sys::Datum::from(ffi::pg_detoast_datum_copy(value.cast_mut_ptr()));
             pg_sys::CurrentMemoryContext = before;
         }
+    }
+}
+
+/// A list that grows with what is in the log, in PostgreSQL's memory: where there is not enough, that is an error (53200), and not the end of
+/// the server, as it is with Rust's own.
+pub struct List<T: Copy> {
+    memory: Scratch,
+    start: *mut T,
+    length: usize,
+    room: usize,
+}
+
+impl<T: Copy> List<T> {
+    /// An empty one. Its memory is the transaction's, since the current context ends with the look at the log that the list is made in.
+    pub fn new() -> Result<Self> {
+        // SAFETY: in a transaction, as whatever reads the log.
+        let memory = Scratch::under(unsafe { pg_sys::CurTransactionContext })?;
+        Ok(Self { memory, start: std::ptr::NonNull::dangling().as_ptr(), length: 0, room: 0 })
+    }
+
+    /// With the values that another one has.
+    pub fn of(values: impl IntoIterator<Item = T>) -> Result<Self> {
+        let mut list = Self::new()?;
+        for value in values {
+            list.push(value)?;
+        }
+        Ok(list)
+    }
+
+    pub fn push(&mut self, value: T) -> Result<()> {
+        if self.length == self.room {
+            self.grow()?;
+        }
+        // SAFETY: there is room for one more.
+        unsafe { self.start.add(self.length).write(value) };
+        self.length += 1;
+        Ok(())
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        const FIRST: usize = 64;
+        let room = (self.room * 2).max(FIRST);
+        let bytes = room.saturating_mul(size_of::<T>());
+        // SAFETY: the context is ours and alive, and what is in it is what was allocated there before; both raise where there is no memory.
+        // PostgreSQL aligns to 8 bytes, which is what values of a list need at most.
+        self.start = catch(|| unsafe {
+            if self.room == 0 {
+                ffi::MemoryContextAllocHuge(self.memory.context, bytes)
+            } else {
+                ffi::repalloc_huge(self.start.cast(), bytes)
+            }
+        })?
+        .cast();
+        self.room = room;
+        Ok(())
+    }
+
+    /// Leaves out those for which `stays` is false.
+    pub fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.length {
+            let value = self[at];
+            if stays(&value) {
+                self[kept] = value;
+                kept += 1;
+            }
+        }
+        self.length = kept;
+    }
+}
+
+impl<T: Copy> std::ops::Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: so many values were written there; of none the pointer is dangling, as a slice wants it.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+}
+
+impl<T: Copy> std::ops::DerefMut for List<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above; nobody else has the list.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 }

@@ -15,6 +15,7 @@ use crate::pg::catalog::Catalog;
 use crate::pg::counters::{self, Counter};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
+use crate::pg::memory::List;
 use crate::pg::plan::View;
 use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::name::StreamName;
@@ -68,7 +69,7 @@ pub struct Answer {
     /// Events folded.
     pub folded: u64,
     /// Of them, those that were folded out of the order of versions, or lie behind the prefix.
-    pub lates: Vec<Late>,
+    pub lates: List<Late>,
     /// What is wrong with snapshots that would have been used.
     pub snapshot_problems: Vec<String>,
     /// The time it took to find out what counts and where to start, and to fold.
@@ -99,7 +100,7 @@ struct Prepared {
     opened: Opened,
     selection: Selection,
     start: Start,
-    lates: Vec<Late>,
+    lates: List<Late>,
 }
 
 impl Prepared {
@@ -184,12 +185,12 @@ fn go_on(
     opened: &Opened,
     selection: Selection,
     start: Start,
-    lates: Vec<Late>,
+    lates: List<Late>,
     after_each: Option<AfterEach>,
 ) -> Result<Answer> {
     let began = Instant::now();
     let newest_late = lates.iter().map(|late| late.version).max().unwrap_or(0);
-    let mut walk = Walk::new(folding.fold.order, start.version, selection.prefix, lates.clone());
+    let mut walk = Walk::new(folding.fold.order, start.version, selection.prefix, List::of(lates.iter().copied())?);
     folding.take_skipped();
     let (state, folded) = if walk.is_done() {
         (start.state, 0)
@@ -218,7 +219,7 @@ fn initial(fold: &Fold) -> Result<Start> {
 }
 
 /// The late events that have to be folded when folding starts after `version`.
-fn lates_to_fold(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection, version: i64) -> Result<Vec<Late>> {
+fn lates_to_fold(db: &Db, fold: &Fold, opened: &Opened, selection: &Selection, version: i64) -> Result<List<Late>> {
     match fold.order {
         // Those in the prefix are folded as they come.
         Order::Version => selection.lates_after(db, opened, selection.prefix),
@@ -234,9 +235,9 @@ fn start(
     opened: &Opened,
     selection: &Selection,
     view: View,
-) -> Result<(Start, Vec<Late>)> {
+) -> Result<(Start, List<Late>)> {
     let fold = of.fold;
-    let mut best: Option<(Start, Vec<Late>)> = None;
+    let mut best: Option<(Start, List<Late>)> = None;
     if let Some((start, max_occurred_at)) = cached(db, fold, opened, selection)? {
         let lates = lates_to_fold(db, fold, opened, selection, start.version)?;
         if earliest_before(fold, &lates, max_occurred_at).is_none() {

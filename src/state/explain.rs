@@ -30,11 +30,9 @@ pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, momen
         left_out(db, &opened, &answer)
     })?;
     let selection = &answer.selection;
-    let behind: Vec<Late> = answer.lates.iter().copied().filter(|late| late.version > selection.prefix).collect();
-    let put_in_place = match folding.fold.order {
-        Order::Version => Vec::new(),
-        Order::OccurredAt => answer.lates.clone(),
-    };
+    let is_behind = |late: &Late| late.version > selection.prefix;
+    let behind = answer.lates.iter().filter(|late| is_behind(late)).count() as i64;
+    let by_time = folding.fold.order == Order::OccurredAt;
     let explanation = json!({
         "stream": name,
         "stream_version": answer.head_version,
@@ -42,13 +40,13 @@ pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, momen
         "asked": {"as_of": moment.as_of.map(time).transpose()?, "known_at": moment.known_at.map(time).transpose()?},
         "version": answer.version,
         "counted": {
-            "events": selection.prefix + behind.len() as i64,
+            "events": selection.prefix + behind,
             "all_up_to_version": selection.prefix,
-            "late_ones_behind": listed(behind)?,
+            "late_ones_behind": listed(&answer.lates, is_behind)?,
         },
         "left_out": left_out,
         "started_from": {"from": answer.from.as_str(), "version": answer.from_version},
-        "folded": {"events": answer.folded, "late_ones_put_in_place": listed(put_in_place)?, "upcast": upcast(folding)},
+        "folded": {"events": answer.folded, "late_ones_put_in_place": listed(&answer.lates, |_| by_time)?, "upcast": upcast(folding)},
         "snapshot_problems": answer.snapshot_problems,
         "milliseconds": {"to_look_up": milliseconds(answer.looked_up_in), "to_fold": milliseconds(answer.folded_in)},
     });
@@ -92,14 +90,14 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Late events: how many, and the first ones by version.
-fn listed(mut lates: Vec<Late>) -> Result<Value> {
-    lates.sort_by_key(|late| late.version);
-    let first = lates
-        .iter()
+fn listed(lates: &[Late], are_meant: impl Fn(&Late) -> bool) -> Result<Value> {
+    // They come in the order of versions.
+    let meant = || lates.iter().filter(|late| are_meant(late));
+    let first = meant()
         .take(MOST_LISTED)
         .map(|late| Ok(json!({"version": late.version, "occurred_at": time(late.occurred_at)?})))
         .collect::<Result<Vec<_>>>()?;
-    Ok(json!({"count": lates.len(), "first": first}))
+    Ok(json!({"count": meant().count(), "first": first}))
 }
 
 /// The steps of upcasters that were made.

@@ -3,24 +3,26 @@
 //!
 //! In the order of valid time, the state after a version is that of all events up to it in the order in which they occurred: an
 //! event that is not late is folded onto the state before it; for a late one, the fold goes back to the newest state that is kept of
-//! what occurred no later than it did.
+//! what occurred no later than it did. Where that is often far, rules put each event into its place as it comes instead; a handler cannot.
 use super::answer;
 use super::checkpoints::{Checkpoint, Checkpoints, Place};
 use super::diff;
 use super::event::{Event, field};
 use super::moment::Selection;
 use super::registry::Order;
-use super::replay::{Folding, Walk};
+use super::replay::{Folding, MOST_BYTES, Walk, are_many, patience};
+use super::source;
 use crate::log::event::invalid;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::memory::Scratch;
+use crate::pg::memory::{List, Scratch};
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::error::Error;
-use std::collections::BTreeSet;
+use eventstream_core::rules::Inserted;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 /// Versions `from_version..`, at most `max_count` of them.
@@ -126,6 +128,75 @@ pub fn of_stream(
     }
 }
 
+/// The way that is expected to be the cheapest; it is left for the next one where it turns out not to be.
+fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i64, mut entries: Entries) -> Result<()> {
+    let lates = as_owner(Planning::ByIndex, |db, _| opened.count_lates(db, from, to))?;
+    if lates > 0 && folding.is_unordered() {
+        // Each event is one step, in the order in which they came, late or not.
+        let mut walk = Walk::new(Order::Version, 0, to, List::new()?);
+        let mut after_each = |event: &Event, state: &Stored| {
+            if event.version() < from { Ok(()) } else { entries.add(&Happened::of(event)?, Rc::new(state.clone())) }
+        };
+        return folding.run_unordered(name, opened, &mut walk, &mut after_each);
+    }
+    let mut next = from;
+    if let Some(inserted) = folding.inserted()? {
+        if !are_many(lates, to) {
+            next = go_back(folding, name, opened, (next, to), Some(patience(to)), &mut entries)?;
+        }
+        if next <= to {
+            next = in_places(folding, inserted, name, opened, (next, to), &mut entries)?;
+        }
+    }
+    if next <= to {
+        go_back(folding, name, opened, (next, to), None, &mut entries)?;
+    }
+    Ok(())
+}
+
+/// One walk in the order of versions, each event put into its place in the order of the fold. The version that is to be given next.
+fn in_places(
+    folding: &mut Folding,
+    mut inserted: Inserted,
+    name: &str,
+    opened: &Opened,
+    (from, to): (i64, i64),
+    entries: &mut Entries,
+) -> Result<i64> {
+    let mut walk = Walk::new(Order::Version, 0, to, List::new()?);
+    let mut plain = Folding::new(folding.target, folding.fold)?;
+    let scratch = Scratch::new()?;
+    let mut give = |inserted: &mut Inserted, happened: &Happened| {
+        let state = match inserted.state() {
+            Some(state) => Rc::new(scratch.step(|| source::stored(state))?),
+            None => {
+                let selection = Selection::up_to(happened.version);
+                answer::of_selection(&mut plain, name, opened, selection, View::Caller)?.state
+            }
+        };
+        entries.add(happened, state)
+    };
+    let (mut put_in, mut next) = (None, from);
+    folding.insert(name, opened, &mut walk, &mut inserted, &mut |event, inserted| {
+        if let Some(happened) = put_in.take() {
+            give(inserted, &happened)?;
+            next = happened.version + 1;
+        }
+        if inserted.bytes() > MOST_BYTES {
+            return Ok(ControlFlow::Break(()));
+        }
+        if event.version() >= from {
+            put_in = Some(Happened::of(event)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if let Some(happened) = put_in.take() {
+        give(&mut inserted, &happened)?;
+        next = happened.version + 1;
+    }
+    Ok(next)
+}
+
 fn by_version(
     folding: &mut Folding,
     name: &str,
@@ -135,41 +206,44 @@ fn by_version(
     mut entries: Entries,
 ) -> Result<()> {
     let start = Rc::clone(&entries.before);
-    let mut walk = Walk::new(Order::Version, from - 1, to, Vec::new());
+    let mut walk = Walk::new(Order::Version, from - 1, to, List::new()?);
     let mut after_each = |event: &Event, state: &Stored| entries.add(&Happened::of(event)?, Rc::new(state.clone()));
     folding.run(name, opened, &start, &mut walk, Some(&mut after_each)).map(drop)
 }
 
-fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i64, mut entries: Entries) -> Result<()> {
-    let (lates, head) = as_owner(Planning::ByIndex, |db, _| {
+/// The version that is to be given next: behind the last one, or where more events were folded again than it had `patience` for.
+fn go_back(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    (from, to): (i64, i64),
+    patience: Option<u64>,
+    entries: &mut Entries,
+) -> Result<i64> {
+    let (lates, mut by_time, head) = as_owner(Planning::ByIndex, |db, _| {
         let lates = opened.lates(db, from, to, i64::MAX)?;
         if lates.is_empty() {
-            Ok((lates, None))
+            Ok((lates, List::new()?, None))
         } else {
-            Ok((opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
+            Ok((lates, opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
         }
     })?;
-    if !lates.is_empty() && folding.is_unordered() {
-        // Each event is one step, in the order in which they came, late or not.
-        let mut walk = Walk::new(Order::Version, 0, to, Vec::new());
-        let mut after_each = |event: &Event, state: &Stored| {
-            if event.version() < from { Ok(()) } else { entries.add(&Happened::of(event)?, Rc::new(state.clone())) }
-        };
-        return folding.run_unordered(name, opened, &mut walk, &mut after_each);
-    }
-    let (earlier, lates) = lates.split_at(lates.partition_point(|late| late.version < from));
+    by_time.sort_unstable_by_key(place);
+    let latest = head.map_or(i64::MIN, |head| head.max_occurred_at);
     let mut replay = Replay {
         name,
         opened,
         on_time: from - 1,
-        lates: earlier.iter().map(place).collect(),
+        latest,
+        lates: by_time,
         checkpoints: Checkpoints::default(),
         happened: None,
+        folded: 0,
     };
     replay.checkpoints.keep(Checkpoint {
         folded: from - 1,
         prefix: from - 1,
-        last: (head.map_or(i64::MIN, |head| head.max_occurred_at), from - 1),
+        last: (latest, from - 1),
         state: Rc::clone(&entries.before),
     });
     let mut next = from;
@@ -180,9 +254,10 @@ fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i6
         if next <= last {
             replay.on_time = last;
             let start = Rc::clone(&entries.before);
-            let mut walk = Walk::new(Order::Version, next - 1, last, Vec::new());
+            let mut walk = Walk::new(Order::Version, next - 1, last, List::new()?);
             let mut after_each = |event: &Event, state: &Stored| {
                 let happened = Happened::of(event)?;
+                replay.latest = happened.occurred_at;
                 let (version, state) = (happened.version, Rc::new(state.clone()));
                 if late.is_some() {
                     let (last, state) = ((happened.occurred_at, version), Rc::clone(&state));
@@ -192,14 +267,17 @@ fn by_time(folding: &mut Folding, name: &str, opened: &Opened, from: i64, to: i6
             };
             folding.run(name, opened, &start, &mut walk, Some(&mut after_each))?;
         }
-        let Some(late) = late else { return Ok(()) };
+        let Some(late) = late else { break };
+        if patience.is_some_and(|most| replay.folded > most) {
+            return Ok(late.version);
+        }
         let state = replay.with(folding, late)?;
         let happened = replay.happened.take();
         let missing = || Error::Internal { what: format!("version {} was not folded", late.version) };
         entries.add(&happened.ok_or_else(missing)?, state)?;
         next = late.version + 1;
     }
-    Ok(())
+    Ok(to + 1)
 }
 
 fn place(late: &Late) -> Place {
@@ -212,11 +290,15 @@ struct Replay<'a> {
     opened: &'a Opened,
     /// The newest version so far that was not late.
     on_time: i64,
-    /// The late ones so far.
-    lates: BTreeSet<Place>,
+    /// When that occurred: nothing so far occurred later.
+    latest: i64,
+    /// The late ones, in the order of valid time, with those that are still to come.
+    lates: List<Late>,
     checkpoints: Checkpoints,
     /// The late event, once it was folded.
     happened: Option<Happened>,
+    /// So many events were folded again.
+    folded: u64,
 }
 
 impl Replay<'_> {
@@ -226,17 +308,17 @@ impl Replay<'_> {
             Some(start) => start,
             None => self.before(folding, late)?,
         };
-        self.lates.insert(place(late));
-        let (occurred_at, version) = start.last;
-        let behind = self.lates.range((occurred_at, version + 1)..);
-        let behind = behind.map(|&(occurred_at, version)| Late { version, occurred_at }).collect();
+        let first = self.lates.partition_point(|other| place(other) <= start.last);
+        let last = self.lates.partition_point(|other| other.occurred_at <= self.latest);
+        let behind = self.lates.get(first..last).unwrap_or_default().iter().copied();
+        let behind = List::of(behind.filter(|other| other.version <= late.version))?;
         let mut walk = Walk::new(Order::OccurredAt, start.prefix, self.on_time, behind);
         let (mut folded, mut prefix) = (start.folded, start.prefix);
         let mut after_each = |event: &Event, state: &Stored| {
             let happened = Happened::of(event)?;
             let last = (happened.occurred_at, happened.version);
             folded += 1;
-            if !self.lates.contains(&last) {
+            if self.lates.binary_search_by_key(&last, place).is_err() {
                 prefix = happened.version;
             }
             self.checkpoints.keep(Checkpoint { folded, prefix, last, state: Rc::new(state.clone()) });
@@ -245,16 +327,18 @@ impl Replay<'_> {
             }
             Ok(())
         };
-        let (state, _) = folding.run(self.name, self.opened, &start.state, &mut walk, Some(&mut after_each))?;
+        let (state, again) = folding.run(self.name, self.opened, &start.state, &mut walk, Some(&mut after_each))?;
+        self.folded += again;
         Ok(Rc::new(state))
     }
 
     /// Where a late event belongs: the state of what came before it and did not occur later.
-    fn before(&self, folding: &mut Folding, late: &Late) -> Result<Checkpoint> {
+    fn before(&mut self, folding: &mut Folding, late: &Late) -> Result<Checkpoint> {
         let newest = late.version - 1;
         let prefix = as_owner(Planning::ByIndex, |db, _| self.opened.until(db, newest, late.occurred_at))?;
         let selection = Selection { newest, prefix, as_of: late.occurred_at };
         let answer = answer::of_selection(folding, self.name, self.opened, selection, View::Caller)?;
+        self.folded += answer.folded;
         let behind = answer.lates.iter().filter(|late| late.version > prefix).count() as i64;
         Ok(Checkpoint { folded: prefix + behind, prefix, last: (late.occurred_at, newest), state: answer.state })
     }

@@ -2,6 +2,7 @@
 //! the few late events behind it; in transaction time they are a prefix, because recorded_at never falls along a stream.
 use crate::log::scan::{Late, Opened};
 use crate::pg::failure::Result;
+use crate::pg::memory::List;
 use crate::pg::session::Db;
 
 /// A moment in valid time, in transaction time, and in versions; None: no bound. Times in microseconds since 2000-01-01 UTC.
@@ -47,8 +48,8 @@ impl Selection {
     }
 
     /// The late events after `version` that count, in the order of versions.
-    pub fn lates_after(&self, db: &Db, opened: &Opened, version: i64) -> Result<Vec<Late>> {
-        if version >= self.newest { Ok(Vec::new()) } else { opened.lates(db, version + 1, self.newest, self.as_of) }
+    pub fn lates_after(&self, db: &Db, opened: &Opened, version: i64) -> Result<List<Late>> {
+        if version >= self.newest { List::new() } else { opened.lates(db, version + 1, self.newest, self.as_of) }
     }
 
     /// Whether every event that counts is in the prefix, without a look at the late ones.

@@ -22,13 +22,13 @@ use crate::pg::counters::{self, Counter};
 use crate::pg::failing::{self, Failing};
 use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::Stored;
-use crate::pg::memory::{Replaced, Room, Scratch};
+use crate::pg::memory::{self, List, Replaced, Room, Scratch};
 use crate::pg::plan::Row;
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::pg::settings;
 use eventstream_core::error::Error;
 use eventstream_core::hint::fold_hint;
-use eventstream_core::rules::{Latest, Place, Rules, State};
+use eventstream_core::rules::{Inserted, Latest, Place, Rules, State};
 use std::ffi::CString;
 use std::ops::ControlFlow;
 
@@ -37,7 +37,7 @@ pub struct Walk {
     next: i64,
     to: i64,
     /// Those to be folded out of the order of versions, in their order.
-    lates: Vec<Late>,
+    lates: List<Late>,
     order: Order,
     lates_done: usize,
 }
@@ -45,10 +45,10 @@ pub struct Walk {
 impl Walk {
     /// From the version after `after` to `prefix`, and `lates`. In the order of versions these lie behind `prefix`; in the order of
     /// valid time they are all late events after `after`.
-    pub fn new(order: Order, after: i64, prefix: i64, mut lates: Vec<Late>) -> Self {
+    pub fn new(order: Order, after: i64, prefix: i64, mut lates: List<Late>) -> Self {
         match order {
-            Order::Version => lates.sort_by_key(|late| late.version),
-            Order::OccurredAt => lates.sort_by_key(|late| (late.occurred_at, late.version)),
+            Order::Version => lates.sort_unstable_by_key(|late| late.version),
+            Order::OccurredAt => lates.sort_unstable_by_key(|late| (late.occurred_at, late.version)),
         }
         Self { next: after + 1, to: prefix, lates, order, lates_done: 0 }
     }
@@ -131,6 +131,21 @@ impl Walk {
 /// settings, a look at the index) is little beside it.
 const PAGE_EVENTS: usize = 256;
 const PAGE_BYTES: usize = 128 << 10;
+
+/// Whether so many late ones of all events are better put into their places than gone back for.
+pub fn are_many(lates: i64, events: i64) -> bool {
+    lates > 64 && lates > events / 16
+}
+
+/// So many events are folded again, for late ones, before all are put into their places.
+pub fn patience(events: i64) -> u64 {
+    events.unsigned_abs() + 256
+}
+
+/// So much may be kept to put events into their places.
+pub const MOST_BYTES: usize = 256 << 20;
+/// Each time that it has grown so much, the memory for more is looked for.
+const STEP_BYTES: usize = 8 << 20;
 
 /// A fold at work, for the time of one call; it may fold many streams.
 pub struct Folding<'a> {
@@ -215,6 +230,46 @@ impl<'a> Folding<'a> {
         Ok(())
     }
 
+    /// What keeps the state of events that come out of order, each put into its place; None where the fold cannot be made so.
+    pub fn inserted(&self) -> Result<Option<Inserted<'a>>> {
+        let How::Rules(rules) = &self.fold.how else { return Ok(None) };
+        let initial = self.fold.initial_state.view().value()?;
+        Ok(Inserted::new(rules, &initial, source::limits()))
+    }
+
+    /// Puts the walk's events into their places, in whatever order it gives them. `each` is told of an event (upcast) before it is put in, and
+    /// breaks where that and what comes then does not matter.
+    pub fn insert(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        walk: &mut Walk,
+        inserted: &mut Inserted,
+        each: &mut dyn FnMut(&Event, &mut Inserted) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let common = Common::new(self.target, stream)?;
+        let (page_memory, scratch) = (Scratch::new()?, Scratch::new()?);
+        let mut has_room_to = STEP_BYTES;
+        while !walk.is_done() {
+            let mut page = self.next_page(&page_memory, &common, opened, walk)?;
+            counters::add(Counter::EventsFolded, page.len() as u64);
+            for event in &mut page {
+                let upcast = page_memory.inside(|| self.upcasting.apply(stream, event));
+                upcast.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))?;
+                if each(event, inserted)?.is_break() {
+                    return Ok(());
+                }
+                if inserted.bytes() > has_room_to {
+                    // What is kept takes more than it is thought to.
+                    memory::expect_room(4 * STEP_BYTES)?;
+                    has_room_to = inserted.bytes() + STEP_BYTES;
+                }
+                scratch.step(|| inserted.insert(self.fold.order.place(event)?, &Source::new(event)?))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Folds events that are not in the log onto `state`, in the order given; the new state.
     pub fn run_events(&mut self, stream: &str, state: &Stored, events: Vec<Event>) -> Result<Stored> {
         let mut accumulator = Accumulator::begin(self.fold, state)?;
@@ -275,22 +330,7 @@ impl<'a> Folding<'a> {
         let page_memory = Scratch::new()?;
         let mut folded = 0;
         while !walk.is_done() {
-            let room = self.room.get_or_insert_with(|| Room::of_bytes(PAGE_BYTES));
-            room.empty();
-            let page = page_memory.step(|| {
-                let mut page = Vec::with_capacity(PAGE_EVENTS);
-                let mut bytes = 0;
-                as_owner(Planning::ByIndex, |db, _| {
-                    walk.go(db, opened, PAGE_EVENTS as i64, &mut |row| {
-                        let event = Event::copy_of_row(common, row, room)?;
-                        bytes += event.size();
-                        page.push(event);
-                        let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES || !room.is_for_another();
-                        Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                    })
-                })?;
-                Ok(page)
-            })?;
+            let page = self.next_page(&page_memory, common, opened, walk)?;
             folded += page.len() as u64;
             let Some((version, position)) = page.last().map(|last| (last.version(), last.global_position())) else {
                 continue;
@@ -300,6 +340,26 @@ impl<'a> Folding<'a> {
                 .inspect_err(|failure| self.note(failure, opened, version, position))?;
         }
         Ok((accumulator.end()?, folded))
+    }
+
+    /// The walk's next events, copied; those of the page before are gone.
+    fn next_page(&mut self, memory: &Scratch, common: &Common, opened: &Opened, walk: &mut Walk) -> Result<Vec<Event>> {
+        let room = self.room.get_or_insert_with(|| Room::of_bytes(PAGE_BYTES));
+        room.empty();
+        memory.step(|| {
+            let mut page = Vec::with_capacity(PAGE_EVENTS);
+            let mut bytes = 0;
+            as_owner(Planning::ByIndex, |db, _| {
+                walk.go(db, opened, PAGE_EVENTS as i64, &mut |row| {
+                    let event = Event::copy_of_row(common, row, room)?;
+                    bytes += event.size();
+                    page.push(event);
+                    let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES || !room.is_for_another();
+                    Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })
+            })?;
+            Ok(page)
+        })
     }
 
     fn fold_page(

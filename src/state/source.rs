@@ -66,6 +66,15 @@ impl EventSource for Source<'_> {
 /// Where the event of an unordered fold stands in the fold's order, and which event set each place of the state last.
 pub type Placed<'a> = (Place, &'a mut Latest);
 
+/// What a state may not exceed.
+pub fn limits() -> Limits {
+    Limits {
+        depth: settings::max_json_depth() as usize,
+        number_digits: settings::max_number_digits() as usize,
+        state_bytes: settings::max_state_bytes(),
+    }
+}
+
 /// Applies the rules for an event to the state; in any order where `placed` is given. Errors: ES013, ES007.
 pub fn apply(
     rules: &Rules,
@@ -76,11 +85,7 @@ pub fn apply(
     stream: &str,
     version: i64,
 ) -> Result<()> {
-    let limits = Limits {
-        depth: settings::max_json_depth() as usize,
-        number_digits: settings::max_number_digits() as usize,
-        state_bytes: settings::max_state_bytes(),
-    };
+    let limits = limits();
     let applied = match placed {
         None => rules.apply(state, source, &limits),
         Some((at, latest)) => rules.apply_unordered(state, latest, at, source, &limits),

@@ -3,19 +3,23 @@
 //! In the order of valid time this is one walk, and so it is where rules do not depend on the order. Else, in the order of versions, the state
 //! as of a moment is the prefix of versions of which nothing occurred later, and the late events behind it that occurred by then folded on
 //! top: the prefix is folded once, and what is on top anew for each moment that is asked for, so the cost grows with how long late events
-//! wait for the prefix to reach them.
+//! wait for the prefix to reach them. Where they wait long, rules put each event into its place as it occurs, which costs as much as a few
+//! events more; a handler cannot.
 use super::answer;
 use super::event::{Event, field};
 use super::moment::{Moment, Selection};
 use super::registry::Order;
-use super::replay::{Folding, Walk};
+use super::replay::{Folding, MOST_BYTES, Walk, are_many, patience};
+use super::source;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
+use crate::pg::memory::{List, Scratch};
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
-use std::collections::BTreeMap;
+use eventstream_core::rules::Inserted;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 /// A state, from a moment on until the next one's.
@@ -47,6 +51,8 @@ impl Range {
 struct Periods<'a> {
     range: Range,
     open: Option<Period>,
+    /// When the last one began that has ended: nothing up to there is given again.
+    done: Option<i64>,
     each: &'a mut dyn FnMut(&Period) -> Result<()>,
 }
 
@@ -67,8 +73,17 @@ impl Periods<'_> {
         self.open.take().map_or(Ok(()), |last| self.give(&last))
     }
 
+    /// Whether the state of a period matters.
+    fn wants(&self, from: i64, to: Option<i64>) -> bool {
+        self.range.holds(from, to) && self.done.is_none_or(|done| from > done)
+    }
+
     fn give(&mut self, period: &Period) -> Result<()> {
-        if self.range.holds(period.from, period.to) { (self.each)(period) } else { Ok(()) }
+        if self.wants(period.from, period.to) {
+            (self.each)(period)?;
+        }
+        self.done = self.done.max(Some(period.from));
+        Ok(())
     }
 }
 
@@ -86,13 +101,84 @@ pub fn of_stream(
         let selection = Selection::of(db, &opened, Moment { known_at, ..Moment::NOW })?;
         Ok((opened, selection))
     })?;
-    let mut periods = Periods { range, open: None, each };
+    let mut periods = Periods { range, open: None, done: None, each };
     match folding.fold.order {
         Order::Version if folding.is_unordered() => unordered(folding, name, &opened, selection, &mut periods)?,
         Order::OccurredAt => by_time(folding, name, &opened, selection, &mut periods)?,
         Order::Version => by_version(folding, name, &opened, selection, &mut periods)?,
     }
     periods.end()
+}
+
+/// The way that is expected to be the cheapest; it is left for the next one where it turns out not to be.
+fn by_version(
+    folding: &mut Folding,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    periods: &mut Periods,
+) -> Result<()> {
+    let newest = selection.newest;
+    let Some(inserted) = folding.inserted()? else {
+        return on_prefixes(folding, name, opened, selection, None, periods).map(drop);
+    };
+    let lates = as_owner(Planning::ByIndex, |db, _| opened.count_lates(db, 1, newest))?;
+    if !are_many(lates, newest) && on_prefixes(folding, name, opened, selection, Some(patience(newest)), periods)?
+        || in_places(folding, inserted, name, opened, selection, periods)?
+    {
+        return Ok(());
+    }
+    on_prefixes(folding, name, opened, selection, None, periods).map(drop)
+}
+
+/// One walk in the order of valid time, each event put into its place in the order of the fold. Whether it came to its end.
+fn in_places(
+    folding: &mut Folding,
+    mut inserted: Inserted,
+    name: &str,
+    opened: &Opened,
+    selection: Selection,
+    periods: &mut Periods,
+) -> Result<bool> {
+    let newest = selection.newest;
+    let lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, newest, i64::MAX))?;
+    let mut walk = Walk::new(Order::OccurredAt, 0, newest, lates);
+    let mut plain = Folding::new(folding.target, folding.fold)?;
+    let scratch = Scratch::new()?;
+    let last = periods.range.to;
+    let mut end = |inserted: &mut Inserted, from: i64, to: Option<i64>, version: i64| {
+        if !periods.wants(from, to) {
+            return Ok(());
+        }
+        let state = match inserted.state() {
+            Some(state) => Rc::new(scratch.step(|| source::stored(state))?),
+            None => {
+                let prefix = as_owner(Planning::ByIndex, |db, _| opened.until(db, newest, from))?;
+                let selection = Selection { newest, prefix, as_of: from };
+                answer::of_selection(&mut plain, name, opened, selection, View::Caller)?.state
+            }
+        };
+        periods.give(&Period { from, to, version, state })
+    };
+    let (mut from, mut version, mut is_large, mut is_done) = (None, 0, false, false);
+    folding.insert(name, opened, &mut walk, &mut inserted, &mut |event, inserted| {
+        let occurred_at = event.row().int8(field::OCCURRED_AT)?;
+        if let Some(from) = from.filter(|&from| from < occurred_at) {
+            end(inserted, from, Some(occurred_at), version)?;
+            is_done = last.is_some_and(|last| occurred_at >= last);
+        }
+        is_large = inserted.bytes() > MOST_BYTES;
+        if is_done || is_large {
+            return Ok(ControlFlow::Break(()));
+        }
+        from = Some(occurred_at);
+        version = version.max(event.version());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if let Some(from) = from.filter(|_| !is_done && !is_large) {
+        end(&mut inserted, from, None, version)?;
+    }
+    Ok(is_done || !is_large)
 }
 
 fn by_time(
@@ -130,26 +216,32 @@ fn unordered(
     folding.run_unordered(name, opened, &mut walk, &mut after_each)
 }
 
-fn by_version(
+/// Whether it came to its end: not, where it has folded more events on top of prefixes than it had `patience` for.
+fn on_prefixes(
     folding: &mut Folding,
     name: &str,
     opened: &Opened,
     selection: Selection,
+    patience: Option<u64>,
     periods: &mut Periods,
-) -> Result<()> {
+) -> Result<bool> {
     let mut lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
-    lates.sort_by_key(|late| late.occurred_at);
+    lates.sort_unstable_by_key(|late| (late.occurred_at, late.version));
     let mut waiting = Waiting {
         folding: Folding::new(folding.target, folding.fold)?,
         name,
         opened,
         lates,
         entered: 0,
-        behind: BTreeMap::new(),
+        behind: Versions { bits: List::new()? },
+        patience,
     };
     let mut prefix = Prefix { version: 0, max_occurred_at: None, state: Rc::clone(&folding.fold.initial_state) };
     let mut after_each = |event: &Event, state: &Stored| {
         let occurred_at = event.row().int8(field::OCCURRED_AT)?;
+        if waiting.patience == Some(0) {
+            return Ok(());
+        }
         if prefix.max_occurred_at.is_none_or(|max| occurred_at > max) {
             waiting.periods_of(&prefix, Some(occurred_at), periods)?;
             prefix.max_occurred_at = Some(occurred_at);
@@ -159,7 +251,12 @@ fn by_version(
         Ok(())
     };
     answer::from_first_event(folding, name, opened, selection, Some(&mut after_each))?;
-    waiting.periods_of(&prefix, None, periods)
+    waiting.periods_of(&prefix, None, periods)?;
+    if waiting.patience == Some(0) {
+        periods.open = None;
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// All versions up to one, and their state.
@@ -176,11 +273,43 @@ struct Waiting<'a> {
     name: &'a str,
     opened: &'a Opened,
     /// All of the stream's, by occurred_at.
-    lates: Vec<Late>,
+    lates: List<Late>,
     /// So many of them have occurred.
     entered: usize,
-    /// Those of them that the prefix did not hold then, with when they occurred, by version.
-    behind: BTreeMap<i64, i64>,
+    /// The versions of those of them that the prefix did not hold then.
+    behind: Versions,
+    /// So many events may still be folded; None: as many as it takes.
+    patience: Option<u64>,
+}
+
+/// A set of versions of a stream.
+struct Versions {
+    /// One for each, the lowest of a word first.
+    bits: List<u64>,
+}
+
+impl Versions {
+    fn insert(&mut self, version: i64) -> Result<()> {
+        let version = version.unsigned_abs() as usize;
+        while self.bits.len() <= version / 64 {
+            self.bits.push(0)?;
+        }
+        self.bits[version / 64] |= 1 << (version % 64);
+        Ok(())
+    }
+
+    /// Those after one, in order.
+    fn after(&self, version: i64) -> impl Iterator<Item = i64> {
+        let first = version.unsigned_abs() as usize + 1;
+        self.bits.iter().enumerate().skip(first / 64).flat_map(move |(word, &bits)| {
+            let mut rest = if word == first / 64 { bits >> (first % 64) << (first % 64) } else { bits };
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (bit < 64).then(|| (word * 64) as i64 + i64::from(bit))
+            })
+        })
+    }
 }
 
 /// What was folded on top of a prefix, up to which version.
@@ -196,7 +325,10 @@ impl Waiting<'_> {
         let mut top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
         let mut moment = prefix.max_occurred_at;
         loop {
-            let oldest = moment.and_then(|moment| self.enter(prefix.version, moment));
+            let oldest = match moment {
+                Some(moment) => self.enter(prefix.version, moment)?,
+                None => None,
+            };
             if oldest.is_some_and(|oldest| oldest < top.version) {
                 // One belongs below what was folded on top: begin anew.
                 top = Top { version: prefix.version, state: Rc::clone(&prefix.state) };
@@ -205,8 +337,11 @@ impl Waiting<'_> {
             let next = next.filter(|&next| until.is_none_or(|until| next < until));
             if let Some(moment) = moment {
                 // What begins where nobody asked ends the period before, whatever its state.
-                if periods.range.holds(moment, next.or(until)) {
+                if periods.wants(moment, next.or(until)) {
                     self.fold_on(&mut top)?;
+                }
+                if self.patience == Some(0) {
+                    return Ok(());
                 }
                 let (version, state) = (top.version, Rc::clone(&top.state));
                 periods.add(Period { from: moment, to: None, version, state })?;
@@ -219,25 +354,29 @@ impl Waiting<'_> {
     }
 
     /// Those that occurred by `moment` wait from now on, if the prefix does not hold them; the oldest version of them.
-    fn enter(&mut self, prefix: i64, moment: i64) -> Option<i64> {
+    fn enter(&mut self, prefix: i64, moment: i64) -> Result<Option<i64>> {
         let mut oldest = None;
         while let Some(late) = self.lates.get(self.entered).filter(|late| late.occurred_at <= moment) {
             self.entered += 1;
             if late.version > prefix {
-                self.behind.insert(late.version, late.occurred_at);
+                self.behind.insert(late.version)?;
                 oldest = Some(oldest.map_or(late.version, |oldest: i64| oldest.min(late.version)));
             }
         }
-        oldest
+        Ok(oldest)
     }
 
     /// Folds those that wait above `top` onto it.
     fn fold_on(&mut self, top: &mut Top) -> Result<()> {
-        let lates: Vec<Late> = self
-            .behind
-            .range(top.version + 1..)
-            .map(|(&version, &occurred_at)| Late { version, occurred_at })
-            .collect();
+        // That they have occurred is known.
+        let lates = self.behind.after(top.version).map(|version| Late { version, occurred_at: i64::MIN });
+        let lates = List::of(lates)?;
+        if let Some(patience) = &mut self.patience {
+            *patience = patience.saturating_sub(lates.len() as u64);
+            if *patience == 0 {
+                return Ok(());
+            }
+        }
         if let Some(newest) = lates.last().map(|late| late.version) {
             // None of the order of versions: only these.
             let mut walk = Walk::new(Order::Version, top.version, top.version, lates);

@@ -2,13 +2,18 @@
 //! Promises: compiled once; arithmetic is exact; nothing that a rule or an event says makes it recurse without bound or
 //! take memory beyond the limits; a rule that meets a value it cannot use says which rule, and what it met.
 mod apply;
+mod effect;
+mod inserted;
+mod layout;
 mod parse;
 mod pointer;
 mod read;
 mod state;
+mod steps;
 mod unordered;
 
 pub use apply::{EventSource, Failed, RuleFailure};
+pub use inserted::Inserted;
 pub use pointer::{Pointer, Token};
 pub use state::{Limits, State};
 pub use unordered::{Latest, Place};

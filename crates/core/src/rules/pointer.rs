@@ -164,6 +164,22 @@ impl Path {
         Ok(Self::Keyed(steps))
     }
 
+    /// How many steps it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Fixed(pointer) => pointer.len(),
+            Self::Keyed(steps) => steps.len(),
+        }
+    }
+
+    /// Whether it names a place behind the last element of an array.
+    pub(super) fn has_end(&self) -> bool {
+        match self {
+            Self::Fixed(pointer) => pointer.tokens.iter().any(Token::is_end),
+            Self::Keyed(steps) => steps.iter().any(|step| matches!(step, Step::Named(token) if token.is_end())),
+        }
+    }
+
     /// Whether the one may lie within the other, or be it, for some event.
     pub(super) fn may_meet(&self, other: &Self) -> bool {
         self.steps().zip(other.steps()).all(|(a, b)| match (a, b) {

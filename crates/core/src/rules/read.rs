@@ -81,14 +81,22 @@ impl fmt::Display for EventField {
 
 impl Guard {
     pub(super) fn holds<S: EventSource>(&self, state: &State, event: &S) -> Outcome<bool, S::Failure> {
-        let value = self.source.read(state, event)?;
+        self.holds_of(|source| source.read(state, event))
+    }
+
+    /// Whether it holds of what `read` finds, which is asked for each source in turn, as far as it matters.
+    pub(super) fn holds_of<'a, F>(
+        &'a self,
+        mut read: impl FnMut(&'a Source) -> Outcome<Option<Cow<'a, Value>>, F>,
+    ) -> Outcome<bool, F> {
+        let value = read(&self.source)?;
         match self.exists {
             Some(exists) if value.is_some() != exists => return Ok(false),
             Some(false) => return Ok(true),
             _ => {}
         }
         for (test, operand) in &self.tests {
-            let Some(operand_value) = operand.read(state, event)? else {
+            let Some(operand_value) = read(operand)? else {
                 return fault(format!("its \"when\" needs {operand}, which is missing"));
             };
             let holds = match (&value, test) {

@@ -1,7 +1,7 @@
 //! Rules whose state does not depend on the order in which events are folded, once it is known which event set a place last: sums, counts,
 //! and values that are set, each at places of its own, made of the event alone. A late event is then one step, however many came before it.
 use super::apply::{EventSource, Failed};
-use super::pointer::{Path, Pointer, Step};
+use super::pointer::{Path, Pointer};
 use super::read::resolved;
 use super::state::{Limits, Outcome, State};
 use super::{Action, Guard, Operation, Rule, Rules};
@@ -105,15 +105,5 @@ impl Rule {
 impl Guard {
     fn is_of_event(&self) -> bool {
         !self.source.reads_state() && self.tests.iter().all(|(_, source)| !source.reads_state())
-    }
-}
-
-impl Path {
-    /// Whether it names a place behind the last element of an array.
-    fn has_end(&self) -> bool {
-        match self {
-            Path::Fixed(pointer) => pointer.tokens().any(|token| token.is_end()),
-            Path::Keyed(steps) => steps.iter().any(|step| matches!(step, Step::Named(token) if token.is_end())),
-        }
     }
 }
