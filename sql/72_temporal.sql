@@ -39,7 +39,7 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    shape text := 'must be an array of {"name", "type", "path"}, and not empty';
+    shape text := 'must be an array of {"name", "type", "path"}';
     col jsonb;
     type_oid oid;
     steps text[];
@@ -49,7 +49,7 @@ declare
 begin
     place := 0;
     if jsonb_typeof(columns) <> 'array' or jsonb_array_length(columns) = 0 then
-        perform eventstream.refuse('columns', shape, null);
+        perform eventstream.refuse('columns', shape || ', and not empty', null);
     end if;
     if jsonb_array_length(columns) > most_columns then
         perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
@@ -58,7 +58,7 @@ begin
         if jsonb_typeof(col) <> 'object' or jsonb_typeof(col -> 'name') is distinct from 'string'
            or jsonb_typeof(col -> 'type') is distinct from 'string' or jsonb_typeof(col -> 'path') is distinct from 'string'
            or col - '{name,type,path}'::text[] <> '{}' then
-            perform eventstream.refuse('columns', shape || format(', not %s', left(col::text, 100)), null);
+            perform eventstream.refuse('columns', shape || format(', all three strings, and one of its elements is %s', left(col::text, 100)), null);
         end if;
         if octet_length(col ->> 'name') not between 1 and 63 then
             perform eventstream.refuse('columns', format('must have names of 1 to 63 bytes, not %s', octet_length(col ->> 'name')), null);

@@ -16,7 +16,7 @@ administrators cannot write. --anchor FILE compares with such heads, also those 
         to stdout with (format csv, header)
 
 Prints a line a problem (`tenant/stream version N: problem`) and a last line with the counts.
-Exit status: 0 intact, 1 problems found, 2 the input could not be used. docs/chain-hash.md has the exact bytes.
+Exit status: 0 intact, 1 problems found, 2 the input could not be used, or holds no events (--allow-empty: 0). docs/chain-hash.md has the exact bytes.
 Needs Python 3.9 and its standard library; memory does not grow with the events (8 bytes a stream, and the anchors).
 """
 
@@ -411,10 +411,12 @@ def csv_line(*fields):
     return b",".join(b'"' + field.replace(b'"', b'""') + b'"' for field in fields) + b"\n"
 
 
-def verify(input_path, anchor_paths, heads_path, out):
+def verify(input_path, anchor_paths, heads_path, out, allow_empty=False):
     """Runs the whole check; returns the number of problems, each of which went to `out`."""
     anchors = read_anchors(anchor_paths)
     anchored = sum(map(len, anchors.values()))
+    if anchor_paths and not anchored and not allow_empty:
+        raise Unusable("the anchors hold no heads, so nothing would be compared; --allow-empty if none were saved on purpose")
     problem_count = 0
 
     def report(subject, problem):
@@ -436,6 +438,9 @@ def verify(input_path, anchor_paths, heads_path, out):
             for event in read_events(file, "standard input" if input_path == "-" else input_path):
                 verifier.check(*event)
         verifier.finish()
+        if not verifier.events and not problem_count and not allow_empty:
+            # Of another database, or exported by a role that may read nothing: no all-clear.
+            raise Unusable("the input holds no events; --allow-empty if the log has none")
         if heads:
             heads.flush()
             os.fsync(heads.fileno())
@@ -458,12 +463,13 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", help="the events as CSV, or - for standard input")
     parser.add_argument("--anchor", action="append", default=[], metavar="HEADS", help="heads saved earlier (repeatable)")
+    parser.add_argument("--allow-empty", action="store_true", help="no events at all are no reason to fail")
     parser.add_argument("--save-heads", metavar="FILE", help="write the heads there if every chain is intact")
     options = parser.parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        return 1 if verify(options.input, options.anchor, options.save_heads, sys.stdout) else 0
+        return 1 if verify(options.input, options.anchor, options.save_heads, sys.stdout, options.allow_empty) else 0
     except (Unusable, OSError) as reason:
         sys.stdout.flush()
         print(f"verify.py: {reason}", file=sys.stderr)

@@ -262,7 +262,17 @@ pub fn operated_tenant() -> Result<i64> {
             let role = server::current_role();
             as_owner(Planning::ByCost, |db, _| any_tenant(db, role, named.as_deref())).map(|(id, _)| id)
         }
-        Err(failure) => Err(failure),
+        Err(failure) => Err(operators(failure)),
+    }
+}
+
+/// What a refusal says where membership in pg_monitor would do, too.
+fn operators(failure: Failure) -> Failure {
+    match failure {
+        Failure::Rule(Error::InsufficientPrivilege { role, tenant, category, .. }) => {
+            Error::OperatorRequired { role, tenant, category }.into()
+        }
+        other => other,
     }
 }
 
@@ -273,7 +283,7 @@ pub fn operated_tenants() -> Result<Option<i64>> {
     if server::may_monitor()? || server::may_everything(server::current_role(), owner)? {
         return Ok(None);
     }
-    authorize_all(Privilege::Manage, None).map(|access| Some(access.tenant_id))
+    authorize_all(Privilege::Manage, None).map(|access| Some(access.tenant_id)).map_err(operators)
 }
 
 /// The ids of the tenants of [`operated_tenants`].

@@ -3,7 +3,7 @@ use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
 use crate::live::inline;
 use crate::log::append::{self, Request, Target, new_event_id};
-use crate::log::event::{NewEvent, Parts, integer, invalid, key_name, text};
+use crate::log::event::{NewEvent, Parts, checked_reason, integer, invalid, key_name, text};
 use crate::log::last_append::{self, LastAppend};
 use crate::pg::call;
 use crate::pg::counters::{self, Histogram};
@@ -101,7 +101,7 @@ fn append_streams(args: &Args) -> Returned {
 
 fn close_stream(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;
-    let reason = args.text(1, "reason")?;
+    let reason = checked_reason(args.text(1, "reason")?)?;
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
     let events = vec![NewEvent::closing(payload)?];

@@ -1,11 +1,12 @@
 //! es_day_end, es_set_as_of: when a day ends where the books are kept.
+use super::warn_if_alone;
 use crate::log::event::invalid;
 use crate::pg::call;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::{server, zone};
 use eventstream_core::error::Error;
-use eventstream_core::shown;
+use eventstream_core::{quote_literal, shown};
 use eventstream_core::zone::{RULE, Zone};
 use pgrx::pg_sys::Datum;
 
@@ -30,6 +31,8 @@ fn set_as_of(args: &Args) -> Returned {
         end => server::print_time_utc(end)?,
     };
     server::set_locally(c"eventstream.as_of", &text)?;
+    let hint = format!("For the whole session: set eventstream.as_of = {};", quote_literal(&text));
+    warn_if_alone(args, "es_set_as_of", &hint)?;
     Ok(Some(Datum::from(end)))
 }
 

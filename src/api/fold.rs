@@ -6,9 +6,12 @@ use crate::log::append::Target;
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned};
+use crate::pg::report;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::registry::{self, Order};
+use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use std::rc::Rc;
 
 asks!(Manage, "eventstream_register_fold", register_fold);
@@ -47,15 +50,71 @@ fn register_fold(args: &Args) -> Returned {
     may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, Some(definition.category))?;
-    fold::register(access.tenant_id, &definition)?;
-    refold::refold(target)?;
+    let before = registry::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
+    if !definition.is_default {
+        keep_default(target.id, definition.name)?;
+    }
+    let default_before = fold::register(access.tenant_id, &definition)?;
+    let changed = refold::refold(target)?;
+    let after = registry::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
+    let name = shown(definition.name);
+    if before.is_some() && before != after {
+        say_replaced(&format!("fold {name}"), &changed)?;
+    }
+    if let Some(other) = default_before {
+        report::notice(&format!(
+            "fold {name} is the default one of category {} now, and {} is not any more",
+            shown(definition.category),
+            shown(&other)
+        ))?;
+    }
     from_text(definition.name).map(Some)
+}
+
+/// Where state tables follow the default fold of a category, it must not cease to be one without another in its place.
+fn keep_default(tenant_id: i64, name: &str) -> Result<()> {
+    let tables = refold::tables_of(tenant_id, name, true)?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        argument: "is_default".into(),
+        reason: format!("must be true: fold {} fills {} as the category's default one", shown(name), listed(&tables)),
+        hint: Some("Register the fold that is to be the default one instead, with is_default => true.".into()),
+    }
+    .into())
+}
+
+/// `state table "a"`, `state tables "a", "b"`.
+fn listed(tables: &[String]) -> String {
+    let names: Vec<_> = tables.iter().map(|name| shown(name)).collect();
+    format!("state table{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+/// A NOTICE: whoever took the name for a new one learns of it.
+fn say_replaced(what: &str, changed: &[String]) -> Result<()> {
+    let filled = match changed.len() {
+        0 => String::new(),
+        1 => format!("; {} is filled again", listed(changed)),
+        _ => format!("; {} are filled again", listed(changed)),
+    };
+    report::notice(&format!("{what} was registered already, and is another one now{filled}"))
 }
 
 fn unregister_fold(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
     may_replace(access.tenant_id, name)?;
+    let tables = refold::tables_of(access.tenant_id, name, false)?;
+    if !tables.is_empty() {
+        let users = tables.iter().map(|table| format!("state table {}", shown(table))).collect();
+        return Err(Error::InUse {
+            command: "es_unregister_fold".into(),
+            object: format!("fold {}", shown(name)),
+            users,
+        }
+        .into());
+    }
     fold::unregister(access.tenant_id, name)?;
     from_text(name).map(Some)
 }
@@ -70,8 +129,13 @@ fn register_upcaster(args: &Args) -> Returned {
     let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
+    let key = (definition.event_type, definition.from_schema_version);
+    let before = registry::upcasters(target.id)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
-    refold::refold(target)?;
+    let changed = refold::refold(target)?;
+    if before.has(key.0, key.1) && before.definition() != registry::upcasters(target.id)?.definition() {
+        say_replaced(&format!("the upcaster of {} from schema version {}", shown(key.0), key.1), &changed)?;
+    }
     from_text(definition.event_type).map(Some)
 }
 

@@ -24,8 +24,8 @@ use crate::access::{Access, everything_or};
 use crate::live::progress::HIDDEN;
 use crate::log::append::Target;
 use crate::pg::failure::{Failure, Result};
-use crate::pg::function::Returned;
-use crate::pg::report;
+use crate::pg::function::{Args, Returned};
+use crate::pg::{report, server};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 
@@ -70,4 +70,13 @@ fn veiled<T>(is_shown: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The tenant as `log` knows it.
 fn target(access: &Access) -> Target<'_> {
     Target { id: access.tenant_id, name: &access.tenant }
+}
+
+/// A WARNING where what `function` sets until the end of the transaction is over as soon as it is set, as PostgreSQL's SET LOCAL gives.
+fn warn_if_alone(args: &Args, function: &str, hint: &str) -> Result<()> {
+    if !server::ends_with_statement(args.info())? {
+        return Ok(());
+    }
+    let message = format!("{function} has no effect outside of a transaction: it ends with this statement");
+    report::warning_of("25P01", &message, &format!("Say begin first. {hint}"))
 }

@@ -278,6 +278,9 @@ fn wait_for(args: &Args) -> Returned {
     };
     let goal = match (stream, args.int8_opt(2), args.int8_opt(3)) {
         (None, None, None) => Goal::Committed,
+        (None, None, Some(up_to)) if up_to < 0 => {
+            return Err(invalid("up_to", format!("must be 0 or more, not {up_to}")));
+        }
         (None, None, Some(up_to)) => Goal::Position(up_to),
         (Some(stream), version, None) => Goal::Event(stream, version),
         (Some(_), _, Some(_)) => return Err(invalid("up_to", "must be NULL where stream is given")),

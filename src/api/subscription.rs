@@ -5,7 +5,7 @@ use crate::live::activation;
 use crate::live::subscription::fetch::{self, Request};
 use crate::live::subscription::lease::{self, LONGEST, Nack};
 use crate::live::subscription::{self, Definition, dead};
-use crate::log::event::invalid;
+use crate::log::event::{checked_reason, invalid};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::datum::from_text;
@@ -134,6 +134,9 @@ fn nack(args: &Args) -> Returned {
     let position = args.int8(1, "global_position")?;
     let reason = args.text(2, "reason")?;
     let is_dead = args.boolean(4, "dead_letter")?;
+    if is_dead {
+        checked_reason(reason)?;
+    }
     let retry_after = match args.interval_opt(3) {
         Some(_) => Some(microseconds(args, 3, "retry_after", 0, LONGEST_PAUSE, "0 to 365 days")?),
         None => None,

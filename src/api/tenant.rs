@@ -1,10 +1,11 @@
 //! es_create_tenant, es_use_tenant, es_grant, es_revoke.
-use super::asks;
+use super::{asks, warn_if_alone};
 use crate::access::{self, Grant};
 use crate::pg::datum::from_text;
 use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use eventstream_core::privilege::Privilege;
+use eventstream_core::quote_literal;
 
 asks!(Admin, "eventstream_create_tenant", create_tenant);
 sql_function!("eventstream_use_tenant", use_tenant);
@@ -24,6 +25,8 @@ fn use_tenant(args: &Args) -> Returned {
     }
     let tenant = given?;
     access::use_tenant(tenant)?;
+    let hint = format!("For the whole session: set eventstream.tenant = {};", quote_literal(tenant));
+    warn_if_alone(args, "es_use_tenant", &hint)?;
     from_text(tenant).map(Some)
 }
 

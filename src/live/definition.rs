@@ -98,6 +98,14 @@ fn hint(name: &str, is_table: bool) -> String {
     )
 }
 
+/// What mends a state table that is asked for as another one: es_alter_projection() changes none of what it is made of.
+fn reshape_hint(name: &str) -> String {
+    let (drop, next) = (quote_literal(name), quote_literal(&format!("{name}_new")));
+    format!(
+        "A state table is made anew to be changed. With readers: make it under another name (es_create_state_table({next}, …)), wait for it (es_wait_for),          drop this one and rename that table in one transaction (docs/upgrade.md). Without: select es_drop_projection({drop}, drop_table => true); and make          it again."
+    )
+}
+
 fn taken(name: &str, is_table: bool) -> Error {
     Error::InvalidArgument {
         argument: "name".into(),
@@ -159,6 +167,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
         }
         let category = [asked.category.to_owned()];
         let columns = String::from_utf8_lossy(asked.columns.text()?).into_owned();
+        let mends = if is_table { reshape_hint(asked.name) } else { hint(asked.name, is_table) };
         let parts = [
             Part::new("kind", existing.kind, "table"),
             Part::set("category", existing.categories.as_deref(), Some(&category)),
@@ -167,7 +176,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
             Part::new("mode", existing.mode, asked.mode),
             Part::optional("table", existing.table.as_deref(), Some(asked.table)),
         ];
-        same("name", "projection", asked.name, &parts, Some(hint(asked.name, is_table)))?;
+        same("name", "projection", asked.name, &parts, Some(mends))?;
         if Relation::find(db, asked.table, existing.registrant.unwrap_or(Oid::INVALID))?.is_none() {
             let drop = format!("Drop it, and make it again: select es_drop_projection({});", quote_literal(asked.name));
             return Err(Error::InvalidArgument {

@@ -2,13 +2,13 @@
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 use super::overview::{self, Missing, Moment, Projection};
 use super::progress::HIDDEN;
-use super::{health_folds, health_server, health_stale, health_subscriptions};
+use super::{health_folds, health_guards, health_server, health_stale, health_subscriptions};
 use crate::access;
 use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::{live_settings, server, slots};
-use eventstream_core::quote_literal;
+use eventstream_core::{counted, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +131,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     let moment = Moment::look()?;
     let writing = Writing::look()?;
     let projections = overview::projections(&moment, tenant_id)?;
-    let mut checks = vec![health_server::preload()?, health_server::log(&writing)?];
+    let mut checks = vec![health_server::preload()?, health_server::log(&writing)?, health_guards::check()?];
     if slots::are_there() && !server::is_standby() {
         let has_followers = projections.iter().any(|projection| !projection.is_inline);
         checks.extend(health_server::checks(&moment, &writing, has_followers)?);
@@ -141,13 +141,12 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
         let is_shown = access::shown_in(Some(&projection.tenant))?.covers(projection.categories.as_deref());
         checks.push(of_projection(projection, &moment, &writing, is_shown));
         if projection.dead_letters > 0 {
-            checks.push(dead_letters(
-                "projection",
-                &projection.tenant,
-                &projection.name,
-                projection.dead_letters,
-                &writing,
-            ));
+            let (tenant, name, count) = (&projection.tenant, &projection.name, projection.dead_letters);
+            checks.push(if projection.is_table {
+                unfolded(tenant, name, count, &writing)
+            } else {
+                dead_letters("projection", tenant, name, count, &writing)
+            });
         }
     }
     checks.extend(health_subscriptions::checks(&moment, &writing, tenant_id)?);
@@ -175,7 +174,8 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
     let at = projection
         .failed_position
         .map_or_else(String::new, |position| format!(" at the event at global position {position}"));
-    let lag = format!("{} positions and {} behind", projection.lag, seconds(projection.lag_seconds));
+    let positions = counted(projection.lag, "position", "positions");
+    let lag = format!("{positions} and {} behind", seconds(projection.lag_seconds));
     let bad = |level, problem, detail, fix| Check::bad(name.clone(), level, problem, detail, fix);
     let is_late = live_settings::lag_threshold().is_some_and(|limit| projection.lag_seconds > limit.as_secs_f64());
     let check = match (&projection.missing, projection.status) {
@@ -206,10 +206,9 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
             let skip = projection.failed_position.map_or_else(String::new, |position| {
                 format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
             });
-            let detail = format!(
-                "stopped{at} after {} attempts, {lag}: {error}. Mend what is named, then resume{skip}",
-                projection.attempts
-            );
+            let attempts = counted(projection.attempts.into(), "attempt", "attempts");
+            let detail =
+                format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
             bad(Level::Critical, "stopped", detail, call("es_resume_projection"))
         }
         (None, "waiting for activation") => {
@@ -221,11 +220,8 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
         }
         (None, "retrying") => {
             let until = projection.retry_at.map_or(0.0, |until| (until - moment.now).max(0) as f64 / 1e6);
-            let detail = format!(
-                "{} attempts failed{at}, {lag}; the next one in {}: {error}",
-                projection.attempts,
-                seconds(until)
-            );
+            let attempts = counted(projection.attempts.into(), "attempt", "attempts");
+            let detail = format!("{attempts} failed{at}, {lag}; the next one in {}: {error}", seconds(until));
             let level = if is_late { Level::Critical } else { Level::Warning };
             bad(level, "retrying", detail, call("es_run_projection"))
         }
@@ -248,9 +244,28 @@ pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &
         writing.schema(),
         quote_literal(name)
     );
+    let events = counted(count, "event", "events");
     let detail = format!(
-        "{count} events could not be processed by {kind} {name} and were passed over: mend the cause, then try them again, or give them \
-         up with es_drop_dead_letter(id, reason)"
+        "{events} could not be processed by {kind} {name} and went to the dead letters: mend the cause, then try again, or give up with \
+         es_drop_dead_letter(id, reason)"
+    );
+    Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
+}
+
+/// Of a state table: it is a matter of streams. What is tried again fails again until the stream can be folded, and then the rebuild that comes by itself
+/// takes it in.
+fn unfolded(tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
+    let streams = counted(count, "stream", "streams");
+    let detail = format!(
+        "{streams} could not be folded for state table {name}, and the table goes on without: register an upcaster that mends such events, or a fold that \
+         takes them. That fills the table again, and what is mended leaves the dead letters"
+    );
+    let literal = quote_literal(name);
+    let fix = format!(
+        "{}select stream, version, event_type, reason from eventstream.dead_letters where projection = {literal} order by id;\n\
+         -- then es_register_upcaster(…) or es_register_fold(…); where a function was replaced instead:\n{}",
+        writing.choice(Some(tenant)),
+        writing.call(None, "es_rebuild_projection", &literal)
     );
     Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
 }
@@ -261,8 +276,9 @@ fn dead_grants(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> 
         DEAD_GRANTS.with(|grants| {
             grants.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], |row| {
                 let (tenant, count, roles) = (row.text(0)?, row.int8(1)?, row.text(2)?);
+                let grants = counted(count, "grant is", "grants are");
                 let detail = format!(
-                    "{count} grants are of roles that do not exist (any more): {roles}. They open nothing, also for a role made anew under that name: \
+                    "{grants} of roles that do not exist (any more): {roles}. That opens nothing, also for a role made anew under that name: \
                      grant again what is still wanted, and es_revoke(role, privilege) the rest"
                 );
                 let fix = format!(

@@ -10,7 +10,7 @@ use crate::pg::failure::Result;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
 use crate::pg::{live_settings, server, slots};
-use eventstream_core::quote_literal;
+use eventstream_core::{counted, quote_literal};
 
 /// How full the newest partition may be where the next one is not there: while workers may still be about to make it (their upkeep comes every minute
 /// or so), and where none can be; from when on it is critical.
@@ -182,9 +182,10 @@ fn workers(database: &Database, has_followers: bool) -> Check {
     let most = database.max_worker_processes;
     // Where nothing runs, it is not known who has the places that there are: the launcher, the scheduler and its runners need new ones.
     let needed = most + if is_running { missing } else { 2 + wanted as i64 };
+    let find = if missing == 1 { "finds" } else { "find" };
     let detail = if is_running {
         format!(
-            "{missing} of {wanted} runners find no free worker process (max_worker_processes is {most}): those there are share the work"
+            "{missing} of {wanted} runners {find} no free worker process (max_worker_processes is {most}): those there are share the work"
         )
     } else {
         format!(
@@ -280,8 +281,9 @@ fn partitions(database: &Database, writing: &Writing) -> Result<Check> {
 fn snapshots(writing: &Writing) -> Check {
     let damaged = counters::trouble(Trouble::DamagedSnapshots);
     if damaged > 0 {
+        let times = counted(damaged as i64, "time", "times");
         let detail = format!(
-            "damaged snapshots were met {damaged} times and not used (es_verify_snapshots() names them): look at the disks, and have them taken anew"
+            "damaged snapshots were met {times} and not used (es_verify_snapshots() names them): look at the disks, and have them taken anew"
         );
         let drop = writing.call(None, "es_prune_snapshots", "keep => 0");
         let fix = format!("select * from {}es_verify_snapshots();\n{drop}", writing.schema());
@@ -289,8 +291,9 @@ fn snapshots(writing: &Writing) -> Check {
     }
     let failed = counters::trouble(Trouble::FailedSnapshots);
     if failed > 0 {
+        let snapshots = counted(failed as i64, "snapshot", "snapshots");
         let detail = format!(
-            "{failed} snapshots failed when they were last taken (a WARNING says which and why): mend their folds, then have them taken"
+            "{snapshots} failed when last taken (a WARNING says which and why): mend the folds, then have them taken"
         );
         let fix = format!("select * from {}es_maintain();", writing.schema());
         return Check::bad("snapshots", Level::Warning, "failing", detail, fix);

@@ -8,7 +8,7 @@ use crate::pg::failure::Result;
 use crate::pg::live_settings::stale_after;
 use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Planning, as_owner};
-use eventstream_core::quote_literal;
+use eventstream_core::{counted, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 
 /// Conflicts are many where there were so many of them, and so large a part of all appends was one.
@@ -63,8 +63,10 @@ pub fn of_database(moment: &Moment) -> Result<Vec<Check>> {
 /// Those of a tenant, or of all.
 pub fn of_subscriptions(writing: &Writing, tenant_id: Option<i64>) -> Result<Vec<Check>> {
     let mut checks = old_ones(&LEASES, tenant_id, |tenant, name, count, seconds, (consumer, _)| {
+        let leases = counted(count, "lease was", "leases were");
+        let has = if count == 1 { "has" } else { "have" };
         let detail = format!(
-            "{count} leases were given {seconds} s ago or earlier and have not ended (one to consumer {}): what they hold, and what comes after \
+            "{leases} given {seconds} s ago or earlier and {has} not ended (one to consumer {}): what is held, and what comes after \
              it in the same slots, is given to nobody else. Ended consumers give nothing back: let their leases run out, and make them shorter",
             consumer.unwrap_or_default()
         );
@@ -79,8 +81,9 @@ pub fn of_subscriptions(writing: &Writing, tenant_id: Option<i64>) -> Result<Vec
     checks.extend(old_ones(&ATTEMPTS, tenant_id, |tenant, name, count, seconds, (reason, is_shown)| {
         // A consumer's words.
         let reason = reason.map_or_else(String::new, |reason| format!(": {}", if is_shown { reason } else { HIDDEN }));
+        let streams = counted(count, "stream waits", "streams wait");
         let detail = format!(
-            "{count} streams wait for another attempt, the oldest since {seconds} s: their events were nacked, and come again after growing \
+            "{streams} for another attempt, the oldest since {seconds} s: events were nacked, and come again after growing \
              pauses, or die after max_deliveries{reason}"
         );
         let look = format!(

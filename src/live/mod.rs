@@ -9,6 +9,7 @@ pub mod definition;
 pub mod events;
 pub mod health;
 mod health_folds;
+mod health_guards;
 mod health_server;
 mod health_stale;
 mod health_subscriptions;

@@ -16,6 +16,7 @@ pub struct Projection {
     pub id: i64,
     pub tenant: String,
     pub name: String,
+    pub is_table: bool,
     pub is_inline: bool,
     /// None: every one.
     pub categories: Option<Vec<String>>,
@@ -87,7 +88,7 @@ thread_local! {
                           select from _eventstream.folds d where d.tenant_id = p.tenant_id \
                           and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
                      then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end, \
-                case when r.oid is null then p.registrant end \
+                case when r.oid is null then p.registrant end, p.kind = 'table' \
          from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
          join _eventstream.tenants t on t.id = p.tenant_id \
          left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
@@ -122,6 +123,7 @@ fn read(row: &Row) -> Result<Listed> {
             id: row.int8(0)?,
             tenant: row.text(2)?.to_owned(),
             name: row.text(3)?.to_owned(),
+            is_table: row.boolean(21)?,
             is_inline: row.boolean(4)?,
             categories: row.text_array_opt(12)?,
             status: "running",

@@ -9,7 +9,7 @@ use super::rebuild;
 use super::registry::{self, Kind, Mode, Projection};
 use super::state_table::Relation;
 use crate::log::acting;
-use crate::log::event::invalid;
+use crate::log::event::{checked_reason, invalid};
 use crate::log::read::Filter;
 use crate::log::{append::Target, horizon};
 use crate::pg::board;
@@ -445,6 +445,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
 pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<()> {
     acting::refuse("es_skip_event")?;
     server::must_be_writable(c"es_skip_event")?;
+    checked_reason(reason)?;
     let (projection, progress) = locked(target, name)?;
     if progress.failed_position != Some(position) {
         let hangs = match progress.failed_position {

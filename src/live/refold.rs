@@ -16,12 +16,21 @@ use crate::pg::session::{Planning, as_owner};
 use crate::pg::slots::Whose;
 use crate::pg::subtransaction::attempt;
 use crate::pg::{board, catalog, failure::Result};
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
 
 thread_local! {
     static TABLES: Plan = const { Plan::new(
         "select id from _eventstream.projections where tenant_id = $1 and kind = 'table' order by id",
         &[INT8OID],
+    ) };
+    static OF_FOLD: Plan = const { Plan::new(
+        "select p.name from _eventstream.projections p \
+         where p.tenant_id = $1 and p.kind = 'table' \
+           and (p.fold = $2 and $3 \
+                or p.fold is null and exists (select from _eventstream.folds f where f.tenant_id = $1 and f.name = $2 and f.is_default \
+                                              and f.category = any (p.categories))) \
+         order by p.name",
+        &[INT8OID, TEXTOID, BOOLOID],
     ) };
     static INLINE: Plan = const { Plan::new(
         "select exists (select from _eventstream.projections where tenant_id = $1 and kind = 'table' and mode = 'inline' \
@@ -40,11 +49,21 @@ pub fn prepare(target: Target, category: Option<&str>) -> Result<()> {
     if is_inline == Some(true) { gate::close(target) } else { Ok(()) }
 }
 
-/// Begins to fill those of the tenant's state tables again whose states are others now.
-pub fn refold(target: Target) -> Result<()> {
+/// The tenant's state tables that a fold fills, by its name or (`by_default`) as the category's default one.
+pub fn tables_of(tenant_id: i64, fold: &str, by_default: bool) -> Result<Vec<String>> {
+    let args = [Some(Datum::from(tenant_id)), Some(from_text(fold)?), Some(Datum::from(!by_default))];
+    as_owner(Planning::ByIndex, |db, _| {
+        OF_FOLD.with(|plan| plan.rows(db, View::Latest, 0, &args, |row| Ok(row.text(0)?.to_owned())))
+    })
+}
+
+/// Begins to fill those of the tenant's state tables again whose states are others now, and names them; one that is paused or stopped is filled
+/// when it goes on.
+pub fn refold(target: Target) -> Result<Vec<String>> {
     let ids = as_owner(Planning::ByIndex, |db, _| {
         TABLES.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| row.int8(0)))
     })?;
+    let mut changed = Vec::new();
     for id in ids {
         let Some(progress) = progress::lock(id, Lock::Wait)? else { continue };
         catalog::refresh()?;
@@ -54,7 +73,11 @@ pub fn refold(target: Target) -> Result<()> {
         let Ok(fingerprint) = attempt(|| Ok(StateTable::new(&projection, table)?.fold().fingerprint))? else {
             continue;
         };
-        if progress.status != Status::Running || progress.fingerprint == Some(fingerprint) {
+        if progress.fingerprint == Some(fingerprint) {
+            continue;
+        }
+        changed.push(projection.name.clone());
+        if progress.status != Status::Running {
             continue;
         }
         if projection.mode == Mode::Inline {
@@ -67,5 +90,5 @@ pub fn refold(target: Target) -> Result<()> {
             board::wake_at_commit();
         }
     }
-    Ok(())
+    Ok(changed)
 }

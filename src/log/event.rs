@@ -42,6 +42,11 @@ pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failur
     Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }.into()
 }
 
+/// The reason of what cannot be undone: it is all that will ever say why.
+pub fn checked_reason(reason: &str) -> Result<&str> {
+    if reason.trim().is_empty() { Err(invalid("reason", "must not be empty")) } else { Ok(reason) }
+}
+
 impl<'a> NewEvent<'a> {
     /// Checks every part; `type_argument` is what the caller calls the event's type. Errors: ES005 naming the argument, ES007
     /// naming the setting.
@@ -171,9 +176,12 @@ impl<'a> NewEvent<'a> {
 fn moment_of(key: &str, text: &str) -> Result<i64> {
     let refused = || Error::InvalidArgument {
         argument: key.into(),
-        reason: format!("{}, not {}", moment::RULE, shown(text)),
+        reason: format!("{}, not {}", moment::FINITE_RULE, shown(text)),
         hint: Some("Give the zone with the time: 2024-10-15T12:00:00Z, or 2024-10-15T14:00:00+02:00.".into()),
     };
+    if matches!(text, "infinity" | "-infinity") {
+        return Err(refused().into());
+    }
     let read = moment::read(text).ok_or_else(refused)?;
     server::read_time(&read).map_err(|_| refused().into())
 }

@@ -29,6 +29,15 @@ pub fn last_position(catalog: &Catalog) -> Result<i64> {
     Ok(last)
 }
 
+/// A position that was stored elsewhere, and is behind the end of the log, is another log's, or one's that was set back. Errors: ES025.
+pub fn must_be_reached(catalog: &Catalog, argument: &str, position: i64) -> Result<()> {
+    let last_position = last_position(catalog)?;
+    if position > last_position {
+        return Err(Error::PositionAhead { argument: argument.into(), position, last_position }.into());
+    }
+    Ok(())
+}
+
 /// Errors: ES009 on a standby, ES008 without preload.
 pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
     server::must_be_primary(call)?;

@@ -390,6 +390,7 @@ pub fn read_subject(
     checked_after("after_position", after_position)?;
     let mut left = checked_count(max_count)?;
     as_owner(Planning::ByIndex, |db, catalog| {
+        horizon::must_be_reached(catalog, "after_position", after_position)?;
         whole::must_be_shown(db, catalog, Some(target.id))?;
         let mut args = [
             Some(from_text(target.name)?),

@@ -260,7 +260,11 @@ unsafe fn show(
         };
         let is_new = access == ObjectAccessType::OAT_POST_CREATE;
         let found = schemas.owned(class, object, part, is_new).or_else(|| schemas.relation(other));
-        let described = found.map(|(class, object, part)| describe(class, object, part));
+        // DROP EXTENSION meets its parts in some order: what is refused is the whole.
+        let described = found.map(|(class, object, part)| match own_extension(class, object) {
+            Some(extension) if kind == Kind::DropsExtension => describe(catalog::EXTENSION, extension, 0),
+            _ => describe(class, object, part),
+        });
         let is_users = act == Act::Remove && found.is_none() && kind != Kind::DropsExtension;
         let user = match class {
             catalog::FUNCTION if is_users => Some(Users::Function(object)),
@@ -389,6 +393,15 @@ pub fn is_absent() -> Result<bool> {
 unsafe fn is_member(class: Oid, object: Oid) -> bool {
     // SAFETY: as the caller says.
     unsafe { is_extension(ffi::getExtensionOfObject(class, object)) }
+}
+
+/// The extension, where the object is a member.
+///
+/// # Safety
+/// May raise.
+unsafe fn own_extension(class: Oid, object: Oid) -> Option<Oid> {
+    // SAFETY: as the caller says.
+    unsafe { is_member(class, object).then(|| ffi::getExtensionOfObject(class, object)) }
 }
 
 /// The relation that a part of one belongs to: PostgreSQL notes that it goes with it. What it refers to besides is a normal dependency.

@@ -57,11 +57,18 @@ pub fn silently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// A WARNING with what to do.
 pub fn warning_with(message: &str, hint: &str) -> Result<()> {
+    warning_of("01000", message, hint)
+}
+
+/// A WARNING of that SQLSTATE, with what to do.
+pub fn warning_of(sqlstate: &str, message: &str, hint: &str) -> Result<()> {
+    let code = packed_sqlstate(sqlstate);
     let (message, hint) = (datum::c_string(message)?, datum::c_string(hint)?);
     catch(|| {
         // SAFETY: as above.
         unsafe {
             if ffi::errstart(WARNING, ptr::null()) {
+                ffi::errcode(code);
                 ffi::errmsg(c"%s".as_ptr(), message);
                 ffi::errhint(c"%s".as_ptr(), hint);
                 ffi::errfinish(c"report.rs".as_ptr(), 0, c"warning".as_ptr());

@@ -150,6 +150,28 @@ pub fn timeline() -> Result<i32> {
     })
 }
 
+/// Whether what is set until the end of the transaction is forgotten as soon as this call's statement is over: it is a client's own, by itself, outside of
+/// a transaction block. Within a function or procedure of a user's the next of its statements sees it.
+pub fn ends_with_statement(info: pg_sys::FunctionCallInfo) -> Result<bool> {
+    // XACT_FLAGS_PIPELINING of access/xact.h: more of the same transaction may follow.
+    const PIPELINING: i32 = 1 << 4;
+    catch(|| {
+        // SAFETY: PostgreSQL's state of this backend. A query that a client has sent is that of the active portal; what a function runs has an
+        // executor's memory of its own.
+        unsafe {
+            if pg_sys::IsTransactionBlock() || pg_sys::IsSubTransaction() || pg_sys::MyXactFlags & PIPELINING != 0 {
+                return false;
+            }
+            let (portal, function) = (pg_sys::ActivePortal, (*info).flinfo);
+            if portal.is_null() || function.is_null() || (*portal).queryDesc.is_null() {
+                return false;
+            }
+            let state = (*(*portal).queryDesc).estate;
+            !state.is_null() && (*state).es_query_cxt == (*function).fn_mcxt
+        }
+    })
+}
+
 /// `set local NAME = VALUE`, with the session's own rights.
 pub fn set_locally(name: &CStr, value: &str) -> Result<()> {
     let value = CString::new(value).map_err(|_| Error::Internal { what: "a setting holds a zero byte".into() })?;

@@ -457,5 +457,5 @@ unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource
 }
 
 /// What to do about a moment that was refused.
-pub const MOMENT_HINT: &str = "A day ends when it ends where the books are kept: select es_day_end('2024-10-31', 'Europe/Vienna') \
+pub const MOMENT_HINT: &str = "A day ends when it ends where the books are kept: select es_day_end('2024-10-31', 'Europe/Vienna')::text \
                                gives the moment.";

@@ -7,12 +7,13 @@ use crate::pg::catalog::announce_fold_change;
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Jsonb;
-use crate::pg::plan::Plan;
+use crate::pg::plan::{Plan, View};
 use crate::pg::server;
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, FoldName};
 use eventstream_core::rules::Rules;
+use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{BOOLOID, Datum, INT4OID, INT8OID, JSONBOID, Oid, TEXTOID};
 
 /// What es_register_fold is given.
@@ -39,17 +40,22 @@ pub struct UpcasterDefinition<'a> {
 thread_local! {
     static CLEAR_DEFAULT: Plan = const { Plan::new(
         "update _eventstream.folds set is_default = false \
-         where tenant_id = $1 and category = $2 and name <> $3 and is_default",
+         where tenant_id = $1 and category = $2 and name <> $3 and is_default returning name",
         &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+    static CATEGORY: Plan = const { Plan::new(
+        "select category from _eventstream.folds where tenant_id = $1 and name = $2",
+        &[INT8OID, TEXTOID],
     ) };
     static REGISTER: Plan = const { Plan::new(
         "insert into _eventstream.folds (tenant_id, name, category, handler, rules, initial_state, snapshot_every, \
                                          fold_order, is_default, registrant, registrant_oid, search_path) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, to_regrole(quote_ident($10))::oid, $11) on conflict (tenant_id, name) do update \
-         set category = excluded.category, handler = excluded.handler, rules = excluded.rules, \
+         set handler = excluded.handler, rules = excluded.rules, \
              initial_state = excluded.initial_state, snapshot_every = excluded.snapshot_every, \
              fold_order = excluded.fold_order, is_default = excluded.is_default, registrant = excluded.registrant, \
-             registrant_oid = excluded.registrant_oid, search_path = excluded.search_path, registered_at = clock_timestamp()",
+             registrant_oid = excluded.registrant_oid, search_path = excluded.search_path, registered_at = clock_timestamp() \
+         where folds.category = excluded.category",
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, INT8OID, TEXTOID, BOOLOID, TEXTOID, TEXTOID],
     ) };
     static UNREGISTER: Plan = const { Plan::new(
@@ -79,8 +85,24 @@ thread_local! {
     ) };
 }
 
-/// Errors: ES005, ES011 for the rules.
-pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
+/// A name that is another category's: everything that names the fold would be left without one.
+fn of_another(name: &str, category: &str) -> Error {
+    Error::InvalidArgument {
+        argument: "name".into(),
+        reason: format!(
+            "must be new in the tenant, or of the same category: {} is the fold of category {}",
+            shown(name),
+            shown(category)
+        ),
+        hint: Some(format!(
+            "Choose another name. To move the name, unregister that fold first: select es_unregister_fold({});",
+            quote_literal(name)
+        )),
+    }
+}
+
+/// Returns the fold that was the category's default one until now, if another was. Errors: ES005, ES011 for the rules.
+pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String>> {
     FoldName::parse(definition.name)?;
     Category::parse("category", definition.category)?;
     if definition.snapshot_every < 1 {
@@ -115,8 +137,16 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
             .transpose()?;
         let tenant = Some(Datum::from(tenant_id));
         let (name, category) = (Some(from_text(definition.name)?), Some(from_text(definition.category)?));
+        let others = |view| {
+            CATEGORY.with(|plan| plan.first(db, view, &[tenant, name], |row| Ok(row.text(0)?.to_owned())))
+        };
+        if let Some(other) = others(View::Latest)?.filter(|other| other != definition.category) {
+            return Err(of_another(definition.name, &other).into());
+        }
+        let mut replaced = None;
         if definition.is_default {
-            CLEAR_DEFAULT.with(|plan| plan.write(db, &[tenant, category, name]))?;
+            replaced = CLEAR_DEFAULT
+                .with(|plan| plan.first(db, View::Write, &[tenant, category, name], |row| Ok(row.text(0)?.to_owned())))?;
         }
         let row: [Nullable; 11] = [
             tenant,
@@ -131,8 +161,12 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<()> {
             Some(from_text(&role)?),
             Some(from_text(&search_path)?),
         ];
-        REGISTER.with(|plan| plan.write(db, &row))?;
-        announce_fold_change(catalog)
+        if REGISTER.with(|plan| plan.write(db, &row))? == 0 {
+            // Somebody else has registered the name meanwhile.
+            return Err(of_another(definition.name, &others(View::Latest)?.unwrap_or_default()).into());
+        }
+        announce_fold_change(catalog)?;
+        Ok(replaced)
     })
 }
 

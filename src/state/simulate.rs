@@ -12,7 +12,7 @@ use crate::log::scan::Opened;
 use crate::log::stream::{self, Head};
 use crate::pg::catalog::Catalog;
 use crate::pg::datum::{from_text, from_uuid};
-use crate::pg::failure::Result;
+use crate::pg::failure::{Failure, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::plan::View;
 use crate::pg::session::{Db, Planning, as_owner};
@@ -40,6 +40,19 @@ pub fn state(folding: &mut Folding, name: &StreamName, events: &[NewEvent]) -> R
     if found.is_retry {
         return now(folding, name, found.opened.as_ref());
     }
+    imagined_state(folding, name, events, &found, version).map_err(|failure| match failure {
+        Failure::Rule(error) => error.on_unwritten(version + 1).into(),
+        other => other,
+    })
+}
+
+fn imagined_state(
+    folding: &mut Folding,
+    name: &StreamName,
+    events: &[NewEvent],
+    found: &Found,
+    version: i64,
+) -> Result<Rc<Stored>> {
     let mut imagined = Vec::with_capacity(events.len());
     for (place, event) in events.iter().enumerate() {
         imagined.push(imagine(folding, name, event, version + 1 + place as i64, found.recorded_at)?);

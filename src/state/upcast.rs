@@ -63,6 +63,11 @@ impl Upcasters {
     }
 
     /// Everything that what they return depends on.
+    /// Whether there is a step from that schema version of the event type.
+    pub fn has(&self, event_type: &str, from_schema_version: i32) -> bool {
+        self.steps.get(event_type).is_some_and(|steps| steps.contains_key(&from_schema_version))
+    }
+
     pub fn definition(&self) -> String {
         let mut parts = Vec::new();
         for (event_type, steps) in &self.steps {

@@ -5,7 +5,7 @@ import time
 
 import psycopg
 import pytest
-from database import Database, near_edge, rows, value
+from database import REGISTERS, Database, near_edge, rows, unguarded, value
 from operating import check, create_projection, make_handlers, run_psql, seen, wait_for_status
 from states import append, maintain, register
 
@@ -17,8 +17,108 @@ def test_a_fresh_database_is_healthy(database):
         wait_for_status(session, "workers", "ok")
         assert rows(session, "select name, status from eventstream.health where status <> 'ok' or fix is not null") == []
         assert {name for (name,) in rows(session, "select name from eventstream.health")} == {
-            "preload", "log", "clock", "activation", "workers", "horizon", "partitions", "snapshots", "conflicts", "locks",
+            "preload", "log", "guards", "clock", "activation", "workers", "horizon", "partitions", "snapshots", "conflicts", "locks",
         }  # fmt: skip
+
+
+def mended(database, session, name: str) -> None:
+    """Critical, and names it; ok once the printed statements were run."""
+    found = check(session, "guards")
+    assert found.status == "critical" and name in found.detail, found
+    run_psql(database, found.fix)
+    assert check(session, "guards").status == "ok", check(session, "guards")
+
+
+def test_every_guard_that_is_disabled(database):
+    database.make_partitions_small()
+    with database.connect() as session, unguarded(session):
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        near_edge(session, 1)
+        session.execute("select es_append('account-1', 'Added', '{}') from generate_series(1, 2)")
+        triggers = rows(
+            session,
+            """select c.relname, t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+               where c.relnamespace = '_eventstream'::regnamespace and not t.tgisinternal order by 1, 2""",
+        )
+        assert {table for (table, _) in triggers} >= {"events", "events_1", "events_16777216", *REGISTERS}
+        for table, name in triggers:
+            for how in ["disable", "enable", "enable replica"]:
+                session.execute(f"alter table only _eventstream.{table} {how} trigger {name}")
+                assert f"trigger {name} of {table} is disabled" in check(session, "guards").detail
+            session.execute(f"alter table only _eventstream.{table} enable always trigger {name}")
+            assert check(session, "guards").status == "ok"
+        session.execute("alter table _eventstream.events_1 disable trigger all")
+        session.execute("update _eventstream.events_1 set payload = '{}'")
+        mended(database, session, "trigger refuse_change of events_1 is disabled, trigger refuse_change_of_row of events_1 is disabled")
+        for how in ["disable", "enable", "enable replica"]:
+            session.execute(f"alter event trigger eventstream_guard {how}")
+            mended(database, session, "event trigger eventstream_guard is disabled")
+
+
+@pytest.mark.parametrize(
+    "done, name",
+    [
+        ("drop trigger refuse_change_of_row on _eventstream.events", "trigger refuse_change_of_row of events is missing"),
+        ("drop trigger refuse_insert on _eventstream.events", "trigger refuse_insert of events is missing"),
+        ("drop trigger refuse_change on _eventstream.events_1", "trigger refuse_change of events_1 is missing"),
+        ("drop trigger refuse_foreign on _eventstream.grants", "trigger refuse_foreign of grants is missing"),
+        ("drop trigger refuse_truncate on _eventstream.folds", "trigger refuse_truncate of folds is missing"),
+        ("alter trigger refuse_foreign on _eventstream.grants rename to theirs", "trigger refuse_foreign of grants is missing"),
+        (
+            """create or replace trigger refuse_foreign before insert or update or delete on _eventstream.grants
+               for each row when (false) execute function _eventstream.refuse_foreign()""",
+            "trigger refuse_foreign of grants is replaced",
+        ),
+        (
+            """create or replace trigger refuse_change before update of payload or delete or truncate on _eventstream.events_1
+               for each statement execute function _eventstream.refuse_change()""",
+            "trigger refuse_change of events_1 is replaced",
+        ),
+        (
+            """create or replace trigger refuse_change_of_row before update or delete on _eventstream.events
+               for each row execute function suppress_redundant_updates_trigger()""",
+            "trigger refuse_change_of_row of events is replaced",
+        ),
+        (
+            """create or replace function _eventstream.refuse_change() returns trigger language plpgsql as 'begin return new; end'""",
+            "function refuse_change is replaced",
+        ),
+        (
+            """create or replace function _eventstream.guard() returns event_trigger language plpgsql as 'begin end'""",
+            "function guard is replaced",
+        ),
+        ("create rule r as on delete to _eventstream.grants do instead nothing", "rule r of grants is not ours"),
+        (
+            """create trigger t before insert on _eventstream.streams
+               for each row execute function suppress_redundant_updates_trigger()""",
+            "trigger t of streams is not ours",
+        ),
+        (
+            "alter extension eventstream drop event trigger eventstream_guard; drop event trigger eventstream_guard",
+            "event trigger eventstream_guard is missing",
+        ),
+        (
+            """alter extension eventstream drop event trigger eventstream_guard; drop event trigger eventstream_guard;
+               create event trigger eventstream_guard on ddl_command_start when tag in ('CREATE DOMAIN')
+               execute function _eventstream.guard();
+               alter event trigger eventstream_guard enable always""",
+            "event trigger eventstream_guard is replaced",
+        ),
+    ],
+)
+def test_a_guard_that_is_no_more(database, done, name):
+    with database.connect() as session:
+        session.execute("select es_append('account-1', 'Added', '{}')")
+        with unguarded(session):
+            session.execute(done)
+        mended(database, session, name)
+        for statement in ["update _eventstream.events set payload = '{}'", "delete from _eventstream.streams", "truncate _eventstream.folds"]:
+            with pytest.raises(psycopg.Error) as error:
+                session.execute(statement)
+            assert error.value.sqlstate == "ES050"
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("alter table _eventstream.events add column mine int")
+        assert error.value.sqlstate == "ES051"
 
 
 @pytest.mark.parametrize("others", ["", "auto_explain"])
@@ -119,7 +219,7 @@ def test_a_projection_that_is_retried(database):
         create_projection(session, "retried", max_retries=1000)
         session.execute(REFUSED)
         found = wait_for_status(session, "projection retried", "warning")
-        assert "attempts failed at the event at global position 1" in found.detail
+        assert "1 attempt failed at the event at global position 1" in found.detail
         assert value(session, "select status from eventstream.projections") == "retrying"
         session.execute("insert into mended default values")
         run_psql(database, found.fix)
@@ -233,7 +333,7 @@ def test_dead_letters(database):
         session.execute(REFUSED)
         append(session, "account-1", 1)
         found = wait_for_status(session, "dead letters of skipping", "critical")
-        assert found.detail.startswith("1 events")
+        assert found.detail.startswith("1 event could")
         columns = "projection, subscription, global_position, stream, version, event_type, error_sqlstate, tenant"
         assert rows(session, f"select {columns} from eventstream.dead_letters") == [
             ("skipping", None, 1, "account-1", 1, "Added", "P0001", "default")
@@ -317,7 +417,7 @@ def test_damaged_snapshots(quiet):
     with quiet.connect() as session:
         assert value(session, "select es_state('account-1')") == {"sum": 15}
         found = check(session, "snapshots")
-        assert found.status == "critical" and "met 1 times" in found.detail
+        assert found.status == "critical" and "met 1 time" in found.detail
         run_psql(quiet, found.fix)
         assert check(session, "snapshots").status == "ok"
         maintain(session)
@@ -333,7 +433,7 @@ def test_failing_snapshots(quiet):
         assert maintain(session)["snapshots failed"] == 1
         maintain(session)
         found = check(session, "snapshots")
-        assert found.status == "warning" and found.detail.startswith("1 snapshots failed")
+        assert found.status == "warning" and found.detail.startswith("1 snapshot failed")
         session.execute(
             "create or replace function total_of(state jsonb, event eventstream.event) returns jsonb immutable language sql as"
             " $$ select jsonb_build_object('sum', (state ->> 'sum')::numeric + 1) $$"
@@ -490,7 +590,7 @@ def test_dead_letters_of_a_subscription(quiet):
         lease, _ = fetch(session, "picky")
         session.execute("select es_nack(%s, 1, 'unreadable', dead_letter => true)", (lease,))
         found = check(session, "dead letters of feed")
-        assert found.status == "critical" and found.detail.startswith("1 events could not be processed by subscription feed")
+        assert found.status == "critical" and found.detail.startswith("1 event could not be processed by subscription feed")
         columns = "projection, subscription, global_position, stream, reason"
         assert rows(session, f"select {columns} from eventstream.dead_letters") == [(None, "feed", 1, "account-1", "unreadable")]
         assert standing(session)["dead_letters"] == 1

@@ -265,7 +265,7 @@ class Csv(Run):
 class Tampering(Run):
     def test_an_intact_log_is_intact(self):
         self.assertEqual(self.run_on(rows()), (0, ["5 events in 2 streams: intact"], ""))
-        self.assertEqual(self.run_on([]), (0, ["0 events in 0 streams: intact"], ""))
+        self.assertEqual(self.run_on([], "--allow-empty"), (0, ["0 events in 0 streams: intact"], ""))
 
     def test_a_change_of_any_hashed_field_is_named_at_its_version_and_nowhere_else(self):
         changes = {
@@ -468,6 +468,22 @@ class Anchors(Run):
         with open(heads, "rb") as file:
             self.assertEqual(file.read(), before)
         self.assertEqual(sorted(os.listdir(self.folder)), ["events.csv", "heads.csv"])
+
+    def test_no_events_and_no_heads_are_no_all_clear(self):
+        header = csv([])
+        self.assert_unusable(header, "holds no events")
+        heads = self.path("kept.csv", b"kept")
+        self.assert_unusable(header, "holds no events", "--save-heads", heads)
+        with open(heads, "rb") as file:
+            self.assertEqual(file.read(), b"kept")
+        none = self.path("none.csv", b"tenant,stream,version,chain_hash\n")
+        self.assert_unusable(csv(chain(2)), "hold no heads", "--anchor", none)
+        self.assertEqual(self.run_on(header, "--allow-empty")[0], 0)
+        self.assertEqual(self.run_on(csv(chain(2)), "--allow-empty", "--anchor", none)[0], 0)
+        # What is anchored must be there all the same.
+        some = self.heads(chain(2))
+        self.assertEqual(self.run_on(header, "--allow-empty", "--anchor", some)[0], 1)
+        self.assertEqual(self.run_on(header, "--anchor", some)[0], 1)
 
     def test_anchors_that_are_no_heads_are_unusable(self):
         header = b"tenant,stream,version,chain_hash\n"

@@ -9,7 +9,7 @@ use crate::error_words::{
     stopped_hint, tenant_hint,
 };
 use crate::hint::{fold_hint, table_hint, upcast_hint};
-use crate::quote::{quote_literal, shown};
+use crate::quote::{quote_identifier, quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,6 +75,10 @@ pub enum Error {
     /// ES013: the fold made of an event what no state can be.
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}: {reason}")]
     FoldFailed { fold: String, stream: String, version: i64, reason: String },
+
+    /// ES013: as [`Error::FoldFailed`], on an event that is not written: one of es_simulate, or of an append that an inline state table has made fail.
+    #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}, which is not written: {reason}")]
+    UnwrittenFailed { fold: String, stream: String, version: i64, reason: String },
 
     /// ES013: `failed` streams of a category (not `is_all`: or more) have no state; the first of them, and why.
     #[error(
@@ -190,6 +194,14 @@ pub enum Error {
     )]
     InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },
 
+    /// 42501: the role lacks manage in `tenant`, and is no member of pg_monitor: either lets it look at how the tenant runs.
+    #[error(
+        "role \"{role}\" is not a member of pg_monitor and lacks the privilege \"manage\" in tenant {}{}",
+        shown(tenant),
+        in_category(category.as_deref())
+    )]
+    OperatorRequired { role: String, tenant: String, category: Option<String> },
+
     /// 55P03: who needs a tenant's appends to be quiet could not have that within `waited_ms`; `holders`: processes that append, and since when.
     #[error("the appends of tenant {} did not come to rest within {waited_ms} ms", shown(tenant))]
     GateBusy { tenant: String, waited_ms: u64, holders: Vec<(i32, String)> },
@@ -220,7 +232,10 @@ impl Error {
             Self::FoldNotFound { .. } => "ES010",
             Self::InvalidRules { .. } => "ES011",
             Self::SnapshotNotFound { .. } => "ES012",
-            Self::FoldUnusable { .. } | Self::FoldFailed { .. } | Self::StatesFailed { .. } => "ES013",
+            Self::FoldUnusable { .. }
+            | Self::FoldFailed { .. }
+            | Self::UnwrittenFailed { .. }
+            | Self::StatesFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
@@ -236,7 +251,7 @@ impl Error {
             Self::Guarded { .. } => "ES051",
             Self::PositionReused { .. } => "ES052",
             Self::InUse { .. } => "2BP01",
-            Self::InsufficientPrivilege { .. } => "42501",
+            Self::InsufficientPrivilege { .. } | Self::OperatorRequired { .. } => "42501",
             Self::GateBusy { .. } => "55P03",
             Self::TableUnusable { .. } => "55000",
             Self::FeatureNotSupported { .. } => "0A000",
@@ -244,11 +259,22 @@ impl Error {
         }
     }
 
+    /// Of events from `first` on that are not written.
+    #[must_use]
+    pub fn on_unwritten(self, first: i64) -> Self {
+        match self {
+            Self::FoldFailed { fold, stream, version, reason } if version >= first => {
+                Self::UnwrittenFailed { fold, stream, version, reason }
+            }
+            other => other,
+        }
+    }
+
     /// Whether it is an event's own: see [`crate::fault`]. It knows more than its SQLSTATE says.
     #[must_use]
     pub fn is_of_event(&self) -> bool {
         match self {
-            Self::FoldFailed { .. } => true,
+            Self::FoldFailed { .. } | Self::UnwrittenFailed { .. } => true,
             Self::UpcastFailed { is_unusable, .. } => !is_unusable,
             other => crate::fault::is_of_event(other.sqlstate()),
         }
@@ -281,7 +307,7 @@ impl Error {
                 json!({"stream": stream, "fold": fold, "version": version, "reason": reason})
             }
             Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
-            Self::FoldFailed { fold, stream, version, reason } => {
+            Self::FoldFailed { fold, stream, version, reason } | Self::UnwrittenFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
             }
             Self::StatesFailed { category, fold, failed, is_all, stream, state, message } => {
@@ -327,6 +353,9 @@ impl Error {
             }
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
+            }
+            Self::OperatorRequired { role, tenant, category } => {
+                json!({"role": role, "privilege": "manage", "tenant": tenant, "category": category})
             }
             Self::GateBusy { tenant, holders, .. } => {
                 let holders: Vec<_> = holders.iter().map(|(pid, since)| json!({"pid": pid, "since": since})).collect();
@@ -391,6 +420,10 @@ impl Error {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
             }
             Self::FoldFailed { stream, version, .. } => Some(fold_hint(stream, *version)),
+            Self::UnwrittenFailed { .. } => Some(
+                "Give the event another payload, or register a fold that takes such events (rules with a default, or a handler)."
+                    .into(),
+            ),
             Self::StatesFailed { category, fold, .. } => Some(format!(
                 "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
                  out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
@@ -476,6 +509,11 @@ impl Error {
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 Some(grant_hint(role, privilege, tenant, category.as_deref()))
             }
+            Self::OperatorRequired { role, tenant, category } => Some(format!(
+                "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
+                quote_identifier(role),
+                grant_hint(role, "manage", tenant, category.as_deref())
+            )),
             Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
         }
     }

@@ -38,5 +38,5 @@ pub use name::{Category, EventType, StreamName, Subject, TenantName};
 pub use number::printed_digits;
 pub use partition::{FIRST_LOWER, FIRST_UPPER, range_for, table_name};
 pub use privilege::Privilege;
-pub use quote::{quote_identifier, quote_literal, shown};
+pub use quote::{counted, quote_identifier, quote_literal, shown};
 pub use time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};

@@ -10,6 +10,10 @@ const MOST_FRACTION_DIGITS: usize = 9;
 /// What a moment must be, for messages.
 pub const RULE: &str = "must be a moment with date, time and zone, such as 2024-10-31 23:59:59.999999Z or 2024-10-31T22:00+01:00, or infinity";
 
+/// What an event's moment must be: something happened then.
+pub const FINITE_RULE: &str =
+    "must be a moment with date, time and zone, such as 2024-10-31 23:59:59.999999Z or 2024-10-31T22:00+01:00";
+
 /// The text, cut to microseconds, if it has the form `YYYY-MM-DD HH:MM[:SS[.fff]]` (or `T` between), of a day and a time that there are, followed by a
 /// zone: `Z`, `UTC`, `+HH[:MM[:SS]]`, or a name such as `Europe/Vienna`; or is `infinity` or `-infinity`. Whether there is such a place is
 /// not looked at. Some programs print nanoseconds; rounded, the last of a day would be the next day's first.

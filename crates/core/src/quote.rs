@@ -12,6 +12,12 @@ pub fn quote_literal(text: &str) -> String {
     if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
 }
 
+/// `1 event`, `2 events`: a count with its noun, `one` where there is one.
+#[must_use]
+pub fn counted(count: i64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// `name` as a SQL identifier, always in quotes.
 #[must_use]
 pub fn quote_identifier(name: &str) -> String {

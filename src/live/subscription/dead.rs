@@ -3,7 +3,7 @@
 use super::parked;
 use crate::live::{dead_letter, progress};
 use crate::log::delivery::{self, Facts};
-use crate::log::event::invalid;
+use crate::log::event::checked_reason;
 use crate::pg::counters::{self, Counter};
 use crate::pg::datum::{Nullable, from_text};
 use crate::pg::failure::Result;
@@ -162,9 +162,7 @@ pub fn retry(tenant_id: i64, id: i64) -> Result<String> {
 /// The event is not processed. Errors: ES005.
 pub fn forget(tenant_id: i64, id: i64, reason: &str) -> Result<DeadLetter> {
     server::must_be_writable(c"es_drop_dead_letter")?;
-    if reason.trim().is_empty() {
-        return Err(invalid("reason", "must not be empty"));
-    }
+    checked_reason(reason)?;
     one(&TAKE, View::Write, tenant_id, id)
 }
 

@@ -272,6 +272,9 @@ impl Held {
 /// How many events were acknowledged. Errors: ES024.
 pub fn ack(tenant_id: i64, lease_id: &[u8; 16], up_to: Option<i64>) -> Result<i64> {
     server::must_be_writable(c"es_ack")?;
+    if let Some(up_to) = up_to.filter(|&up_to| up_to < 0) {
+        return Err(invalid("up_to", format!("must be 0 or more, not {up_to}")));
+    }
     as_owner(Planning::ByIndex, |db, catalog| {
         let held = hold(db, catalog, tenant_id, lease_id, None)?;
         let count = held.events.partition_point(|event| up_to.is_none_or(|up_to| event.position <= up_to));

@@ -5,6 +5,7 @@ mod expected;
 mod recent;
 mod walk;
 
+use super::horizon;
 use super::partition::{self, Partition};
 use super::statements::Statement;
 use super::stream::{self, Head};
@@ -79,6 +80,8 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
 /// All events with from <= global_position <= to, of one tenant or of all.
 pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
+        // Where nothing can be, nothing is found wrong. From behind the last one is what a check says that goes on where it was.
+        horizon::must_be_reached(catalog, "from_position", from.saturating_sub(1))?;
         whole::must_be_shown(db, catalog, tenant_id)?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let tenant = tenant_id.map(Datum::from);

@@ -44,7 +44,7 @@ impl Token {
 }
 
 /// A checked pointer. The empty one points to the whole document.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Pointer {
     tokens: Vec<Token>,
 }

@@ -17,8 +17,19 @@ pub(super) fn resolved<'a, S: EventSource>(path: &'a Path, event: &S) -> Outcome
             shown(pointer),
             other.described()
         )),
-        None => fault(format!("payload {}, a key in {path}, is missing", shown(pointer))),
+        None => {
+            let twice = twice(event)?;
+            fault(format!("payload {}, a key in {path}, is missing{twice}", shown(pointer)))
+        }
     })
+}
+
+/// What a payload is that is a string of JSON: a caller that encodes before its driver does.
+fn twice<S: EventSource>(event: &S) -> Outcome<&'static str, S::Failure> {
+    let Some(Value::Text(text)) = event.payload(&Pointer::default()).map_err(Fault::Source)? else { return Ok("") };
+    let text = text.trim();
+    let is_json = text.starts_with('{') && text.ends_with('}') || text.starts_with('[') && text.ends_with(']');
+    Ok(if is_json { ": the payload is a string that looks like JSON; was it encoded twice?" } else { "" })
 }
 
 impl Source {
@@ -42,7 +53,18 @@ impl Source {
     pub(super) fn value<S: EventSource>(&self, state: &State, event: &S) -> Outcome<Value, S::Failure> {
         match self.read(state, event)? {
             Some(value) => Ok(value.into_owned()),
-            None => fault(format!("{self} is missing")),
+            None => {
+                let twice = if self.is_of_payload() { twice(event)? } else { "" };
+                fault(format!("{self} is missing{twice}"))
+            }
+        }
+    }
+
+    fn is_of_payload(&self) -> bool {
+        match self {
+            Source::Payload(_) => true,
+            Source::Default(source, _) => source.is_of_payload(),
+            Source::State(_) | Source::Event(_) | Source::Constant(_) => false,
         }
     }
 
