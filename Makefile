@@ -49,6 +49,10 @@ test-core test-backend test-regress test-isolation test-cluster test-docs test-t
 demo: ## build it, start a private server and tell the ledger's story on it; DATA=path.csv uses a file of yours
 	@tools/demo $(PG) '$(DATA)'
 
+.PHONY: demo-start
+demo-start: ## start the server of make demo again, as it was left
+	@tools/demo $(PG) --start
+
 .PHONY: demo-stop
 demo-stop: ## stop the server that make demo started
 	@tools/demo $(PG) --stop

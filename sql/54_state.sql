@@ -11,7 +11,7 @@ create function es_register_fold(
 ) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_fold';
 comment on function es_register_fold(text, text, regprocedure, jsonb, jsonb, bigint, text, bool) is
-$$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it, and snapshots of the old definition stop counting.
+$$Registers how the events of a category become a state: by a function, handler(state jsonb, event eventstream.event) returns jsonb, which must be IMMUTABLE and is called with the rights of the role that registers it (so it must be its own, a superuser's, or of a role that has its rights), or by rules (docs/rules.md): exactly one of the two. Returns the name. Registering again replaces it (a NOTICE says where it is another one then), and snapshots of the old definition stop counting. A name is the tenant's: of another category it is ES005.
 initial_state: before the first event. snapshot_every: es_maintain takes a snapshot every so many events of a stream. fold_order: version folds events as they came; occurred_at puts late events where they belong in valid time. is_default: the fold that is meant where none is named. Needs the privileges manage and read for the category.
 Errors: ES005, ES011 (what is wrong in the rules, and where), 42501.
 Example: select es_register_fold('balance', 'account', rules => '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}]}}', initial_state => '{"balance": 0}');$$;
@@ -19,7 +19,7 @@ Example: select es_register_fold('balance', 'account', rules => '{"on": {"Accoun
 create function es_unregister_fold(name text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unregister_fold';
 comment on function es_unregister_fold(text) is
-$$Forgets a fold and its snapshots; events are not touched. Returns the name. Needs the privilege manage. ES010 where there is none.
+$$Forgets a fold and its snapshots; events are not touched. Returns the name. Needs the privilege manage. ES010 where there is none, 2BP01 where a state table is filled by it.
 Example: select es_unregister_fold('balance');$$;
 
 create function es_register_upcaster(
@@ -102,6 +102,6 @@ Example: select es_day_end('2024-10-31', 'Europe/Vienna');$$;
 create function es_set_as_of(day date, time_zone text) returns timestamptz
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_set_as_of';
 comment on function es_set_as_of(date, text) is
-$$Sets eventstream.as_of to the end of a day in a time zone (es_day_end) until the end of the transaction, and returns it: temporal views show the books of that day. Nothing of it is left to the next client of a pool.
+$$Sets eventstream.as_of to the end of a day in a time zone (es_day_end) until the end of the transaction, and returns it: temporal views show the books of that day. Nothing of it is left to the next client of a pool. Outside of a transaction it has no effect: WARNING 25P01.
 Errors: ES005 NULL, no such zone.
 Example: begin; select es_set_as_of('2024-10-31', 'Europe/Vienna'); commit;$$;

@@ -112,6 +112,7 @@ fn unregister_fold(args: &Args) -> Returned {
             command: "es_unregister_fold".into(),
             object: format!("fold {}", shown(name)),
             users,
+            is_table: true,
         }
         .into());
     }

@@ -291,6 +291,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "select * from es_read('o-''', from_version => 3, max_count => 1).",
         ),
         (
+            Error::UnwrittenFailed { fold: "f".into(), stream: "o-1".into(), version: 3, reason: "it returned NULL".into() },
+            "ES013",
+            "fold \"f\" failed on stream \"o-1\" at version 3, which is not written: it returned NULL",
+            json!({"fold": "f", "stream": "o-1", "version": 3, "reason": "it returned NULL"}),
+            "Give the event another payload",
+        ),
+        (
             Error::UpcastFailed {
                 stream: "a-1".into(),
                 version: 3,
@@ -348,6 +355,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "events cannot be changed: UPDATE on _eventstream.events_1 is refused",
             json!({"operation": "UPDATE", "table": "_eventstream.events_1"}),
             "corrects",
+        ),
+        (
+            Error::OperatorRequired { role: "b\"ob".into(), tenant: "default".into(), category: None },
+            "42501",
+            "role \"b\"ob\" is not a member of pg_monitor and lacks the privilege \"manage\" in tenant \"default\"",
+            json!({"role": "b\"ob", "privilege": "manage", "tenant": "default", "category": null}),
+            "a superuser can run: grant pg_monitor to \"b\"\"ob\"; to steer as well: An admin",
         ),
         (
             Error::InsufficientPrivilege {
