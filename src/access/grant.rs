@@ -124,7 +124,10 @@ pub fn grant(grant: &Grant) -> Result<()> {
             return Ok(());
         }
         // Also what is granted before the first event; a slip of the pen would else be found when somebody is refused.
-        report::notice(&format!("category {} has no streams yet: the grant counts from its first one on", shown(category)))
+        report::notice(&format!(
+            "category {} has no streams yet: the grant counts from its first one on",
+            shown(category)
+        ))
     })
 }
 

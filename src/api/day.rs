@@ -6,8 +6,8 @@ use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::{server, zone};
 use eventstream_core::error::Error;
-use eventstream_core::{quote_literal, shown};
 use eventstream_core::zone::{RULE, Zone};
+use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_day_end", day_end);

@@ -207,8 +207,7 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
                 format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
             });
             let attempts = counted(projection.attempts.into(), "attempt", "attempts");
-            let detail =
-                format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
+            let detail = format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
             bad(Level::Critical, "stopped", detail, call("es_resume_projection"))
         }
         (None, "waiting for activation") => {

@@ -1,6 +1,6 @@
 //! Whether what keeps the log as it is stands guard: the triggers of the log's and the registers' tables, their functions, and the event trigger. A superuser
 //! who has said `eventstream.allow_drop = on` can put them out of work, and events can be changed from then on without a word.
-//! sql/40_partitions.sql and sql/86_guard.sql make them; this is the list of what they make.
+//! sql/40_partitions.sql and sql/86_guard.sql make them, and the latter knows what they are.
 use super::health::{Check, Level};
 use crate::log::first_append;
 use crate::pg::failure::Result;
@@ -11,103 +11,26 @@ use crate::pg::session::{Planning, as_owner};
 const MOST_NAMED: usize = 10;
 
 thread_local! {
-    // tgtype: the bits of pg_trigger.h (ROW 1, BEFORE 2, INSERT 4, DELETE 8, UPDATE 16, TRUNCATE 32). What a partition has by a trigger of the parent comes and goes
-    // with that one. Statements: an array, in the order in which they are to be run; those that are merely disabled have none.
-    static BROKEN: Plan = const { Plan::new(
-        "with guarded as ( \
-             select c.oid, c.relname, true as is_log, c.oid = '_eventstream.events'::regclass as is_parent \
-             from pg_class c \
-             where c.oid = '_eventstream.events'::regclass \
-                or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = '_eventstream.events'::regclass) \
-             union all \
-             select c.oid, c.relname, false, true \
-             from pg_class c \
-             where c.relnamespace = '_eventstream'::regnamespace \
-               and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters', \
-                                 'activations', 'projections', 'subscriptions') \
-         ), functions (name, type) as ( \
-             values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger') \
-         ), wanted (is_log, name, function, kind, moment, is_cloned) as ( \
-             values (true, 'refuse_change_of_row', 'refuse_change', 27, 'before update or delete on %s for each row', true), \
-                    (true, 'refuse_insert', 'refuse_foreign', 7, 'before insert on %s for each row', true), \
-                    (true, 'refuse_change', 'refuse_change', 58, 'before update or delete or truncate on %s for each statement', false), \
-                    (false, 'refuse_foreign', 'refuse_foreign', 31, 'before insert or update or delete on %s for each row', false), \
-                    (false, 'refuse_truncate', 'refuse_foreign', 34, 'before truncate on %s for each statement', false) \
-         ), triggers as ( \
-             select g.relname, w.name, t.tgenabled, w.is_cloned and not g.is_parent as is_clone, \
-                    case when t.oid is null then 'missing' \
-                         when t.tgtype <> w.kind or t.tgqual is not null or cardinality(t.tgattr::int2[]) > 0 \
-                              or t.tgfoid is distinct from to_regprocedure('_eventstream.' || w.function || '()')::oid then 'replaced' \
-                         when t.tgenabled <> 'A' then 'disabled' end as what, \
-                    format('create or replace trigger %I ' || w.moment || ' execute function _eventstream.%I()', \
-                           w.name, format('_eventstream.%I', g.relname), w.function) as statement \
-             from guarded g join wanted w on w.is_log = g.is_log \
-             left join pg_trigger t on t.tgrelid = g.oid and t.tgname = w.name and not t.tgisinternal \
-         ) \
-         select 1, 'function ' || f.name || ' is ' || case when p.oid is null then 'missing' else 'replaced' end, \
-                array[format('create or replace function _eventstream.%I() returns %s language c as ''$libdir/eventstream'', %L', \
-                             f.name, f.type, 'eventstream_' || f.name)] \
-         from functions f left join pg_proc p on p.oid = to_regprocedure('_eventstream.' || f.name || '()') \
-         where p.oid is null or p.prosrc <> 'eventstream_' || f.name or p.probin <> '$libdir/eventstream' \
-            or p.prolang <> (select l.oid from pg_language l where l.lanname = 'c') \
-         union all \
-         select 2, 'trigger ' || t.name || ' of ' || t.relname || ' is ' || t.what, \
-                case when t.what <> 'disabled' and not t.is_clone then array[t.statement] end \
-         from triggers t where t.what is not null \
-         union all \
-         select 3, 'event trigger eventstream_guard is ' || case when e.oid is null then 'missing' when e.evtenabled <> 'A' then 'disabled' else 'replaced' end, \
-                case when e.oid is not null and e.evtenabled <> 'A' then array['alter event trigger eventstream_guard enable always'] \
-                     else array_remove(array[case when d.objid is not null then 'alter extension eventstream drop event trigger eventstream_guard' end, \
-                                             case when e.oid is not null then 'drop event trigger eventstream_guard' end, \
-                                'create event trigger eventstream_guard on ddl_command_start execute function _eventstream.guard()', \
-                                'alter event trigger eventstream_guard enable always', \
-                                'alter extension eventstream add event trigger eventstream_guard'], null) end \
-         from (select) as one left join pg_event_trigger e on e.evtname = 'eventstream_guard' \
-         left join pg_depend d on d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid and d.deptype = 'e' \
-         where e.oid is null or e.evtenabled <> 'A' or e.evtevent <> 'ddl_command_start' or e.evttags is not null \
-            or e.evtfoid is distinct from to_regprocedure('_eventstream.guard()')::oid \
-         union all \
-         select 4, 'rule ' || r.rulename || ' of ' || c.relname || ' is not ours', array[format('drop rule %I on _eventstream.%I', r.rulename, c.relname)] \
-         from guarded g join pg_class c on c.oid = g.oid join pg_rewrite r on r.ev_class = g.oid \
-         union all \
-         select 5, 'trigger ' || t.tgname || ' of ' || g.relname || ' is not ours', array[format('drop trigger %I on _eventstream.%I', t.tgname, g.relname)] \
-         from guarded g join pg_trigger t on t.tgrelid = g.oid \
-         where not t.tgisinternal and t.tgparentid = 0 and not exists (select from wanted w where w.is_log = g.is_log and w.name = t.tgname) \
-         order by 1, 2",
-        &[],
-    ) };
+    static BROKEN: Plan = const { Plan::new("select what, statements from _eventstream.broken_guards()", &[]) };
 }
-
-/// Puts right what is disabled; it stands at the end of docs/operate.md's section on backups, too.
-const ENABLE: &str = "do $$
-declare
-    guard record;
-begin
-    for guard in select t.tgrelid::regclass as guarded, t.tgname
-                 from pg_trigger t join pg_class c on c.oid = t.tgrelid
-                 where c.relnamespace = '_eventstream'::regnamespace and not t.tgisinternal
-    loop
-        execute format('alter table only %s enable always trigger %I', guard.guarded, guard.tgname);
-    end loop;
-end
-$$;";
 
 /// Before the first append a restore may be at work, which makes the triggers last.
 pub fn check() -> Result<Check> {
     let broken = as_owner(Planning::ByIndex, |db, _| {
         BROKEN.with(|broken| {
             broken.rows(db, View::Latest, 0, &[], |row| {
-                Ok((row.text(1)?.to_owned(), row.text_array_opt(2)?.unwrap_or_default()))
+                Ok((row.text_opt(0)?.map(ToOwned::to_owned), row.text_array_opt(1)?.unwrap_or_default()))
             })
         })
     })?;
-    if broken.is_empty() {
+    let names: Vec<_> = broken.iter().filter_map(|(what, _)| what.as_deref()).collect();
+    if names.is_empty() {
         return Ok(Check::ok("guards", "all triggers that keep the log as it is are in place"));
     }
     let level = if first_append::is_there()? { Level::Critical } else { Level::Warning };
-    let mut named: Vec<_> = broken.iter().take(MOST_NAMED).map(|(what, _)| what.as_str()).collect();
-    let more = format!("and {} more", broken.len().saturating_sub(MOST_NAMED));
-    if broken.len() > MOST_NAMED {
+    let mut named: Vec<_> = names.iter().copied().take(MOST_NAMED).collect();
+    let more = format!("and {} more", names.len().saturating_sub(MOST_NAMED));
+    if names.len() > MOST_NAMED {
         named.push(&more);
     }
     let detail = format!(
@@ -117,6 +40,6 @@ pub fn check() -> Result<Check> {
     );
     let statements: String =
         broken.iter().flat_map(|(_, statements)| statements).map(|statement| format!("{statement};\n")).collect();
-    let fix = format!("begin;\nset local eventstream.allow_drop = on;\n{statements}{ENABLE}\ncommit;");
+    let fix = format!("begin;\nset local eventstream.allow_drop = on;\n{statements}commit;");
     Ok(Check::bad("guards", level, "not in place", detail, fix))
 }

@@ -137,16 +137,16 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String
             .transpose()?;
         let tenant = Some(Datum::from(tenant_id));
         let (name, category) = (Some(from_text(definition.name)?), Some(from_text(definition.category)?));
-        let others = |view| {
-            CATEGORY.with(|plan| plan.first(db, view, &[tenant, name], |row| Ok(row.text(0)?.to_owned())))
-        };
+        let others =
+            |view| CATEGORY.with(|plan| plan.first(db, view, &[tenant, name], |row| Ok(row.text(0)?.to_owned())));
         if let Some(other) = others(View::Latest)?.filter(|other| other != definition.category) {
             return Err(of_another(definition.name, &other).into());
         }
         let mut replaced = None;
         if definition.is_default {
-            replaced = CLEAR_DEFAULT
-                .with(|plan| plan.first(db, View::Write, &[tenant, category, name], |row| Ok(row.text(0)?.to_owned())))?;
+            replaced = CLEAR_DEFAULT.with(|plan| {
+                plan.first(db, View::Write, &[tenant, category, name], |row| Ok(row.text(0)?.to_owned()))
+            })?;
         }
         let row: [Nullable; 11] = [
             tenant,

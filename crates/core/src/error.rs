@@ -5,11 +5,11 @@
 use serde_json::{Value, json};
 
 use crate::error_words::{
-    already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, grant_hint, in_category,
-    stopped_hint, tenant_hint,
+    UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, gate_hint,
+    grant_hint, in_category, operator_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{fold_hint, table_hint, upcast_hint};
-use crate::quote::{quote_identifier, quote_literal, shown};
+use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,7 +76,7 @@ pub enum Error {
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}: {reason}")]
     FoldFailed { fold: String, stream: String, version: i64, reason: String },
 
-    /// ES013: as [`Error::FoldFailed`], on an event that is not written: one of es_simulate, or of an append that an inline state table has made fail.
+    /// ES013: as [`Error::FoldFailed`], on an event of es_simulate, which is not written.
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}, which is not written: {reason}")]
     UnwrittenFailed { fold: String, stream: String, version: i64, reason: String },
 
@@ -259,7 +259,7 @@ impl Error {
         }
     }
 
-    /// Of events from `first` on that are not written.
+    /// From `first` on events are not written.
     #[must_use]
     pub fn on_unwritten(self, first: i64) -> Self {
         match self {
@@ -307,7 +307,8 @@ impl Error {
                 json!({"stream": stream, "fold": fold, "version": version, "reason": reason})
             }
             Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
-            Self::FoldFailed { fold, stream, version, reason } | Self::UnwrittenFailed { fold, stream, version, reason } => {
+            Self::FoldFailed { fold, stream, version, reason }
+            | Self::UnwrittenFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
             }
             Self::StatesFailed { category, fold, failed, is_all, stream, state, message } => {
@@ -420,10 +421,7 @@ impl Error {
                 Some("Mend what is named, or register the fold again with es_register_fold().".into())
             }
             Self::FoldFailed { stream, version, .. } => Some(fold_hint(stream, *version)),
-            Self::UnwrittenFailed { .. } => Some(
-                "Give the event another payload, or register a fold that takes such events (rules with a default, or a handler)."
-                    .into(),
-            ),
+            Self::UnwrittenFailed { .. } => Some(UNWRITTEN_HINT.into()),
             Self::StatesFailed { category, fold, .. } => Some(format!(
                 "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
                  out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
@@ -433,12 +431,8 @@ impl Error {
             )),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
-            Self::ProjectionNotFound { .. } => {
-                Some("The view eventstream.projections shows what there is.".into())
-            }
-            Self::SubscriptionNotFound { .. } => {
-                Some("The view eventstream.subscriptions shows what there is.".into())
-            }
+            Self::ProjectionNotFound { .. } => Some("The view eventstream.projections shows what there is.".into()),
+            Self::SubscriptionNotFound { .. } => Some("The view eventstream.subscriptions shows what there is.".into()),
             Self::ProjectionStopped { projection, position, .. } => Some(stopped_hint(projection, *position)),
             Self::RebuildInProgress { .. } => {
                 Some("The view eventstream.progress shows how far it is.".into())
@@ -509,23 +503,8 @@ impl Error {
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 Some(grant_hint(role, privilege, tenant, category.as_deref()))
             }
-            Self::OperatorRequired { role, tenant, category } => Some(format!(
-                "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
-                quote_identifier(role),
-                grant_hint(role, "manage", tenant, category.as_deref())
-            )),
+            Self::OperatorRequired { role, tenant, category } => Some(operator_hint(role, tenant, category.as_deref())),
             Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
         }
-    }
-}
-
-fn gate_hint(holders: &[(i32, String)]) -> String {
-    let again = "call again when fewer append, or raise eventstream.gate_timeout";
-    match holders.first() {
-        Some((pid, since)) => format!(
-            "Process {pid} has a transaction open since {since}: wait for its end, or look at it in pg_stat_activity and end its \
-             session (select pg_terminate_backend({pid});). Nothing was changed: {again}."
-        ),
-        None => format!("Nothing was changed: {again}."),
     }
 }

@@ -1,7 +1,7 @@
 //! The words of errors that depend on their values: parts of messages, and hints. Only `error` uses them.
 
 use crate::privilege::Privilege;
-use crate::quote::{quote_literal, shown};
+use crate::quote::{quote_identifier, quote_literal, shown};
 
 pub fn conflict_hint(expected: i64, actual: i64) -> String {
     if actual > expected {
@@ -86,4 +86,26 @@ pub fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
         (None, Some(category)) => format!("category \"{category}\" has no default fold"),
         (None, None) => "there is no such fold".to_owned(),
     }
+}
+
+pub fn gate_hint(holders: &[(i32, String)]) -> String {
+    let again = "call again when fewer append, or raise eventstream.gate_timeout";
+    match holders.first() {
+        Some((pid, since)) => format!(
+            "Process {pid} has a transaction open since {since}: wait for its end, or look at it in pg_stat_activity and end its \
+             session (select pg_terminate_backend({pid});). Nothing was changed: {again}."
+        ),
+        None => format!("Nothing was changed: {again}."),
+    }
+}
+
+pub const UNWRITTEN_HINT: &str =
+    "Give the event another payload, or register a fold that takes such events (rules with a default, or a handler).";
+
+pub fn operator_hint(role: &str, tenant: &str, category: Option<&str>) -> String {
+    format!(
+        "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
+        quote_identifier(role),
+        grant_hint(role, "manage", tenant, category)
+    )
 }

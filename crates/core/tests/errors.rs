@@ -291,7 +291,12 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "select * from es_read('o-''', from_version => 3, max_count => 1).",
         ),
         (
-            Error::UnwrittenFailed { fold: "f".into(), stream: "o-1".into(), version: 3, reason: "it returned NULL".into() },
+            Error::UnwrittenFailed {
+                fold: "f".into(),
+                stream: "o-1".into(),
+                version: 3,
+                reason: "it returned NULL".into(),
+            },
             "ES013",
             "fold \"f\" failed on stream \"o-1\" at version 3, which is not written: it returned NULL",
             json!({"fold": "f", "stream": "o-1", "version": 3, "reason": "it returned NULL"}),
