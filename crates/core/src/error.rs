@@ -259,27 +259,6 @@ impl Error {
         }
     }
 
-    /// From `first` on events are not written.
-    #[must_use]
-    pub fn on_unwritten(self, first: i64) -> Self {
-        match self {
-            Self::FoldFailed { fold, stream, version, reason } if version >= first => {
-                Self::UnwrittenFailed { fold, stream, version, reason }
-            }
-            other => other,
-        }
-    }
-
-    /// Whether it is an event's own: see [`crate::fault`]. It knows more than its SQLSTATE says.
-    #[must_use]
-    pub fn is_of_event(&self) -> bool {
-        match self {
-            Self::FoldFailed { .. } | Self::UnwrittenFailed { .. } => true,
-            Self::UpcastFailed { is_unusable, .. } => !is_unusable,
-            other => crate::fault::is_of_event(other.sqlstate()),
-        }
-    }
-
     /// The same facts for machines: a JSON object. `None` for an internal error, which has none to offer.
     #[must_use]
     pub fn detail(&self) -> Option<Value> {

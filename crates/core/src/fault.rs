@@ -26,6 +26,29 @@ pub fn is_of_event(sqlstate: &str) -> bool {
     }
 }
 
+impl crate::Error {
+    /// From `first` on events are not written.
+    #[must_use]
+    pub fn on_unwritten(self, first: i64) -> Self {
+        match self {
+            Self::FoldFailed { fold, stream, version, reason } if version >= first => {
+                Self::UnwrittenFailed { fold, stream, version, reason }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether it is an event's own: see this module. It knows more than its SQLSTATE says.
+    #[must_use]
+    pub fn is_of_event(&self) -> bool {
+        match self {
+            Self::FoldFailed { .. } | Self::UnwrittenFailed { .. } => true,
+            Self::UpcastFailed { is_unusable, .. } => !is_unusable,
+            other => is_of_event(other.sqlstate()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_of_event;
