@@ -294,7 +294,7 @@ def test_what_writes_a_state_table_is_kept_as_columns_and_not_as_statements(worl
             session.execute("select es_run_projection('things')")
             status, sqlstate = rows(session, "select status, error_sqlstate from _eventstream.projection_progress")[0]
             # No name of a table, no such table, no such type, no such column.
-            assert status == "stopped" and sqlstate in {"42602", "0A000", "ES005", "42703"}, (planted, status, sqlstate)
+            assert status == "stopped" and sqlstate in {"42602", "55000", "0A000", "ES005", "42703"}, (planted, status, sqlstate)
             assert rows(session, "select stream, n from analyst.things") == [("thing-1", None)]
             session.execute("update _eventstream.projections set table_name = 'analyst.things', columns = %s", (COLUMNS,))
             session.execute("select es_resume_projection('things')")
