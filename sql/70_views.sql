@@ -1,5 +1,5 @@
 -- What people read: the current tenant, and no more than the role was granted. Every table of ours is asked for the tenant, or for a row of the
--- tenant's, by a condition that an index serves: src/pg/own_rows.rs leaves no other way to read it, so that no plan counts the rows of others.
+-- tenant's, by a condition that an index serves: src/pg/query/own_rows.rs leaves no other way to read it, so that no plan counts the rows of others.
 -- The category is the stream's.
 create view eventstream.events with (security_barrier) as
 select

@@ -4,7 +4,7 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_check_t
 comment on function eventstream.check_temporal_view(text, text) is
 'Part of es_create_temporal_view: true where the role may manage and there is such a fold; 42501, ES005, ES010 otherwise.';
 
--- Rows and cost of the next two: how many streams a category has is said to the planner by src/pg/estimate.rs. Where the library is not loaded yet,
+-- Rows and cost of the next two: how many streams a category has is said to the planner by src/pg/query/estimate.rs. Where the library is not loaded yet,
 -- it may take a whole category for one row, and would ask the second of two views that are joined once for each row of the first. Said to give
 -- a thousand rows, each as dear as a fold is, they are asked once for each stream, whatever is known of the streams.
 create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb, problem text)

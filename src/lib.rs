@@ -4,10 +4,16 @@
 
 mod access;
 mod api;
-mod live;
 mod log;
+mod ops;
 mod pg;
+mod present;
+mod projection;
+mod proof;
+mod shared;
 mod state;
+mod subscription;
+mod usercode;
 mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -62,17 +68,17 @@ pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requi
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    pg::settings::init();
+    shared::settings::init();
     pg::pinned::init();
     pg::shared::init();
-    pg::xact::init();
-    pg::catalog::init();
+    pg::process::xact::init();
+    shared::catalog::init();
     pg::utility::init();
     api::guard::note_roles();
     api::guard::init();
-    pg::planner::init();
-    pg::estimate::init();
-    pg::own_rows::init();
-    pg::log_hook::init();
+    pg::query::planner::init();
+    pg::query::estimate::init();
+    pg::query::own_rows::init();
+    pg::error::log_hook::init();
     worker::init();
 }

@@ -1,11 +1,12 @@
 //! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
 use crate::log::identity;
-use crate::pg::catalog;
-use crate::pg::datum::from_text;
-use crate::pg::failure::{Failure, Result};
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{call, server, settings};
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::from_text;
+use crate::pg::{function::call, process::server};
+use crate::shared::catalog;
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};

@@ -1,18 +1,18 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
-use crate::live::inline;
 use crate::log::append::{self, Request, Target, new_event_id};
 use crate::log::event::{NewEvent, Parts, checked_reason, integer, invalid, key_name, text};
 use crate::log::last_append::{self, LastAppend};
-use crate::pg::call;
-use crate::pg::counters::{self, Histogram};
-use crate::pg::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::function::call;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::{Jsonb, Shape, Value};
-use crate::pg::settings;
-use crate::pg::store::{Store, composite};
+use crate::pg::query::store::{Store, composite};
+use crate::pg::value::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
+use crate::projection::inline;
+use crate::shared::counters::{self, Histogram};
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;

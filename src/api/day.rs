@@ -1,10 +1,10 @@
 //! es_day_end, es_set_as_of: when a day ends where the books are kept.
 use super::warn_if_alone;
 use crate::log::event::invalid;
-use crate::pg::call;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call;
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::{server, zone};
+use crate::pg::{process::server, value::zone};
 use eventstream_core::error::Error;
 use eventstream_core::zone::{RULE, Zone};
 use eventstream_core::{quote_literal, shown};

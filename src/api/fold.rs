@@ -1,12 +1,12 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
-use crate::live::refold;
 use crate::log::append::Target;
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
+use crate::pg::error::report;
 use crate::pg::function::{Args, Returned};
-use crate::pg::report;
+use crate::pg::value::datum::from_text;
+use crate::projection::refold;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::registry::{self, Order};
 use eventstream_core::error::Error;

@@ -1,18 +1,16 @@
 //! What the guard of the extension's objects decides, and the event trigger that loads it in time.
 use crate::access;
-use crate::live;
-use crate::log;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::guard::{self, Guards, Users};
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::{server, utility};
-use crate::state;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::{process::server, utility};
+use crate::{projection, proof, usercode};
 use eventstream_core::error::Error;
 
 sql_function!("eventstream_guard", loaded);
 
-static GUARDS: Guards = Guards { ours: log::guard::protect, users: keep_in_use };
+static GUARDS: Guards = Guards { ours: proof::guard::protect, users: keep_in_use };
 
 /// Once a backend, from _PG_init.
 pub fn init() {
@@ -38,8 +36,8 @@ fn loaded(args: &Args) -> Returned {
 
 /// Refuses to let go what folds, upcasters and projections call or write.
 fn keep_in_use(object: Users, command: &str, description: &str) -> Result<()> {
-    let mut users = state::in_use::by(object)?;
-    users.extend(live::in_use::by(object)?);
+    let mut users = usercode::in_use::by(object)?;
+    users.extend(projection::in_use::by(object)?);
     if users.is_empty() {
         return Ok(());
     }

@@ -1,11 +1,11 @@
 //! es_maintain.
 use super::asks;
 use crate::access::{Scope, everything_or, shown_in};
-use crate::live::maintain::step;
-use crate::pg::datum::from_text;
+use crate::ops::maintain::step;
 use crate::pg::function::{Args, Returned};
-use crate::pg::store::Store;
-use crate::pg::{report, server};
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::from_text;
+use crate::pg::{error::report, process::server};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 

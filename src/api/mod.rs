@@ -4,7 +4,7 @@ mod announce;
 mod append;
 mod day;
 mod fold;
-pub(crate) mod guard;
+pub mod guard;
 mod history;
 mod maintain;
 mod operate;
@@ -21,11 +21,11 @@ mod verify;
 mod view;
 
 use crate::access::{Access, everything_or};
-use crate::live::progress::HIDDEN;
 use crate::log::append::Target;
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned};
-use crate::pg::{report, server};
+use crate::pg::{error::report, process::server};
+use crate::projection::progress::HIDDEN;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 

@@ -1,12 +1,17 @@
 //! es_activate, es_metrics, and what the views of sql/73_live_views.sql ask.
 use super::asks;
 use crate::access::{everything_or, operated_tenant, operated_tenant_ids, operated_tenants};
-use crate::live::{activation, health, metrics, overview, overview_subscriptions};
+use crate::log::activation;
 use crate::log::identity;
-use crate::pg::datum::{from_float, from_text, int8_array_of};
+use crate::ops::{
+    health, metrics,
+    overview::{self, subscriptions},
+};
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::store::Store;
-use crate::pg::{call, server, tasks};
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{from_float, from_text, int8_array_of};
+use crate::pg::{function::call, process::server};
+use crate::shared::tasks;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -62,7 +67,7 @@ fn subscription_states(args: &Args) -> Returned {
     let tenant_id = operated_tenant()?;
     let store = Store::begin(args)?;
     let moment = overview::Moment::look()?;
-    for subscription in overview_subscriptions::subscriptions(&moment, Some(tenant_id))? {
+    for subscription in subscriptions::subscriptions(&moment, Some(tenant_id))? {
         store.put(&[
             Some(Datum::from(subscription.id)),
             Some(Datum::from(subscription.position)),

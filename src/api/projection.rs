@@ -1,22 +1,25 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::{asks, target, veiled};
 use crate::access::{Access, Scope, authorize, authorize_all, authorize_tenant, shown_categories};
-use crate::live::activation;
-use crate::live::advance::{self, Outcome};
-use crate::live::definition::{self, TableDefinition};
-use crate::live::progress::{HIDDEN, Lock};
-use crate::live::projection::{self, Changes, Settings, What};
-use crate::live::wait::{self, Goal};
-use crate::live::{registry, run};
 use crate::log::acting;
+use crate::log::activation;
 use crate::log::event::{integer, invalid, key_name, text};
 use crate::log::horizon;
 use crate::log::read::Filter;
-use crate::pg::datum::from_text;
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned, read_regprocedure};
 use crate::pg::jsonb::Value;
-use crate::pg::{report, server, xact};
+use crate::pg::value::datum::from_text;
+use crate::pg::{
+    error::report,
+    process::{server, xact},
+};
+use crate::projection::advance::{self, Outcome};
+use crate::projection::definition::{self, TableDefinition};
+use crate::projection::progress::{HIDDEN, Lock};
+use crate::projection::steer::{self, Changes, Settings, What};
+use crate::projection::wait::{self, Goal};
+use crate::projection::{registry, run};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -86,7 +89,7 @@ fn create_projection(args: &Args) -> Returned {
     };
     let handler = args.oid(1, "handler")?;
     let access = manage_and_read(settings.filter.categories.as_deref())?;
-    projection::create(target(&access), &settings, &What::Handler(handler))?;
+    steer::create(target(&access), &settings, &What::Handler(handler))?;
     from_text(name).map(Some)
 }
 
@@ -108,7 +111,7 @@ fn create_table_projection(args: &Args) -> Returned {
     };
     let what =
         What::Table { columns: args.jsonb(2, "columns")?, fold: args.text_opt(3)?, table: args.text(5, "table_name")? };
-    projection::create(target(&access), &settings, &what)?;
+    steer::create(target(&access), &settings, &what)?;
     from_text(name).map(Some)
 }
 
@@ -164,33 +167,33 @@ fn alter_projection(args: &Args) -> Returned {
     if gives_code {
         manage_and_read(categories_of(access.tenant_id, name)?.as_deref())?;
     }
-    veiled(shows(&access, name)?, || projection::alter(target(&access), name, &changes))?;
+    veiled(shows(&access, name)?, || steer::alter(target(&access), name, &changes))?;
     from_text(name).map(Some)
 }
 
 fn pause_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
-    projection::pause(target(&*manage(name)?), name)?;
+    steer::pause(target(&*manage(name)?), name)?;
     from_text(name).map(Some)
 }
 
 fn resume_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let access = manage(name)?;
-    veiled(shows(&access, name)?, || projection::resume(target(&access), name))?;
+    veiled(shows(&access, name)?, || steer::resume(target(&access), name))?;
     from_text(name).map(Some)
 }
 
 /// Part of es_drop_projection: the table to drop.
 fn forget_projection(args: &Args) -> Returned {
     let (name, drop_table) = (args.text(0, "name")?, args.boolean(1, "drop_table")?);
-    projection::drop(target(&*manage(name)?), name, drop_table)?.as_deref().map(from_text).transpose()
+    steer::drop(target(&*manage(name)?), name, drop_table)?.as_deref().map(from_text).transpose()
 }
 
 fn rebuild_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let access = manage(name)?;
-    veiled(shows(&access, name)?, || projection::rebuild(target(&access), name))?;
+    veiled(shows(&access, name)?, || steer::rebuild(target(&access), name))?;
     from_text(name).map(Some)
 }
 
@@ -198,7 +201,7 @@ fn skip_event(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
     let (position, reason) = (args.int8(1, "global_position")?, args.text(2, "reason")?);
     let access = manage(name)?;
-    veiled(shows(&access, name)?, || projection::skip(target(&access), name, position, reason))?;
+    veiled(shows(&access, name)?, || steer::skip(target(&access), name, position, reason))?;
     from_text(name).map(Some)
 }
 

@@ -6,19 +6,19 @@ use crate::log::append::Target;
 use crate::log::event::invalid;
 use crate::log::scan::Opened;
 use crate::log::stream;
-use crate::pg::counters::{self, Counter, Trouble};
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::jsonb::Stored;
-use crate::pg::plan::View;
-use crate::pg::server;
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::store::Store;
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::View;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::from_text;
+use crate::shared::counters::{self, Counter, Trouble};
 use crate::state::answer;
+use crate::state::folding::Folding;
 use crate::state::moment::Moment;
 use crate::state::registry;
-use crate::state::replay::Folding;
 use crate::state::retention::{self, Retention};
 use crate::state::snapshot::{self, Judged, Of};
 use crate::state::snapshot_check;
@@ -88,7 +88,7 @@ fn one(judged: Option<Judged>) -> std::result::Result<Stored, Option<&'static st
     }
 }
 
-fn not_found(of: Of, version: Option<i64>, reason: Option<&str>) -> crate::pg::failure::Failure {
+fn not_found(of: Of, version: Option<i64>, reason: Option<&str>) -> crate::pg::error::failure::Failure {
     Error::SnapshotNotFound {
         stream: of.stream.into(),
         fold: of.fold.name.clone(),

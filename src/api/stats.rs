@@ -1,9 +1,9 @@
 //! What the views eventstream.stats and eventstream.snapshots ask: see sql/61_state_view_functions.sql.
 use crate::access::authorize_tenant;
-use crate::pg::counters::{self, Counter, Histogram};
-use crate::pg::datum::{from_text, varlena};
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::store::Store;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{from_text, varlena};
+use crate::shared::counters::{self, Counter, Histogram};
 use crate::state::{cache, registry};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;

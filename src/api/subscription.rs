@@ -1,18 +1,19 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
 use super::{asks, target, veiled};
 use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
-use crate::live::activation;
-use crate::live::subscription::fetch::{self, Request};
-use crate::live::subscription::lease::{self, LONGEST, Nack};
-use crate::live::subscription::{self, Definition, dead};
+use crate::log::activation;
 use crate::log::event::{checked_reason, invalid};
 use crate::log::horizon;
 use crate::log::read::Filter;
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
-use crate::pg::store::Store;
-use crate::pg::{report, server};
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::from_text;
+use crate::pg::{error::report, process::server};
+use crate::subscription;
+use crate::subscription::fetch::{self, Request};
+use crate::subscription::lease::{self, LONGEST, Nack};
+use crate::subscription::{Definition, dead};
 use eventstream_core::name::check_label;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;

@@ -2,18 +2,19 @@
 use super::asks;
 use super::state::{Asked, bound};
 use crate::access::authorize;
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
-use crate::pg::plan::View;
-use crate::pg::store::Store;
-use crate::pg::subtransaction::attempt;
-use crate::pg::{server, settings};
+use crate::pg::process::server;
+use crate::pg::process::subtransaction::attempt;
+use crate::pg::query::plan::View;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::from_text;
+use crate::shared::settings;
 use crate::state::answer;
 use crate::state::category::{self, OnError};
+use crate::state::folding::Folding;
 use crate::state::moment::Moment;
 use crate::state::registry;
-use crate::state::replay::Folding;
 use eventstream_core::error::Error;
 use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
@@ -67,7 +68,7 @@ fn state(args: &Args, moment: Moment, on_error: Option<usize>) -> Returned {
     Ok(None)
 }
 
-/// A moment as text: an argument's, or a setting's, because not every way to set it is checked (src/pg/settings.rs).
+/// A moment as text: an argument's, or a setting's, because not every way to set it is checked (src/shared/settings.rs).
 fn read(name: &str, text: Option<String>) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
     let Some(moment) = moment::read(&text) else {

@@ -1,9 +1,10 @@
 //! es_create_tenant, es_use_tenant, es_grant, es_revoke.
 use super::{asks, warn_if_alone};
-use crate::access::{self, Grant};
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::access;
+use crate::access::Grant;
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::value::datum::from_text;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
 

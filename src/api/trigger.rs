@@ -1,14 +1,14 @@
 //! The triggers that keep what was recorded, and the tables that say what the log is, as the functions wrote them.
 use crate::log::first_append;
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::server::Fired;
-use crate::pg::{guard, server};
+use crate::pg::process::server::Fired;
+use crate::pg::{guard, process::server};
 use eventstream_core::error::Error;
 
 sql_function!("eventstream_refuse_change", refuse_change);
 sql_function!("eventstream_refuse_foreign", refuse_foreign);
 
-fn fired(args: &Args) -> crate::pg::failure::Result<Fired> {
+fn fired(args: &Args) -> crate::pg::error::failure::Result<Fired> {
     server::trigger(args.info())?.ok_or_else(|| {
         Error::FeatureNotSupported { what: "a trigger function can only be called as a trigger".into(), hint: None }
             .into()

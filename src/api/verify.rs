@@ -2,10 +2,10 @@
 use super::asks;
 use crate::access::{authorize_tenant, everything_or};
 use crate::log::event::invalid;
-use crate::log::verify;
-use crate::pg::datum::{from_text, varlena};
 use crate::pg::function::{Args, Returned};
-use crate::pg::store::Store;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{from_text, varlena};
+use crate::proof::verify;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;

@@ -1,11 +1,11 @@
 //! What the views ask: see sql/60_view_functions.sql.
 use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::log::{horizon, whole};
-use crate::pg::datum::text_array_of;
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::slots::{self, Whose};
-use crate::pg::store::Store;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::text_array_of;
+use crate::shared::open_appends::{self, Whose};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -48,7 +48,7 @@ fn horizon_holders(args: &Args) -> Returned {
     // Without slots, no row would not mean that nobody holds it.
     horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;
-    for held in slots::scan(Whose::Log) {
+    for held in open_appends::scan(Whose::Log) {
         store.put(&[
             Some(Datum::from(held.pid)),
             Some(Datum::from(held.since)),

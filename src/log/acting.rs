@@ -1,7 +1,7 @@
 //! On whose behalf an append is made while a projection's handler runs. An append of a handler's is recorded_by the handler's
 //! registrant (the session may be a worker's), and its metadata say what caused it, where the handler does not.
 use super::last_append;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;

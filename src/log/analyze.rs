@@ -1,9 +1,9 @@
 //! What the planner knows of the log's tables: looked at anew where they have grown since, after a load or a restore, as autovacuum would do
 //! some time later. Our own statements don't need it; views and the statements of people who join them do.
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::{Datum, OIDOID};
 
 thread_local! {

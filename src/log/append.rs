@@ -11,18 +11,19 @@ use super::acting;
 use super::event::NewEvent;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
-use super::replay;
+use super::retry;
 use super::stream::{self, Absent, Head, Locked, Stream};
 use super::whole;
 use super::{first_append, gate, highest};
-use crate::pg::catalog::Catalog;
-use crate::pg::counters::{self, Counter};
-use crate::pg::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
-use crate::pg::failure::Result;
-use crate::pg::insert::Inserter;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{sequence, server, slots, xact};
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::{sequence, server, xact};
+use crate::pg::query::insert::Inserter;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
+use crate::shared::catalog::Catalog;
+use crate::shared::counters::{self, Counter};
+use crate::shared::open_appends;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::EventIds;
 use eventstream_core::expected::ExpectedVersion;
@@ -149,20 +150,20 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
 
 /// Says, before the first position of the tenant is taken, from which position and recorded_at on this transaction may own events of it.
 fn take_slot(catalog: &Catalog, tenant_id: i64) -> Result<()> {
-    if slots::holds(tenant_id) {
+    if open_appends::holds(tenant_id) {
         return Ok(());
     }
     let now = server::clock();
-    slots::announce(tenant_id, now);
+    open_appends::announce(tenant_id, now);
     let bounds = || -> Result<()> {
         let (last_position, _) = sequence::last(catalog.positions)?;
-        slots::hold(last_position + 1);
+        open_appends::hold(last_position + 1);
         let (floor, _) = sequence::last(catalog.recorded_floor)?;
-        slots::hold_recorded_at(now.max(floor));
+        open_appends::hold_recorded_at(now.max(floor));
         Ok(())
     };
     // A slot that was only announced would keep every reader waiting.
-    bounds().inspect_err(|_| slots::give_up())?;
+    bounds().inspect_err(|_| open_appends::give_up())?;
     xact::note_append();
     Ok(())
 }
@@ -202,7 +203,7 @@ fn lock(call: &Call, request: &Request, keeps_name: bool) -> Result<Locked> {
         true => Absent::Guess,
     };
     let has_ids = request.events.iter().any(|event| event.event_id.is_some());
-    let partitions = if has_ids { replay::PARTITIONS } else { 1 };
+    let partitions = if has_ids { retry::PARTITIONS } else { 1 };
     stream::lock(call.db, call.catalog, call.target.id, &request.stream, absent, partitions)
 }
 
@@ -292,9 +293,9 @@ fn first_time(call: &Call, request: &Request, locked: &Locked, anywhere: bool) -
     let Locked::Existing(stream, head, newest) = locked else { return Ok(None) };
     let name = request.stream.as_str();
     let batch =
-        replay::Batch { name, stream, head, view: View::Latest, expected: request.expected, events: &request.events };
-    let among = if anywhere { replay::Among::All } else { replay::Among::Newest(newest) };
-    let first_time = replay::first_time(call.db, call.catalog, &batch, among)?;
+        retry::Batch { name, stream, head, view: View::Latest, expected: request.expected, events: &request.events };
+    let among = if anywhere { retry::Among::All } else { retry::Among::Newest(newest) };
+    let first_time = retry::first_time(call.db, call.catalog, &batch, among)?;
     Ok(first_time.map(|first_time| LastAppend {
         stream: name.into(),
         version: first_time.version,
@@ -372,7 +373,7 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
     };
     let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
-    let bound = slots::held_recorded_at(call.target.id).unwrap_or(floor);
+    let bound = open_appends::held_recorded_at(call.target.id).unwrap_or(floor);
     let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;

@@ -3,12 +3,12 @@
 //! category.
 use super::partition::Partition;
 use super::statements::column;
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
-use crate::pg::merge::Merged;
-use crate::pg::plan::{Row, View};
-use crate::pg::probe::{Bound, Direction};
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::merge::Merged;
+use crate::pg::query::plan::{Row, View};
+use crate::pg::query::probe::{Bound, Direction};
+use crate::pg::value::datum::from_text;
 use pgrx::pg_sys::Datum;
 use std::collections::BTreeSet;
 

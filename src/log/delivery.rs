@@ -6,13 +6,13 @@ use super::partition;
 use super::read::Filter;
 use super::statements::Statement;
 use super::stream;
-use crate::pg::catalog::Catalog;
-use crate::pg::datum::{Nullable, from_text, int8_array_of};
-use crate::pg::failure::Result;
-use crate::pg::plan::{Row, View};
-use crate::pg::probe::Direction;
-use crate::pg::session::Db;
-use crate::pg::store::Store;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::{Row, View};
+use crate::pg::query::probe::Direction;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 
 /// An event's place.

@@ -1,8 +1,9 @@
 //! An event that is to be appended: checked, measured and printed before anything is locked or written.
 use super::{acting, metadata};
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::{Jsonb, Value};
-use crate::pg::{server, settings};
+use crate::pg::process::server;
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
 use eventstream_core::{moment, shown};

@@ -1,7 +1,7 @@
 //! Which events of the log a reader wants, by category and by type. A type is the one that the event has when it is read: what older names
 //! upcasters turn into it is said by whoever knows the upcasters.
-use crate::pg::datum::{Nullable, text_array_of};
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
+use crate::pg::value::datum::{Nullable, text_array_of};
 use eventstream_core::name::{Category, EventType};
 
 /// Which events of the log.

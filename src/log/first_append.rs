@@ -1,11 +1,11 @@
 //! Whether this database has appended. A row that no dump carries says so, written by its first append: until then rows come into the
 //! tables as a restore brings them, in any order; from then on only our own statements write them. "No rows" would be no test: a restore
 //! loads one partition after the other, and the sequences last.
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{server, xact};
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::{server, xact};
+use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 

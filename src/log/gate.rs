@@ -1,5 +1,5 @@
 //! The gate of a tenant: every append holds it as one of many from its first step to the end of its transaction, and who needs the tenant's
-//! appends to rest holds it alone. A lock of our own (src/pg/lock.rs): no role can squat on it, and no tenant has anything of another's.
+//! appends to rest holds it alone. A lock of our own (src/pg/process/lock.rs): no role can squat on it, and no tenant has anything of another's.
 //!
 //! ```text
 //! append, es_load(for_update): share ─▶ … ─▶ commit
@@ -10,12 +10,13 @@
 //! enters the gate has heard of whatever was changed behind a closed one. It is the first lock of all: whoever holds a lock of ours that an
 //! append may want takes the gate before.
 use super::append::Target;
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::failure::Result;
-use crate::pg::lock::{self, Place};
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::{server, settings, xact};
+use crate::pg::error::failure::Result;
+use crate::pg::process::lock::{self, Place};
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::{server, xact};
+use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog::{self, Catalog};
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, OIDOID, Oid};
 use std::time::Instant;

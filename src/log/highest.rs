@@ -2,11 +2,11 @@
 //! (setval tells nobody). Kept in shared memory, found in the log by the first append since the server's start; without shared memory by each one.
 use super::partition;
 use super::statements::Statement;
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
-use crate::pg::high_water;
-use crate::pg::plan::View;
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::View;
+use crate::shared::catalog::Catalog;
+use crate::shared::high_water;
 
 /// To be asked before a position is taken.
 pub fn known(db: &Db, catalog: &Catalog) -> Result<i64> {

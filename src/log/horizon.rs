@@ -1,9 +1,9 @@
 //! The horizon of a tenant: the position up to which no open transaction can still commit anything of it (ARCHITECTURE.md, "Horizon", has the
 //! proof). Promises: whoever reads up to it, under a snapshot taken after it, never misses an event.
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::failure::Result;
-use crate::pg::slots::{self, Whose};
-use crate::pg::{sequence, server};
+use crate::pg::error::failure::Result;
+use crate::pg::process::{sequence, server};
+use crate::shared::catalog::{self, Catalog};
+use crate::shared::open_appends::{self, Whose};
 use eventstream_core::error::Error;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub fn must_be_reached(catalog: &Catalog, argument: &str, position: i64) -> Resu
 /// Errors: ES009 on a standby, ES008 without preload.
 pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
     server::must_be_primary(call)?;
-    if !slots::are_there() {
+    if !open_appends::are_there() {
         return Err(Error::PreloadRequired { what: call.to_string_lossy().into_owned() }.into());
     }
     Ok(())
@@ -103,7 +103,7 @@ pub fn horizons(catalog: &Catalog) -> Result<Horizons> {
     let last_position = last_position(catalog)?;
     let held = loop {
         let found: Option<Vec<_>> =
-            slots::scan(Whose::Log).map(|held| Some((held.tenant_id, held.position? - 1))).collect();
+            open_appends::scan(Whose::Log).map(|held| Some((held.tenant_id, held.position? - 1))).collect();
         match found {
             Some(found) => break found,
             None => server::pause(SLOT_PAUSE)?,
@@ -123,7 +123,7 @@ pub fn horizons(catalog: &Catalog) -> Result<Horizons> {
 /// The horizon where it is known; else (without preload, on a standby) the last position handed out, behind which open transactions may
 /// still commit: for looks at the log that nothing but a number depends on.
 pub fn end_of_log(catalog: &Catalog) -> Result<Horizons> {
-    if slots::are_there() && !server::is_standby() {
+    if open_appends::are_there() && !server::is_standby() {
         return horizons(catalog);
     }
     let last_position = last_position(catalog)?;
@@ -131,9 +131,9 @@ pub fn end_of_log(catalog: &Catalog) -> Result<Horizons> {
 }
 
 /// The smallest bound of the slots; one that is about to be stored is waited for.
-fn smallest(whose: Whose, bound: impl Fn(slots::Held) -> Option<i64>) -> Result<Option<i64>> {
+fn smallest(whose: Whose, bound: impl Fn(open_appends::Held) -> Option<i64>) -> Result<Option<i64>> {
     loop {
-        match slots::scan(whose).map(&bound).min() {
+        match open_appends::scan(whose).map(&bound).min() {
             // None sorts first.
             Some(None) => server::pause(SLOT_PAUSE)?,
             Some(smallest) => return Ok(smallest),

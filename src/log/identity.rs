@@ -1,10 +1,10 @@
 //! Who this log is: what a consumer stores beside its checkpoint to notice a restored copy.
 use super::horizon;
-use crate::pg::failure::Result;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::slots::{self, Whose};
-use crate::pg::{sequence, server};
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::{sequence, server};
+use crate::pg::query::plan::{Plan, View};
+use crate::shared::open_appends::{self, Whose};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
@@ -79,7 +79,7 @@ pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &[u8; 
 pub fn log_info(tenant_id: i64) -> Result<LogInfo> {
     as_owner(Planning::ByIndex, |db, catalog| {
         let log_id = log_id(db)?;
-        let (last_position, horizon, settled_until) = if slots::are_there() && !server::is_standby() {
+        let (last_position, horizon, settled_until) = if open_appends::are_there() && !server::is_standby() {
             let whose = Whose::Tenant(tenant_id);
             let horizon = horizon::horizon(catalog, whose)?;
             (horizon.last_position, Some(horizon.position), Some(horizon::settled_until(catalog, whose)?))

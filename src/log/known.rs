@@ -1,10 +1,10 @@
 //! Streams that this backend has met, by name: whoever follows the log asks for the same ones again and again. A stream's row is never changed
 //! once it is committed, so what was found of a settled one stays true.
 use super::stream::{self, Stream};
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
-use crate::pg::plan::View;
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::View;
+use crate::shared::catalog::Catalog;
 use eventstream_core::name::StreamName;
 use lru::LruCache;
 use pgrx::pg_sys::Oid;

@@ -1,14 +1,14 @@
 //! The metadata that an event is stored with: what the caller gave, and the session's defaults for what it left out
 //! (`eventstream.metadata`, for proxies and pools that know who acts when the statement does not say).
 use super::event::{invalid, print};
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
-use crate::pg::settings;
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::{shown, trace};
 
 /// The metadata with the session's defaults; the caller's own members win. Errors: ES005 where the setting is no JSON object: not every way to
-/// set it is checked (src/pg/settings.rs).
+/// set it is checked (src/shared/settings.rs).
 pub fn with_defaults(given: Jsonb<'_>) -> Result<Jsonb<'_>> {
     let Some(defaults) = settings::metadata() else { return Ok(given) };
     if !settings::is_metadata(&defaults) {

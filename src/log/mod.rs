@@ -1,5 +1,6 @@
 //! The log: the sole owner of streams and events. `append` writes; everything else reads.
 pub mod acting;
+pub mod activation;
 pub mod analyze;
 pub mod append;
 pub mod chosen;
@@ -8,7 +9,6 @@ pub mod event;
 pub mod filter;
 pub mod first_append;
 pub mod gate;
-pub mod guard;
 pub mod highest;
 pub mod horizon;
 pub mod identity;
@@ -19,9 +19,8 @@ pub mod partition;
 pub mod pending;
 pub mod places;
 pub mod read;
-pub mod replay;
+pub mod retry;
 pub mod scan;
 pub mod statements;
 pub mod stream;
-pub mod verify;
 pub mod whole;

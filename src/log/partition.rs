@@ -3,13 +3,14 @@
 //! worker; where all worker slots are taken, by the launcher, which has one. Where there is no launcher either (not preloaded, or
 //! max_worker_processes is 0), in the caller's, with a WARNING: an append never fails for want of a partition.
 use super::statements::{STATEMENTS, Statement, column};
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::failure::Result;
-use crate::pg::plan::{Plan, View};
-use crate::pg::probe::{Probe, Smaller};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::worker::{self, Arguments, Kind, worker_function};
-use crate::pg::{board, report, server, settings};
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::worker::{self, Arguments, Kind, worker_function};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::probe::{Probe, Smaller};
+use crate::pg::{error::report, process::server};
+use crate::shared::catalog::{self, Catalog};
+use crate::shared::{board, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID, Oid};

@@ -4,11 +4,11 @@ use super::filter::Filter;
 use super::partition;
 use super::statements::Statement;
 use super::statements::column;
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::Result;
-use crate::pg::plan::{Row, View};
-use crate::pg::probe::Direction;
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::{Row, View};
+use crate::pg::query::probe::Direction;
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 
 /// What a follower asks for.

@@ -1,11 +1,11 @@
 //! Where the events of a category lie, in the order of the log: for walks that take up where they ended the last time.
 use super::partition;
 use super::statements::Statement;
-use crate::pg::catalog::Catalog;
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
-use crate::pg::plan::View;
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::View;
+use crate::pg::value::datum::from_text;
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 
 /// An event's place.

@@ -3,12 +3,12 @@
 use super::statements::column;
 use super::stream::{self, Head, Segment, Stream};
 use super::whole;
-use crate::pg::catalog::Catalog;
-use crate::pg::failure::{Failure, Result};
-use crate::pg::memory::List;
-use crate::pg::plan::{Row, View};
-use crate::pg::probe::Bound;
-use crate::pg::session::Db;
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::process::memory::List;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::{Row, View};
+use crate::pg::query::probe::Bound;
+use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 use std::ops::ControlFlow;
 

@@ -1,5 +1,5 @@
 //! PostgreSQL's functions as PostgreSQL declares them. pgrx's own bindings catch an error and rewrite it (SQLSTATE,
-//! DETAIL and CONTEXT suffer); these let it pass, so every call that can raise stands inside [`super::failure::catch`].
+//! DETAIL and CONTEXT suffer); these let it pass, so every call that can raise stands inside [`super::error::failure::catch`].
 use pgrx::pg_sys::*;
 use std::ffi::{c_char, c_int, c_long, c_void};
 

@@ -4,7 +4,7 @@
 //! That is not enough for a plan: a helper function's plan is kept by the session, with the constants that were read when it was made,
 //! perhaps under another time zone. PostgreSQL makes a plan anew when it was made under another search path. So every search path that is set
 //! while users' code runs, by a function's own SET too, ends in an empty schema of ours, and no other search path reaches that schema.
-use super::failure::{Result, catch};
+use super::error::failure::{Result, catch};
 use super::{compat, ffi, guard};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid, config_type};

@@ -1,6 +1,6 @@
-//! Shared memory, which a preloaded library asks for while the server starts: [`super::slots`], [`super::counters`],
-//! [`super::tasks`], [`super::board`] and [`super::high_water`] live in it.
-use super::{board, counters, high_water, slots, tasks};
+//! Shared memory, which a preloaded library asks for while the server starts: [`crate::shared::open_appends`], [`crate::shared::counters`],
+//! [`crate::shared::tasks`], [`crate::shared::board`] and [`crate::shared::high_water`] live in it.
+use crate::shared::{board, counters, high_water, open_appends, tasks};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr;
@@ -30,7 +30,7 @@ unsafe extern "C-unwind" fn request() {
             previous();
         }
         pg_sys::RequestAddinShmemSpace(
-            slots::size() + counters::size() + tasks::size() + board::size() + high_water::size(),
+            open_appends::size() + counters::size() + tasks::size() + board::size() + high_water::size(),
         );
     }
 }
@@ -41,7 +41,7 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
-        slots::attach();
+        open_appends::attach();
         counters::attach();
         tasks::attach();
         board::attach();
@@ -62,7 +62,7 @@ impl<T: Sync> Area<T> {
     }
 
     /// Bytes that `count` values take, with room to align the first one as PostgreSQL does (to cache lines).
-    pub(super) const fn size(&self, count: usize) -> usize {
+    pub const fn size(&self, count: usize) -> usize {
         count * size_of::<T>() + align_of::<T>() + 128
     }
 
@@ -70,7 +70,7 @@ impl<T: Sync> Area<T> {
     ///
     /// # Safety
     /// Only from [`startup`], with the count that was asked for.
-    pub(super) unsafe fn attach(&self, count: usize, make: impl Fn() -> T) {
+    pub unsafe fn attach(&self, count: usize, make: impl Fn() -> T) {
         // SAFETY: the memory is ours and of the size asked for, which has room to align the first value.
         unsafe {
             let mut found = false;

@@ -4,9 +4,13 @@
 //! And every statement is made known to [`guard`] while it runs.
 //! And what renames or drops a role: its grants and registrations here are noted in the same transaction. In other databases upkeep notes it.
 //! And COMMIT PREPARED: the workers look at what it changed, as they do after the commit of other transactions.
-use super::board::{self, database, database::Database};
-use super::failure::{Result, catch, raise};
-use super::{catalog, compat, databases, ffi, guard};
+use super::error::failure::{Result, catch, raise};
+use super::{compat, ffi, guard, process::databases};
+use crate::shared::board::{
+    self,
+    database::{self, Database},
+};
+use crate::shared::catalog;
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -248,7 +252,7 @@ fn empty(oid: Oid) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     held.terminate_workers();
     while held.has_workers() && Instant::now() < end {
-        super::server::pause(PAUSE)?;
+        super::process::server::pause(PAUSE)?;
     }
     Ok(())
 }

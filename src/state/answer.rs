@@ -5,19 +5,19 @@
 //! A state at version S can be started from when every event up to S counts and, in the order of valid time, none that comes
 //! after S occurred before any of them.
 use super::cache;
+use super::folding::{AfterEach, Folding, Walk};
 use super::moment::{Moment, Selection};
 use super::registry::{Fold, Order};
-use super::replay::{AfterEach, Folding, Walk};
 use super::snapshot;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::{self, Stream};
-use crate::pg::catalog::Catalog;
-use crate::pg::counters::{self, Counter};
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
-use crate::pg::memory::List;
-use crate::pg::plan::View;
-use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::process::memory::List;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::View;
+use crate::shared::catalog::Catalog;
+use crate::shared::counters::{self, Counter};
 use eventstream_core::name::StreamName;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! beyond `eventstream.state_cache_size`. An entry is only a claim: whoever uses it checks that the stream has, in its own
 //! view, an event of that version with that chain hash, so a rollback or another session's append cannot make it lie.
 use crate::pg::jsonb::Stored;
-use crate::pg::settings;
+use crate::shared::settings;
 use eventstream_core::hash::Hash;
 use lru::LruCache;
 use std::cell::RefCell;

@@ -1,18 +1,18 @@
 //! The states of a whole category at a moment, stream by stream: memory is bounded by one stream's fold. A stream that cannot be folded
 //! keeps back no other: it is reported in its place, or counted before the call fails.
 use super::answer::{self, Answer};
+use super::folding::Folding;
 use super::moment::Moment;
 use super::registry::Fold;
-use super::replay::Folding;
 use crate::log::event::invalid;
 use crate::log::stream::Stream;
 use crate::log::{stream, whole};
-use crate::pg::failing;
-use crate::pg::failure::{Caught, Failure, Result};
-use crate::pg::memory::Scratch;
-use crate::pg::plan::View;
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::subtransaction::attempt;
+use crate::pg::error::failure::{Caught, Failure, Result};
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::subtransaction::attempt;
+use crate::pg::query::plan::View;
+use crate::shared::failing;
 use eventstream_core::error::Error;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

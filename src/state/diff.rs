@@ -11,9 +11,9 @@
 //! array shows the whole array. Values are the same where their text is: 1.0 and 1.00 are not. The object is empty exactly where
 //! both states are the same. Beyond the bounds below a change is shown as a whole, so that the size of what is shown follows
 //! that of the states.
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
+use crate::pg::jsonb::parts::{Members, ObjectBuilder, Part};
 use crate::pg::jsonb::{Jsonb, Shape};
-use crate::pg::jsonb_parts::{Members, ObjectBuilder, Part};
 
 /// Objects and arrays are looked into down to this level, and where their own pointer has at most so many bytes.
 const MOST_LEVELS: usize = 64;

@@ -12,23 +12,24 @@
 //! a page of stored snapshots after the noted stream ─▶ retention ─▶ position and stream noted
 //! ```
 use super::answer;
+use super::folding::Folding;
 use super::moment::Moment;
 use super::registry::{self, Fold};
-use super::replay::Folding;
 use super::retention::{self, Retention, Streams};
 use super::snapshot;
 use crate::log::append::Target;
 use crate::log::places::{self, Place};
 use crate::log::{horizon, stream};
-use crate::pg::catalog;
-use crate::pg::counters::{self, Counter, Trouble};
-use crate::pg::datum::{from_text, varlena};
-use crate::pg::failure::{Caught, Result};
-use crate::pg::memory::Scratch;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::subtransaction::attempt;
-use crate::pg::{server, settings};
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::server;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::subtransaction::attempt;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{from_text, varlena};
+use crate::shared::catalog;
+use crate::shared::counters::{self, Counter, Trouble};
+use crate::shared::settings;
 use eventstream_core::hash::{Hash, fingerprint};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, TEXTOID};
 use std::collections::HashSet;

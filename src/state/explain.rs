@@ -1,18 +1,18 @@
 //! How an answer came about, for a person who looks at a balance that seems wrong: which events count and which do not, from where
 //! folding started, and what was folded.
 use super::answer::{self, Answer};
+use super::folding::Folding;
 use super::moment::Moment;
 use super::registry::{Fold, How, Order};
-use super::replay::Folding;
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
 use crate::log::stream::Stream;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
-use crate::pg::jsonb_parts::{ObjectBuilder, Part};
-use crate::pg::plan::{Row, View};
-use crate::pg::server;
-use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
+use crate::pg::process::server;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::{Row, View};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -1,15 +1,15 @@
-//! Registering folds and upcasters. Registering again replaces; every session notices at the commit (src/pg/catalog.rs), and
+//! Registering folds and upcasters. Registering again replaces; every session notices at the commit (src/shared/catalog.rs), and
 //! snapshots of the definition before stop counting, because they carry its fingerprint.
-use super::handler::{self, Purpose};
 use super::registry::Order;
 use crate::log::event::{invalid, print};
-use crate::pg::catalog::announce_fold_change;
-use crate::pg::datum::{Nullable, from_text};
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
-use crate::pg::plan::{Plan, View};
-use crate::pg::server;
-use crate::pg::session::{Planning, as_owner};
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{Nullable, from_text};
+use crate::shared::catalog::announce_fold_change;
+use crate::usercode::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, FoldName};
 use eventstream_core::rules::Rules;

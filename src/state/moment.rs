@@ -1,9 +1,9 @@
 //! Which events count at a moment. In valid time they are a prefix of versions, found by binary search on max_occurred_at, and
 //! the few late events behind it; in transaction time they are a prefix, because recorded_at never falls along a stream.
 use crate::log::scan::{Late, Opened};
-use crate::pg::failure::Result;
-use crate::pg::memory::List;
-use crate::pg::session::Db;
+use crate::pg::error::failure::Result;
+use crate::pg::process::memory::List;
+use crate::pg::process::session::Db;
 
 /// A moment in valid time, in transaction time, and in versions; None: no bound. Times in microseconds since 2000-01-01 UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

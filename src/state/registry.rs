@@ -1,15 +1,15 @@
 //! The folds and upcasters of the current database, as this backend knows them: read once, and again when one of them, or any
-//! function of the database, has changed (src/pg/catalog.rs counts). Owns what a fold's fingerprint covers.
-use super::handler::{self, Handler, Purpose};
-use super::upcast::{Step, Upcasters};
+//! function of the database, has changed (src/shared/catalog.rs counts). Owns what a fold's fingerprint covers.
 use crate::log::filter::Filter;
-use crate::pg::call::Registrant;
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::datum::{Nullable, from_text};
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call::Registrant;
 use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::plan::{Plan, Row, View};
-use crate::pg::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::{Plan, Row, View};
+use crate::pg::value::datum::{Nullable, from_text};
+use crate::present::upcast::{Step, Upcasters};
+use crate::shared::catalog::{self, Catalog};
+use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, fingerprint};
 use eventstream_core::rules::Rules;
@@ -75,7 +75,7 @@ impl Fold {
         !matches!(self.how, How::Handler(Err(_)))
     }
 
-    /// What notes of its failures are found by (src/pg/failing.rs): it, as it is defined now.
+    /// What notes of its failures are found by (src/shared/failing.rs): it, as it is defined now.
     pub fn key(&self, tenant_id: i64) -> i64 {
         let definition = self.fingerprint.map(|byte| format!("{byte:02x}")).concat();
         let hash = fingerprint(&["failing", &tenant_id.to_string(), &self.name, &self.category, &definition]);

@@ -1,22 +1,22 @@
 //! The state that a stream would have if events were appended: they are what an append would make of them (versions behind the
 //! head, recorded now), but have no position, salt or chain hash, and nothing is locked or written.
 use super::answer;
-use super::event::{Event, FIELDS, field};
+use super::folding::{Folding, Walk};
 use super::moment::{Moment, Selection};
 use super::registry::Order;
-use super::replay::{Folding, Walk};
 use crate::log::append::{new_event_id, refuse_repeated_ids};
 use crate::log::event::NewEvent;
-use crate::log::replay::{self, Among, Batch};
+use crate::log::retry::{self, Among, Batch};
 use crate::log::scan::Opened;
 use crate::log::stream::{self, Head};
-use crate::pg::catalog::Catalog;
-use crate::pg::datum::{from_text, from_uuid};
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Stored;
-use crate::pg::plan::View;
-use crate::pg::session::{Db, Planning, as_owner};
-use crate::pg::{sequence, server};
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::{sequence, server};
+use crate::pg::query::plan::View;
+use crate::pg::value::datum::{from_text, from_uuid};
+use crate::present::event::{Event, FIELDS, field};
+use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
@@ -93,10 +93,10 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
         None => false,
         Some(opened) => {
             let (stream, head) = (&opened.stream, &opened.head);
-            let newest = stream::newest_partitions(db, catalog, stream, View::Caller, replay::PARTITIONS)?;
+            let newest = stream::newest_partitions(db, catalog, stream, View::Caller, retry::PARTITIONS)?;
             let batch =
                 Batch { name: name.as_str(), stream, head, view: View::Caller, expected: ExpectedVersion::Any, events };
-            replay::first_time(db, catalog, &batch, Among::Newest(&newest))?.is_some()
+            retry::first_time(db, catalog, &batch, Among::Newest(&newest))?.is_some()
         }
     };
     if let Some(head) = head.filter(|head| head.closed && !is_retry) {

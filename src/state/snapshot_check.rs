@@ -2,20 +2,20 @@
 //! the state that the events give when they are folded again from the first one. One of an earlier definition of its fold is
 //! no problem: it is never used, and es_maintain removes it.
 use super::answer;
+use super::folding::Folding;
 use super::moment::{Moment, Selection};
 use super::registry::{self, Fold};
-use super::replay::Folding;
 use super::snapshot::{self, Judged, Of};
 use crate::log::append::Target;
 use crate::log::scan::Opened;
 use crate::log::stream::{self, Stream};
-use crate::pg::datum::from_text;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
-use crate::pg::memory::Scratch;
-use crate::pg::plan::{Plan, View};
-use crate::pg::session::{Planning, as_owner};
-use crate::pg::subtransaction::attempt;
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::subtransaction::attempt;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::from_text;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::rc::Rc;
 

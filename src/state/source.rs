@@ -1,9 +1,10 @@
 //! The border between rules (pure, eventstream-core) and PostgreSQL's values: what a rule reads of an event, and a state's way into
 //! memory and back.
-use super::event::{Event, field};
-use crate::pg::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::{server, settings};
+use crate::pg::process::server;
+use crate::present::event::{Event, field};
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::json::Value;

@@ -6,18 +6,18 @@
 //! wait for the prefix to reach them. Where they wait long, rules put each event into its place as it occurs, which costs as much as a few
 //! events more; a handler cannot.
 use super::answer;
-use super::event::{Event, field};
+use super::folding::{Folding, MOST_BYTES, Walk, are_many, patience};
 use super::moment::{Moment, Selection};
 use super::registry::Order;
-use super::replay::{Folding, MOST_BYTES, Walk, are_many, patience};
 use super::source;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
-use crate::pg::failure::Result;
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
-use crate::pg::memory::{List, Scratch};
-use crate::pg::plan::View;
-use crate::pg::session::{Planning, as_owner};
+use crate::pg::process::memory::{List, Scratch};
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::View;
+use crate::present::event::{Event, field};
 use eventstream_core::rules::Inserted;
 use std::ops::ControlFlow;
 use std::rc::Rc;

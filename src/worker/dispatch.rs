@@ -11,9 +11,9 @@
 //! They are advanced in rounds: one begins when a horizon has moved, some time after the one before, and takes each of them to its tenant's horizon
 //! that it began with, one after another. What somebody waits for comes at once, and what is far behind need not wait for a round.
 use super::job::Done;
-use crate::live::schedule::Entry;
 use crate::log::horizon::Horizons;
-use crate::pg::server;
+use crate::pg::process::server;
+use crate::projection::schedule::Entry;
 use eventstream_core::backoff;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

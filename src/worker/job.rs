@@ -1,12 +1,13 @@
 //! A runner's job and its report, as they pass through a mailbox: what the numbers on the board mean. A job is a projection's id, or
 //! [`MAINTAIN`].
-use crate::live::advance::{self, Outcome};
-use crate::live::progress::Lock;
-use crate::live::watch;
-use crate::pg::board::runner::Report;
-use crate::pg::failure::{Caught, Result};
-use crate::pg::test_point::test_point;
-use crate::pg::{live_settings, process};
+use crate::ops::watch;
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::process::life;
+use crate::pg::process::test_point::test_point;
+use crate::projection::advance::{self, Outcome};
+use crate::projection::progress::Lock;
+use crate::shared::board::runner::Report;
+use crate::shared::live_settings;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -84,17 +85,17 @@ impl From<Report> for Done {
 
 pub fn run(job: i64) -> Result<Done> {
     let done = if job == MAINTAIN { maintain() } else { advance(job) };
-    process::show_activity(None);
+    life::show_activity(None);
     done
 }
 
 /// Whether there is more to do tells whether it is behind.
 fn maintain() -> Result<Done> {
-    process::show_activity(Some("maintenance"));
-    process::begin_timeout(live_settings::handler_timeout());
-    let more = process::transaction("upkeep failed", watch::maintain)?;
-    process::end_timeout();
-    process::tidy_up()?;
+    life::show_activity(Some("maintenance"));
+    life::begin_timeout(live_settings::handler_timeout());
+    let more = life::transaction("upkeep failed", watch::maintain)?;
+    life::end_timeout();
+    life::tidy_up()?;
     Ok(match more {
         Ok(true) => Done::Behind { position: 0 },
         Ok(false) => Done::Current { position: 0 },
@@ -105,28 +106,28 @@ fn maintain() -> Result<Done> {
 /// Advances the projection batch by batch while it is behind, for a turn at most. It is gentle until it turns out that it is far behind.
 fn advance(projection: i64) -> Result<Done> {
     let began = Instant::now();
-    process::show_activity(Some(&format!("projection {projection}")));
+    life::show_activity(Some(&format!("projection {projection}")));
     let what = format!("projection {projection} could not be advanced");
-    process::work_gently(BEHIND.take() != Some(projection));
+    life::work_gently(BEHIND.take() != Some(projection));
     loop {
-        process::begin_timeout(live_settings::handler_timeout());
-        let outcome = process::transaction(&what, || {
+        life::begin_timeout(live_settings::handler_timeout());
+        let outcome = life::transaction(&what, || {
             let outcome = advance::advance(projection, Lock::Skip, false);
             test_point("noted");
             outcome
         })?;
         test_point("committed");
-        process::end_timeout();
+        life::end_timeout();
         let done = match outcome {
             Ok(outcome) => outcome.into(),
             Err(caught) => note_failure(projection, &caught)?,
         };
-        process::tidy_up()?;
-        process::work_gently(false);
+        life::tidy_up()?;
+        life::work_gently(false);
         if !matches!(done, Done::Behind { .. }) {
             return Ok(done);
         }
-        if began.elapsed() >= TURN || process::must_stop() {
+        if began.elapsed() >= TURN || life::must_stop() {
             BEHIND.set(Some(projection));
             return Ok(done);
         }
@@ -136,7 +137,7 @@ fn advance(projection: i64) -> Result<Done> {
 /// Notes what ended the transaction of a batch, in one of its own.
 pub fn note_failure(projection: i64, caught: &Caught) -> Result<Done> {
     let what = format!("the failure of projection {projection} could not be noted");
-    let noted = process::bounded(&what, NOTE_PATIENCE, || {
+    let noted = life::bounded(&what, NOTE_PATIENCE, || {
         let outcome = advance::note_failure(projection, caught);
         test_point("failure noted");
         outcome

@@ -8,11 +8,15 @@
 //!   none: ended badly ─▶ pause, twice as long each time ─▶ none
 //! ```
 use crate::log::partition;
-use crate::pg::board::{self, database, database::Database};
-use crate::pg::databases::{self, Listed};
-use crate::pg::failure::Result;
-use crate::pg::worker::{self, Arguments, Kind, Started, worker_function};
-use crate::pg::{counters, live_settings, process, report};
+use crate::pg::error::failure::Result;
+use crate::pg::process::databases::{self, Listed};
+use crate::pg::process::worker::{self, Arguments, Kind, Started, worker_function};
+use crate::pg::{error::report, process::life};
+use crate::shared::board::{
+    self,
+    database::{self, Database},
+};
+use crate::shared::{counters, live_settings};
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -82,20 +86,20 @@ impl Served {
 }
 
 fn serve(_: Oid, _: Arguments) -> Result<()> {
-    process::at_exit(board::launcher_leaves);
+    life::at_exit(board::launcher_leaves);
     make_partition()?;
     board::launcher_enters();
-    process::connect(None)?;
+    life::connect(None)?;
     let mut known = HashMap::new();
     loop {
-        process::reload()?;
+        life::reload()?;
         if board::is_partition_wished() {
-            process::exit_to_be_restarted();
+            life::exit_to_be_restarted();
         }
         let nap = look(&mut known)?;
-        process::show_activity(None);
-        if !process::rest(nap)? {
-            process::exit_to_be_restarted();
+        life::show_activity(None);
+        if !life::rest(nap)? {
+            life::exit_to_be_restarted();
         }
     }
 }
@@ -104,11 +108,10 @@ fn serve(_: Oid, _: Arguments) -> Result<()> {
 /// makes it when it is started again, and ends once more.
 fn make_partition() -> Result<()> {
     let Some((database, partition)) = board::take_partition_wish() else { return Ok(()) };
-    process::connect(Some(database))?;
-    let _ = process::bounded("eventstream launcher could not make a partition", LIST_PATIENCE, || {
-        partition::make(partition)
-    })?;
-    process::exit_to_be_restarted()
+    life::connect(Some(database))?;
+    let _ =
+        life::bounded("eventstream launcher could not make a partition", LIST_PATIENCE, || partition::make(partition))?;
+    life::exit_to_be_restarted()
 }
 
 /// Starts what is to be started; how long to sleep.
@@ -116,7 +119,7 @@ fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
     // The board first: whatever is on it and not on the list was there, and is gone.
     let on_board: Vec<&Database> = Database::all().collect();
     let counted = counters::databases();
-    let Ok(listed) = process::bounded("eventstream launcher", LIST_PATIENCE, databases::list)? else {
+    let Ok(listed) = life::bounded("eventstream launcher", LIST_PATIENCE, databases::list)? else {
         return Ok(Some(PAUSE));
     };
     for database in on_board {

@@ -7,12 +7,12 @@
 //! SIGTERM: end, also in the middle of a handler; the batch is undone, and its projection is free again
 //! ```
 use super::job;
-use crate::pg::board::database::Database;
-use crate::pg::board::runner::{self, Runner};
-use crate::pg::failure::Result;
-use crate::pg::process;
-use crate::pg::test_point::test_point;
-use crate::pg::worker::{Arguments, Kind, worker_function};
+use crate::pg::error::failure::Result;
+use crate::pg::process::life;
+use crate::pg::process::test_point::test_point;
+use crate::pg::process::worker::{Arguments, Kind, worker_function};
+use crate::shared::board::database::Database;
+use crate::shared::board::runner::{self, Runner};
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 
@@ -35,7 +35,7 @@ fn leave() {
 fn serve(oid: Oid, [place, owner]: Arguments) -> Result<()> {
     let place = usize::try_from(place).ok().and_then(runner::at);
     let (Some(place), Some(database)) = (place, Database::take(oid)) else { return Ok(()) };
-    process::at_exit(leave);
+    life::at_exit(leave);
     if !place.enters(owner as i32) {
         return Ok(());
     }
@@ -44,8 +44,8 @@ fn serve(oid: Oid, [place, owner]: Arguments) -> Result<()> {
     if database.is_held() || database.scheduler().pid() != Some(owner as i32) {
         return Ok(());
     }
-    process::connect(Some(oid))?;
-    process::show_activity(None);
+    life::connect(Some(oid))?;
+    life::show_activity(None);
     database.scheduler().wake();
     loop {
         if let Some(projection) = place.job() {
@@ -54,9 +54,9 @@ fn serve(oid: Oid, [place, owner]: Arguments) -> Result<()> {
             test_point("reported");
             database.scheduler().wake();
         }
-        process::reload()?;
-        let nap = process::report_statistics()?;
-        if place.job().is_none() && !process::rest(nap)? || process::must_stop() {
+        life::reload()?;
+        let nap = life::report_statistics()?;
+        if place.job().is_none() && !life::rest(nap)? || life::must_stop() {
             return Ok(());
         }
     }

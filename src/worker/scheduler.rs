@@ -13,15 +13,16 @@ use super::dispatch::{Book, Runners};
 use super::job::{self, Done};
 use super::team::{Ended, Team};
 use super::upkeep::Upkeep;
-use crate::live::schedule::{self, Entry};
-use crate::live::watch;
 use crate::log::horizon::{Horizons, horizons};
-use crate::pg::board::database::Database;
-use crate::pg::board::{self, Awaited, waiter};
-use crate::pg::catalog::{self, Catalog};
-use crate::pg::failure::{Caught, Result};
-use crate::pg::worker::{Arguments, worker_function};
-use crate::pg::{databases, live_settings, notify, process};
+use crate::ops::watch;
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::process::worker::{Arguments, worker_function};
+use crate::pg::process::{databases, life, notify};
+use crate::projection::schedule::{self, Entry};
+use crate::shared::board::database::Database;
+use crate::shared::board::{self, Awaited, waiter};
+use crate::shared::catalog::{self, Catalog};
+use crate::shared::live_settings;
 use eventstream_core::backoff;
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
@@ -36,7 +37,7 @@ const NOTIFY_PACE: Duration = Duration::from_millis(20);
 /// How long a notification may wait for others': one session that hangs in the middle of its commit holds up all of the server.
 const NOTIFY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a look, and one at health, may take: meanwhile nothing is given to runners. Each lock is waited for as long as
-/// `process::LOCK_PATIENCE` says at most.
+/// `life::LOCK_PATIENCE` says at most.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 const WATCH_PATIENCE: Duration = Duration::from_secs(5);
 /// After a look, or a notification, that failed: the first pause, and the longest.
@@ -64,14 +65,14 @@ fn leave() {
 
 fn serve(oid: Oid, _: Arguments) -> Result<()> {
     let Some(database) = Database::take(oid) else { return Ok(()) };
-    process::at_exit(leave);
+    life::at_exit(leave);
     if !database.scheduler_enters() {
         return Ok(());
     }
     SERVED.set(Some(database));
     // In this order: whoever holds the database does so first and looks for us afterwards.
     if !database.is_held() {
-        process::connect(Some(oid))?;
+        life::connect(Some(oid))?;
         Scheduler::new(database).run()?;
     }
     database.note_good_end();
@@ -134,7 +135,7 @@ impl Scheduler {
 
     fn run(mut self) -> Result<()> {
         while self.may_go_on()? {
-            let transactions = process::transactions();
+            let transactions = life::transactions();
             self.take_reports()?;
             if self.must_look() && !self.look()? {
                 break;
@@ -147,11 +148,11 @@ impl Scheduler {
             self.give_jobs()?;
             self.notify()?;
             // A transaction that waited for a lock may have taken in what woke us.
-            let has_missed_nothing = process::transactions() == transactions;
+            let has_missed_nothing = life::transactions() == transactions;
             let nap = if has_missed_nothing { self.nap() } else { Duration::ZERO };
-            let nap = process::report_statistics()?.map_or(nap, |left| nap.min(left));
-            process::show_activity(None);
-            if !process::rest(Some(nap))? {
+            let nap = life::report_statistics()?.map_or(nap, |left| nap.min(left));
+            life::show_activity(None);
+            if !life::rest(Some(nap))? {
                 break;
             }
         }
@@ -159,7 +160,7 @@ impl Scheduler {
     }
 
     fn may_go_on(&mut self) -> Result<bool> {
-        if process::reload()? {
+        if life::reload()? {
             // It may say that this database is not served any more.
             (self.generation, self.next_look) = (None, Some(Instant::now()));
         }
@@ -200,7 +201,7 @@ impl Scheduler {
         let is_idle_time = self.is_idle_time();
         let database = self.database;
         let known = if is_idle_time { None } else { self.generation };
-        let seen = process::bounded("eventstream scheduler", LOOK_PATIENCE, || see(database, known))?;
+        let seen = life::bounded("eventstream scheduler", LOOK_PATIENCE, || see(database, known))?;
         let seen = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(false),
@@ -241,7 +242,7 @@ impl Scheduler {
     fn watch(&mut self) -> Result<()> {
         if self.watch_in().is_some_and(|left| left.is_zero()) {
             self.upkeep.begin_watch();
-            match process::bounded("eventstream scheduler could not look at health", WATCH_PATIENCE, watch::watch)? {
+            match life::bounded("eventstream scheduler could not look at health", WATCH_PATIENCE, watch::watch)? {
                 Ok(changed) => self.alerts.extend(changed),
                 Err(_) => self.upkeep.watch_failed(),
             }
@@ -257,7 +258,7 @@ impl Scheduler {
         }
         let (position, alerts) = (self.newest(), &self.alerts);
         let is_new = self.is_to_be_notified();
-        let sent = process::bounded("eventstream scheduler could not notify", NOTIFY_PATIENCE, || {
+        let sent = life::bounded("eventstream scheduler could not notify", NOTIFY_PATIENCE, || {
             alerts.iter().try_for_each(|name| notify::send(ALERTS, name))?;
             if is_new { notify::send(CHANNEL, &position.to_string()) } else { Ok(()) }
         })?;

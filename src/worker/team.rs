@@ -6,9 +6,9 @@
 //! ```
 use super::job::Done;
 use super::runner::RUNNER;
-use crate::pg::board::runner::{self, Runner};
-use crate::pg::failure::Result;
-use crate::pg::worker::{self, Started};
+use crate::pg::error::failure::Result;
+use crate::pg::process::worker::{self, Started};
+use crate::shared::board::runner::{self, Runner};
 use pgrx::pg_sys::Oid;
 use std::time::{Duration, Instant};
 

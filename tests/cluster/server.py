@@ -24,7 +24,7 @@ import psycopg
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAJOR = os.environ.get("PG", "15")
 BIN = pathlib.Path(os.environ.get("EVENTSTREAM_PG_BIN", ROOT / "target" / "pg" / MAJOR / "bin"))
-#: The build with test points (src/pg/test_point.rs), which `tools/test MAJOR backend` installs.
+#: The build with test points (src/pg/process/test_point.rs), which `tools/test MAJOR backend` installs.
 PROGRAMS_WITH_TEST_POINTS = ROOT / "target" / "pg-test" / MAJOR / "bin"
 WORK = ROOT / "target" / "cluster-tests"
 SUPERUSER = "postgres"

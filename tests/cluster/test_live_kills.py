@@ -1,6 +1,6 @@
 """A runner that dies with kill -9 at any step of its loop leaves every read model equal to the log, up to its checkpoint, exactly.
 
-The server is the build with test points (src/pg/test_point.rs), in which a runner kills itself when it comes to a named step for the
+The server is the build with test points (src/pg/process/test_point.rs), in which a runner kills itself when it comes to a named step for the
 nth time; the death of one process makes PostgreSQL restart all the others. `KILLS` (22) rounds; `KILLS=200` runs it for long.
 """
 

@@ -135,7 +135,7 @@ SCOPE = "select distinct scope from eventstream.stats where name = 'appends'"
 
 
 def test_databases_beyond_the_places_are_told_work_by_hand_and_are_served_once_one_is_free(new_server):
-    """The build with test points has four places (src/pg/board/database.rs)."""
+    """The build with test points has four places (src/shared/board/database.rs)."""
     assert PROGRAMS_WITH_TEST_POINTS.exists(), "run `tools/test MAJOR backend` first: it makes the build with test points"
     server = new_server("full", programs=PROGRAMS_WITH_TEST_POINTS, max_worker_processes=20, **{"eventstream.max_workers": 1})
     served = [Database(server, f"served_{number}").create() for number in range(4)]

@@ -1,5 +1,5 @@
 //! What a utility statement is to the guard.
-use super::super::utility::{elements, names_extension};
+use crate::pg::utility::{elements, names_extension};
 use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectType};
 
 /// What a utility statement is to us.

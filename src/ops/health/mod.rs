@@ -1,0 +1,324 @@
+//! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
+//! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
+mod database;
+mod folds;
+mod guards;
+mod stale;
+mod subscriptions;
+use super::overview::{self, Missing, Moment, Projection};
+use crate::access;
+use crate::pg::error::failure::Result;
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::{Plan, View};
+use crate::projection::progress::HIDDEN;
+use crate::shared::{live_settings, open_appends};
+use eventstream_core::{counted, quote_literal};
+use pgrx::pg_sys::{Datum, INT8OID};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Critical,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Critical => "critical",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub name: String,
+    /// None: the database's or the server's.
+    pub tenant: Option<String>,
+    pub level: Level,
+    /// What is wrong, in a word: a change of it is worth telling, a change of the numbers in `detail` is not.
+    pub problem: &'static str,
+    pub detail: String,
+    pub fix: Option<String>,
+}
+
+impl Check {
+    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (name, detail) = (name.into(), detail.into());
+        Self { name, tenant: None, level: Level::Ok, problem: "", detail, fix: None }
+    }
+
+    pub fn bad(name: impl Into<String>, level: Level, problem: &'static str, detail: String, fix: String) -> Self {
+        Self { name: name.into(), tenant: None, level, problem, detail, fix: Some(fix) }
+    }
+
+    pub fn of(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+}
+
+thread_local! {
+    static PLACE: Plan = const { Plan::new(
+        "select case when n.nspname = 'public' then '' else quote_ident(n.nspname) || '.' end, \
+                (select count(*) from _eventstream.tenants) > 1 \
+         from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'eventstream'",
+        &[],
+    ) };
+    static DEAD_GRANTS: Plan = const { Plan::new(
+        "select t.name, count(*), left(string_agg(distinct g.role, ', '), 200) \
+         from _eventstream.grants g join _eventstream.tenants t on t.id = g.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home())) \
+         where g.role_oid is distinct from 0 and r.oid is null and ($1 is null or g.tenant_id = $1) \
+         group by t.name order by t.name collate \"C\"",
+        &[INT8OID],
+    ) };
+    static BROKEN_FOLDS: Plan = const { Plan::new(
+        "select t.name, f.name, f.handler, f.registrant, \
+                r.oid is not null \
+         from _eventstream.folds f join _eventstream.tenants t on t.id = f.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) \
+         where f.handler is not null and ($1 is null or f.tenant_id = $1) \
+           and (to_regprocedure(f.handler || '(jsonb, eventstream.event)') is null \
+                or r.oid is null) \
+         order by t.name collate \"C\", f.name collate \"C\"",
+        &[INT8OID],
+    ) };
+}
+
+/// How statements are written here: where the functions stand, and whether a tenant has to be chosen.
+pub struct Writing {
+    schema: String,
+    names_tenant: bool,
+}
+
+impl Writing {
+    fn look() -> Result<Self> {
+        let found = as_owner(Planning::ByIndex, |db, _| {
+            PLACE.with(|place| {
+                place.first(db, View::Latest, &[], |row| {
+                    Ok(Self { schema: row.text(0)?.to_owned(), names_tenant: row.boolean(1)? })
+                })
+            })
+        })?;
+        Ok(found.unwrap_or(Self { schema: String::new(), names_tenant: true }))
+    }
+
+    /// `select NAME(ARGUMENTS);`, in the tenant.
+    pub fn call(&self, tenant: Option<&str>, name: &str, arguments: &str) -> String {
+        format!("{}select {}{name}({arguments});", self.choice(tenant), self.schema)
+    }
+
+    /// What chooses the tenant, where there are several.
+    pub fn choice(&self, tenant: Option<&str>) -> String {
+        match tenant {
+            Some(tenant) if self.names_tenant => format!("set eventstream.tenant = {};\n", quote_literal(tenant)),
+            _ => String::new(),
+        }
+    }
+
+    /// What is about to go, to be looked at first.
+    pub fn look_up(&self, view: &str, name: &str) -> String {
+        format!("select * from eventstream.{view} where name = {};", quote_literal(name))
+    }
+
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+}
+
+/// All checks of a tenant, or (None) of every one, and those of the database and the server.
+pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
+    let moment = Moment::look()?;
+    let writing = Writing::look()?;
+    let projections = overview::projections(&moment, tenant_id)?;
+    let mut checks = vec![database::preload()?, database::log(&writing)?, guards::check()?];
+    if open_appends::are_there() && !server::is_standby() {
+        let has_followers = projections.iter().any(|projection| !projection.is_inline);
+        checks.extend(database::checks(&moment, &writing, has_followers)?);
+        checks.extend(stale::of_database(&moment)?);
+    }
+    for projection in &projections {
+        let is_shown = access::shown_in(Some(&projection.tenant))?.covers(projection.categories.as_deref());
+        checks.push(of_projection(projection, &moment, &writing, is_shown));
+        if projection.dead_letters > 0 {
+            let (tenant, name, count) = (&projection.tenant, &projection.name, projection.dead_letters);
+            checks.push(if projection.is_table {
+                unfolded(tenant, name, count, &writing)
+            } else {
+                dead_letters("projection", tenant, name, count, &writing)
+            });
+        }
+    }
+    checks.extend(subscriptions::checks(&moment, &writing, tenant_id)?);
+    checks.extend(stale::of_subscriptions(&writing, tenant_id)?);
+    checks.extend(broken_folds(tenant_id, &writing)?);
+    checks.extend(folds::failing(tenant_id, &writing)?);
+    checks.extend(dead_grants(tenant_id, &writing)?);
+    Ok(checks)
+}
+
+/// "12.3 s", for people.
+pub fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+/// The message of its error only where it `is_shown`: users' code says payloads there.
+fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is_shown: bool) -> Check {
+    let name = format!("projection {}", projection.name);
+    let literal = quote_literal(&projection.name);
+    let call = |function: &str| writing.call(Some(&projection.tenant), function, &literal);
+    let error = projection.error.as_ref().map_or_else(String::new, |(sqlstate, message)| {
+        let message = if is_shown { message.as_str() } else { HIDDEN };
+        format!("{sqlstate}: {message}")
+    });
+    let at = projection
+        .failed_position
+        .map_or_else(String::new, |position| format!(" at the event at global position {position}"));
+    let positions = counted(projection.lag, "position", "positions");
+    let lag = format!("{positions} and {} behind", seconds(projection.lag_seconds));
+    let bad = |level, problem, detail, fix| Check::bad(name.clone(), level, problem, detail, fix);
+    let is_late = live_settings::lag_threshold().is_some_and(|limit| projection.lag_seconds > limit.as_secs_f64());
+    let check = match (&projection.missing, projection.status) {
+        (Some(Missing::Role(role)), _) => bad(
+            Level::Critical,
+            "registrant gone",
+            format!(
+                "its registrant, role {role}, does not exist any more, and one made anew under that name has none of its rights: let a role that may read what \
+                 the projection is shown give it its functions again (es_alter_projection); a state table is dropped and created anew"
+            ),
+            format!("select * from eventstream.projections where name = {literal};"),
+        ),
+        (Some(missing), status) => {
+            let what = match missing {
+                Missing::Function(function) => format!("function {function}"),
+                Missing::Table(table) => format!("table {table}"),
+                Missing::Fold(fold) => format!("fold {fold}"),
+                Missing::Role(role) => format!("role {role}"),
+            };
+            let detail = format!(
+                "{what} does not exist (the projection is {status}, {lag}): make it again as it was, then {}; or drop the projection",
+                call("es_resume_projection").replace('\n', " ").trim_end_matches(';')
+            );
+            let fix = format!("{}\n{}", writing.look_up("projections", &projection.name), call("es_drop_projection"));
+            bad(Level::Critical, "gone", detail, fix)
+        }
+        (None, "stopped") => {
+            let skip = projection.failed_position.map_or_else(String::new, |position| {
+                format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
+            });
+            let attempts = counted(projection.attempts.into(), "attempt", "attempts");
+            let detail = format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
+            bad(Level::Critical, "stopped", detail, call("es_resume_projection"))
+        }
+        (None, "waiting for activation") => {
+            let detail = format!("waits for es_activate(), {lag}");
+            bad(Level::Warning, "waiting for activation", detail, writing.call(None, "es_activate", ""))
+        }
+        (None, "paused") if is_late => {
+            bad(Level::Warning, "paused", format!("paused, {lag}"), call("es_resume_projection"))
+        }
+        (None, "retrying") => {
+            let until = projection.retry_at.map_or(0.0, |until| (until - moment.now).max(0) as f64 / 1e6);
+            let attempts = counted(projection.attempts.into(), "attempt", "attempts");
+            let detail = format!("{attempts} failed{at}, {lag}; the next one in {}: {error}", seconds(until));
+            let level = if is_late { Level::Critical } else { Level::Warning };
+            bad(level, "retrying", detail, call("es_run_projection"))
+        }
+        (None, _) if is_late => bad(
+            Level::Critical,
+            "behind",
+            format!("{lag}, more than eventstream.lag_threshold"),
+            call("es_run_projection"),
+        ),
+        (None, status) => Check::ok(name, format!("{status}, {lag}")),
+    };
+    check.of(&projection.tenant)
+}
+
+/// Of a projection or a subscription.
+pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
+    let fix = format!(
+        "{}select {}es_retry_dead_letter(id) from eventstream.dead_letters where {kind} = {} order by id;",
+        writing.choice(Some(tenant)),
+        writing.schema(),
+        quote_literal(name)
+    );
+    let events = counted(count, "event", "events");
+    let detail = format!(
+        "{events} could not be processed by {kind} {name} and went to the dead letters: mend the cause, then try again, or give up with \
+         es_drop_dead_letter(id, reason)"
+    );
+    Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
+}
+
+/// Of a state table: it is a matter of streams. What is tried again fails again until the stream can be folded, and then the rebuild that comes by itself
+/// takes it in.
+fn unfolded(tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
+    let streams = counted(count, "stream", "streams");
+    let detail = format!(
+        "{streams} could not be folded for state table {name}, and the table goes on without: register an upcaster that mends such events, or a fold that \
+         takes them. That fills the table again, and what is mended leaves the dead letters"
+    );
+    let literal = quote_literal(name);
+    let fix = format!(
+        "{}select stream, version, event_type, reason from eventstream.dead_letters where projection = {literal} order by id;\n\
+         -- then es_register_upcaster(…) or es_register_fold(…); where a function was replaced instead:\n{}",
+        writing.choice(Some(tenant)),
+        writing.call(None, "es_rebuild_projection", &literal)
+    );
+    Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
+}
+
+/// Grants of roles that are gone: they count for nobody, whoever has the name by now.
+fn dead_grants(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        DEAD_GRANTS.with(|grants| {
+            grants.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], |row| {
+                let (tenant, count, roles) = (row.text(0)?, row.int8(1)?, row.text(2)?);
+                let grants = counted(count, "grant is", "grants are");
+                let detail = format!(
+                    "{grants} of roles that do not exist (any more): {roles}. That opens nothing, also for a role made anew under that name: \
+                     grant again what is still wanted, and es_revoke(role, privilege) the rest"
+                );
+                let fix = format!(
+                    "{}select role, privilege, category from eventstream.grants where not role_exists;",
+                    writing.choice(Some(tenant))
+                );
+                Ok(Check::bad("grants", Level::Warning, "role gone", detail, fix).of(tenant))
+            })
+        })
+    })
+}
+
+fn broken_folds(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        BROKEN_FOLDS.with(|folds| {
+            folds.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], |row| {
+                let (tenant, fold, handler, role) = (row.text(0)?, row.text(1)?, row.text(2)?, row.text(3)?);
+                let name = format!("fold {fold}");
+                let check = if row.boolean(4)? {
+                    let detail = format!(
+                        "its handler {handler}(jsonb, eventstream.event) does not exist, and states that need it fail: make it again as it was, \
+                         or unregister the fold"
+                    );
+                    let drop = writing.call(Some(tenant), "es_unregister_fold", &quote_literal(fold));
+                    let fix = format!("{}\n{drop}", writing.look_up("folds", fold));
+                    Check::bad(name, Level::Critical, "gone", detail, fix)
+                } else {
+                    let detail = format!(
+                        "its registrant, role {role}, does not exist any more, and states that need it fail: let a role that may read its events register \
+                         the fold again (es_register_fold); one made anew under that name has none of its rights"
+                    );
+                    let fix = format!("select * from eventstream.folds where name = {};", quote_literal(fold));
+                    Check::bad(name, Level::Critical, "registrant gone", detail, fix)
+                };
+                Ok(check.of(tenant))
+            })
+        })
+    })
+}

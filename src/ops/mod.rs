@@ -1,0 +1,6 @@
+//! TODO ops
+pub mod health;
+pub mod maintain;
+pub mod metrics;
+pub mod overview;
+pub mod watch;

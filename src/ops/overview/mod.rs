@@ -1,0 +1,183 @@
+//! How every projection stands: what the view eventstream.projections, health and metrics are made of. Reads no event but the first
+//! one that a projection has not seen.
+pub mod subscriptions;
+use crate::log::activation;
+use crate::log::filter::Filter;
+use crate::log::horizon::{self, Horizons};
+use crate::log::pending::{self, First, Followed};
+use crate::pg::error::failure::Result;
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::{Plan, Row, View};
+use crate::state::registry;
+use pgrx::pg_sys::{Datum, INT8OID};
+
+/// A projection, and how it stands.
+pub struct Projection {
+    pub id: i64,
+    pub tenant: String,
+    pub name: String,
+    pub is_table: bool,
+    pub is_inline: bool,
+    /// None: every one.
+    pub categories: Option<Vec<String>>,
+    /// What the view shows: running, rebuilding, retrying, waiting for activation, paused or stopped.
+    pub status: &'static str,
+    pub position: i64,
+    /// Settled positions that it has not passed; 0 where none of them is an event for it.
+    pub lag: i64,
+    /// Since the first event that it has not processed was recorded.
+    pub lag_seconds: f64,
+    pub attempts: i32,
+    pub failed_position: Option<i64>,
+    /// Microseconds since 2000-01-01 UTC.
+    pub retry_at: Option<i64>,
+    pub error: Option<(String, String)>,
+    pub applied: i64,
+    pub dead_letters: i64,
+    /// What it needs and is not there any more: "function ledger.apply(eventstream.event)".
+    pub missing: Option<Missing>,
+}
+
+/// What a projection needs and is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// With its arguments.
+    Function(String),
+    Table(String),
+    Fold(String),
+    Role(String),
+}
+
+/// Where the log and the database stand, for all lags of one look.
+pub struct Moment {
+    pub now: i64,
+    /// Everything of a tenant up to there is settled; on a standby, and without preload, the last position handed out.
+    pub settled: Horizons,
+    pub is_active: bool,
+}
+
+impl Moment {
+    pub fn look() -> Result<Self> {
+        let is_active = activation::is_active()?;
+        let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::end_of_log(catalog))?;
+        Ok(Self { now: server::clock(), settled, is_active })
+    }
+
+    /// The first event that a follower has not seen, which has seen everything up to `position`.
+    pub fn first(&self, followed: Followed, position: i64) -> Result<Option<First>> {
+        as_owner(Planning::ByIndex, |db, catalog| {
+            pending::first(db, catalog, followed, (position, self.settled.of(followed.tenant_id)))
+        })
+    }
+
+    /// Seconds since it was recorded.
+    pub fn age(&self, first: First) -> f64 {
+        (self.now - first.recorded_at).max(0) as f64 / 1e6
+    }
+}
+
+thread_local! {
+    static LIST: Plan = const { Plan::new(
+        "select p.id, p.tenant_id, t.name, p.name, p.mode = 'inline', g.status, g.global_position, g.attempts, g.failed_position, \
+                g.retry_at, g.error_sqlstate, g.error_message, p.categories, p.event_types, g.applied, \
+                (select count(*) from _eventstream.dead_letters d where d.projection_id = p.id), \
+                case when to_regprocedure(f.handler) is null then f.handler end, \
+                case when to_regprocedure(f.reset) is null then f.reset end, \
+                case when to_regclass(p.table_name) is null then p.table_name end, \
+                case when p.kind = 'table' and not exists ( \
+                          select from _eventstream.folds d where d.tenant_id = p.tenant_id \
+                          and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
+                     then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end, \
+                case when r.oid is null then p.registrant end, p.kind = 'table' \
+         from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
+         join _eventstream.tenants t on t.id = p.tenant_id \
+         left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
+         cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
+                                    p.reset || '()') f (handler, reset) \
+         where $1 is null or p.tenant_id = $1 order by t.name collate \"C\", p.name collate \"C\"",
+        &[INT8OID],
+    ) };
+}
+
+struct Listed {
+    projection: Projection,
+    tenant_id: i64,
+    stored: String,
+    filter: Filter,
+}
+
+fn owned(row: &Row, column: usize) -> Result<Option<String>> {
+    Ok(row.text_opt(column)?.map(ToOwned::to_owned))
+}
+
+fn read(row: &Row) -> Result<Listed> {
+    let missing = match (owned(row, 16)?.or(owned(row, 17)?), owned(row, 18)?, owned(row, 19)?, owned(row, 20)?) {
+        (_, _, _, Some(role)) => Some(Missing::Role(role)),
+        (Some(function), ..) => Some(Missing::Function(function)),
+        (_, Some(table), ..) => Some(Missing::Table(table)),
+        (_, _, Some(fold), _) => Some(Missing::Fold(fold)),
+        _ => None,
+    };
+    Ok(Listed {
+        projection: Projection {
+            id: row.int8(0)?,
+            tenant: row.text(2)?.to_owned(),
+            name: row.text(3)?.to_owned(),
+            is_table: row.boolean(21)?,
+            is_inline: row.boolean(4)?,
+            categories: row.text_array_opt(12)?,
+            status: "running",
+            position: row.int8(6)?,
+            lag: 0,
+            lag_seconds: 0.0,
+            attempts: row.int4(7)?,
+            failed_position: row.int8_opt(8),
+            retry_at: row.int8_opt(9),
+            error: owned(row, 10)?.zip(owned(row, 11)?),
+            applied: row.int8(14)?,
+            dead_letters: row.int8(15)?,
+            missing,
+        },
+        tenant_id: row.int8(1)?,
+        stored: row.text(5)?.to_owned(),
+        filter: Filter::of(row.text_array_opt(12)?, row.text_array_opt(13)?),
+    })
+}
+
+fn status(listed: &Listed, is_active: bool) -> &'static str {
+    match listed.stored.as_str() {
+        "paused" => "paused",
+        "stopped" => "stopped",
+        _ if listed.projection.is_inline => "running",
+        _ if !is_active => "waiting for activation",
+        _ if listed.projection.attempts > 0 => "retrying",
+        "rebuilding" => "rebuilding",
+        _ => "running",
+    }
+}
+
+/// The projections of a tenant, or (None) of all, by tenant and name.
+pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projection>> {
+    let listed = as_owner(Planning::ByIndex, |db, _| {
+        LIST.with(|list| list.rows(db, View::Latest, 0, &[tenant_id.map(Datum::from)], read))
+    })?;
+    let mut projections = Vec::with_capacity(listed.len());
+    for mut listed in listed {
+        let status = status(&listed, moment.is_active);
+        listed.projection.status = status;
+        if listed.projection.is_inline && status == "running" {
+            // It has seen whatever was appended.
+            listed.projection.position = moment.settled.of(listed.tenant_id);
+        } else {
+            let filter = registry::following(listed.tenant_id, listed.filter)?;
+            let followed = Followed { tenant_id: listed.tenant_id, filter: &filter, slots: None };
+            if let Some(first) = moment.first(followed, listed.projection.position)? {
+                listed.projection.lag = moment.settled.of(listed.tenant_id) - listed.projection.position;
+                listed.projection.lag_seconds = moment.age(first);
+            }
+        }
+        projections.push(listed.projection);
+    }
+    Ok(projections)
+}

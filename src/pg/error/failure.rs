@@ -1,0 +1,374 @@
+//! Errors on their way to the client. Owns the only two ways one gets there: a broken rule becomes an error with its own
+//! SQLSTATE, message, DETAIL and HINT; PostgreSQL's own error (a user's trigger, a cancel, a deadlock) is kept as
+//! PostgreSQL made it and thrown again whole. Both happen as the last thing, when no Rust value is left to drop.
+use crate::pg::{ffi, value::datum};
+use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
+use eventstream_core::error::Error;
+use eventstream_core::fault;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// A rule of eventstream's was broken.
+    Rule(Error),
+    /// PostgreSQL raised an error; the transaction cannot go on, so this must reach [`raise`].
+    Postgres(PgError),
+}
+
+/// An error as PostgreSQL made it, in memory that lives as long as the transaction.
+#[derive(Debug)]
+pub struct PgError(*mut pg_sys::ErrorData);
+
+/// An error that was taken back, with what it did: what is left of it are its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caught {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    /// Whether it is the fault of the event that was processed ([`fault`]).
+    pub is_of_event: bool,
+}
+
+impl Failure {
+    /// Whether it is the fault of the event that was processed ([`fault`]).
+    pub fn is_of_event(&self) -> bool {
+        match self {
+            Failure::Postgres(error) => fault::is_of_event(&error.sqlstate()),
+            Failure::Rule(error) => error.is_of_event(),
+        }
+    }
+
+    /// Says what to do about an event's fault that somebody else's code raised without a word of it.
+    pub fn hinting_event(self, hint: impl FnOnce() -> String) -> Self {
+        if self.is_of_event() { self.hinting("", hint) } else { self }
+    }
+
+    /// The same of an error of PostgreSQL's whose SQLSTATE begins so.
+    pub fn hinting(self, class: &str, hint: impl FnOnce() -> String) -> Self {
+        if let Failure::Postgres(error) = &self {
+            // SAFETY: a copy that CopyErrorData made; the hint lives where it does, and is freed with it.
+            let place = unsafe { &raw mut (*error.0).hint };
+            // SAFETY: as above.
+            if unsafe { (*place).is_null() } && error.sqlstate().starts_with(class) {
+                let hint = hint();
+                let text = catch(|| {
+                    // SAFETY: plain variables; `catch` puts the memory context back after an error.
+                    unsafe {
+                        let context = pg_sys::CurrentMemoryContext;
+                        pg_sys::CurrentMemoryContext = home_of_errors();
+                        let text = c_text(&hint);
+                        pg_sys::CurrentMemoryContext = context;
+                        text
+                    }
+                });
+                if let Ok(text) = text {
+                    // SAFETY: as above.
+                    unsafe { *place = text.cast_mut() };
+                }
+            }
+        }
+        self
+    }
+
+    /// An error of PostgreSQL's, or of users' code, with its SQLSTATE and other words: its own may say what the role is not to know.
+    pub fn in_other_words(self, message: &str) -> Result<Self> {
+        if let Failure::Postgres(error) = &self {
+            let message = datum::c_string(message)?;
+            // SAFETY: a copy that CopyErrorData made; the new words are PostgreSQL's memory, and it is raised next.
+            unsafe {
+                let error = &mut *error.0;
+                error.message = message;
+                (error.detail, error.detail_log, error.hint, error.context) =
+                    (ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            }
+        }
+        Ok(self)
+    }
+
+    /// The words of a failure whose (sub)transaction is aborted next.
+    pub fn into_caught(self) -> Caught {
+        match self {
+            Failure::Postgres(error) => error.into_caught(),
+            Failure::Rule(error) => Caught {
+                sqlstate: error.sqlstate().to_owned(),
+                message: error.to_string(),
+                detail: error.detail().map(|detail| detail.to_string()),
+                is_of_event: error.is_of_event(),
+            },
+        }
+    }
+}
+
+impl PgError {
+    /// Five characters.
+    pub fn sqlstate(&self) -> String {
+        // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
+        let packed = unsafe { (*self.0).sqlerrcode };
+        (0..5).map(|place| char::from(((packed >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+    }
+
+    pub fn into_caught(self) -> Caught {
+        let sqlstate = self.sqlstate();
+        // SAFETY: as in `sqlstate`; its memory is not used afterwards.
+        unsafe {
+            let (message, detail) = (words((*self.0).message).unwrap_or_default(), words((*self.0).detail));
+            ffi::FreeErrorData(self.0);
+            Caught { is_of_event: fault::is_of_event(&sqlstate), sqlstate, message, detail }
+        }
+    }
+}
+
+/// The most bytes of an error's text that are kept of one that was taken back, in memory and in tables: whoever raises it may make it as large as
+/// memory is.
+pub const MOST_WORDS: usize = 8192;
+const ELLIPSIS: &str = "…";
+
+/// A copy, cut where it is too long.
+///
+/// # Safety
+/// Null, or a cstring.
+unsafe fn words(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: as the caller says.
+    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+    if bytes.len() <= MOST_WORDS {
+        return Some(String::from_utf8_lossy(bytes).into_owned());
+    }
+    // Not within a character (UTF-8's continuation bytes are 10xxxxxx).
+    let end = (0..=MOST_WORDS - ELLIPSIS.len()).rev().find(|&end| bytes[end] & 0xc0 != 0x80).unwrap_or(0);
+    Some(format!("{}{ELLIPSIS}", String::from_utf8_lossy(&bytes[..end])))
+}
+
+thread_local! {
+    /// Where errors are kept instead of the current (sub)transaction's memory, which ends with it; null: there.
+    static HOME: Cell<pg_sys::MemoryContext> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Where an error that is caught now is kept.
+///
+/// # Safety
+/// Within a transaction, or where there is none.
+unsafe fn home_of_errors() -> pg_sys::MemoryContext {
+    let home = HOME.get();
+    // SAFETY: plain variables of this backend.
+    unsafe {
+        if !home.is_null() {
+            home
+        } else if pg_sys::CurTransactionContext.is_null() {
+            pg_sys::TopMemoryContext
+        } else {
+            pg_sys::CurTransactionContext
+        }
+    }
+}
+
+/// Keeps the errors of `work` in `home`.
+pub fn keeping_errors_in<T>(home: pg_sys::MemoryContext, work: impl FnOnce() -> T) -> T {
+    struct Before(pg_sys::MemoryContext);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            HOME.set(self.0);
+        }
+    }
+    let _before = Before(HOME.replace(home));
+    work()
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Rule(error)
+    }
+}
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Puts PostgreSQL's idea of "where an error jumps to" back, also when a Rust panic passes.
+struct Landing {
+    exception_stack: *mut pg_sys::sigjmp_buf,
+    context_stack: *mut pg_sys::ErrorContextCallback,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // SAFETY: plain assignments of the values found at entry; their frames are still alive, below ours.
+        unsafe {
+            pg_sys::PG_exception_stack = self.exception_stack;
+            pg_sys::error_context_stack = self.context_stack;
+        }
+    }
+}
+
+/// Runs `work`, which calls functions of [`crate::pg::ffi`], and gives PostgreSQL's error as a value (PG_TRY).
+///
+/// # Safety contract
+/// The frames that an error jumps over must own nothing: `work` builds no value with a destructor before its last call into
+/// PostgreSQL. After an error the (sub)transaction cannot go on: the failure has to reach [`raise`], or be replaced by another.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let mut result = MaybeUninit::<T>::uninit();
+    // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
+    let jumped = unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let landing =
+            Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
+        let jumped = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            result.write(work());
+            0
+        });
+        drop(landing);
+        if jumped != 0 {
+            pg_sys::CurrentMemoryContext = context;
+        }
+        jumped
+    };
+    if jumped == 0 {
+        // SAFETY: the closure wrote it before it returned 0.
+        return Ok(unsafe { result.assume_init() });
+    }
+    // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = home_of_errors();
+        let error = ffi::CopyErrorData();
+        pg_sys::CurrentMemoryContext = context;
+        ffi::FlushErrorState();
+        Err(Failure::Postgres(PgError(error)))
+    }
+}
+
+/// Runs `work`, and `after` whether it raises or not (PG_FINALLY). As in [`catch`], the frames that an error jumps over own nothing.
+pub fn finally(work: impl FnOnce(), after: impl FnOnce()) {
+    // SAFETY: as in `catch`; an error goes on as it was raised.
+    unsafe {
+        let landing =
+            Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
+        let jumped = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            work();
+            0
+        });
+        drop(landing);
+        after();
+        if jumped != 0 {
+            ffi::pg_re_throw();
+        }
+    }
+}
+
+/// MAKE_SQLSTATE of elog.h: five characters, six bits each.
+pub fn packed_sqlstate(code: &str) -> c_int {
+    code.bytes()
+        .take(5)
+        .enumerate()
+        .fold(0, |packed, (place, byte)| packed + ((c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)))
+}
+
+/// `text` as a C string in PostgreSQL's memory, which the end of the transaction frees.
+fn c_text(text: &str) -> *const c_char {
+    // SAFETY: palloc gives len + 1 bytes or raises an error, which leaves nothing half-made.
+    unsafe {
+        let copy = ffi::palloc(text.len() + 1).cast::<u8>();
+        for (place, byte) in text.bytes().enumerate() {
+            *copy.add(place) = if byte == 0 { b'?' } else { byte };
+        }
+        *copy.add(text.len()) = 0;
+        copy.cast()
+    }
+}
+
+/// Raises the failure as an ERROR. Call it as the last thing, with nothing alive that needs dropping.
+pub fn raise(failure: Failure) -> ! {
+    match failure {
+        // SAFETY: a copy that CopyErrorData made, as ReThrowError wants it.
+        Failure::Postgres(PgError(error)) => unsafe { ffi::ReThrowError(error) },
+        Failure::Rule(error) => report(error),
+    }
+    unreachable!("an ERROR does not return")
+}
+
+/// The level of elog.h, the same in all supported versions.
+const ERROR: c_int = 21;
+const LOG: c_int = 15;
+
+/// The function that our own errors are of: elog.c keeps the pointer, also where an error is caught and raised again. A function of a user's can
+/// give its error any SQLSTATE, but not this.
+pub static OURS: &CStr = c"report";
+
+fn report(error: Error) {
+    let code = packed_sqlstate(error.sqlstate());
+    let message = c_text(&error.to_string());
+    let detail = error.detail().map(|detail| c_text(&detail.to_string()));
+    let hint = error.hint().map(|hint| c_text(&hint));
+    drop(error);
+    // SAFETY: the protocol of ereport(); every text is passed through "%s".
+    unsafe {
+        if ffi::errstart(ERROR, ptr::null()) {
+            ffi::errcode(code);
+            ffi::errmsg(c"%s".as_ptr(), message);
+            if let Some(detail) = detail {
+                ffi::errdetail(c"%s".as_ptr(), detail);
+            }
+            if let Some(hint) = hint {
+                ffi::errhint(c"%s".as_ptr(), hint);
+            }
+            ffi::errfinish(c"failure.rs".as_ptr(), 0, OURS.as_ptr());
+        }
+    }
+}
+
+/// Writes the failure to the server's log, without raising it.
+pub fn log(failure: &Failure, what: &str) -> Result<()> {
+    let (code, message, detail) = match failure {
+        Failure::Rule(error) => {
+            (packed_sqlstate(error.sqlstate()), error.to_string(), error.detail().map(|detail| detail.to_string()))
+        }
+        // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
+        Failure::Postgres(error) => unsafe {
+            ((*error.0).sqlerrcode, words((*error.0).message).unwrap_or_default(), words((*error.0).detail))
+        },
+    };
+    let context = match failure {
+        // SAFETY: as above; the text lives as long as the copy.
+        Failure::Postgres(error) => unsafe { (*error.0).context.cast_const() },
+        Failure::Rule(_) => ptr::null(),
+    };
+    let message = datum::c_string(&format!("{what}: {message}"))?;
+    let detail = detail.map(|detail| datum::c_string(&detail)).transpose()?;
+    catch(|| {
+        // SAFETY: the protocol of ereport(); every text is passed through "%s".
+        unsafe {
+            if ffi::errstart(LOG, ptr::null()) {
+                ffi::errcode(code);
+                ffi::errmsg(c"%s".as_ptr(), message);
+                if let Some(detail) = detail {
+                    ffi::errdetail(c"%s".as_ptr(), detail);
+                }
+                if !context.is_null() {
+                    ffi::set_errcontext_domain(ptr::null());
+                    ffi::errcontext_msg(c"%s".as_ptr(), context);
+                }
+                ffi::errfinish(c"failure.rs".as_ptr(), 0, c"log".as_ptr());
+            }
+        }
+    })
+}
+
+/// Leaves the error for guc.c to report, from the check hook of a setting.
+pub fn refuse_setting(error: Error) {
+    let (message, hint) = (c_text(&error.to_string()), error.hint().map(|hint| c_text(&hint)));
+    let detail = error.detail().map(|detail| c_text(&detail.to_string()));
+    // SAFETY: plain variables that guc.c reads right after the hook; the texts live in the current memory context.
+    unsafe {
+        pg_sys::GUC_check_errcode(packed_sqlstate(error.sqlstate()));
+        pg_sys::GUC_check_errmsg_string = message.cast_mut();
+        pg_sys::GUC_check_errdetail_string = detail.unwrap_or(ptr::null()).cast_mut();
+        pg_sys::GUC_check_errhint_string = hint.unwrap_or(ptr::null()).cast_mut();
+    }
+}

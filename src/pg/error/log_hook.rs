@@ -1,0 +1,38 @@
+//! What the server's log is spared: outcomes that callers expect and deal with, a version conflict above all, are errors for the client and
+//! a number in eventstream.stats, and no line in the log; what users' code raises under their SQLSTATE is another matter, and is written; unless eventstream.log_conflicts asks for them.
+use super::failure::{OURS, packed_sqlstate};
+use crate::shared::live_settings;
+use pgrx::pg_sys;
+
+/// Answers to a question that the caller asked by trying.
+const EXPECTED: [&str; 1] = ["ES001"];
+/// The level of elog.h, the same in all supported versions.
+const ERROR: i32 = 21;
+
+static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
+
+/// Sets the hook, with preload and without.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
+    unsafe {
+        PREVIOUS = pg_sys::emit_log_hook;
+        pg_sys::emit_log_hook = Some(emit_log);
+    }
+}
+
+unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
+    // SAFETY: elog.c passes the error that it is about to write, and lets the hook say that it is not to be (output_to_server).
+    // Nothing here allocates or raises.
+    unsafe {
+        let is_expected = (*error).elevel == ERROR
+            && (*error).funcname == OURS.as_ptr()
+            && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
+            && !live_settings::are_conflicts_logged();
+        if is_expected {
+            (*error).output_to_server = false;
+        }
+        if let Some(previous) = PREVIOUS {
+            previous(error);
+        }
+    }
+}

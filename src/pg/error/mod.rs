@@ -1,0 +1,4 @@
+//! TODO pg::error
+pub mod failure;
+pub mod log_hook;
+pub mod report;

@@ -1,0 +1,251 @@
+//! How SQL calls a Rust function: [`sql_function!`] exports one, [`Args`] reads its arguments (NULL where a value is
+//! needed is an error that names the argument), and whatever goes wrong leaves through [`failure::raise`].
+pub mod call;
+use super::error::failure::{self, Failure, Result};
+use super::jsonb::Jsonb;
+use super::{ffi, value::datum};
+use eventstream_core::error::Error;
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::ptr;
+
+/// The longest text that a call takes: names, reasons and rules are shorter. What is longer is a document, and those are jsonb. What a
+/// caller can make large stays in PostgreSQL's memory, where too much is an error, or is refused before it is copied: where Rust's
+/// memory ends, the server does.
+const MOST_TEXT_BYTES: usize = 1 << 20;
+/// The most names that a filter takes, and the longest: longer than every name there can be.
+const MOST_NAMES: usize = 1000;
+const MOST_NAME_BYTES: usize = 1024;
+
+/// What a function returns: a datum, or NULL.
+pub type Returned = Result<Option<pg_sys::Datum>>;
+
+/// The arguments of a call. Borrowed values live as long as the call.
+pub struct Args<'call> {
+    info: pg_sys::FunctionCallInfo,
+    _call: PhantomData<&'call ()>,
+}
+
+/// Exports `$target: fn(&Args) -> Returned` as the C function `$symbol` (calling convention version 1).
+macro_rules! sql_function {
+    ($symbol:literal, $target:expr) => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            #[unsafe(export_name = $symbol)]
+            extern "C-unwind" fn exported(info: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+                $crate::pg::function::call(info, $target)
+            }
+            #[unsafe(export_name = concat!("pg_finfo_", $symbol))]
+            extern "C" fn record() -> &'static pgrx::pg_sys::Pg_finfo_record {
+                &pgrx::pg_sys::Pg_finfo_record { api_version: 1 }
+            }
+        };
+    };
+}
+pub(crate) use sql_function;
+
+/// Runs `target`; a Rust panic (a bug of ours) becomes an ERROR, a failure is raised after everything was dropped.
+pub fn call(info: pg_sys::FunctionCallInfo, target: fn(&Args) -> Returned) -> pg_sys::Datum {
+    // SAFETY: PostgreSQL calls us with a valid FunctionCallInfo on its main thread; the guard turns panics into errors.
+    unsafe {
+        pg_sys::panic::pgrx_extern_c_guard(move || {
+            let returned = target(&Args { info, _call: PhantomData });
+            match returned {
+                Ok(Some(value)) => value,
+                Ok(None) => {
+                    (*info).isnull = true;
+                    pg_sys::Datum::null()
+                }
+                Err(failure) => failure::raise(failure),
+            }
+        })
+    }
+}
+
+/// "… must not be NULL", naming the argument.
+fn null(argument: &str) -> Failure {
+    Error::InvalidArgument { argument: argument.into(), reason: "must not be NULL".into(), hint: None }.into()
+}
+
+impl<'call> Args<'call> {
+    pub fn info(&self) -> pg_sys::FunctionCallInfo {
+        self.info
+    }
+
+    /// The argument at `place` (from 0), None where it is NULL.
+    fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: PostgreSQL passes as many arguments as the function was declared with; sql/ and src/api agree on them.
+        unsafe {
+            let args = (*self.info).args.as_slice((*self.info).nargs as usize);
+            let arg = &args[place];
+            (!arg.isnull).then_some(arg.value)
+        }
+    }
+
+    pub fn text_opt(&self, place: usize) -> Result<Option<&'call str>> {
+        let Some(value) = self.datum(place) else { return Ok(None) };
+        // Asked before it is unpacked: whoever reads it may copy it into memory whose end is the end of the server.
+        let bytes = datum::unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
+        if bytes > MOST_TEXT_BYTES {
+            return Err(self.too_large(place, format!("must have at most {MOST_TEXT_BYTES} bytes, not {bytes}")));
+        }
+        // SAFETY: declared as text in sql/; the detoasted copy lives in the call's memory context.
+        unsafe { datum::text(value) }.map(Some)
+    }
+
+    /// ES005, naming the argument as it was declared.
+    fn too_large(&self, place: usize, reason: String) -> Failure {
+        let argument = self.name_of(place).unwrap_or_else(|_| format!("argument {}", place + 1));
+        Error::InvalidArgument { argument, reason, hint: None }.into()
+    }
+
+    /// The argument's name, as the function was declared.
+    fn name_of(&self, place: usize) -> Result<String> {
+        let info = self.info;
+        // SAFETY: PostgreSQL passes the function that it calls, whose row is there while it runs; the names are copies.
+        let name = failure::catch(|| unsafe {
+            let row = ffi::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, (*(*info).flinfo).fn_oid.into());
+            let (mut types, mut names, mut modes) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            let count = ffi::get_func_arg_info(row, &mut types, &mut names, &mut modes);
+            ffi::ReleaseSysCache(row);
+            if names.is_null() || place >= count as usize { ptr::null_mut() } else { *names.add(place) }
+        })?;
+        if name.is_null() {
+            return Err(Error::Internal { what: "an argument has no name".into() }.into());
+        }
+        // SAFETY: a cstring.
+        Ok(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    }
+
+    pub fn text(&self, place: usize, argument: &str) -> Result<&'call str> {
+        self.text_opt(place)?.ok_or_else(|| null(argument))
+    }
+
+    /// An argument of type name.
+    pub fn name(&self, place: usize, argument: &str) -> Result<&'call str> {
+        let value = self.datum(place).ok_or_else(|| null(argument))?;
+        // SAFETY: declared as name in sql/: a zero-terminated array of NAMEDATALEN bytes.
+        Ok(unsafe { datum::name(value) })
+    }
+
+    pub fn int8_opt(&self, place: usize) -> Option<i64> {
+        self.datum(place).map(|value| value.value() as i64)
+    }
+
+    pub fn int8(&self, place: usize, argument: &str) -> Result<i64> {
+        self.int8_opt(place).ok_or_else(|| null(argument))
+    }
+
+    pub fn int4_opt(&self, place: usize) -> Option<i32> {
+        self.datum(place).map(|value| value.value() as i32)
+    }
+
+    pub fn int4(&self, place: usize, argument: &str) -> Result<i32> {
+        self.int4_opt(place).ok_or_else(|| null(argument))
+    }
+
+    pub fn boolean(&self, place: usize, argument: &str) -> Result<bool> {
+        self.datum(place).map(|value| value.value() & 1 == 1).ok_or_else(|| null(argument))
+    }
+
+    /// An argument of type interval.
+    pub fn interval_opt(&self, place: usize) -> Option<pg_sys::Datum> {
+        self.datum(place)
+    }
+
+    /// Microseconds since 2000-01-01 UTC; the ends of the range are infinity.
+    pub fn timestamptz_opt(&self, place: usize) -> Option<i64> {
+        self.int8_opt(place)
+    }
+
+    pub fn uuid_opt(&self, place: usize) -> Option<[u8; 16]> {
+        // SAFETY: declared as uuid in sql/: a pointer to 16 bytes.
+        self.datum(place).map(|value| unsafe { datum::uuid(value) })
+    }
+
+    pub fn uuid(&self, place: usize, argument: &str) -> Result<[u8; 16]> {
+        self.uuid_opt(place).ok_or_else(|| null(argument))
+    }
+
+    pub fn jsonb(&self, place: usize, argument: &str) -> Result<Jsonb<'call>> {
+        let value = self.datum(place).ok_or_else(|| null(argument))?;
+        // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.
+        unsafe { Jsonb::from_datum(value) }
+    }
+
+    pub fn jsonb_opt(&self, place: usize) -> Result<Option<Jsonb<'call>>> {
+        // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.
+        self.datum(place).map(|value| unsafe { Jsonb::from_datum(value) }).transpose()
+    }
+
+    /// An argument of type regprocedure.
+    pub fn oid_opt(&self, place: usize) -> Option<pg_sys::Oid> {
+        self.datum(place).map(|value| pg_sys::Oid::from(value.value() as u32))
+    }
+
+    pub fn oid(&self, place: usize, argument: &str) -> Result<pg_sys::Oid> {
+        self.oid_opt(place).ok_or_else(|| null(argument))
+    }
+
+    pub fn timestamptz(&self, place: usize, argument: &str) -> Result<i64> {
+        self.int8(place, argument)
+    }
+
+    /// The elements of an array of names: at most [`MOST_NAMES`], none longer than [`MOST_NAME_BYTES`]; NULL elements are an error.
+    pub fn text_array_opt(&self, place: usize, argument: &str) -> Result<Option<Vec<String>>> {
+        let Some(value) = self.datum(place) else { return Ok(None) };
+        let invalid = |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
+        // SAFETY: declared as text[] in sql/.
+        let elements = unsafe {
+            let array = datum::Array::of_text(value)?;
+            if array.len() > MOST_NAMES {
+                return Err(invalid(format!("must have at most {MOST_NAMES} elements, not {}", array.len())).into());
+            }
+            if array.longest() > MOST_NAME_BYTES {
+                let reason = format!("must have elements of at most {MOST_NAME_BYTES} bytes, not {}", array.longest());
+                return Err(invalid(reason).into());
+            }
+            array.elements()?
+        };
+        elements
+            .into_iter()
+            .map(|element| {
+                element.ok_or_else(|| {
+                    Error::InvalidArgument {
+                        argument: argument.into(),
+                        reason: "must not contain NULL".into(),
+                        hint: None,
+                    }
+                    .into()
+                })
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
+    }
+}
+
+/// Calls one of PostgreSQL's own input functions on `text`; its error is a failure.
+pub fn read_value(
+    function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
+    text: &str,
+) -> Result<pg_sys::Datum> {
+    let text = datum::c_string(text)?;
+    failure::catch(|| {
+        // SAFETY: (cstring, typioparam, typmod) is the signature of every input function.
+        unsafe {
+            ffi::DirectFunctionCall3Coll(
+                Some(function),
+                pg_sys::InvalidOid,
+                pg_sys::Datum::from(text),
+                pg_sys::Datum::from(0),
+                pg_sys::Datum::from(-1_i32),
+            )
+        }
+    })
+}
+
+/// A function's oid from its name and argument types, as a regprocedure literal is read: with the caller's search path.
+pub fn read_regprocedure(text: &str) -> Result<pg_sys::Oid> {
+    read_value(ffi::regprocedurein, text).map(|value| pg_sys::Oid::from(value.value() as u32))
+}

@@ -1,0 +1,162 @@
+//! Locks by number, which end with the transaction. They are heavyweight locks on objects, which no SQL statement can name: nobody squats on
+//! them, as on advisory ones. Unlike FOR UPDATE SKIP LOCKED they can be given back at once, and never lock a newer version of a row than the one
+//! that was looked at. Who has got one sees, under a new snapshot, all that earlier holders wrote.
+use super::subtransaction::attempt;
+use crate::pg::error::failure::{Result, catch};
+use crate::pg::ffi;
+use pgrx::pg_sys::{self, Oid};
+use std::time::Duration;
+
+/// The modes, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
+const MODE: i32 = pg_sys::ExclusiveLock as i32;
+const SHARED: i32 = pg_sys::ShareLock as i32;
+const NOT_AVAILABLE: u32 = 0;
+/// LOCKTAG_OBJECT and DEFAULT_LOCKMETHOD (storage/lock.h).
+const OBJECT: u8 = 8;
+const DEFAULT_METHOD: u8 = 1;
+
+/// What is locked: a part of an object of one of our tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub table: Oid,
+    /// Objects whose numbers agree in the lower 32 bits share their locks.
+    pub object: i64,
+    pub part: u16,
+}
+
+impl Place {
+    fn tag(self) -> pg_sys::LOCKTAG {
+        pg_sys::LOCKTAG {
+            // SAFETY: a plain variable of this backend.
+            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field2: self.table.to_u32(),
+            locktag_field3: self.object as u32,
+            locktag_field4: self.part,
+            locktag_type: OBJECT,
+            locktag_lockmethodid: DEFAULT_METHOD,
+        }
+    }
+
+    /// Whether it was free, or is ours already.
+    pub fn try_lock(self) -> Result<bool> {
+        let tag = self.tag();
+        // SAFETY: a tag of our own; the lock belongs to the transaction, whose end releases it.
+        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, true) != NOT_AVAILABLE })
+    }
+
+    /// Waits for it.
+    pub fn lock(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; notices cancels and deadlocks.
+        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }).map(drop)
+    }
+
+    /// Waits for it as one of many: only who locks it alone is kept out.
+    pub fn share(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above.
+        catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, false) }).map(drop)
+    }
+
+    /// Waits for it so long at most; whether it was had. To be called outside of [`super::session::as_owner`].
+    pub fn lock_within(self, patience: Duration) -> Result<bool> {
+        let tag = self.tag();
+        let waited = with_lock_timeout(patience, || {
+            // SAFETY: as above; what a timeout leaves of the wait goes with the subtransaction.
+            attempt(|| catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }))
+        })?;
+        match waited {
+            Ok(_) => Ok(true),
+            Err(caught) if caught.sqlstate == LOCK_NOT_AVAILABLE => Ok(false),
+            // What stands in the way of any lock (53200) is raised by this one, whole.
+            Err(_) => self.try_lock(),
+        }
+    }
+
+    /// In SERIALIZABLE: this transaction looks whether the place is taken, and builds on it if not. PostgreSQL learns of the dependency for this
+    /// place alone; an index notes what is not there by the page, and so of all that would be on it.
+    pub fn note_look(self) -> Result<()> {
+        self.with_row(|relation, row| {
+            // SAFETY: the relation is open; a predicate lock is on numbers, whether there is such a row or not, and belongs to the transaction.
+            unsafe {
+                ffi::PredicateLockTID(relation, row, pg_sys::GetActiveSnapshot(), pg_sys::InvalidTransactionId);
+            }
+        })
+    }
+
+    /// In SERIALIZABLE: this transaction has taken the place. Errors: 40001 where that cannot be put in a row with those who looked.
+    pub fn note_taking(self) -> Result<()> {
+        self.with_row(|relation, row| {
+            // SAFETY: as above.
+            unsafe { ffi::CheckForSerializableConflictIn(relation, row, self.object as u32) }
+        })
+    }
+
+    /// The place as that of a row, which no row of the table has: it is far beyond its end.
+    fn with_row(self, work: impl FnOnce(pg_sys::Relation, pg_sys::ItemPointer)) -> Result<()> {
+        let block = self.object as u32;
+        let mut row = pg_sys::ItemPointerData {
+            ip_blkid: pg_sys::BlockIdData { bi_hi: (block >> 16) as u16, bi_lo: block as u16 },
+            ip_posid: self.part,
+        };
+        catch(|| {
+            // SAFETY: one of our tables, locked as a statement that reads it locks it.
+            unsafe {
+                let relation = ffi::relation_open(self.table, pg_sys::AccessShareLock as i32);
+                work(relation, &mut row);
+                ffi::relation_close(relation, pg_sys::NoLock as i32);
+            }
+        })
+    }
+
+    /// Gives back what one [`Self::try_lock`] got.
+    pub fn unlock(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; held, as the caller says.
+        catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
+    }
+}
+
+/// The SQLSTATE of a wait that lock_timeout ended.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Does `work` with that lock_timeout.
+fn with_lock_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
+    /// Puts the session's own back, also when a panic passes.
+    struct Back(i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: a plain variable of this backend, which ProcSleep reads.
+            unsafe { pg_sys::LockTimeout = self.0 }
+        }
+    }
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+    // SAFETY: as above.
+    let _back = unsafe {
+        let own = pg_sys::LockTimeout;
+        pg_sys::LockTimeout = milliseconds;
+        Back(own)
+    };
+    work()
+}
+
+/// The session's lock_timeout; None: there is none.
+pub fn session_timeout() -> Option<Duration> {
+    // SAFETY: a plain variable of this backend.
+    let milliseconds = unsafe { pg_sys::LockTimeout };
+    (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
+}
+
+/// Waits until that transaction has ended, however it ends.
+pub fn wait_for_end_of(transaction: pg_sys::TransactionId) -> Result<()> {
+    // SAFETY: notices cancels and deadlocks; without a relation there is nothing more for the error's context.
+    catch(|| unsafe {
+        ffi::XactLockTableWait(transaction, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
+    })
+}
+
+/// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.
+pub fn for_writing(relation: Oid) -> Result<()> {
+    // SAFETY: takes a lock, and in what others have changed until they let it go.
+    catch(|| unsafe { ffi::LockRelationOid(relation, pg_sys::RowExclusiveLock as i32) })
+}

@@ -1,0 +1,13 @@
+//! TODO pg::process
+pub mod databases;
+pub mod life;
+pub mod lock;
+pub mod memory;
+pub mod notify;
+pub mod sequence;
+pub mod server;
+pub mod session;
+pub mod subtransaction;
+pub mod test_point;
+pub mod worker;
+pub mod xact;

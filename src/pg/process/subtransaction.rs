@@ -1,0 +1,57 @@
+//! A subtransaction around work that may fail without ending the caller's: whatever it did is undone, and the caller goes on
+//! (as PL/pgSQL's BEGIN … EXCEPTION does). To be called outside of [`super::session::as_owner`]; the work may call it.
+use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in};
+use crate::pg::ffi;
+use pgrx::pg_sys;
+
+/// Runs `work` in a subtransaction: what it made, or what it failed with, after all that it did was undone. A failure that means
+/// the whole transaction passes: a cancel or a shutdown (class 57), a deadlock or serialization failure (class 40).
+///
+/// Not in a parallel plan's leader, where PostgreSQL before 17 refuses subtransactions: [`is_possible`] tells.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, Caught>> {
+    // SAFETY: plain variables of this backend, and of the transaction that goes on below the subtransaction.
+    let (memory, owner, home) =
+        unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::CurTransactionContext) };
+    let back = || {
+        // SAFETY: both were current before, and outlive the subtransaction.
+        unsafe {
+            pg_sys::CurrentMemoryContext = memory;
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
+    keeping_errors_in(home, || {
+        catch(|| {
+            // SAFETY: as pl_exec.c does. The work's memory is the caller's, so what it makes outlives the subtransaction.
+            unsafe {
+                ffi::BeginInternalSubTransaction(std::ptr::null());
+                pg_sys::CurrentMemoryContext = memory;
+            }
+        })?;
+        let outcome = work().and_then(|made| {
+            // SAFETY: ends what was begun above: `work` leaves no subtransaction of its own.
+            catch(|| unsafe { ffi::ReleaseCurrentSubTransaction() })?;
+            Ok(made)
+        });
+        let failure = match outcome {
+            Ok(made) => {
+                back();
+                return Ok(Ok(made));
+            }
+            Err(failure) => failure,
+        };
+        // SAFETY: as above; rights, settings, search path, SPI and open scans are put back by the abort.
+        catch(|| unsafe { ffi::RollbackAndReleaseCurrentSubTransaction() })?;
+        back();
+        match failure {
+            Failure::Postgres(error) if matches!(&error.sqlstate()[..2], "40" | "57") => Err(Failure::Postgres(error)),
+            Failure::Rule(error) if error.sqlstate().starts_with("40") => Err(Failure::Rule(error)),
+            failure => Ok(Err(failure.into_caught())),
+        }
+    })
+}
+
+/// Whether a subtransaction can be begun now.
+pub fn is_possible() -> bool {
+    // SAFETY: reads the transaction state.
+    !unsafe { pg_sys::IsInParallelMode() }
+}

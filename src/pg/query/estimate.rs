@@ -1,0 +1,145 @@
+//! How many streams a category has, for the planner. Statistics know nothing of streams that were made a minute ago: a category counts as one
+//! row then, and two of them are joined by comparing each stream with each. Here a condition on the category in the view of streams' names, which
+//! temporal views are made of, is always said to leave a thousand of them, whatever statistics are there: few enough that an index finds them, and
+//! many enough that a join hashes them. An estimate changes how an answer is found, never the answer.
+use crate::pg::ffi::{self, members};
+use crate::pg::guard;
+use crate::shared::catalog::Catalog;
+
+use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
+
+static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
+
+/// Numbers of columns, as sql/30_tables.sql has them.
+const TENANT_ID: i16 = 2;
+const NAME: i16 = 4;
+const CATEGORY: i16 = 5;
+
+/// The operator = of two texts (pg_operator.dat).
+const TEXT_EQUAL: Oid = Oid::from_u32(98);
+
+/// So many streams a category is taken to have.
+const OF_A_CATEGORY: f64 = 1_000.0;
+
+/// The columns of pg_statistic, and the place of the number of distinct values, from 0.
+const COLUMNS: usize = 31;
+const DISTINCT: usize = 5;
+
+/// Sets the hook, once a process.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
+    unsafe {
+        PREVIOUS = pg_sys::get_relation_stats_hook;
+        pg_sys::get_relation_stats_hook = Some(know);
+    }
+}
+
+/// Whether statistics of a column are given.
+unsafe extern "C-unwind" fn know(
+    root: *mut pg_sys::PlannerInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: the hook's own protocol: a tuple of pg_statistic and what frees it. Nothing is alive here that needs dropping when it raises.
+    unsafe {
+        if let Some(previous) = PREVIOUS
+            && previous(root, entry, column, found)
+        {
+            return true;
+        }
+        let distinct = match column {
+            // Other tenants have no part in it.
+            TENANT_ID => 1.0,
+            // Unique, as far as there is one tenant.
+            NAME => -1.0,
+            CATEGORY if !(*found).rel.is_null() => ((*(*found).rel).tuples / OF_A_CATEGORY).max(1.0),
+            _ => return false,
+        };
+        if (*found).rel.is_null()
+            || !is_of_streams((*entry).relid)
+            || !is_only_table((*root).parse)
+            || !asks_for_a_category((*found).rel)
+        {
+            return false;
+        }
+        (*found).statsTuple = statistics((*entry).relid, column, distinct as f32);
+        (*found).freefunc = Some(free);
+        true
+    }
+}
+
+/// Whether a relation is the table of streams.
+///
+/// # Safety
+/// May raise.
+unsafe fn is_of_streams(relation: Oid) -> bool {
+    if let Some(catalog) = Catalog::known() {
+        return catalog.streams == relation;
+    }
+    // Nothing of ours has run yet in this session, or there is nothing.
+    // SAFETY: look-ups by name.
+    unsafe {
+        let schema = ffi::get_rel_namespace(relation);
+        schema == ffi::get_namespace_oid(c"_eventstream".as_ptr(), true)
+            && guard::own_schema(c"_eventstream") == Some(schema)
+            && ffi::get_relname_relid(c"streams".as_ptr(), schema) == relation
+    }
+}
+
+/// Whether a query reads one table and no other, as the view of streams' names does. Where events are joined to streams, statistics of both are what
+/// keeps a rare category from being looked for in the whole log.
+///
+/// # Safety
+/// A query that is being planned.
+unsafe fn is_only_table(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: as the caller says. Entries of views are what PostgreSQL leaves of those that it has expanded.
+    unsafe {
+        let is_read = |entry: &*mut pg_sys::RangeTblEntry| match (**entry).rtekind {
+            pg_sys::RTEKind::RTE_RELATION => (**entry).relkind != pg_sys::RELKIND_VIEW as i8,
+            _ => true,
+        };
+        members::<pg_sys::RangeTblEntry>((*query).rtable).filter(is_read).count() == 1
+    }
+}
+
+/// Whether one category is asked for.
+///
+/// # Safety
+/// A base relation whose conditions are known.
+unsafe fn asks_for_a_category(relation: *mut pg_sys::RelOptInfo) -> bool {
+    // SAFETY: the tag says what each node is.
+    unsafe {
+        members::<pg_sys::RestrictInfo>((*relation).baserestrictinfo).any(|condition| {
+            let clause = (*condition).clause.cast::<pg_sys::OpExpr>();
+            (*clause).xpr.type_ == NodeTag::T_OpExpr
+                && (*clause).opno == TEXT_EQUAL
+                && members::<pg_sys::Var>((*clause).args)
+                    .any(|side| (*side).xpr.type_ == NodeTag::T_Var && (*side).varattno == CATEGORY)
+        })
+    }
+}
+
+/// A row of pg_statistic that knows one thing.
+///
+/// # Safety
+/// May raise.
+unsafe fn statistics(relation: Oid, column: i16, distinct: f32) -> pg_sys::HeapTuple {
+    // SAFETY: as many values as pg_statistic has columns, of its columns' types; the last ten, which may be NULL, are.
+    unsafe {
+        let mut values = [Datum::from(0_i64); COLUMNS];
+        let mut nulls = [false; COLUMNS];
+        nulls[COLUMNS - 10..].fill(true);
+        (values[0], values[1]) = (Datum::from(relation), Datum::from(column));
+        values[DISTINCT] = Datum::from(distinct.to_bits());
+        let catalog = ffi::table_open(pg_sys::StatisticRelationId, pg_sys::AccessShareLock as i32);
+        let row = ffi::heap_form_tuple((*catalog).rd_att, values.as_ptr(), nulls.as_ptr());
+        ffi::relation_close(catalog, pg_sys::AccessShareLock as i32);
+        row
+    }
+}
+
+unsafe extern "C-unwind" fn free(row: pg_sys::HeapTuple) {
+    // SAFETY: made by [`statistics`].
+    unsafe { ffi::heap_freetuple(row) }
+}

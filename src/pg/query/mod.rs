@@ -1,0 +1,10 @@
+//! TODO pg::query
+pub mod estimate;
+pub mod insert;
+pub mod merge;
+pub mod own_rows;
+pub mod pages;
+pub mod plan;
+pub mod planner;
+pub mod probe;
+pub mod store;

@@ -1,0 +1,137 @@
+//! What a view over the log's tables reads. EXPLAIN (ANALYZE) and pg_stat_xact_all_tables count rows that were read and removed, so a plan that
+//! filters the rows of all tenants tells each of them about the others; and it makes a small tenant pay for a large one. Here such a table is left
+//! no way to be read but by an index that is asked for the tenant, or for what stands in a row of the tenant (the id of its stream). That holds
+//! whatever a role sets: those for indexes (enable_indexscan) are on while these ways are weighed. Who reads the tables themselves, as our own
+//! statements do, plans as ever.
+use crate::pg::error::failure::{Result, catch, raise};
+use crate::pg::ffi;
+use pgrx::pg_sys::{self, NodeTag, Path};
+use std::ffi::CStr;
+
+static mut PREVIOUS: pg_sys::set_rel_pathlist_hook_type = None;
+
+/// Columns that no view shows, so that only conditions of ours can compare them: with the tenant, or with a row of the tenant's.
+const WALLS: [&CStr; 5] = [c"tenant_id", c"stream_id", c"projection_id", c"subscription_id", c"id"];
+
+/// Sets the hook, once a process.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; the hook is chained.
+    unsafe {
+        PREVIOUS = pg_sys::set_rel_pathlist_hook;
+        pg_sys::set_rel_pathlist_hook = Some(choose);
+    }
+}
+
+unsafe extern "C-unwind" fn choose(
+    root: *mut pg_sys::PlannerInfo,
+    table: *mut pg_sys::RelOptInfo,
+    index: pg_sys::Index,
+    entry: *mut pg_sys::RangeTblEntry,
+) {
+    // SAFETY: the hook's own protocol. Nothing is alive here that needs dropping when it raises.
+    unsafe {
+        if let Some(previous) = PREVIOUS {
+            previous(root, table, index, entry);
+        }
+        // userid: whose rights the table is read with, where that is a view's owner.
+        let is_in_view = (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
+            && (*entry).relkind as u8 == pg_sys::RELKIND_RELATION
+            && (*table).userid != pg_sys::InvalidOid
+            && !(*table).indexlist.is_null();
+        if !is_in_view {
+            return;
+        }
+        let is_ours = || {
+            let schema = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
+            schema != pg_sys::InvalidOid && ffi::get_rel_namespace((*entry).relid) == schema
+        };
+        pg_sys::panic::pgrx_extern_c_guard(|| match catch(is_ours) {
+            Ok(false) => {}
+            Ok(true) => keep_own_rows(root, table, (*entry).relid).unwrap_or_else(|failure| raise(failure)),
+            Err(failure) => raise(failure),
+        });
+    }
+}
+
+/// Leaves a table the paths that read a tenant's rows only, where it has one that serves by itself.
+///
+/// # Safety
+/// A table that is being planned.
+unsafe fn keep_own_rows(
+    root: *mut pg_sys::PlannerInfo,
+    table: *mut pg_sys::RelOptInfo,
+    relation: pg_sys::Oid,
+) -> Result<()> {
+    // SAFETY: as the caller says; the lists are the planner's, in its memory. What is set meanwhile is put back, as a failure is a value here.
+    unsafe {
+        let (paths, partial, indexes) = ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist);
+        let switches = (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan);
+        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = (true, true);
+        let found = catch(|| {
+            let (mut own, mut own_partial) = (Vec::new(), Vec::new());
+            // Each index by itself: a cheaper path that reads everything would else push out the one that is wanted.
+            for each in ffi::members::<pg_sys::IndexOptInfo>(indexes) {
+                (*table).indexlist = ffi::lappend(std::ptr::null_mut(), each.cast());
+                ((*table).pathlist, (*table).partial_pathlist) = (std::ptr::null_mut(), std::ptr::null_mut());
+                ffi::create_index_paths(root, table);
+                own.extend(ffi::members::<Path>((*table).pathlist).filter(|&path| is_own(path, relation)));
+                own_partial
+                    .extend(ffi::members::<Path>((*table).partial_pathlist).filter(|&path| is_own(path, relation)));
+            }
+            (own, own_partial)
+        });
+        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = switches;
+        ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist) = (paths, partial, indexes);
+        let (own, own_partial) = found?;
+        if !own.iter().any(|&path| (*path).param_info.is_null()) {
+            return Ok(());
+        }
+        catch(|| {
+            ((*table).pathlist, (*table).partial_pathlist) = (std::ptr::null_mut(), std::ptr::null_mut());
+            for &path in &own {
+                ffi::add_path(table, path);
+            }
+            for &path in &own_partial {
+                ffi::add_partial_path(table, path);
+            }
+        })
+    }
+}
+
+/// Whether a path reads by an index that is asked for a column that is a wall.
+///
+/// # Safety
+/// A path that create_index_paths made. May raise.
+unsafe fn is_own(path: *mut Path, relation: pg_sys::Oid) -> bool {
+    // SAFETY: the tag says what each node is (nodes/pathnodes.h); an index has as many keys as it says.
+    unsafe {
+        match (*path).type_ {
+            NodeTag::T_IndexPath => {
+                let path = &*path.cast::<pg_sys::IndexPath>();
+                let keys =
+                    std::slice::from_raw_parts((*path.indexinfo).indexkeys, (*path.indexinfo).nkeycolumns as usize);
+                ffi::members::<pg_sys::IndexClause>(path.indexclauses)
+                    .any(|clause| is_wall(relation, keys[(*clause).indexcol as usize]))
+            }
+            NodeTag::T_BitmapHeapPath => is_own((*path.cast::<pg_sys::BitmapHeapPath>()).bitmapqual, relation),
+            NodeTag::T_BitmapAndPath => ffi::members::<Path>((*path.cast::<pg_sys::BitmapAndPath>()).bitmapquals)
+                .all(|each| is_own(each, relation)),
+            NodeTag::T_BitmapOrPath => ffi::members::<Path>((*path.cast::<pg_sys::BitmapOrPath>()).bitmapquals)
+                .all(|each| is_own(each, relation)),
+            _ => false,
+        }
+    }
+}
+
+/// # Safety
+/// A column of a table, 0 for an expression. May raise.
+unsafe fn is_wall(relation: pg_sys::Oid, column: i32) -> bool {
+    // SAFETY: the name is a copy in the planner's memory.
+    unsafe {
+        if column <= 0 {
+            return false;
+        }
+        let name = ffi::get_attname(relation, column as i16, true);
+        !name.is_null() && WALLS.contains(&CStr::from_ptr(name))
+    }
+}

@@ -1,0 +1,147 @@
+//! A set that is returned row by row (value-per-call), for callers that can take it so: `select es_read(…)`, `copy (select
+//! es_read(…)) to …`. Rows are fetched a page at a time, so memory stays at one page and the first row comes at once. All
+//! state lives in PostgreSQL's memory: a caller that stops early leaves nothing behind.
+use super::plan::Row;
+use crate::pg::error::failure::{Result, catch};
+use crate::pg::ffi;
+use crate::pg::function::{Args, Returned};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum};
+use std::ptr;
+
+/// Rows fetched at once.
+pub const PAGE: i64 = 500;
+
+/// Where the next page starts; what the numbers mean is the caller's business.
+pub type Cursor = [i64; 2];
+
+struct State {
+    cursor: Cursor,
+    /// Holds the rows of one page.
+    memory: pg_sys::MemoryContext,
+    rows: *mut Datum,
+    count: usize,
+    at: usize,
+    is_last_page: bool,
+    desc: pg_sys::TupleDesc,
+}
+
+/// A page being filled.
+pub struct Page<'a>(&'a mut State);
+
+impl Page<'_> {
+    /// Adds a row of exactly the function's row type.
+    pub fn put(&mut self, row: &Row) -> Result<()> {
+        let state = &mut *self.0;
+        if state.count == PAGE as usize {
+            return Err(Error::Internal { what: "a page has too many rows".into() }.into());
+        }
+        let (values, nulls) = row.parts();
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        let (desc, memory) = (state.desc, state.memory);
+        let datum = catch(|| {
+            // SAFETY: the row has the descriptor's columns; the copy is made in the page's memory.
+            unsafe {
+                let before = pg_sys::CurrentMemoryContext;
+                pg_sys::CurrentMemoryContext = memory;
+                let tuple = ffi::heap_form_tuple(desc, values, nulls);
+                let datum = ffi::HeapTupleHeaderGetDatum((*tuple).t_data);
+                pg_sys::CurrentMemoryContext = before;
+                datum
+            }
+        })?;
+        // SAFETY: `rows` has room for a page.
+        unsafe { *state.rows.add(state.count) = datum };
+        state.count += 1;
+        Ok(())
+    }
+}
+
+/// Whether the caller takes values one by one, and does not want a tuplestore anyway (as a function in FROM does).
+pub fn are_wanted(args: &Args) -> bool {
+    // SAFETY: resultinfo is a ReturnSetInfo where the caller accepts sets.
+    unsafe {
+        let result = (*args.info()).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        !result.is_null()
+            && (*result).type_ == pg_sys::NodeTag::T_ReturnSetInfo
+            && (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_ValuePerCall as i32 != 0
+            && (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Preferred as i32 == 0
+    }
+}
+
+/// Whether a page was returned by an earlier call already.
+pub fn has_begun(args: &Args) -> bool {
+    // SAFETY: fn_extra is NULL on the first call and a FuncCallContext after it (funcapi.h).
+    unsafe { !(*(*args.info()).flinfo).fn_extra.is_null() }
+}
+
+/// The next row. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end.
+pub fn next(
+    args: &Args,
+    start: impl FnOnce() -> Result<Cursor>,
+    fetch: impl FnOnce(Cursor, &mut Page) -> Result<Option<Cursor>>,
+) -> Returned {
+    let info = args.info();
+    if !has_begun(args) {
+        let cursor = start()?;
+        catch(|| init(info, cursor))?;
+    }
+    // SAFETY: `init` put our state there; it lives until the end of the set.
+    let (context, state) = unsafe {
+        let context = (*(*info).flinfo).fn_extra.cast::<pg_sys::FuncCallContext>();
+        (context, &mut *(*context).user_fctx.cast::<State>())
+    };
+    if state.at == state.count && !state.is_last_page {
+        let memory = state.memory;
+        // SAFETY: the rows of the previous page were copied by the executor before it asked for the next one.
+        catch(|| unsafe { ffi::MemoryContextReset(memory) })?;
+        (state.count, state.at) = (0, 0);
+        match fetch(state.cursor, &mut Page(state))? {
+            Some(cursor) => state.cursor = cursor,
+            None => state.is_last_page = true,
+        }
+    }
+    // SAFETY: the protocol of SRF_RETURN_NEXT and SRF_RETURN_DONE.
+    unsafe {
+        let result = (*info).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        if state.at < state.count {
+            let datum = *state.rows.add(state.at);
+            state.at += 1;
+            (*context).call_cntr += 1;
+            (*result).isDone = pg_sys::ExprDoneCond::ExprMultipleResult;
+            return Ok(Some(datum));
+        }
+        catch(|| ffi::end_MultiFuncCall(info, context))?;
+        (*result).isDone = pg_sys::ExprDoneCond::ExprEndResult;
+        Ok(None)
+    }
+}
+
+fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor) {
+    // SAFETY: called inside `catch`; everything is made in the context that ends with the set.
+    unsafe {
+        let context = ffi::init_MultiFuncCall(info);
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = (*context).multi_call_memory_ctx;
+        let mut desc = ptr::null_mut();
+        ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
+        let state = ffi::palloc(size_of::<State>()).cast::<State>();
+        state.write(State {
+            cursor,
+            memory: ffi::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"eventstream page".as_ptr(),
+                0,
+                8 * 1024,
+                8 * 1024 * 1024,
+            ),
+            rows: ffi::palloc(PAGE as usize * size_of::<Datum>()).cast(),
+            count: 0,
+            at: 0,
+            is_last_page: false,
+            desc: ffi::BlessTupleDesc(desc),
+        });
+        (*context).user_fctx = state.cast();
+        pg_sys::CurrentMemoryContext = before;
+    }
+}

@@ -1,0 +1,469 @@
+//! Statements that are prepared once a backend and kept. Results come back as rows, go to a callback one by one, or flow
+//! straight into the tuplestore that a set-returning function returns.
+use super::store::Store;
+use crate::pg::compat;
+use crate::pg::error::failure::{Failure, Result, catch};
+use crate::pg::ffi;
+use crate::pg::process::memory::Room;
+use crate::pg::process::session::Db;
+use crate::pg::value::datum::Nullable;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::Cell;
+use std::ffi::{CString, c_char, c_int};
+use std::ops::ControlFlow;
+use std::ptr;
+
+/// What a statement sees, and whether it may write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Read as of the caller's snapshot: for STABLE functions.
+    Caller,
+    /// Read as of now, also in REPEATABLE READ: what committed after the caller's snapshot is seen.
+    Latest,
+    /// Write, seeing what is committed by now.
+    Write,
+    /// As [`View::Write`]; but where the transaction keeps its snapshot, as of that: a row that was changed since is a serialization failure.
+    Lock,
+}
+
+/// A statement and its kept plan.
+pub struct Plan {
+    sql: std::borrow::Cow<'static, str>,
+    types: &'static [Oid],
+    plan: Cell<pg_sys::SPIPlanPtr>,
+    /// Whether the plan outlives the SPI connection it is made in.
+    is_kept: bool,
+}
+
+/// One row of a result.
+pub struct Row<'a> {
+    values: &'a [Datum],
+    nulls: &'a [bool],
+    /// Where the row came from, if it can be copied as a whole.
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl<'a> Row<'a> {
+    /// # Safety
+    /// The slot holds `columns` deformed columns, and does so while the row is used.
+    pub unsafe fn of_slot(slot: *mut pg_sys::TupleTableSlot, columns: usize) -> Self {
+        // SAFETY: as the caller says.
+        unsafe {
+            Self {
+                values: std::slice::from_raw_parts((*slot).tts_values, columns),
+                nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
+                slot,
+            }
+        }
+    }
+
+    /// Columns of a row of events, or of a composite value made from one, wherever they came from.
+    pub fn of_parts(values: &'a [Datum], nulls: &'a [bool]) -> Self {
+        Self { values, nulls, slot: ptr::null_mut() }
+    }
+
+    /// These columns, copied to `room` in one piece; None is left to the caller. Only for rows of a table as a probe gives them.
+    pub fn copy_to<const N: usize>(
+        &self,
+        room: &mut Room,
+        columns: &[Option<usize>; N],
+    ) -> Result<([Datum; N], [bool; N])> {
+        let slot = self.slot;
+        let (mut values, mut nulls) = ([Datum::null(); N], [false; N]);
+        // SAFETY: the slot holds a row of a table; what its deformed columns point to lies within the tuple, and so at the same
+        // distance within its copy.
+        let is_copied = unsafe {
+            if slot.is_null() || !ptr::eq((*slot).tts_ops, &raw const pg_sys::TTSOpsBufferHeapTuple) {
+                false
+            } else {
+                let tuple = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple;
+                let (from, len) = ((*tuple).t_data.cast::<u8>(), (*tuple).t_len as usize);
+                let desc = (*slot).tts_tupleDescriptor;
+                room.take(len).is_some_and(|copy| {
+                    ptr::copy_nonoverlapping(from, copy, len);
+                    for (place, column) in columns.iter().enumerate() {
+                        let Some(column) = *column else { continue };
+                        let value = self.values[column];
+                        nulls[place] = self.nulls[column];
+                        values[place] = match nulls[place] || compat::is_by_value(desc, column) {
+                            true => value,
+                            false => Datum::from(copy.add(value.value() - from as usize)),
+                        };
+                    }
+                    true
+                })
+            }
+        };
+        if !is_copied {
+            return Err(Error::Internal { what: "this row cannot be copied".into() }.into());
+        }
+        Ok((values, nulls))
+    }
+
+    /// The first `N` columns of any row that came as it was read, copied to the current memory context.
+    pub fn copy_any<const N: usize>(&self) -> Result<([Datum; N], [bool; N])> {
+        let slot = self.slot;
+        if slot.is_null() || self.values.len() < N {
+            return Err(Error::Internal { what: "this row cannot be copied".into() }.into());
+        }
+        let (mut values, mut nulls) = ([Datum::null(); N], [true; N]);
+        let (into, flags, columns) = (values.as_mut_ptr(), nulls.as_mut_ptr(), N);
+        catch(|| {
+            // SAFETY: the row becomes a tuple of its own, which the values point into; it has N columns at least.
+            unsafe {
+                let from = (*slot).tts_ops.as_ref().and_then(|operations| operations.copy_heap_tuple);
+                let Some(copy) = from else { return };
+                let tuple = copy(slot);
+                let desc = (*slot).tts_tupleDescriptor;
+                if (*desc).natts as usize == columns {
+                    pg_sys::heap_deform_tuple(tuple, desc, into, flags);
+                }
+            }
+        })?;
+        Ok((values, nulls))
+    }
+
+    /// Whether this transaction has written it. Only for rows of a table as a probe gives them.
+    pub fn is_own(&self) -> Result<bool> {
+        let slot = self.slot;
+        if slot.is_null() {
+            return Err(Error::Internal { what: "it is not known who wrote this row".into() }.into());
+        }
+        catch(|| {
+            // SAFETY: the slot holds a row of a table, whose header has the inserting transaction as long as that is under way; the
+            // tuple stays in the slot's hands.
+            unsafe {
+                let tuple = ffi::ExecFetchSlotHeapTuple(slot, false, ptr::null_mut());
+                pg_sys::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin)
+            }
+        })
+    }
+
+    /// All values and null flags.
+    pub fn parts(&self) -> (&[Datum], &[bool]) {
+        (self.values, self.nulls)
+    }
+
+    pub fn get(&self, column: usize) -> Nullable {
+        (!self.nulls[column]).then(|| self.values[column])
+    }
+
+    /// A column that the schema declares NOT NULL, or an expression that cannot be NULL.
+    fn required(&self, column: usize) -> Result<Datum> {
+        self.get(column).ok_or_else(|| Error::Internal { what: format!("column {column} is NULL") }.into())
+    }
+
+    pub fn int8(&self, column: usize) -> Result<i64> {
+        self.required(column).map(|value| value.value() as i64)
+    }
+
+    pub fn int8_opt(&self, column: usize) -> Option<i64> {
+        self.get(column).map(|value| value.value() as i64)
+    }
+
+    pub fn int4(&self, column: usize) -> Result<i32> {
+        self.required(column).map(|value| value.value() as i32)
+    }
+
+    pub fn boolean(&self, column: usize) -> Result<bool> {
+        self.required(column).map(|value| value.value() & 1 == 1)
+    }
+
+    /// The elements of a bigint[] without NULLs.
+    pub fn int8_array(&self, column: usize) -> Result<Vec<i64>> {
+        // SAFETY: the statement's author selects a bigint[] there.
+        self.required(column).and_then(|value| unsafe { crate::pg::value::datum::int8_array(value) })
+    }
+
+    pub fn oid(&self, column: usize) -> Result<Oid> {
+        self.required(column).map(|value| Oid::from(value.value() as u32))
+    }
+
+    pub fn oid_opt(&self, column: usize) -> Option<Oid> {
+        self.get(column).map(|value| Oid::from(value.value() as u32))
+    }
+
+    pub fn text(&self, column: usize) -> Result<&'a str> {
+        // SAFETY: the statement's author selects a text there.
+        self.required(column).and_then(|value| unsafe { crate::pg::value::datum::text(value) })
+    }
+
+    pub fn text_opt(&self, column: usize) -> Result<Option<&'a str>> {
+        // SAFETY: the statement's author selects a text there.
+        self.get(column).map(|value| unsafe { crate::pg::value::datum::text(value) }).transpose()
+    }
+
+    pub fn bytes_opt(&self, column: usize) -> Result<Option<&'a [u8]>> {
+        // SAFETY: the statement's author selects a bytea there.
+        self.get(column).map(|value| unsafe { crate::pg::value::datum::bytes(value) }).transpose()
+    }
+
+    pub fn uuid(&self, column: usize) -> Result<[u8; 16]> {
+        // SAFETY: the statement's author selects a uuid there.
+        self.required(column).map(|value| unsafe { crate::pg::value::datum::uuid(value) })
+    }
+
+    /// The elements of a text[] that are not NULL.
+    pub fn text_array_opt(&self, column: usize) -> Result<Option<Vec<String>>> {
+        // SAFETY: the statement's author selects a text[] there.
+        let array = self.get(column).map(|value| unsafe { crate::pg::value::datum::text_array(value) }).transpose()?;
+        Ok(array.map(|elements| elements.into_iter().flatten().collect()))
+    }
+
+    pub fn hash(&self, column: usize) -> Result<[u8; 32]> {
+        let bytes = self.bytes_opt(column)?.unwrap_or_default();
+        bytes
+            .try_into()
+            .map_err(|_| Error::Internal { what: format!("a chain hash has {} bytes, not 32", bytes.len()) }.into())
+    }
+
+    pub fn jsonb_opt(&self, column: usize) -> Result<Option<crate::pg::jsonb::Jsonb<'a>>> {
+        // SAFETY: the statement's author selects a jsonb there.
+        self.get(column).map(|value| unsafe { crate::pg::jsonb::Jsonb::from_datum(value) }).transpose()
+    }
+}
+
+impl Plan {
+    pub const fn new(sql: &'static str, types: &'static [Oid]) -> Self {
+        Self { sql: std::borrow::Cow::Borrowed(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
+    }
+
+    pub const fn made(sql: String, types: &'static [Oid]) -> Self {
+        Self { sql: std::borrow::Cow::Owned(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
+    }
+
+    /// A plan that ends with the SPI connection: use it within one `as_owner`, and drop it there.
+    pub fn passing(sql: String, types: &'static [Oid]) -> Self {
+        Self { is_kept: false, ..Self::made(sql, types) }
+    }
+
+    /// Gives its memory back; the next use prepares it again.
+    pub fn free(&self) -> Result<()> {
+        let plan = self.plan.replace(ptr::null_mut());
+        if plan.is_null() || !self.is_kept {
+            return Ok(());
+        }
+        // SAFETY: SPI_keepplan made it ours, and nobody runs it: whoever does holds the only reference that is left.
+        catch(|| unsafe { ffi::SPI_freeplan(plan) }).map(drop)
+    }
+
+    fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
+        if self.plan.get().is_null() {
+            let sql = CString::new(self.sql.as_bytes())
+                .map_err(|_| Error::Internal { what: "a statement holds a zero byte".into() })?;
+            let (sql, types, is_kept) = (sql.as_ptr(), self.types, self.is_kept);
+            let plan = catch(|| {
+                // SAFETY: SPI is connected (the caller holds a Db); SPI copies the types.
+                unsafe {
+                    let options = pg_sys::CURSOR_OPT_GENERIC_PLAN as c_int;
+                    let plan = ffi::SPI_prepare_cursor(sql, types.len() as c_int, types.as_ptr().cast_mut(), options);
+                    if !plan.is_null() && is_kept {
+                        ffi::SPI_keepplan(plan);
+                    }
+                    plan
+                }
+            })?;
+            if plan.is_null() {
+                return Err(Error::Internal { what: format!("cannot prepare: {}", self.sql) }.into());
+            }
+            self.plan.set(plan);
+        }
+        Ok(self.plan.get())
+    }
+
+    fn check(&self, outcome: c_int) -> Result<u64> {
+        if outcome < 0 {
+            return Err(Error::Internal { what: format!("SPI says {outcome} to: {}", self.sql) }.into());
+        }
+        // SAFETY: SPI's own result variable, valid after a statement.
+        Ok(unsafe { pg_sys::SPI_processed })
+    }
+
+    /// Runs the statement, at most `limit` rows (0 = all), and gives each row to `each`.
+    pub fn rows<T>(
+        &self,
+        _: &Db,
+        view: View,
+        limit: i64,
+        args: &[Nullable],
+        mut each: impl FnMut(&Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let plan = self.prepared()?;
+        let mut values: Vec<Datum> = args.iter().map(|arg| arg.unwrap_or(Datum::null())).collect();
+        let nulls: Vec<c_char> = args.iter().map(|arg| if arg.is_some() { b' ' } else { b'n' } as c_char).collect();
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
+        let read_only = !matches!(view, View::Write | View::Lock);
+        let is_callers = view == View::Caller || view == View::Lock && crate::pg::process::server::keeps_its_snapshot();
+        let outcome = catch(|| {
+            // SAFETY: one value and one null flag for each parameter of the plan.
+            unsafe {
+                let snapshot = if is_callers { pg_sys::GetActiveSnapshot() } else { latest_snapshot() };
+                ffi::SPI_execute_snapshot(plan, values, nulls, snapshot, ptr::null_mut(), read_only, true, limit)
+            }
+        })?;
+        self.check(outcome)?;
+        // SAFETY: SPI's result; the table is NULL for statements that return no rows, and is freed after its last use.
+        unsafe {
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() {
+                return Ok(Vec::new());
+            }
+            let desc = (*table).tupdesc;
+            let columns = (*desc).natts as usize;
+            let mut values = vec![Datum::null(); columns];
+            let mut nulls = vec![true; columns];
+            let mut results = Vec::with_capacity((*table).numvals as usize);
+            for place in 0..(*table).numvals as usize {
+                let tuple = *(*table).vals.add(place);
+                pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                results.push(each(&Row::of_parts(&values, &nulls))?);
+            }
+            ffi::SPI_freetuptable(table);
+            Ok(results)
+        }
+    }
+
+    /// The first row, if any.
+    pub fn first<T>(
+        &self,
+        db: &Db,
+        view: View,
+        args: &[Nullable],
+        each: impl FnMut(&Row) -> Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.rows(db, view, 1, args, each)?.pop())
+    }
+
+    /// Runs a statement that returns nothing; how many rows it wrote.
+    pub fn write(&self, db: &Db, args: &[Nullable]) -> Result<u64> {
+        self.rows(db, View::Write, 0, args, |_| Ok(()))?;
+        // SAFETY: SPI's own result variable.
+        Ok(unsafe { pg_sys::SPI_processed })
+    }
+
+    fn send(&self, view: View, args: &[Nullable], receiver: *mut pg_sys::DestReceiver) -> Result<u64> {
+        let plan = self.prepared()?;
+        let types = self.types;
+        let outcome = catch(|| {
+            // SAFETY: the parameter list is filled for every parameter; the receiver outlives the call.
+            unsafe {
+                let params = ffi::makeParamList(types.len() as c_int);
+                for (place, arg) in args.iter().enumerate() {
+                    *(*params).params.as_mut_ptr().add(place) = pg_sys::ParamExternData {
+                        value: arg.unwrap_or(Datum::null()),
+                        isnull: arg.is_none(),
+                        pflags: pg_sys::PARAM_FLAG_CONST as u16,
+                        ptype: types[place],
+                    };
+                }
+                let options = pg_sys::SPIExecuteOptions {
+                    params,
+                    read_only: true,
+                    must_return_tuples: true,
+                    dest: receiver,
+                    ..Default::default()
+                };
+                let latest = view == View::Latest;
+                if latest {
+                    ffi::PushActiveSnapshot(latest_snapshot());
+                }
+                let outcome = ffi::SPI_execute_plan_extended(plan, &options);
+                if latest {
+                    ffi::PopActiveSnapshot();
+                }
+                outcome
+            }
+        })?;
+        self.check(outcome)
+    }
+
+    /// Runs a reading statement whose rows flow into `store`; how many there were.
+    pub fn fill(&self, _: &Db, view: View, args: &[Nullable], store: &Store) -> Result<u64> {
+        self.send(view, args, store.receiver()?)
+    }
+
+    /// Runs a reading statement and gives each row to `each` as it comes: memory stays flat however many there are.
+    pub fn for_each(
+        &self,
+        db: &Db,
+        view: View,
+        args: &[Nullable],
+        each: &mut dyn FnMut(&Row) -> Result<()>,
+    ) -> Result<u64> {
+        self.for_each_until(db, view, args, &mut |row| each(row).map(ControlFlow::Continue))
+    }
+
+    /// The same until `each` breaks.
+    pub fn for_each_until(
+        &self,
+        _: &Db,
+        view: View,
+        args: &[Nullable],
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<u64> {
+        let mut receiver = RowReceiver {
+            base: pg_sys::DestReceiver {
+                receiveSlot: Some(receive_row),
+                rStartup: Some(ignore_startup),
+                rShutdown: Some(ignore),
+                rDestroy: Some(ignore),
+                mydest: pg_sys::CommandDest::DestNone,
+            },
+            each,
+            failure: None,
+        };
+        let sent = self.send(view, args, (&raw mut receiver).cast());
+        match receiver.failure {
+            Some(failure) => Err(failure),
+            None => sent,
+        }
+    }
+}
+
+/// The oid of pg_depend, which no syscache covers.
+const PG_DEPEND: Oid = Oid::from_u32(2608);
+
+/// A snapshot of now. GetLatestSnapshot is refused in parallel mode, also in the leader; a catalog snapshot is as new (a
+/// relation without a syscache makes PostgreSQL take a fresh one).
+///
+/// # Safety
+/// May raise: call it inside `catch`, and push the result at once.
+pub unsafe fn latest_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: as the caller says.
+    unsafe { if pg_sys::IsInParallelMode() { ffi::GetCatalogSnapshot(PG_DEPEND) } else { ffi::GetLatestSnapshot() } }
+}
+
+/// A DestReceiver (tcop/dest.h) that calls a closure for each row.
+#[repr(C)]
+struct RowReceiver<'a> {
+    base: pg_sys::DestReceiver,
+    each: &'a mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    failure: Option<Failure>,
+}
+
+unsafe extern "C-unwind" fn receive_row(slot: *mut pg_sys::TupleTableSlot, this: *mut pg_sys::DestReceiver) -> bool {
+    // SAFETY: the executor passes the receiver that for_each made, and a filled slot.
+    unsafe {
+        let this = &mut *this.cast::<RowReceiver>();
+        let columns = (*(*slot).tts_tupleDescriptor).natts;
+        if i32::from((*slot).tts_nvalid) < columns
+            && let Err(failure) = catch(|| ffi::slot_getsomeattrs_int(slot, columns))
+        {
+            this.failure = Some(failure);
+            return false;
+        }
+        let row = Row::of_slot(slot, columns as usize);
+        match (this.each)(&row) {
+            Ok(flow) => flow.is_continue(),
+            Err(failure) => {
+                this.failure = Some(failure);
+                false
+            }
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn ignore_startup(_: *mut pg_sys::DestReceiver, _: c_int, _: pg_sys::TupleDesc) {}
+
+unsafe extern "C-unwind" fn ignore(_: *mut pg_sys::DestReceiver) {}

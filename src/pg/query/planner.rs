@@ -1,0 +1,367 @@
+//! The end of the log through its views. A view with security_barrier is planned by itself: that rows are wanted in the order of positions, and
+//! how many, stays outside, so the whole view is computed and sorted. Here the order of `… from eventstream.events order by
+//! global_position … limit …` is said inside the view as well, and that its events are a tenant's and of categories that the role may read, so that
+//! an index has them in this order, reading ends with the limit, and what the role may not read is passed at once. An order and a condition that follows from the others change no result; who sees what is left to the view.
+//! Such a statement is planned by that index alone, whatever statistics say: they know how many events a tenant has on average, and not how
+//! many this one has.
+use crate::pg::compat;
+use crate::pg::error::failure::{Failure, Result, catch, raise};
+use crate::pg::ffi::{self, members};
+use crate::pg::process::session::by_index;
+use crate::shared::catalog::Catalog;
+use pgrx::pg_sys::{self, NodeTag, Oid, Query};
+use std::cell::Cell;
+use std::ffi::{c_char, c_int};
+
+static mut PREVIOUS: pg_sys::planner_hook_type = None;
+static mut PREVIOUS_INFO: pg_sys::get_relation_info_hook_type = None;
+
+thread_local! {
+    /// The schema of the log's tables, while a statement is planned that wants events in order.
+    static IN_ORDER: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// Numbers of columns, as sql/30_tables.sql has them.
+const EVENTS_TENANT_ID: i16 = 1;
+const EVENTS_GLOBAL_POSITION: i16 = 4;
+const EVENTS_EVENT_ID: i16 = 8;
+const EVENTS_CATEGORY: i16 = 11;
+const EVENTS_SUBJECT: i16 = 13;
+const STREAMS_TENANT_ID: i16 = 2;
+const STREAMS_CATEGORY: i16 = 5;
+
+/// The operator = of two bigints (pg_operator.dat).
+const INT8_EQUAL: Oid = Oid::from_u32(410);
+
+/// The operator family integer_ops of B-trees (pg_opfamily.dat).
+const BIGINT_ORDER: Oid = Oid::from_u32(1976);
+
+/// pull_var_clause is to look into everything.
+const PVC_RECURSE: c_int =
+    (pg_sys::PVC_RECURSE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_RECURSE_PLACEHOLDERS) as c_int;
+
+/// So deep plain subqueries are looked into.
+const MOST_DEPTH: usize = 8;
+
+/// Sets the hooks, once a process.
+pub fn init() {
+    // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
+    unsafe {
+        PREVIOUS = pg_sys::planner_hook;
+        pg_sys::planner_hook = Some(plan);
+        PREVIOUS_INFO = pg_sys::get_relation_info_hook;
+        pg_sys::get_relation_info_hook = Some(keep_index_in_order);
+    }
+}
+
+unsafe extern "C-unwind" fn plan(
+    query: *mut Query,
+    text: *const c_char,
+    options: c_int,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the hook's own protocol: the query is the planner's to change. Nothing is alive here that needs dropping when it raises.
+    unsafe {
+        let go_on = || match PREVIOUS {
+            Some(previous) => previous(query, text, options, params),
+            None => ffi::standard_planner(query, text, options, params),
+        };
+        if !has_barrier(query, MOST_DEPTH) {
+            return go_on();
+        }
+        pg_sys::panic::pgrx_extern_c_guard(|| {
+            let is_ordered = match Catalog::current() {
+                Ok(catalog) => order_views(query, &catalog, MOST_DEPTH),
+                Err(failure @ Failure::Postgres(_)) => raise(failure),
+                Err(_) => false, // no view of ours
+            };
+            let planned = if is_ordered { in_order(go_on) } else { catch(go_on) };
+            planned.unwrap_or_else(|failure| raise(failure))
+        })
+    }
+}
+
+/// Plans without sorts, and by the indexes that are in order.
+fn in_order(plan: impl FnOnce() -> *mut pg_sys::PlannedStmt) -> Result<*mut pg_sys::PlannedStmt> {
+    // SAFETY: plain variables of this backend, read by the planner only; a failure is a value here, so they are put back.
+    unsafe {
+        let found = (pg_sys::enable_sort, pg_sys::max_parallel_workers_per_gather, IN_ORDER.get());
+        let schema = catch(|| ffi::get_namespace_oid(c"_eventstream".as_ptr(), true))?;
+        pg_sys::enable_sort = false;
+        pg_sys::max_parallel_workers_per_gather = 0;
+        IN_ORDER.set(schema);
+        let planned = by_index(|| catch(plan));
+        (pg_sys::enable_sort, pg_sys::max_parallel_workers_per_gather) = (found.0, found.1);
+        IN_ORDER.set(found.2);
+        planned
+    }
+}
+
+/// Leaves the log's tables the one index that has a tenant's events in order, where they have it.
+unsafe extern "C-unwind" fn keep_index_in_order(
+    root: *mut pg_sys::PlannerInfo,
+    relation: Oid,
+    is_parent: bool,
+    known: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: the hook's own protocol; an index has as many keys as it says.
+    unsafe {
+        if let Some(previous) = PREVIOUS_INFO {
+            previous(root, relation, is_parent, known);
+        }
+        let schema = IN_ORDER.get();
+        if schema == pg_sys::InvalidOid || ffi::get_rel_namespace(relation) != schema {
+            return;
+        }
+        let is_it = |index: &*mut pg_sys::IndexOptInfo| {
+            let keys = [i32::from(EVENTS_TENANT_ID), i32::from(EVENTS_GLOBAL_POSITION)];
+            let index = &**index;
+            index.relam == pg_sys::BTREE_AM_OID
+                && index.nkeycolumns == 2
+                && std::slice::from_raw_parts(index.indexkeys, 2) == keys
+                && std::slice::from_raw_parts(index.opfamily, 2) == [BIGINT_ORDER; 2]
+                && index.indpred.is_null()
+                && !index.hypothetical
+        };
+        if let Some(index) = members::<pg_sys::IndexOptInfo>((*known).indexlist).find(is_it) {
+            (*known).indexlist = ffi::lappend(std::ptr::null_mut(), index.cast());
+        }
+    }
+}
+
+/// The only thing in FROM, a subquery, of a query that selects rows as they are.
+///
+/// # Safety
+/// A query after rewriting.
+unsafe fn only_subquery(query: *mut Query) -> Option<*mut pg_sys::RangeTblEntry> {
+    // SAFETY: the tag says what each node is (nodes/parsenodes.h).
+    unsafe {
+        let query = &*query;
+        let from = query.jointree.as_ref()?.fromlist;
+        let is_plain = query.commandType == pg_sys::CmdType::CMD_SELECT
+            && !query.hasAggs
+            && !query.hasWindowFuncs
+            && query.groupClause.is_null()
+            && query.groupingSets.is_null()
+            && query.distinctClause.is_null()
+            && query.setOperations.is_null()
+            && !from.is_null()
+            && (*from).length == 1;
+        let only = members::<pg_sys::Node>(from).next().filter(|_| is_plain)?;
+        if (*only).type_ != NodeTag::T_RangeTblRef {
+            return None;
+        }
+        let place = (*only.cast::<pg_sys::RangeTblRef>()).rtindex as usize;
+        let entry = members::<pg_sys::RangeTblEntry>(query.rtable).nth(place - 1)?;
+        ((*entry).rtekind == pg_sys::RTEKind::RTE_SUBQUERY && !(*entry).subquery.is_null()).then_some(entry)
+    }
+}
+
+/// Whether there is a query with an order and a limit over a view with security_barrier.
+///
+/// # Safety
+/// A query after rewriting.
+unsafe fn has_barrier(query: *mut Query, depth: usize) -> bool {
+    // SAFETY: as the caller says.
+    unsafe {
+        let Some(entry) = only_subquery(query) else { return false };
+        (*entry).security_barrier || (depth > 0 && has_barrier((*entry).subquery, depth - 1))
+    }
+}
+
+/// Whether a view was told the order.
+///
+/// # Safety
+/// A query after rewriting, which is to be planned.
+unsafe fn order_views(query: *mut Query, catalog: &Catalog, depth: usize) -> bool {
+    // SAFETY: as the caller says.
+    unsafe {
+        let Some(entry) = only_subquery(query) else { return false };
+        if !(*query).limitCount.is_null()
+            && let Some(order) = members::<pg_sys::SortGroupClause>((*query).sortClause).next()
+            && let Some(column) = column_of(query, (*order).tleSortGroupRef)
+        {
+            order_by(entry, column, order, conditions_on(query, std::ptr::null_mut()), catalog, depth)
+        } else {
+            depth > 0 && !(*entry).security_barrier && order_views((*entry).subquery, catalog, depth - 1)
+        }
+    }
+}
+
+/// The column of the only thing in FROM by which a query is ordered.
+///
+/// # Safety
+/// A query after rewriting, with one thing in FROM.
+unsafe fn column_of(query: *mut Query, sort_reference: u32) -> Option<i16> {
+    // SAFETY: the tag says what each node is.
+    unsafe {
+        let targets = members::<pg_sys::TargetEntry>((*query).targetList);
+        let target = targets.into_iter().find(|&target| (*target).ressortgroupref == sort_reference)?;
+        plain_column((*target).expr.cast())
+    }
+}
+
+/// # Safety
+/// An expression of a query with one thing in FROM.
+unsafe fn plain_column(expression: *mut pg_sys::Node) -> Option<i16> {
+    // SAFETY: the tag says what each node is (nodes/primnodes.h).
+    unsafe {
+        if expression.is_null() || (*expression).type_ != NodeTag::T_Var {
+            return None;
+        }
+        let var = &*expression.cast::<pg_sys::Var>();
+        (var.varlevelsup == 0 && var.varattno > 0).then_some(var.varattno)
+    }
+}
+
+/// The columns (Var) of the only thing in FROM that conditions of a query ask for: its own, and those on its columns `asked`.
+///
+/// # Safety
+/// A query after rewriting, with one thing in FROM. May raise.
+unsafe fn conditions_on(query: *mut Query, asked: *mut pg_sys::List) -> *mut pg_sys::List {
+    // SAFETY: such a query has no aggregates and nothing of another level.
+    unsafe {
+        let mut found = ffi::pull_var_clause((*(*query).jointree).quals, PVC_RECURSE);
+        for target in members::<pg_sys::TargetEntry>((*query).targetList) {
+            if is_among(asked, (*target).resno) {
+                found = ffi::list_concat(found, ffi::pull_var_clause((*target).expr.cast(), PVC_RECURSE));
+            }
+        }
+        found
+    }
+}
+
+/// # Safety
+/// A list of columns (Var), or NULL.
+unsafe fn is_among(columns: *mut pg_sys::List, column: i16) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { members::<pg_sys::Var>(columns).any(|var| (*var).varattno == column) }
+}
+
+/// Says the order by a column of a subquery inside it, where that is a view of events and the column their position: whether it is.
+///
+/// # Safety
+/// A subquery in FROM of a query that is to be planned, a clause of that one's order, and the columns of the subquery that conditions ask for.
+unsafe fn order_by(
+    entry: *mut pg_sys::RangeTblEntry,
+    column: i16,
+    order: *mut pg_sys::SortGroupClause,
+    asked: *mut pg_sys::List,
+    catalog: &Catalog,
+    depth: usize,
+) -> bool {
+    // SAFETY: as the caller says; the new nodes are made as makefuncs.c makes them, in the planner's memory.
+    unsafe {
+        let query = (*entry).subquery;
+        let targets = members::<pg_sys::TargetEntry>((*query).targetList);
+        let Some(target) = targets.into_iter().find(|&target| (*target).resno == column) else { return false };
+        if !(*entry).security_barrier {
+            // A plain subquery around the view.
+            if let (Some(inner), Some(column)) = (only_subquery(query), plain_column((*target).expr.cast()))
+                && depth > 0
+                && (*query).limitCount.is_null()
+                && (*query).limitOffset.is_null()
+                && (*query).sortClause.is_null()
+            {
+                let asked = conditions_on(query, asked);
+                return order_by(inner, column, order, asked, catalog, depth - 1);
+            }
+            return false;
+        }
+        if !catalog.views.contains(&compat::view_of(entry)) {
+            return false;
+        }
+        let place_of = |relation: Oid| {
+            let entries = members::<pg_sys::RangeTblEntry>((*query).rtable);
+            let is_it = |entry: *mut pg_sys::RangeTblEntry| {
+                (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION && (*entry).relid == relation
+            };
+            entries.into_iter().position(is_it).map(|place| place as i32 + 1)
+        };
+        let (Some(events), Some(streams)) = (place_of(catalog.events), place_of(catalog.streams)) else { return false };
+        let is_plain = (*query).sortClause.is_null() && (*query).limitCount.is_null() && !(*query).hasAggs;
+        let expression = (*target).expr.cast::<pg_sys::Node>();
+        let is_position = plain_column(expression) == Some(EVENTS_GLOBAL_POSITION)
+            && (*expression.cast::<pg_sys::Var>()).varno == events;
+        let asks_for_few = members::<pg_sys::TargetEntry>((*query).targetList).any(|target| {
+            let var = (*target).expr.cast::<pg_sys::Var>();
+            is_among(asked, (*target).resno)
+                && plain_column(var.cast()).is_some_and(|column| {
+                    (*var).varno == streams
+                        || (*var).varno == events && [EVENTS_EVENT_ID, EVENTS_SUBJECT].contains(&column)
+                })
+        });
+        if !is_plain || !is_position || asks_for_few {
+            return false;
+        }
+        if (*target).ressortgroupref == 0 {
+            let targets = members::<pg_sys::TargetEntry>((*query).targetList);
+            (*target).ressortgroupref = targets.map(|target| (*target).ressortgroupref).max().unwrap_or(0) + 1;
+        }
+        let clause = ffi::palloc(size_of::<pg_sys::SortGroupClause>()).cast::<pg_sys::SortGroupClause>();
+        clause.write(*order);
+        (*clause).tleSortGroupRef = (*target).ressortgroupref;
+        (*query).sortClause = ffi::lappend(std::ptr::null_mut(), clause.cast());
+        let same_tenant = equal(bigint(events, EVENTS_TENANT_ID), bigint(streams, STREAMS_TENANT_ID));
+        let quals = (*(*query).jointree).quals;
+        (*(*query).jointree).quals = ffi::make_and_qual(quals, same_tenant);
+        for readable in members::<pg_sys::Node>(conditions_on_category(quals, streams)) {
+            let of_event = ffi::copyObjectImpl(readable.cast()).cast::<pg_sys::Node>();
+            for var in members::<pg_sys::Var>(ffi::pull_var_clause(of_event, PVC_RECURSE)) {
+                ((*var).varno, (*var).varattno) = (events, EVENTS_CATEGORY);
+                ((*var).varnosyn, (*var).varattnosyn) = (events as u32, EVENTS_CATEGORY);
+            }
+            (*(*query).jointree).quals = ffi::make_and_qual((*(*query).jointree).quals, of_event);
+        }
+        true
+    }
+}
+
+/// Those of the conditions that must all be true which are on nothing but the category of streams: which of them the role may read. An event has
+/// the category of its stream, so they are true of events, too, and an event that the role may not read costs no look at its stream.
+///
+/// # Safety
+/// Conditions of a view of ours. May raise.
+unsafe fn conditions_on_category(quals: *mut pg_sys::Node, streams: i32) -> *mut pg_sys::List {
+    // SAFETY: the tag says what each node is. What is found is a list of PostgreSQL's: nothing needs dropping when it raises.
+    unsafe {
+        let mut found = std::ptr::null_mut();
+        if quals.is_null() {
+            return found;
+        }
+        if (*quals).type_ == NodeTag::T_BoolExpr {
+            let all = quals.cast::<pg_sys::BoolExpr>();
+            if (*all).boolop == pg_sys::BoolExprType::AND_EXPR {
+                for part in members((*all).args) {
+                    found = ffi::list_concat(found, conditions_on_category(part, streams));
+                }
+                return found;
+            }
+        }
+        let columns = ffi::pull_var_clause(quals, PVC_RECURSE);
+        let is_category = |var: *mut pg_sys::Var| (*var).varno == streams && (*var).varattno == STREAMS_CATEGORY;
+        if !columns.is_null() && members::<pg_sys::Var>(columns).all(is_category) {
+            found = ffi::lappend(found, quals.cast());
+        }
+        found
+    }
+}
+
+/// A bigint column of a relation of a query.
+///
+/// # Safety
+/// May raise.
+unsafe fn bigint(relation: i32, column: i16) -> *mut pg_sys::Node {
+    // SAFETY: a column of that type.
+    unsafe { ffi::makeVar(relation, column, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0).cast() }
+}
+
+/// # Safety
+/// Two expressions of type bigint. May raise.
+unsafe fn equal(one: *mut pg_sys::Node, other: *mut pg_sys::Node) -> *mut pg_sys::Node {
+    // SAFETY: as the caller says.
+    unsafe {
+        let none = pg_sys::InvalidOid;
+        ffi::make_opclause(INT8_EQUAL, pg_sys::BOOLOID, false, one.cast(), other.cast(), none, none).cast()
+    }
+}

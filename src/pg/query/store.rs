@@ -1,0 +1,150 @@
+//! Results of more than one value: a tuplestore for sets (it spills to disk beyond work_mem, so no result is too large),
+//! and composite values for single rows.
+use super::plan::Row;
+use crate::pg::error::failure::{Failure, Result, catch};
+use crate::pg::ffi;
+use crate::pg::function::Args;
+use crate::pg::value::datum::Nullable;
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::ptr;
+
+/// The result set of the function being called.
+pub struct Store {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    context: pg_sys::MemoryContext,
+}
+
+impl Store {
+    /// Tells the executor that the result comes in a tuplestore (as InitMaterializedSRF of funcapi.c).
+    pub fn begin(args: &Args) -> Result<Self> {
+        let info = args.info();
+        let made = catch(|| {
+            // SAFETY: resultinfo is a ReturnSetInfo where the caller accepts sets, as InitMaterializedSRF checks.
+            unsafe {
+                let result = (*info).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+                if result.is_null()
+                    || (*result).type_ != pg_sys::NodeTag::T_ReturnSetInfo
+                    || (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
+                {
+                    return None;
+                }
+                let context = (*(*result).econtext).ecxt_per_query_memory;
+                let before = pg_sys::CurrentMemoryContext;
+                pg_sys::CurrentMemoryContext = context;
+                let mut desc = ptr::null_mut();
+                ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
+                let desc = ffi::BlessTupleDesc(desc);
+                let random =
+                    (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32 != 0;
+                let store = ffi::tuplestore_begin_heap(random, false, pg_sys::work_mem);
+                (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+                (*result).setResult = store;
+                (*result).setDesc = desc;
+                pg_sys::CurrentMemoryContext = before;
+                Some(Store { store, desc, context })
+            }
+        })?;
+        made.ok_or_else(|| {
+            Error::FeatureNotSupported { what: "a set of rows cannot be returned here".into(), hint: None }.into()
+        })
+    }
+
+    /// Rows of a named row type that are kept aside for a second look ([`Store::take`]). Lives in the current memory context.
+    pub fn aside(row_type: Oid) -> Result<Self> {
+        catch(|| {
+            // SAFETY: a copy of the descriptor, and a store, both in the current memory context.
+            unsafe {
+                let desc = ffi::BlessTupleDesc(ffi::lookup_rowtype_tupdesc_copy(row_type, -1));
+                let store = ffi::tuplestore_begin_heap(false, false, pg_sys::work_mem);
+                Store { store, desc, context: pg_sys::CurrentMemoryContext }
+            }
+        })
+    }
+
+    /// Gives every row to `each`, in the order in which they came, and ends the store.
+    pub fn take(self, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+        let columns = {
+            // SAFETY: the descriptor is ours.
+            unsafe { (*self.desc).natts as usize }
+        };
+        // SAFETY: a slot for the rows of a tuplestore, which are minimal tuples.
+        let slot =
+            catch(|| unsafe { ffi::MakeSingleTupleTableSlot(self.desc, &raw const pg_sys::TTSOpsMinimalTuple) })?;
+        let outcome = loop {
+            // SAFETY: the slot is of the store's kind; a row is used before the next one is fetched.
+            let found = catch(|| unsafe {
+                crate::pg::jsonb::check_for_interrupts();
+                let found = ffi::tuplestore_gettupleslot(self.store, true, false, slot);
+                if found {
+                    ffi::slot_getsomeattrs_int(slot, columns as i32);
+                }
+                found
+            })?;
+            if !found {
+                break Ok(());
+            }
+            // SAFETY: all columns are there.
+            if let Err(failure) = each(&unsafe { Row::of_slot(slot, columns) }) {
+                break Err(failure);
+            }
+        };
+        if !matches!(outcome, Err(Failure::Postgres(_))) {
+            // SAFETY: nothing points to the rows any more.
+            catch(|| unsafe {
+                ffi::ExecDropSingleTupleTableSlot(slot);
+                ffi::tuplestore_end(self.store);
+            })?;
+        }
+        outcome
+    }
+
+    /// A row of exactly the store's columns.
+    pub fn put_row(&self, row: &Row) -> Result<()> {
+        let (values, nulls) = row.parts();
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
+        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
+    }
+
+    /// A receiver that puts rows of exactly the function's row type into the store.
+    pub fn receiver(&self) -> Result<*mut pg_sys::DestReceiver> {
+        catch(|| {
+            // SAFETY: the store and its context outlive the statement.
+            unsafe {
+                let receiver = ffi::CreateTuplestoreDestReceiver();
+                let none = ptr::null_mut();
+                ffi::SetTuplestoreDestReceiverParams(receiver, self.store, self.context, false, none, ptr::null());
+                receiver
+            }
+        })
+    }
+
+    pub fn put(&self, row: &[Nullable]) -> Result<()> {
+        let (values, nulls) = split(row);
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
+        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
+    }
+}
+
+fn split(row: &[Nullable]) -> (Vec<Datum>, Vec<bool>) {
+    (row.iter().map(|value| value.unwrap_or(Datum::null())).collect(), row.iter().map(Option::is_none).collect())
+}
+
+/// A composite value of the function's own result type.
+pub fn composite(args: &Args, row: &[Nullable]) -> Result<Datum> {
+    let info = args.info();
+    let (values, nulls) = split(row);
+    let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+    catch(|| {
+        // SAFETY: one value and one flag for each column of the function's declared result.
+        unsafe {
+            let mut desc = ptr::null_mut();
+            ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
+            let tuple = ffi::heap_form_tuple(ffi::BlessTupleDesc(desc), values, nulls);
+            ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
+        }
+    })
+}

@@ -1,0 +1,4 @@
+//! TODO pg::value
+pub mod composite;
+pub mod datum;
+pub mod zone;

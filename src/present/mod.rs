@@ -1,0 +1,3 @@
+//! TODO present
+pub mod event;
+pub mod upcast;

@@ -1,0 +1,234 @@
+//! Upcasters: how the payload of an event type becomes that of its next schema version when it is read or folded. Steps are
+//! chained until no further one is registered; each raises schema_version by one, so a chain always ends. What is stored
+//! never changes.
+use super::event::{Event, field};
+use crate::pg::error::failure::Result;
+use crate::pg::function::call::{Code, Function, Position, Registrant};
+use crate::pg::process::memory::Scratch;
+use crate::pg::query::plan::Row;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{self, from_text};
+use crate::pg::{error::report, process::subtransaction};
+use crate::shared::catalog::Catalog;
+use crate::shared::settings;
+use crate::usercode::handler::{self, Handler};
+use eventstream_core::error::Error;
+use eventstream_core::hash::fingerprint;
+use eventstream_core::hint::upcast_hint;
+use pgrx::pg_sys::Datum;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+
+/// From one schema version to the next.
+pub struct Step {
+    pub to_event_type: String,
+    /// The function's name as it was registered.
+    pub name: String,
+    /// The reason where it cannot be used any more.
+    pub handler: std::result::Result<Handler, String>,
+    pub registrant: Registrant,
+}
+
+/// The upcasters of a tenant, by event type and schema version.
+#[derive(Default)]
+pub struct Upcasters {
+    steps: BTreeMap<String, BTreeMap<i32, Step>>,
+}
+
+impl Upcasters {
+    pub fn add(&mut self, event_type: String, from_schema_version: i32, step: Step) {
+        self.steps.entry(event_type).or_default().insert(from_schema_version, step);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The event types and schema versions that steps turn into one of `wanted`, at once or on the way to the newest.
+    pub fn older(&self, wanted: &[String]) -> Vec<(String, i32)> {
+        let becomes_wanted = |event_type: &String, version: i32| {
+            let mut at = (event_type, version);
+            while let Some(step) = self.steps.get(at.0).and_then(|steps| steps.get(&at.1)) {
+                at = (&step.to_event_type, at.1 + 1);
+                if wanted.contains(at.0) {
+                    return true;
+                }
+            }
+            false
+        };
+        let all = self.steps.iter().flat_map(|(event_type, steps)| steps.keys().map(move |&from| (event_type, from)));
+        all.filter(|(event_type, from)| !wanted.contains(event_type) && becomes_wanted(event_type, *from))
+            .map(|(event_type, from)| (event_type.clone(), from))
+            .collect()
+    }
+
+    /// Everything that what they return depends on.
+    /// Whether there is a step from that schema version of the event type.
+    pub fn has(&self, event_type: &str, from_schema_version: i32) -> bool {
+        self.steps.get(event_type).is_some_and(|steps| steps.contains_key(&from_schema_version))
+    }
+
+    pub fn definition(&self) -> String {
+        let mut parts = Vec::new();
+        for (event_type, steps) in &self.steps {
+            for (version, step) in steps {
+                let definition = step.handler.as_ref().map_or_else(String::as_str, |handler| &handler.definition);
+                let path = step.registrant.search_path.to_string_lossy();
+                let all = [event_type, &version.to_string(), &step.to_event_type, &step.name, definition, &path];
+                parts.push(fingerprint(&all).map(|byte| format!("{byte:02x}")).concat());
+            }
+        }
+        parts.concat()
+    }
+}
+
+/// Upcasters at work, for the time of one call: its functions are looked up once, and live in memory of its own.
+pub struct Upcasting<'a> {
+    upcasters: &'a Upcasters,
+    functions: HashMap<(&'a str, i32), Function>,
+    memory: Scratch,
+    /// How often each step was made.
+    made: BTreeMap<(&'a str, i32), u64>,
+    /// Whether a step failed and was left out since [`Upcasting::take_skipped`].
+    has_skipped: bool,
+}
+
+impl<'a> Upcasting<'a> {
+    pub fn new(upcasters: &'a Upcasters) -> Result<Self> {
+        Ok(Self {
+            upcasters,
+            functions: HashMap::new(),
+            memory: Scratch::new()?,
+            made: BTreeMap::new(),
+            has_skipped: false,
+        })
+    }
+
+    /// Whether a step was left out since this was last asked: a state that was folded so is no function of the chain.
+    pub fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.has_skipped)
+    }
+
+    /// Whether [`Upcasting::take_skipped`] would say so.
+    pub fn has_skipped(&self) -> bool {
+        self.has_skipped
+    }
+
+    /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
+    /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
+    /// the last step that succeeded left it.
+    pub fn apply(&mut self, stream: &str, event: &mut Event) -> Result<()> {
+        while let Some((key, step)) = self.next_step(event)? {
+            if event.nulls[field::PAYLOAD] {
+                return Ok(()); // erased: there is nothing to bring up to date
+            }
+            let made = if settings::are_failed_upcasts_skipped() && subtransaction::is_possible() {
+                subtransaction::attempt(|| self.call(stream, event, key, step))?
+            } else {
+                Ok(self.call(stream, event, key, step)?)
+            };
+            let payload = match made {
+                Ok(payload) => payload,
+                Err(caught) => {
+                    self.has_skipped = true;
+                    return report::warning(&format!(
+                        "upcaster of \"{}\" from schema version {} is skipped for stream \"{stream}\" at version {}: {} ({})",
+                        key.0,
+                        key.1,
+                        event.version(),
+                        caught.message,
+                        caught.sqlstate
+                    ));
+                }
+            };
+            event.set(field::PAYLOAD, payload);
+            event.set(field::SCHEMA_VERSION, Datum::from(key.1 + 1));
+            event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
+            *self.made.entry(key).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// The step for the event as it is, if one is registered.
+    fn next_step(&self, event: &Event) -> Result<Option<((&'a str, i32), &'a Step)>> {
+        let from = event.schema_version();
+        let Some((event_type, steps)) = self.upcasters.steps.get_key_value(event.event_type()?) else {
+            return Ok(None);
+        };
+        Ok(steps.get(&from).map(|step| ((event_type.as_str(), from), step)))
+    }
+
+    /// The payload that a step makes.
+    fn call(&mut self, stream: &str, event: &Event, key: (&'a str, i32), step: &Step) -> Result<Datum> {
+        let failed = |reason: String| Error::UpcastFailed {
+            stream: stream.into(),
+            version: event.version(),
+            event_type: key.0.into(),
+            from_schema_version: key.1,
+            reason,
+            is_unusable: false,
+        };
+        let unusable = |reason: String| match failed(reason) {
+            Error::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
+                Error::UpcastFailed { stream, version, event_type, from_schema_version, reason, is_unusable: true }
+            }
+            other => other,
+        };
+        let function = match self.functions.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let handler = step.handler.as_ref().map_err(|reason| unusable(reason.clone()))?;
+                let found = self.memory.inside(|| handler::callable(handler, &step.registrant))?;
+                vacant.insert(found.map_err(unusable)?)
+            }
+        };
+        let what = format!("upcaster of \"{}\" from schema version {} for stream \"{stream}\"", key.0, key.1);
+        let what = CString::new(what).unwrap_or_default();
+        let at = Position::version(&what, event.version());
+        let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
+        let made = function
+            .as_registrant(Code::Pure, &at, |calls| calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)]));
+        let made = made.map_err(|failure| failure.hinting_event(|| upcast_hint(stream, event.version())))?;
+        let made = made.ok_or_else(|| failed("its function returned NULL".into()))?;
+        // Rules copy parts of it; a state could not hold more of it either.
+        let (size, most) = (datum::unpacked_size(made), settings::max_state_bytes());
+        if size > most {
+            let reason =
+                format!("its function returned {size} bytes, more than eventstream.max_state_bytes, which is {most}");
+            return Err(failed(reason).into());
+        }
+        Ok(made)
+    }
+
+    /// The steps that were made: the event type, the schema version it came from, the step, and how often.
+    pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
+        let upcasters = self.upcasters;
+        self.made.iter().filter_map(move |(&(event_type, from), &times)| {
+            let step = upcasters.steps.get(event_type)?.get(&from)?;
+            Some((event_type, from, step, times))
+        })
+    }
+}
+
+/// Gives the events that were kept aside to `put`, each at its newest schema version: users' functions are not called while the
+/// owner's rights are on.
+pub fn pass(upcasters: &Upcasters, aside: Store, put: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
+    let mut upcasting = Upcasting::new(upcasters)?;
+    let scratch = Scratch::new()?;
+    aside.take(|row| {
+        scratch.step(|| {
+            let mut event = Event::of_composite(row);
+            let stream = event.stream()?.to_owned();
+            upcasting.apply(&stream, &mut event)?;
+            put(&event.row())
+        })
+    })
+}
+
+/// Puts the events that `read` finds into `into`, each at its newest schema version.
+pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
+    let aside = Store::aside(Catalog::current()?.event_type)?;
+    read(&aside)?;
+    pass(upcasters, aside, &mut |row| into.put_row(row))
+}

@@ -1,0 +1,248 @@
+//! Applying events to a read model: a handler for one event or a batch, or a state table. Users' code runs as the registrant, never
+//! while the owner's rights are on.
+use super::registry::{Kind, Projection};
+use super::state_table::StateTable;
+use crate::access::{Scope, authorize_tenant};
+use crate::log::acting::{self, Acting};
+use crate::log::read::Filter;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call::{self, Code, Function, Position};
+use crate::pg::process::life;
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::test_point::test_point;
+use crate::pg::value::composite::RowType;
+use crate::pg::{process::server, value::datum};
+use crate::present::event::{Event, field};
+use crate::present::upcast::Upcasting;
+use crate::shared::catalog::{self, Catalog};
+use crate::state::registry::{following, upcasters};
+use crate::usercode::handler::{self, Handler, Purpose};
+use eventstream_core::error::Error;
+use eventstream_core::privilege::Privilege;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// A projection at work, for the time of one batch; what it looks up lives in the memory context that is current when it is made.
+pub struct Applier<'a> {
+    projection: &'a Projection,
+    how: How<'a>,
+    acting: Rc<Acting>,
+    what: CString,
+    row_type: RowType,
+    /// The event that was being handled when the last call failed.
+    failed_at: Cell<Option<usize>>,
+}
+
+enum How<'a> {
+    Event(Function),
+    Batch(Function),
+    Table(StateTable<'a>),
+}
+
+type Resolved = HashMap<(Purpose, String), Rc<Handler>>;
+
+thread_local! {
+    /// The functions behind names, until any function changes.
+    static RESOLVED: RefCell<(u64, Resolved)> = RefCell::default();
+}
+
+/// The function, ready to be called as the projection's registrant; the reason where it cannot be.
+pub fn function(projection: &Projection, purpose: Purpose, name: &str) -> Result<Result<Function, String>> {
+    let generation = catalog::folds_generation();
+    let key = (purpose, name.to_owned());
+    let known = RESOLVED.with_borrow_mut(|(at, resolved)| {
+        if *at != generation {
+            resolved.clear();
+            *at = generation;
+        }
+        resolved.get(&key).cloned()
+    });
+    let handler = match known {
+        Some(known) => known,
+        None => match as_owner(Planning::ByIndex, |db, _| handler::registered(db, purpose, name))? {
+            Err(reason) => return Ok(Err(reason)),
+            Ok(found) => {
+                let found = Rc::new(found);
+                RESOLVED.with_borrow_mut(|(_, resolved)| resolved.insert(key, Rc::clone(&found)));
+                found
+            }
+        },
+    };
+    handler::callable(&handler, &projection.registrant)
+}
+
+/// What the projection is called in a CONTEXT.
+pub fn what(projection: &Projection) -> CString {
+    CString::new(format!("projection \"{}\"", projection.name)).unwrap_or_default()
+}
+
+/// Who acts while the projection's code runs.
+pub fn acting(projection: &Projection) -> Rc<Acting> {
+    let (role, actor) = (projection.registrant.role.clone(), format!("projection {}", projection.name));
+    Rc::new(Acting { role, actor, event: Cell::new(None) })
+}
+
+/// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
+/// the registrant's.
+pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    call::set(c"eventstream.tenant", &projection.tenant)?;
+    acting::during(acting, work)
+}
+
+/// The events that the projection is shown: what its filters say. Where it names categories, the registrant must be allowed to read
+/// each of them; where it does not, it is shown what the registrant may read. Errors: 42501, and the reason where the registrant is gone.
+pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
+    let role = &projection.registrant.role;
+    let Some(oid) = projection.registrant.existing()? else {
+        return Ok(Err(format!("the role {role} that created it does not exist any more")));
+    };
+    let what = what(projection);
+    let at = Position::global(&what);
+    let path = &projection.registrant.search_path;
+    let (_, scope) = call::as_registrant(oid, path, Code::Handler, &at, || {
+        authorize_tenant(Some(&projection.tenant), Privilege::Read)
+    })?;
+    if let (Scope::Categories(allowed), Some(wanted)) = (&scope, &projection.categories)
+        && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
+    {
+        return Err(Error::InsufficientPrivilege {
+            role: role.clone(),
+            privilege: Privilege::Read.as_str(),
+            tenant: projection.tenant.clone(),
+            category: Some(refused.clone()),
+        }
+        .into());
+    }
+    let categories = scope.narrow(projection.categories.clone());
+    following(projection.tenant_id, Filter::of(categories, projection.event_types.clone())).map(Ok)
+}
+
+impl<'a> Applier<'a> {
+    /// The reason where what the projection calls cannot be used any more.
+    pub fn new(projection: &'a Projection) -> Result<Result<Self, String>> {
+        let how = match &projection.kind {
+            Kind::Event(name) => function(projection, Purpose::Event, name)?.map(How::Event),
+            Kind::Batch(name) => function(projection, Purpose::Batch, name)?.map(How::Batch),
+            Kind::Table(table) => Ok(How::Table(StateTable::new(projection, table)?)),
+        };
+        let how = match how {
+            Ok(how) => how,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        Ok(Ok(Self {
+            projection,
+            how,
+            acting: acting(projection),
+            what: what(projection),
+            row_type: RowType::look_up(Catalog::current()?.event_type)?,
+            failed_at: Cell::new(None),
+        }))
+    }
+
+    /// Which of the events the last call of [`Applier::apply`] failed on, where that is known.
+    pub fn failed_at(&self) -> Option<usize> {
+        self.failed_at.get()
+    }
+
+    /// Applies the events, all of them or, with the failure, whatever the caller takes back.
+    pub fn apply(&mut self, events: &[Event]) -> Result<()> {
+        self.failed_at.set(None);
+        let at = Position::global(&self.what);
+        let (projection, row_type, acting, failed_at) =
+            (self.projection, &self.row_type, &self.acting, &self.failed_at);
+        let upcasters = upcasters(self.projection.tenant_id)?;
+        let upcast = |upcasting: &mut Upcasting, event: &mut Event| -> Result<()> {
+            if upcasters.is_empty() {
+                return Ok(());
+            }
+            let stream = event.stream()?.to_owned();
+            upcasting.apply(&stream, event)
+        };
+        match &mut self.how {
+            How::Table(table) => table.apply(events),
+            How::Event(function) => {
+                let mut upcasting = Upcasting::new(&upcasters)?;
+                let scratch = Scratch::new()?;
+                // Between users' functions the registrant's rights may differ: an upcaster has its own.
+                let mut call_all = |events: &mut dyn Iterator<Item = (usize, Event)>| {
+                    function.as_registrant(Code::Handler, &at, |calls| {
+                        on_behalf(projection, acting, || {
+                            for (place, mut event) in events {
+                                life::breathe();
+                                failed_at.set(Some(place));
+                                at.set(event.global_position());
+                                acting
+                                    .event
+                                    .set(Some((event.row().uuid(field::EVENT_ID)?, event.row().get(field::METADATA))));
+                                test_point("applying");
+                                event.fetch()?;
+                                calls.handle(&scratch, &event.record(row_type))?;
+                            }
+                            Ok(())
+                        })
+                    })
+                };
+                if upcasters.is_empty() {
+                    call_all(&mut events.iter().cloned().enumerate())?;
+                } else {
+                    let memory = Scratch::new()?;
+                    for (place, event) in events.iter().enumerate() {
+                        let mut event = event.clone();
+                        failed_at.set(Some(place));
+                        memory.step(|| {
+                            upcast(&mut upcasting, &mut event)?;
+                            call_all(&mut std::iter::once((place, event)))
+                        })?;
+                    }
+                }
+                failed_at.set(None);
+                Ok(())
+            }
+            How::Batch(function) => {
+                let mut upcasting = Upcasting::new(&upcasters)?;
+                let memory = Scratch::new()?;
+                memory.inside(|| {
+                    let mut elements = Vec::with_capacity(events.len());
+                    for (place, event) in events.iter().enumerate() {
+                        let mut event = event.clone();
+                        failed_at.set(Some(place));
+                        upcast(&mut upcasting, &mut event)?;
+                        life::breathe();
+                        elements.push(event.record(row_type).flat()?);
+                    }
+                    failed_at.set(None);
+                    let batch = datum::array(&mut elements, row_type.oid, -1, b'd')?;
+                    if let Some(first) = events.first() {
+                        at.set(first.global_position());
+                        let alone = (events.len() == 1).then(|| -> Result<_> {
+                            Ok((first.row().uuid(field::EVENT_ID)?, first.row().get(field::METADATA)))
+                        });
+                        acting.event.set(alone.transpose()?);
+                    }
+                    function.as_registrant(Code::Handler, &at, |calls| {
+                        test_point("applying");
+                        on_behalf(projection, acting, || calls.call(&[Some(batch)]).map(drop))
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// Empties a handler's read model, by its reset function.
+pub fn reset(projection: &Projection, name: &str) -> Result<Result<(), String>> {
+    let mut function = match function(projection, Purpose::Reset, name)? {
+        Ok(function) => function,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let what = what(projection);
+    let at = Position::global(&what);
+    server::check_for_interrupts()?;
+    let acting = acting(projection);
+    function
+        .as_registrant(Code::Handler, &at, |calls| on_behalf(projection, &acting, || calls.call(&[]).map(drop)))
+        .map(Ok)
+}

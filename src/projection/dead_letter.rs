@@ -1,0 +1,132 @@
+//! Dead letters of projections: events that could not be applied, and that the projection went past.
+use super::applier::{self, Applier};
+use super::events::{self, Wanted};
+use super::progress::{self, Lock};
+use super::registry::{self, Projection};
+use crate::log::acting;
+use crate::log::activation;
+use crate::log::read::Filter;
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::Plan;
+use crate::pg::value::datum::{Nullable, from_text};
+use crate::present::event::{Event, field};
+use crate::shared::catalog;
+use crate::shared::counters::{self, Counter};
+use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
+
+thread_local! {
+    static PUT: Plan = const { Plan::new(
+        "insert into _eventstream.dead_letters (tenant_id, projection_id, global_position, stream, version, event_type, \
+                                                attempts, reason, error_sqlstate, error_detail) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (projection_id, global_position) where projection_id is not null \
+         do update set attempts = excluded.attempts, reason = excluded.reason, error_sqlstate = excluded.error_sqlstate, \
+                       error_detail = excluded.error_detail, \
+                       died_at = excluded.died_at",
+        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
+    ) };
+    static DELETE: Plan = const { Plan::new(
+        "delete from _eventstream.dead_letters where id = $1 and projection_id = $2 \
+         and tenant_id = (select p.tenant_id from _eventstream.projections p where p.id = $2)",
+        &[INT8OID, INT8OID],
+    ) };
+}
+
+/// Why an event is dead.
+pub struct Cause<'a> {
+    pub attempts: i32,
+    pub reason: &'a str,
+    pub sqlstate: Option<&'a str>,
+    pub detail: Option<&'a str>,
+}
+
+/// The event is not applied, and not tried again by itself.
+pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Result<()> {
+    let row: [Nullable; 10] = [
+        Some(Datum::from(projection.tenant_id)),
+        Some(Datum::from(projection.id)),
+        Some(Datum::from(event.global_position())),
+        event.row().get(field::STREAM),
+        Some(Datum::from(event.version())),
+        event.row().get(field::EVENT_TYPE),
+        Some(Datum::from(cause.attempts)),
+        Some(from_text(cause.reason)?),
+        cause.sqlstate.map(from_text).transpose()?,
+        cause.detail.map(progress::shortened).map(from_text).transpose()?,
+    ];
+    counters::add(Counter::DeadLetters, 1);
+    PUT.with(|plan| plan.write(db, &row)).map(drop)
+}
+
+/// Streams of a state table that cannot be folded, each by its newest event: the table goes on with the others.
+pub fn pass_over(projection: &Projection, passed: &[(Event, Caught)]) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, _| {
+        for (event, caught) in passed {
+            let reason = format!("its stream cannot be folded: {}", progress::shortened(&caught.message));
+            let (sqlstate, detail) = (Some(caught.sqlstate.as_str()), caught.detail.as_deref());
+            put(db, projection, event, &Cause { attempts: 1, reason: &reason, sqlstate, detail })?;
+        }
+        Ok(())
+    })
+}
+
+/// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
+pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Result<Event> {
+    let everything = Filter::default();
+    let target = projection.target();
+    let wanted = Wanted { target, after: position - 1, to: position, most: 1, filter: &everything };
+    let found = events::read_all(&wanted, memory)?.pop();
+    found.ok_or_else(|| Error::Internal { what: format!("there is no event at position {position}") }.into())
+}
+
+/// What the registrant may not read any more is not shown to it because it was tried before.
+fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &Event) -> Result<()> {
+    let category = StreamName::parse(event.stream()?)?.category();
+    if filter.categories.as_ref().is_none_or(|allowed| allowed.iter().any(|one| one == category)) {
+        return Ok(());
+    }
+    Err(Error::InsufficientPrivilege {
+        role: projection.registrant.role.clone(),
+        privilege: Privilege::Read.as_str(),
+        tenant: projection.tenant.clone(),
+        category: Some(category.into()),
+    }
+    .into())
+}
+
+/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors:
+/// 42501; ES005 where another
+/// retry, or a rebuild, has taken the dead letter since it was found.
+pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Result<()> {
+    acting::refuse("es_retry_dead_letter")?;
+    activation::must_be_active("es_retry_dead_letter")?;
+    // Nobody else applies events of this projection meanwhile.
+    progress::lock(projection_id, Lock::Wait)?;
+    catalog::refresh()?;
+    // Undone with the transaction where the event fails again.
+    let taken = as_owner(Planning::ByIndex, |db, _| {
+        DELETE.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(Datum::from(projection_id))]))
+    })?;
+    if taken == 0 {
+        return Err(Error::InvalidArgument {
+            argument: "id".into(),
+            reason: format!("must be of a dead letter, not {id}, which was processed or dropped meanwhile"),
+            hint: Some("The view eventstream.dead_letters shows what there is.".into()),
+        }
+        .into());
+    }
+    let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
+    let projection = registry::by_id(projection_id)?
+        .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
+    let unusable = |reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name));
+    let memory = Scratch::new()?;
+    let event = event_at(&projection, position, &memory)?;
+    let filter = applier::filter(&projection)?.map_err(unusable)?;
+    refuse_unreadable(&projection, &filter, &event)?;
+    let mut applier = Applier::new(&projection)?.map_err(unusable)?;
+    applier.apply(std::slice::from_ref(&event))
+}

@@ -1,0 +1,192 @@
+//! What a projection was created with, beside what another creation under its name asks for.
+use super::state_table::Relation;
+use super::steer::Settings;
+use crate::pg::error::failure::Result;
+use crate::pg::error::report;
+use crate::pg::jsonb::Jsonb;
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::{Plan, Row, View};
+use crate::pg::value::datum::from_text;
+use eventstream_core::definition::{Part, same};
+use eventstream_core::error::Error;
+use eventstream_core::{quote_literal, shown};
+use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
+
+/// A projection's row, as its creation gave it.
+struct Existing {
+    kind: String,
+    mode: String,
+    handler: Option<String>,
+    reset: Option<String>,
+    categories: Option<Vec<String>>,
+    event_types: Option<Vec<String>>,
+    batch_size: i64,
+    on_error: String,
+    max_retries: i64,
+    after_position: i64,
+    table: Option<String>,
+    columns: Option<String>,
+    fold: Option<String>,
+    registrant: Option<Oid>,
+}
+
+/// A handler's functions by name.
+pub struct Functions<'a> {
+    pub kind: &'a str,
+    pub handler: &'a str,
+    pub reset: Option<&'a str>,
+}
+
+/// What es_create_state_table is given, and the table that it would make.
+pub struct TableDefinition<'a> {
+    pub name: &'a str,
+    pub table: &'a str,
+    pub category: &'a str,
+    pub columns: Jsonb<'a>,
+    pub fold: Option<&'a str>,
+    pub mode: &'a str,
+}
+
+thread_local! {
+    static EXISTING: Plan = const { Plan::new(
+        "select kind, mode, handler, reset, categories, event_types, batch_size, on_error, max_retries, start_position, table_name, \
+                columns::text, fold, _eventstream.role_of(registrant, registrant_oid, (select _eventstream.is_home())) \
+         from _eventstream.projections where tenant_id = $1 and name = $2",
+        &[INT8OID, TEXTOID],
+    ) };
+    static OF_TABLE: Plan = const { Plan::new(
+        "select name from _eventstream.projections where tenant_id = $1 and table_name = $2",
+        &[INT8OID, TEXTOID],
+    ) };
+}
+
+fn owned(row: &Row, column: usize) -> Result<Option<String>> {
+    Ok(row.text_opt(column)?.map(ToOwned::to_owned))
+}
+
+fn find(db: &Db, tenant_id: i64, name: &str) -> Result<Option<Existing>> {
+    let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
+    EXISTING.with(|plan| {
+        plan.first(db, View::Latest, &key, |row| {
+            Ok(Existing {
+                kind: row.text(0)?.to_owned(),
+                mode: row.text(1)?.to_owned(),
+                handler: owned(row, 2)?,
+                reset: owned(row, 3)?,
+                categories: row.text_array_opt(4)?,
+                event_types: row.text_array_opt(5)?,
+                batch_size: row.int8(6)?,
+                on_error: row.text(7)?.to_owned(),
+                max_retries: row.int8(8)?,
+                after_position: row.int8(9)?,
+                table: owned(row, 10)?,
+                columns: owned(row, 11)?,
+                fold: owned(row, 12)?,
+                registrant: row.oid_opt(13),
+            })
+        })
+    })
+}
+
+/// What mends a name that is taken, as a statement that leaves nothing broken.
+fn hint(name: &str, is_table: bool) -> String {
+    let drop_table = if is_table { ", drop_table => true" } else { "" };
+    let whole = if is_table { "it and its table" } else { "it" };
+    format!(
+        "es_alter_projection() changes it; to drop {whole}: select es_drop_projection({}{drop_table});",
+        quote_literal(name)
+    )
+}
+
+/// What mends a state table that is asked for as another one: es_alter_projection() changes none of what it is made of.
+fn reshape_hint(name: &str) -> String {
+    let (drop, next) = (quote_literal(name), quote_literal(&format!("{name}_new")));
+    format!(
+        "A state table is made anew to be changed. With readers: make it under another name (es_create_state_table({next}, …)), wait for it (es_wait_for),          drop this one and rename that table in one transaction (docs/upgrade.md). Without: select es_drop_projection({drop}, drop_table => true); and make          it again."
+    )
+}
+
+fn taken(name: &str, is_table: bool) -> Error {
+    Error::InvalidArgument {
+        argument: "name".into(),
+        reason: format!("must be new: there is a projection {} already", shown(name)),
+        hint: Some(hint(name, is_table)),
+    }
+}
+
+/// Of a projection that calls functions, whose name is taken. Errors: ES005 unless it is asked for again as it is.
+pub fn handler_is_there(db: &Db, tenant_id: i64, settings: &Settings, functions: &Functions) -> Result<()> {
+    let name = settings.name;
+    // Dropped meanwhile: whoever asks again makes it.
+    let existing = find(db, tenant_id, name)?.ok_or_else(|| taken(name, false))?;
+    let is_table = existing.kind == "table";
+    if !settings.if_not_exists {
+        return Err(taken(name, is_table).into());
+    }
+    let filter = &settings.filter;
+    let parts = [
+        Part::new("kind", existing.kind, functions.kind),
+        Part::optional("handler", existing.handler.as_deref(), Some(functions.handler)),
+        Part::new("mode", existing.mode, settings.mode),
+        Part::set("categories", existing.categories.as_deref(), filter.categories.as_deref()),
+        Part::set("event_types", existing.event_types.as_deref(), filter.event_types.as_deref()),
+        Part::new("batch_size", existing.batch_size, settings.batch_size),
+        Part::new("on_error", existing.on_error, settings.on_error),
+        Part::new("max_retries", existing.max_retries, settings.max_retries),
+        Part::optional("reset", existing.reset.as_deref(), functions.reset),
+        Part::new("after_position", existing.after_position, settings.after_position),
+    ];
+    same("name", "projection", name, &parts, Some(hint(name, is_table)))?;
+    say_it_is_there("projection", name)
+}
+
+/// A NOTICE.
+pub fn say_it_is_there(kind: &str, name: &str) -> Result<()> {
+    report::notice(&format!("{kind} {} is there already, as it was asked for", shown(name)))
+}
+
+/// Whether the state table is there, as it is asked for. Errors: ES005 where its name or its table is taken.
+pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bool) -> Result<bool> {
+    as_owner(Planning::ByIndex, |db, _| {
+        let Some(existing) = find(db, tenant_id, asked.name)? else {
+            let key = [Some(Datum::from(tenant_id)), Some(from_text(asked.table)?)];
+            let Some(other) = OF_TABLE.with(|plan| plan.first(db, View::Latest, &key, |row| owned(row, 0)))?.flatten()
+            else {
+                return Ok(false);
+            };
+            return Err(Error::InvalidArgument {
+                argument: "name".into(),
+                reason: format!("must be new: {} is the table of projection {}", asked.table, shown(&other)),
+                hint: Some(format!("Choose another name. {}", hint(&other, true))),
+            }
+            .into());
+        };
+        let is_table = existing.kind == "table";
+        if !if_not_exists {
+            return Err(taken(asked.name, is_table).into());
+        }
+        let category = [asked.category.to_owned()];
+        let columns = String::from_utf8_lossy(asked.columns.text()?).into_owned();
+        let mends = if is_table { reshape_hint(asked.name) } else { hint(asked.name, is_table) };
+        let parts = [
+            Part::new("kind", existing.kind, "table"),
+            Part::set("category", existing.categories.as_deref(), Some(&category)),
+            Part::optional("columns", existing.columns.as_deref(), Some(&columns)),
+            Part::optional("fold", existing.fold.as_deref(), asked.fold),
+            Part::new("mode", existing.mode, asked.mode),
+            Part::optional("table", existing.table.as_deref(), Some(asked.table)),
+        ];
+        same("name", "projection", asked.name, &parts, Some(mends))?;
+        if Relation::find(db, asked.table, existing.registrant.unwrap_or(Oid::INVALID))?.is_none() {
+            let drop = format!("Drop it, and make it again: select es_drop_projection({});", quote_literal(asked.name));
+            return Err(Error::InvalidArgument {
+                argument: "name".into(),
+                reason: format!("must be new: the table of projection {} is gone", shown(asked.name)),
+                hint: Some(drop),
+            }
+            .into());
+        }
+        say_it_is_there("state table", asked.name)?;
+        Ok(true)
+    })
+}

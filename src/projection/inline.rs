@@ -1,0 +1,230 @@
+//! Inline projections: applied at the end of each append call, in its transaction. Their errors fail the append.
+//!
+//! ```text
+//! created, resumed, rebuilt ─▶ the tenant's gate closed ─▶ caught up to the last event ─▶ running (commit lets appends go on)
+//! paused ─▶ the gate closed ─▶ the last position noted ─▶ paused
+//! ```
+//!
+//! Promises: no event falls between catching up and the first append that knows of the projection, which has to enter the gate that the
+//! other held, and so learns of it; every projection is given the events in the order of the log, also those that another one's
+//! handler appends: these wait until all projections have handled what caused them.
+use super::advance::MOST_BYTES;
+use super::applier::{self, Applier};
+use super::events::{self, Wanted};
+use super::progress::{self, Status};
+use super::rebuild;
+use super::registry::{self, Kind, Projection};
+use crate::log::append::{self, Target};
+use crate::log::{gate, horizon};
+use crate::pg::error::failure::Result;
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::present::event::Event;
+use crate::shared::catalog;
+use crate::shared::open_appends::Whose;
+use eventstream_core::error::Error;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// How many events are applied at once while catching up.
+const PAGE: i64 = 500;
+/// How often in a row what a handler appends may make a handler append.
+const LONGEST_CHAIN: usize = 100;
+
+/// What one append call wrote.
+struct Written {
+    tenant_id: i64,
+    tenant: String,
+    /// In ascending order.
+    positions: Vec<i64>,
+    /// How many appends of handlers led to it.
+    depth: usize,
+}
+
+/// What handlers have appended while events are being applied.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Written>,
+    /// Of what is being applied.
+    depth: usize,
+}
+
+thread_local! {
+    /// None: nothing is being applied.
+    static QUEUE: RefCell<Option<Queue>> = const { RefCell::new(None) };
+}
+
+/// Applies the events that an append wrote, at these positions; where a handler has made that append, after everything that was
+/// written before it.
+pub fn apply(target: Target, mut positions: Vec<i64>) -> Result<()> {
+    if positions.is_empty() || registry::inline(target.id)?.is_empty() {
+        return Ok(());
+    }
+    positions.sort_unstable();
+    let mut written = Written { tenant_id: target.id, tenant: target.name.to_owned(), positions, depth: 0 };
+    let is_nested = QUEUE.with_borrow_mut(|queue| match queue {
+        Some(queue) => {
+            written.depth = queue.depth + 1;
+            let is_too_deep = written.depth > LONGEST_CHAIN;
+            queue.waiting.push_back(written);
+            Some(is_too_deep)
+        }
+        None => {
+            *queue = Some(Queue { waiting: VecDeque::from([written]), depth: 0 });
+            None
+        }
+    });
+    match is_nested {
+        Some(true) => Err(endless().into()),
+        Some(false) => Ok(()),
+        None => apply_queue(),
+    }
+}
+
+fn endless() -> Error {
+    Error::FeatureNotSupported {
+        what: format!(
+            "inline projections cannot append more than {LONGEST_CHAIN} times in a row, each because of the append before"
+        ),
+        hint: Some("Let the handler leave alone what it appends itself: es_create_projection(categories => …).".into()),
+    }
+}
+
+fn apply_queue() -> Result<()> {
+    /// The queue ends with the append, also with one that fails.
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            QUEUE.set(None);
+        }
+    }
+    let _ends = Ends;
+    let next = || {
+        QUEUE.with_borrow_mut(|queue| {
+            let queue = queue.as_mut()?;
+            let next = queue.waiting.pop_front()?;
+            queue.depth = next.depth;
+            Some(next)
+        })
+    };
+    while let Some(written) = next() {
+        server::check_for_interrupts()?;
+        let target = Target { id: written.tenant_id, name: &written.tenant };
+        for projection in registry::inline(target.id)?.iter() {
+            apply_to(projection, target, &written.positions)?;
+        }
+    }
+    Ok(())
+}
+
+/// As in `advance`, at most batch_size events and so many bytes at once.
+fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Result<()> {
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return Ok(()) };
+    let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
+    let scratch = Scratch::new()?;
+    let mut after = Some(first - 1);
+    while let Some(from) = after {
+        after = scratch.step(|| {
+            let wanted = Wanted { target, after: from, to: last, most: i64::MAX, filter: &filter };
+            let (mut count, mut bytes, mut end) = (0, 0, None);
+            let events = events::read(&wanted, &scratch, |event| {
+                let position = event.global_position();
+                // Others' events may lie in between, and those of a savepoint that was rolled back are not there.
+                let is_ours = positions.binary_search(&position).is_ok();
+                count += i64::from(is_ours);
+                bytes += event.size();
+                let is_full = count == projection.batch_size || bytes >= MOST_BYTES;
+                end = is_full.then_some(position);
+                (is_ours, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+            if !events.is_empty() {
+                Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
+            }
+            Ok(end)
+        })?;
+    }
+    Ok(())
+}
+
+pub fn unusable(projection: &Projection, reason: String) -> Error {
+    Error::ProjectionStopped {
+        projection: projection.name.clone(),
+        position: None,
+        sqlstate: "55000".into(),
+        message: reason,
+    }
+}
+
+/// Keeps everybody from appending in this tenant until the end of this transaction; the last position there is. Waits for the tenant's
+/// transactions that have appended.
+fn lock_appends(projection: &Projection) -> Result<i64> {
+    gate::close(projection.target())?;
+    last_position()
+}
+
+fn last_position() -> Result<i64> {
+    as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))
+}
+
+/// Catches up from `after` and runs from now on, in this transaction.
+pub fn attach(projection: &Projection, after: i64) -> Result<()> {
+    // Most of it while others still append.
+    let mut position = after;
+    if !matches!(projection.kind, Kind::Table(_)) {
+        let settled = as_owner(Planning::ByIndex, |_, catalog| {
+            Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
+        })?;
+        position = catch_up(projection, position, settled)?;
+    }
+    let mut last = lock_appends(projection)?;
+    let mut rounds = 0;
+    loop {
+        let written = append::written();
+        match &projection.kind {
+            Kind::Table(table) => rebuild::at_once(projection, table, last)?,
+            _ => position = catch_up(projection, position, last)?,
+        }
+        // What the handler has appended meanwhile; nobody else could, in this tenant.
+        if append::written() == written {
+            break;
+        }
+        last = last_position()?;
+        rounds += 1;
+        if rounds > LONGEST_CHAIN {
+            return Err(endless().into());
+        }
+    }
+    as_owner(Planning::ByIndex, |db, catalog| {
+        progress::attach(db, projection.id, last)?;
+        catalog::announce_projection_change(catalog)
+    })
+}
+
+/// Stops where it is; events from now on are not applied.
+pub fn detach(projection: &Projection) -> Result<()> {
+    let last = lock_appends(projection)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        progress::set_status(db, projection.id, Status::Paused, Some(last))?;
+        catalog::announce_projection_change(catalog)
+    })
+}
+
+fn catch_up(projection: &Projection, mut after: i64, to: i64) -> Result<i64> {
+    let scratch = Scratch::new()?;
+    while after < to {
+        server::check_for_interrupts()?;
+        after = scratch.step(|| {
+            let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
+            let wanted = Wanted { target: projection.target(), after, to, most: PAGE, filter: &filter };
+            let events = events::read_all(&wanted, &scratch)?;
+            let end = events.last().filter(|_| events.len() as i64 == PAGE).map_or(to, Event::global_position);
+            if !events.is_empty() {
+                Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
+            }
+            Ok(end)
+        })?;
+    }
+    Ok(after.max(to))
+}

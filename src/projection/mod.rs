@@ -1,0 +1,17 @@
+//! TODO projection
+pub mod advance;
+pub mod applier;
+pub mod dead_letter;
+pub mod definition;
+pub mod events;
+pub mod in_use;
+pub mod inline;
+pub mod progress;
+pub mod rebuild;
+pub mod refold;
+pub mod registry;
+pub mod run;
+pub mod schedule;
+pub mod state_table;
+pub mod steer;
+pub mod wait;

@@ -1,0 +1,3 @@
+//! TODO proof
+pub mod guard;
+pub mod verify;

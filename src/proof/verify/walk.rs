@@ -1,0 +1,322 @@
+//! One walk through events in the order of the log: each is compared with its predecessor in its stream and with its own
+//! chain hash.
+use super::expected::SLACK;
+use super::recent::{Known, Recent};
+use super::{Problem, Report};
+use crate::log::partition::Partition;
+use crate::log::stream::{self, Head};
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::process::server;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::{Plan, Row, View};
+use crate::pg::value::datum::int8_array_of;
+use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
+use eventstream_core::name::EventType;
+use eventstream_core::time::pg_to_unix_us;
+use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID};
+use std::collections::HashMap;
+
+/// Streams that entered the partition, kept until they are compared with stream_segments in one statement.
+const ENTERED: usize = 10_000;
+
+thread_local! {
+    static STREAM_BY_ID: Plan = const { Plan::new(
+        "select id, first_position, tenant_id, name, category from _eventstream.streams where id = $1",
+        &[INT8OID],
+    ) };
+    static NEVER_ENTERED: Plan = const { Plan::new(
+        "select s.name, u.version, u.position, g.first_position \
+         from unnest($1, $2, $4) u (stream_id, version, position) \
+         join _eventstream.streams s on s.id = u.stream_id \
+         left join _eventstream.stream_segments g \
+           on g.stream_id = u.stream_id and g.partition = $3 and g.first_version = u.version \
+         where g.first_position is distinct from u.position",
+        &[INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8ARRAYOID],
+    ) };
+}
+
+pub struct Walk<'a> {
+    tenants: HashMap<i64, String>,
+    recent: Recent,
+    entered: Vec<Entered>,
+    /// The position of the event before, in a walk through all of a partition.
+    previous: Option<i64>,
+    /// What is recorded later than that is ahead of the clock.
+    latest: i64,
+    tally: Tally,
+    report: Report<'a>,
+}
+
+/// A stream's first event in a partition after its first.
+struct Entered {
+    stream_id: i64,
+    version: i64,
+    position: i64,
+}
+
+/// What was met in one partition: where nothing is wrong with it and as much is there as the rows of streams and
+/// stream_segments promise, nothing is missing.
+#[derive(Default, Clone, Copy)]
+pub struct Tally {
+    /// Events of version 1.
+    pub begun: i64,
+    /// Streams that came from an earlier partition.
+    pub entered: i64,
+    pub problems: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(tenants: HashMap<i64, String>, report: Report<'a>) -> Result<Self> {
+        let latest = server::clock().saturating_add(SLACK);
+        let (recent, entered, tally) = (Recent::default(), Vec::new(), Tally::default());
+        Ok(Self { tenants, recent, entered, previous: None, latest, tally, report })
+    }
+
+    /// The events of a partition come in the order of their positions.
+    pub fn begin_in_order(&mut self) {
+        self.previous = Some(0);
+    }
+
+    pub fn report(&mut self) -> Report<'_> {
+        self.report
+    }
+
+    fn found(&mut self, problem: Problem) -> Result<()> {
+        self.tally.problems += 1;
+        (self.report)(problem)
+    }
+
+    /// The next event; its columns are those of Statement::Verify.
+    pub fn event(&mut self, row: &Row, partition: &Partition) -> Result<()> {
+        let (stream_id, version, position) = (row.int8(0)?, row.int8(1)?, row.int8(2)?);
+        let is_used_twice = self.previous == Some(position);
+        self.previous = self.previous.map(|_| position);
+        if !self.recent.has(stream_id) {
+            let Some(known) = first_met(row, stream_id, version, partition)? else {
+                return self.found(Problem {
+                    stream: None,
+                    version: Some(version),
+                    global_position: Some(position),
+                    problem: format!("the event belongs to no stream: there is none with id {stream_id}"),
+                });
+            };
+            self.recent.put(stream_id, known);
+        }
+        let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
+        let mut problems = Vec::new();
+        let head = check(&self.tenants, row, known, version, position, partition, &mut problems)?;
+        if is_used_twice {
+            problems.push(format!("global_position {position} is used twice: another event has it too"));
+        }
+        // The stream's last one may lie there already: nothing is recorded before it.
+        if head.recorded_at > self.latest && known.head.as_ref().is_none_or(|last| last.recorded_at < head.recorded_at)
+        {
+            problems.push("recorded_at is more than a day ahead of the clock".into());
+        }
+        self.tally.begun += i64::from(version == 1);
+        let before = known.head.as_ref();
+        let has_entered = before.is_some_and(|head| head.version > 0 && head.global_position < partition.lower);
+        if before.is_none_or(|before| before.version < version) {
+            known.head = Some(head);
+        }
+        if !problems.is_empty() {
+            let stream = known.name.to_string();
+            for problem in problems {
+                let (version, global_position) = (Some(version), Some(position));
+                self.found(Problem { stream: Some(stream.clone()), version, global_position, problem })?;
+            }
+        }
+        if has_entered {
+            self.tally.entered += 1;
+            self.entered.push(Entered { stream_id, version, position });
+            if self.entered.len() >= ENTERED {
+                self.check_entered(partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition's last event was met.
+    pub fn leave(&mut self, partition: &Partition) -> Result<Tally> {
+        self.check_entered(partition)?;
+        Ok(std::mem::take(&mut self.tally))
+    }
+
+    /// Reads look for a stream only in the partitions that its segments name.
+    fn check_entered(&mut self, partition: &Partition) -> Result<()> {
+        if self.entered.is_empty() {
+            return Ok(());
+        }
+        let entered = std::mem::take(&mut self.entered);
+        let column = |read: fn(&Entered) -> i64| int8_array_of(&entered.iter().map(read).collect::<Vec<_>>());
+        let lower = partition.lower;
+        let strays = as_owner(Planning::ByCost, |db, _| {
+            let args = [
+                Some(column(|entered| entered.stream_id)?),
+                Some(column(|entered| entered.version)?),
+                Some(Datum::from(lower)),
+                Some(column(|entered| entered.position)?),
+            ];
+            NEVER_ENTERED.with(|plan| {
+                plan.rows(db, View::Caller, 0, &args, |row| {
+                    Ok((row.text(0)?.to_owned(), row.int8(1)?, row.int8(2)?, row.int8_opt(3)))
+                })
+            })
+        })?;
+        for (stream, version, position, recorded) in strays {
+            let problem = match recorded {
+                Some(recorded) => {
+                    format!("the event was moved: the stream entered the partition from {lower} at position {recorded}")
+                }
+                None => {
+                    format!(
+                        "the event is in the partition from {lower}, which the stream did not enter with this version"
+                    )
+                }
+            };
+            let (version, global_position) = (Some(version), Some(position));
+            self.found(Problem { stream: Some(stream), version, global_position, problem })?;
+        }
+        Ok(())
+    }
+}
+
+/// A stream that is not remembered: version 1 brings its stream's row along, others are looked up with what they follow.
+fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> Result<Option<Known>> {
+    if version == 1 {
+        let Some(parts) = row.text_array_opt(17)? else { return Ok(None) };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or_default();
+        let (tenant_id, first_position) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
+        let (name, category) = (next(), next());
+        return Ok(Some(Known::new(tenant_id, first_position, &name, &category, Some(stream::genesis()))));
+    }
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let found = STREAM_BY_ID.with(|plan| {
+            plan.first(db, View::Caller, &[Some(Datum::from(stream_id))], |row| {
+                let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
+                Ok((stream, Known::new(row.int8(2)?, stream.first_position, row.text(3)?, row.text(4)?, None)))
+            })
+        })?;
+        let Some((stream, mut known)) = found else { return Ok(None) };
+        known.head = stream::head_before(db, partition, stream_id, version, View::Caller)?;
+        if known.head.is_none() {
+            let segments = match stream::segments(db, catalog, &stream, View::Caller) {
+                Ok(segments) => segments,
+                // A row names a partition that does not exist: the event follows nothing, which is reported.
+                Err(Failure::Rule(_)) => Vec::new(),
+                Err(failure) => return Err(failure),
+            };
+            for segment in segments.iter().rev().filter(|segment| segment.partition.lower < partition.lower) {
+                known.head = stream::head_in(db, &segment.partition, stream_id, View::Caller)?;
+                if known.head.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(Some(known))
+    })
+}
+
+/// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
+fn check(
+    tenants: &HashMap<i64, String>,
+    row: &Row,
+    known: &Known,
+    version: i64,
+    position: i64,
+    partition: &Partition,
+    problems: &mut Vec<String>,
+) -> Result<Head> {
+    let (occurred_at, max_occurred_at, recorded_at) = (row.int8(9)?, row.int8(10)?, row.int8(11)?);
+    let stored = row.bytes_opt(14)?.unwrap_or_default();
+    match &known.head {
+        None => problems.push(format!("version {} is missing: no event of the stream comes before", version - 1)),
+        Some(before) if version <= before.version => {
+            problems.push(format!("version {version} comes after version {} in the log", before.version));
+        }
+        Some(before) if version != before.version + 1 => {
+            problems.push(missing_between(before.version, version));
+        }
+        Some(before) => {
+            if position <= before.global_position {
+                problems.push(format!(
+                    "global_position {position} is not after {}, the one before it",
+                    before.global_position
+                ));
+            }
+            if recorded_at < before.recorded_at {
+                problems.push("recorded_at is earlier than that of the event before it".into());
+            }
+            if max_occurred_at != occurred_at.max(before.max_occurred_at) {
+                problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
+            }
+            if recompute(tenants, row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
+                problems
+                    .push("this event, or the one before it, is not what was recorded: the chain hash differs".into());
+            }
+        }
+    }
+    if row.int8(3)? != known.tenant_id {
+        problems.push("the event is of another tenant than its stream".into());
+    }
+    let category = row.text(7)?;
+    if !known.has_category(category) {
+        problems.push(format!("category {category:?} is not the stream's"));
+    }
+    if !partition.contains(position) {
+        problems.push(format!("global_position {position} is outside of the partition that it is in"));
+    }
+    if version == 1 && known.first_position != position {
+        problems.push("the stream begins here, and not at the position that its row names".into());
+    }
+    Ok(Head {
+        version,
+        chain_hash: stored.try_into().unwrap_or_default(),
+        recorded_at,
+        max_occurred_at,
+        global_position: position,
+        closed: row.text(5)? == EventType::STREAM_CLOSED,
+    })
+}
+
+fn recompute(
+    tenants: &HashMap<i64, String>,
+    row: &Row,
+    previous: &[u8; 32],
+    known: &Known,
+    version: i64,
+    problems: &mut Vec<String>,
+) -> Result<[u8; 32]> {
+    let unknown = String::new();
+    let tenant = tenants.get(&known.tenant_id).unwrap_or(&unknown);
+    let salt = row.bytes_opt(13)?.unwrap_or_default();
+    if salt.len() != SALT_BYTES {
+        problems.push(format!("the salt has {} bytes, not {SALT_BYTES}", salt.len()));
+    }
+    let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
+    let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
+    Ok(chain_hash(
+        previous,
+        &EventFields {
+            tenant,
+            stream: &known.name,
+            version,
+            event_id: &row.uuid(4)?,
+            event_type: row.text(5)?,
+            schema_version: row.int4(6)?,
+            subject: row.text_opt(8)?,
+            occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
+            recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
+            recorded_by: row.text(12)?,
+            content_digest: &content_digest(salt, payload, metadata),
+        },
+    ))
+}
+
+/// The versions strictly between two that stand next to each other.
+fn missing_between(before: i64, version: i64) -> String {
+    let (first, last) = (before + 1, version - 1);
+    let missing = if first == last { format!("version {first} is") } else { format!("versions {first} to {last} are") };
+    format!("{missing} missing: the event before this one has version {before}")
+}

@@ -1,0 +1,196 @@
+//! Sessions that wait until a tenant's horizon, or a projection, has passed a position: one slot a backend.
+//!
+//! ```text
+//! free ──register──▶ waiting, unseen ──(scheduler looks)──▶ waiting, seen ──(passed)──▶ woken ──drop, end of the session──▶ free
+//! ```
+use super::database::Database;
+use super::{set_latch, wake_scheduler};
+use crate::pg::compat::{backend_number, backend_slots};
+use crate::pg::error::failure::{Result, catch};
+use crate::pg::process::life;
+use crate::pg::shared::Area;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32};
+use std::time::{Duration, Instant};
+
+/// The longest sleep of a session that no scheduler wakes.
+const UNATTENDED: Duration = Duration::from_millis(100);
+
+/// What is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// A tenant's, by the tenant's id.
+    Horizon(i64),
+    /// By its id.
+    Projection(i64),
+}
+
+impl Awaited {
+    /// What a slot holds for it: ids are positive.
+    fn number(self) -> i64 {
+        match self {
+            Self::Horizon(tenant_id) => -tenant_id,
+            Self::Projection(id) => id,
+        }
+    }
+
+    fn of(number: i64) -> Self {
+        if number < 0 { Self::Horizon(-number) } else { Self::Projection(number) }
+    }
+}
+
+#[repr(C)]
+struct Slot {
+    /// 0: free.
+    database: AtomicU32,
+    is_seen: AtomicBool,
+    is_woken: AtomicBool,
+    awaited: AtomicI64,
+    position: AtomicI64,
+    latch: AtomicPtr<pg_sys::Latch>,
+}
+
+static AREA: Area<Slot> = Area::new(c"eventstream waiters");
+
+thread_local! {
+    static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// Counts this backend's waiters: the slot belongs to the newest.
+    static NEWEST: Cell<u64> = const { Cell::new(0) };
+}
+
+pub fn size() -> usize {
+    AREA.size(backend_slots())
+}
+
+/// # Safety
+/// As [`super::attach`].
+pub unsafe fn attach() {
+    let free = || Slot {
+        database: AtomicU32::new(0),
+        is_seen: AtomicBool::new(false),
+        is_woken: AtomicBool::new(false),
+        awaited: AtomicI64::new(0),
+        position: AtomicI64::new(0),
+        latch: AtomicPtr::new(ptr::null_mut()),
+    };
+    // SAFETY: as the caller says.
+    unsafe { AREA.attach(backend_slots(), free) }
+}
+
+/// This backend's slot while it waits. There is one: a new waiter takes it from an older one, which frees it no more.
+#[derive(Debug)]
+pub struct Waiter {
+    number: u64,
+}
+
+impl Waiter {
+    /// Waits from now on for `awaited` to pass `position`. Wakes the scheduler, which dispatches that projection once even if it
+    /// seems current. Look whether it has passed afterwards, not before.
+    pub fn register(awaited: Awaited, position: i64) -> Self {
+        release();
+        if let (Some(slot), Some(database)) = (own_slot(), Database::mine()) {
+            end_at_exit();
+            // SAFETY: a plain variable of this backend: its latch in shared memory.
+            slot.latch.store(unsafe { pg_sys::MyLatch }, SeqCst);
+            slot.awaited.store(awaited.number(), SeqCst);
+            slot.position.store(position, SeqCst);
+            slot.is_seen.store(false, SeqCst);
+            slot.is_woken.store(false, SeqCst);
+            slot.database.store(database.oid().to_u32(), SeqCst);
+            database.waiting.fetch_add(1, SeqCst);
+            wake_scheduler();
+        }
+        NEWEST.set(NEWEST.get() + 1);
+        Self { number: NEWEST.get() }
+    }
+
+    /// Until woken, at most so long, and at most [`UNATTENDED`] where no scheduler runs. A cancel ends it with an error.
+    pub fn wait(&self, at_most: Duration) -> Result<()> {
+        let at_most = if super::is_scheduler_running() { at_most } else { at_most.min(UNATTENDED) };
+        let end = Instant::now() + at_most;
+        loop {
+            if own_slot().is_some_and(|slot| slot.is_woken.swap(false, SeqCst)) {
+                return Ok(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            catch(|| {
+                life::sleep(Some(left));
+                life::check_for_interrupts();
+            })?;
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.number == NEWEST.get() {
+            release();
+        }
+    }
+}
+
+fn own_slot() -> Option<&'static Slot> {
+    AREA.get()?.get(backend_number())
+}
+
+fn release() {
+    if let Some(slot) = own_slot()
+        && slot.database.swap(0, SeqCst) != 0
+        && let Some(database) = Database::mine()
+    {
+        database.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+fn end_at_exit() {
+    unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
+        release();
+    }
+    if !EXIT_REGISTERED.replace(true) {
+        // SAFETY: the callback only touches shared memory; before_shmem_exit, because the backend's number is gone afterwards.
+        unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
+    }
+}
+
+/// The waiters of this process's database. Where nobody waits this is one load.
+fn waiting() -> impl Iterator<Item = &'static Slot> {
+    let database = Database::mine().filter(|database| database.waiting.load(SeqCst) > 0);
+    let oid = database.map_or(0, |database| database.oid().to_u32());
+    let slots = if oid == 0 { &[] } else { AREA.get().unwrap_or_default() };
+    slots.iter().filter(move |slot| slot.database.load(SeqCst) == oid)
+}
+
+/// Wakes those who wait for that, at or below `position`.
+pub fn wake(awaited: Awaited, position: i64) {
+    wake_all(|other| if other == awaited { position } else { i64::MIN });
+}
+
+/// Wakes those who wait at or below the position that what they wait for has reached.
+pub fn wake_all(reached: impl Fn(Awaited) -> i64) {
+    for slot in waiting() {
+        if slot.position.load(SeqCst) <= reached(Awaited::of(slot.awaited.load(SeqCst))) {
+            slot.is_woken.store(true, SeqCst);
+            set_latch(slot.latch.load(SeqCst));
+        }
+    }
+}
+
+/// Whether somebody waits for the log itself.
+pub fn is_horizon_awaited() -> bool {
+    waiting().any(|slot| slot.awaited.load(SeqCst) < 0)
+}
+
+/// The projections that somebody waits for and that no scheduler has been told of yet.
+pub fn take_unseen() -> Vec<i64> {
+    waiting()
+        .filter(|slot| !slot.is_seen.swap(true, SeqCst))
+        .map(|slot| slot.awaited.load(SeqCst))
+        .filter(|&awaited| awaited > 0)
+        .collect()
+}

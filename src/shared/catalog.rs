@@ -1,0 +1,251 @@
+//! Where the extension's relations are. Looked up by name in the schemas that are the extension's, kept until one of them (or
+//! everything) is invalidated; also tells others when to forget what they derived.
+use crate::pg::error::failure::{Result, catch};
+use crate::pg::{ffi, guard};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::Cell;
+use std::ffi::CStr;
+
+#[derive(Clone, Copy)]
+pub struct Catalog {
+    /// The owner of the log's tables, whose rights our own statements run with.
+    pub owner: Oid,
+    pub events: Oid,
+    pub positions: Oid,
+    pub recorded_floor: Oid,
+    pub segments: Oid,
+    pub streams: Oid,
+    pub grants: Oid,
+    pub tenants: Oid,
+    pub folds: Oid,
+    pub snapshots: Oid,
+    pub projections: Oid,
+    /// The views eventstream.events and eventstream.audit.
+    pub views: [Oid; 2],
+    /// The row type eventstream.event, and its entry among the relations.
+    pub event_type: Oid,
+    event_row: Oid,
+}
+
+/// The columns of eventstream.event (sql/20_types.sql): what is made of that type is made by them.
+const EVENT: [Oid; 16] = [
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::UUIDOID,
+    pg_sys::TEXTOID,
+    pg_sys::INT4OID,
+    pg_sys::JSONBOID,
+    pg_sys::JSONBOID,
+    pg_sys::TEXTOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::BYTEAOID,
+    pg_sys::BYTEAOID,
+];
+
+thread_local! {
+    static CATALOG: Cell<Option<Catalog>> = const { Cell::new(None) };
+    /// Counts invalidations of the log's tables (and their partitions' parent).
+    static RELATIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of tenants, grants, roles and memberships.
+    static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of folds and upcasters, of functions, which they may call, and of roles.
+    static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of projections and roles.
+    static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
+pub fn init() {
+    // SAFETY: callbacks that only set thread-local counters.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), Datum::null());
+        let roles = pg_sys::SysCacheIdentifier::AUTHOID as i32;
+        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
+        pg_sys::CacheRegisterSyscacheCallback(roles, Some(on_role), Datum::null());
+        pg_sys::CacheRegisterSyscacheCallback(memberships, Some(on_role), Datum::null());
+        let functions = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(functions, Some(on_function), Datum::null());
+    }
+}
+
+extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
+    let Some(catalog) = CATALOG.get() else {
+        // Not known which relation it is: it may be one of ours, whose list somebody has made meanwhile.
+        RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
+        ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+        FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+        PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+        return;
+    };
+    if relation == pg_sys::InvalidOid
+        || [
+            catalog.events,
+            catalog.positions,
+            catalog.recorded_floor,
+            catalog.segments,
+            catalog.streams,
+            catalog.snapshots,
+            catalog.event_row,
+        ]
+        .contains(&relation)
+    {
+        CATALOG.set(None);
+        RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
+    }
+    if relation == pg_sys::InvalidOid || relation == catalog.grants || relation == catalog.tenants {
+        CATALOG.set(None);
+        ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    }
+    if relation == pg_sys::InvalidOid || relation == catalog.folds {
+        CATALOG.set(None);
+        FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    }
+    if relation == pg_sys::InvalidOid || relation == catalog.projections {
+        CATALOG.set(None);
+        PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+    }
+}
+
+extern "C-unwind" fn on_function(_: Datum, _: i32, _: u32) {
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+}
+
+extern "C-unwind" fn on_role(_: Datum, _: i32, _: u32) {
+    ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    // A registrant may be another, or none, by now.
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+}
+
+/// A number that changes whenever partitions may have come or gone.
+pub fn relations_generation() -> u64 {
+    RELATIONS_CHANGED.get()
+}
+
+/// A number that changes whenever rights may have.
+pub fn access_generation() -> u64 {
+    ACCESS_CHANGED.get()
+}
+
+/// A number that changes whenever a fold, an upcaster or a function that they call may have.
+pub fn folds_generation() -> u64 {
+    FOLDS_CHANGED.get()
+}
+
+/// A number that changes whenever a projection was made, dropped, altered, paused, resumed or is to be rebuilt.
+pub fn projections_generation() -> u64 {
+    PROJECTIONS_CHANGED.get()
+}
+
+/// Tells every session (at commit) that projections changed.
+pub fn announce_projection_change(catalog: &Catalog) -> Result<()> {
+    let projections = catalog.projections;
+    PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(projections) })
+}
+
+/// Tells every session (at commit) that folds or upcasters changed.
+pub fn announce_fold_change(catalog: &Catalog) -> Result<()> {
+    let folds = catalog.folds;
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(folds) })
+}
+
+/// Takes in what other sessions changed: partitions, grants, roles.
+pub fn refresh() -> Result<()> {
+    // SAFETY: processes pending messages; locks nothing.
+    catch(|| unsafe { ffi::AcceptInvalidationMessages() })
+}
+
+/// Tells every session (at commit) that grants or tenants changed.
+pub fn announce_access_change(catalog: &Catalog) -> Result<()> {
+    let grants = catalog.grants;
+    ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    // SAFETY: the relation exists.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(grants) })
+}
+
+impl Catalog {
+    /// As it was looked up; None: not since something of it changed.
+    pub fn known() -> Option<Self> {
+        CATALOG.get()
+    }
+
+    pub fn current() -> Result<Self> {
+        if let Some(known) = CATALOG.get() {
+            return Ok(known);
+        }
+        let found = catch(|| {
+            // SAFETY: syscache look-ups by name.
+            unsafe {
+                let schema = guard::own_schema(c"_eventstream")?;
+                let public = guard::own_schema(c"eventstream")?;
+                let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
+                let view = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), public);
+                let event_type = ffi::GetSysCacheOid(
+                    pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+                    pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+                    Datum::from(c"event".as_ptr()),
+                    Datum::from(public),
+                    Datum::null(),
+                    Datum::null(),
+                );
+                let events = relation(c"events");
+                if events == pg_sys::InvalidOid {
+                    return None;
+                }
+                let opened = ffi::relation_open(events, pg_sys::AccessShareLock as i32);
+                let owner = (*(*opened).rd_rel).relowner;
+                ffi::relation_close(opened, pg_sys::AccessShareLock as i32);
+                Some(Catalog {
+                    owner,
+                    events,
+                    positions: relation(c"positions"),
+                    recorded_floor: relation(c"recorded_floor"),
+                    segments: relation(c"stream_segments"),
+                    streams: relation(c"streams"),
+                    grants: relation(c"grants"),
+                    tenants: relation(c"tenants"),
+                    folds: relation(c"folds"),
+                    snapshots: relation(c"snapshots"),
+                    projections: relation(c"projections"),
+                    views: [view(c"events"), view(c"audit")],
+                    event_type,
+                    event_row: ffi::get_typ_typrelid(event_type),
+                })
+            }
+        })?;
+        let catalog = found.ok_or_else(|| Error::FeatureNotSupported {
+            what: "eventstream is not installed in this database".into(),
+            hint: Some("create extension eventstream;".into()),
+        })?;
+        // SAFETY: look-ups in a cache.
+        if !catch(|| unsafe { has_columns(catalog.event_row, &EVENT) })? {
+            return Err(Error::FeatureNotSupported {
+                what: "the type eventstream.event has been altered: events cannot be made of it".into(),
+                hint: Some("Dump the log's data, and restore it where the extension was created anew.".into()),
+            }
+            .into());
+        }
+        CATALOG.set(Some(catalog));
+        Ok(catalog)
+    }
+}
+
+/// Whether a relation has columns of these types and never had another.
+///
+/// # Safety
+/// May raise.
+unsafe fn has_columns(relation: Oid, types: &[Oid]) -> bool {
+    // SAFETY: look-ups in a cache, which find no type of a column that was dropped.
+    let is_of = |(place, of): (i16, Oid)| unsafe { ffi::get_atttype(relation, place) } == of;
+    (1..).zip(types.iter().copied().chain([pg_sys::InvalidOid])).all(is_of)
+}

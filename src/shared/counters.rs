@@ -1,0 +1,398 @@
+//! What is counted: for the whole database, since the server started, in shared memory where the library is preloaded; else, and
+//! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
+use super::board::database::{DATABASES, exclusively};
+use super::failing::{Note, Notes};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+/// One a thing that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    Appends,
+    EventsAppended,
+    Conflicts,
+    CacheHits,
+    CacheMisses,
+    SnapshotHits,
+    SnapshotMisses,
+    SnapshotsInvalid,
+    SnapshotsTaken,
+    EventsFolded,
+    EventsProjected,
+    ProjectionRetries,
+    DeadLetters,
+    EventsDelivered,
+    EventsAcknowledged,
+    EventsNacked,
+    LeasesExpired,
+    SnapshotsFailed,
+}
+
+pub const COUNTERS: usize = Counter::SnapshotsFailed as usize + 1;
+
+impl Counter {
+    pub const ALL: [Self; COUNTERS] = [
+        Self::Appends,
+        Self::EventsAppended,
+        Self::Conflicts,
+        Self::CacheHits,
+        Self::CacheMisses,
+        Self::SnapshotHits,
+        Self::SnapshotMisses,
+        Self::SnapshotsInvalid,
+        Self::SnapshotsTaken,
+        Self::EventsFolded,
+        Self::EventsProjected,
+        Self::ProjectionRetries,
+        Self::DeadLetters,
+        Self::EventsDelivered,
+        Self::EventsAcknowledged,
+        Self::EventsNacked,
+        Self::LeasesExpired,
+        Self::SnapshotsFailed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Appends => "appends",
+            Self::EventsAppended => "events_appended",
+            Self::Conflicts => "conflicts",
+            Self::CacheHits => "cache_hits",
+            Self::CacheMisses => "cache_misses",
+            Self::SnapshotHits => "snapshot_hits",
+            Self::SnapshotMisses => "snapshot_misses",
+            Self::SnapshotsInvalid => "snapshots_invalid",
+            Self::SnapshotsTaken => "snapshots_taken",
+            Self::EventsFolded => "events_folded",
+            Self::EventsProjected => "events_projected",
+            Self::ProjectionRetries => "projection_retries",
+            Self::DeadLetters => "dead_letters",
+            Self::EventsDelivered => "events_delivered",
+            Self::EventsAcknowledged => "events_acknowledged",
+            Self::EventsNacked => "events_nacked",
+            Self::LeasesExpired => "leases_expired",
+            Self::SnapshotsFailed => "snapshots_failed",
+        }
+    }
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Appends => "calls that appended events, also where the transaction was rolled back later",
+            Self::EventsAppended => "events that they appended",
+            Self::Conflicts => "appends refused because the stream was at another version (ES001)",
+            Self::CacheHits => "states that a session had kept, and could start from",
+            Self::CacheMisses => "states that a session had not kept",
+            Self::SnapshotHits => "states that a snapshot was the start of",
+            Self::SnapshotMisses => "states for which no snapshot was found that would have helped",
+            Self::SnapshotsInvalid => "snapshots that were damaged and not used; es_verify_snapshots() names them",
+            Self::SnapshotsTaken => "snapshots taken by es_snapshot and es_maintain",
+            Self::EventsFolded => "events folded into states",
+            Self::EventsProjected => "events applied by projections, dead letters not included",
+            Self::ProjectionRetries => "attempts of projections that failed and are to be tried again",
+            Self::DeadLetters => {
+                "events that a projection or the consumers of a subscription could not process, and went past"
+            }
+            Self::EventsDelivered => "events that es_fetch gave to consumers, repeated deliveries included",
+            Self::EventsAcknowledged => "events that consumers acknowledged",
+            Self::EventsNacked => "events that consumers gave back (es_nack)",
+            Self::LeasesExpired => "leases that ended unacknowledged, so that what they held is delivered again",
+            Self::SnapshotsFailed => "streams and folds of which es_maintain could take no snapshot",
+        }
+    }
+}
+
+/// One a duration that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Histogram {
+    /// A call that appends, until it returns: the commit is the caller's.
+    Append,
+    /// A batch of a projection, from the look at the log to the checkpoint.
+    Batch,
+    /// From an event's recorded_at to the commit of the batch that made it visible in a read model.
+    Visible,
+}
+
+pub const HISTOGRAMS: usize = Histogram::Visible as usize + 1;
+
+/// The upper ends of the buckets, in microseconds; what takes longer than all of them is in one more.
+pub const BOUNDS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+impl Histogram {
+    pub const ALL: [Self; HISTOGRAMS] = [Self::Append, Self::Batch, Self::Visible];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append_duration",
+            Self::Batch => "projection_batch_duration",
+            Self::Visible => "projection_visible_lag",
+        }
+    }
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Append => "time that calls took which appended, without the commit",
+            Self::Batch => "time that a batch of a projection took, without the commit",
+            Self::Visible => {
+                "time from an event's recorded_at until a projection had applied it, just before that was committed"
+            }
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// By bucket, not summed up; the last one has no upper end.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    pub microseconds: u64,
+}
+
+impl Measured {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The upper end of the bucket (microseconds) in which the quantile lies, e.g. 0.95; None where nothing was measured, or in the
+    /// bucket without an upper end.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let rank = (self.count() as f64 * quantile).ceil().max(1.0) as u64;
+        let mut passed = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS) {
+            passed += bucket;
+            if passed >= rank {
+                return Some(bound);
+            }
+        }
+        None
+    }
+}
+
+/// Damage and failures that an operator has to look at; what mends them puts them back to 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Damaged snapshots met since es_prune_snapshots last removed all.
+    DamagedSnapshots,
+    /// Snapshots that failed in the last round of upkeep which took any or failed.
+    FailedSnapshots,
+}
+
+const TROUBLES: usize = Trouble::FailedSnapshots as usize + 1;
+
+/// Counts of one histogram.
+struct Buckets {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    microseconds: AtomicU64,
+}
+
+impl Buckets {
+    const fn new() -> Self {
+        Self { buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1], microseconds: AtomicU64::new(0) }
+    }
+}
+
+/// The counts of one database, on cache lines of its own. A block that was taken stays its database's until that is dropped.
+#[repr(C, align(64))]
+pub struct Block {
+    /// 0: nobody's.
+    database: AtomicU32,
+    counts: [AtomicU64; COUNTERS],
+    troubles: [AtomicU64; TROUBLES],
+    measured: [Buckets; HISTOGRAMS],
+    /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
+    marks: [[AtomicU64; 3]; 2],
+    /// Folds that were seen to fail.
+    pub failing: Notes,
+}
+
+impl Block {
+    const fn new() -> Self {
+        Self {
+            database: AtomicU32::new(0),
+            counts: [const { AtomicU64::new(0) }; COUNTERS],
+            troubles: [const { AtomicU64::new(0) }; TROUBLES],
+            measured: [const { Buckets::new() }; HISTOGRAMS],
+            marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
+            failing: Note::none(),
+        }
+    }
+}
+
+/// Where this backend counts.
+#[derive(Clone, Copy)]
+enum Home {
+    Unknown,
+    Backend,
+    Shared(&'static Block),
+}
+
+static BLOCKS: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
+
+thread_local! {
+    static HOME: Cell<Home> = const { Cell::new(Home::Unknown) };
+    static OWN: Block = const { Block::new() };
+}
+
+/// Bytes of shared memory: 896 a database.
+pub fn size() -> usize {
+    DATABASES * size_of::<Block>() + align_of::<Block>()
+}
+
+/// Finds the shared memory, or makes it; see [`crate::pg::shared`].
+///
+/// # Safety
+/// Only from the hook that PostgreSQL calls for this.
+pub unsafe fn attach() {
+    // SAFETY: the memory is ours and of the size asked for, which has room to align the first block.
+    unsafe {
+        let mut found = false;
+        let start = pg_sys::ShmemInitStruct(c"eventstream counters".as_ptr(), size(), &mut found).cast::<u8>();
+        let blocks = start.add(start.align_offset(align_of::<Block>())).cast::<Block>();
+        if !found {
+            for place in 0..DATABASES {
+                blocks.add(place).write(Block::new());
+            }
+        }
+        BLOCKS.store(blocks, SeqCst);
+    }
+}
+
+fn blocks() -> &'static [Block] {
+    let blocks = BLOCKS.load(SeqCst);
+    if blocks.is_null() {
+        return &[];
+    }
+    // SAFETY: `attach` wrote that many blocks, and shared memory stays mapped for the life of the process.
+    unsafe { std::slice::from_raw_parts(blocks, DATABASES) }
+}
+
+/// The block of this backend's database: one for all of its backends.
+fn home() -> Home {
+    // SAFETY: a plain variable of this backend.
+    let mine = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    if mine == 0 {
+        return Home::Backend;
+    }
+    let of = |database: u32| blocks().iter().find(|block| block.database.load(SeqCst) == database);
+    // Alone where a block is taken, so that two backends do not take two.
+    let found = of(mine).or_else(|| {
+        let taken = exclusively(|_| {
+            let found = of(mine).or_else(|| of(0));
+            found.inspect(|block| block.database.store(mine, SeqCst))
+        });
+        taken.flatten()
+    });
+    found.map_or(Home::Backend, Home::Shared)
+}
+
+/// The databases that have a block.
+pub fn databases() -> Vec<u32> {
+    blocks().iter().map(|block| block.database.load(SeqCst)).filter(|&database| database != 0).collect()
+}
+
+/// These databases are gone: nobody counts for them any more, and others get their blocks.
+pub fn forget(gone: &[u32]) {
+    for block in blocks().iter().filter(|block| gone.contains(&block.database.load(SeqCst))) {
+        exclusively(|_| {
+            let numbers = block.counts.iter().chain(&block.troubles);
+            let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
+            let numbers = numbers.chain(block.marks.iter().flatten());
+            numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
+            block.failing.iter().for_each(Note::clear);
+            block.database.store(0, SeqCst);
+        });
+    }
+}
+
+pub fn with_block<T>(work: impl FnOnce(&Block) -> T) -> T {
+    if let Home::Unknown = HOME.get() {
+        HOME.set(home());
+    }
+    match HOME.get() {
+        Home::Shared(block) => work(block),
+        Home::Backend | Home::Unknown => OWN.with(work),
+    }
+}
+
+pub fn add(counter: Counter, count: u64) {
+    with_block(|block| block.counts[counter as usize].fetch_add(count, Relaxed));
+}
+
+pub fn get(counter: Counter) -> u64 {
+    with_block(|block| block.counts[counter as usize].load(Relaxed))
+}
+
+pub fn observe(histogram: Histogram, duration: Duration) {
+    let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let bucket = BOUNDS.partition_point(|&bound| bound < microseconds);
+    with_block(|block| {
+        let measured = &block.measured[histogram as usize];
+        measured.buckets[bucket].fetch_add(1, Relaxed);
+        measured.microseconds.fetch_add(microseconds, Relaxed);
+    });
+}
+
+pub fn measured(histogram: Histogram) -> Measured {
+    with_block(|block| {
+        let from = &block.measured[histogram as usize];
+        let mut measured = Measured { microseconds: from.microseconds.load(Relaxed), ..Measured::default() };
+        for (into, bucket) in measured.buckets.iter_mut().zip(&from.buckets) {
+            *into = bucket.load(Relaxed);
+        }
+        measured
+    })
+}
+
+pub fn trouble(trouble: Trouble) -> u64 {
+    with_block(|block| block.troubles[trouble as usize].load(Relaxed))
+}
+
+pub fn set_trouble(trouble: Trouble, count: u64) {
+    with_block(|block| block.troubles[trouble as usize].store(count, Relaxed));
+}
+
+pub fn add_trouble(trouble: Trouble) {
+    with_block(|block| block.troubles[trouble as usize].fetch_add(1, Relaxed));
+}
+
+/// Appends that were made, and refused for a conflict, in the last minutes.
+#[derive(Debug, Clone, Copy)]
+pub struct Recent {
+    pub appends: u64,
+    pub conflicts: u64,
+    pub seconds: u64,
+}
+
+/// How far the marks are apart at least (µs): what was counted since the older one is the last one to two of these, where somebody looks
+/// that often.
+const BETWEEN_MARKS: u64 = 60_000_000;
+
+/// `now`: microseconds. Of little worth where two look at the same moment for the first time in a while, which only a number depends on.
+pub fn recent(now: u64) -> Recent {
+    with_block(|block| {
+        let count = |counter: Counter| block.counts[counter as usize].load(Relaxed);
+        let values = [now, count(Counter::Appends), count(Counter::Conflicts)];
+        let [older, newer] = &block.marks;
+        if now.saturating_sub(newer[0].load(Relaxed)) > BETWEEN_MARKS {
+            for (place, value) in values.into_iter().enumerate() {
+                older[place].store(newer[place].swap(value, Relaxed), Relaxed);
+            }
+        }
+        let since = |place: usize| values[place].saturating_sub(older[place].load(Relaxed));
+        // Before the first mark, since the server started.
+        let seconds = if older[0].load(Relaxed) == 0 { BETWEEN_MARKS } else { since(0) } / 1_000_000;
+        Recent { appends: since(1), conflicts: since(2), seconds }
+    })
+}
+
+/// Whether the counts are the database's, not only this session's.
+pub fn are_shared() -> bool {
+    with_block(|_| ());
+    matches!(HOME.get(), Home::Shared(_))
+}

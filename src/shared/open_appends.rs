@@ -1,0 +1,271 @@
+//! Shared memory: one slot a backend, in which an open transaction that has appended says from which position on, and
+//! from which recorded_at on, it may own events of a tenant: a bound for each tenant it appends to. `log::horizon` reads them; only the owner
+//! of a slot writes it.
+use crate::pg::compat::{backend_number, backend_slots};
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst, fence};
+
+/// No open append: larger than every position.
+const FREE: i64 = i64::MAX;
+/// The owner of the slot is about to store the bound.
+const PENDING: i64 = i64::MIN;
+
+/// How many bounds a slot has room for; the last one is for all tenants that have none before it.
+const BOUNDS: usize = 8;
+/// What stands for these: no tenant's id.
+const OTHERS: i64 = 0;
+
+#[repr(C)]
+struct Bound {
+    position: AtomicI64,
+    recorded_at: AtomicI64,
+    tenant: AtomicI64,
+}
+
+#[repr(C)]
+struct Slot {
+    /// Counts the changes of what a bound belongs to; odd in the middle of one.
+    turn: AtomicU32,
+    database: AtomicU32,
+    pid: AtomicI32,
+    since: AtomicI64,
+    /// In the order in which they were taken: the first free one ends them.
+    bounds: [Bound; BOUNDS],
+}
+
+/// Whose open appends are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's.
+    Log,
+    Tenant(i64),
+}
+
+/// What an open append holds of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// None: of all tenants of which the transaction holds nothing else.
+    pub tenant_id: Option<i64>,
+    /// No position below this one is the transaction's. None: it is about to say so.
+    pub position: Option<i64>,
+    /// No recorded_at below is the transaction's (microseconds since 2000-01-01 UTC). None: it is about to say so.
+    pub recorded_at: Option<i64>,
+    /// When it began to append (the same unit).
+    pub since: i64,
+    pub pid: i32,
+}
+
+static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+
+thread_local! {
+    /// The tenants of this transaction's bounds in their order, and the recorded_at of each.
+    static HELD: RefCell<Vec<(i64, i64)>> = const { RefCell::new(Vec::new()) };
+    static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Bytes of shared memory.
+pub fn size() -> usize {
+    backend_slots() * size_of::<Slot>()
+}
+
+/// Finds the shared memory, or makes it; see [`crate::pg::shared`].
+///
+/// # Safety
+/// Only from the hook that PostgreSQL calls for this.
+pub unsafe fn attach() {
+    // SAFETY: the memory is ours and of the size asked for.
+    unsafe {
+        let mut found = false;
+        let slots = pg_sys::ShmemInitStruct(c"eventstream append slots".as_ptr(), size(), &mut found).cast::<Slot>();
+        if !found {
+            for place in 0..backend_slots() {
+                let free = || Bound {
+                    position: AtomicI64::new(FREE),
+                    recorded_at: AtomicI64::new(0),
+                    tenant: AtomicI64::new(OTHERS),
+                };
+                slots.add(place).write(Slot {
+                    turn: AtomicU32::new(0),
+                    database: AtomicU32::new(0),
+                    pid: AtomicI32::new(0),
+                    since: AtomicI64::new(0),
+                    bounds: std::array::from_fn(|_| free()),
+                });
+            }
+        }
+        SLOTS.store(slots, SeqCst);
+    }
+}
+
+fn slots() -> Option<&'static [Slot]> {
+    let slots = SLOTS.load(SeqCst);
+    // SAFETY: `attach` wrote that many slots, and shared memory stays mapped for the life of the process.
+    (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, backend_slots()) })
+}
+
+/// Whether the library was preloaded, so that there is a horizon.
+pub fn are_there() -> bool {
+    !SLOTS.load(SeqCst).is_null()
+}
+
+/// Whether this transaction has a bound for that tenant.
+pub fn holds(tenant_id: i64) -> bool {
+    held_recorded_at(tenant_id).is_some()
+}
+
+/// The lower bound of recorded_at that this transaction holds for that tenant, if it has appended to it.
+pub fn held_recorded_at(tenant_id: i64) -> Option<i64> {
+    HELD.with_borrow(|held| {
+        let of = |tenant: i64| held.iter().find(|(of, _)| *of == tenant).map(|&(_, recorded_at)| recorded_at);
+        of(tenant_id).or_else(|| of(OTHERS))
+    })
+}
+
+/// This backend's slot, and the bound that was taken last, if there is one.
+fn own() -> Option<(&'static Slot, Option<&'static Bound>)> {
+    let slot = &slots()?[backend_number()];
+    let taken = HELD.with_borrow(Vec::len);
+    Some((slot, taken.checked_sub(1).map(|last| &slot.bounds[last])))
+}
+
+/// Changes what a bound belongs to: whoever reads it in the meantime reads again.
+fn turn(slot: &Slot, change: impl FnOnce()) {
+    slot.turn.fetch_add(1, SeqCst);
+    change();
+    slot.turn.fetch_add(1, SeqCst);
+}
+
+/// Says that this transaction is about to [`hold`] positions of a tenant that it [`holds`] none of, which has to follow at once. Whoever scans
+/// the slots from now on waits for the bound; whoever did so before read a last position that this transaction has not read yet, so that its
+/// bound lies above: the tenant's horizon never steps back.
+pub fn announce(tenant_id: i64, now: i64) {
+    let place = HELD.with_borrow(Vec::len);
+    let tenant = if place + 1 < BOUNDS { tenant_id } else { OTHERS };
+    if let Some(slots) = slots() {
+        if !EXIT_REGISTERED.replace(true) {
+            // SAFETY: on_shmem_exit callbacks run after the abort of an open transaction: nothing can commit any more.
+            unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
+        }
+        let slot = &slots[backend_number()];
+        // SAFETY: plain variables of this backend.
+        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
+        turn(slot, || {
+            if place == 0 {
+                slot.since.store(now, SeqCst);
+                slot.database.store(database.to_u32(), SeqCst);
+                slot.pid.store(pid, SeqCst);
+            }
+            let bound = &slot.bounds[place];
+            bound.tenant.store(tenant, SeqCst);
+            bound.recorded_at.store(PENDING, SeqCst);
+            bound.position.store(PENDING, SeqCst);
+        });
+        fence(SeqCst);
+    }
+    HELD.with_borrow_mut(|held| held.push((tenant, now)));
+}
+
+/// Stores the lower bound of this transaction's positions of the tenant, which must come from a last position that was read after [`announce`].
+/// To be called before it takes the first one; [`hold_recorded_at`] has to follow at once.
+pub fn hold(position: i64) {
+    if let Some((_, Some(bound))) = own() {
+        bound.position.store(position, SeqCst);
+        fence(SeqCst);
+    }
+}
+
+/// Stores the lower bound of this transaction's recorded_at there, which must come from a floor that was read after [`hold`].
+pub fn hold_recorded_at(recorded_at: i64) {
+    if let Some((_, Some(bound))) = own() {
+        bound.recorded_at.store(recorded_at, SeqCst);
+    }
+    HELD.with_borrow_mut(|held| {
+        if let Some((_, at)) = held.last_mut() {
+            *at = recorded_at;
+        }
+    });
+}
+
+/// Takes back what was announced last and not held.
+pub fn give_up() {
+    if let Some((slot, Some(bound))) = own() {
+        turn(slot, || bound.position.store(FREE, SeqCst));
+    }
+    HELD.with_borrow_mut(Vec::pop);
+}
+
+/// Clears this backend's slot. To be called after the transaction's end is visible to others.
+pub fn release() {
+    while HELD.with_borrow(|held| !held.is_empty()) {
+        give_up();
+    }
+}
+
+unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
+    release();
+}
+
+/// What the open appends of the current database hold.
+pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
+    fence(SeqCst);
+    // SAFETY: a plain variable of this backend.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let found = slots().unwrap_or_default().iter().flat_map(move |slot| {
+        let bounds = slot.bounds.iter().map_while(|bound| look(slot, bound));
+        bounds.filter(move |(of, _)| *of == database).map(|(_, held)| held)
+    });
+    found.filter(move |held| match whose {
+        Whose::Log => true,
+        Whose::Tenant(tenant_id) => held.tenant_id.is_none_or(|of| of == tenant_id),
+    })
+}
+
+/// A bound and the database it is of, all parts of the same transaction's; None: it is free.
+fn look(slot: &Slot, bound: &Bound) -> Option<(u32, Held)> {
+    loop {
+        let turn = slot.turn.load(SeqCst);
+        let (position, tenant) = (bound.position.load(SeqCst), bound.tenant.load(SeqCst));
+        let held = Held {
+            tenant_id: Some(tenant).filter(|&tenant| tenant != OTHERS),
+            position: Some(position).filter(|&position| position != PENDING),
+            recorded_at: Some(bound.recorded_at.load(SeqCst)).filter(|&bound| bound != PENDING),
+            since: slot.since.load(SeqCst),
+            pid: slot.pid.load(SeqCst),
+        };
+        let database = slot.database.load(SeqCst);
+        if turn.is_multiple_of(2) && slot.turn.load(SeqCst) == turn {
+            return (position != FREE).then_some((database, held));
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// The open transactions of the current database that have appended, each once, by the first of what it holds.
+pub fn holders() -> Vec<Held> {
+    let mut found: Vec<Held> = scan(Whose::Log).collect();
+    found.sort_by_key(|held| (held.pid, held.position));
+    found.dedup_by_key(|held| held.pid);
+    found
+}
+
+/// Cancels the statement of the process that holds this. False where it holds it no longer.
+pub fn cancel(held: &Held) -> bool {
+    signal(held, SIGINT)
+}
+
+/// Ends the session of the process that holds this. False where it holds it no longer.
+pub fn terminate(held: &Held) -> bool {
+    signal(held, SIGTERM)
+}
+
+/// The same on all systems that PostgreSQL runs on.
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+fn signal(held: &Held, signal: i32) -> bool {
+    let holds = scan(Whose::Log).any(|other| other.pid == held.pid && other.since == held.since);
+    // SAFETY: a process of this server, which was in its transaction a moment ago: what pg_cancel_backend and pg_terminate_backend do.
+    holds && unsafe { crate::pg::ffi::kill(held.pid, signal) } == 0
+}

@@ -1,0 +1,461 @@
+//! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
+use eventstream_core::error::Error;
+use eventstream_core::{json, moment, shown};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::cell::Cell;
+use std::ffi::CString;
+use std::time::Duration;
+
+/// What an append's commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Durability {
+    #[name = c"strict"]
+    Strict,
+    #[name = c"session"]
+    Session,
+}
+
+/// What becomes of an event whose upcaster fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum OnUpcastError {
+    #[name = c"fail"]
+    Fail,
+    #[name = c"skip"]
+    Skip,
+}
+
+/// Which tenant the session means; only a choice among those that its role was granted.
+static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// An acknowledged append is on disk (and on the synchronous standby), whatever synchronous_commit says.
+static DURABILITY: GucSetting<Durability> = GucSetting::<Durability>::new(Durability::Strict);
+/// The moment that temporal views show, in valid time and in transaction time.
+static AS_OF: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KNOWN_AT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Who acts, for statements that do not say: proxies and pools set it.
+static METADATA: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Failing is safe; skipping lets an operator read on past a broken upcaster. It changes what states are, so it is the superuser's.
+static ON_UPCAST_ERROR: GucSetting<OnUpcastError> = GucSetting::<OnUpcastError>::new(OnUpcastError::Fail);
+/// Small enough that one partition's indexes stay in memory, large enough that a year of them plans quickly.
+static PARTITION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 24);
+/// An event is a fact, not a file.
+static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+/// A batch is one transaction, and holds its streams' locks that long.
+static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Readers in other languages recurse.
+static MAX_JSON_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// `1e131071` takes 8 bytes to write and 131,072 to print.
+static MAX_NUMBER_DIGITS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// A wrong clock at a client must not push a stream's valid time ahead for good.
+static MAX_FUTURE_SKEW: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+/// A state is a summary of its events, not an archive of them; also what keeps hostile rules from filling the memory.
+static MAX_STATE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(16 << 20);
+/// Enough for thousands of ordinary states, little beside a backend's other memory.
+static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
+/// Appends of the tenant wait behind who asks for its gate: so short is what the slowest of them notices.
+static GATE_WAIT: GucSetting<i32> = GucSetting::<i32>::new(100);
+static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Snapshots cost little beside their events, and old ones make old states quick.
+static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// Whoever throws a log away, or changes its tables, says so first.
+static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+thread_local! {
+    /// Whether `init` is at work: what was set before is taken over, whatever it is.
+    static DEFINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Defines the settings; once a backend, from _PG_init.
+pub fn init() {
+    DEFINING.set(true);
+    let plain = GucFlags::empty();
+    // SAFETY: the hook keeps nothing, and raises nothing.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"eventstream.tenant",
+            c"The tenant that es_* functions and views work in.",
+            c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
+            &TENANT,
+            GucContext::Userset,
+            plain,
+            Some(check_tenant),
+            None,
+            None,
+        );
+    }
+    type Moment = (
+        &'static std::ffi::CStr,
+        &'static std::ffi::CStr,
+        &'static GucSetting<Option<CString>>,
+        pgrx::pg_sys::GucStringCheckHook,
+    );
+    let as_of = c"The moment in valid time that temporal views show.";
+    let known_at = c"The moment in transaction time that temporal views show.";
+    let moments: [Moment; 2] = [
+        (c"eventstream.as_of", as_of, &AS_OF, Some(check_as_of)),
+        (c"eventstream.known_at", known_at, &KNOWN_AT, Some(check_known_at)),
+    ];
+    for (name, short, setting, check) in moments {
+        let long = c"ISO 8601 with a time and a zone. Unset: no bound.";
+        // SAFETY: the hook keeps nothing, and raises nothing.
+        unsafe {
+            let user = GucContext::Userset;
+            GucRegistry::define_string_guc_with_hooks(name, short, long, setting, user, plain, check, None, None);
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"eventstream.metadata",
+            c"Members that the metadata of appended events gets, where the caller gives none of that name.",
+            c"A JSON object. Unset: none.",
+            &METADATA,
+            GucContext::Userset,
+            plain,
+            Some(check_metadata),
+            None,
+            None,
+        );
+    }
+    DEFINING.set(false);
+    GucRegistry::define_enum_guc(
+        c"eventstream.durability",
+        c"What the commit of an append waits for.",
+        c"strict: the disk, and the synchronous standby if there is one. session: what synchronous_commit says.",
+        &DURABILITY,
+        GucContext::Suset,
+        plain,
+    );
+    GucRegistry::define_enum_guc(
+        c"eventstream.on_upcast_error",
+        c"What becomes of an event whose upcaster fails.",
+        c"fail: an error. skip: a WARNING, and the event as the last step that succeeded left it; such states are not kept.",
+        &ON_UPCAST_ERROR,
+        GucContext::Suset,
+        plain,
+    );
+    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 11] = [
+        (
+            c"eventstream.partition_size",
+            c"How many global positions a new partition of the log covers.",
+            c"The first partition always covers 1 to 16777215.",
+            &PARTITION_SIZE,
+            100,
+            1 << 30,
+            plain,
+        ),
+        (
+            c"eventstream.max_payload_bytes",
+            c"The most bytes of text that a payload, or a metadata, may have.",
+            c"",
+            &MAX_PAYLOAD_BYTES,
+            1024,
+            64 << 20,
+            GucFlags::UNIT_BYTE,
+        ),
+        (
+            c"eventstream.max_batch_events",
+            c"The most events that one call may append.",
+            c"",
+            &MAX_BATCH_EVENTS,
+            1,
+            1_000_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_json_depth",
+            c"The deepest nesting that a payload or metadata may have.",
+            c"",
+            &MAX_JSON_DEPTH,
+            1,
+            1_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_number_digits",
+            c"The most digits that a number in a payload or metadata may print as.",
+            c"",
+            &MAX_NUMBER_DIGITS,
+            20,
+            20_000,
+            plain,
+        ),
+        (
+            c"eventstream.max_future_skew",
+            c"How far ahead of the database's clock occurred_at may lie.",
+            c"",
+            &MAX_FUTURE_SKEW,
+            0,
+            i32::MAX,
+            GucFlags::UNIT_S,
+        ),
+        (
+            c"eventstream.max_state_bytes",
+            c"The most bytes that a state may take while it is folded.",
+            c"",
+            &MAX_STATE_BYTES,
+            1024,
+            256 << 20,
+            GucFlags::UNIT_BYTE,
+        ),
+        (
+            c"eventstream.gate_wait",
+            c"How long who needs a tenant's appends to rest lets them queue behind it at a time.",
+            c"After each such while it lets them pass for as long, and asks again, until eventstream.gate_timeout.",
+            &GATE_WAIT,
+            1,
+            60_000,
+            GucFlags::UNIT_MS,
+        ),
+        (
+            c"eventstream.gate_timeout",
+            c"How long who needs a tenant's appends to rest tries to get that; then it fails with 55P03.",
+            c"Also how long its transaction may then stay idle before its session is ended.",
+            &GATE_TIMEOUT,
+            1,
+            3_600_000,
+            GucFlags::UNIT_MS,
+        ),
+        (
+            c"eventstream.snapshot_keep",
+            c"How many snapshots of each stream and fold es_maintain leaves, the newest ones.",
+            c"0: all of them.",
+            &SNAPSHOT_KEEP,
+            0,
+            i32::MAX,
+            plain,
+        ),
+        (
+            c"eventstream.snapshot_max_age",
+            c"How old a snapshot must be before es_maintain removes it.",
+            c"0: any age, where eventstream.snapshot_keep is set. The newest one of each stream and fold always stays.",
+            &SNAPSHOT_MAX_AGE,
+            0,
+            i32::MAX,
+            GucFlags::UNIT_S,
+        ),
+    ];
+    for (name, short, long, setting, least, most, flags) in integers {
+        GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
+    }
+    GucRegistry::define_int_guc(
+        c"eventstream.state_cache_size",
+        c"How much memory a session keeps for the states of streams that it asked for.",
+        c"0: none. Least recently used states go first.",
+        &STATE_CACHE_SIZE,
+        0,
+        1 << 20,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_bool_guc(
+        c"eventstream.allow_drop",
+        c"Whether this session may drop a log that has events, or alter what belongs to it.",
+        c"Meant for one session, or one transaction: off again as soon as it is done.",
+        &ALLOW_DROP,
+        GucContext::Suset,
+        GucFlags::DISALLOW_IN_FILE,
+    );
+    super::live_settings::init();
+    // A misspelt eventstream.… is an error from now on, not a setting without effect.
+    // SAFETY: called once, after all settings were defined.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"eventstream".as_ptr()) }
+}
+
+/// The tenant that the session names, if any; empty counts as none.
+pub fn tenant() -> Option<String> {
+    TENANT.get().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+}
+
+pub fn is_durability_strict() -> bool {
+    DURABILITY.get() == Durability::Strict
+}
+
+/// In positions.
+pub fn partition_size() -> i64 {
+    PARTITION_SIZE.get().into()
+}
+
+pub fn max_payload_bytes() -> i64 {
+    MAX_PAYLOAD_BYTES.get().into()
+}
+
+pub fn max_batch_events() -> i64 {
+    MAX_BATCH_EVENTS.get().into()
+}
+
+pub fn max_json_depth() -> i64 {
+    MAX_JSON_DEPTH.get().into()
+}
+
+pub fn max_number_digits() -> i64 {
+    MAX_NUMBER_DIGITS.get().into()
+}
+
+pub fn gate_wait() -> Duration {
+    Duration::from_millis(u64::from(GATE_WAIT.get().unsigned_abs()))
+}
+
+pub fn gate_timeout() -> Duration {
+    Duration::from_millis(u64::from(GATE_TIMEOUT.get().unsigned_abs()))
+}
+
+/// In seconds.
+pub fn max_future_skew() -> i64 {
+    MAX_FUTURE_SKEW.get().into()
+}
+
+pub fn max_state_bytes() -> usize {
+    MAX_STATE_BYTES.get().unsigned_abs() as usize
+}
+
+pub fn state_cache_bytes() -> usize {
+    STATE_CACHE_SIZE.get().unsigned_abs() as usize * 1024
+}
+
+/// How many snapshots of each stream and fold stay whatever their age; None: all of them.
+pub fn snapshot_keep() -> Option<i64> {
+    match (SNAPSHOT_KEEP.get(), SNAPSHOT_MAX_AGE.get()) {
+        (0, 0) => None,
+        (0, _) => Some(1),
+        (keep, _) => Some(keep.into()),
+    }
+}
+
+/// In seconds; None: whatever their age.
+pub fn snapshot_max_age() -> Option<i64> {
+    Some(SNAPSHOT_MAX_AGE.get().into()).filter(|&age| age > 0)
+}
+
+pub fn are_failed_upcasts_skipped() -> bool {
+    ON_UPCAST_ERROR.get() == OnUpcastError::Skip
+}
+
+/// Whether the guard of the log is off in this session.
+pub fn allows_drop() -> bool {
+    ALLOW_DROP.get()
+}
+
+/// The text of eventstream.as_of, and of eventstream.known_at; empty counts as unset.
+pub fn as_of() -> Option<String> {
+    text_of(&AS_OF)
+}
+
+pub fn known_at() -> Option<String> {
+    text_of(&KNOWN_AT)
+}
+
+/// The text of eventstream.metadata; empty counts as unset.
+pub fn metadata() -> Option<String> {
+    text_of(&METADATA)
+}
+
+/// What eventstream.metadata must be, for messages, and what to do.
+pub const METADATA_RULE: &str = "must be a JSON object of at most 16384 bytes";
+pub const METADATA_HINT: &str = r#"For example: set local eventstream.metadata = '{"actor": "ada@example.com"}'"#;
+
+const MOST_METADATA_BYTES: usize = 16_384;
+
+pub fn is_metadata(text: &str) -> bool {
+    text.len() <= MOST_METADATA_BYTES && matches!(json::Value::parse(text), Ok(json::Value::Object(_)))
+}
+
+fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+type Value = *mut *mut std::ffi::c_char;
+type Extra = *mut *mut std::ffi::c_void;
+
+/// More than any tenant's name, and any moment, has.
+const MOST_BYTES: usize = 512;
+
+/// Cuts a text that no tenant and no moment is: whoever reads it copies it, and a session may set as much as its memory holds.
+///
+/// # Safety
+/// Called by guc.c in a check hook, whose value is a copy that is nobody else's.
+unsafe fn cut(value: Value, most: usize) {
+    // SAFETY: guc.c gives a string, or NULL; the cut lies within it.
+    unsafe {
+        if !value.is_null() && !(*value).is_null() && std::ffi::CStr::from_ptr(*value).to_bytes().len() > most {
+            *(*value).add(most) = 0;
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn check_tenant(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { cut(value, MOST_BYTES) };
+    true
+}
+
+unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { is_moment("eventstream.as_of", value, source) }
+}
+
+unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    unsafe { is_moment("eventstream.known_at", value, source) }
+}
+
+unsafe extern "C-unwind" fn check_metadata(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it; one byte more than may be is still refused.
+    unsafe { cut(value, MOST_METADATA_BYTES + 1) };
+    // SAFETY: as guc.c calls it.
+    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
+    if is_metadata(&text) {
+        return true;
+    }
+    crate::pg::error::failure::refuse_setting(Error::InvalidArgument {
+        argument: "eventstream.metadata".into(),
+        reason: format!("{METADATA_RULE}, not {}", shown(&text)),
+        hint: Some(METADATA_HINT.into()),
+    });
+    false
+}
+
+/// A value that somebody sets, to be refused then if it is wrong. What comes from a file, a database's or a role's settings, or from before the
+/// library was loaded, guc.c would drop with no more than a WARNING, and the view would show now instead: it is let through, and refused by
+/// whoever reads it.
+///
+/// # Safety
+/// Called by guc.c in a check hook.
+unsafe fn to_be_checked(value: Value, source: pgrx::pg_sys::GucSource::Type) -> Option<String> {
+    use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
+    // SAFETY: as the caller says.
+    unsafe { cut(value, MOST_BYTES) };
+    if DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
+        return None;
+    }
+    // SAFETY: guc.c gives a string, or NULL.
+    let text = unsafe {
+        if value.is_null() || (*value).is_null() {
+            return None;
+        }
+        std::ffi::CStr::from_ptr(*value).to_string_lossy().into_owned()
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Refuses what is no moment when somebody sets it.
+///
+/// # Safety
+/// Called by guc.c in a check hook.
+unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource::Type) -> bool {
+    // SAFETY: as guc.c calls it.
+    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
+    if moment::read(&text).is_some() {
+        return true;
+    }
+    crate::pg::error::failure::refuse_setting(Error::InvalidArgument {
+        argument: setting.into(),
+        reason: format!("{}, not {}", moment::RULE, shown(&text)),
+        hint: Some(MOMENT_HINT.into()),
+    });
+    false
+}
+
+/// What to do about a moment that was refused.
+pub const MOMENT_HINT: &str = "A day ends when it ends where the books are kept: select es_day_end('2024-10-31', 'Europe/Vienna')::text \
+                               gives the moment.";

@@ -1,0 +1,496 @@
+//! Folding: a walk over the events that count, in the order of the fold, from one state to the next. Rules fold inside the scan
+//! where nothing has to be upcast; users' functions are called between pages of events, when the owner's rights are off:
+//!
+//! ```text
+//! rules:    scan ─ event ─▶ state in memory                                  (as the owner, no code of others)
+//! handlers: scan ─ page of events ─▶ upcast each ─▶ handler(state, event)    (page by page; as their registrants)
+//! ```
+//!
+//! Promises: memory is bounded by a page, the state and the list of late events; a cancel is noticed at every event.
+use super::registry::{Fold, How, Order};
+use super::source::{self, Source};
+use crate::log::append::Target;
+use crate::log::scan::{Late, Opened};
+use crate::log::statements::column;
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::function::call::{Code, Folded, Function, Position};
+use crate::pg::jsonb::Stored;
+use crate::pg::process::memory::{self, List, Replaced, Room, Scratch};
+use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::query::plan::Row;
+use crate::pg::value::composite::RowType;
+use crate::present::event::{Common, Event, field};
+use crate::present::upcast::Upcasting;
+use crate::shared::catalog::Catalog;
+use crate::shared::counters::{self, Counter};
+use crate::shared::failing::{self, Failing};
+use crate::shared::settings;
+use crate::usercode::handler;
+use eventstream_core::error::Error;
+use eventstream_core::hint::fold_hint;
+use eventstream_core::rules::{Inserted, Latest, Place, Rules, State};
+use std::ffi::CString;
+use std::ops::ControlFlow;
+
+/// What is still to be folded of a stream, in order.
+pub struct Walk {
+    next: i64,
+    to: i64,
+    /// Those to be folded out of the order of versions, in their order.
+    lates: List<Late>,
+    order: Order,
+    lates_done: usize,
+}
+
+impl Walk {
+    /// From the version after `after` to `prefix`, and `lates`. In the order of versions these lie behind `prefix`; in the order of
+    /// valid time they are all late events after `after`.
+    pub fn new(order: Order, after: i64, prefix: i64, mut lates: List<Late>) -> Self {
+        match order {
+            Order::Version => lates.sort_unstable_by_key(|late| late.version),
+            Order::OccurredAt => lates.sort_unstable_by_key(|late| (late.occurred_at, late.version)),
+        }
+        Self { next: after + 1, to: prefix, lates, order, lates_done: 0 }
+    }
+
+    /// The newest version that is given or was.
+    fn newest(&self) -> i64 {
+        self.lates.iter().map(|late| late.version).fold(self.to, i64::max)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.next > self.to && self.lates_done == self.lates.len()
+    }
+
+    /// Gives events to `each` until it breaks, or until it came through `most` versions; the next call goes on behind the last one given. Fails
+    /// where a version is missing: no state is made over a gap, whatever made it.
+    pub fn go(
+        &mut self,
+        db: &Db,
+        opened: &Opened,
+        most: i64,
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let by_time = self.order == Order::OccurredAt;
+        // The index looks at all of a page's entries that are within the bounds: at no more of them than are wanted.
+        let (from, to) = (self.next, self.to.min(self.next.saturating_add(most) - 1));
+        let mut is_broken = false;
+        opened.versions(db, from, to, |row| {
+            let version = row.int8(column::VERSION)?;
+            if version != self.next {
+                return Err(opened.gap(db, self.next));
+            }
+            if by_time {
+                let occurred_at = row.int8(column::OCCURRED_AT)?;
+                if occurred_at < row.int8(column::MAX_OCCURRED_AT)? {
+                    self.next = version + 1;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if self.fold_lates(db, opened, occurred_at, each)?.is_break() {
+                    is_broken = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            self.next = version + 1;
+            let flow = each(row)?;
+            is_broken = flow.is_break();
+            Ok(flow)
+        })?;
+        if !is_broken {
+            if self.next <= to {
+                return Err(opened.gap(db, self.next));
+            }
+            if to == self.to {
+                let _ = self.fold_lates(db, opened, i64::MAX, each)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the late events that occurred before `occurred_at`.
+    fn fold_lates(
+        &mut self,
+        db: &Db,
+        opened: &Opened,
+        occurred_at: i64,
+        each: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        while let Some(late) = self.lates.get(self.lates_done).filter(|late| late.occurred_at < occurred_at) {
+            self.lates_done += 1;
+            match opened.event(db, late.version, &mut *each)? {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
+                None => return Err(opened.gap(db, late.version)),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The most events of a page, and the bytes after which it is full: so much stays in the processor's cache, and what is done for each page (rights,
+/// settings, a look at the index) is little beside it.
+const PAGE_EVENTS: usize = 256;
+const PAGE_BYTES: usize = 128 << 10;
+
+/// Whether so many late ones of all events are better put into their places than gone back for.
+pub fn are_many(lates: i64, events: i64) -> bool {
+    lates > 64 && lates > events / 16
+}
+
+/// So many events are folded again, for late ones, before all are put into their places.
+pub fn patience(events: i64) -> u64 {
+    events.unsigned_abs() + 256
+}
+
+/// So much may be kept to put events into their places.
+pub const MOST_BYTES: usize = 256 << 20;
+/// Each time that it has grown so much, the memory for more is looked for.
+const STEP_BYTES: usize = 8 << 20;
+
+/// A fold at work, for the time of one call; it may fold many streams.
+pub struct Folding<'a> {
+    pub target: Target<'a>,
+    pub fold: &'a Fold,
+    row_type: RowType,
+    /// Of a page of events; made when it is needed first.
+    room: Option<Room>,
+    upcasting: Upcasting<'a>,
+    function: Option<Function>,
+}
+
+impl<'a> Folding<'a> {
+    /// What it looks up lives in the memory context that is current now. Errors: ES013 where the handler cannot be used any more.
+    pub fn new(target: Target<'a>, fold: &'a Fold) -> Result<Self> {
+        let row_type = RowType::look_up(Catalog::current()?.event_type)?;
+        let function = match &fold.how {
+            How::Rules(_) => None,
+            How::Handler(found) => {
+                let broken = |reason: String| Error::FoldUnusable { fold: fold.name.clone(), reason };
+                let handler = found.as_ref().map_err(|reason| broken(reason.clone()))?;
+                Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
+            }
+        };
+        Ok(Self { target, fold, row_type, room: None, upcasting: Upcasting::new(&fold.upcasters)?, function })
+    }
+
+    /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told
+    /// of the state after each event, and its version.
+    pub fn run(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        state: &Stored,
+        walk: &mut Walk,
+        after_each: Option<AfterEach>,
+    ) -> Result<(Stored, u64)> {
+        let common = Common::new(self.target, stream)?;
+        let folded = match &self.fold.how {
+            How::Rules(rules) if self.fold.upcasters.is_empty() && after_each.is_none() => {
+                self.run_rules(stream, rules, &common, opened, state, walk)
+            }
+            _ => {
+                let accumulator = Accumulator::begin(self.fold, state)?;
+                self.run_pages(stream, &common, opened, accumulator, walk, after_each)
+            }
+        }?;
+        counters::add(Counter::EventsFolded, folded.1);
+        if !self.upcasting.has_skipped() {
+            failing::passed(opened.stream.id, walk.newest(), || self.fold.key(self.target.id));
+        }
+        Ok(folded)
+    }
+
+    /// Leaves a note of an event that cannot be folded, for whoever looks after the database.
+    fn note(&self, failure: &Failure, opened: &Opened, version: i64, position: i64) {
+        if failure.is_of_event() {
+            let key = self.fold.key(self.target.id);
+            failing::note(Failing { key, stream_id: opened.stream.id, version, position, counted: 0 });
+        }
+    }
+
+    /// Whether [`Folding::run_unordered`] can be asked.
+    pub fn is_unordered(&self) -> bool {
+        matches!(&self.fold.how, How::Rules(rules) if rules.are_unordered())
+    }
+
+    /// Folds the walk's events, all from the first on, in whatever order it gives them: after each, the state is that of those given so far in
+    /// the order of the fold.
+    pub fn run_unordered(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        walk: &mut Walk,
+        after_each: AfterEach,
+    ) -> Result<()> {
+        let common = Common::new(self.target, stream)?;
+        let state = source::state_of(self.fold.initial_state.view())?;
+        let accumulator = Accumulator::Rules(state, Some(Latest::default()));
+        let (_, folded) = self.run_pages(stream, &common, opened, accumulator, walk, Some(after_each))?;
+        counters::add(Counter::EventsFolded, folded);
+        Ok(())
+    }
+
+    /// What keeps the state of events that come out of order, each put into its place; None where the fold cannot be made so.
+    pub fn inserted(&self) -> Result<Option<Inserted<'a>>> {
+        let How::Rules(rules) = &self.fold.how else { return Ok(None) };
+        let initial = self.fold.initial_state.view().value()?;
+        Ok(Inserted::new(rules, &initial, source::limits()))
+    }
+
+    /// Puts the walk's events into their places, in whatever order it gives them. `each` is told of an event (upcast) before it is put in, and
+    /// breaks where that and what comes then does not matter.
+    pub fn insert(
+        &mut self,
+        stream: &str,
+        opened: &Opened,
+        walk: &mut Walk,
+        inserted: &mut Inserted,
+        each: &mut dyn FnMut(&Event, &mut Inserted) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let common = Common::new(self.target, stream)?;
+        let (page_memory, scratch) = (Scratch::new()?, Scratch::new()?);
+        let mut has_room_to = STEP_BYTES;
+        while !walk.is_done() {
+            let mut page = self.next_page(&page_memory, &common, opened, walk)?;
+            counters::add(Counter::EventsFolded, page.len() as u64);
+            for event in &mut page {
+                let upcast = page_memory.inside(|| self.upcasting.apply(stream, event));
+                upcast.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))?;
+                if each(event, inserted)?.is_break() {
+                    return Ok(());
+                }
+                if inserted.bytes() > has_room_to {
+                    // What is kept takes more than it is thought to.
+                    memory::expect_room(4 * STEP_BYTES)?;
+                    has_room_to = inserted.bytes() + STEP_BYTES;
+                }
+                scratch.step(|| inserted.insert(self.fold.order.place(event)?, &Source::new(event)?))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds events that are not in the log onto `state`, in the order given; the new state.
+    pub fn run_events(&mut self, stream: &str, state: &Stored, events: Vec<Event>) -> Result<Stored> {
+        let mut accumulator = Accumulator::begin(self.fold, state)?;
+        counters::add(Counter::EventsFolded, events.len() as u64);
+        self.fold_page(stream, events, &mut accumulator, &mut None)?;
+        accumulator.end()
+    }
+
+    /// Whether a failed upcaster was skipped since this was last asked.
+    pub fn take_skipped(&mut self) -> bool {
+        self.upcasting.take_skipped()
+    }
+
+    /// The upcasters' steps that were made so far.
+    pub fn upcasting(&self) -> &Upcasting<'a> {
+        &self.upcasting
+    }
+
+    fn run_rules(
+        &self,
+        stream: &str,
+        rules: &Rules,
+        common: &Common,
+        opened: &Opened,
+        state: &Stored,
+        walk: &mut Walk,
+    ) -> Result<(Stored, u64)> {
+        let mut value = source::state_of(state.view())?;
+        let mut folded = 0;
+        as_owner(Planning::ByIndex, |db, _| {
+            let scratch = Scratch::new()?;
+            walk.go(db, opened, i64::MAX, &mut |row| {
+                folded += 1;
+                scratch.step(|| {
+                    let event = Event::of_row(common, row);
+                    let applied = self.apply_rules(stream, rules, &mut value, &event);
+                    applied.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))
+                })?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok((source::stored(&value)?, folded))
+    }
+
+    fn apply_rules(&self, stream: &str, rules: &Rules, state: &mut State, event: &Event) -> Result<()> {
+        source::apply(rules, state, None, &Source::new(event)?, &self.fold.name, stream, event.version())
+    }
+
+    fn run_pages(
+        &mut self,
+        stream: &str,
+        common: &Common,
+        opened: &Opened,
+        mut accumulator: Accumulator,
+        walk: &mut Walk,
+        mut after_each: Option<AfterEach>,
+    ) -> Result<(Stored, u64)> {
+        let page_memory = Scratch::new()?;
+        let mut folded = 0;
+        while !walk.is_done() {
+            let page = self.next_page(&page_memory, common, opened, walk)?;
+            folded += page.len() as u64;
+            let Some((version, position)) = page.last().map(|last| (last.version(), last.global_position())) else {
+                continue;
+            };
+            page_memory
+                .inside(|| self.fold_page(stream, page, &mut accumulator, &mut after_each))
+                .inspect_err(|failure| self.note(failure, opened, version, position))?;
+        }
+        Ok((accumulator.end()?, folded))
+    }
+
+    /// The walk's next events, copied; those of the page before are gone.
+    fn next_page(&mut self, memory: &Scratch, common: &Common, opened: &Opened, walk: &mut Walk) -> Result<Vec<Event>> {
+        let room = self.room.get_or_insert_with(|| Room::of_bytes(PAGE_BYTES));
+        room.empty();
+        memory.step(|| {
+            let mut page = Vec::with_capacity(PAGE_EVENTS);
+            let mut bytes = 0;
+            as_owner(Planning::ByIndex, |db, _| {
+                walk.go(db, opened, PAGE_EVENTS as i64, &mut |row| {
+                    let event = Event::copy_of_row(common, row, room)?;
+                    bytes += event.size();
+                    page.push(event);
+                    let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES || !room.is_for_another();
+                    Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })
+            })?;
+            Ok(page)
+        })
+    }
+
+    fn fold_page(
+        &mut self,
+        stream: &str,
+        mut page: Vec<Event>,
+        accumulator: &mut Accumulator,
+        after_each: &mut Option<AfterEach>,
+    ) -> Result<()> {
+        if !self.fold.upcasters.is_empty() {
+            for event in &mut page {
+                self.upcasting.apply(stream, event)?;
+            }
+        }
+        match (&self.fold.how, &mut self.function, accumulator) {
+            (How::Rules(rules), _, Accumulator::Rules(state, latest)) => {
+                let scratch = Scratch::new()?;
+                for event in &page {
+                    scratch.step(|| {
+                        let placed = match latest {
+                            Some(latest) => Some((self.fold.order.place(event)?, latest)),
+                            None => None,
+                        };
+                        let source = Source::new(event)?;
+                        source::apply(rules, state, placed, &source, &self.fold.name, stream, event.version())
+                    })?;
+                    if let Some(after_each) = after_each {
+                        let stored = scratch.step(|| source::stored(state))?;
+                        after_each(event, &stored)?;
+                    }
+                }
+                Ok(())
+            }
+            (_, Some(function), Accumulator::Handler { state, scratch }) => {
+                let (fold, row_type) = (&self.fold.name, &self.row_type);
+                let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
+                let at = Position::version(&what, 0);
+                let most = settings::max_state_bytes();
+                for event in &mut page {
+                    event.fetch()?;
+                }
+                let mut rest = page.as_slice();
+                while !rest.is_empty() {
+                    // The states of a page may be too large to be kept all at once.
+                    let mut states = Vec::new();
+                    let (mut done, mut bytes) = (0, 0);
+                    let called = function.as_registrant(Code::Pure, &at, |calls| {
+                        while done < rest.len() && bytes < PAGE_BYTES {
+                            let end = if after_each.is_some() { done + 1 } else { rest.len() };
+                            let mut events = rest[done..end].iter();
+                            let folded = calls.fold(scratch, state, most, || {
+                                let event = events.next()?;
+                                at.set(event.version());
+                                Some(event.record(row_type))
+                            })?;
+                            let (document, version) = (state.value(), at.get());
+                            match folded {
+                                Folded::All => {}
+                                Folded::Null => {
+                                    return Err(Error::FoldFailed {
+                                        fold: fold.clone(),
+                                        stream: stream.into(),
+                                        version,
+                                        reason: "its handler returned NULL, and a state is never NULL".into(),
+                                    }
+                                    .into());
+                                }
+                                Folded::Large => {
+                                    return Err(source::too_large(document.size(), most, fold, stream, version));
+                                }
+                            }
+                            done = end;
+                            if after_each.is_some() {
+                                states.push(Stored::keep(document));
+                                bytes += document.size();
+                            }
+                        }
+                        Ok(())
+                    });
+                    called.map_err(|failure| failure.hinting_event(|| fold_hint(stream, at.get())))?;
+                    let (folded, later) = rest.split_at(done);
+                    if let Some(after_each) = after_each {
+                        for (event, stored) in folded.iter().zip(states) {
+                            after_each(event, &stored)?;
+                        }
+                    }
+                    rest = later;
+                }
+                Ok(())
+            }
+            _ => Err(Error::Internal { what: "a fold without handler or rules".into() }.into()),
+        }
+    }
+}
+
+impl Order {
+    /// What sorts events into it.
+    fn place(self, event: &Event) -> Result<Place> {
+        let version = event.version();
+        Ok(match self {
+            Order::Version => (version, version),
+            Order::OccurredAt => (event.row().int8(field::OCCURRED_AT)?, version),
+        })
+    }
+}
+
+/// Told of each event (upcast, as the fold saw it) and the state after it.
+pub type AfterEach<'a> = &'a mut dyn FnMut(&Event, &Stored) -> Result<()>;
+
+/// The state while it is folded.
+enum Accumulator {
+    /// Where events come in any order: with which of them set what.
+    Rules(State, Option<Latest>),
+    Handler {
+        state: Replaced,
+        scratch: Scratch,
+    },
+}
+
+impl Accumulator {
+    fn begin(fold: &Fold, state: &Stored) -> Result<Self> {
+        Ok(match &fold.how {
+            How::Rules(_) => Accumulator::Rules(source::state_of(state.view())?, None),
+            How::Handler(_) => Accumulator::Handler { state: Replaced::of(state.view())?, scratch: Scratch::new()? },
+        })
+    }
+
+    fn end(&self) -> Result<Stored> {
+        match self {
+            Accumulator::Rules(value, _) => source::stored(value),
+            Accumulator::Handler { state, .. } => Ok(Stored::keep(state.value())),
+        }
+    }
+}

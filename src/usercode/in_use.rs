@@ -1,0 +1,56 @@
+//! Which folds and upcasters call a function: it is named in their rows, not by its oid, which would not survive a restore.
+use crate::pg::error::failure::Result;
+use crate::pg::guard::Users;
+use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::query::plan::{Plan, View};
+use pgrx::pg_sys::{Datum, OIDOID};
+
+/// The rows that name functions of which this is true.
+macro_rules! users_of {
+    ($which:literal) => {
+        concat!(
+            "select 'fold ' || quote_ident(f.name) || ' of tenant ' || t.name \
+             from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+             join _eventstream.folds f on f.handler = quote_ident(n.nspname) || '.' || quote_ident(p.proname) \
+             join _eventstream.tenants t on t.id = f.tenant_id \
+             where ",
+            $which,
+            " and oidvectortypes(p.proargtypes) = 'jsonb, eventstream.event' \
+             union all \
+             select 'the upcaster of ' || quote_ident(u.event_type) || ' from schema version ' || u.from_schema_version || ' of tenant ' || t.name \
+             from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+             join _eventstream.upcasters u on u.handler = quote_ident(n.nspname) || '.' || quote_ident(p.proname) \
+             join _eventstream.tenants t on t.id = u.tenant_id \
+             where ",
+            $which,
+            " and oidvectortypes(p.proargtypes) = 'jsonb, jsonb' \
+             order by 1 limit 5"
+        )
+    };
+}
+
+thread_local! {
+    static ANY: Plan = const { Plan::new(
+        "select 1::bigint where exists (select from _eventstream.folds) or exists (select from _eventstream.upcasters)",
+        &[],
+    ) };
+    // One for both would read all functions each time.
+    static OF_FUNCTION: Plan = const { Plan::new(users_of!("p.oid = $1"), &[OIDOID]) };
+    static OF_SCHEMA: Plan = const { Plan::new(users_of!("p.pronamespace = $1"), &[OIDOID]) };
+}
+
+/// Some of them, as a message names them.
+pub fn by(object: Users) -> Result<Vec<String>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        if ANY.with(|any| any.rows(db, View::Latest, 1, &[], |row| row.int8(0)))?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (users, oid) = match object {
+            Users::Function(oid) => (&OF_FUNCTION, oid),
+            Users::Schema(oid) => (&OF_SCHEMA, oid),
+            Users::Table(..) => return Ok(Vec::new()),
+        };
+        users
+            .with(|users| users.rows(db, View::Latest, 0, &[Some(Datum::from(oid))], |row| Ok(row.text(0)?.to_owned())))
+    })
+}

@@ -1,0 +1,3 @@
+//! TODO usercode
+pub mod handler;
+pub mod in_use;
