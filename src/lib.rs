@@ -68,12 +68,8 @@ pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requi
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    shared::settings::init();
+    shared::init();
     pg::pinned::init();
-    pg::shared::init();
-    pg::process::xact::init();
-    shared::catalog::init();
-    pg::utility::init();
     api::guard::note_roles();
     api::guard::init();
     pg::query::planner::init();

@@ -1,11 +1,13 @@
 //! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
 use crate::log::identity;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::invalidation;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::pg::{function::call, process::server};
 use crate::shared::catalog;
+use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -115,7 +117,7 @@ thread_local! {
 /// role has no privilege there; ES040 for those that may everything. Refuses a fold or an upcaster that calls back.
 fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
     call::refuse_in_user_code()?;
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
     let generation = catalog::access_generation();
     let known = CACHE.with_borrow_mut(|(at, cache)| {
@@ -245,7 +247,7 @@ pub fn authorize_all(privilege: Privilege, categories: Option<&[String]>) -> Res
 
 /// None for those that may everything, in every tenant; else as [`authorize_tenant`].
 pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let owner = catalog::Catalog::current()?.owner;
     if server::may_everything(server::current_role(), owner)? {
         return Ok(None);

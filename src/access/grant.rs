@@ -1,11 +1,12 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
 use super::check::{Access, authorize_tenant, everything_or};
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
 use crate::shared::catalog::{Catalog, announce_access_change, announce_fold_change, announce_projection_change};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, TenantName};
 use eventstream_core::privilege::Privilege;

@@ -3,8 +3,9 @@ use crate::access;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::guard::{self, Guards, Users};
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::{process::server, utility};
+use crate::shared::session::as_owner;
 use crate::{projection, proof, usercode};
 use eventstream_core::error::Error;
 

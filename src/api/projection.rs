@@ -7,19 +7,18 @@ use crate::log::event::{integer, invalid, key_name, text};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::{Failure, Result};
+use crate::pg::error::report;
 use crate::pg::function::{Args, Returned, read_regprocedure};
 use crate::pg::jsonb::Value;
+use crate::pg::process::server;
 use crate::pg::value::datum::from_text;
-use crate::pg::{
-    error::report,
-    process::{server, xact},
-};
 use crate::projection::advance::{self, Outcome};
 use crate::projection::definition::{self, TableDefinition};
 use crate::projection::progress::{HIDDEN, Lock};
 use crate::projection::steer::{self, Changes, Settings, What};
 use crate::projection::wait::{self, Goal};
 use crate::projection::{registry, run};
+use crate::shared::transaction;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -294,7 +293,7 @@ fn wait_for(args: &Args) -> Returned {
     server::must_be_primary(c"es_wait_for")?;
     horizon::must_be_known(c"es_wait_for")?;
     activation::must_be_active("es_wait_for")?;
-    if xact::has_appended() {
+    if transaction::has_appended() {
         return Err(Error::FeatureNotSupported {
             what: "es_wait_for cannot be called in a transaction that has appended".into(),
             hint: Some("Commit first: a projection sees nothing before.".into()),

@@ -2,10 +2,11 @@
 use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::log::{horizon, whole};
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::text_array_of;
 use crate::shared::open_appends::{self, Whose};
+use crate::shared::session::as_owner;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 

@@ -3,11 +3,12 @@
 use super::identity;
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::board;
 use crate::shared::catalog;
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID, TEXTOID};
 

@@ -16,14 +16,16 @@ use super::stream::{self, Absent, Head, Locked, Stream};
 use super::whole;
 use super::{first_append, gate, highest};
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
-use crate::pg::process::{sequence, server, xact};
+use crate::pg::process::session::{Db, Planning};
+use crate::pg::process::{sequence, server};
 use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::open_appends;
+use crate::shared::session::as_owner;
+use crate::shared::transaction;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::EventIds;
 use eventstream_core::expected::ExpectedVersion;
@@ -101,7 +103,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     };
     gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        xact::call_at_end(whole::on_end);
+        transaction::call_at_end(whole::on_end);
         let call = Call {
             db,
             catalog,
@@ -164,7 +166,7 @@ fn take_slot(catalog: &Catalog, tenant_id: i64) -> Result<()> {
     };
     // A slot that was only announced would keep every reader waiting.
     bounds().inspect_err(|_| open_appends::give_up())?;
-    xact::note_append();
+    transaction::note_append();
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 //! tables as a restore brings them, in any order; from then on only our own statements write them. "No rows" would be no test: a restore
 //! loads one partition after the other, and the sequences last.
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
-use crate::pg::process::{server, xact};
+use crate::pg::process::server;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::catalog::Catalog;
+use crate::shared::session::as_owner;
+use crate::shared::transaction;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 
@@ -30,7 +32,7 @@ pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
     }
     if !look(db)? {
         NOTE.with(|note| note.write(db, &[]))?;
-    } else if !xact::has_appended() {
+    } else if !transaction::has_appended() {
         NOTED.set(catalog.events);
     }
     Ok(())

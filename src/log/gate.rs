@@ -11,12 +11,15 @@
 //! append may want takes the gate before.
 use super::append::Target;
 use crate::pg::error::failure::Result;
+use crate::pg::invalidation;
 use crate::pg::process::lock::{self, Place};
-use crate::pg::process::session::{Planning, as_owner};
-use crate::pg::process::{server, xact};
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
-use crate::shared::catalog::{self, Catalog};
+use crate::shared::catalog::Catalog;
+use crate::shared::session::as_owner;
 use crate::shared::settings;
+use crate::shared::transaction;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, OIDOID, Oid};
 use std::time::Instant;
@@ -38,12 +41,12 @@ fn place(catalog: &Catalog, tenant_id: i64) -> Place {
 
 /// Enters as one of many, until the end of the (sub)transaction. Waits while somebody has it alone.
 pub fn enter(tenant_id: i64) -> Result<()> {
-    if xact::has_entered(tenant_id) {
+    if transaction::has_entered(tenant_id) {
         return Ok(());
     }
     place(&Catalog::current()?, tenant_id).share()?;
-    xact::note_entered(tenant_id);
-    catalog::refresh()
+    transaction::note_entered(tenant_id);
+    invalidation::take_in()
 }
 
 /// Has it alone until the end of the transaction. To be called outside of `as_owner`. Errors: 55P03.
@@ -59,9 +62,9 @@ pub fn close(target: Target) -> Result<()> {
         }
         server::pause(wait.min(left))?;
     }
-    xact::note_gate();
+    transaction::note_gate();
     end_when_idle()?;
-    catalog::refresh()
+    invalidation::take_in()
 }
 
 /// The longest first: processes, and since when their transactions are open.

@@ -1,8 +1,9 @@
 //! The horizon of a tenant: the position up to which no open transaction can still commit anything of it (ARCHITECTURE.md, "Horizon", has the
 //! proof). Promises: whoever reads up to it, under a snapshot taken after it, never misses an event.
 use crate::pg::error::failure::Result;
+use crate::pg::invalidation;
 use crate::pg::process::{sequence, server};
-use crate::shared::catalog::{self, Catalog};
+use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::{self, Whose};
 use eventstream_core::error::Error;
 use std::collections::BTreeSet;
@@ -52,7 +53,7 @@ pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
 pub fn horizon(catalog: &Catalog, whose: Whose) -> Result<Horizon> {
     let last_position = last_position(catalog)?;
     let held = smallest(whose, |held| held.position)?;
-    catalog::refresh()?;
+    invalidation::take_in()?;
     Ok(Horizon { last_position, position: held.map_or(last_position, |held| last_position.min(held - 1)) })
 }
 
@@ -109,7 +110,7 @@ pub fn horizons(catalog: &Catalog) -> Result<Horizons> {
             None => server::pause(SLOT_PAUSE)?,
         }
     };
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let mut horizons = Horizons { last_position, others: last_position, held: Vec::new() };
     for (tenant_id, horizon) in held {
         match tenant_id {

@@ -1,10 +1,11 @@
 //! Who this log is: what a consumer stores beside its checkpoint to notice a restored copy.
 use super::horizon;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::open_appends::{self, Whose};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID};

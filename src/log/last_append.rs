@@ -1,6 +1,7 @@
 //! This session's last append: for causation ids, and for waiting until it is visible somewhere. Forgotten where the
 //! (sub)transaction that made it is rolled back.
-use crate::pg::process::xact::{self, End};
+use crate::pg::process::xact;
+use crate::shared::transaction::End;
 use std::cell::RefCell;
 
 #[derive(Debug, Clone)]

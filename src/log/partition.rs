@@ -4,12 +4,14 @@
 //! max_worker_processes is 0), in the caller's, with a WARNING: an append never fails for want of a partition.
 use super::statements::{STATEMENTS, Statement, column};
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::invalidation;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::worker::{self, Arguments, Kind, worker_function};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Probe, Smaller};
 use crate::pg::{error::report, process::server};
 use crate::shared::catalog::{self, Catalog};
+use crate::shared::session::as_owner;
 use crate::shared::{board, settings};
 use eventstream_core::error::Error;
 use eventstream_core::partition::range_for;
@@ -156,7 +158,7 @@ pub fn containing(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc
         return Ok(known);
     }
     // The position may be newer than what this session has heard of.
-    catalog::refresh()?;
+    invalidation::take_in()?;
     Ok(find(&all(db, catalog)?, position))
 }
 
@@ -168,7 +170,7 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
     }
     for _ in 0..WORKER_TRIES {
         let had_worker = worker::run_and_wait(PARTITION_MAKER, [position, settings::partition_size()])?;
-        catalog::refresh()?;
+        invalidation::take_in()?;
         if let Some(partition) = containing(db, catalog, position)? {
             return Ok(partition);
         }
@@ -205,7 +207,7 @@ fn wish_for(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc<Parti
             return Ok(None);
         }
         server::pause(WORKER_PAUSE)?;
-        catalog::refresh()?;
+        invalidation::take_in()?;
         if let Some(partition) = containing(db, catalog, position)? {
             return Ok(Some(partition));
         }

@@ -4,6 +4,7 @@ use super::partition::{self, Partition};
 use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
 use super::whole;
 use crate::pg::error::failure::{Failure, Result};
+use crate::pg::invalidation;
 use crate::pg::process::lock::{self, Place};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
@@ -11,7 +12,7 @@ use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, Row, View};
 use crate::pg::query::probe::{Bound, Presence, Probe, RowLock};
 use crate::pg::value::datum::{Nullable, from_text};
-use crate::shared::catalog::{self, Catalog};
+use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
@@ -113,7 +114,7 @@ pub fn lock(
             let_go(kept)?;
             // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
             // read under a snapshot that is newer than the lock.
-            catalog::refresh()?;
+            invalidation::take_in()?;
             let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
             let head = newest_in(db, &stream, &newest, View::Latest)?;
             return Ok(Locked::Existing(stream, head, newest));
@@ -368,7 +369,7 @@ fn later_segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View, most:
     let mut partitions = partition::all(db, catalog)?;
     if rows.iter().any(|&(lower, _)| partition::by_lower_bound(&partitions, lower).is_none()) {
         // The rows are newer than what this session has heard of.
-        catalog::refresh()?;
+        invalidation::take_in()?;
         partitions = partition::all(db, catalog)?;
     }
     rows.into_iter()

@@ -6,10 +6,11 @@ use super::overview::{self, Moment};
 use crate::log::horizon;
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::shared::board::{self, runner};
 use crate::shared::counters::{self, BOUNDS, Counter, Histogram};
 use crate::shared::open_appends;
+use crate::shared::session::as_owner;
 use std::fmt::{Display, Write};
 
 /// What a projection's status can be.

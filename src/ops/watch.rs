@@ -3,7 +3,7 @@
 use super::health::{self, Check, Level};
 pub use super::maintain::maintain;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::{
     error::report,
@@ -11,6 +11,7 @@ use crate::pg::{
 };
 use crate::shared::live_settings::{OnLongAppend, max_append_transaction, on_long_append};
 use crate::shared::open_appends::{self, Held};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT4OID};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

@@ -1,26 +1,23 @@
-//! Statements that need a database for themselves: the workers leave it first, and stay away until the transaction ends. They are DROP
-//! DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, CREATE DATABASE … TEMPLATE, and DROP EXTENSION, whose locks a long
-//! batch would keep waiting. Only for those who may do it: nobody else can send the workers away.
-//! And every statement is made known to [`guard`] while it runs.
-//! And what renames or drops a role: its grants and registrations here are noted in the same transaction. In other databases upkeep notes it.
-//! And COMMIT PREPARED: the workers look at what it changed, as they do after the commit of other transactions.
+//! Utility statements as they run: each is made known to [`guard`], and to a [`Listener`] those that need a database for themselves (only for
+//! those who may run them: nobody else can send its workers away), COMMIT PREPARED, and what renames or
+//! drops a role: its grants and registrations here are noted in the same transaction (in other databases upkeep notes it).
 use super::error::failure::{Result, catch, raise};
-use super::{compat, ffi, guard, process::databases};
-use crate::shared::board::{
-    self,
-    database::{self, Database},
-};
-use crate::shared::catalog;
+use super::{compat, ffi, guard};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
-
-/// How long to wait for the workers before the statement is tried anyway.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(2);
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+/// Who wants to know of such statements.
+pub struct Listener {
+    /// The statement that is about to run needs that database for itself.
+    pub needs_database: fn(Oid) -> Result<()>,
+    /// A database is about to be created.
+    pub creates_database: fn(),
+    /// A prepared transaction was committed.
+    pub committed_prepared: fn() -> Result<()>,
+}
 
 /// What notes that roles have other names, or are gone.
 static AFTER_ROLES: OnceLock<fn() -> Result<()>> = OnceLock::new();
@@ -30,14 +27,14 @@ pub fn after_roles_change(note: fn() -> Result<()>) {
     let _ = AFTER_ROLES.set(note);
 }
 
-/// Whether the library was preloaded: without there are no workers to send away.
-static mut HAS_WORKERS: bool = false;
+static mut LISTENER: Option<&Listener> = None;
 
-/// Sets the hook; once a backend, from _PG_init.
-pub fn init() {
+/// Sets the hook; once a process, from _PG_init.
+pub fn init(listener: &'static Listener) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
-        HAS_WORKERS = pg_sys::process_shared_preload_libraries_in_progress;
+        // Without preload there are no workers to send away.
+        LISTENER = Some(listener).filter(|_| pg_sys::process_shared_preload_libraries_in_progress);
         PREVIOUS = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }
@@ -57,10 +54,13 @@ unsafe extern "C-unwind" fn process_utility(
     // after it ran.
     unsafe {
         let node = (*statement).utilityStmt;
-        let commits_prepared = HAS_WORKERS && commits_prepared(node);
+        let listener = LISTENER;
+        let commits_prepared = commits_prepared(node);
         let changes_roles = changes_roles(node);
         pg_sys::panic::pgrx_extern_c_guard(|| {
-            if HAS_WORKERS && let Err(failure) = prepare(node) {
+            if let Some(listener) = listener
+                && let Err(failure) = prepare(listener, node)
+            {
                 raise(failure);
             }
             if let Err(failure) = guard::refuse_alteration(node) {
@@ -90,9 +90,9 @@ unsafe extern "C-unwind" fn process_utility(
                 }
             });
         }
-        if commits_prepared {
+        if let Some(listener) = listener.filter(|_| commits_prepared) {
             pg_sys::panic::pgrx_extern_c_guard(|| {
-                if let Err(failure) = note_prepared_commit() {
+                if let Err(failure) = (listener.committed_prepared)() {
                     raise(failure);
                 }
             });
@@ -125,52 +125,40 @@ unsafe fn commits_prepared(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// What the transaction noted for its commit went with the session that prepared it: everything that it may have been.
-fn note_prepared_commit() -> Result<()> {
-    board::wake_at_commit();
-    if Database::mine().is_none_or(Database::may_lack_extension) {
-        catalog::refresh()?;
-        if databases::has_extension()? {
-            database::announce_at_commit();
-        }
-    }
-    Ok(())
-}
-
 /// # Safety
 /// A node of a statement that is about to run.
-unsafe fn prepare(node: *mut pg_sys::Node) -> Result<()> {
+unsafe fn prepare(listener: &Listener, node: *mut pg_sys::Node) -> Result<()> {
     // SAFETY: the tag says what each node is (nodes/parsenodes.h).
     unsafe {
         match (*node).type_ {
-            NodeTag::T_DropdbStmt => empty_named((*node.cast::<pg_sys::DropdbStmt>()).dbname),
+            NodeTag::T_DropdbStmt => empty_named(listener, (*node.cast::<pg_sys::DropdbStmt>()).dbname),
             NodeTag::T_AlterDatabaseStmt => {
                 let statement = &*node.cast::<pg_sys::AlterDatabaseStmt>();
                 match option(statement.options, c"tablespace") {
-                    Some(_) => empty_named(statement.dbname),
+                    Some(_) => empty_named(listener, statement.dbname),
                     None => Ok(()),
                 }
             }
             NodeTag::T_RenameStmt => {
                 let statement = &*node.cast::<pg_sys::RenameStmt>();
                 if statement.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
-                    empty_named(statement.subname)
+                    empty_named(listener, statement.subname)
                 } else {
                     Ok(())
                 }
             }
             NodeTag::T_CreatedbStmt => {
-                database::wake_launcher_at_commit();
+                (listener.creates_database)();
                 let Some(template) = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template") else {
                     return Ok(());
                 };
                 let name = catch(|| ffi::defGetString(template))?;
-                empty_named(name)
+                empty_named(listener, name)
             }
             NodeTag::T_DropStmt => {
                 let statement = &*node.cast::<pg_sys::DropStmt>();
                 if statement.removeType == pg_sys::ObjectType::OBJECT_EXTENSION && names_extension(statement.objects) {
-                    empty_of_extension()
+                    empty_of_extension(listener)
                 } else {
                     Ok(())
                 }
@@ -212,7 +200,7 @@ pub(super) unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
 
 /// # Safety
 /// A cstring.
-unsafe fn empty_named(name: *const c_char) -> Result<()> {
+unsafe fn empty_named(listener: &Listener, name: *const c_char) -> Result<()> {
     let found = catch(|| {
         // SAFETY: look-ups; the statement itself takes the lock and looks again.
         unsafe {
@@ -220,10 +208,10 @@ unsafe fn empty_named(name: *const c_char) -> Result<()> {
             (oid != pg_sys::InvalidOid && may(|role| compat::owns_database(oid, role))).then_some(oid)
         }
     })?;
-    found.map_or(Ok(()), empty)
+    found.map_or(Ok(()), listener.needs_database)
 }
 
-fn empty_of_extension() -> Result<()> {
+fn empty_of_extension(listener: &Listener) -> Result<()> {
     let found = catch(|| {
         // SAFETY: look-ups, and a plain variable of this backend.
         unsafe {
@@ -232,7 +220,7 @@ fn empty_of_extension() -> Result<()> {
             may.then_some(pg_sys::MyDatabaseId)
         }
     })?;
-    found.map_or(Ok(()), empty)
+    found.map_or(Ok(()), listener.needs_database)
 }
 
 /// # Safety
@@ -240,19 +228,4 @@ fn empty_of_extension() -> Result<()> {
 unsafe fn may(owns: impl FnOnce(Oid) -> bool) -> bool {
     // SAFETY: as the caller says.
     unsafe { ffi::superuser() || owns(pg_sys::GetUserId()) }
-}
-
-/// Sends the workers of that database away, and keeps them away until this transaction ends.
-fn empty(oid: Oid) -> Result<()> {
-    // A runner whose handler does that would wait for itself.
-    if board::is_worker() {
-        return Ok(());
-    }
-    let Some(held) = database::hold(oid) else { return Ok(()) };
-    let end = Instant::now() + PATIENCE;
-    held.terminate_workers();
-    while held.has_workers() && Instant::now() < end {
-        super::process::server::pause(PAUSE)?;
-    }
-    Ok(())
 }

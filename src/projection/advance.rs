@@ -23,8 +23,9 @@ use super::state_table::StateTable;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::{Caught, Result};
+use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::{
@@ -36,6 +37,7 @@ use crate::shared::catalog;
 use crate::shared::counters::{self, Counter, Histogram};
 use crate::shared::live_settings;
 use crate::shared::open_appends::Whose;
+use crate::shared::session::as_owner;
 use eventstream_core::backoff;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
@@ -76,7 +78,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     };
     test_point("locked");
     // What was altered before the lock was free.
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     if projection.mode == Mode::Inline {
         // Whatever is appended is applied at once; its checkpoint is where it was when it began.
@@ -111,7 +113,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
 pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
     // Somebody else may have it by now, for as long as they like: they, or the next attempt, will meet what fails.
     let Some(progress) = progress::lock(id, Lock::Skip)? else { return Ok(Outcome::Busy) };
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
     if !matches!(progress.status, Status::Running | Status::Rebuilding) {
         return Ok(Outcome::Stopped);

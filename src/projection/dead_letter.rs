@@ -7,13 +7,14 @@ use crate::log::acting;
 use crate::log::activation;
 use crate::log::read::Filter;
 use crate::pg::error::failure::{Caught, Result};
+use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::Plan;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::present::event::{Event, field};
-use crate::shared::catalog;
 use crate::shared::counters::{self, Counter};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -106,7 +107,7 @@ pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Resul
     activation::must_be_active("es_retry_dead_letter")?;
     // Nobody else applies events of this projection meanwhile.
     progress::lock(projection_id, Lock::Wait)?;
-    catalog::refresh()?;
+    invalidation::take_in()?;
     // Undone with the transaction where the event fails again.
     let taken = as_owner(Planning::ByIndex, |db, _| {
         DELETE.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(Datum::from(projection_id))]))

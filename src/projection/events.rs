@@ -4,8 +4,9 @@ use crate::log::read::{Filter, each_of_log};
 use crate::pg::error::failure::Result;
 use crate::pg::process::life;
 use crate::pg::process::memory::Scratch;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::present::event::Event;
+use crate::shared::session::as_owner;
 use std::ops::ControlFlow;
 
 /// Which events: of the tenant, in (after, to], at most so many, that the filter lets through.

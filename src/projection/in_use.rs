@@ -2,8 +2,9 @@
 //! says of folds.
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Users;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
 
 /// The rows that name functions of which this is true.

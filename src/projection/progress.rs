@@ -1,10 +1,11 @@
 //! How far a projection is: its row of projection_progress. Whoever advances it holds the row's lock until the end of the transaction,
 //! and so is alone; the checkpoint commits with the effects.
 use crate::pg::error::failure::{Caught, MOST_WORDS, Result};
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, Row, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::board;
+use crate::shared::session::as_owner;
 use eventstream_core::hash::Hash;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 

@@ -22,16 +22,17 @@ use crate::log::scan::Opened;
 use crate::log::{horizon, stream};
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
-use crate::pg::process::life;
 use crate::pg::process::memory::Scratch;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of, unpacked_size, varlena};
 use crate::shared::board;
+use crate::shared::board::runner;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::open_appends::Whose;
+use crate::shared::session::as_owner;
 use crate::state::answer;
 use crate::state::folding::Folding;
 use crate::state::moment::{Moment, Selection};
@@ -253,7 +254,7 @@ fn publish(projection: &Projection, state_table: &StateTable, to: i64, attempts:
     let most = (PAGE >> attempts.clamp(0, 8)).max(1);
     let mut after = String::new();
     loop {
-        life::renew_timeout();
+        runner::get_on();
         let last = scratch.step(|| {
             let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(most))];
             let (mut bytes, mut is_cut) = (0, false);

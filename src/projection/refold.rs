@@ -11,12 +11,14 @@ use super::state_table::StateTable;
 use crate::log::append::Target;
 use crate::log::{gate, horizon};
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::invalidation;
+use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
+use crate::shared::board;
 use crate::shared::open_appends::Whose;
-use crate::shared::{board, catalog};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
 
 thread_local! {
@@ -67,7 +69,7 @@ pub fn refold(target: Target) -> Result<Vec<String>> {
     let mut changed = Vec::new();
     for id in ids {
         let Some(progress) = progress::lock(id, Lock::Wait)? else { continue };
-        catalog::refresh()?;
+        invalidation::take_in()?;
         let Some(projection) = registry::by_id(id)? else { continue };
         let Kind::Table(table) = &projection.kind else { continue };
         // Where its fold is gone it stops, or its appends fail, until that is back.

@@ -3,10 +3,11 @@
 use crate::log::append::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, Row, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog;
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;

@@ -3,8 +3,9 @@ use super::progress::{self, HIDDEN, Progress, Status};
 use super::{registry, wait};
 use crate::log::append::Target;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT8OID};
 

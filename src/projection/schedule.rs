@@ -1,8 +1,9 @@
 //! What workers have to advance.
 use crate::log::activation;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 
 /// A projection that runs or is being rebuilt.
 #[derive(Debug, Clone, Copy)]

@@ -13,15 +13,17 @@ use crate::log::event::{checked_reason, invalid};
 use crate::log::read::Filter;
 use crate::log::{append::Target, horizon};
 use crate::pg::error::failure::Result;
+use crate::pg::invalidation;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::shared::board;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::open_appends::Whose;
+use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
@@ -271,7 +273,7 @@ fn locked(target: Target, name: &str) -> Result<(Rc<Projection>, Progress)> {
     let id = registry::id(target.id, name)?;
     let missing = || Error::ProjectionNotFound { projection: name.into() };
     let progress = progress::lock(id, Lock::Wait)?.ok_or_else(missing)?;
-    catalog::refresh()?;
+    invalidation::take_in()?;
     Ok((found(id, name)?, progress))
 }
 

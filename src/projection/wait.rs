@@ -6,12 +6,13 @@ use crate::log::event::invalid;
 use crate::log::scan::Opened;
 use crate::log::{horizon, pending, stream};
 use crate::pg::error::failure::Result;
+use crate::pg::invalidation;
 use crate::pg::process::server;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
 use crate::shared::board::{Awaited, Waiter};
-use crate::shared::catalog;
 use crate::shared::open_appends::{self, Whose};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use std::time::{Duration, Instant};
@@ -69,7 +70,7 @@ pub fn until(id: i64, name: &str, up_to: i64, most: Duration) -> Result<i64> {
     let projection = registry::by_id(id)?.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() })?;
     let mut waiter = None;
     loop {
-        catalog::refresh()?;
+        invalidation::take_in()?;
         let Some(progress) = progress::look(id)? else {
             return Err(Error::ProjectionNotFound { projection: name.into() }.into());
         };

@@ -2,7 +2,8 @@
 use crate::log::{first_append, partition};
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Act;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 
 /// Events are counted up to here: a refusal does not take minutes.

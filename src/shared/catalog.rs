@@ -1,9 +1,10 @@
 //! Where the extension's relations are. Looked up by name in the schemas that are the extension's, kept until one of them (or
 //! everything) is invalidated; also tells others when to forget what they derived.
-use crate::pg::error::failure::{Result, catch};
-use crate::pg::{ffi, guard};
+use crate::pg::error::failure::Result;
+use crate::pg::invalidation::{self, Of};
+use crate::pg::relation::{self, Schema};
 use eventstream_core::error::Error;
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 use std::ffi::CStr;
 
@@ -62,19 +63,13 @@ thread_local! {
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
 pub fn init() {
-    // SAFETY: callbacks that only set thread-local counters.
-    unsafe {
-        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), Datum::null());
-        let roles = pg_sys::SysCacheIdentifier::AUTHOID as i32;
-        let memberships = pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32;
-        pg_sys::CacheRegisterSyscacheCallback(roles, Some(on_role), Datum::null());
-        pg_sys::CacheRegisterSyscacheCallback(memberships, Some(on_role), Datum::null());
-        let functions = pg_sys::SysCacheIdentifier::PROCOID as i32;
-        pg_sys::CacheRegisterSyscacheCallback(functions, Some(on_function), Datum::null());
-    }
+    invalidation::on_relation(note_relation);
+    invalidation::on(Of::Roles, note_role);
+    invalidation::on(Of::Memberships, note_role);
+    invalidation::on(Of::Functions, note_function);
 }
 
-extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
+fn note_relation(relation: Oid) {
     let Some(catalog) = CATALOG.get() else {
         // Not known which relation it is: it may be one of ours, whose list somebody has made meanwhile.
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
@@ -112,11 +107,11 @@ extern "C-unwind" fn on_relation(_: Datum, relation: Oid) {
     }
 }
 
-extern "C-unwind" fn on_function(_: Datum, _: i32, _: u32) {
+fn note_function() {
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
 }
 
-extern "C-unwind" fn on_role(_: Datum, _: i32, _: u32) {
+fn note_role() {
     ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
     // A registrant may be another, or none, by now.
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
@@ -145,32 +140,20 @@ pub fn projections_generation() -> u64 {
 
 /// Tells every session (at commit) that projections changed.
 pub fn announce_projection_change(catalog: &Catalog) -> Result<()> {
-    let projections = catalog.projections;
     PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
-    // SAFETY: the relation exists.
-    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(projections) })
+    invalidation::announce(catalog.projections)
 }
 
 /// Tells every session (at commit) that folds or upcasters changed.
 pub fn announce_fold_change(catalog: &Catalog) -> Result<()> {
-    let folds = catalog.folds;
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
-    // SAFETY: the relation exists.
-    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(folds) })
-}
-
-/// Takes in what other sessions changed: partitions, grants, roles.
-pub fn refresh() -> Result<()> {
-    // SAFETY: processes pending messages; locks nothing.
-    catch(|| unsafe { ffi::AcceptInvalidationMessages() })
+    invalidation::announce(catalog.folds)
 }
 
 /// Tells every session (at commit) that grants or tenants changed.
 pub fn announce_access_change(catalog: &Catalog) -> Result<()> {
-    let grants = catalog.grants;
     ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
-    // SAFETY: the relation exists.
-    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(grants) })
+    invalidation::announce(catalog.grants)
 }
 
 impl Catalog {
@@ -179,56 +162,43 @@ impl Catalog {
         CATALOG.get()
     }
 
+    fn look_up() -> Result<Option<Self>> {
+        let (Some(hidden), Some(public)) = (Schema::own(c"_eventstream")?, Schema::own(c"eventstream")?) else {
+            return Ok(None);
+        };
+        let relation = |name: &CStr| hidden.relation(name);
+        let events = relation(c"events")?;
+        if events == pg_sys::InvalidOid {
+            return Ok(None);
+        }
+        let (event_type, event_row) = public.composite(c"event")?;
+        Ok(Some(Self {
+            owner: relation::owner(events)?,
+            events,
+            positions: relation(c"positions")?,
+            recorded_floor: relation(c"recorded_floor")?,
+            segments: relation(c"stream_segments")?,
+            streams: relation(c"streams")?,
+            grants: relation(c"grants")?,
+            tenants: relation(c"tenants")?,
+            folds: relation(c"folds")?,
+            snapshots: relation(c"snapshots")?,
+            projections: relation(c"projections")?,
+            views: [public.relation(c"events")?, public.relation(c"audit")?],
+            event_type,
+            event_row,
+        }))
+    }
+
     pub fn current() -> Result<Self> {
         if let Some(known) = CATALOG.get() {
             return Ok(known);
         }
-        let found = catch(|| {
-            // SAFETY: syscache look-ups by name.
-            unsafe {
-                let schema = guard::own_schema(c"_eventstream")?;
-                let public = guard::own_schema(c"eventstream")?;
-                let relation = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), schema);
-                let view = |name: &CStr| ffi::get_relname_relid(name.as_ptr(), public);
-                let event_type = ffi::GetSysCacheOid(
-                    pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
-                    pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
-                    Datum::from(c"event".as_ptr()),
-                    Datum::from(public),
-                    Datum::null(),
-                    Datum::null(),
-                );
-                let events = relation(c"events");
-                if events == pg_sys::InvalidOid {
-                    return None;
-                }
-                let opened = ffi::relation_open(events, pg_sys::AccessShareLock as i32);
-                let owner = (*(*opened).rd_rel).relowner;
-                ffi::relation_close(opened, pg_sys::AccessShareLock as i32);
-                Some(Catalog {
-                    owner,
-                    events,
-                    positions: relation(c"positions"),
-                    recorded_floor: relation(c"recorded_floor"),
-                    segments: relation(c"stream_segments"),
-                    streams: relation(c"streams"),
-                    grants: relation(c"grants"),
-                    tenants: relation(c"tenants"),
-                    folds: relation(c"folds"),
-                    snapshots: relation(c"snapshots"),
-                    projections: relation(c"projections"),
-                    views: [view(c"events"), view(c"audit")],
-                    event_type,
-                    event_row: ffi::get_typ_typrelid(event_type),
-                })
-            }
-        })?;
-        let catalog = found.ok_or_else(|| Error::FeatureNotSupported {
+        let catalog = Self::look_up()?.ok_or_else(|| Error::FeatureNotSupported {
             what: "eventstream is not installed in this database".into(),
             hint: Some("create extension eventstream;".into()),
         })?;
-        // SAFETY: look-ups in a cache.
-        if !catch(|| unsafe { has_columns(catalog.event_row, &EVENT) })? {
+        if !relation::has_columns(catalog.event_row, &EVENT)? {
             return Err(Error::FeatureNotSupported {
                 what: "the type eventstream.event has been altered: events cannot be made of it".into(),
                 hint: Some("Dump the log's data, and restore it where the extension was created anew.".into()),
@@ -238,14 +208,4 @@ impl Catalog {
         CATALOG.set(Some(catalog));
         Ok(catalog)
     }
-}
-
-/// Whether a relation has columns of these types and never had another.
-///
-/// # Safety
-/// May raise.
-unsafe fn has_columns(relation: Oid, types: &[Oid]) -> bool {
-    // SAFETY: look-ups in a cache, which find no type of a column that was dropped.
-    let is_of = |(place, of): (i16, Oid)| unsafe { ffi::get_atttype(relation, place) } == of;
-    (1..).zip(types.iter().copied().chain([pg_sys::InvalidOid])).all(is_of)
 }

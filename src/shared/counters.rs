@@ -2,11 +2,11 @@
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
 use super::board::database::{DATABASES, exclusively};
 use super::failing::{Note, Notes};
-use pgrx::pg_sys;
+use crate::pg::process::server;
+use crate::pg::shmem::Area;
 use std::cell::Cell;
-use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 /// One a thing that is counted.
@@ -232,54 +232,20 @@ enum Home {
     Shared(&'static Block),
 }
 
-static BLOCKS: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
+pub static BLOCKS: Area<Block> = Area::new(c"eventstream counters", || DATABASES, Block::new);
 
 thread_local! {
     static HOME: Cell<Home> = const { Cell::new(Home::Unknown) };
     static OWN: Block = const { Block::new() };
 }
 
-/// Bytes of shared memory: 896 a database.
-pub fn size() -> usize {
-    DATABASES * size_of::<Block>() + align_of::<Block>()
-}
-
-/// Finds the shared memory, or makes it; see [`crate::pg::shared`].
-///
-/// # Safety
-/// Only from the hook that PostgreSQL calls for this.
-pub unsafe fn attach() {
-    // SAFETY: the memory is ours and of the size asked for, which has room to align the first block.
-    unsafe {
-        let mut found = false;
-        let start = pg_sys::ShmemInitStruct(c"eventstream counters".as_ptr(), size(), &mut found).cast::<u8>();
-        let blocks = start.add(start.align_offset(align_of::<Block>())).cast::<Block>();
-        if !found {
-            for place in 0..DATABASES {
-                blocks.add(place).write(Block::new());
-            }
-        }
-        BLOCKS.store(blocks, SeqCst);
-    }
-}
-
-fn blocks() -> &'static [Block] {
-    let blocks = BLOCKS.load(SeqCst);
-    if blocks.is_null() {
-        return &[];
-    }
-    // SAFETY: `attach` wrote that many blocks, and shared memory stays mapped for the life of the process.
-    unsafe { std::slice::from_raw_parts(blocks, DATABASES) }
-}
-
 /// The block of this backend's database: one for all of its backends.
 fn home() -> Home {
-    // SAFETY: a plain variable of this backend.
-    let mine = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let mine = server::database().to_u32();
     if mine == 0 {
         return Home::Backend;
     }
-    let of = |database: u32| blocks().iter().find(|block| block.database.load(SeqCst) == database);
+    let of = |database: u32| BLOCKS.all().iter().find(|block| block.database.load(SeqCst) == database);
     // Alone where a block is taken, so that two backends do not take two.
     let found = of(mine).or_else(|| {
         let taken = exclusively(|_| {
@@ -293,12 +259,12 @@ fn home() -> Home {
 
 /// The databases that have a block.
 pub fn databases() -> Vec<u32> {
-    blocks().iter().map(|block| block.database.load(SeqCst)).filter(|&database| database != 0).collect()
+    BLOCKS.all().iter().map(|block| block.database.load(SeqCst)).filter(|&database| database != 0).collect()
 }
 
 /// These databases are gone: nobody counts for them any more, and others get their blocks.
 pub fn forget(gone: &[u32]) {
-    for block in blocks().iter().filter(|block| gone.contains(&block.database.load(SeqCst))) {
+    for block in BLOCKS.all().iter().filter(|block| gone.contains(&block.database.load(SeqCst))) {
         exclusively(|_| {
             let numbers = block.counts.iter().chain(&block.troubles);
             let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));

@@ -1,7 +1,8 @@
 //! Marks in shared memory that only rise: for each sequence the highest value that is known to be used. Nothing is promised about a
 //! sequence without one: whoever asks then looks for itself.
-use crate::pg::shared::Area;
-use pgrx::pg_sys::{self, Oid};
+use crate::pg::process::server;
+use crate::pg::shmem::Area;
+use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 
@@ -18,27 +19,19 @@ pub struct Mark {
 
 const UNKNOWN: i64 = i64::MIN;
 
-static AREA: Area<Mark> = Area::new(c"eventstream high-water marks");
+pub static AREA: Area<Mark> = Area::new(
+    c"eventstream high-water marks",
+    || MARKS,
+    || Mark { key: AtomicU64::new(0), value: AtomicI64::new(UNKNOWN) },
+);
 
 thread_local! {
     static MINE: Cell<Option<(u64, &'static Mark)>> = const { Cell::new(None) };
 }
 
-pub fn size() -> usize {
-    AREA.size(MARKS)
-}
-
-/// # Safety
-/// As [`crate::pg::shared`] says.
-pub unsafe fn attach() {
-    // SAFETY: as the caller says.
-    unsafe { AREA.attach(MARKS, || Mark { key: AtomicU64::new(0), value: AtomicI64::new(UNKNOWN) }) }
-}
-
 /// The mark of a sequence of this database. None without preload, and where all marks are taken.
 pub fn of(sequence: Oid) -> Option<&'static Mark> {
-    // SAFETY: a plain variable of this process.
-    let key = u64::from(unsafe { pg_sys::MyDatabaseId }.to_u32()) << 32 | u64::from(sequence.to_u32());
+    let key = u64::from(server::database().to_u32()) << 32 | u64::from(sequence.to_u32());
     if let Some((known, mark)) = MINE.get()
         && known == key
     {

@@ -1,11 +1,41 @@
-//! TODO shared
-#![allow(unsafe_code)]
+//! What the sessions and workers of a database share, and what each keeps of it: settings, the catalog of our relations, shared memory (open
+//! appends, the board by which processes wake one another, counters, tasks, marks), the ends of transactions. Knows the log only as tenants,
+//! positions and moments; reads no table.
 pub mod board;
 pub mod catalog;
 pub mod counters;
+pub mod evict;
 pub mod failing;
 pub mod high_water;
 pub mod live_settings;
 pub mod open_appends;
+pub mod session;
 pub mod settings;
 pub mod tasks;
+pub mod transaction;
+
+use crate::pg::process::xact;
+use crate::pg::shmem::{self, Part};
+use crate::pg::utility;
+
+static MEMORY: [&dyn Part; 10] = [
+    &open_appends::SLOTS,
+    &counters::BLOCKS,
+    &tasks::SLOTS,
+    &board::HALL,
+    &board::database::AREA,
+    &board::database::TAKING,
+    &board::database::TAKEN,
+    &board::runner::AREA,
+    &board::waiter::AREA,
+    &high_water::AREA,
+];
+
+/// Once a process, from _PG_init.
+pub fn init() {
+    settings::init();
+    shmem::init(&MEMORY);
+    xact::init(transaction::note);
+    catalog::init();
+    utility::init(&evict::LISTENER);
+}

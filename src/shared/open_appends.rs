@@ -2,10 +2,11 @@
 //! from which recorded_at on, it may own events of a tenant: a bound for each tenant it appends to. `log::horizon` reads them; only the owner
 //! of a slot writes it.
 use crate::pg::compat::{backend_number, backend_slots};
-use pgrx::pg_sys;
+use crate::pg::process::life::{self, Signal};
+use crate::pg::process::{exit, server};
+use crate::pg::shmem::Area;
 use std::cell::{Cell, RefCell};
-use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering::SeqCst, fence};
 
 /// No open append: larger than every position.
 const FREE: i64 = i64::MAX;
@@ -25,7 +26,7 @@ struct Bound {
 }
 
 #[repr(C)]
-struct Slot {
+pub struct Slot {
     /// Counts the changes of what a bound belongs to; odd in the middle of one.
     turn: AtomicU32,
     database: AtomicU32,
@@ -57,7 +58,17 @@ pub struct Held {
     pub pid: i32,
 }
 
-static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+pub static SLOTS: Area<Slot> = Area::new(c"eventstream open appends", backend_slots, || Slot {
+    turn: AtomicU32::new(0),
+    database: AtomicU32::new(0),
+    pid: AtomicI32::new(0),
+    since: AtomicI64::new(0),
+    bounds: std::array::from_fn(|_| Bound {
+        position: AtomicI64::new(FREE),
+        recorded_at: AtomicI64::new(0),
+        tenant: AtomicI64::new(OTHERS),
+    }),
+});
 
 thread_local! {
     /// The tenants of this transaction's bounds in their order, and the recorded_at of each.
@@ -65,49 +76,9 @@ thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Bytes of shared memory.
-pub fn size() -> usize {
-    backend_slots() * size_of::<Slot>()
-}
-
-/// Finds the shared memory, or makes it; see [`crate::pg::shared`].
-///
-/// # Safety
-/// Only from the hook that PostgreSQL calls for this.
-pub unsafe fn attach() {
-    // SAFETY: the memory is ours and of the size asked for.
-    unsafe {
-        let mut found = false;
-        let slots = pg_sys::ShmemInitStruct(c"eventstream append slots".as_ptr(), size(), &mut found).cast::<Slot>();
-        if !found {
-            for place in 0..backend_slots() {
-                let free = || Bound {
-                    position: AtomicI64::new(FREE),
-                    recorded_at: AtomicI64::new(0),
-                    tenant: AtomicI64::new(OTHERS),
-                };
-                slots.add(place).write(Slot {
-                    turn: AtomicU32::new(0),
-                    database: AtomicU32::new(0),
-                    pid: AtomicI32::new(0),
-                    since: AtomicI64::new(0),
-                    bounds: std::array::from_fn(|_| free()),
-                });
-            }
-        }
-        SLOTS.store(slots, SeqCst);
-    }
-}
-
-fn slots() -> Option<&'static [Slot]> {
-    let slots = SLOTS.load(SeqCst);
-    // SAFETY: `attach` wrote that many slots, and shared memory stays mapped for the life of the process.
-    (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, backend_slots()) })
-}
-
 /// Whether the library was preloaded, so that there is a horizon.
 pub fn are_there() -> bool {
-    !SLOTS.load(SeqCst).is_null()
+    SLOTS.get().is_some()
 }
 
 /// Whether this transaction has a bound for that tenant.
@@ -125,7 +96,7 @@ pub fn held_recorded_at(tenant_id: i64) -> Option<i64> {
 
 /// This backend's slot, and the bound that was taken last, if there is one.
 fn own() -> Option<(&'static Slot, Option<&'static Bound>)> {
-    let slot = &slots()?[backend_number()];
+    let slot = &SLOTS.get()?[backend_number()];
     let taken = HELD.with_borrow(Vec::len);
     Some((slot, taken.checked_sub(1).map(|last| &slot.bounds[last])))
 }
@@ -143,19 +114,15 @@ fn turn(slot: &Slot, change: impl FnOnce()) {
 pub fn announce(tenant_id: i64, now: i64) {
     let place = HELD.with_borrow(Vec::len);
     let tenant = if place + 1 < BOUNDS { tenant_id } else { OTHERS };
-    if let Some(slots) = slots() {
-        if !EXIT_REGISTERED.replace(true) {
-            // SAFETY: on_shmem_exit callbacks run after the abort of an open transaction: nothing can commit any more.
-            unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
-        }
+    if let Some(slots) = SLOTS.get() {
+        // After the abort of an open transaction: nothing can commit any more.
+        exit::at_exit(&EXIT_REGISTERED, release);
         let slot = &slots[backend_number()];
-        // SAFETY: plain variables of this backend.
-        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
         turn(slot, || {
             if place == 0 {
                 slot.since.store(now, SeqCst);
-                slot.database.store(database.to_u32(), SeqCst);
-                slot.pid.store(pid, SeqCst);
+                slot.database.store(server::database().to_u32(), SeqCst);
+                slot.pid.store(server::pid(), SeqCst);
             }
             let bound = &slot.bounds[place];
             bound.tenant.store(tenant, SeqCst);
@@ -203,16 +170,11 @@ pub fn release() {
     }
 }
 
-unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
-    release();
-}
-
 /// What the open appends of the current database hold.
 pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
     fence(SeqCst);
-    // SAFETY: a plain variable of this backend.
-    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let found = slots().unwrap_or_default().iter().flat_map(move |slot| {
+    let database = server::database().to_u32();
+    let found = SLOTS.all().iter().flat_map(move |slot| {
         let bounds = slot.bounds.iter().map_while(|bound| look(slot, bound));
         bounds.filter(move |(of, _)| *of == database).map(|(_, held)| held)
     });
@@ -252,20 +214,15 @@ pub fn holders() -> Vec<Held> {
 
 /// Cancels the statement of the process that holds this. False where it holds it no longer.
 pub fn cancel(held: &Held) -> bool {
-    signal(held, SIGINT)
+    signal(held, Signal::Cancel)
 }
 
 /// Ends the session of the process that holds this. False where it holds it no longer.
 pub fn terminate(held: &Held) -> bool {
-    signal(held, SIGTERM)
+    signal(held, Signal::Terminate)
 }
 
-/// The same on all systems that PostgreSQL runs on.
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
-
-fn signal(held: &Held, signal: i32) -> bool {
+fn signal(held: &Held, signal: Signal) -> bool {
     let holds = scan(Whose::Log).any(|other| other.pid == held.pid && other.since == held.since);
-    // SAFETY: a process of this server, which was in its transaction a moment ago: what pg_cancel_backend and pg_terminate_backend do.
-    holds && unsafe { crate::pg::ffi::kill(held.pid, signal) } == 0
+    holds && life::signal(held.pid, signal)
 }

@@ -1,9 +1,9 @@
 //! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
+use crate::pg::guc::{self, Text};
 use eventstream_core::error::Error;
 use eventstream_core::{json, moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 /// What an append's commit waits for.
@@ -60,64 +60,22 @@ static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// Whoever throws a log away, or changes its tables, says so first.
 static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-thread_local! {
-    /// Whether `init` is at work: what was set before is taken over, whatever it is.
-    static DEFINING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
-    DEFINING.set(true);
     let plain = GucFlags::empty();
-    // SAFETY: the hook keeps nothing, and raises nothing.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            c"eventstream.tenant",
-            c"The tenant that es_* functions and views work in.",
-            c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
-            &TENANT,
-            GucContext::Userset,
-            plain,
-            Some(check_tenant),
-            None,
-            None,
-        );
-    }
-    type Moment = (
-        &'static std::ffi::CStr,
-        &'static std::ffi::CStr,
-        &'static GucSetting<Option<CString>>,
-        pgrx::pg_sys::GucStringCheckHook,
+    guc::define_text::<Tenant>(
+        c"The tenant that es_* functions and views work in.",
+        c"Unset: the role's only tenant. A role may name only a tenant that es_grant allowed it.",
+        &TENANT,
     );
-    let as_of = c"The moment in valid time that temporal views show.";
-    let known_at = c"The moment in transaction time that temporal views show.";
-    let moments: [Moment; 2] = [
-        (c"eventstream.as_of", as_of, &AS_OF, Some(check_as_of)),
-        (c"eventstream.known_at", known_at, &KNOWN_AT, Some(check_known_at)),
-    ];
-    for (name, short, setting, check) in moments {
-        let long = c"ISO 8601 with a time and a zone. Unset: no bound.";
-        // SAFETY: the hook keeps nothing, and raises nothing.
-        unsafe {
-            let user = GucContext::Userset;
-            GucRegistry::define_string_guc_with_hooks(name, short, long, setting, user, plain, check, None, None);
-        }
-    }
-    // SAFETY: as above.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            c"eventstream.metadata",
-            c"Members that the metadata of appended events gets, where the caller gives none of that name.",
-            c"A JSON object. Unset: none.",
-            &METADATA,
-            GucContext::Userset,
-            plain,
-            Some(check_metadata),
-            None,
-            None,
-        );
-    }
-    DEFINING.set(false);
+    let moment = c"ISO 8601 with a time and a zone. Unset: no bound.";
+    guc::define_text::<AsOf>(c"The moment in valid time that temporal views show.", moment, &AS_OF);
+    guc::define_text::<KnownAt>(c"The moment in transaction time that temporal views show.", moment, &KNOWN_AT);
+    guc::define_text::<Metadata>(
+        c"Members that the metadata of appended events gets, where the caller gives none of that name.",
+        c"A JSON object. Unset: none.",
+        &METADATA,
+    );
     GucRegistry::define_enum_guc(
         c"eventstream.durability",
         c"What the commit of an append waits for.",
@@ -257,9 +215,7 @@ pub fn init() {
         GucFlags::DISALLOW_IN_FILE,
     );
     super::live_settings::init();
-    // A misspelt eventstream.… is an error from now on, not a setting without effect.
-    // SAFETY: called once, after all settings were defined.
-    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"eventstream".as_ptr()) }
+    guc::reserve(c"eventstream");
 }
 
 /// The tenant that the session names, if any; empty counts as none.
@@ -364,96 +320,68 @@ fn text_of(setting: &GucSetting<Option<CString>>) -> Option<String> {
     setting.get().map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
 }
 
-type Value = *mut *mut std::ffi::c_char;
-type Extra = *mut *mut std::ffi::c_void;
-
 /// More than any tenant's name, and any moment, has.
 const MOST_BYTES: usize = 512;
 
-/// Cuts a text that no tenant and no moment is: whoever reads it copies it, and a session may set as much as its memory holds.
-///
-/// # Safety
-/// Called by guc.c in a check hook, whose value is a copy that is nobody else's.
-unsafe fn cut(value: Value, most: usize) {
-    // SAFETY: guc.c gives a string, or NULL; the cut lies within it.
-    unsafe {
-        if !value.is_null() && !(*value).is_null() && std::ffi::CStr::from_ptr(*value).to_bytes().len() > most {
-            *(*value).add(most) = 0;
+struct Tenant;
+struct AsOf;
+struct KnownAt;
+struct Metadata;
+
+impl Text for Tenant {
+    const NAME: &CStr = c"eventstream.tenant";
+    const MOST_BYTES: usize = MOST_BYTES;
+
+    /// Whoever uses it says which ones there are.
+    fn check(_: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Text for AsOf {
+    const NAME: &CStr = c"eventstream.as_of";
+    const MOST_BYTES: usize = MOST_BYTES;
+
+    fn check(text: &str) -> Result<(), Error> {
+        must_be_moment("eventstream.as_of", text)
+    }
+}
+
+impl Text for KnownAt {
+    const NAME: &CStr = c"eventstream.known_at";
+    const MOST_BYTES: usize = MOST_BYTES;
+
+    fn check(text: &str) -> Result<(), Error> {
+        must_be_moment("eventstream.known_at", text)
+    }
+}
+
+impl Text for Metadata {
+    const NAME: &CStr = c"eventstream.metadata";
+    /// One byte more than may be is still refused.
+    const MOST_BYTES: usize = MOST_METADATA_BYTES + 1;
+
+    fn check(text: &str) -> Result<(), Error> {
+        if is_metadata(text) {
+            return Ok(());
         }
+        Err(Error::InvalidArgument {
+            argument: "eventstream.metadata".into(),
+            reason: format!("{METADATA_RULE}, not {}", shown(text)),
+            hint: Some(METADATA_HINT.into()),
+        })
     }
 }
 
-unsafe extern "C-unwind" fn check_tenant(value: Value, _: Extra, _: pgrx::pg_sys::GucSource::Type) -> bool {
-    // SAFETY: as guc.c calls it.
-    unsafe { cut(value, MOST_BYTES) };
-    true
-}
-
-unsafe extern "C-unwind" fn check_as_of(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
-    // SAFETY: as guc.c calls it.
-    unsafe { is_moment("eventstream.as_of", value, source) }
-}
-
-unsafe extern "C-unwind" fn check_known_at(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
-    // SAFETY: as guc.c calls it.
-    unsafe { is_moment("eventstream.known_at", value, source) }
-}
-
-unsafe extern "C-unwind" fn check_metadata(value: Value, _: Extra, source: pgrx::pg_sys::GucSource::Type) -> bool {
-    // SAFETY: as guc.c calls it; one byte more than may be is still refused.
-    unsafe { cut(value, MOST_METADATA_BYTES + 1) };
-    // SAFETY: as guc.c calls it.
-    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
-    if is_metadata(&text) {
-        return true;
+fn must_be_moment(setting: &str, text: &str) -> Result<(), Error> {
+    if moment::read(text).is_some() {
+        return Ok(());
     }
-    crate::pg::error::failure::refuse_setting(Error::InvalidArgument {
-        argument: "eventstream.metadata".into(),
-        reason: format!("{METADATA_RULE}, not {}", shown(&text)),
-        hint: Some(METADATA_HINT.into()),
-    });
-    false
-}
-
-/// A value that somebody sets, to be refused then if it is wrong. What comes from a file, a database's or a role's settings, or from before the
-/// library was loaded, guc.c would drop with no more than a WARNING, and the view would show now instead: it is let through, and refused by
-/// whoever reads it.
-///
-/// # Safety
-/// Called by guc.c in a check hook.
-unsafe fn to_be_checked(value: Value, source: pgrx::pg_sys::GucSource::Type) -> Option<String> {
-    use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
-    // SAFETY: as the caller says.
-    unsafe { cut(value, MOST_BYTES) };
-    if DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
-        return None;
-    }
-    // SAFETY: guc.c gives a string, or NULL.
-    let text = unsafe {
-        if value.is_null() || (*value).is_null() {
-            return None;
-        }
-        std::ffi::CStr::from_ptr(*value).to_string_lossy().into_owned()
-    };
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// Refuses what is no moment when somebody sets it.
-///
-/// # Safety
-/// Called by guc.c in a check hook.
-unsafe fn is_moment(setting: &str, value: Value, source: pgrx::pg_sys::GucSource::Type) -> bool {
-    // SAFETY: as guc.c calls it.
-    let Some(text) = (unsafe { to_be_checked(value, source) }) else { return true };
-    if moment::read(&text).is_some() {
-        return true;
-    }
-    crate::pg::error::failure::refuse_setting(Error::InvalidArgument {
+    Err(Error::InvalidArgument {
         argument: setting.into(),
-        reason: format!("{}, not {}", moment::RULE, shown(&text)),
+        reason: format!("{}, not {}", moment::RULE, shown(text)),
         hint: Some(MOMENT_HINT.into()),
-    });
-    false
+    })
 }
 
 /// What to do about a moment that was refused.

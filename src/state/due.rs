@@ -21,14 +21,15 @@ use crate::log::append::Target;
 use crate::log::places::{self, Place};
 use crate::log::{horizon, stream};
 use crate::pg::error::failure::{Caught, Result};
+use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{from_text, varlena};
-use crate::shared::catalog;
 use crate::shared::counters::{self, Counter, Trouble};
+use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::hash::{Hash, fingerprint};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, TEXTOID};
@@ -146,7 +147,7 @@ fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done, say: Sa
         return Ok(());
     }
     // What was registered before the lock was free.
-    catalog::refresh()?;
+    invalidation::take_in()?;
     let mut failed = |caught: Caught, category: Option<&str>, done: &mut Done| {
         done.failed += 1;
         say(&Failed { tenant: target.name, category, what: format!("fold \"{name}\" takes no snapshots"), caught })

@@ -4,9 +4,10 @@ use super::registry::{self, Fold};
 use super::snapshot;
 use crate::log::append::Target;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, varlena};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, Oid, TEXTOID, TIMESTAMPTZOID};
 
 /// What stays.

@@ -12,10 +12,11 @@ use crate::log::stream::{self, Stream};
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::Scratch;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::rc::Rc;
 

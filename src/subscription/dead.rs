@@ -4,12 +4,13 @@ use super::parked;
 use crate::log::delivery::{self, Facts};
 use crate::log::event::checked_reason;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
 use crate::projection::{dead_letter, progress};
 use crate::shared::counters::{self, Counter};
+use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
 

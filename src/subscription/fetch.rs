@@ -13,9 +13,10 @@ use super::{Subscription, consumers, dead, following};
 use crate::log::append::Target;
 use crate::log::{delivery, horizon, pending};
 use crate::pg::error::failure::Result;
+use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::store::Store;
 use crate::pg::value::composite::RowType;
@@ -23,10 +24,11 @@ use crate::pg::value::datum::from_uuid;
 use crate::present::event::{Event, field};
 use crate::present::upcast::Upcasting;
 use crate::shared::board::{Awaited, Waiter};
-use crate::shared::catalog::{self, Catalog};
+use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::live_settings;
 use crate::shared::open_appends::Whose;
+use crate::shared::session::as_owner;
 use crate::state::registry;
 use eventstream_core::backoff::pause;
 use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, slot_of, wanted};
@@ -81,7 +83,7 @@ pub fn fetch(target: Target, subscription: &Subscription, request: &Request, sto
     let mut is_promised = false;
     loop {
         let begun = Instant::now();
-        catalog::refresh()?;
+        invalidation::take_in()?;
         // Upcasters may have been registered while it waited.
         subscription = following(target.id, subscription)?;
         let step = as_owner(Planning::ByIndex, |db, catalog| {

@@ -1,8 +1,9 @@
 //! Which folds and upcasters call a function: it is named in their rows, not by its oid, which would not survive a restore.
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Users;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, OIDOID};
 
 /// The rows that name functions of which this is true.

@@ -5,11 +5,12 @@ use crate::log::{highest, horizon, partition};
 use crate::ops::overview::Moment;
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::proof::verify::{self, Seen};
 use crate::shared::board;
 use crate::shared::counters::{self, Trouble};
+use crate::shared::session::as_owner;
 use crate::shared::{live_settings, open_appends};
 use eventstream_core::{counted, quote_literal};
 

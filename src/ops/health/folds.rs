@@ -2,9 +2,10 @@
 use super::{Check, Level, Writing};
 use crate::log::delivery;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::failing::{self, Failing};
+use crate::shared::session::as_owner;
 use crate::state::registry;
 use eventstream_core::quote_literal;
 use pgrx::pg_sys::{Datum, INT8OID};

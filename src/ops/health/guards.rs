@@ -4,8 +4,9 @@
 use super::{Check, Level};
 use crate::log::first_append;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 
 /// So many are named in the detail.
 const MOST_NAMED: usize = 10;

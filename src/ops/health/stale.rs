@@ -3,11 +3,12 @@ use super::{Check, Level, Writing};
 use crate::access;
 use crate::ops::overview::Moment;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::projection::progress::HIDDEN;
 use crate::shared::counters;
 use crate::shared::live_settings::stale_after;
+use crate::shared::session::as_owner;
 use eventstream_core::{counted, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 

@@ -7,8 +7,9 @@ use crate::log::horizon::{self, Horizons};
 use crate::log::pending::{self, First, Followed};
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, Row, View};
+use crate::shared::session::as_owner;
 use crate::state::registry;
 use pgrx::pg_sys::{Datum, INT8OID};
 

@@ -3,8 +3,9 @@ use super::Moment;
 use crate::log::filter::Filter;
 use crate::log::pending::Followed;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Planning, as_owner};
+use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::session::as_owner;
 use crate::state::registry;
 use pgrx::pg_sys::{Datum, INT8OID, TIMESTAMPTZOID};
 

@@ -5,7 +5,6 @@ use super::{databases, memory};
 use crate::pg::compat::{self, TIMEOUTS, handle_signal};
 use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in, log, raise};
 use crate::pg::ffi;
-use crate::shared::board;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_int, c_long};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 /// The same on all systems that PostgreSQL runs on.
 const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 /// TimeoutId of utils/timeout.h, the same in all supported versions.
 const STATEMENT_TIMEOUT: c_int = 3;
@@ -232,7 +232,6 @@ pub fn begin_timeout(time: Option<Duration>) {
 /// A part of what runs is done, and the next one gets the whole time. Of no effect on the timeouts of a session.
 pub fn renew_timeout() {
     begin_timeout(TIMEOUT.get());
-    board::runner::beat();
 }
 
 /// Whether [`breathe`] rests from now on, for a while.
@@ -361,8 +360,21 @@ pub fn check_for_interrupts() {
     crate::pg::jsonb::check_for_interrupts();
 }
 
-/// SIGTERM.
-pub fn terminate(pid: i32) {
-    // SAFETY: a process that was one of ours a moment ago.
-    unsafe { ffi::kill(pid, SIGTERM) };
+/// What one process asks of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// To cancel its statement.
+    Cancel,
+    /// To end.
+    Terminate,
+}
+
+/// False where there is no such process. What pg_cancel_backend and pg_terminate_backend do.
+pub fn signal(pid: i32, signal: Signal) -> bool {
+    let number = match signal {
+        Signal::Cancel => SIGINT,
+        Signal::Terminate => SIGTERM,
+    };
+    // SAFETY: a process that was one of this server's a moment ago.
+    unsafe { ffi::kill(pid, number) == 0 }
 }

@@ -1,5 +1,7 @@
 //! TODO pg::process
 pub mod databases;
+pub mod exit;
+pub mod latch;
 pub mod life;
 pub mod lock;
 pub mod memory;

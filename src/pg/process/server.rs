@@ -13,6 +13,18 @@ pub fn clock() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// Of this process.
+pub fn pid() -> i32 {
+    // SAFETY: a plain variable of this process.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// max_worker_processes; final once shared memory is asked for.
+pub fn worker_processes() -> usize {
+    // SAFETY: a plain variable.
+    unsafe { pg_sys::max_worker_processes as usize }
+}
+
 pub fn is_standby() -> bool {
     // SAFETY: reads shared state.
     unsafe { pg_sys::RecoveryInProgress() }

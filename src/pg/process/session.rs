@@ -1,9 +1,8 @@
-//! Our own statements run as the owner of the log, with nothing but pg_catalog on the search path, and with plans that
-//! use the indexes whatever statistics say. [`as_owner`] is the only way into SPI, and nobody else's code runs inside.
+//! How our own statements run: with the rights that they need, with nothing but pg_catalog on the search path, under switches of their own, and
+//! with plans that use the indexes whatever statistics say. SPI is reached in no other way.
 use crate::pg::compat::SearchPath;
 use crate::pg::error::failure::{Failure, Result, catch};
-use crate::pg::{ffi, function::call, guard, pinned};
-use crate::shared::catalog::Catalog;
+use crate::pg::{ffi, guard, pinned};
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
@@ -111,17 +110,14 @@ impl Drop for Switches {
     }
 }
 
-/// Runs `work` with the owner's rights. Refuses a fold or an upcaster that calls back. After PostgreSQL's own error the rights, the search path and SPI are left to the
+/// Runs `work` with the rights of that role, which is the owner of the log. After PostgreSQL's own error the rights, the search path and SPI are left to the
 /// abort of the (sub)transaction, which puts them back.
-pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Result<T>) -> Result<T> {
-    call::refuse_in_user_code()?;
-    let catalog = Catalog::current()?;
+pub fn as_role<T>(owner: pg_sys::Oid, planning: Planning, work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {
     let _own = pinned::suspend();
     let _means = Means::set(planning);
     let _switches = Switches::set();
     let mut user = pg_sys::InvalidOid;
     let mut context = 0;
-    let owner = catalog.owner;
     let path = catch(|| {
         // SAFETY: connects SPI and becomes the owner for the statements of `work` only.
         unsafe {
@@ -134,7 +130,7 @@ pub fn as_owner<T>(planning: Planning, work: impl FnOnce(&Db, &Catalog) -> Resul
     })?;
     let result = {
         let _own = guard::own_work();
-        work(&Db { _private: () }, &catalog)
+        work(&Db { _private: () })
     };
     if matches!(result, Err(Failure::Postgres(_))) {
         return result;

@@ -5,11 +5,13 @@ use crate::log::highest;
 use crate::log::partition::{self, Partition};
 use crate::log::statements::Statement;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::{Db, Planning, as_owner};
+use crate::pg::invalidation;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::Nullable;
 use crate::shared::catalog::Catalog;
+use crate::shared::session::as_owner;
 use eventstream_core::FIRST_LOWER;
 use pgrx::pg_sys::{Datum, INT8OID, Oid};
 use std::rc::Rc;
@@ -191,7 +193,7 @@ const GLANCES: usize = 8;
 /// looks like that, also after its copy has appended.
 pub fn glance() -> Result<Option<Seen>> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        crate::shared::catalog::refresh()?;
+        invalidation::take_in()?;
         let partitions = partition::all(db, catalog)?;
         if let Some(hole) = holes(&partitions).into_iter().find(|hole| hole.is_between) {
             return Ok(Some(Seen::Missing(format!(

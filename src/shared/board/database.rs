@@ -5,7 +5,8 @@
 //! hold: a session is about to drop, rename or copy the database ─▶ its workers end, none starts ─▶ end of that transaction
 //! ```
 use super::{Process, runner};
-use crate::pg::shared::Area;
+use crate::pg::process::{exit, server};
+use crate::pg::shmem::Area;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
@@ -39,11 +40,25 @@ pub struct Database {
     pub waiting: AtomicU32,
 }
 
-static AREA: Area<Database> = Area::new(c"eventstream databases");
+pub static AREA: Area<Database> = Area::new(
+    c"eventstream databases",
+    || DATABASES,
+    || Database {
+        oid: AtomicU32::new(0),
+        scheduler: Process::none(),
+        is_asleep: AtomicBool::new(false),
+        extension: AtomicU8::new(PERHAPS),
+        has_ended_well: AtomicBool::new(true),
+        holds: AtomicU32::new(0),
+        missing: AtomicU32::new(0),
+        changes: AtomicU32::new(0),
+        waiting: AtomicU32::new(0),
+    },
+);
 /// Guards the taking and freeing of entries; held for a scan of the area, within which nothing can be interrupted.
-static TAKING: Area<AtomicBool> = Area::new(c"eventstream databases lock");
+pub static TAKING: Area<AtomicBool> = Area::one(c"eventstream databases lock", || AtomicBool::new(false));
 /// How often an entry was taken: who had none looks again where this has changed.
-static TAKEN: Area<AtomicU32> = Area::new(c"eventstream databases taken");
+pub static TAKEN: Area<AtomicU32> = Area::one(c"eventstream databases taken", || AtomicU32::new(0));
 
 thread_local! {
     static MINE: Cell<Option<&'static Database>> = const { Cell::new(None) };
@@ -55,45 +70,15 @@ thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-pub fn size() -> usize {
-    AREA.size(DATABASES) + TAKING.size(1) + TAKEN.size(1)
-}
-
-/// # Safety
-/// As [`super::attach`].
-pub unsafe fn attach() {
-    let free = || Database {
-        oid: AtomicU32::new(0),
-        scheduler: Process::none(),
-        is_asleep: AtomicBool::new(false),
-        extension: AtomicU8::new(PERHAPS),
-        has_ended_well: AtomicBool::new(true),
-        holds: AtomicU32::new(0),
-        missing: AtomicU32::new(0),
-        changes: AtomicU32::new(0),
-        waiting: AtomicU32::new(0),
-    };
-    // SAFETY: as the caller says.
-    unsafe {
-        AREA.attach(DATABASES, free);
-        TAKING.attach(1, || AtomicBool::new(false));
-        TAKEN.attach(1, || AtomicU32::new(0));
-    }
-}
-
 /// Alone among those who take and free entries; None without preload. Nothing within may raise, or take long.
 pub fn exclusively<T>(work: impl FnOnce(&'static [Database]) -> T) -> Option<T> {
-    let (databases, taking) = (AREA.get()?, TAKING.get()?.first()?);
+    let (databases, taking) = (AREA.get()?, TAKING.first()?);
     while taking.compare_exchange_weak(false, true, SeqCst, SeqCst).is_err() {
         std::thread::yield_now();
     }
     let done = work(databases);
     taking.store(false, SeqCst);
     Some(done)
-}
-
-fn taken() -> Option<&'static AtomicU32> {
-    TAKEN.get().and_then(<[AtomicU32]>::first)
 }
 
 impl Database {
@@ -115,7 +100,7 @@ impl Database {
                 free.has_ended_well.store(true, SeqCst);
                 free.missing.store(0, SeqCst);
                 free.oid.store(oid.to_u32(), SeqCst);
-                if let Some(taken) = taken() {
+                if let Some(taken) = TAKEN.first() {
                     taken.fetch_add(1, SeqCst);
                 }
                 Some(free)
@@ -127,12 +112,11 @@ impl Database {
 
     /// This process's database. Its entry may have been another's since, where it had no extension for a while.
     pub fn mine() -> Option<&'static Self> {
-        // SAFETY: a plain variable of this process.
-        let oid = unsafe { pg_sys::MyDatabaseId };
+        let oid = server::database();
         if let Some(mine) = MINE.get().filter(|mine| mine.oid() == oid) {
             return Some(mine);
         }
-        let now = taken()?.load(SeqCst);
+        let now = TAKEN.first()?.load(SeqCst);
         if oid == pg_sys::InvalidOid || MISSING_AT.get() == Some(now) {
             return None;
         }
@@ -149,7 +133,7 @@ impl Database {
 
     /// All that are taken.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        AREA.get().unwrap_or_default().iter().filter(|database| database.oid.load(SeqCst) != 0)
+        AREA.all().iter().filter(|database| database.oid.load(SeqCst) != 0)
     }
 
     /// The database is gone: its entry may be another's, unless somebody still uses it.
@@ -334,8 +318,7 @@ pub fn at_end(is_committed: bool) {
     let is_announced = ANNOUNCED.replace(false) && is_committed;
     let mut wakes = (WAKES_LAUNCHER.replace(false) && is_committed) | is_announced;
     if is_announced {
-        // SAFETY: a plain variable of this process.
-        Database::taking(unsafe { pg_sys::MyDatabaseId }, Database::note_extension);
+        Database::taking(server::database(), Database::note_extension);
     }
     wakes |= end_holds();
     if wakes {
@@ -354,13 +337,9 @@ fn end_holds() -> bool {
 }
 
 fn end_holds_at_exit() {
-    unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
+    exit::at_exit(&EXIT_REGISTERED, || {
         if end_holds() {
             super::wake_launcher();
         }
-    }
-    if !EXIT_REGISTERED.replace(true) {
-        // SAFETY: the callback only touches memory of this process, and shared memory.
-        unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
-    }
+    });
 }

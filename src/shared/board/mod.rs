@@ -7,35 +7,34 @@ pub mod database;
 pub mod runner;
 pub mod waiter;
 
-use crate::pg::shared::Area;
+use crate::pg::process::latch::Latch;
+use crate::pg::process::life::{self, Signal};
+use crate::pg::process::server;
+use crate::pg::shmem::Area;
 use database::Database;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
-use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32};
 pub use waiter::{Awaited, Waiter};
 
-/// A process that can be woken. Its latch is that of its place among the server's processes: to set it when another process has
-/// the place by now wakes that one for nothing, and does no harm.
+/// A process that can be woken.
 #[repr(C)]
 pub struct Process {
     /// 0: there is none.
     pid: AtomicI32,
-    latch: AtomicPtr<pg_sys::Latch>,
+    latch: Latch,
 }
 
 impl Process {
     const fn none() -> Self {
-        Self { pid: AtomicI32::new(0), latch: AtomicPtr::new(ptr::null_mut()) }
+        Self { pid: AtomicI32::new(0), latch: Latch::none() }
     }
 
     /// This process, from now on.
     fn enter(&self) {
-        // SAFETY: plain variables of this process; the latch is the one in shared memory since InitProcess.
-        let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch) };
-        self.latch.store(latch, SeqCst);
-        self.pid.store(pid, SeqCst);
+        self.latch.become_mine();
+        self.pid.store(server::pid(), SeqCst);
         IS_WORKER.set(true);
     }
 
@@ -44,8 +43,7 @@ impl Process {
     }
 
     fn is_me(&self) -> bool {
-        // SAFETY: a plain variable of this process.
-        self.pid.load(SeqCst) == unsafe { pg_sys::MyProcPid }
+        self.pid.load(SeqCst) == server::pid()
     }
 
     /// None where there is none.
@@ -56,28 +54,21 @@ impl Process {
     /// Never raises.
     pub fn wake(&self) {
         if self.pid.load(SeqCst) != 0 {
-            set_latch(self.latch.load(SeqCst));
+            self.latch.set();
         }
     }
 
     /// SIGTERM.
     pub fn terminate(&self) {
         if let Some(pid) = self.pid() {
-            crate::pg::process::life::terminate(pid);
+            life::signal(pid, Signal::Terminate);
         }
-    }
-}
-
-fn set_latch(latch: *mut pg_sys::Latch) {
-    if !latch.is_null() {
-        // SAFETY: the latch of a process in shared memory, where it stays as long as the server runs; it never raises.
-        unsafe { crate::pg::ffi::SetLatch(latch) }
     }
 }
 
 /// What there is one of.
 #[repr(C)]
-struct Hall {
+pub struct Hall {
     launcher: Process,
     /// 1 once it has run: it may be about to be started again, but it will come.
     has_launcher: AtomicU32,
@@ -88,35 +79,16 @@ struct Hall {
     partition: [AtomicI64; 2],
 }
 
-static HALL: Area<Hall> = Area::new(c"eventstream board");
+pub static HALL: Area<Hall> = Area::one(c"eventstream board", || Hall {
+    launcher: Process::none(),
+    has_launcher: AtomicU32::new(0),
+    starving: AtomicU32::new(0),
+    partition_for: AtomicU32::new(0),
+    partition: [AtomicI64::new(0), AtomicI64::new(0)],
+});
 
 fn hall() -> Option<&'static Hall> {
-    HALL.get().and_then(<[Hall]>::first)
-}
-
-/// Bytes of shared memory.
-pub fn size() -> usize {
-    HALL.size(1) + database::size() + runner::size() + waiter::size()
-}
-
-/// Finds the shared memory, or makes it; see [`crate::pg::shared`].
-///
-/// # Safety
-/// Only from the hook that PostgreSQL calls for this.
-pub unsafe fn attach() {
-    // SAFETY: as the caller says.
-    unsafe {
-        HALL.attach(1, || Hall {
-            launcher: Process::none(),
-            has_launcher: AtomicU32::new(0),
-            starving: AtomicU32::new(0),
-            partition_for: AtomicU32::new(0),
-            partition: [AtomicI64::new(0), AtomicI64::new(0)],
-        });
-        database::attach();
-        runner::attach();
-        waiter::attach();
-    }
+    HALL.first()
 }
 
 thread_local! {

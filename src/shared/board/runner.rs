@@ -6,8 +6,9 @@
 //! mailbox of an entered one: empty ──(scheduler)──▶ job ──(runner)──▶ report ──(scheduler)──▶ empty
 //! ```
 use super::Process;
-use crate::pg::shared::Area;
-use pgrx::pg_sys::{self, Oid};
+use crate::pg::process::{life, server};
+use crate::pg::shmem::Area;
+use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32};
@@ -38,54 +39,33 @@ pub struct Runner {
     beats: AtomicU32,
 }
 
-static AREA: Area<Runner> = Area::new(c"eventstream runners");
-
-/// Final when shared memory is requested.
-fn places() -> usize {
-    // SAFETY: a plain variable, set before.
-    unsafe { pg_sys::max_worker_processes as usize }
-}
-
-pub fn size() -> usize {
-    AREA.size(places())
-}
-
-/// # Safety
-/// As [`super::attach`].
-pub unsafe fn attach() {
-    let free = || Runner {
-        database: AtomicU32::new(0),
-        owner: AtomicI32::new(0),
-        process: Process::none(),
-        stage: AtomicU8::new(EMPTY),
-        kind: AtomicU8::new(0),
-        job: AtomicI64::new(0),
-        number: AtomicI64::new(0),
-        beats: AtomicU32::new(0),
-    };
-    // SAFETY: as the caller says.
-    unsafe { AREA.attach(places(), free) }
-}
+pub static AREA: Area<Runner> = Area::new(c"eventstream runners", server::worker_processes, || Runner {
+    database: AtomicU32::new(0),
+    owner: AtomicI32::new(0),
+    process: Process::none(),
+    stage: AtomicU8::new(EMPTY),
+    kind: AtomicU8::new(0),
+    job: AtomicI64::new(0),
+    number: AtomicI64::new(0),
+    beats: AtomicU32::new(0),
+});
 
 thread_local! {
     /// The place that this process is in.
     static OWN: Cell<Option<&'static Runner>> = const { Cell::new(None) };
 }
 
-/// This process gets on with its job, if it is a runner: the job's time counts from now.
-pub fn beat() {
+/// A part of this process's job is done: if it is a runner, the next part gets the whole time.
+pub fn get_on() {
+    life::renew_timeout();
     if let Some(own) = OWN.get() {
         own.beats.fetch_add(1, SeqCst);
     }
 }
 
-fn all() -> &'static [Runner] {
-    AREA.get().unwrap_or_default()
-}
-
 /// The places that are taken for that database.
 pub fn of_database(oid: Oid) -> impl Iterator<Item = &'static Runner> {
-    all().iter().filter(move |runner| runner.database.load(SeqCst) == oid.to_u32())
+    AREA.all().iter().filter(move |runner| runner.database.load(SeqCst) == oid.to_u32())
 }
 
 /// Frees the places of that database in which no runner is: it never started, and whoever took them is gone.
@@ -99,9 +79,8 @@ pub fn forget(oid: Oid) {
 
 /// A place for a runner of that database, whose scheduler this process is, but none of `except`; None where there is none.
 pub fn take(oid: Oid, except: impl Fn(usize) -> bool) -> Option<(usize, &'static Runner)> {
-    // SAFETY: a plain variable of this process.
-    let me = unsafe { pg_sys::MyProcPid };
-    all().iter().enumerate().filter(|(place, _)| !except(*place)).find(|(_, runner)| {
+    let me = server::pid();
+    AREA.all().iter().enumerate().filter(|(place, _)| !except(*place)).find(|(_, runner)| {
         let is_taken = runner.database.compare_exchange(0, oid.to_u32(), SeqCst, SeqCst).is_ok();
         if is_taken {
             runner.stage.store(EMPTY, SeqCst);
@@ -113,7 +92,7 @@ pub fn take(oid: Oid, except: impl Fn(usize) -> bool) -> Option<(usize, &'static
 
 /// The place with that number.
 pub fn at(place: usize) -> Option<&'static Runner> {
-    all().get(place)
+    AREA.all().get(place)
 }
 
 impl Runner {

@@ -4,16 +4,15 @@
 //! free ──register──▶ waiting, unseen ──(scheduler looks)──▶ waiting, seen ──(passed)──▶ woken ──drop, end of the session──▶ free
 //! ```
 use super::database::Database;
-use super::{set_latch, wake_scheduler};
+use super::wake_scheduler;
 use crate::pg::compat::{backend_number, backend_slots};
 use crate::pg::error::failure::{Result, catch};
-use crate::pg::process::life;
-use crate::pg::shared::Area;
-use pgrx::pg_sys;
+use crate::pg::process::latch::Latch;
+use crate::pg::process::{exit, life};
+use crate::pg::shmem::Area;
 use std::cell::Cell;
-use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::time::{Duration, Instant};
 
 /// The longest sleep of a session that no scheduler wakes.
@@ -43,41 +42,29 @@ impl Awaited {
 }
 
 #[repr(C)]
-struct Slot {
+pub struct Slot {
     /// 0: free.
     database: AtomicU32,
     is_seen: AtomicBool,
     is_woken: AtomicBool,
     awaited: AtomicI64,
     position: AtomicI64,
-    latch: AtomicPtr<pg_sys::Latch>,
+    latch: Latch,
 }
 
-static AREA: Area<Slot> = Area::new(c"eventstream waiters");
+pub static AREA: Area<Slot> = Area::new(c"eventstream waiters", backend_slots, || Slot {
+    database: AtomicU32::new(0),
+    is_seen: AtomicBool::new(false),
+    is_woken: AtomicBool::new(false),
+    awaited: AtomicI64::new(0),
+    position: AtomicI64::new(0),
+    latch: Latch::none(),
+});
 
 thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
     /// Counts this backend's waiters: the slot belongs to the newest.
     static NEWEST: Cell<u64> = const { Cell::new(0) };
-}
-
-pub fn size() -> usize {
-    AREA.size(backend_slots())
-}
-
-/// # Safety
-/// As [`super::attach`].
-pub unsafe fn attach() {
-    let free = || Slot {
-        database: AtomicU32::new(0),
-        is_seen: AtomicBool::new(false),
-        is_woken: AtomicBool::new(false),
-        awaited: AtomicI64::new(0),
-        position: AtomicI64::new(0),
-        latch: AtomicPtr::new(ptr::null_mut()),
-    };
-    // SAFETY: as the caller says.
-    unsafe { AREA.attach(backend_slots(), free) }
 }
 
 /// This backend's slot while it waits. There is one: a new waiter takes it from an older one, which frees it no more.
@@ -92,9 +79,9 @@ impl Waiter {
     pub fn register(awaited: Awaited, position: i64) -> Self {
         release();
         if let (Some(slot), Some(database)) = (own_slot(), Database::mine()) {
-            end_at_exit();
-            // SAFETY: a plain variable of this backend: its latch in shared memory.
-            slot.latch.store(unsafe { pg_sys::MyLatch }, SeqCst);
+            // Before, because the backend's number is gone afterwards.
+            exit::before_exit(&EXIT_REGISTERED, release);
+            slot.latch.become_mine();
             slot.awaited.store(awaited.number(), SeqCst);
             slot.position.store(position, SeqCst);
             slot.is_seen.store(false, SeqCst);
@@ -148,21 +135,11 @@ fn release() {
     }
 }
 
-fn end_at_exit() {
-    unsafe extern "C-unwind" fn at_exit(_: std::ffi::c_int, _: pg_sys::Datum) {
-        release();
-    }
-    if !EXIT_REGISTERED.replace(true) {
-        // SAFETY: the callback only touches shared memory; before_shmem_exit, because the backend's number is gone afterwards.
-        unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::null()) };
-    }
-}
-
 /// The waiters of this process's database. Where nobody waits this is one load.
 fn waiting() -> impl Iterator<Item = &'static Slot> {
     let database = Database::mine().filter(|database| database.waiting.load(SeqCst) > 0);
     let oid = database.map_or(0, |database| database.oid().to_u32());
-    let slots = if oid == 0 { &[] } else { AREA.get().unwrap_or_default() };
+    let slots = if oid == 0 { &[] } else { AREA.all() };
     slots.iter().filter(move |slot| slot.database.load(SeqCst) == oid)
 }
 
@@ -176,7 +153,7 @@ pub fn wake_all(reached: impl Fn(Awaited) -> i64) {
     for slot in waiting() {
         if slot.position.load(SeqCst) <= reached(Awaited::of(slot.awaited.load(SeqCst))) {
             slot.is_woken.store(true, SeqCst);
-            set_latch(slot.latch.load(SeqCst));
+            slot.latch.set();
         }
     }
 }

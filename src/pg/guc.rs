@@ -1,0 +1,79 @@
+//! Settings that are texts, and are looked at when somebody sets them; and the end of their definition. Others are pgrx's.
+use super::error::failure::refuse_setting;
+use eventstream_core::error::Error;
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
+use pgrx::pg_sys::{self, GucSource};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_void};
+
+/// What a setting's text must be.
+pub trait Text {
+    const NAME: &'static CStr;
+    /// A longer text is cut: whoever reads it copies it, and a session may set as much as its memory holds.
+    const MOST_BYTES: usize;
+
+    /// Refuses what somebody sets, if it is wrong. What comes from a file, a database's or a role's settings, or from before the
+    /// library was loaded, guc.c would drop with no more than a WARNING, and the default would count instead: it is let through, and refused by
+    /// whoever reads it.
+    fn check(text: &str) -> Result<(), Error>;
+}
+
+thread_local! {
+    /// Whether a definition is at work: what was set before is taken over, whatever it is.
+    static DEFINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Defines a setting that anybody may set.
+pub fn define_text<T: Text>(short: &'static CStr, long: &'static CStr, setting: &'static GucSetting<Option<CString>>) {
+    DEFINING.set(true);
+    let (user, plain) = (GucContext::Userset, GucFlags::empty());
+    // SAFETY: the hook keeps nothing, and raises nothing.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            T::NAME,
+            short,
+            long,
+            setting,
+            user,
+            plain,
+            Some(check::<T>),
+            None,
+            None,
+        );
+    }
+    DEFINING.set(false);
+}
+
+/// A misspelt setting that begins so is an error from now on, and not one without effect. Once, after all of them were defined.
+pub fn reserve(prefix: &'static CStr) {
+    // SAFETY: a name that guc.c copies.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}
+
+unsafe extern "C-unwind" fn check<T: Text>(
+    value: *mut *mut c_char,
+    _: *mut *mut c_void,
+    source: GucSource::Type,
+) -> bool {
+    // SAFETY: guc.c gives a string of its own, or NULL; the cut lies within it.
+    let text = unsafe {
+        if value.is_null() || (*value).is_null() {
+            return true;
+        }
+        if CStr::from_ptr(*value).to_bytes().len() > T::MOST_BYTES {
+            *(*value).add(T::MOST_BYTES) = 0;
+        }
+        CStr::from_ptr(*value).to_string_lossy()
+    };
+    if text.is_empty() || DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
+        return true;
+    }
+    match T::check(&text) {
+        Ok(()) => true,
+        Err(error) => {
+            refuse_setting(error);
+            false
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! PostgreSQL's invalidation messages: by them a session learns, at the commit, what others changed in what it has derived from tables of ours
+//! and from catalogs.
+use super::error::failure::{Result, catch};
+use super::ffi;
+use pgrx::pg_sys::{self, Datum, Oid, SysCacheIdentifier};
+
+/// What a session derives from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    Roles,
+    Memberships,
+    Functions,
+}
+
+/// Calls that for each message about a relation (InvalidOid: any of them may have changed), for the life of the process. It must not raise, and
+/// not look anything up.
+pub fn on_relation(callback: fn(Oid)) {
+    // SAFETY: the callback is a function of the library, which is never unloaded.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), Datum::from(callback as usize)) }
+}
+
+/// The same for each message about a catalog.
+pub fn on(of: Of, callback: fn()) {
+    let cache = match of {
+        Of::Roles => SysCacheIdentifier::AUTHOID,
+        Of::Memberships => SysCacheIdentifier::AUTHMEMROLEMEM,
+        Of::Functions => SysCacheIdentifier::PROCOID,
+    };
+    // SAFETY: as above.
+    unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(cache_changed), Datum::from(callback as usize)) }
+}
+
+extern "C-unwind" fn relation_changed(callback: Datum, relation: Oid) {
+    // SAFETY: `on_relation` passes nothing else.
+    let callback = unsafe { std::mem::transmute::<usize, fn(Oid)>(callback.value()) };
+    callback(relation);
+}
+
+extern "C-unwind" fn cache_changed(callback: Datum, _: i32, _: u32) {
+    // SAFETY: `on` passes nothing else.
+    let callback = unsafe { std::mem::transmute::<usize, fn()>(callback.value()) };
+    callback();
+}
+
+/// Tells every session, this one too, at the commit that a relation changed.
+pub fn announce(relation: Oid) -> Result<()> {
+    // SAFETY: raises where the relation does not exist.
+    catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(relation) })
+}
+
+/// Takes in what other sessions changed: partitions, grants, roles.
+pub fn take_in() -> Result<()> {
+    // SAFETY: processes pending messages; locks nothing.
+    catch(|| unsafe { ffi::AcceptInvalidationMessages() })
+}

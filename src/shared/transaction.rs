@@ -1,0 +1,107 @@
+//! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
+//! (invariant 3), its PREPARE TRANSACTION is refused, the slot is cleared and workers are woken once the end is visible to others, and what was
+//! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
+use super::{board, open_appends, settings};
+use crate::pg::error::failure::raise;
+use crate::pg::process::xact::{self, Event};
+use eventstream_core::error::Error;
+use std::cell::Cell;
+
+/// How a (sub)transaction that may have appended ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Committed,
+    RolledBack,
+    /// A subtransaction, by its id, with all that began after it.
+    SubtransactionRolledBack(u32),
+}
+
+type OnEnd = fn(End);
+
+thread_local! {
+    static APPENDED: Cell<bool> = const { Cell::new(false) };
+    static GATED: Cell<bool> = const { Cell::new(false) };
+    /// The tenant whose gate was entered last, and the subtransaction that did, whose rollback leaves it.
+    static ENTERED: Cell<Option<(i64, u32)>> = const { Cell::new(None) };
+    static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
+}
+
+/// Whether this transaction has appended.
+pub fn has_appended() -> bool {
+    APPENDED.get()
+}
+
+/// This transaction appends. To be called before it takes a position.
+pub fn note_append() {
+    APPENDED.set(true);
+}
+
+/// This transaction holds a tenant's gate.
+pub fn note_gate() {
+    GATED.set(true);
+}
+
+/// This subtransaction has entered that tenant's gate.
+pub fn note_entered(tenant_id: i64) {
+    note_gate();
+    ENTERED.set(Some((tenant_id, xact::current_subtransaction())));
+}
+
+/// Whether this transaction is known to be within that tenant's gate.
+pub fn has_entered(tenant_id: i64) -> bool {
+    ENTERED.get().is_some_and(|(entered, _)| entered == tenant_id)
+}
+
+/// Calls that at the end of this transaction, and of its subtransactions that are rolled back.
+pub fn call_at_end(on_end: OnEnd) {
+    ON_END.set(Some(on_end));
+}
+
+/// What [`xact::init`] is given.
+pub fn note(event: Event) {
+    match event {
+        // No user code runs after it that could set another level.
+        Event::BeforeCommit if APPENDED.get() && settings::is_durability_strict() => xact::wait_for_flush(),
+        Event::BeforePrepare if APPENDED.get() || GATED.get() => refuse_prepare(),
+        Event::BeforeCommit | Event::BeforePrepare => (),
+        Event::Committed => finish(End::Committed),
+        Event::RolledBack => finish(End::RolledBack),
+        // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
+        Event::Prepared => board::at_end(false, false),
+        Event::SubtransactionRolledBack(this) => {
+            if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
+                ENTERED.set(None);
+            }
+            if let Some(on_end) = ON_END.get() {
+                on_end(End::SubtransactionRolledBack(this));
+            }
+        }
+    }
+}
+
+fn finish(end: End) {
+    if let Some(on_end) = ON_END.take() {
+        on_end(end);
+    }
+    xact::wait_as_before();
+    open_appends::release();
+    GATED.set(false);
+    ENTERED.set(None);
+    board::at_end(end == End::Committed, APPENDED.replace(false));
+}
+
+/// The slot could not follow it, and nobody knows how long it would keep the gate.
+fn refuse_prepare() {
+    let (what, hint) = if APPENDED.get() {
+        (
+            "PREPARE TRANSACTION after an append is not supported",
+            "Commit the append in a transaction of its own, with an event_id so that a retry is safe.",
+        )
+    } else {
+        (
+            "PREPARE TRANSACTION is not supported after es_load(for_update => true), a retried append, or a change of an inline projection",
+            "Do that in a transaction of its own, and COMMIT it: until then the appends of the tenant, or who must wait for them, would wait.",
+        )
+    };
+    raise(Error::FeatureNotSupported { what: what.into(), hint: Some(hint.into()) }.into())
+}
