@@ -5,8 +5,9 @@
 use super::statements::{STATEMENTS, Statement, column};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
+use crate::pg::process::life::worker_function;
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::process::worker::{self, Arguments, Kind, worker_function};
+use crate::pg::process::worker::{self, Arguments, Kind};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Probe, Smaller};
 use crate::pg::{error::report, process::server};
@@ -191,8 +192,11 @@ pub fn for_append(db: &Db, catalog: &Catalog, position: i64) -> Result<Rc<Partit
 
 /// Asks the launcher for the next partition, and does not wait, where no worker can be had that would look ahead.
 fn wish_ahead(db: &Db, catalog: &Catalog, current: &Partition) -> Result<()> {
-    if find(&all(db, catalog)?, current.upper).is_none() && board::is_any_starving() && !board::is_scheduler_running() {
-        board::wish_for_partition(server::database(), [current.upper, settings::partition_size()]);
+    if find(&all(db, catalog)?, current.upper).is_none()
+        && board::hall::is_any_starving()
+        && !board::database::is_scheduler_running()
+    {
+        board::hall::wish_for_partition(server::database(), [current.upper, settings::partition_size()]);
     }
     Ok(())
 }
@@ -202,7 +206,7 @@ fn wish_for(db: &Db, catalog: &Catalog, position: i64) -> Result<Option<Rc<Parti
     let begun = Instant::now();
     let mut is_wished = false;
     while begun.elapsed() < LAUNCHER_PATIENCE {
-        is_wished |= board::wish_for_partition(server::database(), [position, settings::partition_size()]);
+        is_wished |= board::hall::wish_for_partition(server::database(), [position, settings::partition_size()]);
         if !is_wished {
             return Ok(None);
         }

@@ -6,8 +6,9 @@ use super::statements::Statement;
 use super::statements::column;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
-use crate::pg::query::plan::{Row, View};
+use crate::pg::query::plan::View;
 use crate::pg::query::probe::Direction;
+use crate::pg::query::row::Row;
 use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 

@@ -123,7 +123,7 @@ fn database(page: &mut Page, moment: &Moment) -> Result<()> {
         "1 where this database is its log's home, 0 where es_activate() is waited for",
         is_active,
     );
-    let scheduler = i32::from(board::is_scheduler_running());
+    let scheduler = i32::from(board::database::is_scheduler_running());
     page.single("scheduler_running", "gauge", "1 where a scheduler works for this database", scheduler);
     let runners = runner::of_database(server::database()).filter(|runner| runner.process().pid().is_some()).count();
     page.single("runners", "gauge", "Background workers that advance projections of this database", runners);

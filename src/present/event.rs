@@ -4,7 +4,7 @@ use crate::log::statements::column;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Room;
-use crate::pg::query::plan::Row;
+use crate::pg::query::row::Row;
 use crate::pg::value::composite::{Record, RowType};
 use crate::pg::value::datum;
 use pgrx::pg_sys::Datum;

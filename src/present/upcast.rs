@@ -5,7 +5,7 @@ use super::event::{Event, field};
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::{Code, Function, Position, Registrant};
 use crate::pg::process::memory::Scratch;
-use crate::pg::query::plan::Row;
+use crate::pg::query::row::Row;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{self, from_text};
 use crate::pg::{error::report, process::subtransaction};

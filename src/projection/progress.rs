@@ -2,7 +2,8 @@
 //! and so is alone; the checkpoint commits with the effects.
 use crate::pg::error::failure::{Caught, MOST_WORDS, Result};
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::query::plan::{Plan, Row, View};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::board;
 use crate::shared::session::as_owner;

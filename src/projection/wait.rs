@@ -10,7 +10,7 @@ use crate::pg::invalidation;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
-use crate::shared::board::{Awaited, Waiter};
+use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;

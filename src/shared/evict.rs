@@ -23,7 +23,7 @@ pub static LISTENER: Listener = Listener {
 /// Sends the workers of that database away, and keeps them away until this transaction ends.
 fn empty(oid: Oid) -> Result<()> {
     // A runner whose handler does that would wait for itself.
-    if board::is_worker() {
+    if board::process::is_worker() {
         return Ok(());
     }
     let Some(held) = board::database::hold(oid) else { return Ok(()) };

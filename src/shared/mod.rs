@@ -22,7 +22,7 @@ static MEMORY: [&dyn Part; 10] = [
     &open_appends::SLOTS,
     &counters::BLOCKS,
     &tasks::SLOTS,
-    &board::HALL,
+    &board::hall::HALL,
     &board::database::AREA,
     &board::database::TAKING,
     &board::database::TAKEN,

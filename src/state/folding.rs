@@ -17,7 +17,7 @@ use crate::pg::function::call::{Code, Folded, Function, Position};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::{self, List, Replaced, Room, Scratch};
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::query::plan::Row;
+use crate::pg::query::row::Row;
 use crate::pg::value::composite::RowType;
 use crate::present::event::{Common, Event, field};
 use crate::present::upcast::Upcasting;

@@ -23,7 +23,7 @@ use crate::pg::value::composite::RowType;
 use crate::pg::value::datum::from_uuid;
 use crate::present::event::{Event, field};
 use crate::present::upcast::Upcasting;
-use crate::shared::board::{Awaited, Waiter};
+use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::live_settings;

@@ -4,7 +4,8 @@
 //! writes a row has locked its slot; only es_retry_dead_letter adds single events without.
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
-use crate::pg::query::plan::{Plan, Row, View};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
 use eventstream_core::delivery::slot_of;
 use pgrx::pg_sys::{Datum, INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};

@@ -10,7 +10,8 @@
 use crate::log::partition;
 use crate::pg::error::failure::Result;
 use crate::pg::process::databases::{self, Listed};
-use crate::pg::process::worker::{self, Arguments, Kind, Started, worker_function};
+use crate::pg::process::life::worker_function;
+use crate::pg::process::worker::{self, Arguments, Kind, Started};
 use crate::pg::{error::report, process::life};
 use crate::shared::board::{
     self,
@@ -86,14 +87,14 @@ impl Served {
 }
 
 fn serve(_: Oid, _: Arguments) -> Result<()> {
-    life::at_exit(board::launcher_leaves);
+    life::at_exit(board::hall::launcher_leaves);
     make_partition()?;
-    board::launcher_enters();
+    board::hall::launcher_enters();
     life::connect(None)?;
     let mut known = HashMap::new();
     loop {
         life::reload()?;
-        if board::is_partition_wished() {
+        if board::hall::is_partition_wished() {
             life::exit_to_be_restarted();
         }
         let nap = look(&mut known)?;
@@ -107,7 +108,7 @@ fn serve(_: Oid, _: Arguments) -> Result<()> {
 /// A process connects to one database in its life. So where an append wishes for a partition that no worker can be had for, the launcher ends,
 /// makes it when it is started again, and ends once more.
 fn make_partition() -> Result<()> {
-    let Some((database, partition)) = board::take_partition_wish() else { return Ok(()) };
+    let Some((database, partition)) = board::hall::take_partition_wish() else { return Ok(()) };
     life::connect(Some(database))?;
     let _ =
         life::bounded("eventstream launcher could not make a partition", LIST_PATIENCE, || partition::make(partition))?;
@@ -132,7 +133,7 @@ fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
     counters::forget(&counted.into_iter().filter(is_gone).collect::<Vec<_>>());
     known.retain(|oid, _| listed.iter().any(|one| one.oid.to_u32() == *oid));
     if live_settings::max_workers() == 0 {
-        board::set_starving(0);
+        board::hall::set_starving(0);
         return Ok(Some(IDLE));
     }
     // First what others may need: who was named in eventstream.databases once, and is no more, gives its place back.
@@ -152,7 +153,7 @@ fn look(known: &mut HashMap<u32, Served>) -> Result<Option<Duration>> {
         }
     }
     tell_without_place(without_place)?;
-    board::set_starving(starving);
+    board::hall::set_starving(starving);
     if starving > 0 {
         Database::all().for_each(Database::rouse);
     }

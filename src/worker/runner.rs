@@ -9,8 +9,9 @@
 use super::job;
 use crate::pg::error::failure::Result;
 use crate::pg::process::life;
+use crate::pg::process::life::worker_function;
 use crate::pg::process::test_point::test_point;
-use crate::pg::process::worker::{Arguments, Kind, worker_function};
+use crate::pg::process::worker::{Arguments, Kind};
 use crate::shared::board::database::Database;
 use crate::shared::board::runner::{self, Runner};
 use pgrx::pg_sys::Oid;

@@ -16,11 +16,13 @@ use super::upkeep::Upkeep;
 use crate::log::horizon::{Horizons, horizons};
 use crate::ops::watch;
 use crate::pg::error::failure::{Caught, Result};
-use crate::pg::process::worker::{Arguments, worker_function};
+use crate::pg::process::life::worker_function;
+use crate::pg::process::worker::Arguments;
 use crate::pg::process::{databases, life, notify};
 use crate::projection::schedule::{self, Entry};
+use crate::shared::board;
 use crate::shared::board::database::Database;
-use crate::shared::board::{self, Awaited, waiter};
+use crate::shared::board::waiter::{self, Awaited};
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::live_settings;
 use eventstream_core::backoff;
@@ -232,7 +234,7 @@ impl Scheduler {
             Awaited::Horizon(tenant_id) => self.horizons.of(tenant_id),
             Awaited::Projection(_) => i64::MIN,
         });
-        if board::should_give_a_slot() {
+        if board::hall::should_give_a_slot() {
             self.team.give_a_slot();
         }
         Ok(true)

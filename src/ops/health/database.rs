@@ -177,7 +177,7 @@ fn workers(database: &Database, has_followers: bool) -> Check {
         let level = if has_followers { Level::Critical } else { Level::Warning };
         return bad(level, "no place", detail, look.into());
     }
-    let (missing, is_running) = (i64::from(board::missing_workers()), board::is_scheduler_running());
+    let (missing, is_running) = (i64::from(board::missing_workers()), board::database::is_scheduler_running());
     if is_running && missing == 0 {
         return Check::ok("workers", format!("the scheduler runs, and up to {wanted} runners where they are needed"));
     }
@@ -264,7 +264,7 @@ fn partitions(database: &Database, writing: &Writing) -> Result<Check> {
             database.name
         );
         (DUE_WITHOUT_WORKERS, why, String::new())
-    } else if !board::is_scheduler_running() {
+    } else if !board::database::is_scheduler_running() {
         let why = format!("no worker process could be had to make it (max_worker_processes is {most})");
         (DUE_WITHOUT_WORKERS, why, raise)
     } else {

@@ -1,7 +1,7 @@
 //! Errors on their way to the client. Owns the only two ways one gets there: a broken rule becomes an error with its own
 //! SQLSTATE, message, DETAIL and HINT; PostgreSQL's own error (a user's trigger, a cancel, a deadlock) is kept as
 //! PostgreSQL made it and thrown again whole. Both happen as the last thing, when no Rust value is left to drop.
-use crate::pg::{ffi, value::datum};
+use crate::pg::ffi;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use eventstream_core::error::Error;
 use eventstream_core::fault;
@@ -78,7 +78,7 @@ impl Failure {
     /// An error of PostgreSQL's, or of users' code, with its SQLSTATE and other words: its own may say what the role is not to know.
     pub fn in_other_words(self, message: &str) -> Result<Self> {
         if let Failure::Postgres(error) = &self {
-            let message = datum::c_string(message)?;
+            let message = c_string(message)?;
             // SAFETY: a copy that CopyErrorData made; the new words are PostgreSQL's memory, and it is raised next.
             unsafe {
                 let error = &mut *error.0;
@@ -339,8 +339,8 @@ pub fn log(failure: &Failure, what: &str) -> Result<()> {
         Failure::Postgres(error) => unsafe { (*error.0).context.cast_const() },
         Failure::Rule(_) => ptr::null(),
     };
-    let message = datum::c_string(&format!("{what}: {message}"))?;
-    let detail = detail.map(|detail| datum::c_string(&detail)).transpose()?;
+    let message = c_string(&format!("{what}: {message}"))?;
+    let detail = detail.map(|detail| c_string(&detail)).transpose()?;
     catch(|| {
         // SAFETY: the protocol of ereport(); every text is passed through "%s".
         unsafe {
@@ -371,4 +371,16 @@ pub fn refuse_setting(error: Error) {
         pg_sys::GUC_check_errdetail_string = detail.unwrap_or(ptr::null()).cast_mut();
         pg_sys::GUC_check_errhint_string = hint.unwrap_or(ptr::null()).cast_mut();
     }
+}
+
+/// A zero-terminated copy; the text holds no zero byte, as no text of PostgreSQL's does.
+pub fn c_string(text: &str) -> Result<*mut c_char> {
+    let (from, len) = (text.as_ptr(), text.len());
+    catch(|| unsafe {
+        // SAFETY: palloc gives len + 1 bytes, all of which are written.
+        let made = ffi::palloc(len + 1).cast::<u8>();
+        ptr::copy_nonoverlapping(from, made, len);
+        *made.add(len) = 0;
+        made.cast()
+    })
 }

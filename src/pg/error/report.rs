@@ -1,7 +1,8 @@
 //! What is said without an error: warnings for the client and the server's log.
 use super::failure::packed_sqlstate;
 use super::failure::{Result, catch};
-use crate::pg::{ffi, value::datum};
+use crate::pg::error::failure::c_string;
+use crate::pg::ffi;
 use pgrx::pg_sys;
 use std::ptr;
 
@@ -28,7 +29,7 @@ pub fn log(message: &str) -> Result<()> {
 
 /// A line in the server's log with the SQLSTATE of what failed, and for machines a DETAIL, which is a JSON object.
 pub fn failure(sqlstate: &str, message: &str, detail: &serde_json::Value) -> Result<()> {
-    let (message, detail) = (datum::c_string(message)?, datum::c_string(&detail.to_string())?);
+    let (message, detail) = (c_string(message)?, c_string(&detail.to_string())?);
     let code = packed_sqlstate(sqlstate);
     catch(|| {
         // SAFETY: the protocol of ereport(); every text is passed through "%s".
@@ -63,7 +64,7 @@ pub fn warning_with(message: &str, hint: &str) -> Result<()> {
 /// A WARNING of that SQLSTATE, with what to do.
 pub fn warning_of(sqlstate: &str, message: &str, hint: &str) -> Result<()> {
     let code = packed_sqlstate(sqlstate);
-    let (message, hint) = (datum::c_string(message)?, datum::c_string(hint)?);
+    let (message, hint) = (c_string(message)?, c_string(hint)?);
     catch(|| {
         // SAFETY: as above.
         unsafe {
@@ -78,7 +79,7 @@ pub fn warning_of(sqlstate: &str, message: &str, hint: &str) -> Result<()> {
 }
 
 fn say(level: std::ffi::c_int, message: &str) -> Result<()> {
-    let message = datum::c_string(message)?;
+    let message = c_string(message)?;
     catch(|| {
         // SAFETY: the protocol of ereport(); the text is passed through "%s".
         unsafe {

@@ -2,7 +2,8 @@
 //! needs no recursion, so no input can overflow the stack.
 pub mod parts;
 use super::error::failure::{Result, catch};
-use super::{ffi, value::datum};
+use super::ffi;
+use crate::pg::error::failure::c_string;
 use eventstream_core::error::Error;
 use eventstream_core::json;
 use eventstream_core::number::{decimal, printed_digits};
@@ -86,7 +87,7 @@ impl<'a> Jsonb<'a> {
     }
 
     pub fn parse(text: &str) -> Result<Self> {
-        let text = datum::c_string(text)?;
+        let text = c_string(text)?;
         // SAFETY: jsonb_in takes a cstring and gives a jsonb.
         let made = catch(|| unsafe {
             ffi::DirectFunctionCall1Coll(Some(ffi::jsonb_in), pg_sys::InvalidOid, Datum::from(text))

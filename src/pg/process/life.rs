@@ -378,3 +378,25 @@ pub fn signal(pid: i32, signal: Signal) -> bool {
     // SAFETY: a process that was one of this server's a moment ago.
     unsafe { ffi::kill(pid, number) == 0 }
 }
+
+/// Exports `$work: fn(Arguments) -> Result<()>` as a worker's main function `$symbol`: `once` in one transaction, or, as
+/// `$work: fn(Oid, Arguments) -> Result<()>`, to `serve` until it is told to stop.
+macro_rules! worker_function {
+    ($symbol:literal, once $work:path) => {
+        $crate::pg::process::life::worker_function!($symbol, $work, $crate::pg::process::life::once);
+    };
+    ($symbol:literal, serve $work:path) => {
+        $crate::pg::process::life::worker_function!($symbol, $work, $crate::pg::process::life::serve);
+    };
+    ($symbol:literal, $work:path, $run:path) => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            #[unsafe(export_name = $symbol)]
+            extern "C-unwind" fn exported_worker(_: pgrx::pg_sys::Datum) {
+                // SAFETY: PostgreSQL starts the worker on its main thread; the guard turns panics into errors.
+                unsafe { pgrx::pg_sys::panic::pgrx_extern_c_guard(|| $run($work)) }
+            }
+        };
+    };
+}
+pub(crate) use worker_function;

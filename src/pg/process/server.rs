@@ -1,6 +1,7 @@
 //! Facts about this server, session and role, and the few things that change them.
 use crate::pg::error::failure::{Result, catch};
-use crate::pg::{ffi, value::datum};
+use crate::pg::ffi;
+use crate::pg::value::{datum, input};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::RefCell;
@@ -266,13 +267,13 @@ pub fn before(moment: i64, interval: pg_sys::Datum) -> Result<i64> {
 
 /// A moment from text, as a timestamptz literal is read.
 pub fn read_time(text: &str) -> Result<i64> {
-    crate::pg::function::read_value(ffi::timestamptz_in, text).map(|value| value.value() as i64)
+    input::read_value(ffi::timestamptz_in, text).map(|value| value.value() as i64)
 }
 
 /// A uuid from text, in any form that PostgreSQL reads.
 pub fn read_uuid(text: &str) -> Result<[u8; 16]> {
     // SAFETY: uuid_in gives a uuid.
-    crate::pg::function::read_value(ffi::uuid_in, text).map(|value| unsafe { datum::uuid(value) })
+    input::read_value(ffi::uuid_in, text).map(|value| unsafe { datum::uuid(value) })
 }
 
 /// Ends here where a cancel, a timeout or a shutdown waits.

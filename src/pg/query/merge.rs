@@ -1,7 +1,8 @@
 //! Several ranges of one index as one: k scans, of which the row that comes first is always the next one. It costs what is read, and a
 //! descent for each range.
-use super::plan::{Row, View};
+use super::plan::View;
 use super::probe::{Bound, Direction, Probe, Scan, finish};
+use super::row::Row;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::process::session::Db;
 use pgrx::pg_sys::Datum;

@@ -7,4 +7,5 @@ pub mod pages;
 pub mod plan;
 pub mod planner;
 pub mod probe;
+pub mod row;
 pub mod store;

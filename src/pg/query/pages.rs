@@ -1,7 +1,7 @@
 //! A set that is returned row by row (value-per-call), for callers that can take it so: `select es_read(…)`, `copy (select
 //! es_read(…)) to …`. Rows are fetched a page at a time, so memory stays at one page and the first row comes at once. All
 //! state lives in PostgreSQL's memory: a caller that stops early leaves nothing behind.
-use super::plan::Row;
+use super::row::Row;
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::{Args, Returned};

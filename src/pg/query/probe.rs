@@ -1,6 +1,7 @@
 //! Rows with one key, straight from an index of ours and in its order: what every append asks (the head of its stream, an event
 //! id) and what every fold reads skips starting and ending a planned statement so.
-use super::plan::{Row, View, latest_snapshot};
+use super::plan::{View, latest_snapshot};
+use super::row::Row;
 use crate::pg::compat;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;

@@ -1,6 +1,6 @@
 //! Results of more than one value: a tuplestore for sets (it spills to disk beyond work_mem, so no result is too large),
 //! and composite values for single rows.
-use super::plan::Row;
+use super::row::Row;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::Args;

@@ -179,18 +179,6 @@ pub fn from_text(text: &str) -> Result<Datum> {
     varlena(text.as_bytes())
 }
 
-/// A zero-terminated copy; the text holds no zero byte, as no text of PostgreSQL's does.
-pub fn c_string(text: &str) -> Result<*mut c_char> {
-    let (from, len) = (text.as_ptr(), text.len());
-    catch(|| unsafe {
-        // SAFETY: palloc gives len + 1 bytes, all of which are written.
-        let made = ffi::palloc(len + 1).cast::<u8>();
-        ptr::copy_nonoverlapping(from, made, len);
-        *made.add(len) = 0;
-        made.cast()
-    })
-}
-
 /// A datum of type uuid.
 pub fn from_uuid(id: &[u8; 16]) -> Result<Datum> {
     let from = id.as_ptr();

@@ -4,7 +4,8 @@
 //! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone, has no extension, or is not to be served; launcher)──▶ free
 //! hold: a session is about to drop, rename or copy the database ─▶ its workers end, none starts ─▶ end of that transaction
 //! ```
-use super::{Process, runner};
+use super::process::Process;
+use super::{hall, runner};
 use crate::pg::process::{exit, server};
 use crate::pg::shmem::Area;
 use pgrx::pg_sys::{self, Oid};
@@ -322,7 +323,7 @@ pub fn at_end(is_committed: bool) {
     }
     wakes |= end_holds();
     if wakes {
-        super::wake_launcher();
+        hall::wake_launcher();
     }
 }
 
@@ -339,7 +340,19 @@ fn end_holds() -> bool {
 fn end_holds_at_exit() {
     exit::at_exit(&EXIT_REGISTERED, || {
         if end_holds() {
-            super::wake_launcher();
+            hall::wake_launcher();
         }
     });
+}
+
+/// Whether a scheduler works for this database.
+pub fn is_scheduler_running() -> bool {
+    Database::mine().is_some_and(|database| database.scheduler().pid().is_some())
+}
+
+/// Wakes this database's scheduler, if it sleeps: once a burst.
+pub fn wake_scheduler() {
+    if let Some(database) = Database::mine() {
+        database.rouse();
+    }
 }

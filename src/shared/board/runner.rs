@@ -5,7 +5,7 @@
 //! free ──(scheduler)──▶ taken ──(the runner's start)──▶ entered ──(its end)──▶ free
 //! mailbox of an entered one: empty ──(scheduler)──▶ job ──(runner)──▶ report ──(scheduler)──▶ empty
 //! ```
-use super::Process;
+use super::process::Process;
 use crate::pg::process::{life, server};
 use crate::pg::shmem::Area;
 use pgrx::pg_sys::Oid;

@@ -3,8 +3,7 @@
 //! ```text
 //! free ──register──▶ waiting, unseen ──(scheduler looks)──▶ waiting, seen ──(passed)──▶ woken ──drop, end of the session──▶ free
 //! ```
-use super::database::Database;
-use super::wake_scheduler;
+use super::database::{Database, is_scheduler_running, wake_scheduler};
 use crate::pg::compat::{backend_number, backend_slots};
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::process::latch::Latch;
@@ -96,7 +95,7 @@ impl Waiter {
 
     /// Until woken, at most so long, and at most [`UNATTENDED`] where no scheduler runs. A cancel ends it with an error.
     pub fn wait(&self, at_most: Duration) -> Result<()> {
-        let at_most = if super::is_scheduler_running() { at_most } else { at_most.min(UNATTENDED) };
+        let at_most = if is_scheduler_running() { at_most } else { at_most.min(UNATTENDED) };
         let end = Instant::now() + at_most;
         loop {
             if own_slot().is_some_and(|slot| slot.is_woken.swap(false, SeqCst)) {
