@@ -23,47 +23,60 @@ mod pg_test;
 ::pgrx::pg_module_magic!(name, version);
 
 // The schema, in the order in which it loads; `make install` concatenates the same files in the same order.
-pgrx::extension_sql_file!("../sql/10_schemas.sql", name = "schemas", bootstrap);
-pgrx::extension_sql_file!("../sql/20_types.sql", name = "types", requires = ["schemas"]);
-pgrx::extension_sql_file!("../sql/30_tables.sql", name = "tables", requires = ["types"]);
-pgrx::extension_sql_file!("../sql/35_state_tables.sql", name = "state_tables", requires = ["tables"]);
-pgrx::extension_sql_file!("../sql/36_live_tables.sql", name = "live_tables", requires = ["state_tables"]);
+pgrx::extension_sql_file!("../sql/schema/schemas.sql", name = "schema_schemas", bootstrap);
+pgrx::extension_sql_file!("../sql/schema/types.sql", name = "schema_types", requires = ["schema_schemas"]);
+pgrx::extension_sql_file!("../sql/log/tables.sql", name = "log_tables", requires = ["schema_types"]);
+pgrx::extension_sql_file!("../sql/state/tables.sql", name = "state_tables", requires = ["log_tables"]);
+pgrx::extension_sql_file!("../sql/projection/tables.sql", name = "projection_tables", requires = ["state_tables"]);
 pgrx::extension_sql_file!(
-    "../sql/37_subscription_tables.sql",
+    "../sql/subscription/tables.sql",
     name = "subscription_tables",
-    requires = ["live_tables"]
+    requires = ["projection_tables"]
 );
-pgrx::extension_sql_file!("../sql/40_partitions.sql", name = "partitions", requires = ["subscription_tables"]);
-pgrx::extension_sql_file!("../sql/50_append.sql", name = "append", requires = ["partitions"]);
-pgrx::extension_sql_file!("../sql/51_read.sql", name = "read", requires = ["append"]);
-pgrx::extension_sql_file!("../sql/52_verify.sql", name = "verify", requires = ["read"]);
-pgrx::extension_sql_file!("../sql/53_access.sql", name = "access", requires = ["verify"]);
-pgrx::extension_sql_file!("../sql/54_state.sql", name = "state", requires = ["access"]);
-pgrx::extension_sql_file!("../sql/56_history.sql", name = "history", requires = ["state"]);
-pgrx::extension_sql_file!("../sql/56_snapshots.sql", name = "snapshots", requires = ["history"]);
-pgrx::extension_sql_file!("../sql/58_subscriptions.sql", name = "subscriptions", requires = ["snapshots"]);
-pgrx::extension_sql_file!("../sql/59_operate.sql", name = "operate", requires = ["subscriptions"]);
-pgrx::extension_sql_file!("../sql/60_view_functions.sql", name = "view_functions", requires = ["operate"]);
+pgrx::extension_sql_file!("../sql/log/partitions.sql", name = "log_partitions", requires = ["subscription_tables"]);
+pgrx::extension_sql_file!("../sql/log/append.sql", name = "log_append", requires = ["log_partitions"]);
+pgrx::extension_sql_file!("../sql/log/read.sql", name = "log_read", requires = ["log_append"]);
+pgrx::extension_sql_file!("../sql/proof/verify.sql", name = "proof_verify", requires = ["log_read"]);
+pgrx::extension_sql_file!("../sql/access/functions.sql", name = "access_functions", requires = ["proof_verify"]);
+pgrx::extension_sql_file!("../sql/state/functions.sql", name = "state_functions", requires = ["access_functions"]);
+pgrx::extension_sql_file!("../sql/state/history.sql", name = "state_history", requires = ["state_functions"]);
+pgrx::extension_sql_file!("../sql/state/snapshots.sql", name = "state_snapshots", requires = ["state_history"]);
 pgrx::extension_sql_file!(
-    "../sql/61_state_view_functions.sql",
+    "../sql/subscription/functions.sql",
+    name = "subscription_functions",
+    requires = ["state_snapshots"]
+);
+pgrx::extension_sql_file!("../sql/ops/functions.sql", name = "ops_functions", requires = ["subscription_functions"]);
+pgrx::extension_sql_file!("../sql/log/view_functions.sql", name = "log_view_functions", requires = ["ops_functions"]);
+pgrx::extension_sql_file!(
+    "../sql/state/view_functions.sql",
     name = "state_view_functions",
-    requires = ["view_functions"]
+    requires = ["log_view_functions"]
 );
 pgrx::extension_sql_file!(
-    "../sql/62_live_view_functions.sql",
-    name = "live_view_functions",
+    "../sql/ops/view_functions.sql",
+    name = "ops_view_functions",
     requires = ["state_view_functions"]
 );
-pgrx::extension_sql_file!("../sql/70_views.sql", name = "views", requires = ["live_view_functions"]);
-pgrx::extension_sql_file!("../sql/71_state_views.sql", name = "state_views", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/72_temporal.sql", name = "temporal", requires = ["state_views"]);
-pgrx::extension_sql_file!("../sql/73_live_views.sql", name = "live_views", requires = ["temporal"]);
-pgrx::extension_sql_file!("../sql/74_projections.sql", name = "projections", requires = ["live_views"]);
-pgrx::extension_sql_file!("../sql/76_column_comments.sql", name = "column_comments", requires = ["projections"]);
-pgrx::extension_sql_file!("../sql/80_dump.sql", name = "dump", requires = ["column_comments"]);
-pgrx::extension_sql_file!("../sql/85_workers.sql", name = "workers", requires = ["dump"]);
-pgrx::extension_sql_file!("../sql/86_guard.sql", name = "guard", requires = ["workers"]);
-pgrx::extension_sql_file!("../sql/90_privileges.sql", name = "privileges", requires = ["guard"], finalize);
+pgrx::extension_sql_file!("../sql/log/views.sql", name = "log_views", requires = ["ops_view_functions"]);
+pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["log_views"]);
+pgrx::extension_sql_file!("../sql/state/temporal.sql", name = "state_temporal", requires = ["state_views"]);
+pgrx::extension_sql_file!("../sql/ops/views.sql", name = "ops_views", requires = ["state_temporal"]);
+pgrx::extension_sql_file!("../sql/projection/functions.sql", name = "projection_functions", requires = ["ops_views"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/column_comments.sql",
+    name = "schema_column_comments",
+    requires = ["projection_functions"]
+);
+pgrx::extension_sql_file!("../sql/schema/dump.sql", name = "schema_dump", requires = ["schema_column_comments"]);
+pgrx::extension_sql_file!("../sql/ops/workers.sql", name = "ops_workers", requires = ["schema_dump"]);
+pgrx::extension_sql_file!("../sql/proof/guard.sql", name = "proof_guard", requires = ["ops_workers"]);
+pgrx::extension_sql_file!(
+    "../sql/access/privileges.sql",
+    name = "access_privileges",
+    requires = ["proof_guard"],
+    finalize
+);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]

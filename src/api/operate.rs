@@ -1,4 +1,4 @@
-//! es_activate, es_metrics, and what the views of sql/73_live_views.sql ask.
+//! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
 use super::asks;
 use crate::access::{everything_or, operated_tenant, operated_tenant_ids, operated_tenants};
 use crate::log::activation;

@@ -1,4 +1,4 @@
-//! What temporal views ask (sql/72_temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
+//! What temporal views ask (sql/state/temporal.sql makes them): the state of one stream at the session's moment, or at a given one.
 use super::asks;
 use super::state::{Asked, bound};
 use crate::access::authorize;

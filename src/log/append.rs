@@ -455,7 +455,7 @@ fn insert(
             content_digest: &content_digest(&salt, event.payload.text, event.metadata.text),
         },
     );
-    // In the order of the table's columns (sql/30_tables.sql).
+    // In the order of the table's columns (sql/log/tables.sql).
     into.put(&[
         call.tenant_id,
         Some(Datum::from(place.stream_id)),

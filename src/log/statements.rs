@@ -3,7 +3,7 @@
 //! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
 use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 
-/// Places of the columns of a row of events, from 0, in the order of sql/30_tables.sql.
+/// Places of the columns of a row of events, from 0, in the order of sql/log/tables.sql.
 pub mod column {
     pub const TENANT_ID: usize = 0;
     pub const STREAM_ID: usize = 1;

@@ -9,7 +9,7 @@ use crate::pg::value::composite::{Record, RowType};
 use crate::pg::value::datum;
 use pgrx::pg_sys::Datum;
 
-/// Columns of type eventstream.event, from 0, in the order of sql/20_types.sql.
+/// Columns of type eventstream.event, from 0, in the order of sql/schema/types.sql.
 pub mod field {
     pub const GLOBAL_POSITION: usize = 0;
     pub const STREAM: usize = 1;

@@ -29,7 +29,7 @@ pub struct Catalog {
     event_row: Oid,
 }
 
-/// The columns of eventstream.event (sql/20_types.sql): what is made of that type is made by them.
+/// The columns of eventstream.event (sql/schema/types.sql): what is made of that type is made by them.
 const EVENT: [Oid; 16] = [
     pg_sys::INT8OID,
     pg_sys::TEXTOID,

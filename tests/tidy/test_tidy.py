@@ -8,18 +8,26 @@ import tomllib
 
 import pytest
 
+from modules import circles, leaves, uses
 from source import ROOT, code_of, files, found_in, is_test, literals_of, name, take_apart, tracked_files
 
 #: What each folder of src/ may use of the others ("May use" in ARCHITECTURE.md). Whoever may use a layer may use those below it.
 MAY_USE = {
     "pg": set(),
-    "log": {"pg"},
-    "access": {"log", "pg"},
-    "state": {"log", "pg"},
-    "live": {"access", "state", "log", "pg"},
-    "worker": {"live", "state", "log", "pg"},
-    "api": {"access", "live", "state", "log", "pg"},
+    "shared": {"pg"},
+    "log": {"shared", "pg"},
+    "access": {"log", "shared", "pg"},
+    "usercode": {"access", "log", "shared", "pg"},
+    "present": {"usercode", "access", "log", "shared", "pg"},
+    "state": {"present", "usercode", "access", "log", "shared", "pg"},
+    "projection": {"state", "present", "usercode", "access", "log", "shared", "pg"},
+    "subscription": {"present", "usercode", "access", "log", "shared", "pg"},
+    "command": {"projection", "state", "present", "usercode", "access", "log", "shared", "pg"},
+    "proof": {"command", "projection", "state", "present", "usercode", "access", "log", "shared", "pg"},
+    "ops": {"proof", "command", "projection", "subscription", "state", "present", "usercode", "access", "log", "shared", "pg"},
 }
+MAY_USE["api"] = {*MAY_USE}
+MAY_USE["worker"] = {*MAY_USE} - {"api"}
 #: The one module that makes tables: partitions.
 MAKES_TABLES = "src/log/partition.rs"
 LONGEST_FILE = 500
@@ -86,6 +94,35 @@ def test_layers_use_only_what_lies_below():
     assert not bad
 
 
+@pytest.mark.parametrize("crate", ["src", "crates/core/src"])
+def test_no_files_stand_in_a_circle(crate):
+    found = circles(uses([path for path in files(".rs", crate) if not is_test(path)], ROOT / crate))
+    assert not ["  ".join("::".join(module) for module in circle) for circle in found]
+
+
+def test_a_circle_would_be_found():
+    assert leaves("crate::a::{b, c::{self, d as e}}") == [("crate", "a", "b"), ("crate", "a", "c"), ("crate", "a", "c", "d")]
+    assert circles({("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",)}, ("d",): {("a",)}}) == [[("b",), ("c",)]]
+
+
+def test_the_map_names_every_file():
+    """And no other: ARCHITECTURE.md has a section for each folder of src/, and one for crates/core."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    sections = {match[1]: match[2] for match in re.finditer(r"(?ms)^### ([\w/]+): (.*?)(?=^##)", text)}
+    bad = []
+    for folder, section in sections.items():
+        root = ROOT / (folder + "/src" if folder.startswith("crates/") else folder)
+        # In a section `name.rs` is a file of the folder itself, or of the one that its line names.
+        named = {word for word in re.findall(r"[\w/]+\.rs", section)}
+        there = {path for path in files(".rs", str(root.relative_to(ROOT))) if not is_test(path) and path.stem not in ("mod", "lib")}
+        bad += [f"{name(path)} is not on the map" for path in there if not {path.name, str(path.relative_to(root))} & named]
+        known = {path.name for path in there} | {str(path.relative_to(root)) for path in there}
+        bad += [f"{folder}: there is no {word}" for word in named if word not in known and not word.endswith("mod.rs")]
+    folders = {"src/" + path.relative_to(ROOT / "src").parts[0] for path in files(".rs", "src")} - {"src/lib.rs"}
+    assert folders | {"crates/core"} == set(sections)
+    assert not bad
+
+
 def test_no_file_is_longer_than_one_sitting():
     lengths = {
         name(path): len(path.read_text().splitlines())
@@ -112,13 +149,19 @@ def test_names_say_what_is_inside():
     ]
 
 
+def order() -> list[str]:
+    """The files of the extension script, in their order."""
+    return [line for line in (ROOT / "sql/ORDER").read_text().splitlines() if not line.startswith("#")]
+
+
 def test_every_sql_file_is_loaded_in_order():
-    """`cargo pgrx` puts the script for the tests together from lib.rs; tools/install from the names. Both give the same."""
+    """`cargo pgrx` puts the script for the tests together from lib.rs; tools/install from sql/ORDER. Both give the same."""
     listed = re.findall(r'extension_sql_file!\s*\(\s*"\.\./sql/([^"]+)"', (ROOT / "src/lib.rs").read_text())
-    there = [path.name for path in files(".sql", "sql") if re.match(r"\d", path.name)]
-    assert listed == sorted(there)
-    others = [path.name for path in files(".sql", "sql") if path.name not in there]
-    assert not [other for other in others if not re.fullmatch(r"eventstream--\d+\.\d+\.\d+--\d+\.\d+\.\d+\.sql", other)]
+    there = [str(path.relative_to(ROOT / "sql")) for path in files(".sql", "sql")]
+    upgrades = [path for path in there if "/" not in path]
+    assert listed == order()
+    assert sorted(order()) == [path for path in there if path not in upgrades]
+    assert not [path for path in upgrades if not re.fullmatch(r"eventstream--\d+\.\d+\.\d+--\d+\.\d+\.\d+\.sql", path)]
 
 
 def test_sql_objects_are_made_in_sql_files_only():
@@ -139,13 +182,15 @@ def test_sql_objects_are_made_in_sql_files_only():
 
 def test_sql_is_bound_to_pg_catalog_and_to_ours_only():
     """What CREATE EXTENSION binds, by the path of the script; what is bound when it runs, by a path of the function's own."""
-    text = {path.name: re.sub(r"--[^\n]*", "", path.read_text()) for path in files(".sql", "sql")}
-    script = "".join(text[file] for file in sorted(text) if re.match(r"\d", file))
+    text = {
+        str(path.relative_to(ROOT / "sql")): re.sub(r"--[^\n]*", "", path.read_text()) for path in files(".sql", "sql")
+    }
+    script = "".join(text[file] for file in order())
     assert script.lstrip().startswith("set local search_path = pg_catalog, pg_temp;")
     paths = re.findall(r"^(?:re)?set\b[^\n]*;$", script, re.MULTILINE)
     assert paths == ["set local search_path = pg_catalog, pg_temp;", "set local search_path = eventstream, pg_temp;"]
     # An upgrade script begins as the first one does.
-    assert not [file for file, body in text.items() if not re.match(r"\d", file) and not body.lstrip().startswith(paths[0])]
+    assert not [file for file, body in text.items() if "/" not in file and not body.lstrip().startswith(paths[0])]
     bad = []
     for file, body in text.items():
         for line, match in found_in(body, r"(?ms)\bcreate (?:function|procedure) ([\w.]+)(.*?)(?=^comment on)"):

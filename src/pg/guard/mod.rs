@@ -1,7 +1,7 @@
 //! What happens to the objects of the extension: each one that is about to be dropped, altered or added to is shown to whoever
 //! guards them, and so is each function, table, column or schema of a user's that is to go or to be renamed. PostgreSQL tells by
 //! object_access_hook, which is asked on every route (DROP, DROP OWNED, CASCADE, ALTER EXTENSION); a sql_drop event trigger of the
-//! extension would not be: it is gone with the extension. The library is loaded in time by the event trigger of sql/86_guard.sql.
+//! extension would not be: it is gone with the extension. The library is loaded in time by the event trigger of sql/proof/guard.sql.
 //!
 //! Let through unseen: our own statements, the scripts of the extension, pg_upgrade, and upkeep (VACUUM, REINDEX, CLUSTER, SET TABLESPACE …),
 //! which makes, alters and drops relations of ours inside. Upkeep is judged by the innermost utility statement: what a function of a user's

@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
 
-/// Numbers of columns, as sql/30_tables.sql has them.
+/// Numbers of columns, as sql/log/tables.sql has them.
 const TENANT_ID: i16 = 2;
 const NAME: i16 = 4;
 const CATEGORY: i16 = 5;

@@ -21,7 +21,7 @@ thread_local! {
     static IN_ORDER: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
-/// Numbers of columns, as sql/30_tables.sql has them.
+/// Numbers of columns, as sql/log/tables.sql has them.
 const EVENTS_TENANT_ID: i16 = 1;
 const EVENTS_GLOBAL_POSITION: i16 = 4;
 const EVENTS_EVENT_ID: i16 = 8;
