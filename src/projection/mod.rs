@@ -1,4 +1,5 @@
-//! TODO projection
+//! Read models that follow the log by a handler or as a state table: one batch at a time, in the transaction of whoever calls (a worker, es_run_projection,
+//! an append). Sole owner of their tables.
 pub mod advance;
 pub mod applier;
 pub mod dead_letter;

@@ -1,4 +1,4 @@
-//! TODO pg::error
+//! Errors on their way: caught, kept, raised again, reported.
 pub mod failure;
 pub mod log_hook;
 pub mod report;

@@ -1,4 +1,4 @@
-//! TODO pg::process
+//! This process among the server's: its life, transactions, rights, locks, memory and signals; and what it may know of the others.
 pub mod databases;
 pub mod exit;
 pub mod latch;

@@ -1,4 +1,4 @@
-//! TODO pg::query
+//! Statements, plans and scans: what is kept of them, and how rows come back. Nobody else talks to the executor.
 pub mod estimate;
 pub mod insert;
 pub mod merge;

@@ -1,4 +1,4 @@
-//! TODO pg::value
+//! PostgreSQL's values, there and back.
 pub mod composite;
 pub mod datum;
 pub mod input;
