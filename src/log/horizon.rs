@@ -1,4 +1,4 @@
-//! The horizon of a tenant: the position up to which no open transaction can still commit anything of it (ARCHITECTURE.md, "Horizon", has the
+//! The horizon of a tenant: the position up to which no open transaction can still commit anything of it (docs/internals/horizon.md has the
 //! proof). Promises: whoever reads up to it, under a snapshot taken after it, never misses an event.
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;

@@ -1,5 +1,5 @@
 //! Subscriptions: places in the log for consumers outside of the database. Owns their tables. A stream lies in one of 64 slots, a slot in
-//! one lease: order within a stream, one consumer at a time. ARCHITECTURE.md, "Subscriptions", has the design.
+//! one lease: order within a stream, one consumer at a time. docs/internals/subscriptions.md has the design.
 //!
 //! | file | |
 //! | --- | --- |
