@@ -1,11 +1,14 @@
 //! Exact decimals. Owns their addition and their reading from text, both as PostgreSQL's numeric does it: a sum has the larger of
 //! both scales, also where one of them is zero (`1 + 0.00` is `1.00`), and nothing is ever rounded. Their multiplication, exact as well; and
 //! division and rounding, to a scale and in a mode that the caller names.
-use crate::json::Decimal;
 use crate::quote::shown;
+use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::{BigInt, Sign};
 use std::cmp::Ordering;
 use std::str::FromStr;
+
+/// An exact decimal number with its scale: `1.00` is not written as `1`.
+pub type Decimal = BigDecimal;
 
 /// The most digits before the point, and after it, that PostgreSQL's numeric has.
 const MOST_DIGITS: u64 = 131_072;

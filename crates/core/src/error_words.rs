@@ -34,7 +34,7 @@ pub fn tenant_hint(tenants: &[String]) -> String {
 
 pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>) -> String {
     // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
-    let narrowed = Privilege::parse(privilege).is_ok_and(Privilege::may_be_narrowed);
+    let narrowed = Privilege::named(privilege).is_some_and(Privilege::may_be_narrowed);
     let category = match category {
         Some(category) if narrowed => format!(", category => {}", quote_literal(category)),
         _ => String::new(),

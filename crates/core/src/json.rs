@@ -1,13 +1,10 @@
 //! JSON as rules hold it in memory. Owns exact numbers: a number keeps its value and its scale, as PostgreSQL's jsonb does,
 //! and never becomes a float.
 use crate::decimal;
+use crate::decimal::Decimal;
 use crate::quote::shown;
-use bigdecimal::BigDecimal;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-
-/// An exact decimal number with its scale: `1.00` is not written as `1`.
-pub type Decimal = BigDecimal;
 
 /// The members of an object.
 pub type Object = BTreeMap<String, Value>;

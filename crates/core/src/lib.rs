@@ -7,7 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
-mod decimal;
+pub mod decimal;
 pub mod definition;
 pub mod delivery;
 pub mod error;

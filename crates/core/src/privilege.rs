@@ -1,9 +1,6 @@
 //! The privileges of `es_grant`. Owns their names and which of them a category may narrow;
 //! who holds which is the business of `src/access`.
 
-use crate::error::{Error, Result};
-use crate::quote::shortened;
-
 /// What a role may do in a tenant ("Privileges" in the SQL API).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Privilege {
@@ -28,16 +25,10 @@ impl Privilege {
     pub const ALL: [Self; 7] =
         [Self::Read, Self::Append, Self::Consume, Self::Manage, Self::Upkeep, Self::Audit, Self::Admin];
 
-    /// Reads a privilege's name, in lower case.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for the argument `privilege`, with the list of those there are.
-    pub fn parse(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|privilege| privilege.as_str() == name).ok_or_else(|| Error::InvalidArgument {
-            argument: "privilege".to_owned(),
-            reason: format!("must be one of {}, not {:?}", Self::ALL.map(Self::as_str).join(", "), shortened(name)),
-            hint: None,
-        })
+    /// The one of that name, in lower case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|privilege| privilege.as_str() == name)
     }
 
     /// Its name in SQL.

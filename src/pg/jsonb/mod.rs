@@ -381,7 +381,7 @@ unsafe fn owned(value: *mut pg_sys::JsonbValue) -> Result<json::Value> {
 
 /// # Safety
 /// `numeric` is a numeric within a document.
-unsafe fn number(numeric: pg_sys::Numeric) -> Result<json::Decimal> {
+unsafe fn number(numeric: pg_sys::Numeric) -> Result<eventstream_core::decimal::Decimal> {
     // SAFETY: as the caller says.
     decimal(unsafe { numeric_body(numeric) })
         .ok_or_else(|| Error::Internal { what: "a number is not finite".into() }.into())

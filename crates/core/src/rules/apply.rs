@@ -5,8 +5,9 @@ use super::read::{compare, resolved};
 use super::state::{Fault, Limits, Outcome, State, fault, shown};
 use super::{Action, EventField, Operation, Rule, Rules, Source, one};
 use crate::decimal;
+use crate::decimal::Decimal;
 use crate::error::Error;
-use crate::json::{Decimal, Value};
+use crate::json::Value;
 use std::cmp::Ordering;
 
 /// The event as rules read it.

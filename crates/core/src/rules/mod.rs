@@ -18,8 +18,9 @@ pub use pointer::{Pointer, Token};
 pub use state::{Limits, State};
 pub use unordered::{Latest, Place};
 
+use crate::decimal::Decimal;
 use crate::decimal::Rounding;
-use crate::json::{Decimal, Value};
+use crate::json::Value;
 use pointer::Path;
 use std::collections::HashMap;
 

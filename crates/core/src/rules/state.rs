@@ -2,7 +2,8 @@
 //! bytes exact and is refused where it would leave the state too deep or too large, or a number too long.
 use super::pointer::{Pointer, Token};
 use crate::decimal;
-use crate::json::{Decimal, Object, Value};
+use crate::decimal::Decimal;
+use crate::json::{Object, Value};
 
 /// What a state may not exceed.
 #[derive(Debug, Clone, Copy)]
