@@ -85,9 +85,9 @@ pub extern "C-unwind" fn _PG_init() {
     pg::pinned::init();
     api::guard::note_roles();
     api::guard::init();
-    pg::query::planner::init();
-    pg::query::estimate::init();
+    pg::query::planner::init(shared::catalog::tables);
+    pg::query::estimate::init(shared::catalog::known_streams);
     pg::query::own_rows::init();
-    pg::error::log_hook::init();
+    pg::error::log_hook::init(shared::live_settings::are_conflicts_logged);
     worker::init();
 }

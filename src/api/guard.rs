@@ -6,12 +6,13 @@ use crate::pg::guard::{self, Guards, Users};
 use crate::pg::process::session::Planning;
 use crate::pg::{process::server, utility};
 use crate::shared::session::as_owner;
+use crate::shared::settings;
 use crate::{projection, proof, usercode};
 use eventstream_core::error::Error;
 
 sql_function!("eventstream_guard", loaded);
 
-static GUARDS: Guards = Guards { ours: proof::guard::protect, users: keep_in_use };
+static GUARDS: Guards = Guards { is_off: settings::allows_drop, ours: proof::guard::protect, users: keep_in_use };
 
 /// Once a backend, from _PG_init.
 pub fn init() {

@@ -2,6 +2,7 @@
 //! everything) is invalidated; also tells others when to forget what they derived.
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation::{self, Of};
+use crate::pg::query::planner::Tables;
 use crate::pg::relation::{self, Schema};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid};
@@ -157,11 +158,6 @@ pub fn announce_access_change(catalog: &Catalog) -> Result<()> {
 }
 
 impl Catalog {
-    /// As it was looked up; None: not since something of it changed.
-    pub fn known() -> Option<Self> {
-        CATALOG.get()
-    }
-
     fn look_up() -> Result<Option<Self>> {
         let (Some(hidden), Some(public)) = (Schema::own(c"_eventstream")?, Schema::own(c"eventstream")?) else {
             return Ok(None);
@@ -208,4 +204,14 @@ impl Catalog {
         CATALOG.set(Some(catalog));
         Ok(catalog)
     }
+}
+
+/// What plans of statements over our views are made by.
+pub fn tables() -> Result<Tables> {
+    Catalog::current().map(|catalog| Tables { events: catalog.events, streams: catalog.streams, views: catalog.views })
+}
+
+/// The table of streams, if it was looked up since something of the catalog changed.
+pub fn known_streams() -> Option<Oid> {
+    CATALOG.get().map(|catalog| catalog.streams)
 }

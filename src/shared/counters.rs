@@ -1,7 +1,7 @@
 //! What is counted: for the whole database, since the server started, in shared memory where the library is preloaded; else, and
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
 use super::board::database::{DATABASES, exclusively};
-use super::failing::{Note, Notes};
+use super::notes::{Note, Notes};
 use crate::pg::process::server;
 use crate::pg::shmem::Area;
 use std::cell::Cell;

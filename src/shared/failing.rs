@@ -1,70 +1,10 @@
 //! Folds that were seen to fail lately, as numbers that fit into shared memory: who notes one, and who asks, knows what they mean. A note
 //! says where to look, and no more: it may be lost, or mixed with one that is written at the same moment.
 use super::counters::with_block;
+pub use super::notes::Failing;
+use super::notes::Note;
 use crate::pg::process::server::clock;
-use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// Folds of a database that can be noted at the same time; the oldest note makes room for another.
-const PLACES: usize = 4;
-
-/// What a fold could not fold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failing {
-    /// Which fold of whom, as it is defined now; never 0.
-    pub key: i64,
-    /// The stream that failed last, and the newest event that was given to the fold then.
-    pub stream_id: i64,
-    pub version: i64,
-    pub position: i64,
-    /// How many streams failed when all were counted last; 0: nobody has counted.
-    pub counted: i64,
-}
-
-/// A place for one. `key` 0: it is free.
-pub struct Note {
-    key: AtomicI64,
-    stream_id: AtomicI64,
-    version: AtomicI64,
-    position: AtomicI64,
-    counted: AtomicI64,
-    seen_at: AtomicI64,
-}
-
-pub type Notes = [Note; PLACES];
-
-impl Note {
-    /// No note.
-    pub const fn none() -> Notes {
-        [const { Self::new() }; PLACES]
-    }
-
-    const fn new() -> Self {
-        Self {
-            key: AtomicI64::new(0),
-            stream_id: AtomicI64::new(0),
-            version: AtomicI64::new(0),
-            position: AtomicI64::new(0),
-            counted: AtomicI64::new(0),
-            seen_at: AtomicI64::new(0),
-        }
-    }
-
-    pub fn clear(&self) {
-        self.key.store(0, Relaxed);
-    }
-
-    fn read(&self) -> Option<Failing> {
-        let key = self.key.load(Relaxed);
-        (key != 0).then(|| Failing {
-            key,
-            stream_id: self.stream_id.load(Relaxed),
-            version: self.version.load(Relaxed),
-            position: self.position.load(Relaxed),
-            counted: self.counted.load(Relaxed),
-        })
-    }
-}
 
 /// Notes a stream's failure; `counted` 0 leaves the number that was counted.
 pub fn note(failing: Failing) {

@@ -8,6 +8,7 @@ pub mod evict;
 pub mod failing;
 pub mod high_water;
 pub mod live_settings;
+pub mod notes;
 pub mod open_appends;
 pub mod session;
 pub mod settings;

@@ -212,7 +212,7 @@ set plpgsql.extra_errors = none
 
 def test_plpgsql_functions_run_under_the_same_settings():
     bad, seen = [], 0
-    for path in sorted((ROOT / "sql").glob("*.sql")):
+    for path in sorted((ROOT / "sql").rglob("*.sql")):
         for line, match in found_in(path.read_text(), r"(?s)create (?:function|procedure) ([\w.]+)((?:(?!;\n).)*?)\nas \$\$"):
             if "language plpgsql" not in match[2]:
                 continue
@@ -220,7 +220,7 @@ def test_plpgsql_functions_run_under_the_same_settings():
             settings = "".join(f"{one}\n" for one in match[2].splitlines() if one.startswith("set "))
             # One makes partitions quietly.
             if settings.replace("set client_min_messages = warning\n", "") != SETTINGS:
-                bad.append(f"sql/{path.name}:{line}: {match[1]} has other settings than the others")
+                bad.append(f"{name(path)}:{line}: {match[1]} has other settings than the others")
     assert bad == [] and seen >= 12, (bad, seen)
 
 

@@ -1,7 +1,6 @@
 //! What the server's log is spared: outcomes that callers expect and deal with, a version conflict above all, are errors for the client and
 //! a number in eventstream.stats, and no line in the log; what users' code raises under their SQLSTATE is another matter, and is written; unless eventstream.log_conflicts asks for them.
 use super::failure::{OURS, packed_sqlstate};
-use crate::shared::live_settings;
 use pgrx::pg_sys;
 
 /// Answers to a question that the caller asked by trying.
@@ -10,11 +9,13 @@ const EXPECTED: [&str; 1] = ["ES001"];
 const ERROR: i32 = 21;
 
 static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
+static mut ARE_LOGGED: fn() -> bool = || true;
 
 /// Sets the hook, with preload and without.
-pub fn init() {
+pub fn init(are_logged: fn() -> bool) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
+        ARE_LOGGED = are_logged;
         PREVIOUS = pg_sys::emit_log_hook;
         pg_sys::emit_log_hook = Some(emit_log);
     }
@@ -27,7 +28,7 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
         let is_expected = (*error).elevel == ERROR
             && (*error).funcname == OURS.as_ptr()
             && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
-            && !live_settings::are_conflicts_logged();
+            && !ARE_LOGGED();
         if is_expected {
             (*error).output_to_server = false;
         }

@@ -10,7 +10,6 @@ mod statement;
 
 use super::error::failure::{Result, catch, finally, raise};
 use super::{compat, ffi};
-use crate::shared::settings;
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
 use statement::{Kind, kind};
 use std::borrow::Cow;
@@ -37,6 +36,8 @@ pub enum Users {
 
 /// What the guards decide: an error is the refusal. `command` is the statement's tag, `object` PostgreSQL's description.
 pub struct Guards {
+    /// Whether the session has switched the guard off.
+    pub is_off: fn() -> bool,
     pub ours: fn(act: Act, command: &str, object: &str) -> Result<()>,
     pub users: fn(object: Users, command: &str, description: &str) -> Result<()>,
 }
@@ -155,10 +156,10 @@ impl Statement {
 pub unsafe fn refuse_alteration(node: *mut pg_sys::Node) -> Result<()> {
     // SAFETY: the tag says what the node is (nodes/parsenodes.h); look-ups in catalogs, as the statement itself does without the right to it.
     unsafe {
-        if (*node).type_ != NodeTag::T_AlterTableStmt || settings::allows_drop() {
+        if (*node).type_ != NodeTag::T_AlterTableStmt {
             return Ok(());
         }
-        let Some(guards) = GUARDS.get() else { return Ok(()) };
+        let Some(guards) = GUARDS.get().filter(|guards| !(guards.is_off)()) else { return Ok(()) };
         let now = Statement::of(node);
         let described = catch(|| {
             if is_own_work() {
@@ -222,11 +223,11 @@ unsafe extern "C-unwind" fn on_access(
         }
         let statement = STATEMENT.get();
         let kind = statement.map_or(Kind::Other, |statement| statement.kind);
-        if kind == Kind::Upkeep && !is_view(class, object) || settings::allows_drop() {
+        if kind == Kind::Upkeep && !is_view(class, object) {
             return;
         }
+        let Some(guards) = GUARDS.get().filter(|guards| !(guards.is_off)()) else { return };
         pg_sys::panic::pgrx_extern_c_guard(|| {
-            let Some(guards) = GUARDS.get() else { return };
             let act =
                 if access == ObjectAccessType::OAT_DROP || kind == Kind::Removal { Act::Remove } else { Act::Change };
             let tag = statement.map_or(c"this command".as_ptr(), |statement| statement.tag);

@@ -4,11 +4,12 @@
 //! many enough that a join hashes them. An estimate changes how an answer is found, never the answer.
 use crate::pg::ffi::{self, members};
 use crate::pg::guard;
-use crate::shared::catalog::Catalog;
 
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
+/// The table of streams, where it is known.
+static mut STREAMS: fn() -> Option<Oid> = || None;
 
 /// Numbers of columns, as sql/log/tables.sql has them.
 const TENANT_ID: i16 = 2;
@@ -26,9 +27,10 @@ const COLUMNS: usize = 31;
 const DISTINCT: usize = 5;
 
 /// Sets the hook, once a process.
-pub fn init() {
+pub fn init(streams: fn() -> Option<Oid>) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
+        STREAMS = streams;
         PREVIOUS = pg_sys::get_relation_stats_hook;
         pg_sys::get_relation_stats_hook = Some(know);
     }
@@ -74,8 +76,9 @@ unsafe extern "C-unwind" fn know(
 /// # Safety
 /// May raise.
 unsafe fn is_of_streams(relation: Oid) -> bool {
-    if let Some(catalog) = Catalog::known() {
-        return catalog.streams == relation;
+    // SAFETY: written once, before.
+    if let Some(streams) = unsafe { STREAMS() } {
+        return streams == relation;
     }
     // Nothing of ours has run yet in this session, or there is nothing.
     // SAFETY: look-ups by name.

@@ -8,11 +8,21 @@ use crate::pg::compat;
 use crate::pg::error::failure::{Failure, Result, catch, raise};
 use crate::pg::ffi::{self, members};
 use crate::pg::process::session::by_index;
-use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::{self, NodeTag, Oid, Query};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 
+/// What the planner is to know of our relations.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    pub events: Oid,
+    pub streams: Oid,
+    /// The views of events.
+    pub views: [Oid; 2],
+}
+
+static mut TABLES: fn() -> Result<Tables> =
+    || Ok(Tables { events: pg_sys::InvalidOid, streams: pg_sys::InvalidOid, views: [pg_sys::InvalidOid; 2] });
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 static mut PREVIOUS_INFO: pg_sys::get_relation_info_hook_type = None;
 
@@ -44,9 +54,10 @@ const PVC_RECURSE: c_int =
 const MOST_DEPTH: usize = 8;
 
 /// Sets the hooks, once a process.
-pub fn init() {
+pub fn init(tables: fn() -> Result<Tables>) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
+        TABLES = tables;
         PREVIOUS = pg_sys::planner_hook;
         pg_sys::planner_hook = Some(plan);
         PREVIOUS_INFO = pg_sys::get_relation_info_hook;
@@ -70,8 +81,8 @@ unsafe extern "C-unwind" fn plan(
             return go_on();
         }
         pg_sys::panic::pgrx_extern_c_guard(|| {
-            let is_ordered = match Catalog::current() {
-                Ok(catalog) => order_views(query, &catalog, MOST_DEPTH),
+            let is_ordered = match TABLES() {
+                Ok(tables) => order_views(query, &tables, MOST_DEPTH),
                 Err(failure @ Failure::Postgres(_)) => raise(failure),
                 Err(_) => false, // no view of ours
             };
@@ -173,7 +184,7 @@ unsafe fn has_barrier(query: *mut Query, depth: usize) -> bool {
 ///
 /// # Safety
 /// A query after rewriting, which is to be planned.
-unsafe fn order_views(query: *mut Query, catalog: &Catalog, depth: usize) -> bool {
+unsafe fn order_views(query: *mut Query, tables: &Tables, depth: usize) -> bool {
     // SAFETY: as the caller says.
     unsafe {
         let Some(entry) = only_subquery(query) else { return false };
@@ -181,9 +192,9 @@ unsafe fn order_views(query: *mut Query, catalog: &Catalog, depth: usize) -> boo
             && let Some(order) = members::<pg_sys::SortGroupClause>((*query).sortClause).next()
             && let Some(column) = column_of(query, (*order).tleSortGroupRef)
         {
-            order_by(entry, column, order, conditions_on(query, std::ptr::null_mut()), catalog, depth)
+            order_by(entry, column, order, conditions_on(query, std::ptr::null_mut()), tables, depth)
         } else {
-            depth > 0 && !(*entry).security_barrier && order_views((*entry).subquery, catalog, depth - 1)
+            depth > 0 && !(*entry).security_barrier && order_views((*entry).subquery, tables, depth - 1)
         }
     }
 }
@@ -247,7 +258,7 @@ unsafe fn order_by(
     column: i16,
     order: *mut pg_sys::SortGroupClause,
     asked: *mut pg_sys::List,
-    catalog: &Catalog,
+    tables: &Tables,
     depth: usize,
 ) -> bool {
     // SAFETY: as the caller says; the new nodes are made as makefuncs.c makes them, in the planner's memory.
@@ -264,11 +275,11 @@ unsafe fn order_by(
                 && (*query).sortClause.is_null()
             {
                 let asked = conditions_on(query, asked);
-                return order_by(inner, column, order, asked, catalog, depth - 1);
+                return order_by(inner, column, order, asked, tables, depth - 1);
             }
             return false;
         }
-        if !catalog.views.contains(&compat::view_of(entry)) {
+        if !tables.views.contains(&compat::view_of(entry)) {
             return false;
         }
         let place_of = |relation: Oid| {
@@ -278,7 +289,7 @@ unsafe fn order_by(
             };
             entries.into_iter().position(is_it).map(|place| place as i32 + 1)
         };
-        let (Some(events), Some(streams)) = (place_of(catalog.events), place_of(catalog.streams)) else { return false };
+        let (Some(events), Some(streams)) = (place_of(tables.events), place_of(tables.streams)) else { return false };
         let is_plain = (*query).sortClause.is_null() && (*query).limitCount.is_null() && !(*query).hasAggs;
         let expression = (*target).expr.cast::<pg_sys::Node>();
         let is_position = plain_column(expression) == Some(EVENTS_GLOBAL_POSITION)

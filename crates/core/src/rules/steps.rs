@@ -4,6 +4,7 @@ use super::effect::{Effect, Held, Sure, Unsure};
 use super::state::{Fault, Limits};
 use super::{Action, Operation, Rule, one};
 use crate::decimal;
+use crate::decimal::Decimal;
 use crate::json::Value;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -133,11 +134,7 @@ impl Frame<'_> {
     }
 
     /// Another number for the one that is there.
-    fn counted(
-        &self,
-        cell: usize,
-        count: impl FnOnce(&crate::json::Decimal) -> crate::json::Decimal,
-    ) -> Result<Effect, Stop> {
+    fn counted(&self, cell: usize, count: impl FnOnce(&Decimal) -> Decimal) -> Result<Effect, Stop> {
         match self.held(cell)?.value.as_deref() {
             Some(Value::Number(number)) => Ok(Effect::put(Some(Rc::new(Value::Number(count(number)))), true)),
             _ => Err(Stop::Unsure),
