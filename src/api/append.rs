@@ -1,9 +1,11 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
-use crate::log::append::{self, Request, Target, new_event_id};
-use crate::log::event::{NewEvent, Parts, checked_reason, integer, invalid, key_name, text};
+use crate::log::append::{self, Request, new_event_id};
+use crate::log::event::{NewEvent, Parts, checked_reason, integer, key_name, text};
 use crate::log::last_append::{self, LastAppend};
+use crate::log::target::Target;
+use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call;
 use crate::pg::function::{Args, Returned, sql_function};

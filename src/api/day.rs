@@ -1,7 +1,7 @@
 //! es_day_end, es_set_as_of: when a day ends where the books are kept.
 use super::warn_if_alone;
-use crate::log::event::invalid;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::call;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::{process::server, value::zone};

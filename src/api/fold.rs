@@ -1,7 +1,7 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::function::{Args, Returned};

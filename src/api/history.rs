@@ -2,7 +2,8 @@
 use super::append::batch;
 use super::asks;
 use super::state::{Asked, bound};
-use crate::log::stream::{self, Stream};
+use crate::log::stream::Stream;
+use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::session::Planning;
@@ -25,7 +26,7 @@ asks!(Read, "eventstream_simulate", simulate);
 /// Errors: ES002.
 fn found(asked: &Asked) -> Result<Stream> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        stream::look_up(db, catalog, View::Caller, asked.target().id, &asked.name)?
+        whole::look_up(db, catalog, View::Caller, asked.target().id, &asked.name)?
             .ok_or_else(|| asked.not_found().into())
     })
 }

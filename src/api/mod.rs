@@ -21,7 +21,7 @@ mod verify;
 mod view;
 
 use crate::access::{Access, everything_or};
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::{Args, Returned};
 use crate::pg::{error::report, process::server};

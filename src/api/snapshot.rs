@@ -2,11 +2,12 @@
 use super::state::Asked;
 use super::{asks, veiled};
 use crate::access::{Scope, authorize, authorize_tenant, shown_categories};
-use crate::log::append::Target;
-use crate::log::event::invalid;
 use crate::log::scan::Opened;
-use crate::log::stream;
+
+use crate::log::target::Target;
+use crate::log::whole;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::server;
@@ -41,8 +42,7 @@ fn take(args: &Args) -> Returned {
     authorize(Privilege::Read, name.category())?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let fold = registry::fold(target.id, name.category(), args.text_opt(1)?)?;
-    let found =
-        as_owner(Planning::ByIndex, |db, catalog| stream::look_up(db, catalog, View::Latest, target.id, &name))?;
+    let found = as_owner(Planning::ByIndex, |db, catalog| whole::look_up(db, catalog, View::Latest, target.id, &name))?;
     let found = found.ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
     if !snapshot::share(target, &fold.name)? {
         return Err(Error::FoldNotFound { fold: Some(fold.name.clone()), category: None }.into());
@@ -63,7 +63,7 @@ fn snapshot_state(args: &Args) -> Returned {
     let (target, name) = (asked.target(), asked.name.as_str());
     let of = Of { target, stream: name, fold: &asked.fold };
     let state = as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, catalog, View::Latest, target.id, &asked.name)?;
+        let found = whole::look_up(db, catalog, View::Latest, target.id, &asked.name)?;
         let opened = Opened::open(db, catalog, found.ok_or_else(|| asked.not_found())?, View::Latest)?;
         match version {
             None => {

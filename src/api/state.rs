@@ -1,10 +1,10 @@
 //! es_state and its kin: the state of a stream, or of a category, at a moment.
 use super::asks;
 use crate::access::{Access, authorize};
-use crate::log::append::Target;
-use crate::log::event::invalid;
+use crate::log::target::Target;
 use crate::log::{gate, stream};
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
@@ -12,9 +12,10 @@ use crate::pg::query::plan::View;
 use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::from_text;
 use crate::shared::session::as_owner;
-use crate::state::answer::{self, Answer};
+use crate::state::answer;
 use crate::state::category::{self, OnError};
 use crate::state::folding::Folding;
+use crate::state::kept::Answer;
 use crate::state::moment::Moment;
 use crate::state::registry::{self, Fold};
 use eventstream_core::error::Error;

@@ -2,10 +2,11 @@
 use super::{asks, target, veiled};
 use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
 use crate::log::activation;
-use crate::log::event::{checked_reason, invalid};
+use crate::log::event::checked_reason;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;

@@ -1,7 +1,7 @@
 //! es_verify_stream, es_verify, es_chain_heads.
 use super::asks;
 use crate::access::{authorize_tenant, everything_or};
-use crate::log::event::invalid;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_text, varlena};

@@ -13,6 +13,7 @@ use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::retry;
 use super::stream::{self, Absent, Head, Locked, Stream};
+use super::target::Target;
 use super::whole;
 use super::{first_append, gate, highest};
 use crate::pg::error::failure::Result;
@@ -39,13 +40,6 @@ use std::rc::Rc;
 /// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
 /// same stream within microseconds may meet at its row, the one waiting for the other with its slot taken.
 const MOST_NAMES: usize = 64;
-
-/// The tenant that an append goes to.
-#[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
-    pub id: i64,
-    pub name: &'a str,
-}
 
 /// What is to be appended to one stream.
 pub struct Request<'a> {

@@ -1,11 +1,11 @@
 //! The log as subscriptions read it: first the places of events, of every stream at once and in bounded pages, and then the events that
 //! are delivered. Promises the order of the log, and nothing beyond the position that the caller got from a horizon.
-use super::append::Target;
 use super::chosen::{self, Chosen};
 use super::partition;
 use super::read::Filter;
 use super::statements::Statement;
 use super::stream;
+use super::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;

@@ -1,6 +1,7 @@
 //! Streams that this backend has met, by name: whoever follows the log asks for the same ones again and again. A stream's row is never changed
 //! once it is committed, so what was found of a settled one stays true.
-use super::stream::{self, Stream};
+use super::stream::Stream;
+use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
@@ -34,7 +35,7 @@ pub fn settled(db: &Db, catalog: &Catalog, tenant_id: i64, name: &str) -> Result
     if known.is_some() {
         return Ok(known);
     }
-    let found = stream::look_up(db, catalog, View::Latest, tenant_id, &StreamName::parse(name)?)?;
+    let found = whole::look_up(db, catalog, View::Latest, tenant_id, &StreamName::parse(name)?)?;
     if let Some(found) = found {
         KNOWN.with_borrow_mut(|known| {
             if known.as_ref().is_none_or(|known| known.table != catalog.streams) {

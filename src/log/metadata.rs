@@ -1,7 +1,8 @@
 //! The metadata that an event is stored with: what the caller gave, and the session's defaults for what it left out
 //! (`eventstream.metadata`, for proxies and pools that know who acts when the statement does not say).
-use super::event::{invalid, print};
+use super::document::print;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::shared::settings;
 use eventstream_core::error::Error;

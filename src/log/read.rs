@@ -1,13 +1,13 @@
 //! Reading: a stream from the partitions that hold it, the log partition by partition. Rows flow from the index scan into
 //! the result without a copy in between.
-use super::append::Target;
 use super::chosen::{self, Chosen};
-use super::event::invalid;
 pub use super::filter::Filter;
 use super::partition::Partition;
 use super::statements::{Statement, column};
+use super::target::Target;
 use super::{horizon, identity, partition, stream, whole};
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
@@ -147,7 +147,7 @@ fn read_segments(
     mut read: impl FnMut(&Db, &Plan, &[Nullable]) -> Result<u64>,
 ) -> Result<i64> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let Some(found) = stream::look_up(db, catalog, View::Caller, target.id, name)? else { return Ok(0) };
+        let Some(found) = whole::look_up(db, catalog, View::Caller, target.id, name)? else { return Ok(0) };
         let segments = stream::segments(db, catalog, &found, View::Caller)?;
         let [types, older] = range.filter.types()?;
         let mut args = [
@@ -432,7 +432,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
 
 /// The stream's version; 0 where there is none.
 pub fn stream_version(target: Target, name: &StreamName) -> Result<i64> {
-    as_owner(Planning::ByIndex, |db, catalog| match stream::look_up(db, catalog, View::Caller, target.id, name)? {
+    as_owner(Planning::ByIndex, |db, catalog| match whole::look_up(db, catalog, View::Caller, target.id, name)? {
         Some(found) => stream::newest(db, catalog, &found, View::Caller).map(|head| head.version),
         None => Ok(0),
     })
@@ -456,7 +456,7 @@ pub struct StreamInfo {
 /// Errors: ES002 where there is no such stream.
 pub fn stream_info(target: Target, name: &StreamName) -> Result<StreamInfo> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, catalog, View::Caller, target.id, name)?
+        let found = whole::look_up(db, catalog, View::Caller, target.id, name)?
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
         let head = stream::newest(db, catalog, &found, View::Caller)?;
         let mut info: Option<StreamInfo> = None;

@@ -2,7 +2,7 @@
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
 use super::partition::{self, Partition};
 use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
-use super::whole;
+
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
 use crate::pg::process::lock::{self, Place};
@@ -195,16 +195,6 @@ pub fn make(
     Ok(made)
 }
 
-/// The stream, without locking it. Errors: 40001 where the view is the snapshot of a transaction that does not show it whole.
-pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
-    if whole::is_in_question(view)
-        && let Some(stream) = probe_name(db, catalog, View::Latest, tenant_id, name)?
-    {
-        return Ok(whole::is_shown(db, catalog, &stream, name.as_str())?.then_some(stream));
-    }
-    probe_name(db, catalog, view, tenant_id, name)
-}
-
 /// In SERIALIZABLE: whether there is no such stream, and none that is being made, where the transaction's dependency on that is noted for this
 /// name alone. What would be found is left to the caller's look.
 fn is_known_absent(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<bool> {
@@ -215,7 +205,7 @@ fn is_known_absent(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName
     Ok(with_name_probe(catalog, |probe| presence(db, probe, tenant_id, name))? == Presence::Nowhere)
 }
 
-fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
     if is_known_absent(db, catalog, tenant_id, name)? {
         return Ok(None);
     }

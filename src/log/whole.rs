@@ -15,6 +15,7 @@ use crate::pg::query::probe::Bound;
 use crate::shared::catalog::Catalog;
 use crate::shared::transaction::End;
 use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
 use pgrx::pg_sys::Datum;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -155,4 +156,14 @@ pub fn gap(db: &Db, stream: &Stream, version: i64) -> Failure {
                 .into()
         }
     }
+}
+
+/// The stream, without locking it. Errors: 40001 where the view is the snapshot of a transaction that does not show it whole.
+pub fn look_up(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+    if is_in_question(view)
+        && let Some(stream) = stream::probe_name(db, catalog, View::Latest, tenant_id, name)?
+    {
+        return Ok(is_shown(db, catalog, &stream, name.as_str())?.then_some(stream));
+    }
+    stream::probe_name(db, catalog, view, tenant_id, name)
 }

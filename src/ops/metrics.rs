@@ -1,6 +1,7 @@
 //! es_metrics: everything that is counted and measured, and how followers stand, in Prometheus' text exposition format 0.0.4
 //! (https://prometheus.io/docs/instrumenting/exposition_formats/). Durations are in seconds.
-use super::health::{self, Level};
+use super::health;
+use super::health::check::Level;
 use super::overview::subscriptions;
 use super::overview::{self, Moment};
 use crate::log::horizon;

@@ -1,6 +1,7 @@
 //! What the scheduler does for operators each time it looks around: transactions that hold the horizon for too long are dealt with as
 //! eventstream.on_long_append says, and changes of health are told. To be called in a transaction, outside of `as_owner`.
-use super::health::{self, Check, Level};
+use super::health;
+use super::health::check::{Check, Level};
 pub use super::maintain::maintain;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;

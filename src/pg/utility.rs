@@ -157,7 +157,9 @@ unsafe fn prepare(listener: &Listener, node: *mut pg_sys::Node) -> Result<()> {
             }
             NodeTag::T_DropStmt => {
                 let statement = &*node.cast::<pg_sys::DropStmt>();
-                if statement.removeType == pg_sys::ObjectType::OBJECT_EXTENSION && names_extension(statement.objects) {
+                if statement.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                    && guard::names_extension(statement.objects)
+                {
                     empty_of_extension(listener)
                 } else {
                     Ok(())
@@ -165,16 +167,6 @@ unsafe fn prepare(listener: &Listener, node: *mut pg_sys::Node) -> Result<()> {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// # Safety
-/// A list of pointers to that (nodes/pg_list.h), or NIL; it lives as long as what is made here.
-pub(super) unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: as the caller says.
-    unsafe {
-        let count = if list.is_null() { 0 } else { (*list).length as usize };
-        (0..count).map(move |place| (*(*list).elements.add(place)).ptr_value.cast())
     }
 }
 
@@ -188,14 +180,7 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
         !option.arg.is_null() && unsafe { CStr::from_ptr(option.defname) } == name
     };
     // SAFETY: as the caller says.
-    unsafe { elements::<pg_sys::DefElem>(options).find(|option| is_it(&**option)) }
-}
-
-/// # Safety
-/// A list of String nodes, as DROP EXTENSION has.
-pub(super) unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
-    // SAFETY: as the caller says.
-    unsafe { elements::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
+    unsafe { ffi::members::<pg_sys::DefElem>(options).find(|option| is_it(&**option)) }
 }
 
 /// # Safety

@@ -1,6 +1,6 @@
 //! An event as folds and upcasters see it: the columns of type eventstream.event, made from a row of the log.
-use crate::log::append::Target;
 use crate::log::statements::column;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Room;

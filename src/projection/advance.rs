@@ -15,7 +15,9 @@
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
 use super::dead_letter::{self, Cause};
+use super::events::MOST_BYTES;
 use super::events::{self, Wanted};
+use super::outcome::Outcome;
 use super::progress::{self, Failed, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Mode, OnError, Projection};
@@ -43,33 +45,6 @@ use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-
-/// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Somebody else advances it.
-    Busy,
-    /// There was nothing to do up to this position.
-    Idle {
-        position: i64,
-    },
-    /// The checkpoint is at `position`; `is_behind`: there is more to do at once.
-    Advanced {
-        position: i64,
-        events: i64,
-        is_behind: bool,
-    },
-    /// An event failed, and is to be tried again at that time (microseconds since 2000-01-01 UTC).
-    Waiting {
-        until: i64,
-    },
-    /// It is paused or stopped.
-    Stopped,
-    Gone,
-}
-
-/// A batch takes no more than so many bytes of events.
-pub const MOST_BYTES: usize = 4 << 20;
 
 /// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
 pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {

@@ -1,9 +1,10 @@
 //! Applying events to a read model: a handler for one event or a batch, or a state table. Users' code runs as the registrant, never
 //! while the owner's rights are on.
+use super::behalf::{acting, on_behalf, what};
 use super::registry::{Kind, Projection};
 use super::state_table::StateTable;
 use crate::access::{Scope, authorize_tenant};
-use crate::log::acting::{self, Acting};
+use crate::log::acting::Acting;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::{self, Code, Function, Position};
@@ -73,24 +74,6 @@ pub fn function(projection: &Projection, purpose: Purpose, name: &str) -> Result
         },
     };
     handler::callable(&handler, &projection.registrant)
-}
-
-/// What the projection is called in a CONTEXT.
-pub fn what(projection: &Projection) -> CString {
-    CString::new(format!("projection \"{}\"", projection.name)).unwrap_or_default()
-}
-
-/// Who acts while the projection's code runs.
-pub fn acting(projection: &Projection) -> Rc<Acting> {
-    let (role, actor) = (projection.registrant.role.clone(), format!("projection {}", projection.name));
-    Rc::new(Acting { role, actor, event: Cell::new(None) })
-}
-
-/// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
-/// the registrant's.
-pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    call::set(c"eventstream.tenant", &projection.tenant)?;
-    acting::during(acting, work)
 }
 
 /// The events that the projection is shown: what its filters say. Where it names categories, the registrant must be allowed to read

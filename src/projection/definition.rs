@@ -1,6 +1,6 @@
 //! What a projection was created with, beside what another creation under its name asks for.
 use super::state_table::Relation;
-use super::steer::Settings;
+use crate::log::filter::Filter;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::jsonb::Jsonb;
@@ -191,4 +191,29 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
         say_it_is_there("state table", asked.name)?;
         Ok(true)
     })
+}
+
+/// What every projection is created with.
+pub struct Settings<'a> {
+    pub name: &'a str,
+    pub mode: &'a str,
+    pub filter: Filter,
+    pub batch_size: i64,
+    pub on_error: &'a str,
+    pub max_retries: i64,
+    pub reset: Option<Oid>,
+    pub after_position: i64,
+    /// One that is there already is left alone, if it is of the same definition.
+    pub if_not_exists: bool,
+}
+
+/// What is called for the events.
+pub enum What<'a> {
+    Handler(Oid),
+    /// A state table that was made already.
+    Table {
+        table: &'a str,
+        columns: Jsonb<'a>,
+        fold: Option<&'a str>,
+    },
 }

@@ -1,6 +1,6 @@
 //! Events of the log in memory, to be handled when the owner's rights are off.
-use crate::log::append::Target;
 use crate::log::read::{Filter, each_of_log};
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::life;
 use crate::pg::process::memory::Scratch;
@@ -44,3 +44,6 @@ pub fn read(
 pub fn read_all(wanted: &Wanted, memory: &Scratch) -> Result<Vec<Event>> {
     read(wanted, memory, |_| (true, ControlFlow::Continue(())))
 }
+
+/// A batch takes no more than so many bytes of events.
+pub const MOST_BYTES: usize = 4 << 20;

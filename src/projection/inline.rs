@@ -8,19 +8,21 @@
 //! Promises: no event falls between catching up and the first append that knows of the projection, which has to enter the gate that the
 //! other held, and so learns of it; every projection is given the events in the order of the log, also those that another one's
 //! handler appends: these wait until all projections have handled what caused them.
-use super::advance::MOST_BYTES;
 use super::applier::{self, Applier};
+use super::events::MOST_BYTES;
 use super::events::{self, Wanted};
 use super::progress::{self, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
-use crate::log::append::{self, Target};
+use crate::log::append;
+use crate::log::target::Target;
 use crate::log::{gate, horizon};
 use crate::pg::error::failure::Result;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::present::event::Event;
+use crate::projection::outcome::unusable;
 use crate::shared::catalog;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
@@ -147,15 +149,6 @@ fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Resul
         })?;
     }
     Ok(())
-}
-
-pub fn unusable(projection: &Projection, reason: String) -> Error {
-    Error::ProjectionStopped {
-        projection: projection.name.clone(),
-        position: None,
-        sqlstate: "55000".into(),
-        message: reason,
-    }
 }
 
 /// Keeps everybody from appending in this tenant until the end of this transaction; the last position there is. Waits for the tenant's

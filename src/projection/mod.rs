@@ -2,11 +2,13 @@
 //! an append). Sole owner of their tables.
 pub mod advance;
 pub mod applier;
+pub mod behalf;
 pub mod dead_letter;
 pub mod definition;
 pub mod events;
 pub mod in_use;
 pub mod inline;
+pub mod outcome;
 pub mod progress;
 pub mod rebuild;
 pub mod refold;

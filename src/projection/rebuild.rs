@@ -11,10 +11,10 @@
 //!
 //! Promises: readers see the rows of before or those of after; a rebuild that died goes on where it was; nothing but rows of the table is
 //! touched.
-use super::advance::Outcome;
 use super::applier;
 use super::dead_letter;
-use super::inline;
+
+use super::outcome::Outcome;
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
 use super::state_table::{MOST_BYTES, StateRow, StateTable};
@@ -28,6 +28,7 @@ use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of, unpacked_size, varlena};
+use crate::projection::outcome;
 use crate::shared::board;
 use crate::shared::board::runner;
 use crate::shared::catalog::{self, Catalog};
@@ -145,7 +146,7 @@ pub fn at_once(projection: &Projection, table: &Table, to: i64) -> Result<()> {
     loop {
         let progress = progress::look(projection.id)?;
         let Some(progress) = progress.filter(|progress| progress.status == Status::Rebuilding) else { return Ok(()) };
-        step(projection, table, &progress, false)?.map_err(|reason| inline::unusable(projection, reason))?;
+        step(projection, table, &progress, false)?.map_err(|reason| outcome::unusable(projection, reason))?;
     }
 }
 

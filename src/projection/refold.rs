@@ -8,7 +8,7 @@ use super::progress::{self, Lock, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Mode};
 use super::state_table::StateTable;
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::log::{gate, horizon};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;

@@ -1,6 +1,6 @@
 //! The projections of the current database, as this backend knows them: read once, and again when one of them has changed
 //! (src/shared/catalog.rs counts). What moves (status, checkpoint, failures) is in `progress`.
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
 use crate::pg::process::session::Planning;

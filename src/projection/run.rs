@@ -1,7 +1,7 @@
 //! What es_run_projection advances, and what it says of those that it could not.
 use super::progress::{self, HIDDEN, Progress, Status};
 use super::{registry, wait};
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};

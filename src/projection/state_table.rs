@@ -3,10 +3,11 @@
 //!
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
-use super::applier;
+
 use super::registry::{Mode, Projection, Table};
 use crate::log::known;
-use crate::log::stream::{self, Stream};
+use crate::log::stream::Stream;
+use crate::log::whole;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::function::call::{self, Code, Position};
 use crate::pg::jsonb::Stored;
@@ -19,6 +20,7 @@ use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of};
 use crate::present::event::{Event, field};
+use crate::projection::behalf;
 use crate::shared::catalog;
 use crate::shared::session::as_owner;
 use crate::state::answer;
@@ -243,7 +245,7 @@ impl<'a> StateTable<'a> {
                     let found = if self.is_settled() {
                         known::settled(db, catalog, target.id, group.stream)?
                     } else {
-                        stream::look_up(db, catalog, View::Latest, target.id, &StreamName::parse(group.stream)?)?
+                        whole::look_up(db, catalog, View::Latest, target.id, &StreamName::parse(group.stream)?)?
                     };
                     Ok(found.ok_or_else(|| Error::StreamNotFound { stream: group.stream.into() })?)
                 })
@@ -386,13 +388,13 @@ impl<'a> StateTable<'a> {
         }
         let made = statements(self.projection, self.table, &relation)?;
         let plan = plan(role, which(&made), types)?;
-        let what = applier::what(self.projection);
+        let what = behalf::what(self.projection);
         let at = Position::global(&what);
         // Triggers and functions of the table's are the registrant's code, too.
         pinned::refuse_other_strings()?;
-        let acting = applier::acting(self.projection);
+        let acting = behalf::acting(self.projection);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))
+            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))
         })
         // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
         .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))

@@ -3,18 +3,21 @@
 use super::applier;
 use super::dead_letter::{self, Cause};
 use super::definition::{self, Functions};
+use super::definition::{Settings, What};
 use super::inline;
 use super::progress::{self, Lock, Progress, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Mode, Projection};
 use super::state_table::Relation;
 use crate::log::acting;
-use crate::log::event::{checked_reason, invalid};
-use crate::log::read::Filter;
-use crate::log::{append::Target, horizon};
+use crate::log::event::checked_reason;
+use crate::log::horizon;
+
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::invalidation;
-use crate::pg::jsonb::Jsonb;
+
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
@@ -29,31 +32,6 @@ use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
 use pgrx::pg_sys::{Datum, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::rc::Rc;
-
-/// What every projection is created with.
-pub struct Settings<'a> {
-    pub name: &'a str,
-    pub mode: &'a str,
-    pub filter: Filter,
-    pub batch_size: i64,
-    pub on_error: &'a str,
-    pub max_retries: i64,
-    pub reset: Option<Oid>,
-    pub after_position: i64,
-    /// One that is there already is left alone, if it is of the same definition.
-    pub if_not_exists: bool,
-}
-
-/// What is called for the events.
-pub enum What<'a> {
-    Handler(Oid),
-    /// A state table that was made already.
-    Table {
-        table: &'a str,
-        columns: Jsonb<'a>,
-        fold: Option<&'a str>,
-    },
-}
 
 /// What es_alter_projection changes; None: as it was.
 #[derive(Default)]

@@ -2,10 +2,11 @@
 //! writes.
 use super::progress::{self, Progress, Status};
 use super::registry::{self, Mode, Projection};
-use crate::log::event::invalid;
 use crate::log::scan::Opened;
-use crate::log::{horizon, pending, stream};
+use crate::log::whole;
+use crate::log::{horizon, pending};
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::invalidation;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
@@ -45,7 +46,7 @@ pub fn position(tenant_id: i64, goal: &Goal) -> Result<i64> {
         }
         Goal::Event(name, version) => {
             let missing = || Error::StreamNotFound { stream: name.as_str().into() };
-            let stream = stream::look_up(db, catalog, View::Latest, tenant_id, name)?.ok_or_else(missing)?;
+            let stream = whole::look_up(db, catalog, View::Latest, tenant_id, name)?.ok_or_else(missing)?;
             let opened = Opened::open(db, catalog, stream, View::Latest)?;
             let newest = opened.head.version;
             let version = version.unwrap_or(newest);

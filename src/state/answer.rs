@@ -6,11 +6,13 @@
 //! after S occurred before any of them.
 use super::cache;
 use super::folding::{AfterEach, Folding, Walk};
+use super::kept::{Answer, From};
 use super::moment::{Moment, Selection};
 use super::registry::{Fold, Order};
 use super::snapshot;
 use crate::log::scan::{Late, Opened};
-use crate::log::stream::{self, Stream};
+use crate::log::stream::Stream;
+use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::List;
@@ -22,24 +24,6 @@ use crate::shared::session::as_owner;
 use eventstream_core::name::StreamName;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// Where folding starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    InitialState,
-    Snapshot,
-    Cache,
-}
-
-impl From {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            From::InitialState => "initial_state",
-            From::Snapshot => "snapshot",
-            From::Cache => "cache",
-        }
-    }
-}
 
 struct Start {
     from: From,
@@ -55,34 +39,11 @@ impl Start {
     }
 }
 
-/// The state, and how it came about.
-pub struct Answer {
-    pub state: Rc<Stored>,
-    /// Whether it is a function of the chain: not where a failed upcaster was skipped.
-    pub may_be_kept: bool,
-    /// The newest version that counts; 0 where none does.
-    pub version: i64,
-    /// The stream's newest version in the view.
-    pub head_version: i64,
-    pub selection: Selection,
-    pub from: From,
-    pub from_version: i64,
-    /// Events folded.
-    pub folded: u64,
-    /// Of them, those that were folded out of the order of versions, or lie behind the prefix.
-    pub lates: List<Late>,
-    /// What is wrong with snapshots that would have been used.
-    pub snapshot_problems: Vec<String>,
-    /// The time it took to find out what counts and where to start, and to fold.
-    pub looked_up_in: Duration,
-    pub folded_in: Duration,
-}
-
 /// The state of a stream, by name; None where there is none. `view`: [`View::Caller`], or [`View::Latest`] behind its lock.
 pub fn by_name(folding: &mut Folding, name: &StreamName, moment: Moment, view: View) -> Result<Option<Answer>> {
     let (target, fold) = (folding.target, folding.fold);
     let found = as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, catalog, view, target.id, name)?;
+        let found = whole::look_up(db, catalog, view, target.id, name)?;
         let of = snapshot::Of { target, stream: name.as_str(), fold };
         found.map(|found| Prepared::of(db, catalog, of, found, moment, view)).transpose()
     })?;

@@ -1,12 +1,13 @@
 //! The states of a whole category at a moment, stream by stream: memory is bounded by one stream's fold. A stream that cannot be folded
 //! keeps back no other: it is reported in its place, or counted before the call fails.
-use super::answer::{self, Answer};
+use super::answer;
 use super::folding::Folding;
+use super::kept::Answer;
 use super::moment::Moment;
 use super::registry::Fold;
-use crate::log::event::invalid;
 use crate::log::stream::Stream;
 use crate::log::{stream, whole};
+use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Planning;

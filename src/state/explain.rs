@@ -1,7 +1,8 @@
 //! How an answer came about, for a person who looks at a balance that seems wrong: which events count and which do not, from where
 //! folding started, and what was folded.
-use super::answer::{self, Answer};
+use super::answer;
 use super::folding::Folding;
+use super::kept::Answer;
 use super::moment::Moment;
 use super::registry::{Fold, How, Order};
 use crate::log::scan::{Late, Opened};

@@ -1,8 +1,9 @@
 //! Registering folds and upcasters. Registering again replaces; every session notices at the commit (src/shared/catalog.rs), and
 //! snapshots of the definition before stop counting, because they carry its fingerprint.
 use super::registry::Order;
-use crate::log::event::{invalid, print};
+use crate::log::document::print;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;

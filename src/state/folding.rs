@@ -9,9 +9,9 @@
 //! Promises: memory is bounded by a page, the state and the list of late events; a cancel is noticed at every event.
 use super::registry::{Fold, How, Order};
 use super::source::{self, Source};
-use crate::log::append::Target;
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
+use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call::{Code, Folded, Function, Position};
 use crate::pg::jsonb::Stored;

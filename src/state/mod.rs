@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fold;
 pub mod folding;
 pub mod history;
+pub mod kept;
 pub mod moment;
 pub mod registry;
 pub mod retention;

@@ -1,6 +1,7 @@
 //! The folds and upcasters of the current database, as this backend knows them: read once, and again when one of them, or any
 //! function of the database, has changed (src/shared/catalog.rs counts). Owns what a fold's fingerprint covers.
 use crate::log::filter::Filter;
+
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
 use crate::pg::jsonb::{Jsonb, Stored};
@@ -50,7 +51,7 @@ impl Order {
         match text {
             "version" => Ok(Order::Version),
             "occurred_at" => Ok(Order::OccurredAt),
-            other => Err(crate::log::event::invalid(
+            other => Err(crate::pg::error::failure::invalid(
                 "fold_order",
                 format!("must be version or occurred_at, not {}", eventstream_core::shown(other)),
             )),

@@ -2,7 +2,7 @@
 //! those of an earlier definition of their fold, which nothing uses, go.
 use super::registry::{self, Fold};
 use super::snapshot;
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};

@@ -9,6 +9,7 @@ use crate::log::event::NewEvent;
 use crate::log::retry::{self, Among, Batch};
 use crate::log::scan::Opened;
 use crate::log::stream::{self, Head};
+use crate::log::whole;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::session::{Db, Planning};
@@ -85,7 +86,7 @@ fn now(folding: &mut Folding, name: &StreamName, opened: Option<&Opened>) -> Res
 /// Judges as an append would.
 fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events: &[NewEvent]) -> Result<Found> {
     refuse_repeated_ids(name.as_str(), events)?;
-    let opened = match stream::look_up(db, catalog, View::Caller, folding.target.id, name)? {
+    let opened = match whole::look_up(db, catalog, View::Caller, folding.target.id, name)? {
         None => None,
         Some(stream) => Some(Opened::open(db, catalog, stream, View::Caller)?),
     };

@@ -4,12 +4,12 @@
 //!
 //! Locks: whoever writes or deletes snapshots of a fold holds the fold's row, shared (`share`), or alone and without waiting
 //! (es_maintain, in `due`): so es_maintain waits for nobody, and no two of them ever wait for each other.
-use super::answer::Answer;
+use super::kept::Answer;
 use super::registry::Fold;
 use super::source;
-use crate::log::append::Target;
 use crate::log::scan::Opened;
 use crate::log::stream::Stream;
+use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::jsonb::{Jsonb, Stored};

@@ -10,7 +10,7 @@ use super::lease::{self, Nack};
 use super::look::{self, Look, MOST_BYTES, Wish};
 use super::slots::{self, Lease, Slot};
 use super::{Subscription, consumers, dead, following};
-use crate::log::append::Target;
+use crate::log::target::Target;
 use crate::log::{delivery, horizon, pending};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
@@ -26,11 +26,11 @@ use crate::present::upcast::Upcasting;
 use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
-use crate::shared::live_settings;
+
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use crate::state::registry;
-use eventstream_core::backoff::pause;
+
 use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, slot_of, wanted};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::Datum;
@@ -355,12 +355,6 @@ fn end_parked(
         }
     }
     Ok(())
-}
-
-/// The pause after so many attempts (µs).
-pub fn retry_pause(attempts: i32) -> i64 {
-    let (first, longest) = (live_settings::retry_pause(), live_settings::max_retry_pause());
-    pause(attempts.unsigned_abs(), first, longest).as_micros() as i64
 }
 
 /// Puts the events of a lease into the store, at their newest schema versions. One that cannot be brought there is nacked, and what

@@ -2,13 +2,12 @@
 //! and its slots still name it: whoever comes after that gets ES024, under whatever name.
 use super::consumers;
 use super::dead::{self, Cause};
-use super::fetch::retry_pause;
 use super::parked::{self, Parked};
 use super::slots::{self, Lease, Slot};
 use super::{Subscription, by_id};
 use crate::log::delivery::{self, Facts};
-use crate::log::event::invalid;
 use crate::log::read::Filter;
+use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
@@ -17,7 +16,9 @@ use crate::pg::query::row::Row;
 use crate::pg::value::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
+use crate::shared::live_settings;
 use crate::shared::session::as_owner;
+use eventstream_core::backoff::pause;
 use eventstream_core::delivery::{Batch, slot_of};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
@@ -464,4 +465,10 @@ pub fn end_all(db: &Db, subscription_id: i64, reason: &str) -> Result<()> {
 
 pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {
     DROP.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id))])).map(drop)
+}
+
+/// The pause after so many attempts (µs).
+pub fn retry_pause(attempts: i32) -> i64 {
+    let (first, longest) = (live_settings::retry_pause(), live_settings::max_retry_pause());
+    pause(attempts.unsigned_abs(), first, longest).as_micros() as i64
 }

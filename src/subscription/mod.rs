@@ -18,10 +18,10 @@ mod look;
 mod parked;
 mod slots;
 
-use crate::log::event::invalid;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};

@@ -1,7 +1,7 @@
 //! The functions that users register: what they must be, whose they must be, how they are found again, and what of them enters a
 //! fingerprint.
-use crate::log::event::invalid;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::invalid;
 use crate::pg::function::call::{self, Function, Registrant};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;

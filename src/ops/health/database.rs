@@ -1,6 +1,6 @@
 //! The checks of the server and the database: whether the library is preloaded, workers run, the log may grow and nobody holds it.
+use super::check::{Check, Level, Writing, seconds};
 use super::stale::sessions_end;
-use super::{Check, Level, Writing, seconds};
 use crate::log::{highest, horizon, partition};
 use crate::ops::overview::Moment;
 use crate::pg::error::failure::Result;

@@ -1,5 +1,5 @@
 //! Folds that were seen to fail: by whoever asked for a state, by upkeep, by a state table. Nothing is folded to find that out.
-use super::{Check, Level, Writing};
+use super::check::{Check, Level, Writing};
 use crate::log::delivery;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;

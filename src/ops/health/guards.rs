@@ -1,7 +1,7 @@
 //! Whether what keeps the log as it is stands guard: the triggers of the log's and the registers' tables, their functions, and the event trigger. A superuser
 //! who has said `eventstream.allow_drop = on` can put them out of work, and events can be changed from then on without a word.
 //! sql/log/partitions.sql and sql/proof/guard.sql make them, and the latter knows what they are.
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::log::first_append;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;

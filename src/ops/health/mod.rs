@@ -1,5 +1,6 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
+pub mod check;
 mod database;
 mod folds;
 mod guards;
@@ -14,62 +15,11 @@ use crate::pg::query::plan::{Plan, View};
 use crate::projection::progress::HIDDEN;
 use crate::shared::session::as_owner;
 use crate::shared::{live_settings, open_appends};
+use check::{Check, Level, Writing, dead_letters, seconds};
 use eventstream_core::{counted, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Ok,
-    Warning,
-    Critical,
-}
-
-impl Level {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Critical => "critical",
-        }
-    }
-}
-
-/// What a check found.
-#[derive(Debug, Clone)]
-pub struct Check {
-    pub name: String,
-    /// None: the database's or the server's.
-    pub tenant: Option<String>,
-    pub level: Level,
-    /// What is wrong, in a word: a change of it is worth telling, a change of the numbers in `detail` is not.
-    pub problem: &'static str,
-    pub detail: String,
-    pub fix: Option<String>,
-}
-
-impl Check {
-    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        let (name, detail) = (name.into(), detail.into());
-        Self { name, tenant: None, level: Level::Ok, problem: "", detail, fix: None }
-    }
-
-    pub fn bad(name: impl Into<String>, level: Level, problem: &'static str, detail: String, fix: String) -> Self {
-        Self { name: name.into(), tenant: None, level, problem, detail, fix: Some(fix) }
-    }
-
-    pub fn of(mut self, tenant: &str) -> Self {
-        self.tenant = Some(tenant.into());
-        self
-    }
-}
-
 thread_local! {
-    static PLACE: Plan = const { Plan::new(
-        "select case when n.nspname = 'public' then '' else quote_ident(n.nspname) || '.' end, \
-                (select count(*) from _eventstream.tenants) > 1 \
-         from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'eventstream'",
-        &[],
-    ) };
     static DEAD_GRANTS: Plan = const { Plan::new(
         "select t.name, count(*), left(string_agg(distinct g.role, ', '), 200) \
          from _eventstream.grants g join _eventstream.tenants t on t.id = g.tenant_id \
@@ -89,47 +39,6 @@ thread_local! {
          order by t.name collate \"C\", f.name collate \"C\"",
         &[INT8OID],
     ) };
-}
-
-/// How statements are written here: where the functions stand, and whether a tenant has to be chosen.
-pub struct Writing {
-    schema: String,
-    names_tenant: bool,
-}
-
-impl Writing {
-    fn look() -> Result<Self> {
-        let found = as_owner(Planning::ByIndex, |db, _| {
-            PLACE.with(|place| {
-                place.first(db, View::Latest, &[], |row| {
-                    Ok(Self { schema: row.text(0)?.to_owned(), names_tenant: row.boolean(1)? })
-                })
-            })
-        })?;
-        Ok(found.unwrap_or(Self { schema: String::new(), names_tenant: true }))
-    }
-
-    /// `select NAME(ARGUMENTS);`, in the tenant.
-    pub fn call(&self, tenant: Option<&str>, name: &str, arguments: &str) -> String {
-        format!("{}select {}{name}({arguments});", self.choice(tenant), self.schema)
-    }
-
-    /// What chooses the tenant, where there are several.
-    pub fn choice(&self, tenant: Option<&str>) -> String {
-        match tenant {
-            Some(tenant) if self.names_tenant => format!("set eventstream.tenant = {};\n", quote_literal(tenant)),
-            _ => String::new(),
-        }
-    }
-
-    /// What is about to go, to be looked at first.
-    pub fn look_up(&self, view: &str, name: &str) -> String {
-        format!("select * from eventstream.{view} where name = {};", quote_literal(name))
-    }
-
-    pub fn schema(&self) -> &str {
-        &self.schema
-    }
 }
 
 /// All checks of a tenant, or (None) of every one, and those of the database and the server.
@@ -161,11 +70,6 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(folds::failing(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
-}
-
-/// "12.3 s", for people.
-pub fn seconds(seconds: f64) -> String {
-    format!("{seconds:.1} s")
 }
 
 /// The message of its error only where it `is_shown`: users' code says payloads there.
@@ -239,22 +143,6 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
         (None, status) => Check::ok(name, format!("{status}, {lag}")),
     };
     check.of(&projection.tenant)
-}
-
-/// Of a projection or a subscription.
-pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
-    let fix = format!(
-        "{}select {}es_retry_dead_letter(id) from eventstream.dead_letters where {kind} = {} order by id;",
-        writing.choice(Some(tenant)),
-        writing.schema(),
-        quote_literal(name)
-    );
-    let events = counted(count, "event", "events");
-    let detail = format!(
-        "{events} could not be processed by {kind} {name} and went to the dead letters: mend the cause, then try again, or give up with \
-         es_drop_dead_letter(id, reason)"
-    );
-    Check::bad(format!("dead letters of {name}"), Level::Critical, "dead letters", detail, fix).of(tenant)
 }
 
 /// Of a state table: it is a matter of streams. What is tried again fails again until the stream can be folded, and then the rebuild that comes by itself

@@ -1,5 +1,5 @@
 //! What is older than it should be, or happens more often: conflicts, locks on the log, leases, attempts. Warnings: nothing is broken yet.
-use super::{Check, Level, Writing};
+use super::check::{Check, Level, Writing};
 use crate::access;
 use crate::ops::overview::Moment;
 use crate::pg::error::failure::Result;

@@ -1,5 +1,5 @@
 //! The checks of subscriptions.
-use super::{Check, Level, Writing, dead_letters, seconds};
+use super::check::{Check, Level, Writing, dead_letters, seconds};
 use crate::ops::overview::Moment;
 use crate::ops::overview::subscriptions::{Subscription, subscriptions};
 use crate::pg::error::failure::Result;

@@ -384,3 +384,8 @@ pub fn c_string(text: &str) -> Result<*mut c_char> {
         made.cast()
     })
 }
+
+/// "… must be …", naming the argument.
+pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failure {
+    Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }.into()
+}

@@ -11,6 +11,7 @@ mod statement;
 use super::error::failure::{Result, catch, finally, raise};
 use super::{compat, ffi};
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
+pub use statement::names_extension;
 use statement::{Kind, kind};
 use std::borrow::Cow;
 use std::cell::Cell;

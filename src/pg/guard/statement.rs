@@ -1,6 +1,7 @@
 //! What a utility statement is to the guard.
-use crate::pg::utility::{elements, names_extension};
+use crate::pg::ffi;
 use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectType};
+use std::ffi::CStr;
 
 /// What a utility statement is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ const KEEPING: [AlterTableType::Type; 10] = [
 unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
     let mut kind = Kind::Upkeep;
     // SAFETY: as the caller says.
-    for command in unsafe { elements::<pg_sys::AlterTableCmd>(commands) } {
+    for command in unsafe { ffi::members::<pg_sys::AlterTableCmd>(commands) } {
         // SAFETY: as above.
         let command = unsafe { (*command).subtype };
         if DETACHING.contains(&command) {
@@ -75,4 +76,11 @@ unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
         }
     }
     kind
+}
+
+/// # Safety
+/// A list of String nodes, as DROP EXTENSION has.
+pub unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { ffi::members::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
 }

@@ -1,6 +1,6 @@
 //! What should exist, asked before what is there is walked through: partitions without a hole between them, one for every stream's first
 //! position and segment; a sequence that is not behind the newest event; a floor of recorded_at that the clock will reach.
-use super::{Problem, Report};
+use super::problem::{Problem, Report};
 use crate::log::highest;
 use crate::log::partition::{self, Partition};
 use crate::log::statements::Statement;
@@ -10,14 +10,12 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::Nullable;
+use crate::proof::verify::problem::SLACK;
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use eventstream_core::FIRST_LOWER;
 use pgrx::pg_sys::{Datum, INT8OID, Oid};
 use std::rc::Rc;
-
-/// How far ahead of the clock recorded_at may lie: a clock that was set back by less is no tampering.
-pub const SLACK: i64 = 86_400_000_000;
 
 thread_local! {
     // The first and the last stream that begins in a range of positions.

@@ -2,6 +2,7 @@
 //! `streams` and `stream_segments` are hints that the events must bear out, and events are looked for where those rows say that
 //! they are. Walks the log in its order; what is remembered of each stream is bounded, so memory stays flat.
 mod expected;
+pub mod problem;
 mod recent;
 mod walk;
 
@@ -16,6 +17,8 @@ use crate::pg::process::sequence;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::Nullable;
+use crate::proof::verify::problem::Problem;
+use crate::proof::verify::problem::Report;
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use crate::shared::tasks::Task;
@@ -25,19 +28,6 @@ pub use expected::{Seen, glance};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::collections::HashMap;
 use walk::{Tally, Walk};
-
-/// Something that does not fit.
-#[derive(Debug)]
-pub struct Problem {
-    /// None: an event of no stream.
-    pub stream: Option<String>,
-    pub version: Option<i64>,
-    pub global_position: Option<i64>,
-    pub problem: String,
-}
-
-/// Takes problems as they are found.
-pub type Report<'a> = &'a mut dyn FnMut(Problem) -> Result<()>;
 
 thread_local! {
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants", &[]) };
@@ -63,7 +53,7 @@ fn tenants(db: &Db) -> Result<HashMap<i64, String>> {
 /// One stream. Errors: ES002 where there is none.
 pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
-        let found = stream::look_up(db, catalog, View::Caller, tenant_id, name)?
+        let found = whole::look_up(db, catalog, View::Caller, tenant_id, name)?
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
         let mut walk = Walk::new(tenants(db)?, report)?;
         let id = Some(Datum::from(found.id));

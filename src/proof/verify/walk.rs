@@ -1,8 +1,8 @@
 //! One walk through events in the order of the log: each is compared with its predecessor in its stream and with its own
 //! chain hash.
-use super::expected::SLACK;
+use super::problem::SLACK;
+use super::problem::{Problem, Report};
 use super::recent::{Known, Recent};
-use super::{Problem, Report};
 use crate::log::partition::Partition;
 use crate::log::stream::{self, Head};
 use crate::pg::error::failure::{Failure, Result};

@@ -1,0 +1,27 @@
+//! On whose behalf a projection works: its registrant.
+use crate::log::acting;
+use crate::log::acting::Acting;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call;
+use crate::projection::registry::Projection;
+use std::cell::Cell;
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// What the projection is called in a CONTEXT.
+pub fn what(projection: &Projection) -> CString {
+    CString::new(format!("projection \"{}\"", projection.name)).unwrap_or_default()
+}
+
+/// Who acts while the projection's code runs.
+pub fn acting(projection: &Projection) -> Rc<Acting> {
+    let (role, actor) = (projection.registrant.role.clone(), format!("projection {}", projection.name));
+    Rc::new(Acting { role, actor, event: Cell::new(None) })
+}
+
+/// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
+/// the registrant's.
+pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    call::set(c"eventstream.tenant", &projection.tenant)?;
+    acting::during(acting, work)
+}
