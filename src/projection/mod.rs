@@ -2,6 +2,7 @@
 //! an append). Sole owner of their tables.
 pub mod advance;
 pub mod applier;
+mod around;
 pub mod behalf;
 pub mod dead_letter;
 pub mod definition;

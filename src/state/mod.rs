@@ -7,6 +7,7 @@ mod checkpoints;
 mod diff;
 pub mod due;
 pub mod explain;
+pub mod fit;
 pub mod fold;
 pub mod folding;
 pub mod history;
