@@ -1,6 +1,6 @@
 //! Writing a state table's rows around those that cannot be written: a value that a column cannot take, a row that a constraint or a trigger of
 //! the owner's refuses. Only where the one statement for all rows has failed.
-use super::applier;
+use super::behalf;
 use super::state_table::StateRow;
 use super::state_table::StateTable;
 use super::state_table::plan;
@@ -100,7 +100,7 @@ impl StateTable<'_> {
         let args = [Some(from_text(&self.table.columns)?), Some(row.state.view().datum())];
         let statement = CString::new(MISFIT).unwrap_or_default();
         let plan = plan(role, &statement, MISFIT_OF)?;
-        let what = applier::what(self.projection);
+        let what = behalf::what(self.projection);
         let at = Position::global(&what);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
             as_current(|db| plan.first(db, View::Latest, &args, Misfit::read))

@@ -329,11 +329,11 @@ fn publish_around(projection: &Projection, state_table: &StateTable, to: i64, at
     let (mut written, mut removed, mut collisions, mut first) = (0, 0, 0, None);
     let mut after = Some(String::new());
     while let Some(from) = after {
-        process::renew_timeout();
+        runner::get_on();
         after = scratch.step(|| {
             let page = Page::read(projection, &from, attempts)?;
             prune_around(projection, state_table, &from, &page)?;
-            let left = state_table.write_around(&page.rows, &process::renew_timeout)?;
+            let left = state_table.write_around(&page.rows, &runner::get_on)?;
             written += page.rows.len() - left.len();
             let refused: Vec<String> = left.iter().map(|&(place, _)| page.streams[place].clone()).collect();
             removed += state_table.remove(&refused)?;
@@ -367,7 +367,7 @@ fn publish_around(projection: &Projection, state_table: &StateTable, to: i64, at
         while let Some(from) = after {
             after = scratch.step(|| {
                 let page = Page::read(projection, &from, attempts)?;
-                let left = state_table.write_around(&page.rows, &process::renew_timeout)?;
+                let left = state_table.write_around(&page.rows, &runner::get_on)?;
                 let left: HashSet<usize> = left.into_iter().map(|(place, _)| place).collect();
                 let places = page.streams.iter().enumerate().filter(|(place, _)| !left.contains(place));
                 let done: Vec<String> = places.map(|(_, stream)| stream.clone()).collect();

@@ -75,7 +75,7 @@ impl<'a> Columns<'a> {
                 kept.retain(|_, plan| plan.as_ref().is_some_and(|plan| Rc::strong_count(plan) > 1));
             }
             kept.insert(list.to_owned(), casts.clone());
-            Ok::<_, crate::pg::failure::Failure>(())
+            Ok::<_, crate::pg::error::failure::Failure>(())
         })?;
         Ok(Self { list, casts })
     }
