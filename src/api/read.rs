@@ -10,10 +10,11 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::pages;
 use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::{from_text, from_uuid};
+use crate::present::registry as upcasting;
 use crate::present::upcast;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
-use crate::state::{registry, snapshot};
+use crate::state::snapshot;
 use eventstream_core::event_id::{from_ulid_text, to_ulid_text};
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -47,10 +48,10 @@ fn read_stream(args: &Args) -> Returned {
     let is_raw = args.boolean(5, "raw")?;
     range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
-    let upcasters = registry::upcasters(access.tenant_id)?;
+    let upcasters = upcasting::upcasters(access.tenant_id)?;
     let goes_straight = is_raw || upcasters.is_empty();
     if !is_raw {
-        range.filter = registry::following(access.tenant_id, range.filter)?;
+        range.filter = upcasting::following(access.tenant_id, range.filter)?;
     }
     if pages::has_begun(args) || pages::are_wanted(args) {
         if goes_straight {
@@ -71,7 +72,7 @@ fn read_stream(args: &Args) -> Returned {
 
 /// Returns the events that `read` puts into a store, brought to their newest schema versions.
 fn upcast(args: &Args, tenant_id: i64, read: impl FnOnce(&Store) -> Result<()>) -> Returned {
-    let upcasters = registry::upcasters(tenant_id)?;
+    let upcasters = upcasting::upcasters(tenant_id)?;
     let store = Store::begin(args)?;
     if upcasters.is_empty() {
         read(&store)?
@@ -89,7 +90,7 @@ fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
     filter.check()?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     filter.categories = scope.narrow(filter.categories);
-    let filter = registry::following(access.tenant_id, filter)?;
+    let filter = upcasting::following(access.tenant_id, filter)?;
     Ok((access, filter))
 }
 

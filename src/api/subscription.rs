@@ -11,7 +11,9 @@ use crate::pg::function::{Args, Returned};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
 use crate::pg::{error::report, process::server};
+use crate::projection::dead_letter;
 use crate::subscription;
+use crate::subscription::dead::Source;
 use crate::subscription::fetch::{self, Request};
 use crate::subscription::lease::{self, LONGEST, Nack};
 use crate::subscription::{Definition, dead};
@@ -161,7 +163,19 @@ fn retry_dead_letter(args: &Args) -> Returned {
     let access = manage_letter(id)?;
     let category = dead::category(access.tenant_id, id)?;
     let is_shown = shown_categories()?.covers(category.map(|category| vec![category]).as_deref());
-    from_text(&veiled(is_shown, || dead::retry(access.tenant_id, id))?).map(Some)
+    from_text(&veiled(is_shown, || retry(access.tenant_id, id))?).map(Some)
+}
+
+/// The event is processed once more: by the projection now, by the next consumer of the subscription later. The name of either. Errors:
+/// ES005, and what the projection's handler raises.
+fn retry(tenant_id: i64, id: i64) -> Result<String> {
+    server::must_be_writable(c"es_retry_dead_letter")?;
+    let letter = dead::find(tenant_id, id)?;
+    match letter.source {
+        Source::Projection(projection_id) => dead_letter::retry_for_projection(id, projection_id, letter.position)?,
+        Source::Subscription(subscription_id) => dead::retry(tenant_id, id, &letter, subscription_id)?,
+    }
+    Ok(letter.name)
 }
 
 fn drop_dead_letter(args: &Args) -> Returned {

@@ -24,6 +24,7 @@ use super::registry::{self, Kind, Mode, OnError, Projection};
 use super::state_table::StateTable;
 use crate::log::horizon;
 use crate::log::read::Filter;
+use crate::pg::error::failure::shortened;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
@@ -309,7 +310,7 @@ fn note(
             });
         };
         return as_owner(Planning::ByIndex, |db, _| {
-            let reason = format!("failed {attempts} times: {}", progress::shortened(&caught.message));
+            let reason = format!("failed {attempts} times: {}", shortened(&caught.message));
             let cause = Cause {
                 attempts,
                 reason: &reason,
@@ -350,7 +351,7 @@ fn tell(projection: &Projection, event: Option<&Event>, attempts: i32, caught: &
         "eventstream{}: projection \"{name}\" of tenant \"{tenant}\" fails{at} in attempt {attempts} of {}: {}",
         life::in_database(),
         max_retries.saturating_add(1),
-        progress::shortened(&caught.message)
+        shortened(&caught.message)
     );
     let detail = serde_json::json!({
         "projection": name, "tenant": tenant, "stream": stream, "version": version, "global_position": position,

@@ -6,6 +6,7 @@ use super::registry::{self, Kind, Projection};
 use crate::log::acting;
 use crate::log::activation;
 use crate::log::read::Filter;
+use crate::pg::error::failure::shortened;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
@@ -82,7 +83,7 @@ pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Re
         Some(Datum::from(cause.attempts)),
         Some(from_text(cause.reason)?),
         cause.sqlstate.map(from_text).transpose()?,
-        cause.detail.map(progress::shortened).map(from_text).transpose()?,
+        cause.detail.map(shortened).map(from_text).transpose()?,
         cause.outline.map(from_text).transpose()?,
     ];
     counters::add(Counter::DeadLetters, 1);
@@ -97,7 +98,7 @@ pub fn pass_over(projection: &Projection, passed: &[Passed]) -> Result<()> {
                 Fault::Fold => "its stream cannot be folded".to_owned(),
                 Fault::Row(what) => format!("its row cannot be written: {what}"),
             };
-            let reason = format!("{outline}: {}", progress::shortened(&caught.message));
+            let reason = format!("{outline}: {}", shortened(&caught.message));
             let (sqlstate, detail) = (Some(caught.sqlstate.as_str()), caught.detail.as_deref());
             put(
                 db,

@@ -139,12 +139,7 @@ pub fn handler_is_there(db: &Db, tenant_id: i64, settings: &Settings, functions:
         Part::new("after_position", existing.after_position, settings.after_position),
     ];
     same("name", "projection", name, &parts, Some(hint(name, is_table)))?;
-    say_it_is_there("projection", name)
-}
-
-/// A NOTICE.
-pub fn say_it_is_there(kind: &str, name: &str) -> Result<()> {
-    report::notice(&format!("{kind} {} is there already, as it was asked for", shown(name)))
+    report::is_there("projection", name)
 }
 
 /// Whether the state table is there, as it is asked for. Errors: ES005 where its name or its table is taken.
@@ -188,7 +183,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
             }
             .into());
         }
-        say_it_is_there("state table", asked.name)?;
+        report::is_there("state table", asked.name)?;
         Ok(true)
     })
 }

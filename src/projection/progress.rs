@@ -1,6 +1,7 @@
 //! How far a projection is: its row of projection_progress. Whoever advances it holds the row's lock until the end of the transaction,
 //! and so is alone; the checkpoint commits with the effects.
-use crate::pg::error::failure::{Caught, MOST_WORDS, Result};
+use crate::pg::error::failure::shortened;
+use crate::pg::error::failure::{Caught, Result};
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
@@ -170,12 +171,6 @@ pub struct Failed<'a> {
     pub caught: &'a Caught,
     /// Where it changes.
     pub status: Option<Status>,
-}
-
-/// The beginning of an error's message or detail: it is stored with every attempt.
-pub fn shortened(message: &str) -> &str {
-    let end = (0..=message.len().min(MOST_WORDS)).rev().find(|&end| message.is_char_boundary(end));
-    &message[..end.unwrap_or(0)]
 }
 
 pub fn fail(db: &Db, id: i64, failed: &Failed) -> Result<()> {

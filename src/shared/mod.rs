@@ -7,6 +7,7 @@ pub mod counters;
 pub mod evict;
 pub mod failing;
 pub mod high_water;
+pub mod known;
 pub mod live_settings;
 pub mod notes;
 pub mod open_appends;

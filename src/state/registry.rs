@@ -1,6 +1,5 @@
 //! The folds and upcasters of the current database, as this backend knows them: read once, and again when one of them, or any
 //! function of the database, has changed (src/shared/catalog.rs counts). Owns what a fold's fingerprint covers.
-use crate::log::filter::Filter;
 
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
@@ -9,8 +8,10 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
-use crate::present::upcast::{Step, Upcasters};
+use crate::present::registry::{registrant, upcasters};
+use crate::present::upcast::Upcasters;
 use crate::shared::catalog::{self, Catalog};
+use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
@@ -18,8 +19,6 @@ use eventstream_core::hash::{Hash, fingerprint};
 use eventstream_core::rules::Rules;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::ffi::CString;
 use std::rc::Rc;
 
 /// How a fold folds.
@@ -91,14 +90,6 @@ impl Fold {
 
 type Key = (i64, String);
 
-#[derive(Default)]
-struct Registry {
-    generation: u64,
-    by_name: HashMap<Key, Option<Rc<Fold>>>,
-    by_category: HashMap<Key, Option<Rc<Fold>>>,
-    upcasters: HashMap<i64, Rc<Upcasters>>,
-}
-
 macro_rules! fold_columns {
     () => {
         "select f.name, f.category, f.handler, f.rules, f.initial_state, f.snapshot_every, f.fold_order, \
@@ -109,7 +100,8 @@ macro_rules! fold_columns {
 }
 
 thread_local! {
-    static REGISTRY: RefCell<Registry> = RefCell::default();
+    static FOLDS_BY_NAME: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
+    static FOLDS_BY_CATEGORY: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
     static BY_NAME: Plan = const { Plan::new(
         concat!(fold_columns!(), "where f.tenant_id = $1 and f.name = $2"),
         &[INT8OID, TEXTOID],
@@ -118,35 +110,6 @@ thread_local! {
         concat!(fold_columns!(), "where f.tenant_id = $1 and f.category = $2 and f.is_default"),
         &[INT8OID, TEXTOID],
     ) };
-    static UPCASTERS: Plan = const { Plan::new(
-        "select u.event_type, u.from_schema_version, u.to_event_type, u.handler, coalesce(r.rolname::text, u.registrant), u.search_path, r.oid \
-         from _eventstream.upcasters u \
-         left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
-         where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version",
-        &[INT8OID],
-    ) };
-}
-
-/// Forgets everything where something has changed.
-fn up_to_date<T>(work: impl FnOnce(&mut Registry) -> T) -> T {
-    let generation = catalog::folds_generation();
-    REGISTRY.with_borrow_mut(|registry| {
-        if registry.generation != generation {
-            *registry = Registry { generation, ..Registry::default() };
-        }
-        work(registry)
-    })
-}
-
-/// What `load` reads, kept by `keep` unless something changed meanwhile: a statement's snapshot is older than the invalidations that its locks
-/// take in, so what it reads may be what was there before a change that counts as known already.
-fn loaded<T: Clone>(load: impl FnOnce() -> Result<T>, keep: impl FnOnce(&mut Registry, T)) -> Result<T> {
-    let generation = catalog::folds_generation();
-    let found = load()?;
-    if catalog::folds_generation() == generation {
-        up_to_date(|registry| keep(registry, found.clone()));
-    }
-    Ok(found)
 }
 
 /// The fold of that name (None: the default one) for streams of the category. Errors: ES010.
@@ -162,50 +125,15 @@ pub fn fold(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fol
 
 /// The fold of that name, whatever its category.
 pub fn named(tenant_id: i64, name: &str) -> Result<Option<Rc<Fold>>> {
-    let key = (tenant_id, name.to_owned());
-    if let Some(known) = up_to_date(|registry| registry.by_name.get(&key).cloned()) {
-        return Ok(known);
-    }
-    loaded(
-        || load(tenant_id, name, &BY_NAME),
-        |registry, found| {
-            registry.by_name.insert(key, found);
-        },
-    )
+    Known::of(&FOLDS_BY_NAME, catalog::folds_generation, (tenant_id, name.to_owned()), || {
+        load(tenant_id, name, &BY_NAME)
+    })
 }
 
 fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
-    let key = (tenant_id, category.to_owned());
-    if let Some(known) = up_to_date(|registry| registry.by_category.get(&key).cloned()) {
-        return Ok(known);
-    }
-    loaded(
-        || load(tenant_id, category, &DEFAULT),
-        |registry, found| {
-            registry.by_category.insert(key, found);
-        },
-    )
-}
-
-/// The upcasters of a tenant.
-pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
-    if let Some(known) = up_to_date(|registry| registry.upcasters.get(&tenant_id).cloned()) {
-        return Ok(known);
-    }
-    loaded(
-        || as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new)),
-        |registry, found| {
-            registry.upcasters.insert(tenant_id, found);
-        },
-    )
-}
-
-/// The filter, with what upcasters turn into the event types that it names.
-pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
-    if let Some(event_types) = &filter.event_types {
-        filter.older = upcasters(tenant_id)?.older(event_types);
-    }
-    Ok(filter)
+    Known::of(&FOLDS_BY_CATEGORY, catalog::folds_generation, (tenant_id, category.to_owned()), || {
+        load(tenant_id, category, &DEFAULT)
+    })
 }
 
 fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {
@@ -228,13 +156,6 @@ struct FoldRow {
     snapshot_every: i64,
     order: Order,
     registrant: Registrant,
-}
-
-/// Its name, search path and oid stand in three columns.
-fn registrant(row: &Row, first: usize) -> Result<Registrant> {
-    let search_path = CString::new(row.text(first + 1)?)
-        .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
-    Ok(Registrant { role: row.text(first)?.to_owned(), oid: row.oid_opt(first + 2), search_path })
 }
 
 fn printed(document: Jsonb) -> Result<String> {
@@ -289,19 +210,4 @@ impl FoldRow {
             fingerprint,
         })
     }
-}
-
-fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
-    let rows = UPCASTERS.with(|plan| {
-        plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
-            let key = (row.text(0)?.to_owned(), row.int4(1)?);
-            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4)?))
-        })
-    })?;
-    let mut upcasters = Upcasters::default();
-    for (key, to_event_type, name, registrant) in rows {
-        let handler = handler::registered(db, Purpose::Upcaster, &name)?;
-        upcasters.add(key.0, key.1, Step { to_event_type, name, handler, registrant });
-    }
-    Ok(upcasters)
 }

@@ -4,11 +4,11 @@ use super::parked;
 use crate::log::delivery::{self, Facts};
 use crate::log::event::checked_reason;
 use crate::pg::error::failure::Result;
+use crate::pg::error::failure::shortened;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
-use crate::projection::{dead_letter, progress};
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
@@ -89,7 +89,7 @@ pub fn put(db: &Db, tenant_id: i64, subscription_id: i64, event: &Facts, cause: 
             "eventstream: subscription {subscription_id} gives up the event on stream \"{stream}\" at version {version}, global position \
              {position}, after {} attempts: {}",
             cause.attempts,
-            progress::shortened(cause.reason)
+            shortened(cause.reason)
         ),
         &serde_json::json!({
             "subscription_id": subscription_id, "stream": stream, "version": version, "global_position": position,
@@ -137,29 +137,6 @@ fn one(plan: &'static std::thread::LocalKey<Plan>, view: View, tenant_id: i64, i
     })
 }
 
-/// The event is processed once more: by the projection now, by the next consumer of the subscription later. The name of either. Errors:
-/// ES005, and what the projection's handler raises.
-pub fn retry(tenant_id: i64, id: i64) -> Result<String> {
-    server::must_be_writable(c"es_retry_dead_letter")?;
-    let letter = one(&FIND, View::Latest, tenant_id, id)?;
-    let subscription_id = match letter.source {
-        Source::Projection(projection_id) => {
-            dead_letter::retry_for_projection(id, projection_id, letter.position)?;
-            return Ok(letter.name);
-        }
-        Source::Subscription(subscription_id) => subscription_id,
-    };
-    one(&TAKE, View::Write, tenant_id, id)?;
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let facts = delivery::facts(db, catalog, &[letter.position])?;
-        let event = facts
-            .first()
-            .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", letter.position) })?;
-        parked::add_single(db, subscription_id, event.stream_id, event.position, event.version, server::clock())
-    })?;
-    Ok(letter.name)
-}
-
 /// The event is not processed. Errors: ES005.
 pub fn forget(tenant_id: i64, id: i64, reason: &str) -> Result<DeadLetter> {
     server::must_be_writable(c"es_drop_dead_letter")?;
@@ -169,4 +146,21 @@ pub fn forget(tenant_id: i64, id: i64, reason: &str) -> Result<DeadLetter> {
 
 pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {
     DROP.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id))])).map(drop)
+}
+
+/// The dead letter of that id. Errors: ES005.
+pub fn find(tenant_id: i64, id: i64) -> Result<DeadLetter> {
+    one(&FIND, View::Latest, tenant_id, id)
+}
+
+/// The next consumer of the subscription gets the event once more. Errors: ES005.
+pub fn retry(tenant_id: i64, id: i64, letter: &DeadLetter, subscription_id: i64) -> Result<()> {
+    one(&TAKE, View::Write, tenant_id, id)?;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let facts = delivery::facts(db, catalog, &[letter.position])?;
+        let event = facts
+            .first()
+            .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", letter.position) })?;
+        parked::add_single(db, subscription_id, event.stream_id, event.position, event.version, server::clock())
+    })
 }

@@ -22,6 +22,7 @@ use crate::pg::query::store::Store;
 use crate::pg::value::composite::RowType;
 use crate::pg::value::datum::from_uuid;
 use crate::present::event::{Event, field};
+use crate::present::registry as upcasting;
 use crate::present::upcast::Upcasting;
 use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::catalog::Catalog;
@@ -29,7 +30,6 @@ use crate::shared::counters::{self, Counter};
 
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
-use crate::state::registry;
 
 use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, slot_of, wanted};
 use eventstream_core::error::Error;
@@ -365,7 +365,7 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
     let aside = Store::aside(row_type.oid)?;
     as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
-    let upcasters = registry::upcasters(target.id)?;
+    let upcasters = upcasting::upcasters(target.id)?;
     let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
     let id = from_uuid(&lease.id)?;
     let scratch = Scratch::new()?;

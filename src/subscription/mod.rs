@@ -22,15 +22,15 @@ use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
+use crate::pg::error::report;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
-use crate::projection::definition::say_it_is_there;
+use crate::present::registry as upcasting;
 use crate::shared::board;
 use crate::shared::session::as_owner;
-use crate::state::registry as fold_registry;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
@@ -115,7 +115,7 @@ fn by_id(db: &Db, tenant_id: i64, id: i64) -> Result<Option<Subscription>> {
 
 /// Its filter knows the older names of its event types.
 fn following(tenant_id: i64, subscription: Subscription) -> Result<Subscription> {
-    let filter = fold_registry::following(tenant_id, subscription.filter)?;
+    let filter = upcasting::following(tenant_id, subscription.filter)?;
     Ok(Subscription { filter, ..subscription })
 }
 
@@ -184,7 +184,7 @@ fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
         Part::new("max_deliveries", existing.max_deliveries, definition.max_deliveries),
     ];
     same("name", "subscription", name, &parts, Some(hint(name)))?;
-    say_it_is_there("subscription", name)
+    report::is_there("subscription", name)
 }
 
 fn check_position(after_position: i64, last_position: i64) -> Result<()> {

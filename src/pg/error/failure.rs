@@ -396,3 +396,9 @@ pub fn c_string(text: &str) -> Result<*mut c_char> {
 pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failure {
     Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }.into()
 }
+
+/// The beginning of an error's message or detail: it is stored with every attempt.
+pub fn shortened(message: &str) -> &str {
+    let end = (0..=message.len().min(MOST_WORDS)).rev().find(|&end| message.is_char_boundary(end));
+    &message[..end.unwrap_or(0)]
+}

@@ -90,3 +90,8 @@ fn say(level: std::ffi::c_int, message: &str) -> Result<()> {
         }
     })
 }
+
+/// A NOTICE.
+pub fn is_there(kind: &str, name: &str) -> Result<()> {
+    notice(&format!("{kind} {} is there already, as it was asked for", eventstream_core::shown(name)))
+}

@@ -1,0 +1,65 @@
+//! The upcasters of the current database, as this backend knows them, and whose code they are.
+use super::upcast::{Step, Upcasters};
+use crate::log::filter::Filter;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call::Registrant;
+use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::row::Row;
+use crate::shared::catalog;
+use crate::shared::known::Known;
+use crate::shared::session::as_owner;
+use crate::usercode::handler::{self, Purpose};
+use eventstream_core::error::Error;
+use pgrx::pg_sys::{Datum, INT8OID};
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::rc::Rc;
+
+thread_local! {
+    static UPCASTERS_OF: RefCell<Known<i64, Rc<Upcasters>>> = RefCell::default();
+    static UPCASTERS: Plan = const { Plan::new(
+        "select u.event_type, u.from_schema_version, u.to_event_type, u.handler, coalesce(r.rolname::text, u.registrant), u.search_path, r.oid \
+         from _eventstream.upcasters u \
+         left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
+         where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version",
+        &[INT8OID],
+    ) };
+}
+
+/// The upcasters of a tenant.
+pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
+    Known::of(&UPCASTERS_OF, catalog::folds_generation, tenant_id, || {
+        as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new))
+    })
+}
+
+/// The filter, with what upcasters turn into the event types that it names.
+pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
+    if let Some(event_types) = &filter.event_types {
+        filter.older = upcasters(tenant_id)?.older(event_types);
+    }
+    Ok(filter)
+}
+
+/// Its name, search path and oid stand in three columns.
+pub fn registrant(row: &Row, first: usize) -> Result<Registrant> {
+    let search_path = CString::new(row.text(first + 1)?)
+        .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
+    Ok(Registrant { role: row.text(first)?.to_owned(), oid: row.oid_opt(first + 2), search_path })
+}
+
+fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
+    let rows = UPCASTERS.with(|plan| {
+        plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
+            let key = (row.text(0)?.to_owned(), row.int4(1)?);
+            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4)?))
+        })
+    })?;
+    let mut upcasters = Upcasters::default();
+    for (key, to_event_type, name, registrant) in rows {
+        let handler = handler::registered(db, Purpose::Upcaster, &name)?;
+        upcasters.add(key.0, key.1, Step { to_event_type, name, handler, registrant });
+    }
+    Ok(upcasters)
+}
