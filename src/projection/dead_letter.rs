@@ -1,13 +1,14 @@
 //! Dead letters of projections: events that could not be applied, and that the projection went past.
 use super::applier::{self, Applier};
 use super::events::{self, Wanted};
+use super::passed::{Fault, Passed};
 use super::progress::{self, Lock};
 use super::registry::{self, Kind, Projection};
 use crate::log::acting;
 use crate::log::activation;
 use crate::log::read::Filter;
+use crate::pg::error::failure::Result;
 use crate::pg::error::failure::shortened;
-use crate::pg::error::failure::{Caught, Result};
 use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::{Db, Planning};
@@ -55,20 +56,6 @@ pub struct Cause<'a> {
     pub detail: Option<&'a str>,
     /// What of it holds nothing of a payload, for those who may not read the event.
     pub outline: Option<&'a str>,
-}
-
-/// A stream of a state table that its projection went past: by its newest event, and why.
-pub struct Passed {
-    pub event: Event,
-    pub caught: Caught,
-    pub fault: Fault,
-}
-
-pub enum Fault {
-    /// It has no state.
-    Fold,
-    /// Its state is none that the table takes; what refuses it, without the value.
-    Row(String),
 }
 
 /// The event is not applied, and not tried again by itself.

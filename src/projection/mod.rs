@@ -10,6 +10,7 @@ pub mod events;
 pub mod in_use;
 pub mod inline;
 pub mod outcome;
+mod passed;
 pub mod progress;
 pub mod rebuild;
 pub mod refold;

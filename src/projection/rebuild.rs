@@ -12,8 +12,9 @@
 //! Promises: readers see the rows of before or those of after; a rebuild that died goes on where it was; nothing but rows of the table is
 //! touched.
 use super::applier;
-use super::dead_letter::{self, Fault, Passed};
+use super::dead_letter;
 use super::outcome::Outcome;
+use super::passed::{Fault, Passed};
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
 use super::state_table::{MOST_BYTES, StateRow, StateTable};

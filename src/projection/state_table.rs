@@ -3,7 +3,7 @@
 //!
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
-use super::dead_letter::{Fault, Passed};
+use super::passed::{Fault, Passed};
 use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::Stream;

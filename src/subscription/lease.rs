@@ -2,9 +2,9 @@
 //! and its slots still name it: whoever comes after that gets ES024, under whatever name.
 use super::consumers;
 use super::dead::{self, Cause};
+use super::known::{Subscription, by_id};
 use super::parked::{self, Parked};
 use super::slots::{self, Lease, Slot};
-use super::{Subscription, by_id};
 use crate::log::delivery::{self, Facts};
 use crate::log::read::Filter;
 use crate::pg::error::failure::invalid;

@@ -13,6 +13,7 @@
 mod consumers;
 pub mod dead;
 pub mod fetch;
+pub mod known;
 pub mod lease;
 mod look;
 mod parked;
@@ -26,9 +27,7 @@ use crate::pg::error::report;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
-use crate::present::registry as upcasting;
 use crate::shared::board;
 use crate::shared::session::as_owner;
 use eventstream_core::definition::{Part, same};
@@ -36,15 +35,6 @@ use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
-
-/// A subscription.
-#[derive(Clone)]
-pub struct Subscription {
-    pub id: i64,
-    pub name: String,
-    pub filter: Filter,
-    pub max_deliveries: i32,
-}
 
 /// The most deliveries that can be asked for.
 const MOST_DELIVERIES: i64 = 1_000_000;
@@ -60,16 +50,6 @@ pub struct Definition<'a> {
 }
 
 thread_local! {
-    static BY_NAME: Plan = const { Plan::new(
-        "select id, name, categories, event_types, max_deliveries from _eventstream.subscriptions \
-         where tenant_id = $1 and name = $2",
-        &[INT8OID, TEXTOID],
-    ) };
-    static BY_ID: Plan = const { Plan::new(
-        "select id, name, categories, event_types, max_deliveries from _eventstream.subscriptions \
-         where tenant_id = $1 and id = $2",
-        &[INT8OID, INT8OID],
-    ) };
     static CREATE: Plan = const { Plan::new(
         "insert into _eventstream.subscriptions (tenant_id, name, categories, event_types, max_deliveries, created_by, \
                                                   created_at) \
@@ -85,38 +65,6 @@ thread_local! {
         "select id from _eventstream.subscriptions where tenant_id = $1 and name = $2 for update",
         &[INT8OID, TEXTOID],
     ) };
-}
-
-fn read(row: &Row) -> Result<Subscription> {
-    Ok(Subscription {
-        id: row.int8(0)?,
-        name: row.text(1)?.to_owned(),
-        filter: Filter::of(row.text_array_opt(2)?, row.text_array_opt(3)?),
-        max_deliveries: i32::try_from(row.int8(4)?).unwrap_or(i32::MAX),
-    })
-}
-
-/// Errors: ES020.
-pub fn by_name(tenant_id: i64, name: &str) -> Result<Subscription> {
-    let found = as_owner(Planning::ByIndex, |db, _| {
-        let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
-        BY_NAME.with(|plan| plan.first(db, View::Latest, &key, read))
-    })?;
-    let found = found.ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
-    following(tenant_id, found)
-}
-
-/// None where the tenant has none with this id.
-fn by_id(db: &Db, tenant_id: i64, id: i64) -> Result<Option<Subscription>> {
-    let key = [Some(Datum::from(tenant_id)), Some(Datum::from(id))];
-    let found = BY_ID.with(|plan| plan.first(db, View::Latest, &key, read))?;
-    found.map(|found| following(tenant_id, found)).transpose()
-}
-
-/// Its filter knows the older names of its event types.
-fn following(tenant_id: i64, subscription: Subscription) -> Result<Subscription> {
-    let filter = upcasting::following(tenant_id, subscription.filter)?;
-    Ok(Subscription { filter, ..subscription })
 }
 
 /// Errors: ES005, ES025.
@@ -167,8 +115,7 @@ fn hint(name: &str) -> String {
 /// Of a subscription whose name is taken. Errors: ES005 unless it is asked for again as it is; where it stands has moved since.
 fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
     let name = definition.name;
-    let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
-    let existing = BY_NAME.with(|plan| plan.first(db, View::Latest, &key, read))?;
+    let existing = known::stored(db, tenant_id, name)?;
     let (Some(existing), true) = (existing, definition.if_not_exists) else {
         return Err(Error::InvalidArgument {
             argument: "name".into(),

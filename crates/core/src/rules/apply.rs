@@ -1,39 +1,15 @@
 //! Applying rules to a state. The state is changed in place; after a failure it is to be thrown away.
+use super::definition::EventSource;
+use super::definition::{Action, Operation, Rule, Rules, Source, one};
 use super::pointer::Path;
 use super::pointer::Pointer;
 use super::read::{compare, resolved};
 use super::state::{Fault, Limits, Outcome, State, fault, shown};
-use super::{Action, EventField, Operation, Rule, Rules, Source, one};
 use crate::decimal;
 use crate::decimal::Decimal;
 use crate::error::Error;
 use crate::json::Value;
 use std::cmp::Ordering;
-
-/// The event as rules read it.
-pub trait EventSource {
-    /// Why a value could not be read, where that is no fault of the rules.
-    type Failure;
-    /// Its type.
-    fn event_type(&self) -> &str;
-    /// A copy of a value of the payload; None where there is none.
-    ///
-    /// # Errors
-    /// A value that cannot be read.
-    fn payload(&self, pointer: &Pointer) -> Result<Option<Value>, Self::Failure>;
-    /// A field of the event; None where it is NULL.
-    ///
-    /// # Errors
-    /// A value that cannot be read.
-    fn field(&self, field: &EventField) -> Result<Option<Value>, Self::Failure>;
-    /// Asked before each rule: a failure ends the fold (a cancel that waits).
-    ///
-    /// # Errors
-    /// Whatever ends it.
-    fn checkpoint(&self) -> Result<(), Self::Failure> {
-        Ok(())
-    }
-}
 
 /// Why a rule could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]

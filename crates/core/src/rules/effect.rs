@@ -2,7 +2,7 @@
 //!
 //! Exact like the operations: a sum of sums has the scale that adding one after the other gives, since a decimal's scale is that of what
 //! it was made of.
-use super::Operation;
+use super::definition::Operation;
 use super::read::compare;
 use super::state::Limits;
 use crate::decimal;

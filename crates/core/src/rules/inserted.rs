@@ -11,7 +11,8 @@
 //!
 //! Promise: the state that [`Rules::apply`] makes of the same events in order, to the last digit, or none where only that can tell. But
 //! for the limits: they are held against what an event puts there and against the state, not against every state in between.
-use super::apply::EventSource;
+use super::definition::EventSource;
+use super::definition::{Rules, Source};
 use super::effect::{Effect, Held, Sure, Unsure};
 use super::layout::{Layout, Placed};
 use super::pointer::Pointer;
@@ -19,7 +20,6 @@ use super::read::resolved;
 use super::state::{Fault, Limits, Outcome, State};
 use super::steps::{Frame, Operand, Step};
 use super::unordered::Place;
-use super::{Rules, Source};
 use crate::json::Value;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

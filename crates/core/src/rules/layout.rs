@@ -1,6 +1,6 @@
 //! The places that rules change, and which of them have to do with each other: those that one rule reads to change another.
+use super::definition::{Action, Rule, Rules, Source};
 use super::pointer::Path;
-use super::{Action, Rule, Rules, Source};
 use std::collections::HashMap;
 
 /// The rules of each event type, with where their targets belong.

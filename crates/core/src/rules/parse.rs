@@ -1,6 +1,6 @@
 //! Reading rules. Every mistake is named with the JSON Pointer of the place where it stands.
+use super::definition::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
 use super::pointer::{Path, Pointer, Token, escaped};
-use super::{Action, EventField, Guard, Operation, Rule, Rules, Source, Test};
 use crate::decimal::{self, Mode, Rounding};
 use crate::error::{Error, Result};
 use crate::json::{Object, Value};

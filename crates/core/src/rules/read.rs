@@ -1,8 +1,9 @@
 //! What rules read: the value that a source names, and whether a guard holds.
-use super::apply::EventSource;
+use super::definition::EventSource;
+use super::definition::{EventField, Guard, Source, Test};
 use super::pointer::Path;
+use super::pointer::Pointer;
 use super::state::{Fault, Outcome, State, fault, shown};
-use super::{EventField, Guard, Pointer, Source, Test};
 use crate::json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;

@@ -1,8 +1,8 @@
 //! What one event does to places that have to do with each other: its rules with what they need of it, made on what the places are known
 //! to hold. Where that is nothing yet, what they do is an effect of its own, or it depends on what is there.
+use super::definition::{Action, Operation, Rule, one};
 use super::effect::{Effect, Held, Sure, Unsure};
 use super::state::{Fault, Limits};
-use super::{Action, Operation, Rule, one};
 use crate::decimal;
 use crate::decimal::Decimal;
 use crate::json::Value;

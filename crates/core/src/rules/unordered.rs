@@ -1,10 +1,11 @@
 //! Rules whose state does not depend on the order in which events are folded, once it is known which event set a place last: sums, counts,
 //! and values that are set, each at places of its own, made of the event alone. A late event is then one step, however many came before it.
-use super::apply::{EventSource, Failed};
+use super::apply::Failed;
+use super::definition::EventSource;
+use super::definition::{Action, Guard, Operation, Rule, Rules};
 use super::pointer::{Path, Pointer};
 use super::read::resolved;
 use super::state::{Limits, Outcome, State};
-use super::{Action, Guard, Operation, Rule, Rules};
 use std::collections::HashMap;
 
 /// A place in the order of the fold: what it is ordered by, and the version.
