@@ -34,7 +34,7 @@ impl StateTable<'_> {
     ///
     /// `before` is called before each statement.
     pub fn write_around(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Vec<(usize, Caught)>> {
-        let (mut left, mut parts) = (Vec::new(), vec![0..rows.len()]);
+        let (mut left, mut parts) = (Vec::new(), std::iter::once(0..rows.len()).collect::<Vec<_>>());
         while let Some(part) = parts.pop() {
             if let Some(caught) = self.try_to_write(&rows[part.clone()], before)? {
                 if part.len() == 1 {
