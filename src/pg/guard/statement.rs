@@ -1,7 +1,7 @@
 //! What a utility statement is to the guard.
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectType};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 /// What a utility statement is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,4 +83,17 @@ unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
 pub unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
     // SAFETY: as the caller says.
     unsafe { ffi::members::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
+}
+
+/// The columns that an ALTER TABLE gives another type.
+///
+/// # Safety
+/// A node of an ALTER TABLE.
+pub unsafe fn retyped(node: *mut pg_sys::Node) -> impl Iterator<Item = *const c_char> {
+    // SAFETY: as the caller says; a command of that kind has a name.
+    unsafe {
+        ffi::members::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
+            .filter(|&command| (*command).subtype == AlterTableType::AT_AlterColumnType)
+            .map(|command| (*command).name.cast_const())
+    }
 }
