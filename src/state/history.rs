@@ -16,7 +16,7 @@ use crate::log::stream::Stream;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::process::memory::{List, Scratch};
+use crate::pg::process::memory::{self, List, Scratch};
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
 use crate::present::event::{Event, field};
@@ -168,6 +168,7 @@ fn in_places(
     let mut plain = Folding::new(folding.target, folding.fold)?;
     let scratch = Scratch::new()?;
     let mut give = |inserted: &mut Inserted, happened: &Happened| {
+        memory::expect_room(inserted.room())?;
         let state = match inserted.state() {
             Some(state) => Rc::new(scratch.step(|| source::stored(state))?),
             None => {
