@@ -5,11 +5,12 @@
 //! A state at version S can be started from when every event up to S counts and, in the order of valid time, none that comes
 //! after S occurred before any of them.
 use super::cache;
-use super::folding::{AfterEach, Folding, Walk};
+use super::folding::{AfterEach, Folding};
 use super::kept::{Answer, From};
 use super::moment::{Moment, Selection};
 use super::registry::{Fold, Order};
 use super::snapshot;
+use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::log::whole;

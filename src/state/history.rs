@@ -7,10 +7,11 @@
 use super::answer;
 use super::checkpoints::{Checkpoint, Checkpoints, Place};
 use super::diff;
-use super::folding::{Folding, MOST_BYTES, Walk, are_many, patience};
+use super::folding::{Folding, MOST_BYTES, are_many, patience};
 use super::moment::Selection;
 use super::registry::Order;
 use super::source;
+use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::error::failure::Result;

@@ -20,3 +20,4 @@ pub mod snapshot;
 pub mod snapshot_check;
 mod source;
 pub mod timeline;
+mod walk;

@@ -1,9 +1,10 @@
 //! The state that a stream would have if events were appended: they are what an append would make of them (versions behind the
 //! head, recorded now), but have no position, salt or chain hash, and nothing is locked or written.
 use super::answer;
-use super::folding::{Folding, Walk};
+use super::folding::Folding;
 use super::moment::{Moment, Selection};
 use super::registry::Order;
+use super::walk::Walk;
 use crate::log::append::{new_event_id, refuse_repeated_ids};
 use crate::log::event::NewEvent;
 use crate::log::retry::{self, Among, Batch};

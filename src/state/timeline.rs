@@ -6,10 +6,11 @@
 //! wait for the prefix to reach them. Where they wait long, rules put each event into its place as it occurs, which costs as much as a few
 //! events more; a handler cannot.
 use super::answer;
-use super::folding::{Folding, MOST_BYTES, Walk, are_many, patience};
+use super::folding::{Folding, MOST_BYTES, are_many, patience};
 use super::moment::{Moment, Selection};
 use super::registry::Order;
 use super::source;
+use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::error::failure::Result;

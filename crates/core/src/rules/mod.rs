@@ -11,6 +11,7 @@ mod pointer;
 mod read;
 mod state;
 mod steps;
+mod tree;
 mod unordered;
 
 pub use apply::{Failed, RuleFailure};
