@@ -1,5 +1,6 @@
 //! The states of a whole category at a moment, stream by stream: memory is bounded by one stream's fold. A stream that cannot be folded
-//! keeps back no other: it is reported in its place, or counted before the call fails.
+//! keeps back no other: it is reported in its place, or counted before the call fails. What is no event's own fault is no stream's: it is raised
+//! as it is.
 use super::answer;
 use super::fit::{Columns, Misfit};
 use super::folding::Folding;
@@ -12,7 +13,7 @@ use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Planning;
-use crate::pg::process::subtransaction::attempt;
+use crate::pg::process::subtransaction::{attempt, attempt_event};
 use crate::pg::query::plan::View;
 use crate::shared::failing;
 use crate::shared::session::as_owner;
@@ -65,7 +66,7 @@ pub fn states(
     if on_error == OnError::Report {
         let mut failed = 0;
         walk(folding, category, 0, |folding, found, name| {
-            let counted = attempt(|| counted(folding, found, name, moment))?;
+            let counted = attempt_event(|| counted(folding, found, name, moment))?;
             failed += i64::from(counted.is_err());
             counted.transpose().map_or(Ok(()), |outcome| each(name, outcome)).map(ControlFlow::Continue)
         })?;
@@ -74,7 +75,7 @@ pub fn states(
     }
     // All of them in one subtransaction: what that costs a stream is paid only where one fails.
     let mut last: Option<(i64, String)> = None;
-    let done = attempt(|| {
+    let done = attempt_event(|| {
         walk(folding, category, 0, |folding, found, name| {
             last = Some((found.id, name.to_owned()));
             counted(folding, found, name, moment)?
@@ -116,7 +117,7 @@ pub fn misfit(
             is_all = false;
             return Ok(ControlFlow::Break(()));
         }
-        let Ok(Some(answer)) = attempt(|| counted(folding, found, name, moment))? else {
+        let Ok(Some(answer)) = attempt_event(|| counted(folding, found, name, moment))? else {
             return Ok(ControlFlow::Continue(()));
         };
         failed += i64::from(attempt(|| columns.take(&answer.state))?.is_err());
@@ -149,7 +150,7 @@ fn failures(
             is_all = false;
             return Ok(ControlFlow::Break(()));
         }
-        failed += i64::from(attempt(|| counted(folding, found, name, moment).map(drop))?.is_err());
+        failed += i64::from(attempt_event(|| counted(folding, found, name, moment).map(drop))?.is_err());
         Ok(ControlFlow::Continue(()))
     })?;
     Ok((failed, is_all))
