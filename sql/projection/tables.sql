@@ -1,4 +1,4 @@
--- Projections, subscriptions and dead letters. Only src/live writes them.
+-- Projections, subscriptions and dead letters. Only src/projection, src/subscription and src/log/activation.rs write them.
 create table _eventstream.activations (
     log_id uuid not null,
     system_identifier bigint not null,

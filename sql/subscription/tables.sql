@@ -1,4 +1,4 @@
--- Where the consumers of subscriptions are. Only src/live/subscription writes these tables.
+-- Where the consumers of subscriptions are. Only src/subscription writes these tables.
 create table _eventstream.subscription_slots (
     subscription_id bigint not null,
     slot int not null,

@@ -1,5 +1,5 @@
-//! When the scheduler looks at health and long appends (`live::watch`), and when a runner makes partitions and takes snapshots
-//! (`live::maintain`). Knows nothing of processes.
+//! When the scheduler looks at health and long appends (`ops::watch`), and when a runner makes partitions and takes snapshots
+//! (`ops::maintain`). Knows nothing of processes.
 //!
 //! ```text
 //! watch:    the horizon moved, or is held back, or a projection failed ─▶ once a second; else with every idle look

@@ -1,5 +1,5 @@
 //! What a subscription delivers to a consumer: which of its slots, which of their events, and what becomes of a slot whose
-//! lease ended without acknowledgement. Pure; `src/live/subscription` reads and writes the rows.
+//! lease ended without acknowledgement. Pure; `src/subscription` reads and writes the rows.
 //!
 //! ```text
 //! fresh ── lease ended ──▶ again: the same events, attempt + 1 ── ISOLATED_AFTER times ──▶ alone: one event a lease
