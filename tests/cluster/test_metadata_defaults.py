@@ -40,6 +40,20 @@ def test_a_sessions_defaults_are_merged_and_explicit_members_win(quiet):
         assert metadata(session, "a-3") == ['{"m": 1}', "{}"]
 
 
+@pytest.mark.parametrize("size", [512, 513, 16_384, 16_385])
+def test_it_may_be_as_long_as_the_reference_says(quiet, size):
+    text = '{"a": "' + "x" * (size - 9) + '"}'
+    assert len(text) == size
+    with quiet.connect() as session:
+        if size > 16_384:
+            with pytest.raises(psycopg.Error, match="at most 16384 bytes"):
+                session.execute("select set_config('eventstream.metadata', %s, false)", (text,))
+            return
+        session.execute("select set_config('eventstream.metadata', %s, false)", (text,))
+        session.execute("select es_append('a-1', 'X', '{}')")
+        assert metadata(session, "a-1") == [text]
+
+
 def test_what_is_no_object_is_refused_when_it_is_set_or_else_when_it_is_used(quiet):
     with quiet.connect() as session:
         for wrong in ("actor", "[]", '"x"', "{", '{"a": }', "1", "null", '{"a": "%s"}' % ("x" * 17_000)):
