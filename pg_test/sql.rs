@@ -27,7 +27,7 @@ end
 $$;
 "#,
     name = "caught",
-    requires = ["dump"]
+    requires = ["schema_dump"]
 );
 
 /// What a client would see of an error; empty texts where a field was not set.
