@@ -268,8 +268,16 @@ mod tests {
                 "events[1].occurred_at",
             ),
             (r#"{"type": "T", "payload": {}, "occurred_at": 1700000000}"#, "ES005", "events[1].occurred_at|number"),
-            (r#"{"type": "T", "payload": {}, "occurred_at": "infinity"}"#, "ES005", "events[1].occurred_at|finite"),
-            (r#"{"type": "T", "payload": {}, "occurred_at": "-infinity"}"#, "ES005", "events[1].occurred_at|finite"),
+            (
+                r#"{"type": "T", "payload": {}, "occurred_at": "infinity"}"#,
+                "ES005",
+                "events[1].occurred_at|date, time and zone",
+            ),
+            (
+                r#"{"type": "T", "payload": {}, "occurred_at": "-infinity"}"#,
+                "ES005",
+                "events[1].occurred_at|date, time and zone",
+            ),
             (
                 r#"{"type": "T", "payload": {}, "occurred_at": "2999-01-01T00:00:00Z"}"#,
                 "ES007",

@@ -95,7 +95,7 @@ mod tests {
                 (
                     r#"'[{"type": "T", "payload": 1, "occurred_at": "infinity"}]'"#,
                     "ES005",
-                    "events[0].occurred_at|finite",
+                    "events[0].occurred_at|date, time and zone",
                 ),
                 (
                     r#"'[{"type": "T", "payload": 1, "occurred_at": "3000-01-01T00:00:00Z"}]'"#,

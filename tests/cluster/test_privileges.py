@@ -121,6 +121,9 @@ def test_manage_that_is_narrowed_stays_in_its_category(world):
         assert rows(m, "select name from eventstream.subscriptions") == [("of_things",)]
         assert outcome(m, "select * from eventstream.health") == "42501"
         for name, statement in calls("m", "thing").items():
+            if name == "drop fold":
+                assert outcome(m, statement) == "2BP01", "the state table made above is folded by it"
+                assert outcome(m, "select es_drop_projection('m_t')") is None
             assert outcome(m, statement) is None, (name, m.told[-1])
 
 
