@@ -149,12 +149,14 @@ create table _eventstream.dead_letters (
     reason text collate "C" not null,
     error_sqlstate text collate "C",
     error_detail text collate "C",
+    outline text collate "C",
     died_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint dead_letters_pkey primary key (tenant_id, id),
     constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
 );
 comment on table _eventstream.dead_letters is
 'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
+comment on column _eventstream.dead_letters.outline is 'what of the reason holds nothing of a payload, for those who may not read the event; NULL: nothing';
 comment on index _eventstream.dead_letters_pkey is 'a dead letter of a tenant by id';
 comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
 create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;

@@ -28,7 +28,7 @@ comment on view eventstream.stream_names is
 'The names of the streams of the current tenant that the role may read: what temporal views look streams up in.';
 
 create function eventstream.column_expressions(columns jsonb)
-returns table (place int, name text, type_name text, expression text)
+returns table (place int, name text, type_name text, expression text, steps text[])
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
@@ -42,7 +42,6 @@ declare
     shape text := 'must be an array of {"name", "type", "path"}';
     col jsonb;
     type_oid oid;
-    steps text[];
     names text[] := '{}';
     -- A relation has 1600 columns at most.
     most_columns constant int := 1598;
@@ -102,7 +101,39 @@ begin
 end
 $$;
 comment on function eventstream.column_expressions(jsonb) is
-'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type and the expression that takes it from t.state.';
+'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type, the expression that takes it from t.state, and the way to it.';
+
+create function eventstream.misfit(
+    columns jsonb, state jsonb, out column_name text, out type_name text, out value_kind text, out error_state text, out error_message text
+)
+language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    col record;
+begin
+    for col in select c.name, c.type_name, c.expression, c.steps from eventstream.column_expressions(columns) c order by c.place loop
+        begin
+            execute format('select %s from (select $1) t (state)', col.expression) using state;
+        exception when others then
+            get stacked diagnostics error_state = returned_sqlstate, error_message = message_text;
+            column_name := col.name;
+            type_name := col.type_name;
+            value_kind := case jsonb_typeof(state #> col.steps) when 'string' then 'a string' when 'number' then 'a number' when 'array' then 'an array'
+                                                               when 'object' then 'an object' when 'boolean' then 'a boolean' else 'NULL' end;
+            return;
+        end;
+    end loop;
+end
+$$;
+comment on function eventstream.misfit(jsonb, jsonb) is
+'Part of state tables and temporal views: the first of the columns that cannot take what the state has for it, with the kind of that value, and the error; NULL: all can.';
 
 create function eventstream.comment_columns(target text, columns jsonb) returns void
 language plpgsql volatile parallel unsafe

@@ -87,7 +87,7 @@ select
     d.version,
     d.event_type,
     d.attempts::pg_catalog.int8 as attempts,
-    case when x.shows_errors then d.reason end as reason,
+    case when x.shows_errors then d.reason else d.outline end as reason,
     d.error_sqlstate,
     case when x.shows_errors then d.error_detail end as error_detail,
     d.died_at,
@@ -106,7 +106,7 @@ where (select _eventstream.operated_tenant()) is not null
   and ((select _eventstream.operated_categories()) is null
        or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.operated_categories())::text[]));
 comment on view eventstream.dead_letters is
-'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event. For superusers, roles with manage and members of pg_monitor.';
+'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event; to others, reason says of a state table''s stream whether it cannot be folded or which column or constraint refuses its row, without the value. For superusers, roles with manage and members of pg_monitor.';
 
 create view eventstream.progress with (security_barrier) as
 select

@@ -31,7 +31,9 @@ language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_ta
 comment on function eventstream.create_table_projection(text, text, jsonb, text, text, text) is
 'Part of es_create_state_table: the projection that fills the table which was made.';
 
-create function _eventstream.state_table_statements(target text, columns jsonb, out upsert text, out prune text, out prune_rest text)
+create function _eventstream.state_table_statements(
+    target text, columns jsonb, out upsert text, out prune text, out prune_rest text, out remove text
+)
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
@@ -67,11 +69,12 @@ begin
     -- whatever the planner guesses of a page that it cannot see: a join of two sides that seem to be small would be a loop.
     prune := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and x.stream operator(pg_catalog.<=) $2 and not ', target)
              || format(kept, '$3');
+    remove := format('delete from %s x where ', target) || format(kept, '$1');
     prune_rest := format('delete from %s x where x.stream operator(pg_catalog.>) $1 and not ', target) || format(kept, '$2');
 end
 $$;
 comment on function _eventstream.state_table_statements(text, jsonb) is
-'What writes a state table: target is the table, found, qualified and quoted; the columns are checked as es_create_state_table checks them. upsert: rows of streams, versions, states. prune: removes the rows of a range of streams that are not among those given; prune_rest: the same of all behind the first of these bounds.';
+'What writes a state table: target is the table, found, qualified and quoted; the columns are checked as es_create_state_table checks them. upsert: rows of streams, versions, states. prune: removes the rows of a range of streams that are not among those given; prune_rest: the same of all behind the first of these bounds. remove: removes the rows of the streams given.';
 
 create function eventstream.state_table_is_there(
     name text, table_name text, category text, columns jsonb, fold text, mode text, if_not_exists bool
@@ -138,7 +141,7 @@ begin atomic
 end;
 comment on function es_create_state_table(text, text, jsonb, text, text, bool) is
 $$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
-Errors: ES005, ES008, ES009, ES010, 42501; a value that does not fit its column's type stops the projection, after its retries. A stream that cannot be folded goes to the dead letters, and the others go on (an inline table fails the append).
+Errors: ES005, ES008, ES009, ES010, 42501; a table that is gone, or is not as it was made, stops the projection after its retries. A stream that cannot be folded, or whose row cannot be written (a value that does not fit its column's type, a constraint or trigger that refuses it), goes to the dead letters, and the others go on (an inline table fails the append).
 Example: select es_create_state_table('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;
 
 create function es_alter_projection(name text, settings jsonb) returns text

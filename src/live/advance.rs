@@ -8,7 +8,7 @@
 //!    │ max_retries are used up
 //!    ├─ on_error = skip, and the error is the event's own ──▶ the event goes to the dead letters, the checkpoint past it ──▶ running
 //!    └─ on_error = stop, or other events would meet it, too ──▶ stopped, until es_resume_projection or es_skip_event
-//! a stream of a state table cannot be folded ──▶ its newest event goes to the dead letters, whatever on_error is, and the others go on
+//! a stream of a state table cannot be folded, or its row not be written ──▶ its newest event goes to the dead letters, whatever on_error is, and the others go on
 //! rebuilding (a handler, after its reset) = running, until rebuild_to is reached; a state table: see `rebuild`
 //! ```
 //!
@@ -89,7 +89,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
             let step = |is_careful| attempt(|| rebuild::step(&projection, table, &progress, is_careful));
             let mut done = step(false)?;
             if matches!(&done, Err(caught) if caught.is_of_event) {
-                // A stream that cannot be folded keeps no other from being filled.
+                // A stream that cannot be folded, or not be written, keeps no other from being filled.
                 done = step(true)?;
             }
             match done {
@@ -227,20 +227,30 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         }
     }
     test_point("applied");
-    let Some(caught) = isolated.failure else {
+    let Some(mut caught) = isolated.failure else {
+        if let Kind::Table(_) = &projection.kind {
+            dead_letter::forget_written(projection, &batch.events, &[], batch.end)?;
+        }
         return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
     };
     let rest = &batch.events[isolated.applied..];
-    if let (Kind::Table(table), true) = (&projection.kind, caught.is_of_event)
-        && let Ok(Ok(passed)) = attempt(|| StateTable::new(projection, table)?.apply_around(rest))?
-        && !passed.is_empty()
-    {
-        dead_letter::pass_over(projection, &passed)?;
-        return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
+    if let (Kind::Table(table), true) = (&projection.kind, caught.is_of_event) {
+        match attempt(|| StateTable::new(projection, table)?.apply_around(rest))? {
+            Ok(Ok(passed)) => {
+                dead_letter::forget_written(projection, &batch.events, &passed, batch.end)?;
+                dead_letter::pass_over(projection, &passed)?;
+                return moved(projection, progress, batch.end, batch.events.len() as i64, batch.is_full);
+            }
+            // What every stream would meet is what has to be mended.
+            Ok(Err(other)) | Err(other) => caught = if other.is_of_event { caught } else { other },
+        }
     }
     let failed = &batch.events[isolated.applied];
     let before = failed.global_position() - 1;
     if isolated.applied > 0 {
+        if let Kind::Table(_) = &projection.kind {
+            dead_letter::forget_written(projection, &batch.events[..isolated.applied], &[], before)?;
+        }
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
     note(projection, progress, Some(failed), before, &caught)
@@ -260,7 +270,8 @@ fn moved(projection: &Projection, progress: &Progress, position: i64, events: i6
 
 /// What a projection stops for that no error was raised for.
 fn broken(reason: String) -> Caught {
-    Caught { sqlstate: "55000".into(), message: reason, detail: None, is_of_event: false }
+    let sqlstate = "55000".into();
+    Caught { sqlstate, message: reason, detail: None, constraint: None, column: None, is_of_event: false }
 }
 
 /// What cannot get better by itself.
@@ -316,8 +327,13 @@ fn note(
         };
         return as_owner(Planning::ByIndex, |db, _| {
             let reason = format!("failed {attempts} times: {}", progress::shortened(&caught.message));
-            let cause =
-                Cause { attempts, reason: &reason, sqlstate: Some(&caught.sqlstate), detail: caught.detail.as_deref() };
+            let cause = Cause {
+                attempts,
+                reason: &reason,
+                sqlstate: Some(&caught.sqlstate),
+                detail: caught.detail.as_deref(),
+                outline: None,
+            };
             dead_letter::put(db, projection, event, &cause)?;
             let failed = Failed { attempts: 0, next_batch: None, position: None, retry_at: None, caught, status: None };
             progress::fail(db, projection.id, &failed)?;

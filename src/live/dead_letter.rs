@@ -3,36 +3,45 @@ use super::activation;
 use super::applier::{self, Applier};
 use super::events::{self, Wanted};
 use super::progress::{self, Lock};
-use super::registry::{self, Projection};
+use super::registry::{self, Kind, Projection};
 use crate::log::acting;
 use crate::log::read::Filter;
 use crate::pg::catalog;
 use crate::pg::counters::{self, Counter};
-use crate::pg::datum::{Nullable, from_text};
+use crate::pg::datum::{Nullable, from_text, text_array_of};
 use crate::pg::failure::{Caught, Result};
 use crate::pg::memory::Scratch;
-use crate::pg::plan::Plan;
+use crate::pg::plan::{Plan, View};
 use crate::pg::session::{Db, Planning, as_owner};
 use crate::state::event::{Event, field};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
-use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
+use std::collections::HashSet;
 
 thread_local! {
     static PUT: Plan = const { Plan::new(
         "insert into _eventstream.dead_letters (tenant_id, projection_id, global_position, stream, version, event_type, \
-                                                attempts, reason, error_sqlstate, error_detail) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (projection_id, global_position) where projection_id is not null \
+                                                attempts, reason, error_sqlstate, error_detail, outline) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (projection_id, global_position) where projection_id is not null \
          do update set attempts = excluded.attempts, reason = excluded.reason, error_sqlstate = excluded.error_sqlstate, \
-                       error_detail = excluded.error_detail, \
+                       error_detail = excluded.error_detail, outline = excluded.outline, \
                        died_at = excluded.died_at",
-        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
+        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
     ) };
     static DELETE: Plan = const { Plan::new(
         "delete from _eventstream.dead_letters where id = $1 and projection_id = $2 \
          and tenant_id = (select p.tenant_id from _eventstream.projections p where p.id = $2)",
         &[INT8OID, INT8OID],
+    ) };
+    static HAS: Plan = const { Plan::new(
+        "select exists (select from _eventstream.dead_letters where projection_id = $1)",
+        &[INT8OID],
+    ) };
+    static FORGET_WRITTEN: Plan = const { Plan::new(
+        "delete from _eventstream.dead_letters where projection_id = $1 and stream = any ($2) and global_position <= $3",
+        &[INT8OID, TEXTARRAYOID, INT8OID],
     ) };
 }
 
@@ -42,11 +51,27 @@ pub struct Cause<'a> {
     pub reason: &'a str,
     pub sqlstate: Option<&'a str>,
     pub detail: Option<&'a str>,
+    /// What of it holds nothing of a payload, for those who may not read the event.
+    pub outline: Option<&'a str>,
+}
+
+/// A stream of a state table that its projection went past: by its newest event, and why.
+pub struct Passed {
+    pub event: Event,
+    pub caught: Caught,
+    pub fault: Fault,
+}
+
+pub enum Fault {
+    /// It has no state.
+    Fold,
+    /// Its state is none that the table takes; what refuses it, without the value.
+    Row(String),
 }
 
 /// The event is not applied, and not tried again by itself.
 pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Result<()> {
-    let row: [Nullable; 10] = [
+    let row: [Nullable; 11] = [
         Some(Datum::from(projection.tenant_id)),
         Some(Datum::from(projection.id)),
         Some(Datum::from(event.global_position())),
@@ -57,21 +82,52 @@ pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Re
         Some(from_text(cause.reason)?),
         cause.sqlstate.map(from_text).transpose()?,
         cause.detail.map(progress::shortened).map(from_text).transpose()?,
+        cause.outline.map(from_text).transpose()?,
     ];
     counters::add(Counter::DeadLetters, 1);
     PUT.with(|plan| plan.write(db, &row)).map(drop)
 }
 
-/// Streams of a state table that cannot be folded, each by its newest event: the table goes on with the others.
-pub fn pass_over(projection: &Projection, passed: &[(Event, Caught)]) -> Result<()> {
+/// The table goes on with the other streams.
+pub fn pass_over(projection: &Projection, passed: &[Passed]) -> Result<()> {
     as_owner(Planning::ByIndex, |db, _| {
-        for (event, caught) in passed {
-            let reason = format!("its stream cannot be folded: {}", progress::shortened(&caught.message));
+        for Passed { event, caught, fault } in passed {
+            let outline = match fault {
+                Fault::Fold => "its stream cannot be folded".to_owned(),
+                Fault::Row(what) => format!("its row cannot be written: {what}"),
+            };
+            let reason = format!("{outline}: {}", progress::shortened(&caught.message));
             let (sqlstate, detail) = (Some(caught.sqlstate.as_str()), caught.detail.as_deref());
-            put(db, projection, event, &Cause { attempts: 1, reason: &reason, sqlstate, detail })?;
+            put(
+                db,
+                projection,
+                event,
+                &Cause { attempts: 1, reason: &reason, sqlstate, detail, outline: Some(&outline) },
+            )?;
         }
         Ok(())
     })
+}
+
+/// The rows of these events' streams are written, but of those that are passed over: what was dead of them up to the position is in the rows now.
+pub fn forget_written(projection: &Projection, events: &[Event], passed: &[Passed], position: i64) -> Result<()> {
+    let id = Some(Datum::from(projection.id));
+    let has = as_owner(Planning::ByIndex, |db, _| {
+        HAS.with(|plan| plan.first(db, View::Latest, &[id], |row| row.boolean(0)))
+    })?;
+    if has != Some(true) {
+        return Ok(());
+    }
+    let passed = passed.iter().map(|passed| passed.event.stream()).collect::<Result<HashSet<_>>>()?;
+    let streams = events.iter().map(Event::stream).collect::<Result<HashSet<_>>>()?;
+    let written: Vec<String> = streams.difference(&passed).map(|&stream| stream.to_owned()).collect();
+    forget_streams(projection, &written, position)
+}
+
+/// What is dead of these streams up to the position is in their rows now.
+pub fn forget_streams(projection: &Projection, streams: &[String], position: i64) -> Result<()> {
+    let args = [Some(Datum::from(projection.id)), Some(text_array_of(streams)?), Some(Datum::from(position))];
+    as_owner(Planning::ByIndex, |db, _| FORGET_WRITTEN.with(|plan| plan.write(db, &args))).map(drop)
 }
 
 /// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
@@ -128,5 +184,10 @@ pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Resul
     let filter = applier::filter(&projection)?.map_err(unusable)?;
     refuse_unreadable(&projection, &filter, &event)?;
     let mut applier = Applier::new(&projection)?.map_err(unusable)?;
-    applier.apply(std::slice::from_ref(&event))
+    applier.apply(std::slice::from_ref(&event))?;
+    if let Kind::Table(_) = projection.kind {
+        // The row is at this event: an older one, tried again after it, would take it back.
+        forget_streams(&projection, &[event.stream()?.to_owned()], position)?;
+    }
+    Ok(())
 }

@@ -143,7 +143,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
         if projection.dead_letters > 0 {
             let (tenant, name, count) = (&projection.tenant, &projection.name, projection.dead_letters);
             checks.push(if projection.is_table {
-                unfolded(tenant, name, count, &writing)
+                left_out(tenant, name, count, projection.last_dead.as_deref(), &writing)
             } else {
                 dead_letters("projection", tenant, name, count, &writing)
             });
@@ -252,12 +252,14 @@ pub fn dead_letters(kind: &str, tenant: &str, name: &str, count: i64, writing: &
 }
 
 /// Of a state table: it is a matter of streams. What is tried again fails again until the stream can be folded, and then the rebuild that comes by itself
-/// takes it in.
-fn unfolded(tenant: &str, name: &str, count: i64, writing: &Writing) -> Check {
+/// takes it in; or until its row can be written. `last`: of the newest of them.
+fn left_out(tenant: &str, name: &str, count: i64, last: Option<&str>, writing: &Writing) -> Check {
     let streams = counted(count, "stream", "streams");
     let detail = format!(
-        "{streams} could not be folded for state table {name}, and the table goes on without: register an upcaster that mends such events, or a fold that \
-         takes them. That fills the table again, and what is mended leaves the dead letters"
+        "{streams} could not be folded, or their rows not be written, for state table {name}, and the table goes on without: register an upcaster that \
+         mends such events, or a fold that takes them. That fills the table again, and what is mended leaves the dead letters. Where a row could not be \
+         written, an event that sets its value right does as well, or changing what refuses it and es_retry_dead_letter(id){}",
+        last.map_or_else(String::new, |last| format!(". The newest: {last}"))
     );
     let literal = quote_literal(name);
     let fix = format!(

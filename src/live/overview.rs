@@ -34,6 +34,8 @@ pub struct Projection {
     pub error: Option<(String, String)>,
     pub applied: i64,
     pub dead_letters: i64,
+    /// Of the newest of them: its stream, and what of its reason holds nothing of a payload.
+    pub last_dead: Option<String>,
     /// What it needs and is not there any more: "function ledger.apply(eventstream.event)".
     pub missing: Option<Missing>,
 }
@@ -88,7 +90,9 @@ thread_local! {
                           select from _eventstream.folds d where d.tenant_id = p.tenant_id \
                           and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
                      then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end, \
-                case when r.oid is null then p.registrant end, p.kind = 'table' \
+                case when r.oid is null then p.registrant end, p.kind = 'table', \
+                 (select d.stream || ': ' || d.outline from _eventstream.dead_letters d where d.projection_id = p.id \
+                  order by d.global_position desc limit 1) \
          from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
          join _eventstream.tenants t on t.id = p.tenant_id \
          left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
@@ -136,6 +140,7 @@ fn read(row: &Row) -> Result<Listed> {
             error: owned(row, 10)?.zip(owned(row, 11)?),
             applied: row.int8(14)?,
             dead_letters: row.int8(15)?,
+            last_dead: owned(row, 22)?,
             missing,
         },
         tenant_id: row.int8(1)?,

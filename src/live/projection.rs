@@ -462,7 +462,8 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
     let status = if progress.rebuild_to.is_some() { Status::Rebuilding } else { Status::Running };
     as_owner(Planning::ByIndex, |db, catalog| {
         let sqlstate = progress.error.as_ref().map(|(sqlstate, _)| sqlstate.as_str());
-        let cause = Cause { attempts: progress.attempts, reason, sqlstate, detail: progress.error_detail.as_deref() };
+        let detail = progress.error_detail.as_deref();
+        let cause = Cause { attempts: progress.attempts, reason, sqlstate, detail, outline: None };
         dead_letter::put(db, &projection, &event, &cause)?;
         progress::set_status(db, projection.id, status, None)?;
         progress::advance(db, projection.id, position, 1, None)?;

@@ -13,13 +13,13 @@
 //! touched.
 use super::advance::Outcome;
 use super::applier;
-use super::dead_letter;
+use super::dead_letter::{self, Fault, Passed};
 use super::inline;
 use super::progress::{self, Progress, Status};
 use super::registry::{Projection, Table};
 use super::state_table::{MOST_BYTES, StateRow, StateTable};
 use crate::log::scan::Opened;
-use crate::log::{horizon, stream};
+use crate::log::{horizon, known, stream};
 use crate::pg::board;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::datum::{array, from_text, int8_array_of, text_array_of, unpacked_size, varlena};
@@ -37,6 +37,7 @@ use crate::state::moment::{Moment, Selection};
 use crate::state::replay::Folding;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,14 @@ thread_local! {
     ) };
     static FORGET_PAGE: Plan = const { Plan::new(
         "delete from _eventstream.rebuilt_states where projection_id = $1 and stream > $2 and stream <= $3",
+        &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+    static FORGET_STREAMS: Plan = const { Plan::new(
+        "delete from _eventstream.rebuilt_states where projection_id = $1 and stream = any ($2)",
+        &[INT8OID, TEXTARRAYOID],
+    ) };
+    static DEAD: Plan = const { Plan::new(
+        "select distinct stream from _eventstream.dead_letters where projection_id = $1 and stream > $2 and ($3 is null or stream <= $3)",
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
     static FORGET: Plan = const { Plan::new("delete from _eventstream.rebuilt_states where projection_id = $1", &[INT8OID]) };
@@ -107,7 +116,7 @@ pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
 /// What a state table needs before its next batch, one bounded step of it; None where nothing is to be done. The reason where its
 /// registrant is gone. Errors: 42501 where that may not read the category any more.
 ///
-/// `is_careful`: a stream that cannot be folded gets no row, its newest event goes to the dead letters, and the others go on.
+/// `is_careful`: a stream that cannot be folded, or whose row cannot be written, gets no row, its newest event goes to the dead letters, and the others go on.
 pub fn step(
     projection: &Projection,
     table: &Table,
@@ -176,7 +185,7 @@ fn fill(
                     && let Err(caught) = attempt(|| as_of(&mut folding, &name, found, to).map(drop))?
                     && caught.is_of_event
                 {
-                    return pass_over(projection, found, to, caught).map(|()| None);
+                    return pass_over(projection, found, to, caught, Fault::Fold).map(|()| None);
                 }
                 let answer = as_of(&mut folding, &name, found, to)?;
                 Ok(answer.map(|(version, state)| StateRow { stream: name, version, state }))
@@ -190,7 +199,12 @@ fn fill(
         scratch.step(|| as_owner(Planning::ByIndex, |db, _| keep(db, projection, &rows)))?;
         test_point("page kept");
         if is_last && left == 0 {
-            publish(projection, state_table, to, progress.attempts)?;
+            if is_careful {
+                publish_around(projection, state_table, to, progress.attempts)?;
+            } else {
+                publish(projection, state_table, progress.attempts)?;
+            }
+            finish(projection, to)?;
             return Ok(Outcome::Advanced { position: to, events: 0, is_behind: true });
         }
         if begun.elapsed() > ENOUGH {
@@ -203,13 +217,13 @@ fn fill(
     }
 }
 
-fn pass_over(projection: &Projection, found: stream::Stream, to: i64, caught: Caught) -> Result<()> {
+fn pass_over(projection: &Projection, found: stream::Stream, to: i64, caught: Caught, fault: Fault) -> Result<()> {
     let newest = as_owner(Planning::ByIndex, |db, catalog| stream::head_up_to(db, catalog, &found, to, View::Latest))?;
     let Some(newest) = newest else { return Ok(()) };
     let memory = Scratch::new()?;
     memory.inside(|| {
         let event = dead_letter::event_at(projection, newest.global_position, &memory)?;
-        dead_letter::pass_over(projection, &[(event, caught)])
+        dead_letter::pass_over(projection, &[Passed { event, caught, fault }])
     })
 }
 
@@ -248,47 +262,153 @@ fn keep(db: &Db, projection: &Projection, rows: &[StateRow]) -> Result<()> {
 
 /// Writes what was folded into the table, in this transaction, however many rows there are: a page of them has as much time as a batch,
 /// and is half as large after each attempt that failed.
-fn publish(projection: &Projection, state_table: &StateTable, to: i64, attempts: i32) -> Result<()> {
+fn publish(projection: &Projection, state_table: &StateTable, attempts: i32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let most = (PAGE >> attempts.clamp(0, 8)).max(1);
-    let mut after = String::new();
-    loop {
+    let mut after = Some(String::new());
+    while let Some(from) = after {
         process::renew_timeout();
-        let last = scratch.step(|| {
-            let args = [Some(Datum::from(projection.id)), Some(from_text(&after)?), Some(Datum::from(most))];
-            let (mut bytes, mut is_cut) = (0, false);
-            let rows = as_owner(Planning::ByIndex, |db, _| {
-                READ.with(|plan| {
-                    plan.rows(db, View::Latest, 0, &args, |row| {
-                        let size = row.get(2).map_or(0, unpacked_size);
-                        is_cut |= bytes > 0 && bytes + size > MOST_BYTES;
-                        if is_cut {
-                            return Ok(None);
-                        }
-                        bytes += size;
-                        let missing = || Error::Internal { what: "a rebuilt state is NULL".into() };
-                        let state = Stored::keep(row.jsonb_opt(2)?.ok_or_else(missing)?);
-                        let stream = row.text(0)?.to_owned();
-                        Ok(Some(StateRow { stream, version: row.int8(1)?, state: Rc::new(state) }))
-                    })
-                })
-            })?;
-            let rows: Vec<StateRow> = rows.into_iter().flatten().collect();
-            let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
-            let is_last = !is_cut && rows.len() < most as usize;
-            state_table.prune(&after, streams.last().map(String::as_str).filter(|_| !is_last), &streams)?;
-            state_table.write(&rows)?;
-            if let Some(last) = streams.last() {
-                let range = [args[0], args[1], Some(from_text(last)?)];
+        after = scratch.step(|| {
+            let page = Page::read(projection, &from, attempts)?;
+            state_table.prune(&from, page.to(), &page.streams)?;
+            state_table.write(&page.rows)?;
+            if let Some(last) = page.streams.last() {
+                let range = [Some(Datum::from(projection.id)), Some(from_text(&from)?), Some(from_text(last)?)];
                 as_owner(Planning::ByIndex, |db, _| FORGET_PAGE.with(|plan| plan.write(db, &range)))?;
             }
-            Ok(streams.last().cloned().filter(|_| !is_last))
+            Ok(page.to().map(str::to_owned))
         })?;
-        match last {
-            Some(last) => after = last,
-            None => break,
+    }
+    Ok(())
+}
+
+/// States that were folded, in the order of their streams.
+struct Page {
+    rows: Vec<StateRow>,
+    streams: Vec<String>,
+    is_last: bool,
+}
+
+impl Page {
+    fn read(projection: &Projection, after: &str, attempts: i32) -> Result<Self> {
+        let most = (PAGE >> attempts.clamp(0, 8)).max(1);
+        let args = [Some(Datum::from(projection.id)), Some(from_text(after)?), Some(Datum::from(most))];
+        let (mut bytes, mut is_cut) = (0, false);
+        let rows = as_owner(Planning::ByIndex, |db, _| {
+            READ.with(|plan| {
+                plan.rows(db, View::Latest, 0, &args, |row| {
+                    let size = row.get(2).map_or(0, unpacked_size);
+                    is_cut |= bytes > 0 && bytes + size > MOST_BYTES;
+                    if is_cut {
+                        return Ok(None);
+                    }
+                    bytes += size;
+                    let missing = || Error::Internal { what: "a rebuilt state is NULL".into() };
+                    let state = Stored::keep(row.jsonb_opt(2)?.ok_or_else(missing)?);
+                    let stream = row.text(0)?.to_owned();
+                    Ok(Some(StateRow { stream, version: row.int8(1)?, state: Rc::new(state) }))
+                })
+            })
+        })?;
+        let rows: Vec<StateRow> = rows.into_iter().flatten().collect();
+        let streams = rows.iter().map(|row| row.stream.clone()).collect();
+        let is_last = !is_cut && rows.len() < most as usize;
+        Ok(Self { rows, streams, is_last })
+    }
+
+    /// Its last stream; None: there is no page after it.
+    fn to(&self) -> Option<&str> {
+        self.streams.last().map(String::as_str).filter(|_| !self.is_last)
+    }
+}
+
+/// As [`publish`], around the rows that cannot be written: their streams have no row, and go to the dead letters. Where not one could be
+/// written, and rows would be lost, it is no stream's fault.
+fn publish_around(projection: &Projection, state_table: &StateTable, to: i64, attempts: i32) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (mut written, mut removed, mut collisions, mut first) = (0, 0, 0, None);
+    let mut after = Some(String::new());
+    while let Some(from) = after {
+        process::renew_timeout();
+        after = scratch.step(|| {
+            let page = Page::read(projection, &from, attempts)?;
+            prune_around(projection, state_table, &from, &page)?;
+            let left = state_table.write_around(&page.rows, &process::renew_timeout)?;
+            written += page.rows.len() - left.len();
+            let refused: Vec<String> = left.iter().map(|&(place, _)| page.streams[place].clone()).collect();
+            removed += state_table.remove(&refused)?;
+            if let (None, Some(&(place, _))) = (&first, left.first()) {
+                let StateRow { stream, version, state } = &page.rows[place];
+                first = Some(StateRow { stream: stream.clone(), version: *version, state: Rc::clone(state) });
+            }
+            let mut waiting = HashSet::new();
+            for (place, caught) in left {
+                let row = &page.rows[place];
+                if StateTable::is_collision(&caught) {
+                    waiting.insert(row.stream.clone());
+                }
+                let fault = Fault::Row(state_table.outline(row, &caught)?);
+                let found = as_owner(Planning::ByIndex, |db, catalog| {
+                    known::settled(db, catalog, projection.tenant_id, &row.stream)
+                })?;
+                let found = found.ok_or_else(|| Error::StreamNotFound { stream: row.stream.clone() })?;
+                pass_over(projection, found, to, caught, fault)?;
+            }
+            collisions += waiting.len();
+            let done: Vec<String> = page.streams.iter().filter(|&stream| !waiting.contains(stream)).cloned().collect();
+            forget(projection, &done)?;
+            Ok(page.to().map(str::to_owned))
+        })?;
+    }
+    // What collided with a row that a later page has written, or removed.
+    while collisions > 0 {
+        let was = collisions;
+        let mut after = Some(String::new());
+        while let Some(from) = after {
+            after = scratch.step(|| {
+                let page = Page::read(projection, &from, attempts)?;
+                let left = state_table.write_around(&page.rows, &process::renew_timeout)?;
+                let left: HashSet<usize> = left.into_iter().map(|(place, _)| place).collect();
+                let places = page.streams.iter().enumerate().filter(|(place, _)| !left.contains(place));
+                let done: Vec<String> = places.map(|(_, stream)| stream.clone()).collect();
+                (collisions, written) = (collisions - done.len(), written + done.len());
+                forget(projection, &done)?;
+                dead_letter::forget_streams(projection, &done, to)?;
+                Ok(page.to().map(str::to_owned))
+            })?;
+        }
+        if collisions == was {
+            break;
         }
     }
+    if let (0, true, Some(first)) = (written, removed > 0, first) {
+        // Raised as it was.
+        state_table.write(&[first])?;
+    }
+    as_owner(Planning::ByIndex, |db, _| FORGET.with(|plan| plan.write(db, &[Some(Datum::from(projection.id))])))
+        .map(drop)
+}
+
+/// Where a row of a stream that is passed over cannot be removed (another table refers to it), such rows stay as they are.
+fn prune_around(projection: &Projection, state_table: &StateTable, after: &str, page: &Page) -> Result<()> {
+    match attempt(|| state_table.prune(after, page.to(), &page.streams))? {
+        Ok(()) => return Ok(()),
+        Err(caught) if caught.is_of_event => {}
+        Err(_) => return state_table.prune(after, page.to(), &page.streams),
+    }
+    let range = [Some(Datum::from(projection.id)), Some(from_text(after)?), page.to().map(from_text).transpose()?];
+    let dead = as_owner(Planning::ByIndex, |db, _| {
+        DEAD.with(|plan| plan.rows(db, View::Latest, 0, &range, |row| Ok(row.text(0)?.to_owned())))
+    })?;
+    let kept: Vec<String> = page.streams.iter().cloned().chain(dead).collect();
+    state_table.prune(after, page.to(), &kept)
+}
+
+fn forget(projection: &Projection, streams: &[String]) -> Result<()> {
+    let args = [Some(Datum::from(projection.id)), Some(text_array_of(streams)?)];
+    as_owner(Planning::ByIndex, |db, _| FORGET_STREAMS.with(|plan| plan.write(db, &args))).map(drop)
+}
+
+fn finish(projection: &Projection, to: i64) -> Result<()> {
     test_point("published");
     as_owner(Planning::ByIndex, |db, catalog| {
         let row = [Some(Datum::from(projection.id)), Some(Datum::from(to))];

@@ -4,6 +4,7 @@
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
 use super::applier;
+use super::dead_letter::{Fault, Passed};
 use super::registry::{Mode, Projection, Table};
 use crate::log::known;
 use crate::log::stream::{self, Stream};
@@ -51,6 +52,12 @@ pub struct StateRow {
 /// Rows are written once their states take so many bytes, however few they are: a state may be as large as eventstream.max_state_bytes.
 pub const MOST_BYTES: usize = 16 << 20;
 
+/// What fails of another row's fault as well: it may be written once that one is.
+const COLLISIONS: [&str; 3] = ["23503", "23505", "23P01"];
+
+const MISFIT: &CStr = c"select m.column_name, m.type_name, m.value_kind, m.error_state from eventstream.misfit($1::pg_catalog.jsonb, $2) m";
+const MISFIT_OF: &[Oid] = &[TEXTOID, JSONBOID];
+const REMOVE: &[Oid] = &[TEXTARRAYOID];
 const UPSERT: &[Oid] = &[TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID];
 const PRUNE: &[Oid] = &[TEXTOID, TEXTOID, TEXTARRAYOID];
 const PRUNE_REST: &[Oid] = &[TEXTOID, TEXTARRAYOID];
@@ -67,7 +74,7 @@ thread_local! {
         &[TEXTOID, OIDOID],
     ) };
     static STATEMENTS: Plan = const { Plan::new(
-        "select upsert, prune, prune_rest from _eventstream.state_table_statements($1, $2::jsonb)",
+        "select upsert, prune, prune_rest, remove from _eventstream.state_table_statements($1, $2::jsonb)",
         &[TEXTOID, TEXTOID],
     ) };
     /// What writes each state table, by the projection and the table's name; until a projection changes.
@@ -82,6 +89,7 @@ struct Statements {
     upsert: CString,
     prune: CString,
     prune_rest: CString,
+    remove: CString,
 }
 
 /// Errors: ES005 where a column's type is gone.
@@ -106,7 +114,7 @@ fn statements(projection: &Projection, table: &Table, relation: &Relation) -> Re
                     let broken = |_| Error::Internal { what: "a statement holds a zero byte".into() };
                     Ok(CString::new(row.text(column)?).map_err(broken)?)
                 };
-                Ok(Statements { upsert: text(0)?, prune: text(1)?, prune_rest: text(2)? })
+                Ok(Statements { upsert: text(0)?, prune: text(1)?, prune_rest: text(2)?, remove: text(3)? })
             })
         })
     })?;
@@ -263,12 +271,19 @@ impl<'a> StateTable<'a> {
         self.write(&rows)
     }
 
-    /// Applies the events of an asynchronous projection around the streams that cannot be folded: the newest event of each of these, and why.
-    /// The error where it is not the fault of a stream's events, or a row cannot be written.
-    pub fn apply_around(&self, events: &[Event]) -> Result<Result<Vec<(Event, Caught)>, Caught>> {
+    /// Applies the events of an asynchronous projection around the streams that cannot be folded, or whose rows cannot be written: these.
+    /// The error where it is not the fault of a stream's events.
+    pub fn apply_around(&self, events: &[Event]) -> Result<Result<Vec<Passed>, Caught>> {
         let target = self.projection.target();
         let mut folding = Folding::new(target, &self.fold)?;
-        let mut passed = Vec::new();
+        let (mut rows, mut newest, mut bytes, mut passed) = (Vec::new(), Vec::new(), 0, Vec::new());
+        let write = |rows: &[StateRow], newest: &[Event], passed: &mut Vec<Passed>| -> Result<()> {
+            for (place, caught) in self.write_around(rows, &|| ())? {
+                let fault = Fault::Row(self.outline(&rows[place], &caught)?);
+                passed.push(Passed { event: newest[place].clone(), caught, fault });
+            }
+            Ok(())
+        };
         for group in groups(events)? {
             process::breathe();
             let found =
@@ -276,14 +291,24 @@ impl<'a> StateTable<'a> {
             let found = found.ok_or_else(|| Error::StreamNotFound { stream: group.stream.into() })?;
             match attempt(|| self.state(&mut folding, &group, found))? {
                 Ok(state) => {
-                    self.write(&[StateRow { stream: group.stream.to_owned(), version: group.last(), state }])?;
+                    bytes += state.size();
+                    if bytes > MOST_BYTES {
+                        write(&rows, &newest, &mut passed)?;
+                        rows.clear();
+                        newest.clear();
+                        bytes = state.size();
+                    }
+                    rows.push(StateRow { stream: group.stream.to_owned(), version: group.last(), state });
+                    newest.extend(group.events.last().map(|&event| event.clone()));
                 }
                 Err(caught) if caught.is_of_event => {
-                    passed.extend(group.events.last().map(|&newest| (newest.clone(), caught)));
+                    let event = group.events.last().map(|&event| event.clone());
+                    passed.extend(event.map(|event| Passed { event, caught, fault: Fault::Fold }));
                 }
                 Err(caught) => return Ok(Err(caught)),
             }
         }
+        write(&rows, &newest, &mut passed)?;
         Ok(Ok(passed))
     }
 
@@ -347,7 +372,112 @@ impl<'a> StateTable<'a> {
             Some(int8_array_of(&versions)?),
             Some(array(&mut states, JSONBOID, -1, b'i')?),
         ];
-        self.run(|made| &made.upsert, UPSERT, &args)
+        self.run(|made| &made.upsert, UPSERT, &args).map(drop)
+    }
+
+    /// Writes those of the rows that can be written, by halves: the places of the others, and why. Errors: what is not a row's own fault.
+    ///
+    /// `before` is called before each statement.
+    pub fn write_around(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Vec<(usize, Caught)>> {
+        let (mut left, mut parts) = (Vec::new(), vec![0..rows.len()]);
+        while let Some(part) = parts.pop() {
+            if let Some(caught) = self.try_to_write(&rows[part.clone()], before)? {
+                if part.len() == 1 {
+                    left.push((part.start, caught));
+                } else {
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                }
+            }
+        }
+        // A value may go from one stream to another: whoever takes it can be written once it is given up.
+        loop {
+            let (mut still, was) = (Vec::new(), left.len());
+            for (place, caught) in left {
+                if COLLISIONS.contains(&caught.sqlstate.as_str()) {
+                    let again = self.try_to_write(std::slice::from_ref(&rows[place]), before)?;
+                    still.extend(again.map(|caught| (place, caught)));
+                } else {
+                    still.push((place, caught));
+                }
+            }
+            left = still;
+            if left.len() == was {
+                return Ok(left);
+            }
+        }
+    }
+
+    /// Whether a row that failed so is worth another try when others are written.
+    pub fn is_collision(caught: &Caught) -> bool {
+        COLLISIONS.contains(&caught.sqlstate.as_str())
+    }
+
+    /// Why they are not written, where one of them is at fault.
+    fn try_to_write(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Option<Caught>> {
+        before();
+        match attempt(|| self.write(rows))? {
+            Ok(()) => Ok(None),
+            Err(caught) if caught.is_of_event => Ok(Some(caught)),
+            // What every row would meet is met again, and goes up as it was raised.
+            Err(_) => self.write(rows).map(|()| None),
+        }
+    }
+
+    /// What of the row the table does not take, without a word of what is in it: for those who may not read it.
+    pub fn outline(&self, row: &StateRow, caught: &Caught) -> Result<String> {
+        let misfit =
+            attempt(|| self.misfit(row))?.unwrap_or_default().filter(|(_, sqlstate)| *sqlstate == caught.sqlstate);
+        Ok(match (misfit, &caught.constraint, &caught.column) {
+            (Some((misfit, _)), ..) => misfit,
+            (None, Some(constraint), _) => {
+                format!("constraint \"{constraint}\" refuses it (SQLSTATE {})", caught.sqlstate)
+            }
+            (None, None, Some(column)) => format!("column \"{column}\" refuses it (SQLSTATE {})", caught.sqlstate),
+            (None, None, None) => format!("SQLSTATE {}", caught.sqlstate),
+        })
+    }
+
+    /// The first column that cannot take what the state has for it, and the SQLSTATE; asked as the registrant, whose types they are.
+    fn misfit(&self, row: &StateRow) -> Result<Option<(String, String)>> {
+        let registrant = &self.projection.registrant;
+        let Some(role) = registrant.existing()? else { return Ok(None) };
+        let args = [Some(from_text(&self.table.columns)?), Some(row.state.view().datum())];
+        let plan = plan(role, MISFIT, MISFIT_OF)?;
+        let what = applier::what(self.projection);
+        let at = Position::global(&what);
+        call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
+            as_current(|db| {
+                plan.first(db, View::Latest, &args, |row| {
+                    let text = |column| row.text_opt(column).map(|text| text.unwrap_or_default().to_owned());
+                    if row.text_opt(0)?.is_none() {
+                        return Ok(None);
+                    }
+                    let (column, type_name, kind) = (text(0)?, text(1)?, text(2)?);
+                    Ok(Some((format!("column \"{column}\" ({type_name}) cannot take {kind}"), text(3)?)))
+                })
+            })
+        })
+        .map(Option::flatten)
+    }
+
+    /// Removes the rows of streams whose states cannot be written: of how many. A row that something of the owner's keeps stays as it was.
+    pub fn remove(&self, streams: &[String]) -> Result<u64> {
+        if streams.is_empty() {
+            return Ok(0);
+        }
+        let remove = |streams: &[String]| {
+            let args = [Some(text_array_of(streams)?)];
+            attempt(|| by_index(|| self.run(|made| &made.remove, REMOVE, &args)))
+        };
+        if let Ok(removed) = remove(streams)? {
+            return Ok(removed);
+        }
+        let mut removed = 0;
+        for stream in streams {
+            removed += remove(std::slice::from_ref(stream))?.unwrap_or(0);
+        }
+        Ok(removed)
     }
 
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.
@@ -358,9 +488,11 @@ impl<'a> StateTable<'a> {
             Some(to) => self.run(|made| &made.prune, PRUNE, &[after, Some(from_text(to)?), streams]),
             None => self.run(|made| &made.prune_rest, PRUNE_REST, &[after, streams]),
         })
+        .map(drop)
     }
 
-    fn run(&self, which: fn(&Statements) -> &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<()> {
+    /// How many rows it wrote or removed.
+    fn run(&self, which: fn(&Statements) -> &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<u64> {
         let registrant = &self.projection.registrant;
         let unusable = |reason: String| Error::TableUnusable {
             projection: self.projection.name.clone(),
@@ -391,7 +523,7 @@ impl<'a> StateTable<'a> {
         pinned::refuse_other_strings()?;
         let acting = applier::acting(self.projection);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args).map(drop)))
+            applier::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args)))
         })
         // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
         .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))

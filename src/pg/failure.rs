@@ -30,6 +30,9 @@ pub struct Caught {
     pub sqlstate: String,
     pub message: String,
     pub detail: Option<String>,
+    /// The names of the constraint and of the column that it is about, where it says so: unlike its words they hold nothing of a row.
+    pub constraint: Option<String>,
+    pub column: Option<String>,
     /// Whether it is the fault of the event that was processed ([`fault`]).
     pub is_of_event: bool,
 }
@@ -98,6 +101,8 @@ impl Failure {
                 sqlstate: error.sqlstate().to_owned(),
                 message: error.to_string(),
                 detail: error.detail().map(|detail| detail.to_string()),
+                constraint: None,
+                column: None,
                 is_of_event: error.is_of_event(),
             },
         }
@@ -117,8 +122,9 @@ impl PgError {
         // SAFETY: as in `sqlstate`; its memory is not used afterwards.
         unsafe {
             let (message, detail) = (words((*self.0).message).unwrap_or_default(), words((*self.0).detail));
+            let (constraint, column) = (words((*self.0).constraint_name), words((*self.0).column_name));
             ffi::FreeErrorData(self.0);
-            Caught { is_of_event: fault::is_of_event(&sqlstate), sqlstate, message, detail }
+            Caught { is_of_event: fault::is_of_event(&sqlstate), sqlstate, message, detail, constraint, column }
         }
     }
 }

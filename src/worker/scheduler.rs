@@ -345,7 +345,14 @@ impl Scheduler {
     /// In the place of the runner that cannot any more.
     fn note_death(&mut self, projection: i64, sqlstate: &str, message: &str) -> Result<()> {
         let message = format!("the batch was ended: {message}");
-        let caught = Caught { sqlstate: sqlstate.into(), message, detail: None, is_of_event: false };
+        let caught = Caught {
+            sqlstate: sqlstate.into(),
+            message,
+            detail: None,
+            constraint: None,
+            column: None,
+            is_of_event: false,
+        };
         let done = job::note_failure(projection, &caught)?;
         self.note(projection, done);
         Ok(())

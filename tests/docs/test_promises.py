@@ -212,11 +212,11 @@ def test_what_privileges_says_of_operators_auditors_and_closing_is_so(database):
 
 
 @pytest.mark.parametrize(
-    ("payload", "becomes"),
-    [('{"amount": "12.50"}', ("running", 1)), ('{"amount": 12.50, "owner": "Ada"}', ("stopped", 0))],
+    "payload",
+    ['{"amount": "12.50"}', '{"amount": 12.50, "owner": "Ada"}'],
     ids=["a stream that cannot be folded", "a value that its column cannot take"],
 )
-def test_what_stops_a_state_table_and_what_is_passed_over(database, payload, becomes):
+def test_what_is_passed_over_by_a_state_table(database, payload):
     rules = '{"on": {"AccountCredited": [{"add": {"/balance": "/amount"}}, {"set": {"/owner": {"from": "/owner", "default": 0}}}]}}'
     columns = '[{"name": "owner", "type": "int", "path": "/owner"}]'
     with psycopg.connect(database.dsn, autocommit=True) as connection:
@@ -225,11 +225,8 @@ def test_what_stops_a_state_table_and_what_is_passed_over(database, payload, bec
         connection.execute("""select es_alter_projection('accounts', '{"max_retries": 0}')""")
         for stream, content in (("account-1", '{"amount": 1}'), ("account-2", payload), ("account-3", '{"amount": 1}')):
             connection.execute("select es_append(%s, 'AccountCredited', %s::text::jsonb)", (stream, content))
-        try:
-            connection.execute("select es_wait_for('accounts', timeout => '60s')")
-        except psycopg.Error as error:
-            assert error.sqlstate == "ES021"
+        connection.execute("select es_wait_for('accounts', timeout => '60s')")
         status = "select status, (select count(*) from eventstream.dead_letters) from eventstream.projections"
-        assert connection.execute(status).fetchone() == becomes
+        assert connection.execute(status).fetchone() == ("running", 1)
         there = [row[0] for row in connection.execute("select stream from accounts order by stream")]
-        assert there == (["account-1", "account-3"] if becomes[0] == "running" else ["account-1"])
+        assert there == ["account-1", "account-3"]
