@@ -7,16 +7,16 @@ comment on function eventstream.check_temporal_view(text, text) is
 -- Rows and cost of the next two: how many streams a category has is said to the planner by src/pg/estimate.rs. Where the library is not loaded yet,
 -- it may take a whole category for one row, and would ask the second of two views that are joined once for each row of the first. Said to give
 -- a thousand rows, each as dear as a fold is, they are asked once for each stream, whatever is known of the streams.
-create function eventstream.temporal_state(stream text, fold text) returns table (version bigint, state jsonb, problem text)
+create function eventstream.temporal_state(stream text, fold text, columns text default null) returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
-comment on function eventstream.temporal_state(text, text) is
-'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts.';
+comment on function eventstream.temporal_state(text, text, text) is
+'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts. columns: as es_create_temporal_view was given them; ES013 where the state does not fit them.';
 
-create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text)
+create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text, columns text default null)
 returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
-comment on function eventstream.temporal_state_at(text, text, text, text, text) is
-'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state.';
+comment on function eventstream.temporal_state_at(text, text, text, text, text, text) is
+'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state, also where the state does not fit the columns.';
 
 -- coalesce is what `is null or … = any (…)` is, too, but a planner takes that for one row in two hundred.
 create view eventstream.stream_names with (security_barrier) as
@@ -208,6 +208,7 @@ as $$
 #variable_conflict error
 declare
     probe text := format('%I.%I', schema, 'eventstream_asked_' || md5(random()::text));
+    listed constant text := ', E?''\[([^'']|'''')*\]''::text\)';
     there text[];
     asked text[];
 begin
@@ -219,6 +220,9 @@ begin
     exception when triggered_action_exception then
         there := regexp_match(pg_get_viewdef(view), E'^(.*)\n   FROM (.*)\n  WHERE (.*)$');
     end;
+    -- The columns stand in the list of columns, too.
+    there[2] := regexp_replace(there[2], listed, ')');
+    asked[2] := regexp_replace(asked[2], listed, ')');
     if there = asked then
         return null;
     end if;
@@ -275,8 +279,8 @@ begin
     source := format(
         E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
-    query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text)', fold));
-    query_at := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4)', fold));
+    query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text, %L::pg_catalog.text)', fold, columns::text));
+    query_at := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4, %L::pg_catalog.text)', fold, columns::text));
     if to_regclass(target) is not null then
         has_function := to_regprocedure(function_target || arguments) is not null;
         mends := case when has_function and (select c.relkind = 'v' from pg_class c where c.oid = to_regclass(target))
@@ -348,6 +352,6 @@ begin atomic
     select eventstream.make_temporal_view(view_name, category, columns, fold, if_not_exists, pg_catalog.current_schemas(false));
 end;
 comment on function es_create_temporal_view(text, text, jsonb, text, bool) is
-$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. The last column, problem, is NULL. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL, on_error = fail) gives the rows of a moment, for tools behind poolers; with on_error => report a stream that cannot be folded has a row in which problem says why, where the view fails and says how many of the category there are. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. A value that does not fit its type is the type's own error. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
+$$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. The last column, problem, is NULL. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL, on_error = fail) gives the rows of a moment, for tools behind poolers; with on_error => report a stream that cannot be folded, or whose state does not fit the columns, has a row in which problem says why, where the view fails (ES013) and says how many of the category there are. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
 Errors: ES005, ES010, 42501.
 Example: select es_create_temporal_view('balances', 'account', '[{"name": "balance", "type": "numeric", "path": "/balance"}]');$$;

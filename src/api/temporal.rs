@@ -11,6 +11,7 @@ use crate::pg::subtransaction::attempt;
 use crate::pg::{server, settings};
 use crate::state::answer;
 use crate::state::category::{self, OnError};
+use crate::state::fit::Columns;
 use crate::state::moment::Moment;
 use crate::state::registry;
 use crate::state::replay::Folding;
@@ -19,6 +20,7 @@ use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::{moment, shown};
 use pgrx::pg_sys::Datum;
+use std::rc::Rc;
 
 asks!(Manage, "eventstream_check_temporal_view", check);
 asks!(Read, "eventstream_temporal_state", at_sessions_moment);
@@ -39,30 +41,64 @@ fn at_sessions_moment(args: &Args) -> Returned {
         known_at: read("eventstream.known_at", settings::known_at())?,
         version: None,
     };
-    state(args, moment, None)
+    state(args, moment, None, 2)
 }
 
 fn at_given_moment(args: &Args) -> Returned {
     let given = |place| args.text_opt(place).map(|text| text.map(str::to_owned));
     let (as_of, known_at) = (read("as_of", given(2)?)?, read("known_at", given(3)?)?);
-    state(args, Moment { as_of, known_at, version: None }, Some(4))
+    state(args, Moment { as_of, known_at, version: None }, Some(4), 5)
 }
 
-/// One row, or none where no event counts. `on_error`: the argument's place, if there is one; who may not read learns nothing of it.
-fn state(args: &Args, moment: Moment, on_error: Option<usize>) -> Returned {
+/// One row, or none where no event counts. `on_error`, `columns`: the arguments' places; who may not read learns nothing of them.
+fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
     let on_error = on_error.map_or(Ok(OnError::Fail), |place| OnError::parse(args.text(place, "on_error")?))?;
+    let columns = args.text_opt(columns)?.map(Columns::of).transpose()?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
-    match attempt(|| answer::by_name(&mut folding, &asked.name, moment, View::Caller))? {
-        Ok(Some(answer)) if answer.version > 0 => {
+    // The state that is being cast.
+    let mut cast = None;
+    let done = attempt(|| {
+        let answer = answer::by_name(&mut folding, &asked.name, moment, View::Caller)?;
+        if let (Some(answer), Some(columns)) = (&answer, &columns)
+            && answer.version > 0
+        {
+            cast = Some((answer.version, Rc::clone(&answer.state)));
+            columns.take(&answer.state)?;
+        }
+        Ok(answer)
+    })?;
+    let category = asked.name.category();
+    match (done, cast, &columns) {
+        (Ok(Some(answer)), ..) if answer.version > 0 => {
             store.put(&[Some(Datum::from(answer.version)), Some(answer.state.view().datum()), None])?;
         }
-        Ok(_) => {}
-        Err(caught) if on_error == OnError::Fail => {
-            return Err(category::refused(&mut folding, asked.name.category(), moment, asked.name.as_str(), caught)?);
+        (Ok(_), ..) => {}
+        (Err(caught), Some((version, state)), Some(columns)) => {
+            let misfit = attempt(|| columns.misfit(&state))?.ok().filter(|_| caught.is_of_event);
+            match misfit {
+                // The view's own casts say what it is.
+                None => store.put(&[Some(Datum::from(version)), Some(state.view().datum()), None])?,
+                Some(misfit) if on_error == OnError::Fail => {
+                    return Err(category::misfit(
+                        &mut folding,
+                        (category, asked.name.as_str()),
+                        moment,
+                        misfit,
+                        columns,
+                    )?);
+                }
+                Some(misfit) => {
+                    let problem = format!("{}: {} ({})", misfit.what, misfit.message, misfit.sqlstate);
+                    store.put(&[None, None, Some(from_text(&problem)?)])?;
+                }
+            }
         }
-        Err(caught) => store.put(&[None, None, Some(from_text(&category::problem(&caught))?)])?,
+        (Err(caught), ..) if on_error == OnError::Fail => {
+            return Err(category::refused(&mut folding, category, moment, asked.name.as_str(), caught)?);
+        }
+        (Err(caught), ..) => store.put(&[None, None, Some(from_text(&category::problem(&caught))?)])?,
     }
     Ok(None)
 }

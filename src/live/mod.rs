@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod advance;
 pub mod applier;
+mod around;
 pub mod dead_letter;
 pub mod definition;
 pub mod events;

@@ -37,8 +37,8 @@ use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 pub struct StateTable<'a> {
-    projection: &'a Projection,
-    table: &'a Table,
+    pub(super) projection: &'a Projection,
+    pub(super) table: &'a Table,
     fold: Rc<Fold>,
 }
 
@@ -52,12 +52,6 @@ pub struct StateRow {
 /// Rows are written once their states take so many bytes, however few they are: a state may be as large as eventstream.max_state_bytes.
 pub const MOST_BYTES: usize = 16 << 20;
 
-/// What fails of another row's fault as well: it may be written once that one is.
-const COLLISIONS: [&str; 3] = ["23503", "23505", "23P01"];
-
-const MISFIT: &CStr = c"select m.column_name, m.type_name, m.value_kind, m.error_state from eventstream.misfit($1::pg_catalog.jsonb, $2) m";
-const MISFIT_OF: &[Oid] = &[TEXTOID, JSONBOID];
-const REMOVE: &[Oid] = &[TEXTARRAYOID];
 const UPSERT: &[Oid] = &[TEXTARRAYOID, INT8ARRAYOID, JSONBARRAYOID];
 const PRUNE: &[Oid] = &[TEXTOID, TEXTOID, TEXTARRAYOID];
 const PRUNE_REST: &[Oid] = &[TEXTOID, TEXTARRAYOID];
@@ -85,11 +79,11 @@ thread_local! {
 type Known = HashMap<(i64, String), Rc<Statements>>;
 
 /// The statements that write a state table: made of its name and columns whenever they are needed, and kept nowhere but in memory.
-struct Statements {
+pub(super) struct Statements {
     upsert: CString,
     prune: CString,
     prune_rest: CString,
-    remove: CString,
+    pub(super) remove: CString,
 }
 
 /// Errors: ES005 where a column's type is gone.
@@ -177,7 +171,7 @@ struct Kept {
 }
 
 /// The kept plan for a statement of a projection's own.
-fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Result<Rc<Plan>> {
+pub(super) fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Result<Rc<Plan>> {
     KEPT.with_borrow_mut(|kept| {
         let generation = catalog::projections_generation();
         if kept.generation != generation {
@@ -375,111 +369,6 @@ impl<'a> StateTable<'a> {
         self.run(|made| &made.upsert, UPSERT, &args).map(drop)
     }
 
-    /// Writes those of the rows that can be written, by halves: the places of the others, and why. Errors: what is not a row's own fault.
-    ///
-    /// `before` is called before each statement.
-    pub fn write_around(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Vec<(usize, Caught)>> {
-        let (mut left, mut parts) = (Vec::new(), vec![0..rows.len()]);
-        while let Some(part) = parts.pop() {
-            if let Some(caught) = self.try_to_write(&rows[part.clone()], before)? {
-                if part.len() == 1 {
-                    left.push((part.start, caught));
-                } else {
-                    let middle = part.start + part.len() / 2;
-                    parts.extend([middle..part.end, part.start..middle]);
-                }
-            }
-        }
-        // A value may go from one stream to another: whoever takes it can be written once it is given up.
-        loop {
-            let (mut still, was) = (Vec::new(), left.len());
-            for (place, caught) in left {
-                if COLLISIONS.contains(&caught.sqlstate.as_str()) {
-                    let again = self.try_to_write(std::slice::from_ref(&rows[place]), before)?;
-                    still.extend(again.map(|caught| (place, caught)));
-                } else {
-                    still.push((place, caught));
-                }
-            }
-            left = still;
-            if left.len() == was {
-                return Ok(left);
-            }
-        }
-    }
-
-    /// Whether a row that failed so is worth another try when others are written.
-    pub fn is_collision(caught: &Caught) -> bool {
-        COLLISIONS.contains(&caught.sqlstate.as_str())
-    }
-
-    /// Why they are not written, where one of them is at fault.
-    fn try_to_write(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Option<Caught>> {
-        before();
-        match attempt(|| self.write(rows))? {
-            Ok(()) => Ok(None),
-            Err(caught) if caught.is_of_event => Ok(Some(caught)),
-            // What every row would meet is met again, and goes up as it was raised.
-            Err(_) => self.write(rows).map(|()| None),
-        }
-    }
-
-    /// What of the row the table does not take, without a word of what is in it: for those who may not read it.
-    pub fn outline(&self, row: &StateRow, caught: &Caught) -> Result<String> {
-        let misfit =
-            attempt(|| self.misfit(row))?.unwrap_or_default().filter(|(_, sqlstate)| *sqlstate == caught.sqlstate);
-        Ok(match (misfit, &caught.constraint, &caught.column) {
-            (Some((misfit, _)), ..) => misfit,
-            (None, Some(constraint), _) => {
-                format!("constraint \"{constraint}\" refuses it (SQLSTATE {})", caught.sqlstate)
-            }
-            (None, None, Some(column)) => format!("column \"{column}\" refuses it (SQLSTATE {})", caught.sqlstate),
-            (None, None, None) => format!("SQLSTATE {}", caught.sqlstate),
-        })
-    }
-
-    /// The first column that cannot take what the state has for it, and the SQLSTATE; asked as the registrant, whose types they are.
-    fn misfit(&self, row: &StateRow) -> Result<Option<(String, String)>> {
-        let registrant = &self.projection.registrant;
-        let Some(role) = registrant.existing()? else { return Ok(None) };
-        let args = [Some(from_text(&self.table.columns)?), Some(row.state.view().datum())];
-        let plan = plan(role, MISFIT, MISFIT_OF)?;
-        let what = applier::what(self.projection);
-        let at = Position::global(&what);
-        call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            as_current(|db| {
-                plan.first(db, View::Latest, &args, |row| {
-                    let text = |column| row.text_opt(column).map(|text| text.unwrap_or_default().to_owned());
-                    if row.text_opt(0)?.is_none() {
-                        return Ok(None);
-                    }
-                    let (column, type_name, kind) = (text(0)?, text(1)?, text(2)?);
-                    Ok(Some((format!("column \"{column}\" ({type_name}) cannot take {kind}"), text(3)?)))
-                })
-            })
-        })
-        .map(Option::flatten)
-    }
-
-    /// Removes the rows of streams whose states cannot be written: of how many. A row that something of the owner's keeps stays as it was.
-    pub fn remove(&self, streams: &[String]) -> Result<u64> {
-        if streams.is_empty() {
-            return Ok(0);
-        }
-        let remove = |streams: &[String]| {
-            let args = [Some(text_array_of(streams)?)];
-            attempt(|| by_index(|| self.run(|made| &made.remove, REMOVE, &args)))
-        };
-        if let Ok(removed) = remove(streams)? {
-            return Ok(removed);
-        }
-        let mut removed = 0;
-        for stream in streams {
-            removed += remove(std::slice::from_ref(stream))?.unwrap_or(0);
-        }
-        Ok(removed)
-    }
-
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.
     pub fn prune(&self, after: &str, to: Option<&str>, streams: &[String]) -> Result<()> {
         let (after, streams) = (Some(from_text(after)?), Some(text_array_of(streams)?));
@@ -492,7 +381,12 @@ impl<'a> StateTable<'a> {
     }
 
     /// How many rows it wrote or removed.
-    fn run(&self, which: fn(&Statements) -> &CStr, types: &'static [Oid], args: &[Option<Datum>]) -> Result<u64> {
+    pub(super) fn run(
+        &self,
+        which: fn(&Statements) -> &CStr,
+        types: &'static [Oid],
+        args: &[Option<Datum>],
+    ) -> Result<u64> {
         let registrant = &self.projection.registrant;
         let unusable = |reason: String| Error::TableUnusable {
             projection: self.projection.name.clone(),

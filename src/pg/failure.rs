@@ -31,8 +31,8 @@ pub struct Caught {
     pub message: String,
     pub detail: Option<String>,
     /// The names of the constraint and of the column that it is about, where it says so: unlike its words they hold nothing of a row.
-    pub constraint: Option<String>,
-    pub column: Option<String>,
+    pub constraint: Option<Box<str>>,
+    pub column: Option<Box<str>>,
     /// Whether it is the fault of the event that was processed ([`fault`]).
     pub is_of_event: bool,
 }
@@ -122,7 +122,8 @@ impl PgError {
         // SAFETY: as in `sqlstate`; its memory is not used afterwards.
         unsafe {
             let (message, detail) = (words((*self.0).message).unwrap_or_default(), words((*self.0).detail));
-            let (constraint, column) = (words((*self.0).constraint_name), words((*self.0).column_name));
+            let name = |text| words(text).map(Into::into);
+            let (constraint, column) = (name((*self.0).constraint_name), name((*self.0).column_name));
             ffi::FreeErrorData(self.0);
             Caught { is_of_event: fault::is_of_event(&sqlstate), sqlstate, message, detail, constraint, column }
         }

@@ -157,6 +157,30 @@ pub fn by_index<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Runs `work` with SPI connected and the caller's rights, and nothing but pg_catalog on the search path: for what the caller may do anyway, said in
+/// statements of ours. After PostgreSQL's own error, as in [`as_owner`].
+pub fn as_caller<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {
+    let path = catch(|| {
+        // SAFETY: connects SPI for the statements of `work`.
+        unsafe {
+            ffi::SPI_connect();
+            SearchPath::push()
+        }
+    })?;
+    let result = work(&Db { _private: () });
+    if matches!(result, Err(Failure::Postgres(_))) {
+        return result;
+    }
+    catch(|| {
+        // SAFETY: undoes the above in reverse order.
+        unsafe {
+            path.pop();
+            ffi::SPI_finish();
+        }
+    })?;
+    result
+}
+
 /// Runs `work` with SPI connected and the rights that are on: for statements that a registrant's rights must cover, inside
 /// [`call::as_registrant`].
 pub fn as_current<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {

@@ -1,6 +1,7 @@
 //! The states of a whole category at a moment, stream by stream: memory is bounded by one stream's fold. A stream that cannot be folded
 //! keeps back no other: it is reported in its place, or counted before the call fails.
 use super::answer::{self, Answer};
+use super::fit::{Columns, Misfit};
 use super::moment::Moment;
 use super::registry::Fold;
 use super::replay::Folding;
@@ -98,10 +99,37 @@ pub fn refused(folding: &mut Folding, category: &str, moment: Moment, stream: &s
     Ok(refusal(folding.fold, stream.to_owned(), caught, failed.max(1), is_all))
 }
 
+/// As [`refused`], where the stream has a state, which does not fit the columns that are asked for: those of the category are counted.
+pub fn misfit(
+    folding: &mut Folding,
+    (category, stream): (&str, &str),
+    moment: Moment,
+    misfit: Misfit,
+    columns: &Columns,
+) -> Result<Failure> {
+    let begun = Instant::now();
+    let (mut failed, mut is_all) = (0, true);
+    walk(folding, category, 0, |folding, found, name| {
+        if begun.elapsed() > ENOUGH {
+            is_all = false;
+            return Ok(ControlFlow::Break(()));
+        }
+        let Ok(Some(answer)) = attempt(|| counted(folding, found, name, moment))? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        failed += i64::from(attempt(|| columns.take(&answer.state))?.is_err());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let (category, fold, stream) = (category.to_owned(), folding.fold.name.clone(), stream.to_owned());
+    let (failed, state, message) =
+        (failed.max(1), misfit.sqlstate.into(), format!("{}: {}", misfit.what, misfit.message).into());
+    Ok(Error::StatesFailed { category, fold, failed, is_all, is_misfit: true, stream, state, message }.into())
+}
+
 fn refusal(fold: &Fold, stream: String, caught: Caught, failed: i64, is_all: bool) -> Failure {
     let (state, message) = (caught.sqlstate.into(), caught.message.into());
     let (category, fold) = (fold.category.clone(), fold.name.clone());
-    Error::StatesFailed { category, fold, failed, is_all, stream, state, message }.into()
+    Error::StatesFailed { category, fold, failed, is_all, is_misfit: false, stream, state, message }.into()
 }
 
 /// How many streams with ids after `after` cannot be folded, and whether all were looked at.

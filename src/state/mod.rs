@@ -8,6 +8,7 @@ mod diff;
 pub mod due;
 pub mod event;
 pub mod explain;
+pub mod fit;
 pub mod fold;
 pub mod handler;
 pub mod history;

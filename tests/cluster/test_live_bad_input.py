@@ -1036,10 +1036,17 @@ def test_a_state_table_that_was_changed_says_so_and_goes_on_when_it_is_mended(qu
             for _ in range(6):
                 run(session, "things")
             found = progress(session, "things")
-            if sqlstate is not None:
-                assert (found["status"], found["error_sqlstate"]) == ("stopped", sqlstate), found["error_message"]
-            session.execute(mending)
-            session.execute("select es_resume_projection('things')")
+            if sqlstate in ("23514", "GL001"):
+                # A row's own fault: both streams are passed over.
+                dead = rows(session, "select stream, error_sqlstate from eventstream.dead_letters order by 1")
+                assert (found["status"], dead) == ("running", [("thing-1", sqlstate), ("thing-2", sqlstate)])
+                session.execute(mending)
+                session.execute("select es_retry_dead_letter(id) from eventstream.dead_letters order by id")
+            else:
+                if sqlstate is not None:
+                    assert (found["status"], found["error_sqlstate"]) == ("stopped", sqlstate), found["error_message"]
+                session.execute(mending)
+                session.execute("select es_resume_projection('things')")
             run(session, "things")
             run(session, "things")
         if break_ == "fold gone":

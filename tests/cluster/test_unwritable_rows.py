@@ -221,6 +221,91 @@ def test_of_two_streams_with_one_value_the_one_that_has_it_keeps_it_also_in_a_re
         assert of_table(session) == [("account-1", 2, "9"), ("account-2", 2, "8")] and letters(session) == []
 
 
+CASTS = {kind: fault for kind, fault in FAULTS.items() if fault[1] == ""}
+CASTS["no date"] = ("date", "", "soon", "22007", 'column "limit" (date) cannot take a string')
+
+
+@pytest.fixture(params=CASTS)
+def view(request, quiet):
+    """Five accounts; the states of 1 and 3 do not fit."""
+    type_name, _, wrong, sqlstate, told = CASTS[request.param]
+    with quiet.connect(autocommit=True) as session:
+        registered(session)
+        columns = json.dumps([{"name": "name", "type": "text", "path": "/name"}, {"name": "limit", "type": type_name, "path": "/limit"}])
+        session.execute("select es_create_temporal_view('limits', 'account', %s)", (columns,))
+        right = "2024-01-01" if type_name == "date" else 7
+        for number in range(5):
+            limit(session, number, wrong if number in (1, 3) else right)
+        yield session, right, sqlstate, told
+
+
+@pytest.mark.parametrize("question", ["select * from limits", "select * from limits_at(null)", "select * from limits where stream = 'account-3'"])
+def test_a_temporal_view_says_how_many_states_do_not_fit_its_columns_and_names_the_one_it_met(view, question):
+    session, right, sqlstate, told = view
+    with pytest.raises(psycopg.Error) as raised:
+        session.execute(question)
+    first = "account-3" if "account-3" in question else "account-1"
+    diagnosis = raised.value.diag
+    assert raised.value.sqlstate == "ES013"
+    assert diagnosis.message_primary.startswith(
+        f'2 streams of category "account" cannot be shown in the columns asked for; the first met is "{first}": {told}: '
+    )
+    detail = json.loads(diagnosis.message_detail)
+    assert (detail["streams_failed"], detail["all_counted"], detail["stream"], detail["sqlstate"]) == (2, True, first, sqlstate)
+    assert "on_error => 'report'" in diagnosis.message_hint
+    # A stream that fits is read without the others.
+    assert value(session, "select problem is null and version = 1 from limits where stream = 'account-2'")
+    # Nothing of it is said of the fold, which takes them all.
+    assert rows(session, "select status from eventstream.health where name = 'states by limits'") == []
+
+
+def test_the_function_beside_a_temporal_view_reports_the_states_that_do_not_fit(view):
+    session, right, sqlstate, told = view
+    found = rows(session, """select stream, version, "limit"::text, problem from limits_at(null, on_error => 'report') order by stream""")
+    assert [(stream, version, given) for stream, version, given, problem in found if problem is None] == [
+        (f"account-{number}", 1, str(right)) for number in (0, 2, 4)
+    ]
+    failed = {stream: problem for stream, version, given, problem in found if (version, given) == (None, None)}
+    assert list(failed) == ["account-1", "account-3"]
+    assert all(problem.startswith(f"{told}: ") and problem.endswith(f"({sqlstate})") for problem in failed.values())
+    # Of one stream.
+    assert value(session, "select problem from limits_at(null, stream => 'account-3', on_error => 'report')") == failed["account-3"]
+
+
+def test_a_cast_that_fails_for_no_streams_fault_is_its_own_error(quiet):
+    with quiet.connect(autocommit=True) as session:
+        registered(session)
+        session.execute("create function known(int) returns bool language plpgsql as $$ begin return from_nowhere(); end $$")
+        session.execute("create domain checked as int check (public.known(value))")
+        session.execute("""select es_create_temporal_view('limits', 'account', '[{"name": "limit", "type": "public.checked", "path": "/limit"}]')""")
+        limit(session, 1, 1)
+        for question in ("select * from limits", "select * from limits_at(null, on_error => 'report')"):
+            with pytest.raises(psycopg.errors.UndefinedFunction):
+                session.execute(question)
+
+
+def test_a_domain_whose_check_needs_the_sessions_search_path_is_cast_as_the_session_would(quiet):
+    with quiet.connect(autocommit=True) as session:
+        registered(session)
+        session.execute("create function helper() returns int language sql as 'select 100'")
+        session.execute("create function known(int) returns bool language plpgsql as $$ begin return $1 < helper(); end $$")
+        session.execute("create domain checked as int check (public.known(value))")
+        session.execute("""select es_create_temporal_view('limits', 'account', '[{"name": "limit", "type": "public.checked", "path": "/limit"}]')""")
+        limit(session, 1, 1)
+        assert rows(session, 'select stream, "limit" from limits') == [("account-1", 1)]
+
+
+def test_a_view_that_is_there_already_is_known_by_its_columns(quiet):
+    with quiet.connect(autocommit=True) as session:
+        registered(session)
+        make = "select es_create_temporal_view('limits', 'account', %s, if_not_exists => true)"
+        columns = [{"name": "it's", "type": "int", "path": "/a\\b'c"}]
+        for _ in range(2):
+            session.execute(make, (json.dumps(columns),))
+        with pytest.raises(psycopg.Error, match="with another list of columns"):
+            session.execute(make, (json.dumps([*columns, {"name": "more", "type": "int", "path": "/more"}]),))
+
+
 FOREIGN = {
     "a trigger misses a table": (
         "create function refuse() returns trigger language plpgsql as $$ begin perform from_nowhere(); return new; end $$;"

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, gate_hint,
-    grant_hint, in_category, operator_hint, stopped_hint, tenant_hint,
+    grant_hint, in_category, operator_hint, some_streams, stopped_hint, tenant_hint,
 };
-use crate::hint::{fold_hint, table_hint, upcast_hint};
+use crate::hint::{MISFIT_HINT, fold_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
@@ -80,17 +80,19 @@ pub enum Error {
     #[error("fold \"{fold}\" failed on stream \"{stream}\" at version {version}, which is not written: {reason}")]
     UnwrittenFailed { fold: String, stream: String, version: i64, reason: String },
 
-    /// ES013: `failed` streams of a category (not `is_all`: or more) have no state; the first of them, and why.
+    /// ES013: `failed` streams of a category (not `is_all`: or more) have no state, or (`is_misfit`) one that a
+    /// view's columns cannot take; the first of them, and why.
     #[error(
-        "{}{failed} {} of category \"{category}\" cannot be folded; the first met is \"{stream}\": {message} ({state})",
-        if *is_all { "" } else { "at least " },
-        if *failed == 1 { "stream" } else { "streams" }
+        "{} of category \"{category}\" cannot be {}; the first met is \"{stream}\": {message} ({state})",
+        some_streams(*failed, *is_all),
+        if *is_misfit { "shown in the columns asked for" } else { "folded" }
     )]
     StatesFailed {
         category: String,
         fold: String,
         failed: i64,
         is_all: bool,
+        is_misfit: bool,
         stream: String,
         // Boxed, because every result is as large as the largest of these.
         state: Box<str>,
@@ -290,7 +292,7 @@ impl Error {
             | Self::UnwrittenFailed { fold, stream, version, reason } => {
                 json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
             }
-            Self::StatesFailed { category, fold, failed, is_all, stream, state, message } => {
+            Self::StatesFailed { category, fold, failed, is_all, stream, state, message, .. } => {
                 json!({"category": category, "fold": fold, "streams_failed": failed, "all_counted": is_all, "stream": stream,
                        "sqlstate": state, "error": message})
             }
@@ -401,6 +403,7 @@ impl Error {
             }
             Self::FoldFailed { stream, version, .. } => Some(fold_hint(stream, *version)),
             Self::UnwrittenFailed { .. } => Some(UNWRITTEN_HINT.into()),
+            Self::StatesFailed { is_misfit: true, .. } => Some(MISFIT_HINT.into()),
             Self::StatesFailed { category, fold, .. } => Some(format!(
                 "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
                  out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \

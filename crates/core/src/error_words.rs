@@ -75,6 +75,10 @@ pub const fn already(version: Option<i64>) -> &'static str {
     if version.is_some() { "already in" } else { "given twice for" }
 }
 
+pub fn some_streams(count: i64, is_all: bool) -> String {
+    format!("{}{count} {}", if is_all { "" } else { "at least " }, if count == 1 { "stream" } else { "streams" })
+}
+
 pub fn in_category(category: Option<&str>) -> String {
     category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
 }

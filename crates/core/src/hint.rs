@@ -23,6 +23,11 @@ pub fn upcast_hint(stream: &str, version: i64) -> String {
     )
 }
 
+/// What to do about states that do not fit a view's columns.
+pub const MISFIT_HINT: &str = "The function beside the view (its name with _at) tells them all, in the column problem: on_error => 'report'. Ways out: \
+     an event that sets the value right, an upcaster that mends such events as they are read (es_register_upcaster), or a view whose column takes \
+     it (text, jsonb).";
+
 /// What to do about a state table that its projection cannot write.
 #[must_use]
 pub fn table_hint(projection: &str) -> String {
