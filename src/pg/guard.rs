@@ -1,5 +1,5 @@
 //! What happens to the objects of the extension: each one that is about to be dropped, altered or added to is shown to whoever
-//! guards them, and so is each function, table, column or schema of a user's that is to go or to be renamed. PostgreSQL tells by
+//! guards them, and so is each function, table, column or schema of a user's that is to go, to be renamed or to be of another type. PostgreSQL tells by
 //! object_access_hook, which is asked on every route (DROP, DROP OWNED, CASCADE, ALTER EXTENSION); a sql_drop event trigger of the
 //! extension would not be: it is gone with the extension. The library is loaded in time by the event trigger of sql/86_guard.sql.
 //!
@@ -173,7 +173,37 @@ pub unsafe fn refuse_alteration(node: *mut pg_sys::Node) -> Result<()> {
             let is_refused = !passes && compat::owns_relation(relation, pg_sys::GetUserId());
             is_refused.then(|| describe(class, object, part))
         })?;
-        described.map_or(Ok(()), |described| (guards.ours)(Act::Change, &text_of(now.tag), &text_of(described)))
+        if let Some(described) = described {
+            return (guards.ours)(Act::Change, &text_of(now.tag), &text_of(described));
+        }
+        for column in statement::retyped(node) {
+            let found = catch(|| users_column(node.cast(), column))?;
+            found.map_or(Ok(()), |(user, described)| (guards.users)(user, &text_of(now.tag), &text_of(described)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A column of a user's table that a statement names: another type is another column to who writes it.
+///
+/// # Safety
+/// An ALTER TABLE, and a cstring. May raise.
+unsafe fn users_column(
+    statement: *mut pg_sys::AlterTableStmt,
+    column: *const c_char,
+) -> Option<(Users, *const c_char)> {
+    // SAFETY: as the caller says; look-ups in catalogs.
+    unsafe {
+        if is_own_work() || !Schemas::look()?.are_whole() {
+            return None;
+        }
+        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+        let relation = ffi::RangeVarGetRelidExtended((*statement).relation, 0, missing_ok, None, std::ptr::null_mut());
+        let is_theirs = relation != pg_sys::InvalidOid
+            && is_lasting_table(relation)
+            && compat::owns_relation(relation, pg_sys::GetUserId());
+        let part = if is_theirs { c_int::from(ffi::get_attnum(relation, column)) } else { 0 };
+        (part > 0).then(|| (Users::Table(relation, part), describe(catalog::RELATION, relation, part)))
     }
 }
 

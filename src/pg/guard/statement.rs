@@ -1,6 +1,7 @@
 //! What a utility statement is to the guard.
 use super::super::utility::{elements, names_extension};
 use pgrx::pg_sys::{self, AlterTableType, NodeTag, ObjectType};
+use std::ffi::c_char;
 
 /// What a utility statement is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,4 +76,17 @@ unsafe fn kind_of_commands(commands: *mut pg_sys::List) -> Kind {
         }
     }
     kind
+}
+
+/// The columns that an ALTER TABLE gives another type.
+///
+/// # Safety
+/// A node of an ALTER TABLE.
+pub unsafe fn retyped(node: *mut pg_sys::Node) -> impl Iterator<Item = *const c_char> {
+    // SAFETY: as the caller says; a command of that kind has a name.
+    unsafe {
+        elements::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
+            .filter(|&command| (*command).subtype == AlterTableType::AT_AlterColumnType)
+            .map(|command| (*command).name.cast_const())
+    }
 }
