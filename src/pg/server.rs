@@ -153,8 +153,8 @@ pub fn timeline() -> Result<i32> {
 /// Whether what is set until the end of the transaction is forgotten as soon as this call's statement is over: it is a client's own, by itself, outside of
 /// a transaction block. Within a function or procedure of a user's the next of its statements sees it.
 pub fn ends_with_statement(info: pg_sys::FunctionCallInfo) -> Result<bool> {
-    // XACT_FLAGS_PIPELINING of access/xact.h: more of the same transaction may follow.
-    const PIPELINING: i32 = 1 << 4;
+    // In a pipeline more of the same transaction may follow.
+    const PIPELINING: i32 = pg_sys::XACT_FLAGS_PIPELINING as i32;
     catch(|| {
         // SAFETY: PostgreSQL's state of this backend. A query that a client has sent is that of the active portal; what a function runs has an
         // executor's memory of its own.

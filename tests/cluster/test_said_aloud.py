@@ -166,6 +166,18 @@ def test_what_is_set_for_a_transaction(database, call):
             assert said(session, statement) == [], statement
 
 
+@pytest.mark.parametrize("call", ALONE)
+def test_what_is_set_within_a_pipeline_holds_for_the_rest_of_it(database, call):
+    with database.connect() as session:
+        heard = []
+        session.add_notice_handler(heard.append)
+        with session.pipeline():
+            session.execute("select 1")
+            session.execute(call)
+            session.execute("select 2")
+        assert heard == []
+
+
 def test_a_state_table_of_another_shape_has_a_way_to_it(database):
     with database.connect() as session:
         register(session, "sums", "account")
