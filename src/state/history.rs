@@ -17,7 +17,7 @@ use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::{Jsonb, Stored};
-use crate::pg::memory::{List, Scratch};
+use crate::pg::memory::{self, List, Scratch};
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
 use eventstream_core::error::Error;
@@ -167,6 +167,7 @@ fn in_places(
     let mut plain = Folding::new(folding.target, folding.fold)?;
     let scratch = Scratch::new()?;
     let mut give = |inserted: &mut Inserted, happened: &Happened| {
+        memory::expect_room(inserted.room())?;
         let state = match inserted.state() {
             Some(state) => Rc::new(scratch.step(|| source::stored(state))?),
             None => {

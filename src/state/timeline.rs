@@ -15,9 +15,9 @@ use crate::log::scan::{Late, Opened};
 use crate::log::stream::Stream;
 use crate::pg::failure::Result;
 use crate::pg::jsonb::Stored;
-use crate::pg::memory::{List, Scratch};
+use crate::pg::memory::{self, List, Scratch};
 use crate::pg::plan::View;
-use crate::pg::session::{Planning, as_owner};
+use crate::pg::session::{Db, Planning, as_owner};
 use eventstream_core::rules::Inserted;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -51,6 +51,8 @@ impl Range {
 struct Periods<'a> {
     range: Range,
     open: Option<Period>,
+    /// When the last one ends.
+    until: Option<i64>,
     /// When the last one began that has ended: nothing up to there is given again.
     done: Option<i64>,
     each: &'a mut dyn FnMut(&Period) -> Result<()>,
@@ -70,7 +72,8 @@ impl Periods<'_> {
     }
 
     fn end(mut self) -> Result<()> {
-        self.open.take().map_or(Ok(()), |last| self.give(&last))
+        let until = self.until;
+        self.open.take().map_or(Ok(()), |last| self.give(&Period { to: until, ..last }))
     }
 
     /// Whether the state of a period matters.
@@ -96,18 +99,40 @@ pub fn of_stream(
     range: Range,
     each: &mut dyn FnMut(&Period) -> Result<()>,
 ) -> Result<()> {
-    let (opened, selection) = as_owner(Planning::ByIndex, |db, catalog| {
+    let (opened, selection, until) = as_owner(Planning::ByIndex, |db, catalog| {
         let opened = Opened::open(db, catalog, stream, View::Caller)?;
-        let selection = Selection::of(db, &opened, Moment { known_at, ..Moment::NOW })?;
-        Ok((opened, selection))
+        // What occurred behind the range has no part in its states, and may be wrong.
+        let as_of = range.to.map(|to| to.saturating_sub(1));
+        let selection = Selection::of(db, &opened, Moment { as_of, known_at, ..Moment::NOW })?;
+        let until = first_behind(db, &opened, selection)?;
+        Ok((opened, selection, until))
     })?;
-    let mut periods = Periods { range, open: None, done: None, each };
+    let mut periods = Periods { range, open: None, until, done: None, each };
     match folding.fold.order {
         Order::Version if folding.is_unordered() => unordered(folding, name, &opened, selection, &mut periods)?,
         Order::OccurredAt => by_time(folding, name, &opened, selection, &mut periods)?,
         Order::Version => by_version(folding, name, &opened, selection, &mut periods)?,
     }
     periods.end()
+}
+
+/// When the first event occurred that is known and occurred too late to count.
+fn first_behind(db: &Db, opened: &Opened, selection: Selection) -> Result<Option<i64>> {
+    if selection.is_prefix() {
+        return Ok(None);
+    }
+    // The first one behind the prefix is none that was late.
+    let next = selection.prefix + 1;
+    let Some(first) = opened.head_at(db, next)? else { return Err(opened.gap(db, next)) };
+    let first = first.max_occurred_at;
+    let lates = opened.lates(db, next + 1, selection.newest, first)?;
+    let earlier = lates.iter().map(|late| late.occurred_at).filter(|&occurred_at| occurred_at > selection.as_of).min();
+    Ok(Some(earlier.unwrap_or(first)))
+}
+
+/// All late events that count.
+fn all_lates(opened: &Opened, selection: Selection) -> Result<List<Late>> {
+    as_owner(Planning::ByIndex, |db, _| selection.lates_after(db, opened, 0))
 }
 
 /// The way that is expected to be the cheapest; it is left for the next one where it turns out not to be.
@@ -122,7 +147,7 @@ fn by_version(
     let Some(inserted) = folding.inserted()? else {
         return on_prefixes(folding, name, opened, selection, None, periods).map(drop);
     };
-    let lates = as_owner(Planning::ByIndex, |db, _| opened.count_lates(db, 1, newest))?;
+    let lates = all_lates(opened, selection)?.len() as i64;
     if !are_many(lates, newest) && on_prefixes(folding, name, opened, selection, Some(patience(newest)), periods)?
         || in_places(folding, inserted, name, opened, selection, periods)?
     {
@@ -141,15 +166,16 @@ fn in_places(
     periods: &mut Periods,
 ) -> Result<bool> {
     let newest = selection.newest;
-    let lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, newest, i64::MAX))?;
-    let mut walk = Walk::new(Order::OccurredAt, 0, newest, lates);
+    let mut walk = Walk::new(Order::OccurredAt, 0, selection.prefix, all_lates(opened, selection)?);
     let mut plain = Folding::new(folding.target, folding.fold)?;
     let scratch = Scratch::new()?;
-    let last = periods.range.to;
+    let until = periods.until;
     let mut end = |inserted: &mut Inserted, from: i64, to: Option<i64>, version: i64| {
         if !periods.wants(from, to) {
             return Ok(());
         }
+        // Rust's memory grows all at once then.
+        memory::expect_room(inserted.room())?;
         let state = match inserted.state() {
             Some(state) => Rc::new(scratch.step(|| source::stored(state))?),
             None => {
@@ -160,25 +186,24 @@ fn in_places(
         };
         periods.give(&Period { from, to, version, state })
     };
-    let (mut from, mut version, mut is_large, mut is_done) = (None, 0, false, false);
+    let (mut from, mut version, mut is_large) = (None, 0, false);
     folding.insert(name, opened, &mut walk, &mut inserted, &mut |event, inserted| {
         let occurred_at = event.row().int8(field::OCCURRED_AT)?;
         if let Some(from) = from.filter(|&from| from < occurred_at) {
             end(inserted, from, Some(occurred_at), version)?;
-            is_done = last.is_some_and(|last| occurred_at >= last);
         }
         is_large = inserted.bytes() > MOST_BYTES;
-        if is_done || is_large {
+        if is_large {
             return Ok(ControlFlow::Break(()));
         }
         from = Some(occurred_at);
         version = version.max(event.version());
         Ok(ControlFlow::Continue(()))
     })?;
-    if let Some(from) = from.filter(|_| !is_done && !is_large) {
-        end(&mut inserted, from, None, version)?;
+    if let Some(from) = from.filter(|_| !is_large) {
+        end(&mut inserted, from, until, version)?;
     }
-    Ok(is_done || !is_large)
+    Ok(!is_large)
 }
 
 fn by_time(
@@ -205,8 +230,7 @@ fn unordered(
     selection: Selection,
     periods: &mut Periods,
 ) -> Result<()> {
-    let lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
-    let mut walk = Walk::new(Order::OccurredAt, 0, selection.newest, lates);
+    let mut walk = Walk::new(Order::OccurredAt, 0, selection.prefix, all_lates(opened, selection)?);
     let mut version = 0;
     let mut after_each = |event: &Event, state: &Stored| {
         version = version.max(event.version());
@@ -225,7 +249,7 @@ fn on_prefixes(
     patience: Option<u64>,
     periods: &mut Periods,
 ) -> Result<bool> {
-    let mut lates = as_owner(Planning::ByIndex, |db, _| opened.lates(db, 1, selection.newest, i64::MAX))?;
+    let mut lates = all_lates(opened, selection)?;
     lates.sort_unstable_by_key(|late| (late.occurred_at, late.version));
     let mut waiting = Waiting {
         folding: Folding::new(folding.target, folding.fold)?,
@@ -250,8 +274,9 @@ fn on_prefixes(
         prefix.state = Rc::new(state.clone());
         Ok(())
     };
-    answer::from_first_event(folding, name, opened, selection, Some(&mut after_each))?;
-    waiting.periods_of(&prefix, None, periods)?;
+    answer::from_first_event(folding, name, opened, Selection::up_to(selection.prefix), Some(&mut after_each))?;
+    let until = periods.until;
+    waiting.periods_of(&prefix, until, periods)?;
     if waiting.patience == Some(0) {
         periods.open = None;
         return Ok(false);

@@ -241,3 +241,19 @@ fn many_events_in_falling_order_are_put_in_soon() {
     }
     assert!(inserted.bytes() < 100 << 20);
 }
+
+/// Put together anew for each event, it would take minutes.
+#[test]
+fn documents_that_grow_are_put_together_when_they_are_asked_for() {
+    let rules = rules(r#"{"on": {"T": [{"merge": {"/keys": ""}}, {"append": {"/list": ""}}]}}"#);
+    let mut inserted = Inserted::new(&rules, &value("{}"), Limits { state_bytes: 256 << 20, ..LIMITS }).unwrap();
+    let count = 40_000_i64;
+    let began = std::time::Instant::now();
+    for at in 0..count {
+        inserted.insert((-at, at), &Event::new("T", &format!(r#"{{"key {at}": {at}}}"#))).unwrap();
+    }
+    let text = inserted.state().unwrap().value().to_text();
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    assert_eq!(text.matches("key ").count() as i64, 2 * count);
+    assert!(inserted.room() > 0 && inserted.bytes() > inserted.room());
+}

@@ -284,6 +284,15 @@ impl Effect {
         Some(Self { accepts, change })
     }
 
+    /// Roughly the bytes that its part of a document takes in each effect that is made of it.
+    pub(super) fn spread(&self) -> usize {
+        match &self.change {
+            Change::Append(values) => 16 * values.len(),
+            Change::Merge(members) => members.keys().map(|key| 64 + key.len()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Roughly the bytes that it takes.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()

@@ -46,6 +46,9 @@ pub struct Inserted<'r> {
     is_unsure: bool,
     hasher: RandomState,
     bytes: usize,
+    events: usize,
+    /// Of what all events do to documents that grow.
+    spread: usize,
 }
 
 /// A place that rules change.
@@ -95,6 +98,8 @@ enum Own<'r> {
 /// What all events of a part of the tree do, in order.
 #[derive(Debug)]
 enum Whole {
+    /// Nobody has asked since an event was put in: a document that grows is not put together anew for each one.
+    Unknown,
     Effects(Effects),
     /// That depends; for what the places held last, it is known what they held after it.
     Folded(Option<(Cells, Cells)>),
@@ -122,13 +127,21 @@ impl<'r> Inserted<'r> {
             is_unsure: false,
             hasher: RandomState::new(),
             bytes: initial.size(),
+            events: 0,
+            spread: 0,
         })
     }
 
-    /// Roughly the bytes that it takes by now.
+    /// Roughly the bytes that it takes as soon as the state is asked for.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.room()
+    }
+
+    /// Roughly the bytes that may be taken when the state is asked for: what grows is held once for each level of its tree.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.spread * 2 * (self.events + 1).ilog2() as usize
     }
 
     /// Puts an event into its place, which no other has.
@@ -137,6 +150,7 @@ impl<'r> Inserted<'r> {
     /// An event that cannot be read.
     pub fn insert<S: EventSource>(&mut self, at: Place, event: &S) -> Result<(), S::Failure> {
         event.checkpoint()?;
+        self.events += 1;
         let mut steps: Vec<(u32, Step<'r>)> = Vec::new();
         let on = std::mem::take(&mut self.layout.on);
         let compiled = match on.get(event.event_type()) {
@@ -302,10 +316,12 @@ impl<'r> Inserted<'r> {
             return;
         }
         self.bytes += NODE_BYTES + own.size();
+        if let Own::Effects(effects) = &own {
+            self.spread += effects.iter().map(|(_, effect)| effect.spread()).sum::<usize>();
+        }
         let priority = self.hasher.hash_one(at);
         let component_of = &mut self.components[component as usize];
-        component_of
-            .insert(Node { at, priority, left: None, right: None, own, whole: Whole::Folded(None) }, &self.limits);
+        component_of.insert(Node { at, priority, left: None, right: None, own, whole: Whole::Unknown });
         if !std::mem::replace(&mut component_of.is_stale, true) {
             self.stale.push(component);
         }
@@ -362,58 +378,66 @@ impl Own<'_> {
 }
 
 impl<'r> Component<'r> {
-    fn insert(&mut self, node: Node<'r>, limits: &Limits) {
+    fn insert(&mut self, node: Node<'r>) {
         let new = index(self.nodes.len());
         self.nodes.push(node);
-        self.root = Some(self.inserted(self.root, new, limits));
+        self.root = Some(self.inserted(self.root, new));
     }
 
-    fn inserted(&mut self, into: Option<u32>, new: u32, limits: &Limits) -> u32 {
+    fn inserted(&mut self, into: Option<u32>, new: u32) -> u32 {
         let (at, priority) = (self.nodes[new as usize].at, self.nodes[new as usize].priority);
         let top = match into {
             Some(root) if self.nodes[root as usize].priority >= priority => {
                 if at < self.nodes[root as usize].at {
-                    let left = self.inserted(self.nodes[root as usize].left, new, limits);
+                    let left = self.inserted(self.nodes[root as usize].left, new);
                     self.nodes[root as usize].left = Some(left);
                 } else {
-                    let right = self.inserted(self.nodes[root as usize].right, new, limits);
+                    let right = self.inserted(self.nodes[root as usize].right, new);
                     self.nodes[root as usize].right = Some(right);
                 }
                 root
             }
             part => {
-                let (left, right) = self.parted(part, at, limits);
+                let (left, right) = self.parted(part, at);
                 self.nodes[new as usize].left = left;
                 self.nodes[new as usize].right = right;
                 new
             }
         };
-        self.sum_up(top, limits);
+        self.nodes[top as usize].whole = Whole::Unknown;
         top
     }
 
     /// What lies before a place, and what lies behind it.
-    fn parted(&mut self, part: Option<u32>, at: Place, limits: &Limits) -> (Option<u32>, Option<u32>) {
+    fn parted(&mut self, part: Option<u32>, at: Place) -> (Option<u32>, Option<u32>) {
         let Some(root) = part else { return (None, None) };
+        self.nodes[root as usize].whole = Whole::Unknown;
         if self.nodes[root as usize].at < at {
-            let (before, behind) = self.parted(self.nodes[root as usize].right, at, limits);
+            let (before, behind) = self.parted(self.nodes[root as usize].right, at);
             self.nodes[root as usize].right = before;
-            self.sum_up(root, limits);
             (Some(root), behind)
         } else {
-            let (before, behind) = self.parted(self.nodes[root as usize].left, at, limits);
+            let (before, behind) = self.parted(self.nodes[root as usize].left, at);
             self.nodes[root as usize].left = behind;
-            self.sum_up(root, limits);
             (before, Some(root))
         }
     }
 
-    fn sum_up(&mut self, number: u32, limits: &Limits) {
+    /// Whatever is unknown of a part of the tree lies below what is unknown.
+    fn sum_up(&mut self, part: Option<u32>, limits: &Limits) {
+        let Some(number) = part else { return };
+        let node = &self.nodes[number as usize];
+        if !matches!(node.whole, Whole::Unknown) {
+            return;
+        }
+        let (left, right) = (node.left, node.right);
+        self.sum_up(left, limits);
+        self.sum_up(right, limits);
         let node = &self.nodes[number as usize];
         let side = |side: Option<u32>| match side.map(|side| &self.nodes[side as usize].whole) {
             None => Some(None),
             Some(Whole::Effects(effects)) => Some(Some(effects)),
-            Some(Whole::Folded(_)) => None,
+            Some(_) => None,
         };
         let whole = match (side(node.left), &node.own, side(node.right)) {
             (Some(left), Own::Effects(own), Some(right)) => both(left, own, limits).and_then(|before| {
@@ -426,6 +450,7 @@ impl<'r> Component<'r> {
 
     /// What its places hold after all events.
     fn held(&mut self, cells: &[Cell], limits: &Limits) -> Sure<Cells> {
+        self.sum_up(self.root, limits);
         let before = Rc::new(self.cells.iter().map(|cell| cells[*cell as usize].initial.clone()).collect());
         let depths: Vec<usize> = self.cells.iter().map(|cell| cells[*cell as usize].pointer.len()).collect();
         self.after(self.root, &before, &depths, limits)
@@ -441,7 +466,7 @@ impl<'r> Component<'r> {
             {
                 return Ok(Rc::clone(after));
             }
-            Whole::Folded(_) => {}
+            Whole::Unknown | Whole::Folded(_) => {}
         }
         let (left, right) = (node.left, node.right);
         let held = self.after(left, before, depths, limits)?;
