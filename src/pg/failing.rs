@@ -100,7 +100,7 @@ pub fn count(key: i64, counted: i64) {
     });
 }
 
-/// The stream is folded up to a version: where it is noted as one that fails, and `key` is its note's, the note is gone.
+/// All of the stream's events up to a version were folded: where it is noted as one that fails, and `key` is its note's, the note is gone.
 pub fn passed(stream_id: i64, version: i64, key: impl Fn() -> i64) {
     with_block(|block| {
         for note in &block.failing {

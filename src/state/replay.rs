@@ -40,6 +40,8 @@ pub struct Walk {
     lates: List<Late>,
     order: Order,
     lates_done: usize,
+    /// Up to this version no event is left out; 0: that is not known.
+    whole_to: i64,
 }
 
 impl Walk {
@@ -50,12 +52,8 @@ impl Walk {
             Order::Version => lates.sort_unstable_by_key(|late| late.version),
             Order::OccurredAt => lates.sort_unstable_by_key(|late| (late.occurred_at, late.version)),
         }
-        Self { next: after + 1, to: prefix, lates, order, lates_done: 0 }
-    }
-
-    /// The newest version that is given or was.
-    fn newest(&self) -> i64 {
-        self.lates.iter().map(|late| late.version).fold(self.to, i64::max)
+        let whole_to = if prefix > after { prefix } else { 0 };
+        Self { next: after + 1, to: prefix, lates, order, lates_done: 0, whole_to }
     }
 
     pub fn is_done(&self) -> bool {
@@ -156,6 +154,8 @@ pub struct Folding<'a> {
     room: Option<Room>,
     upcasting: Upcasting<'a>,
     function: Option<Function>,
+    /// Whether some of the events are not in the log: nothing follows of what fails, and of what does not.
+    is_imagined: bool,
 }
 
 impl<'a> Folding<'a> {
@@ -170,7 +170,15 @@ impl<'a> Folding<'a> {
                 Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
             }
         };
-        Ok(Self { target, fold, row_type, room: None, upcasting: Upcasting::new(&fold.upcasters)?, function })
+        Ok(Self {
+            target,
+            fold,
+            row_type,
+            room: None,
+            upcasting: Upcasting::new(&fold.upcasters)?,
+            function,
+            is_imagined: false,
+        })
     }
 
     /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told
@@ -194,15 +202,20 @@ impl<'a> Folding<'a> {
             }
         }?;
         counters::add(Counter::EventsFolded, folded.1);
-        if !self.upcasting.has_skipped() {
-            failing::passed(opened.stream.id, walk.newest(), || self.fold.key(self.target.id));
+        if !self.upcasting.has_skipped() && !self.is_imagined {
+            failing::passed(opened.stream.id, walk.whole_to, || self.fold.key(self.target.id));
         }
         Ok(folded)
     }
 
+    /// From now on some of the events are imagined.
+    pub fn imagine(&mut self) {
+        self.is_imagined = true;
+    }
+
     /// Leaves a note of an event that cannot be folded, for whoever looks after the database.
     fn note(&self, failure: &Failure, opened: &Opened, version: i64, position: i64) {
-        if failure.is_of_event() {
+        if failure.is_of_event() && !self.is_imagined {
             let key = self.fold.key(self.target.id);
             failing::note(Failing { key, stream_id: opened.stream.id, version, position, counted: 0 });
         }

@@ -165,6 +165,7 @@ fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Even
         }) {
             here.push(event);
         }
+        folding.imagine();
         state = Some((Rc::new(folding.run_events(name, &before, here)?), reached));
     }
 }

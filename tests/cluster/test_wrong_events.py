@@ -146,6 +146,69 @@ def test_health_names_a_fold_that_was_seen_to_fail_until_it_is_mended(ledger):
     assert len(failing(ledger)) == 1
 
 
+def test_a_state_without_the_wrong_event_says_nothing_about_it(ledger):
+    ledger.execute("select es_append('account-5', 'Credited', '{\"amount\": 1}', occurred_at => '2000-01-01Z')")
+    with pytest.raises(psycopg.Error):
+        ledger.execute("select es_state('account-5')")
+    assert len(failing(ledger)) == 1
+    # The wrong event is not of that day, and what came late is.
+    assert value(ledger, "select es_state_at('account-5', '2001-01-01Z') ->> 'balance'") == "1"
+    assert len(failing(ledger)) == 1
+
+
+def test_what_fails_by_an_imagined_event_is_in_no_health_row(quiet):
+    with quiet.connect(autocommit=True) as session:
+        rules = '{"on": {"A": [{"add": {"/n": "/n"}}], "B": [{"set": {"/n": "/n"}}]}}'
+        session.execute("select es_register_fold('balance', 'led', rules => %s, fold_order => 'occurred_at')", (rules,))
+        session.execute("select es_append('led-1', 'A', '{\"n\": 1}', occurred_at => '2024-01-01Z')")
+        session.execute("select es_append('led-1', 'A', '{\"n\": 2}', occurred_at => '2024-03-01Z')")
+        imagined = '[{"type": "B", "payload": {"n": %s}, "occurred_at": "2024-02-01T00:00:00Z"}]'
+        with pytest.raises(psycopg.Error, match="at version 2"):
+            session.execute("select es_simulate('led-1', %s)", (imagined % '"wrong"',))
+        assert failing(session) == []
+        # Nor does one that mends it.
+        session.execute("select es_append('led-1', 'B', '{\"n\": \"wrong\"}', occurred_at => '2024-01-15Z')")
+        with pytest.raises(psycopg.Error):
+            session.execute("select es_state('led-1')")
+        assert value(session, "select es_simulate('led-1', %s)", imagined % "7") == {"n": 9}
+        assert len(failing(session)) == 1
+
+
+ORDERS = {
+    "any": ("version", '{"add": {"/n": "/n"}}'),
+    "by version": ("version", '{"append": {"/l": "/n"}}, {"add": {"/n": "/n"}}'),
+    "by time": ("occurred_at", '{"append": {"/l": "/n"}}, {"add": {"/n": "/n"}}'),
+}
+
+
+@pytest.mark.parametrize("lates", [1, 400], ids=["few late", "many late"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_range_of_valid_time_ends_before_the_wrong_event(quiet, order, lates):
+    fold_order, rule = ORDERS[order]
+    with quiet.connect(autocommit=True) as session:
+        rules = '{"on": {"A": [' + rule + "]}}"
+        session.execute("select es_register_fold('f', 'led', rules => %s, fold_order => %s)", (rules, fold_order))
+        session.execute("select es_append('led-1', 'A', '{\"n\": 1}', occurred_at => '2024-01-01Z')")
+        session.execute("select es_append('led-1', 'A', '{\"n\": \"wrong\"}', occurred_at => '2024-05-01Z')")
+        # The last of them occurred behind the range, and before the wrong one.
+        session.execute("select es_append('led-1', 'A', '{\"n\": 5}', occurred_at => '2024-04-01Z')")
+        session.execute(
+            "select es_append('led-1', 'A', jsonb_build_object('n', i), occurred_at => timestamptz '2024-03-01Z' - make_interval(hours => i)) "
+            "from generate_series(1, %s) i",
+            (lates,),
+        )
+        found = rows(
+            session,
+            "select valid_from, valid_to, state, es_state_at('led-1', valid_from) "
+            "from es_timeline('led-1', from_moment => '2023-01-01Z', to_moment => '2024-03-15Z')",
+        )
+        assert len(found) == lates + 1 and all(state == expected for _, _, state, expected in found)
+        assert [valid_to for _, valid_to, _, _ in found[:-1]] == [valid_from for valid_from, _, _, _ in found[1:]]
+        assert found[-1][1].isoformat()[:10] == "2024-04-01"
+        with pytest.raises(psycopg.Error, match="at version 2"):
+            session.execute("select * from es_timeline('led-1')")
+
+
 def test_what_was_rolled_back_is_in_no_health_row(ledger):
     with ledger.transaction(force_rollback=True):
         credit(ledger, 2, "12.50")
