@@ -6,6 +6,7 @@
 //! Let through unseen: our own statements, the scripts of the extension, pg_upgrade, and upkeep (VACUUM, REINDEX, CLUSTER, SET TABLESPACE …),
 //! which makes, alters and drops relations of ours inside. Upkeep is judged by the innermost utility statement: what a function of a user's
 //! does meanwhile (an index expression that ANALYZE evaluates) comes as a statement of its own.
+mod catalog;
 mod statement;
 
 use super::failure::{Result, catch, finally, raise};
@@ -486,23 +487,4 @@ struct Dependency {
     on_object: Oid,
     on_part: i32,
     kind: u8,
-}
-
-/// Catalogs by their oids, which never change (catalog/pg_*.h).
-mod catalog {
-    use pgrx::pg_sys::Oid;
-    pub const RELATION: Oid = Oid::from_u32(1259);
-    pub const TYPE: Oid = Oid::from_u32(1247);
-    pub const FUNCTION: Oid = Oid::from_u32(1255);
-    pub const SCHEMA: Oid = Oid::from_u32(2615);
-    pub const EXTENSION: Oid = Oid::from_u32(3079);
-    pub const EVENT_TRIGGER: Oid = Oid::from_u32(3466);
-    pub const INHERITANCE: Oid = Oid::from_u32(2611);
-    pub const TRIGGER: Oid = Oid::from_u32(2620);
-    pub const CONSTRAINT: Oid = Oid::from_u32(2606);
-    pub const RULE: Oid = Oid::from_u32(2618);
-    pub const POLICY: Oid = Oid::from_u32(3256);
-    pub const COLUMN_DEFAULT: Oid = Oid::from_u32(2604);
-    pub const DEPENDENCIES: Oid = Oid::from_u32(2608);
-    pub const DEPENDENCIES_BY_DEPENDER: Oid = Oid::from_u32(2673);
 }

@@ -7,8 +7,9 @@
 use super::cache;
 use super::moment::{Moment, Selection};
 use super::registry::{Fold, Order};
-use super::replay::{AfterEach, Folding, Walk};
+use super::replay::{AfterEach, Folding};
 use super::snapshot;
+use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
 use crate::log::stream::{self, Stream};
 use crate::pg::catalog::Catalog;

@@ -23,3 +23,4 @@ pub mod snapshot_check;
 mod source;
 pub mod timeline;
 pub mod upcast;
+mod walk;

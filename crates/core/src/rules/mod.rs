@@ -10,6 +10,7 @@ mod pointer;
 mod read;
 mod state;
 mod steps;
+mod tree;
 mod unordered;
 
 pub use apply::{EventSource, Failed, RuleFailure};

@@ -1,0 +1,17 @@
+//! Catalogs by their oids, which never change (catalog/pg_*.h).
+use pgrx::pg_sys::Oid;
+
+pub const RELATION: Oid = Oid::from_u32(1259);
+pub const TYPE: Oid = Oid::from_u32(1247);
+pub const FUNCTION: Oid = Oid::from_u32(1255);
+pub const SCHEMA: Oid = Oid::from_u32(2615);
+pub const EXTENSION: Oid = Oid::from_u32(3079);
+pub const EVENT_TRIGGER: Oid = Oid::from_u32(3466);
+pub const INHERITANCE: Oid = Oid::from_u32(2611);
+pub const TRIGGER: Oid = Oid::from_u32(2620);
+pub const CONSTRAINT: Oid = Oid::from_u32(2606);
+pub const RULE: Oid = Oid::from_u32(2618);
+pub const POLICY: Oid = Oid::from_u32(3256);
+pub const COLUMN_DEFAULT: Oid = Oid::from_u32(2604);
+pub const DEPENDENCIES: Oid = Oid::from_u32(2608);
+pub const DEPENDENCIES_BY_DEPENDER: Oid = Oid::from_u32(2673);
