@@ -88,7 +88,7 @@ create function es_category_state(
 ) returns table (stream text, version bigint, state jsonb, problem text)
 language c stable parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_category_state';
 comment on function es_category_state(text, timestamptz, timestamptz, text, text) is
-$$The state of every stream of a category at a moment (NULL = no bound), as es_state_at: a balance sheet in one query. version is the newest version that counts. Streams of which no event counts are left out. on_error: fail (the call fails where a stream cannot be folded, and says how many there are and which is the first), or report: such a stream has no version and no state, and problem says why; it is NULL for all others.
+$$The state of every stream of a category at a moment (NULL = no bound), as es_state_at: a balance sheet in one query. version is the newest version that counts. Streams of which no event counts are left out. on_error: fail (the call fails where a stream cannot be folded, and says how many there are and which is the first), or report: such a stream has no version and no state, and problem says why; it is NULL for all others. What no event is to blame for (memory, a lock, a missing table) is raised as it is.
 Errors: ES005, ES010, ES013, 42501.
 Example: select sum((state ->> 'balance')::numeric) from es_category_state('account', as_of => es_day_end('2024-10-15', 'UTC'));$$;
 

@@ -7,7 +7,7 @@ use crate::pg::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::plan::View;
 use crate::pg::store::Store;
-use crate::pg::subtransaction::attempt;
+use crate::pg::subtransaction::{attempt, attempt_but};
 use crate::pg::{server, settings};
 use crate::state::answer;
 use crate::state::category::{self, OnError};
@@ -20,6 +20,7 @@ use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::{moment, shown};
 use pgrx::pg_sys::Datum;
+use std::cell::Cell;
 use std::rc::Rc;
 
 asks!(Manage, "eventstream_check_temporal_view", check);
@@ -57,18 +58,22 @@ fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -
     let columns = args.text_opt(columns)?.map(Columns::of).transpose()?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
-    // The state that is being cast.
-    let mut cast = None;
-    let done = attempt(|| {
-        let answer = answer::by_name(&mut folding, &asked.name, moment, View::Caller)?;
-        if let (Some(answer), Some(columns)) = (&answer, &columns)
-            && answer.version > 0
-        {
-            cast = Some((answer.version, Rc::clone(&answer.state)));
-            columns.take(&answer.state)?;
-        }
-        Ok(answer)
-    })?;
+    // The state that is being cast, and whether one is: of casts the view's own have the last word, whatever they fail with.
+    let (mut cast, is_folded) = (None, Cell::new(false));
+    let done = attempt_but(
+        |failure| !is_folded.get() && !failure.is_of_event(),
+        || {
+            let answer = answer::by_name(&mut folding, &asked.name, moment, View::Caller)?;
+            if let (Some(answer), Some(columns)) = (&answer, &columns)
+                && answer.version > 0
+            {
+                cast = Some((answer.version, Rc::clone(&answer.state)));
+                is_folded.set(true);
+                columns.take(&answer.state)?;
+            }
+            Ok(answer)
+        },
+    )?;
     let category = asked.name.category();
     match (done, cast, &columns) {
         (Ok(Some(answer)), ..) if answer.version > 0 => {

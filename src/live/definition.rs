@@ -102,7 +102,9 @@ fn hint(name: &str, is_table: bool) -> String {
 fn reshape_hint(name: &str) -> String {
     let (drop, next) = (quote_literal(name), quote_literal(&format!("{name}_new")));
     format!(
-        "A state table is made anew to be changed. With readers: make it under another name (es_create_state_table({next}, …)), wait for it (es_wait_for),          drop this one and rename that table in one transaction (docs/upgrade.md). Without: select es_drop_projection({drop}, drop_table => true); and make          it again."
+        "A state table is made anew to be changed. With readers: make it under another name (es_create_state_table({next}, …)), wait for it (es_wait_for), \
+         drop this one and rename that table in one transaction (docs/upgrade.md). Without: select es_drop_projection({drop}, drop_table => true); and make \
+         it again."
     )
 }
 

@@ -9,6 +9,27 @@ use pgrx::pg_sys;
 ///
 /// Not in a parallel plan's leader, where PostgreSQL before 17 refuses subtransactions: [`is_possible`] tells.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, Caught>> {
+    attempt_but(|_| false, work)
+}
+
+/// As [`attempt`], but takes back only what is an event's own fault: what every event would meet (no memory, a lock that was not to be had, a missing
+/// table, a session that cannot run folds) passes as it was raised, with its SQLSTATE and HINT.
+pub fn attempt_event<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, Caught>> {
+    attempt_but(|failure| !failure.is_of_event(), work)
+}
+
+fn ends_transaction(failure: &Failure) -> bool {
+    match failure {
+        Failure::Postgres(error) => matches!(&error.sqlstate()[..2], "40" | "57"),
+        Failure::Rule(error) => error.sqlstate().starts_with("40"),
+    }
+}
+
+/// As [`attempt`], but what `passes` as well is raised as it was.
+pub fn attempt_but<T>(
+    passes: impl FnOnce(&Failure) -> bool,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<std::result::Result<T, Caught>> {
     // SAFETY: plain variables of this backend, and of the transaction that goes on below the subtransaction.
     let (memory, owner, home) =
         unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::CurTransactionContext) };
@@ -42,11 +63,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Resul
         // SAFETY: as above; rights, settings, search path, SPI and open scans are put back by the abort.
         catch(|| unsafe { ffi::RollbackAndReleaseCurrentSubTransaction() })?;
         back();
-        match failure {
-            Failure::Postgres(error) if matches!(&error.sqlstate()[..2], "40" | "57") => Err(Failure::Postgres(error)),
-            Failure::Rule(error) if error.sqlstate().starts_with("40") => Err(Failure::Rule(error)),
-            failure => Ok(Err(failure.into_caught())),
-        }
+        if ends_transaction(&failure) || passes(&failure) { Err(failure) } else { Ok(Err(failure.into_caught())) }
     })
 }
 

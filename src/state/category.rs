@@ -1,5 +1,6 @@
 //! The states of a whole category at a moment, stream by stream: memory is bounded by one stream's fold. A stream that cannot be folded
-//! keeps back no other: it is reported in its place, or counted before the call fails.
+//! keeps back no other: it is reported in its place, or counted before the call fails. What is no event's own fault is no stream's: it is raised
+//! as it is.
 use super::answer::{self, Answer};
 use super::fit::{Columns, Misfit};
 use super::moment::Moment;
@@ -13,7 +14,7 @@ use crate::pg::failure::{Caught, Failure, Result};
 use crate::pg::memory::Scratch;
 use crate::pg::plan::View;
 use crate::pg::session::{Planning, as_owner};
-use crate::pg::subtransaction::attempt;
+use crate::pg::subtransaction::{attempt, attempt_event};
 use eventstream_core::error::Error;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub fn states(
     if on_error == OnError::Report {
         let mut failed = 0;
         walk(folding, category, 0, |folding, found, name| {
-            let counted = attempt(|| counted(folding, found, name, moment))?;
+            let counted = attempt_event(|| counted(folding, found, name, moment))?;
             failed += i64::from(counted.is_err());
             counted.transpose().map_or(Ok(()), |outcome| each(name, outcome)).map(ControlFlow::Continue)
         })?;
@@ -72,7 +73,7 @@ pub fn states(
     }
     // All of them in one subtransaction: what that costs a stream is paid only where one fails.
     let mut last: Option<(i64, String)> = None;
-    let done = attempt(|| {
+    let done = attempt_event(|| {
         walk(folding, category, 0, |folding, found, name| {
             last = Some((found.id, name.to_owned()));
             counted(folding, found, name, moment)?
@@ -114,7 +115,7 @@ pub fn misfit(
             is_all = false;
             return Ok(ControlFlow::Break(()));
         }
-        let Ok(Some(answer)) = attempt(|| counted(folding, found, name, moment))? else {
+        let Ok(Some(answer)) = attempt_event(|| counted(folding, found, name, moment))? else {
             return Ok(ControlFlow::Continue(()));
         };
         failed += i64::from(attempt(|| columns.take(&answer.state))?.is_err());
@@ -147,7 +148,7 @@ fn failures(
             is_all = false;
             return Ok(ControlFlow::Break(()));
         }
-        failed += i64::from(attempt(|| counted(folding, found, name, moment).map(drop))?.is_err());
+        failed += i64::from(attempt_event(|| counted(folding, found, name, moment).map(drop))?.is_err());
         Ok(ControlFlow::Continue(()))
     })?;
     Ok((failed, is_all))

@@ -116,6 +116,43 @@ def test_what_is_no_streams_fault_is_not_reported_as_one(ledger, quiet):
             ledger.execute("select pg_sleep(1), c.* from es_category_state('account', on_error => 'report') c")
 
 
+@pytest.mark.parametrize("sqlstate", ["53200", "55P03", "58030", "08006", "42P01", "42501", "0A000", "XX000"])
+def test_what_every_event_would_meet_is_raised_as_it_is(quiet, sqlstate):
+    with quiet.connect(autocommit=True) as session:
+        session.execute(f"""create function troubled(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin
+            if event.payload ? 'trouble' then raise 'no luck' using errcode = '{sqlstate}', hint = 'wait'; end if; return state; end $$""")
+        session.execute("select es_register_fold('troubled', 'account', handler => 'troubled(jsonb, eventstream.event)')")
+        session.execute("select es_create_temporal_view('accounts', 'account', %s)", (COLUMNS,))
+        for number in range(3):
+            session.execute("select es_append(%s, 'Credited', %s)", (f"account-{number}", '{"trouble": 1}' if number == 1 else "{}"))
+        for question in (
+            "es_category_state('account')",
+            "es_category_state('account', on_error => 'report')",
+            "accounts",
+            "accounts_at(null)",
+            "accounts_at(null, on_error => 'report')",
+        ):
+            with pytest.raises(psycopg.Error) as raised:
+                session.execute(f"select * from {question}")
+            diagnosis = raised.value.diag
+            assert (diagnosis.sqlstate, diagnosis.message_primary, diagnosis.message_hint) == (sqlstate, "no luck", "wait"), question
+        assert value(session, "select count(*) from eventstream.health where name like 'states by %'") == 0
+
+
+def test_a_session_that_cannot_run_folds_is_told_so_by_a_category_too(quiet):
+    with quiet.connect(autocommit=True) as session:
+        session.execute(HANDLER)
+        session.execute("select es_register_fold('balance', 'account', handler => 'handled(jsonb, eventstream.event)')")
+        session.execute("select es_create_temporal_view('accounts', 'account', %s)", (COLUMNS,))
+        credit(session, 1, 5)
+    with quiet.connect(autocommit=True) as session:
+        session.execute("set standard_conforming_strings = off")
+        for question in ("es_category_state('account')", "es_category_state('account', on_error => 'report')", "accounts"):
+            with pytest.raises(psycopg.errors.FeatureNotSupported) as raised:
+                session.execute(f"select * from {question}")
+            assert raised.value.diag.message_hint.startswith("Connect anew"), question
+
+
 def failing(session):
     return rows(session, "select status, detail, fix from eventstream.health where name = 'states by balance'")
 

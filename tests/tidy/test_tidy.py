@@ -137,6 +137,18 @@ def test_sql_objects_are_made_in_sql_files_only():
     assert not bad
 
 
+def test_no_text_has_blanks_in_a_row():
+    """Of those on one line: what is left of a line's break that had no backslash before it."""
+    bad = [
+        f"{name(path)}:{line}"
+        for path in files(".rs", "src", "crates")
+        if not is_test(path)
+        for line, literal in literals_of(path)
+        if "\n" not in (text := re.sub(r"\\\n\s*", "", literal)) and re.search(r"\S  +\S", text)
+    ]
+    assert not bad
+
+
 def test_sql_is_bound_to_pg_catalog_and_to_ours_only():
     """What CREATE EXTENSION binds, by the path of the script; what is bound when it runs, by a path of the function's own."""
     text = {path.name: re.sub(r"--[^\n]*", "", path.read_text()) for path in files(".sql", "sql")}
