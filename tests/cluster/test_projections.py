@@ -444,20 +444,6 @@ def test_a_table_is_rebuilt_by_itself_when_its_fold_has_changed(quiet):
         assert rows(session, "select stream, balance from balances order by 1") == [("account-1", -3), ("account-2", -3)]
 
 
-def test_a_value_that_does_not_fit_its_column_stops_the_table_and_touches_nothing(quiet):
-    with quiet.connect() as session:
-        session.execute("select es_create_state_table('small', 'account', %s)", (COLUMNS.replace("numeric", "smallint"),))
-        append(session, "account-1", 5)
-        session.execute("select es_run_projection()")
-        append(session, "account-2", 7)
-        append(session, "account-1", 100000)
-        for _ in range(7):
-            session.execute("select es_run_projection()")
-        assert progress(session, "small")["status"] == "stopped"
-        assert progress(session, "small")["error_sqlstate"] == "22003"
-        assert rows(session, "select stream, balance from small order by 1") == [("account-1", 5), ("account-2", 7)]
-
-
 # -- inline ---------------------------------------------------------------------------------------------------------
 
 

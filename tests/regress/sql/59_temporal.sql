@@ -54,7 +54,7 @@ declare
     line text;
 begin
     for line in execute 'explain (costs off) ' || query loop
-        return query select m[1] from regexp_matches(line, '((Seq|Index|Bitmap Index) Scan (using|on) \w+)') m;
+        return query select regexp_replace(m[1], '.* ', 'index ') from regexp_matches(line, '((?:Index|Bitmap Index) Scan (?:using|on) \w+)') m;
     end loop;
 end
 $$;
