@@ -71,10 +71,11 @@ impl StateTable<'_> {
     /// Why they are not written, where one of them is at fault.
     fn try_to_write(&self, rows: &[StateRow], before: &dyn Fn()) -> Result<Option<Caught>> {
         before();
+        // The definition's own faults are no row's.
+        self.check()?;
         match attempt(|| self.write(rows))? {
             Ok(()) => Ok(None),
-            // ES005 is of the projection's own definition: its columns are not what they may be.
-            Err(caught) if caught.is_of_event && caught.sqlstate != "ES005" => Ok(Some(caught)),
+            Err(caught) if caught.is_of_event => Ok(Some(caught)),
             // What every row would meet is met again, and goes up as it was raised.
             Err(_) => self.write(rows).map(|()| None),
         }

@@ -88,6 +88,9 @@ pub(super) struct Statements {
     pub(super) remove: CString,
 }
 
+/// One of them.
+type Which = fn(&Statements) -> &CStr;
+
 /// Errors: ES005 where a column's type is gone.
 fn statements(projection: &Projection, table: &Table, relation: &Relation) -> Result<Rc<Statements>> {
     let generation = catalog::projections_generation();
@@ -383,12 +386,28 @@ impl<'a> StateTable<'a> {
     }
 
     /// How many rows it wrote or removed.
-    pub(super) fn run(
-        &self,
-        which: fn(&Statements) -> &CStr,
-        types: &'static [Oid],
-        args: &[Option<Datum>],
-    ) -> Result<u64> {
+    pub(super) fn run(&self, which: Which, types: &'static [Oid], args: &[Option<Datum>]) -> Result<u64> {
+        let (role, plan) = self.prepared(which, types)?;
+        let registrant = &self.projection.registrant;
+        let what = behalf::what(self.projection);
+        let at = Position::global(&what);
+        // Triggers and functions of the table's are the registrant's code, too.
+        pinned::refuse_other_strings()?;
+        let acting = behalf::acting(self.projection);
+        call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
+            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args)))
+        })
+        // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
+        .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))
+    }
+
+    /// Whether the upsert can be made at all. Errors: ES005, ES018 and what else is the fault of the definition and not of a row.
+    pub(super) fn check(&self) -> Result<()> {
+        self.prepared(|made| &made.upsert, UPSERT).map(drop)
+    }
+
+    /// The role that writes, and the statement's plan; the table is locked as for a write.
+    fn prepared(&self, which: Which, types: &'static [Oid]) -> Result<(Oid, Rc<Plan>)> {
         let registrant = &self.projection.registrant;
         let unusable = |reason: String| Error::TableUnusable {
             projection: self.projection.name.clone(),
@@ -412,16 +431,6 @@ impl<'a> StateTable<'a> {
             return Err(unusable(reason).into());
         }
         let made = statements(self.projection, self.table, &relation)?;
-        let plan = plan(role, which(&made), types)?;
-        let what = behalf::what(self.projection);
-        let at = Position::global(&what);
-        // Triggers and functions of the table's are the registrant's code, too.
-        pinned::refuse_other_strings()?;
-        let acting = behalf::acting(self.projection);
-        call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args)))
-        })
-        // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
-        .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))
+        Ok((role, plan(role, which(&made), types)?))
     }
 }

@@ -4,7 +4,6 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{from_text, from_uuid};
-use eventstream_core::delivery::CROWD;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 use std::collections::BTreeMap;
 
@@ -13,8 +12,8 @@ const PRECISION: i64 = 1_000_000;
 /// Consumers that were not there for so long (µs) are forgotten, so many whenever a new one comes: more than come.
 const FORGOTTEN_AFTER: i64 = 600_000_000;
 const MOST_FORGOTTEN: i64 = 100;
-/// The longest lease (µs) in a crowd of consumers that have acknowledged nothing, of one of them: what they hold is soon free again.
-const LONGEST_IN_CROWD: i64 = 60_000_000;
+/// The longest lease (µs) of a consumer that has acknowledged nothing lately: names that come first and do nothing hold nothing for long.
+const LONGEST_OF_IDLE: i64 = 60_000_000;
 
 thread_local! {
     static SEEN: Plan = const { Plan::new(
@@ -79,9 +78,7 @@ pub fn note(db: &Db, subscription_id: i64, consumer: &str, now: i64, (end, lease
             Ok(())
         })
     })?;
-    let idle = seen.values().filter(|works| !*works).count();
-    let is_idle = seen.get(consumer) == Some(&false);
-    let lease = if is_idle && idle > CROWD { lease.min(LONGEST_IN_CROWD) } else { lease };
+    let lease = if seen.get(consumer) == Some(&true) { lease } else { lease.min(LONGEST_OF_IDLE) };
     let until = end + lease;
     let row = [id, name, Some(Datum::from(until))];
     match own {

@@ -262,8 +262,52 @@ def test_consumers_that_acknowledge_nothing_starve_nobody(world):
             honest.execute("select es_ack(%s)", (found[0][0],))
             seen += len(found)
         assert seen >= 200, seen
-        # And what the crowd holds is free again within a minute.
-        left = "select count(*) filter (where lease_until > clock_timestamp() + interval '1 minute'), count(*) from _eventstream.subscription_leases where consumer like 'ghost-%'"
+        # And what they hold is free again within a minute.
         with world.connect() as session:
-            ((long, all_of_them),) = rows(session, left)
-        assert 1 <= long <= 8 <= all_of_them, (long, all_of_them)
+            ((long, all_of_them),) = rows(session, LEASES_OF_GHOSTS)
+        assert long == 0 and all_of_them >= 8, (long, all_of_them)
+
+
+LEASES_OF_GHOSTS = """select count(*) filter (where lease_until > clock_timestamp() + interval '1 minute'), count(*)
+                      from _eventstream.subscription_leases where consumer like 'ghost-%'"""
+
+
+@pytest.mark.parametrize("ghosts_of_all", [1, 8, 200])
+def test_ghosts_that_come_first_hold_nothing_for_long(world, ghosts_of_all):
+    """Eight names that came first with leases of an hour held all slots: an honest consumer got 0 of 640 events until those ended."""
+    with world.connect() as session:
+        session.execute("select es_append('thing-' || n, 'Happened', '{}') from generate_series(1, 640) n")
+    with having(world, "c", "consume", "read") as ghosts, having(world, "h", "consume", "read") as honest:
+        for number in range(ghosts_of_all):
+            ghosts.execute("select * from es_fetch('of_things', %s, max_count => 10000, lease => '1 hour')", (f"ghost-{number}",))
+        with world.connect() as session:
+            ((long, all_of_them),) = rows(session, LEASES_OF_GHOSTS)
+            assert long == 0 and all_of_them >= 1, (long, all_of_them)
+            # A minute later (the ghosts are as present as before, and come again).
+            session.execute("update _eventstream.subscription_slots set lease_until = lease_until - interval '1 minute'")
+            session.execute("update _eventstream.subscription_leases set lease_until = lease_until - interval '1 minute'")
+        streams = set()
+        for _ in range(40):
+            found = rows(honest, "select lease_id, (event).stream, lease_until - clock_timestamp() > '50 minutes' from es_fetch('of_things', 'honest', max_count => 100, lease => '1 hour')")
+            if found:
+                honest.execute("select es_ack(%s)", (found[0][0],))
+            # One that works has leases as long as it asks for.
+            assert all(is_long == bool(streams) for _, _, is_long in found)
+            streams |= {stream for _, stream, _ in found}
+            ghosts.execute("select * from es_fetch('of_things', 'ghost-0', max_count => 10000, lease => '1 hour')")
+        assert len(streams) >= 200, len(streams)
+
+
+def test_a_consumer_that_shows_that_it_works_keeps_its_lease(world):
+    """A slow worker says so with es_extend_lease before its first batch, and from then on has leases as long as it asks for."""
+    long = "select lease_id, lease_until - clock_timestamp() > '50 minutes' from es_fetch('of_things', 'slow', max_count => 1, lease => '1 hour')"
+    with having(world, "c", "consume", "read") as slow:
+        with world.connect() as session:
+            session.execute("select es_append('thing-' || n, 'Happened', '{}') from generate_series(1, 3) n")
+        ((lease, is_long),) = rows(slow, long)
+        assert not is_long
+        slow.execute("select es_extend_lease(%s, '58 minutes')", (lease,))
+        until = "select lease_until - clock_timestamp() > '50 minutes' from _eventstream.subscription_leases where lease_id = %s"
+        with world.connect() as session:
+            assert value(session, until, lease)
+        assert rows(slow, long)[0][1]

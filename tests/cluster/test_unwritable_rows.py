@@ -26,6 +26,7 @@ FAULTS = {
     "a check": ("int", 'alter table limits add constraint small_one check ("limit" < 100)', 500, "23514", 'constraint "small_one"'),
     "not null": ("int", 'alter table limits alter "limit" set not null', None, "23502", 'column "limit"'),
     "a trigger": ("int", TRIGGER, 500, "P0001", "SQLSTATE P0001"),
+    "a trigger in our words": ("int", TRIGGER.replace("using detail", "using errcode = 'ES005', detail"), 500, "ES005", "SQLSTATE ES005"),
     "unique": ("int", 'create unique index only_one on limits ("limit")', 1, "23505", 'constraint "only_one"'),
     "exclusion": ("int", 'alter table limits add constraint apart exclude ("limit" with =)', 1, "23P01", 'constraint "apart"'),
     "foreign key": ("int", 'alter table limits add constraint known foreign key ("limit") references kinds', 500, "23503", 'constraint "known"'),

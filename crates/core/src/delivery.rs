@@ -26,8 +26,8 @@ pub const fn fair_share(consumers: usize) -> usize {
     SLOTS.div_ceil(if consumers == 0 { 1 } else { consumers })
 }
 
-/// So many consumers that have acknowledged nothing lately are no crowd yet, whose leases are short.
-pub const CROWD: usize = 8;
+/// So many consumers that have acknowledged nothing lately are no crowd yet, which waits for its own leases to end.
+const CROWD: usize = 8;
 
 /// How many slots one consumer may lease where `working` ones have acknowledged something lately and `idle` ones have not: beside those that
 /// work, all of these together count as one, so that names which come and go starve nobody.

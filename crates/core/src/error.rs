@@ -430,7 +430,8 @@ impl Error {
             ),
             Self::LeaseLost { .. } => Some(
                 "Fetch again: what this lease held is delivered again, to whoever fetches it; make its processing idempotent, and \
-                 leases longer (es_extend_lease) where it takes longer."
+                 leases longer where it takes longer: a consumer that has acknowledged nothing lately gets a minute at most, and \
+                 makes it longer with es_extend_lease."
                     .into(),
             ),
             Self::NotActivated { .. } => Some(
