@@ -6,7 +6,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::function::{Args, Returned};
 use crate::pg::value::datum::from_text;
-use crate::present::registry as upcasting;
+use crate::present::upcasters;
 use crate::projection::refold;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::registry::{self, Order};
@@ -132,10 +132,10 @@ fn register_upcaster(args: &Args) -> Returned {
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
     let key = (definition.event_type, definition.from_schema_version);
-    let before = upcasting::upcasters(target.id)?;
+    let before = upcasters::of(target.id)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
     let changed = refold::refold(target)?;
-    if before.has(key.0, key.1) && before.definition() != upcasting::upcasters(target.id)?.definition() {
+    if before.has(key.0, key.1) && before.definition() != upcasters::of(target.id)?.definition() {
         say_replaced(&format!("the upcaster of {} from schema version {}", shown(key.0), key.1), &changed)?;
     }
     from_text(definition.event_type).map(Some)

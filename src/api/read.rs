@@ -4,14 +4,15 @@ use crate::access::{Access, authorize, authorize_tenant};
 use crate::log::horizon;
 use crate::log::identity::log_info;
 use crate::log::read::{self, Filter, LogRange, StreamRange};
+use crate::log::stored::StoredRows;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::process::session::Planning;
 use crate::pg::query::pages;
 use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::{from_text, from_uuid};
-use crate::present::registry as upcasting;
-use crate::present::upcast;
+use crate::present::door::Door;
+use crate::present::upcasters;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use crate::state::snapshot;
@@ -48,37 +49,22 @@ fn read_stream(args: &Args) -> Returned {
     let is_raw = args.boolean(5, "raw")?;
     range.check()?;
     let access = authorize(Privilege::Read, name.category())?;
-    let upcasters = upcasting::upcasters(access.tenant_id)?;
-    let goes_straight = is_raw || upcasters.is_empty();
+    let upcasters = upcasters::of(access.tenant_id)?;
+    let mut door = if is_raw { Door::raw() } else { Door::new(&upcasters)? };
     if !is_raw {
-        range.filter = upcasting::following(access.tenant_id, range.filter)?;
+        range.filter = upcasters::following(access.tenant_id, range.filter)?;
     }
     if pages::has_begun(args) || pages::are_wanted(args) {
-        if goes_straight {
-            return read::read_stream_by_pages(target(&access), &name, &range, args);
-        }
-        return read::read_stream_by_way_of(target(&access), &name, &range, args, |aside, put| {
-            upcast::pass(&upcasters, aside, put)
-        });
+        return door.next_of_stream(target(&access), &name, &range, args);
     }
-    let store = Store::begin(args)?;
-    if goes_straight {
-        read::read_stream(target(&access), &name, &range, &store)?;
-    } else {
-        upcast::through(&upcasters, &store, |aside| read::read_stream(target(&access), &name, &range, aside))?;
-    }
+    door.fill(&Store::begin(args)?, |into| read::read_stream(target(&access), &name, &range, into))?;
     Ok(None)
 }
 
-/// Returns the events that `read` puts into a store, brought to their newest schema versions.
-fn upcast(args: &Args, tenant_id: i64, read: impl FnOnce(&Store) -> Result<()>) -> Returned {
-    let upcasters = upcasting::upcasters(tenant_id)?;
+/// Returns the events that `read` finds, as the tenant's readers may see them.
+fn shown(args: &Args, tenant_id: i64, read: impl FnOnce(&StoredRows) -> Result<()>) -> Returned {
     let store = Store::begin(args)?;
-    if upcasters.is_empty() {
-        read(&store)?
-    } else {
-        upcast::through(&upcasters, &store, read)?
-    }
+    Door::new(&*upcasters::of(tenant_id)?)?.fill(&store, read)?;
     Ok(None)
 }
 
@@ -90,7 +76,7 @@ fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
     filter.check()?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     filter.categories = scope.narrow(filter.categories);
-    let filter = upcasting::following(access.tenant_id, filter)?;
+    let filter = upcasters::following(access.tenant_id, filter)?;
     Ok((access, filter))
 }
 
@@ -105,14 +91,14 @@ fn read_all(args: &Args) -> Returned {
         known_log: args.uuid_opt(5),
         known_timeline: args.int4_opt(6),
     };
-    upcast(args, access.tenant_id, |store| read::read_all(target(&access), &range, &filter, store))
+    shown(args, access.tenant_id, |into| read::read_all(target(&access), &range, &filter, into))
 }
 
 fn read_backward(args: &Args) -> Returned {
     let max_count = args.int8(1, "max_count")?;
     let (access, filter) = filtered(args)?;
-    upcast(args, access.tenant_id, |store| {
-        read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, store)
+    shown(args, access.tenant_id, |into| {
+        read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, into)
     })
 }
 
@@ -122,8 +108,8 @@ fn read_subject(args: &Args) -> Returned {
     let max_count = args.int8(2, "max_count")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let categories = scope.narrow(None);
-    upcast(args, access.tenant_id, |store| {
-        read::read_subject(target(&access), subject, after_position, max_count, categories.as_deref(), store)
+    shown(args, access.tenant_id, |into| {
+        read::read_subject(target(&access), subject, after_position, max_count, categories.as_deref(), into)
     })
 }
 
@@ -131,7 +117,7 @@ fn event(args: &Args) -> Returned {
     let id = args.uuid(0, "event_id")?;
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
     let categories = scope.narrow(None);
-    upcast(args, access.tenant_id, |store| read::read_event(target(&access), &id, categories.as_deref(), store))
+    shown(args, access.tenant_id, |into| read::read_event(target(&access), &id, categories.as_deref(), into))
 }
 
 fn stream_version(args: &Args) -> Returned {

@@ -4,6 +4,7 @@ use super::chosen::{self, Chosen};
 use super::partition;
 use super::read::Filter;
 use super::statements::Statement;
+use super::stored::StoredRows;
 use super::stream;
 use super::target::Target;
 use crate::pg::error::failure::Result;
@@ -11,7 +12,6 @@ use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::Direction;
 use crate::pg::query::row::Row;
-use crate::pg::query::store::Store;
 use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
 use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
@@ -150,12 +150,12 @@ pub fn facts(db: &Db, catalog: &Catalog, positions: &[i64]) -> Result<Vec<Facts>
     Ok(facts)
 }
 
-/// The events at these positions, which are in order, as they are stored.
-pub fn events(db: &Db, catalog: &Catalog, target: Target, positions: &[i64], store: &Store) -> Result<()> {
+/// The events at these positions, which are in order.
+pub fn events(db: &Db, catalog: &Catalog, target: Target, positions: &[i64], into: &StoredRows) -> Result<()> {
     let tenant = from_text(target.name)?;
     at(db, catalog, positions, |partition, positions| {
         let args = [Some(tenant), Some(positions)];
-        partition.plan(Statement::EventsAt).fill(db, View::Latest, &args, store).map(drop)
+        partition.plan(Statement::EventsAt).fill(db, View::Latest, &args, into.store()).map(drop)
     })
 }
 

@@ -23,6 +23,7 @@ pub mod read;
 pub mod retry;
 pub mod scan;
 pub mod statements;
+pub mod stored;
 pub mod stream;
 pub mod target;
 pub mod whole;

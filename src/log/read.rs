@@ -4,18 +4,17 @@ use super::chosen::{self, Chosen};
 pub use super::filter::Filter;
 use super::partition::Partition;
 use super::statements::{Statement, column};
+use super::stored::StoredRows;
 use super::target::Target;
 use super::{horizon, identity, partition, stream, whole};
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
-use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::query::pages::{self, Cursor, PAGE};
+use crate::pg::query::pages::{Cursor, PAGE};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::Direction;
 use crate::pg::query::row::Row;
-use crate::pg::query::store::Store;
 use crate::pg::value::datum::{Nullable, from_text, from_uuid, int8_array_of, text_array_of};
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
@@ -72,69 +71,42 @@ impl StreamRange {
     }
 
     /// Where the next page starts, after one of `read` events up to version `last`; None where that was not a whole page.
-    fn next(&self, [_, left]: Cursor, last: Option<i64>, read: i64) -> Option<Cursor> {
+    pub fn next(&self, [_, left]: Cursor, last: Option<i64>, read: i64) -> Option<Cursor> {
         let step = if self.backward { -1 } else { 1 };
         last.filter(|_| read == PAGE).map(|last| [last + step, left - read])
     }
 
     /// The first version to be read, and how many events at most.
-    fn start(&self) -> Cursor {
+    pub fn start(&self) -> Cursor {
         let from = self.from_version.unwrap_or(if self.backward { i64::MAX } else { 1 });
         [from, self.max_count.unwrap_or(i64::MAX)]
     }
 }
 
 /// The events of one stream, all at once. A stream that does not exist gives none.
-pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, store: &Store) -> Result<()> {
+pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, into: &StoredRows) -> Result<()> {
     read_segments(target, name, range, range.start(), i64::MAX, |db, plan, args| {
-        plan.fill(db, View::Caller, args, store)
+        plan.fill(db, View::Caller, args, into.store())
     })
     .map(drop)
 }
 
-/// The same, a page at a time, from the index scan into the page.
-pub fn read_stream_by_pages(target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
-    pages::next(
-        args,
-        || Ok(range.start()),
-        |cursor, page| {
-            let mut last = None;
-            let read = read_segments(target, name, range, cursor, PAGE, |db, plan, args| {
-                plan.rows(db, View::Caller, 0, args, |row| {
-                    last = Some(row.int8(2)?);
-                    page.put(row)
-                })
-                .map(|rows| rows.len() as u64)
-            })?;
-            Ok(range.next(cursor, last, read))
-        },
-    )
+/// A page of them; how many there were.
+pub fn page(target: Target, name: &StreamName, range: &StreamRange, cursor: Cursor, into: &StoredRows) -> Result<i64> {
+    read_segments(target, name, range, cursor, PAGE, |db, plan, args| plan.fill(db, View::Caller, args, into.store()))
 }
 
-/// The same by way of `pass`, which is given each page's events when the owner's rights are off, and puts them into the page.
-pub fn read_stream_by_way_of(
+/// The same, from the index scan to `each`.
+pub fn each_of_page(
     target: Target,
     name: &StreamName,
     range: &StreamRange,
-    args: &Args,
-    pass: impl FnOnce(Store, &mut dyn FnMut(&Row) -> Result<()>) -> Result<()>,
-) -> Returned {
-    pages::next(
-        args,
-        || Ok(range.start()),
-        |cursor, page| {
-            let aside = Store::aside(Catalog::current()?.event_type)?;
-            let read = read_segments(target, name, range, cursor, PAGE, |db, plan, args| {
-                plan.fill(db, View::Caller, args, &aside)
-            })?;
-            let mut last = None;
-            pass(aside, &mut |row| {
-                last = Some(row.int8(2)?);
-                page.put(row)
-            })?;
-            Ok(range.next(cursor, last, read))
-        },
-    )
+    cursor: Cursor,
+    each: &mut dyn FnMut(&Row) -> Result<()>,
+) -> Result<i64> {
+    read_segments(target, name, range, cursor, PAGE, |db, plan, args| {
+        plan.rows(db, View::Caller, 0, args, &mut *each).map(|rows| rows.len() as u64)
+    })
 }
 
 /// Reads at most `most` events from a cursor on, segment by segment; how many there were.
@@ -199,7 +171,7 @@ fn checked_after(argument: &str, after_position: i64) -> Result<()> {
 }
 
 /// The log in order, up to the horizon. The horizon comes first and the snapshot after it: never the other way round.
-pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store) -> Result<()> {
+pub fn read_all(target: Target, range: &LogRange, filter: &Filter, into: &StoredRows) -> Result<()> {
     let LogRange { after_position, up_to, max_count, known_log, known_timeline } = *range;
     horizon::must_be_known(c"es_read_all")?;
     checked_after("after_position", after_position)?;
@@ -223,7 +195,7 @@ pub fn read_all(target: Target, range: &LogRange, filter: &Filter, store: &Store
         }
         let last = up_to.map_or(horizon.position, |up_to| up_to.min(horizon.position));
         read_log(db, catalog, target, (after_position, last), count, filter, &mut |plan, args| {
-            plan.fill(db, View::Latest, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
+            plan.fill(db, View::Latest, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
         })
     })
 }
@@ -342,7 +314,7 @@ pub fn read_backward(
     before_position: Option<i64>,
     max_count: i64,
     filter: &Filter,
-    store: &Store,
+    into: &StoredRows,
 ) -> Result<()> {
     if let Some(before) = before_position {
         checked_after("before_position", before)?;
@@ -366,13 +338,13 @@ pub fn read_backward(
                     direction: Direction::Backward,
                 };
                 let mut fill = |plan: &Plan, args: &[Nullable]| {
-                    plan.fill(db, View::Caller, args, store).map(|read| (read as i64, ControlFlow::Continue(())))
+                    plan.fill(db, View::Caller, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
                 };
                 read_chosen(db, partition, tenant, View::Caller, chosen, left, filter, &mut fill)?.0
             } else {
                 let [tenant_id, before, most] = [target.id, before, left].map(|value| Some(Datum::from(value)));
                 let args = [tenant, tenant_id, before, most, types, older];
-                partition.plan(Statement::LogBackward).fill(db, View::Caller, &args, store)? as i64
+                partition.plan(Statement::LogBackward).fill(db, View::Caller, &args, into.store())? as i64
             };
         }
         Ok(())
@@ -386,7 +358,7 @@ pub fn read_subject(
     after_position: i64,
     max_count: i64,
     categories: Option<&[String]>,
-    store: &Store,
+    into: &StoredRows,
 ) -> Result<()> {
     Subject::parse(subject)?;
     checked_after("after_position", after_position)?;
@@ -406,7 +378,7 @@ pub fn read_subject(
             if left > 0 && partition.upper > after_position + 1 {
                 args[4] = Some(Datum::from(left));
                 let plan = partition.plan(Statement::BySubject);
-                left -= plan.fill(db, View::Caller, &args, store)? as i64;
+                left -= plan.fill(db, View::Caller, &args, into.store())? as i64;
             }
         }
         Ok(())
@@ -414,7 +386,7 @@ pub fn read_subject(
 }
 
 /// The event with an id; newest partitions first, because that is where it is asked for.
-pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[String]>, store: &Store) -> Result<()> {
+pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[String]>, into: &StoredRows) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| {
         whole::must_be_shown(db, catalog, Some(target.id))?;
         let args = [
@@ -424,7 +396,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
             categories.map(text_array_of).transpose()?,
         ];
         for partition in partition::all(db, catalog)?.iter().rev() {
-            partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, store)?;
+            partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, into.store())?;
         }
         Ok(())
     })

@@ -7,6 +7,7 @@
 use super::event::NewEvent;
 use super::partition::Partition;
 use super::statements::{Statement, column};
+use super::stored::StoredContent;
 use super::stream::{self, Head, Stream};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
@@ -153,11 +154,10 @@ fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
     let event_id = row.uuid(column::EVENT_ID)?;
     let Some(place) = events.iter().position(|event| event.event_id == Some(event_id)) else { return Ok(None) };
     let event = &events[place];
-    let payload = row.jsonb_opt(column::PAYLOAD)?.map(|payload| payload.text()).transpose()?;
     let stored_at = row.int8(column::OCCURRED_AT)?;
     let same = [
         ("type", row.text(column::EVENT_TYPE)? == event.event_type),
-        ("payload", payload == Some(event.payload.text)),
+        ("payload", StoredContent::of_row(row).payload()? == Some(event.payload.text)),
         ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
         ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
         ("subject", row.text_opt(column::SUBJECT)? == event.subject),

@@ -24,7 +24,13 @@ pub mod column {
     pub const METADATA: usize = 17;
 }
 
-/// The same of a row of stream_segments, and its key by number, from 1.
+/// Places of the documents among the columns that verification reads.
+pub mod verified {
+    pub const PAYLOAD: usize = 15;
+    pub const METADATA: usize = 16;
+}
+
+/// Places of the columns of a row of stream_segments, and its key by number, from 1.
 pub mod segment {
     pub const PARTITION: usize = 1;
     pub const FIRST_VERSION: usize = 2;

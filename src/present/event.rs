@@ -1,13 +1,19 @@
-//! An event as folds and upcasters see it: the columns of type eventstream.event, made from a row of the log.
+//! An event before the door and behind it: the columns of type eventstream.event, made from a row of the log.
+use crate::log::append::new_event_id;
+use crate::log::event::NewEvent;
 use crate::log::statements::column;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Room;
+use crate::pg::process::server;
 use crate::pg::query::row::Row;
 use crate::pg::value::composite::{Record, RowType};
-use crate::pg::value::datum;
+use crate::pg::value::datum::{self, Nullable, from_text, from_uuid};
+use eventstream_core::hash::Hash;
+use eventstream_core::name::StreamName;
 use pgrx::pg_sys::Datum;
+use std::ops::Deref;
 
 /// Columns of type eventstream.event, from 0, in the order of sql/schema/types.sql.
 pub mod field {
@@ -17,8 +23,8 @@ pub mod field {
     pub const EVENT_ID: usize = 3;
     pub const EVENT_TYPE: usize = 4;
     pub const SCHEMA_VERSION: usize = 5;
-    pub const PAYLOAD: usize = 6;
-    pub const METADATA: usize = 7;
+    pub(in crate::present) const PAYLOAD: usize = 6;
+    pub(in crate::present) const METADATA: usize = 7;
     pub const SUBJECT: usize = 8;
     pub const OCCURRED_AT: usize = 9;
     pub const RECORDED_AT: usize = 10;
@@ -28,7 +34,7 @@ pub mod field {
     pub const CHAIN_HASH: usize = 15;
 }
 
-pub const FIELDS: usize = 16;
+const FIELDS: usize = 16;
 
 /// For each field, the column of the log's row that it comes from; None where it belongs to the whole stream.
 const FROM: [Option<usize>; FIELDS] = [
@@ -53,12 +59,16 @@ const FROM: [Option<usize>; FIELDS] = [
 /// Roughly the bytes that columns of fixed size or short texts take.
 const ORDINARY_COLUMNS: usize = 300;
 
-/// An event.
+/// An event as it is stored. It tells which event it is, and not what it says: its documents come out of it by the door only
+/// ([`super::door::Door::show`]).
 #[derive(Clone)]
-pub struct Event {
-    pub values: [Datum; FIELDS],
-    pub nulls: [bool; FIELDS],
+pub struct StoredEvent {
+    values: [Datum; FIELDS],
+    nulls: [bool; FIELDS],
 }
+
+/// An event as whoever asked may see it. Only the door makes one.
+pub struct Event(StoredEvent);
 
 /// What all events of a stream have in common.
 pub struct Common {
@@ -69,11 +79,11 @@ pub struct Common {
 impl Common {
     /// Lives in the current memory context.
     pub fn new(target: Target, stream: &str) -> Result<Self> {
-        Ok(Self { stream: datum::from_text(stream)?, tenant: datum::from_text(target.name)? })
+        Ok(Self { stream: from_text(stream)?, tenant: from_text(target.name)? })
     }
 }
 
-impl Event {
+impl StoredEvent {
     /// Its by-reference columns live where the row does.
     pub fn of_row(common: &Common, row: &Row) -> Self {
         let (values, nulls) = row.parts();
@@ -105,7 +115,7 @@ impl Event {
     }
 
     /// Of a row whose columns are those of the type.
-    pub fn of_composite(row: &Row) -> Self {
+    pub(super) fn of_composite(row: &Row) -> Self {
         let (values, nulls) = row.parts();
         let mut event = Self { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
         event.values.copy_from_slice(values);
@@ -113,51 +123,54 @@ impl Event {
         event
     }
 
-    /// Documents that are stored elsewhere are fetched into the current memory context.
-    pub fn fetch(&mut self) -> Result<()> {
-        for place in [field::PAYLOAD, field::METADATA] {
-            if !self.nulls[place] {
-                self.values[place] = datum::fetched(self.values[place])?;
-            }
+    /// An event that is not in the log, as an append would store it, in the current memory context: without position, salt and chain hash.
+    pub fn imagined(
+        common: &Common,
+        name: &StreamName,
+        event: &NewEvent,
+        version: i64,
+        recorded_at: i64,
+    ) -> Result<Self> {
+        let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
+        let mut imagined = Self { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
+        imagined.set(field::STREAM, common.stream);
+        imagined.set(field::VERSION, Datum::from(version));
+        imagined.set(field::EVENT_ID, from_uuid(&event_id)?);
+        imagined.set(field::EVENT_TYPE, from_text(event.event_type)?);
+        imagined.set(field::SCHEMA_VERSION, Datum::from(event.schema_version));
+        imagined.set(field::PAYLOAD, event.payload.value.datum());
+        imagined.set(field::METADATA, event.metadata.value.datum());
+        if let Some(subject) = event.subject {
+            imagined.set(field::SUBJECT, from_text(subject)?);
         }
-        Ok(())
+        imagined.set(field::OCCURRED_AT, Datum::from(event.occurred_at.unwrap_or(recorded_at)));
+        imagined.set(field::RECORDED_AT, Datum::from(recorded_at));
+        imagined.set(field::CATEGORY, from_text(name.category())?);
+        imagined.set(field::TENANT, common.tenant);
+        imagined.set(field::RECORDED_BY, from_text(&server::role_name(server::session_role())?)?);
+        Ok(imagined)
     }
 
-    /// The event as a value of type eventstream.event, which points to its columns.
-    pub fn record<'a>(&'a self, of: &'a RowType) -> Record<'a> {
-        of.record(&self.values, &self.nulls)
+    /// It has passed the door.
+    pub(super) fn shown(self) -> Event {
+        Event(self)
     }
 
-    pub fn global_position(&self) -> i64 {
-        self.values[field::GLOBAL_POSITION].value() as i64
-    }
-
-    /// Microseconds since 2000-01-01 UTC.
-    pub fn recorded_at(&self) -> i64 {
-        self.values[field::RECORDED_AT].value() as i64
-    }
-
-    /// Bytes that it takes, roughly: those of its documents.
-    pub fn size(&self) -> usize {
-        let size = |place: usize| if self.nulls[place] { 0 } else { datum::unpacked_size(self.values[place]) };
-        size(field::PAYLOAD) + size(field::METADATA) + ORDINARY_COLUMNS
-    }
-
-    pub fn set(&mut self, place: usize, value: Datum) {
+    pub(super) fn set(&mut self, place: usize, value: Datum) {
         self.values[place] = value;
         self.nulls[place] = false;
     }
 
-    pub fn row(&self) -> Row<'_> {
+    pub(super) fn get(&self, place: usize) -> Nullable {
+        (!self.nulls[place]).then_some(self.values[place])
+    }
+
+    fn row(&self) -> Row<'_> {
         Row::of_parts(&self.values, &self.nulls)
     }
 
-    pub fn event_type(&self) -> Result<&str> {
-        self.row().text(field::EVENT_TYPE)
-    }
-
-    pub fn stream(&self) -> Result<&str> {
-        self.row().text(field::STREAM)
+    pub fn global_position(&self) -> i64 {
+        self.values[field::GLOBAL_POSITION].value() as i64
     }
 
     pub fn version(&self) -> i64 {
@@ -168,8 +181,79 @@ impl Event {
         self.values[field::SCHEMA_VERSION].value() as i32
     }
 
-    /// A document column; None where it is NULL (erased).
-    pub fn document(&self, place: usize) -> Result<Option<Jsonb<'_>>> {
-        self.row().jsonb_opt(place)
+    /// Microseconds since 2000-01-01 UTC, as recorded_at.
+    pub fn occurred_at(&self) -> i64 {
+        self.values[field::OCCURRED_AT].value() as i64
+    }
+
+    pub fn recorded_at(&self) -> i64 {
+        self.values[field::RECORDED_AT].value() as i64
+    }
+
+    pub fn stream(&self) -> Result<&str> {
+        self.row().text(field::STREAM)
+    }
+
+    pub fn event_type(&self) -> Result<&str> {
+        self.row().text(field::EVENT_TYPE)
+    }
+
+    pub fn event_id(&self) -> Result<[u8; 16]> {
+        self.row().uuid(field::EVENT_ID)
+    }
+
+    pub fn chain_hash(&self) -> Result<Hash> {
+        self.row().hash(field::CHAIN_HASH)
+    }
+
+    /// Bytes that it takes, roughly: those of its documents.
+    pub fn size(&self) -> usize {
+        let size = |place: usize| if self.nulls[place] { 0 } else { datum::unpacked_size(self.values[place]) };
+        size(field::PAYLOAD) + size(field::METADATA) + ORDINARY_COLUMNS
+    }
+}
+
+impl Deref for Event {
+    type Target = StoredEvent;
+
+    fn deref(&self) -> &StoredEvent {
+        &self.0
+    }
+}
+
+impl Event {
+    /// All that it shows.
+    pub fn row(&self) -> Row<'_> {
+        self.0.row()
+    }
+
+    /// The event as a value of type eventstream.event, which points to its columns.
+    pub fn record<'a>(&'a self, of: &'a RowType) -> Record<'a> {
+        of.record(&self.0.values, &self.0.nulls)
+    }
+
+    /// None where it is NULL (erased).
+    pub fn payload(&self) -> Result<Option<Jsonb<'_>>> {
+        self.row().jsonb_opt(field::PAYLOAD)
+    }
+
+    /// As [`Event::payload`].
+    pub fn metadata(&self) -> Result<Option<Jsonb<'_>>> {
+        self.row().jsonb_opt(field::METADATA)
+    }
+
+    /// Its metadata, as the value that they are.
+    pub fn metadata_value(&self) -> Nullable {
+        self.0.get(field::METADATA)
+    }
+
+    /// Documents that are stored elsewhere are fetched into the current memory context.
+    pub fn fetch(&mut self) -> Result<()> {
+        for place in [field::PAYLOAD, field::METADATA] {
+            if let Some(document) = self.0.get(place) {
+                self.0.values[place] = datum::fetched(document)?;
+            }
+        }
+        Ok(())
     }
 }

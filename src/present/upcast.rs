@@ -1,15 +1,12 @@
 //! Upcasters: how the payload of an event type becomes that of its next schema version when it is read or folded. Steps are
 //! chained until no further one is registered; each raises schema_version by one, so a chain always ends. What is stored
 //! never changes.
-use super::event::{Event, field};
+use super::event::{StoredEvent, field};
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::{Code, Function, Position, Registrant};
 use crate::pg::process::memory::Scratch;
-use crate::pg::query::row::Row;
-use crate::pg::query::store::Store;
 use crate::pg::value::datum::{self, from_text};
 use crate::pg::{error::report, process::subtransaction};
-use crate::shared::catalog::Catalog;
 use crate::shared::settings;
 use crate::usercode::handler::{self, Handler};
 use eventstream_core::error::Error;
@@ -63,12 +60,12 @@ impl Upcasters {
             .collect()
     }
 
-    /// Everything that what they return depends on.
     /// Whether there is a step from that schema version of the event type.
     pub fn has(&self, event_type: &str, from_schema_version: i32) -> bool {
         self.steps.get(event_type).is_some_and(|steps| steps.contains_key(&from_schema_version))
     }
 
+    /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
         let mut parts = Vec::new();
         for (event_type, steps) in &self.steps {
@@ -118,24 +115,25 @@ impl<'a> Upcasting<'a> {
     /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
     /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
     /// the last step that succeeded left it.
-    pub fn apply(&mut self, stream: &str, event: &mut Event) -> Result<()> {
+    pub fn apply(&mut self, event: &mut StoredEvent) -> Result<()> {
         while let Some((key, step)) = self.next_step(event)? {
-            if event.nulls[field::PAYLOAD] {
+            if event.get(field::PAYLOAD).is_none() {
                 return Ok(()); // erased: there is nothing to bring up to date
             }
             let made = if settings::are_failed_upcasts_skipped() && subtransaction::is_possible() {
-                subtransaction::attempt(|| self.call(stream, event, key, step))?
+                subtransaction::attempt(|| self.call(event, key, step))?
             } else {
-                Ok(self.call(stream, event, key, step)?)
+                Ok(self.call(event, key, step)?)
             };
             let payload = match made {
                 Ok(payload) => payload,
                 Err(caught) => {
                     self.has_skipped = true;
                     return report::warning(&format!(
-                        "upcaster of \"{}\" from schema version {} is skipped for stream \"{stream}\" at version {}: {} ({})",
+                        "upcaster of \"{}\" from schema version {} is skipped for stream \"{}\" at version {}: {} ({})",
                         key.0,
                         key.1,
+                        event.stream()?,
                         event.version(),
                         caught.message,
                         caught.sqlstate
@@ -151,7 +149,7 @@ impl<'a> Upcasting<'a> {
     }
 
     /// The step for the event as it is, if one is registered.
-    fn next_step(&self, event: &Event) -> Result<Option<((&'a str, i32), &'a Step)>> {
+    fn next_step(&self, event: &StoredEvent) -> Result<Option<((&'a str, i32), &'a Step)>> {
         let from = event.schema_version();
         let Some((event_type, steps)) = self.upcasters.steps.get_key_value(event.event_type()?) else {
             return Ok(None);
@@ -160,7 +158,8 @@ impl<'a> Upcasting<'a> {
     }
 
     /// The payload that a step makes.
-    fn call(&mut self, stream: &str, event: &Event, key: (&'a str, i32), step: &Step) -> Result<Datum> {
+    fn call(&mut self, event: &StoredEvent, key: (&'a str, i32), step: &Step) -> Result<Datum> {
+        let stream = event.stream()?;
         let failed = |reason: String| Error::UpcastFailed {
             stream: stream.into(),
             version: event.version(),
@@ -186,9 +185,8 @@ impl<'a> Upcasting<'a> {
         let what = format!("upcaster of \"{}\" from schema version {} for stream \"{stream}\"", key.0, key.1);
         let what = CString::new(what).unwrap_or_default();
         let at = Position::version(&what, event.version());
-        let argument = |place: usize| (!event.nulls[place]).then_some(event.values[place]);
-        let made = function
-            .as_registrant(Code::Pure, &at, |calls| calls.call(&[argument(field::PAYLOAD), argument(field::METADATA)]));
+        let arguments = [event.get(field::PAYLOAD), event.get(field::METADATA)];
+        let made = function.as_registrant(Code::Pure, &at, |calls| calls.call(&arguments));
         let made = made.map_err(|failure| failure.hinting_event(|| upcast_hint(stream, event.version())))?;
         let made = made.ok_or_else(|| failed("its function returned NULL".into()))?;
         // Rules copy parts of it; a state could not hold more of it either.
@@ -209,26 +207,4 @@ impl<'a> Upcasting<'a> {
             Some((event_type, from, step, times))
         })
     }
-}
-
-/// Gives the events that were kept aside to `put`, each at its newest schema version: users' functions are not called while the
-/// owner's rights are on.
-pub fn pass(upcasters: &Upcasters, aside: Store, put: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
-    let mut upcasting = Upcasting::new(upcasters)?;
-    let scratch = Scratch::new()?;
-    aside.take(|row| {
-        scratch.step(|| {
-            let mut event = Event::of_composite(row);
-            let stream = event.stream()?.to_owned();
-            upcasting.apply(&stream, &mut event)?;
-            put(&event.row())
-        })
-    })
-}
-
-/// Puts the events that `read` finds into `into`, each at its newest schema version.
-pub fn through(upcasters: &Upcasters, into: &Store, read: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
-    let aside = Store::aside(Catalog::current()?.event_type)?;
-    read(&aside)?;
-    pass(upcasters, aside, &mut |row| into.put_row(row))
 }

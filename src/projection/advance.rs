@@ -35,7 +35,7 @@ use crate::pg::{
     error::report,
     process::{life, server},
 };
-use crate::present::event::Event;
+use crate::present::event::StoredEvent;
 use crate::shared::catalog;
 use crate::shared::counters::{self, Counter, Histogram};
 use crate::shared::live_settings;
@@ -127,7 +127,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
 
 /// The events after the checkpoint.
 struct Batch {
-    events: Vec<Event>,
+    events: Vec<StoredEvent>,
     /// Everything up to here was looked at.
     end: i64,
     /// Whether there may be others behind it already.
@@ -153,7 +153,7 @@ fn read_batch(projection: &Projection, filter: &Filter, after: i64, most: i64, m
         is_full = count == most || bytes >= MOST_BYTES;
         (true, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    let end = events.last().filter(|_| is_full).map_or(horizon.position, Event::global_position);
+    let end = events.last().filter(|_| is_full).map_or(horizon.position, StoredEvent::global_position);
     Ok(Batch { events, end: end.max(after), is_full })
 }
 
@@ -280,11 +280,11 @@ fn stop(projection: &Projection, progress: &Progress, caught: &Caught) -> Result
 fn note(
     projection: &Projection,
     progress: &Progress,
-    event: Option<&Event>,
+    event: Option<&StoredEvent>,
     before: i64,
     caught: &Caught,
 ) -> Result<Outcome> {
-    let position = event.map(Event::global_position);
+    let position = event.map(StoredEvent::global_position);
     // Positions of others may lie between the checkpoint and the event.
     let is_again = match position {
         Some(_) => progress.failed_position == position,
@@ -337,10 +337,10 @@ fn note(
 }
 
 /// A line in the server's log: what failed on which event.
-fn tell(projection: &Projection, event: Option<&Event>, attempts: i32, caught: &Caught) -> Result<()> {
+fn tell(projection: &Projection, event: Option<&StoredEvent>, attempts: i32, caught: &Caught) -> Result<()> {
     let Projection { name, tenant, max_retries, .. } = projection;
-    let stream = event.map(Event::stream).transpose()?;
-    let (version, position) = (event.map(Event::version), event.map(Event::global_position));
+    let stream = event.map(StoredEvent::stream).transpose()?;
+    let (version, position) = (event.map(StoredEvent::version), event.map(StoredEvent::global_position));
     let at = match (stream, version, position) {
         (Some(stream), Some(version), Some(position)) => {
             format!(" on stream \"{stream}\" at version {version}, global position {position},")

@@ -14,9 +14,9 @@ use crate::pg::process::session::Planning;
 use crate::pg::process::test_point::test_point;
 use crate::pg::value::composite::RowType;
 use crate::pg::{process::server, value::datum};
-use crate::present::event::{Event, field};
-use crate::present::registry::{following, upcasters};
-use crate::present::upcast::Upcasting;
+use crate::present::door::Door;
+use crate::present::event::{Event, StoredEvent};
+use crate::present::upcasters;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Handler, Purpose};
@@ -101,7 +101,7 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
         .into());
     }
     let categories = scope.narrow(projection.categories.clone());
-    following(projection.tenant_id, Filter::of(categories, projection.event_types.clone())).map(Ok)
+    upcasters::following(projection.tenant_id, Filter::of(categories, projection.event_types.clone())).map(Ok)
 }
 
 impl<'a> Applier<'a> {
@@ -132,35 +132,27 @@ impl<'a> Applier<'a> {
     }
 
     /// Applies the events, all of them or, with the failure, whatever the caller takes back.
-    pub fn apply(&mut self, events: &[Event]) -> Result<()> {
+    pub fn apply(&mut self, events: &[StoredEvent]) -> Result<()> {
         self.failed_at.set(None);
         let at = Position::global(&self.what);
         let (projection, row_type, acting, failed_at) =
             (self.projection, &self.row_type, &self.acting, &self.failed_at);
-        let upcasters = upcasters(self.projection.tenant_id)?;
-        let upcast = |upcasting: &mut Upcasting, event: &mut Event| -> Result<()> {
-            if upcasters.is_empty() {
-                return Ok(());
-            }
-            let stream = event.stream()?.to_owned();
-            upcasting.apply(&stream, event)
-        };
+        let upcasters = upcasters::of(self.projection.tenant_id)?;
+        let mut door = Door::new(&upcasters)?;
         match &mut self.how {
             How::Table(table) => table.apply(events),
             How::Event(function) => {
-                let mut upcasting = Upcasting::new(&upcasters)?;
                 let scratch = Scratch::new()?;
                 // Between users' functions the registrant's rights may differ: an upcaster has its own.
-                let mut call_all = |events: &mut dyn Iterator<Item = (usize, Event)>| {
+                let mut call_all = |events: &mut dyn Iterator<Item = (usize, Result<Event>)>| {
                     function.as_registrant(Code::Handler, &at, |calls| {
                         on_behalf(projection, acting, || {
-                            for (place, mut event) in events {
+                            for (place, event) in events {
                                 life::breathe();
                                 failed_at.set(Some(place));
+                                let mut event = event?;
                                 at.set(event.global_position());
-                                acting
-                                    .event
-                                    .set(Some((event.row().uuid(field::EVENT_ID)?, event.row().get(field::METADATA))));
+                                acting.event.set(Some((event.event_id()?, event.metadata_value())));
                                 test_point("applying");
                                 event.fetch()?;
                                 calls.handle(&scratch, &event.record(row_type))?;
@@ -169,16 +161,15 @@ impl<'a> Applier<'a> {
                         })
                     })
                 };
-                if upcasters.is_empty() {
-                    call_all(&mut events.iter().cloned().enumerate())?;
+                if door.is_straight() {
+                    call_all(&mut events.iter().map(|event| door.show(event.clone())).enumerate())?;
                 } else {
                     let memory = Scratch::new()?;
                     for (place, event) in events.iter().enumerate() {
-                        let mut event = event.clone();
                         failed_at.set(Some(place));
                         memory.step(|| {
-                            upcast(&mut upcasting, &mut event)?;
-                            call_all(&mut std::iter::once((place, event)))
+                            let event = door.show(event.clone())?;
+                            call_all(&mut std::iter::once((place, Ok(event))))
                         })?;
                     }
                 }
@@ -186,25 +177,22 @@ impl<'a> Applier<'a> {
                 Ok(())
             }
             How::Batch(function) => {
-                let mut upcasting = Upcasting::new(&upcasters)?;
                 let memory = Scratch::new()?;
                 memory.inside(|| {
                     let mut elements = Vec::with_capacity(events.len());
+                    let mut alone = None;
                     for (place, event) in events.iter().enumerate() {
-                        let mut event = event.clone();
                         failed_at.set(Some(place));
-                        upcast(&mut upcasting, &mut event)?;
+                        let event = door.show(event.clone())?;
                         life::breathe();
                         elements.push(event.record(row_type).flat()?);
+                        alone = (events.len() == 1).then_some((event.event_id()?, event.metadata_value()));
                     }
                     failed_at.set(None);
                     let batch = datum::array(&mut elements, row_type.oid, -1, b'd')?;
                     if let Some(first) = events.first() {
                         at.set(first.global_position());
-                        let alone = (events.len() == 1).then(|| -> Result<_> {
-                            Ok((first.row().uuid(field::EVENT_ID)?, first.row().get(field::METADATA)))
-                        });
-                        acting.event.set(alone.transpose()?);
+                        acting.event.set(alone);
                     }
                     function.as_registrant(Code::Handler, &at, |calls| {
                         test_point("applying");

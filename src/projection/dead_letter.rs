@@ -14,7 +14,7 @@ use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
-use crate::present::event::{Event, field};
+use crate::present::event::StoredEvent;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
@@ -59,14 +59,14 @@ pub struct Cause<'a> {
 }
 
 /// The event is not applied, and not tried again by itself.
-pub fn put(db: &Db, projection: &Projection, event: &Event, cause: &Cause) -> Result<()> {
+pub fn put(db: &Db, projection: &Projection, event: &StoredEvent, cause: &Cause) -> Result<()> {
     let row: [Nullable; 11] = [
         Some(Datum::from(projection.tenant_id)),
         Some(Datum::from(projection.id)),
         Some(Datum::from(event.global_position())),
-        event.row().get(field::STREAM),
+        Some(from_text(event.stream()?)?),
         Some(Datum::from(event.version())),
-        event.row().get(field::EVENT_TYPE),
+        Some(from_text(event.event_type()?)?),
         Some(Datum::from(cause.attempts)),
         Some(from_text(cause.reason)?),
         cause.sqlstate.map(from_text).transpose()?,
@@ -99,7 +99,7 @@ pub fn pass_over(projection: &Projection, passed: &[Passed]) -> Result<()> {
 }
 
 /// The rows of these events' streams are written, but of those that are passed over: what was dead of them up to the position is in the rows now.
-pub fn forget_written(projection: &Projection, events: &[Event], passed: &[Passed], position: i64) -> Result<()> {
+pub fn forget_written(projection: &Projection, events: &[StoredEvent], passed: &[Passed], position: i64) -> Result<()> {
     let id = Some(Datum::from(projection.id));
     let has = as_owner(Planning::ByIndex, |db, _| {
         HAS.with(|plan| plan.first(db, View::Latest, &[id], |row| row.boolean(0)))
@@ -108,7 +108,7 @@ pub fn forget_written(projection: &Projection, events: &[Event], passed: &[Passe
         return Ok(());
     }
     let passed = passed.iter().map(|passed| passed.event.stream()).collect::<Result<HashSet<_>>>()?;
-    let streams = events.iter().map(Event::stream).collect::<Result<HashSet<_>>>()?;
+    let streams = events.iter().map(StoredEvent::stream).collect::<Result<HashSet<_>>>()?;
     let written: Vec<String> = streams.difference(&passed).map(|&stream| stream.to_owned()).collect();
     forget_streams(projection, &written, position)
 }
@@ -120,7 +120,7 @@ pub fn forget_streams(projection: &Projection, streams: &[String], position: i64
 }
 
 /// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
-pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Result<Event> {
+pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Result<StoredEvent> {
     let everything = Filter::default();
     let target = projection.target();
     let wanted = Wanted { target, after: position - 1, to: position, most: 1, filter: &everything };
@@ -129,7 +129,7 @@ pub fn event_at(projection: &Projection, position: i64, memory: &Scratch) -> Res
 }
 
 /// What the registrant may not read any more is not shown to it because it was tried before.
-fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &Event) -> Result<()> {
+fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &StoredEvent) -> Result<()> {
     let category = StreamName::parse(event.stream()?)?.category();
     if filter.categories.as_ref().is_none_or(|allowed| allowed.iter().any(|one| one == category)) {
         return Ok(());

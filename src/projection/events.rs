@@ -5,7 +5,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::life;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Planning;
-use crate::present::event::Event;
+use crate::present::event::StoredEvent;
 use crate::shared::session::as_owner;
 use std::ops::ControlFlow;
 
@@ -22,14 +22,14 @@ pub struct Wanted<'a> {
 pub fn read(
     wanted: &Wanted,
     memory: &Scratch,
-    mut takes: impl FnMut(&Event) -> (bool, ControlFlow<()>),
-) -> Result<Vec<Event>> {
+    mut takes: impl FnMut(&StoredEvent) -> (bool, ControlFlow<()>),
+) -> Result<Vec<StoredEvent>> {
     let mut events = Vec::new();
     as_owner(Planning::ByIndex, |db, catalog| {
         let range = (wanted.after, wanted.to);
         each_of_log(db, catalog, wanted.target, range, wanted.most, wanted.filter, &mut |row| {
             life::breathe();
-            let event = memory.inside(|| Event::copy_of_composite(row))?;
+            let event = memory.inside(|| StoredEvent::copy_of_composite(row))?;
             let (is_taken, flow) = takes(&event);
             if is_taken {
                 events.push(event);
@@ -41,7 +41,7 @@ pub fn read(
 }
 
 /// All that are wanted.
-pub fn read_all(wanted: &Wanted, memory: &Scratch) -> Result<Vec<Event>> {
+pub fn read_all(wanted: &Wanted, memory: &Scratch) -> Result<Vec<StoredEvent>> {
     read(wanted, memory, |_| (true, ControlFlow::Continue(())))
 }
 

@@ -21,7 +21,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
-use crate::present::event::Event;
+use crate::present::event::StoredEvent;
 use crate::projection::outcome::unusable;
 use crate::shared::catalog;
 use crate::shared::open_appends::Whose;
@@ -213,7 +213,7 @@ fn catch_up(projection: &Projection, mut after: i64, to: i64) -> Result<i64> {
             let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
             let wanted = Wanted { target: projection.target(), after, to, most: PAGE, filter: &filter };
             let events = events::read_all(&wanted, &scratch)?;
-            let end = events.last().filter(|_| events.len() as i64 == PAGE).map_or(to, Event::global_position);
+            let end = events.last().filter(|_| events.len() as i64 == PAGE).map_or(to, StoredEvent::global_position);
             if !events.is_empty() {
                 Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
             }

@@ -1,10 +1,10 @@
 //! A stream that a state table goes past.
 use crate::pg::error::failure::Caught;
-use crate::present::event::Event;
+use crate::present::event::StoredEvent;
 
 /// A stream of a state table that its projection went past: by its newest event, and why.
 pub struct Passed {
-    pub event: Event,
+    pub event: StoredEvent,
     pub caught: Caught,
     pub fault: Fault,
 }

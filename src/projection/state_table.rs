@@ -19,7 +19,7 @@ use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of};
-use crate::present::event::{Event, field};
+use crate::present::event::StoredEvent;
 use crate::projection::behalf;
 use crate::shared::catalog;
 use crate::shared::session::as_owner;
@@ -196,7 +196,7 @@ pub(super) fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Result<Rc<Pl
 /// A stream's events within a batch.
 struct Group<'e> {
     stream: &'e str,
-    events: Vec<&'e Event>,
+    events: Vec<&'e StoredEvent>,
 }
 
 impl Group<'_> {
@@ -213,7 +213,7 @@ impl Group<'_> {
     }
 }
 
-fn groups(events: &[Event]) -> Result<Vec<Group<'_>>> {
+fn groups(events: &[StoredEvent]) -> Result<Vec<Group<'_>>> {
     let mut groups: Vec<Group> = Vec::new();
     let mut places = HashMap::new();
     for event in events {
@@ -238,7 +238,7 @@ impl<'a> StateTable<'a> {
         &self.fold
     }
 
-    pub fn apply(&self, events: &[Event]) -> Result<()> {
+    pub fn apply(&self, events: &[StoredEvent]) -> Result<()> {
         let groups = groups(events)?;
         let target = self.projection.target();
         let mut folding = Folding::new(target, &self.fold)?;
@@ -272,11 +272,11 @@ impl<'a> StateTable<'a> {
 
     /// Applies the events of an asynchronous projection around the streams that cannot be folded, or whose rows cannot be written: these.
     /// The error where it is not the fault of a stream's events.
-    pub fn apply_around(&self, events: &[Event]) -> Result<Result<Vec<Passed>, Caught>> {
+    pub fn apply_around(&self, events: &[StoredEvent]) -> Result<Result<Vec<Passed>, Caught>> {
         let target = self.projection.target();
         let mut folding = Folding::new(target, &self.fold)?;
         let (mut rows, mut newest, mut bytes, mut passed) = (Vec::new(), Vec::new(), 0, Vec::new());
-        let write = |rows: &[StateRow], newest: &[Event], passed: &mut Vec<Passed>| -> Result<()> {
+        let write = |rows: &[StateRow], newest: &[StoredEvent], passed: &mut Vec<Passed>| -> Result<()> {
             for (place, caught) in self.write_around(rows, &|| ())? {
                 let fault = Fault::Row(self.outline(&rows[place], &caught)?);
                 passed.push(Passed { event: newest[place].clone(), caught, fault });
@@ -337,7 +337,7 @@ impl<'a> StateTable<'a> {
             && is_settled
             && may_be_kept
         {
-            let chain_hash: Hash = last.row().hash(field::CHAIN_HASH)?;
+            let chain_hash: Hash = last.chain_hash()?;
             let (version, fingerprint) = (group.last(), self.fold.fingerprint);
             let entry = cache::Entry { version, chain_hash, fingerprint, state: Rc::clone(&state), is_settled };
             cache::put(stream.id, &self.fold.name, entry);

@@ -106,7 +106,7 @@ fn listed(lates: &[Late], are_meant: impl Fn(&Late) -> bool) -> Result<Value> {
 /// The steps of upcasters that were made.
 fn upcast(folding: &Folding) -> Vec<Value> {
     folding
-        .upcasting()
+        .door()
         .made()
         .map(|(event_type, from, step, times)| {
             json!({"event_type": event_type, "from_schema_version": from, "to_event_type": step.to_event_type,

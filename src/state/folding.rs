@@ -18,8 +18,8 @@ use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::{self, Replaced, Room, Scratch};
 use crate::pg::process::session::Planning;
 use crate::pg::value::composite::RowType;
-use crate::present::event::{Common, Event, field};
-use crate::present::upcast::Upcasting;
+use crate::present::door::Door;
+use crate::present::event::{Common, Event, StoredEvent};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::failing::{self, Failing};
@@ -59,7 +59,8 @@ pub struct Folding<'a> {
     row_type: RowType,
     /// Of a page of events; made when it is needed first.
     room: Option<Room>,
-    upcasting: Upcasting<'a>,
+    /// What the fold sees: the upcasters that its fingerprint covers.
+    door: Door<'a>,
     function: Option<Function>,
     /// Whether some of the events are not in the log: nothing follows of what fails, and of what does not.
     is_imagined: bool,
@@ -77,15 +78,7 @@ impl<'a> Folding<'a> {
                 Some(handler::callable(handler, &fold.registrant)?.map_err(broken)?)
             }
         };
-        Ok(Self {
-            target,
-            fold,
-            row_type,
-            room: None,
-            upcasting: Upcasting::new(&fold.upcasters)?,
-            function,
-            is_imagined: false,
-        })
+        Ok(Self { target, fold, row_type, room: None, door: Door::new(&fold.upcasters)?, function, is_imagined: false })
     }
 
     /// Folds what is left of the walk onto `state`; the new state, and how many events were folded. `after_each`, if given, is told
@@ -100,7 +93,7 @@ impl<'a> Folding<'a> {
     ) -> Result<(Stored, u64)> {
         let common = Common::new(self.target, stream)?;
         let folded = match &self.fold.how {
-            How::Rules(rules) if self.fold.upcasters.is_empty() && after_each.is_none() => {
+            How::Rules(rules) if self.door.is_straight() && after_each.is_none() => {
                 self.run_rules(stream, rules, &common, opened, state, walk)
             }
             _ => {
@@ -109,7 +102,7 @@ impl<'a> Folding<'a> {
             }
         }?;
         counters::add(Counter::EventsFolded, folded.1);
-        if !self.upcasting.has_skipped() && !self.is_imagined {
+        if !self.door.has_skipped() && !self.is_imagined {
             failing::passed(opened.stream.id, walk.whole_to, || self.fold.key(self.target.id));
         }
         Ok(folded)
@@ -171,11 +164,12 @@ impl<'a> Folding<'a> {
         let (page_memory, scratch) = (Scratch::new()?, Scratch::new()?);
         let mut has_room_to = STEP_BYTES;
         while !walk.is_done() {
-            let mut page = self.next_page(&page_memory, &common, opened, walk)?;
+            let page = self.next_page(&page_memory, &common, opened, walk)?;
             counters::add(Counter::EventsFolded, page.len() as u64);
-            for event in &mut page {
-                let upcast = page_memory.inside(|| self.upcasting.apply(stream, event));
-                upcast.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))?;
+            for stored in page {
+                let (version, position) = (stored.version(), stored.global_position());
+                let shown = page_memory.inside(|| self.door.show(stored));
+                let event = &shown.inspect_err(|failure| self.note(failure, opened, version, position))?;
                 if each(event, inserted)?.is_break() {
                     return Ok(());
                 }
@@ -191,7 +185,7 @@ impl<'a> Folding<'a> {
     }
 
     /// Folds events that are not in the log onto `state`, in the order given; the new state.
-    pub fn run_events(&mut self, stream: &str, state: &Stored, events: Vec<Event>) -> Result<Stored> {
+    pub fn run_events(&mut self, stream: &str, state: &Stored, events: Vec<StoredEvent>) -> Result<Stored> {
         let mut accumulator = Accumulator::begin(self.fold, state)?;
         counters::add(Counter::EventsFolded, events.len() as u64);
         self.fold_page(stream, events, &mut accumulator, &mut None)?;
@@ -200,12 +194,12 @@ impl<'a> Folding<'a> {
 
     /// Whether a failed upcaster was skipped since this was last asked.
     pub fn take_skipped(&mut self) -> bool {
-        self.upcasting.take_skipped()
+        self.door.take_skipped()
     }
 
-    /// The upcasters' steps that were made so far.
-    pub fn upcasting(&self) -> &Upcasting<'a> {
-        &self.upcasting
+    /// Its door: what was made of events so far.
+    pub fn door(&self) -> &Door<'a> {
+        &self.door
     }
 
     fn run_rules(
@@ -221,10 +215,12 @@ impl<'a> Folding<'a> {
         let mut folded = 0;
         as_owner(Planning::ByIndex, |db, _| {
             let scratch = Scratch::new()?;
+            // A straight one, as the fold's own is.
+            let mut door = Door::new(&self.fold.upcasters)?;
             walk.go(db, opened, i64::MAX, &mut |row| {
                 folded += 1;
                 scratch.step(|| {
-                    let event = Event::of_row(common, row);
+                    let event = door.show(StoredEvent::of_row(common, row))?;
                     let applied = self.apply_rules(stream, rules, &mut value, &event);
                     applied.inspect_err(|failure| self.note(failure, opened, event.version(), event.global_position()))
                 })?;
@@ -263,7 +259,13 @@ impl<'a> Folding<'a> {
     }
 
     /// The walk's next events, copied; those of the page before are gone.
-    fn next_page(&mut self, memory: &Scratch, common: &Common, opened: &Opened, walk: &mut Walk) -> Result<Vec<Event>> {
+    fn next_page(
+        &mut self,
+        memory: &Scratch,
+        common: &Common,
+        opened: &Opened,
+        walk: &mut Walk,
+    ) -> Result<Vec<StoredEvent>> {
         let room = self.room.get_or_insert_with(|| Room::of_bytes(PAGE_BYTES));
         room.empty();
         memory.step(|| {
@@ -271,7 +273,7 @@ impl<'a> Folding<'a> {
             let mut bytes = 0;
             as_owner(Planning::ByIndex, |db, _| {
                 walk.go(db, opened, PAGE_EVENTS as i64, &mut |row| {
-                    let event = Event::copy_of_row(common, row, room)?;
+                    let event = StoredEvent::copy_of_row(common, row, room)?;
                     bytes += event.size();
                     page.push(event);
                     let is_full = page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES || !room.is_for_another();
@@ -285,15 +287,11 @@ impl<'a> Folding<'a> {
     fn fold_page(
         &mut self,
         stream: &str,
-        mut page: Vec<Event>,
+        page: Vec<StoredEvent>,
         accumulator: &mut Accumulator,
         after_each: &mut Option<AfterEach>,
     ) -> Result<()> {
-        if !self.fold.upcasters.is_empty() {
-            for event in &mut page {
-                self.upcasting.apply(stream, event)?;
-            }
-        }
+        let mut page = page.into_iter().map(|stored| self.door.show(stored)).collect::<Result<Vec<_>>>()?;
         match (&self.fold.how, &mut self.function, accumulator) {
             (How::Rules(rules), _, Accumulator::Rules(state, latest)) => {
                 let scratch = Scratch::new()?;
@@ -381,7 +379,7 @@ impl Order {
         let version = event.version();
         Ok(match self {
             Order::Version => (version, version),
-            Order::OccurredAt => (event.row().int8(field::OCCURRED_AT)?, version),
+            Order::OccurredAt => (event.occurred_at(), version),
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::process::memory::{self, List, Scratch};
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
-use crate::present::event::{Event, field};
+use crate::present::event::Event;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::rules::Inserted;
@@ -61,12 +61,11 @@ struct Happened {
 
 impl Happened {
     fn of(event: &Event) -> Result<Self> {
-        let row = event.row();
         Ok(Self {
             version: event.version(),
             event_type: event.event_type()?.to_owned(),
-            occurred_at: row.int8(field::OCCURRED_AT)?,
-            recorded_at: row.int8(field::RECORDED_AT)?,
+            occurred_at: event.occurred_at(),
+            recorded_at: event.recorded_at(),
         })
     }
 }

@@ -8,8 +8,8 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
-use crate::present::registry::{registrant, upcasters};
 use crate::present::upcast::Upcasters;
+use crate::present::upcasters::{self, registrant};
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
@@ -137,7 +137,7 @@ fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
 }
 
 fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {
-    let upcasters = upcasters(tenant_id)?;
+    let upcasters = upcasters::of(tenant_id)?;
     as_owner(Planning::ByIndex, |db, _: &Catalog| {
         let args: [Nullable; 2] = [Some(Datum::from(tenant_id)), Some(from_text(key)?)];
         let found = plan.with(|plan| plan.first(db, View::Latest, &args, FoldRow::read))?;

@@ -5,7 +5,7 @@ use super::folding::Folding;
 use super::moment::{Moment, Selection};
 use super::registry::Order;
 use super::walk::Walk;
-use crate::log::append::{new_event_id, refuse_repeated_ids};
+use crate::log::append::refuse_repeated_ids;
 use crate::log::event::NewEvent;
 use crate::log::retry::{self, Among, Batch};
 use crate::log::scan::Opened;
@@ -16,15 +16,13 @@ use crate::pg::jsonb::Stored;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::View;
-use crate::pg::value::datum::{from_text, from_uuid};
-use crate::present::event::{Event, FIELDS, field};
+use crate::present::event::{Common, StoredEvent};
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::time::next_recorded_at;
-use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
 /// The stream as it is, and what an append to it would be given.
@@ -56,22 +54,22 @@ fn imagined_state(
     found: &Found,
     version: i64,
 ) -> Result<Rc<Stored>> {
-    let mut imagined = Vec::with_capacity(events.len());
-    for (place, event) in events.iter().enumerate() {
-        imagined.push(imagine(folding, name, event, version + 1 + place as i64, found.recorded_at)?);
-    }
+    let common = Common::new(folding.target, name.as_str())?;
+    let imagined = (version + 1..).zip(events);
+    let imagined = imagined.map(|(at, event)| StoredEvent::imagined(&common, name, event, at, found.recorded_at));
+    let mut imagined = imagined.collect::<Result<Vec<_>>>()?;
     match (folding.fold.order, &found.opened) {
         (Order::Version, opened) => {
             let state = now(folding, name, opened.as_ref())?;
             folding.run_events(name.as_str(), &state, imagined).map(Rc::new)
         }
         (Order::OccurredAt, None) => {
-            imagined.sort_by_key(occurred_at);
+            imagined.sort_by_key(StoredEvent::occurred_at);
             let state = Rc::clone(&folding.fold.initial_state);
             folding.run_events(name.as_str(), &state, imagined).map(Rc::new)
         }
         (Order::OccurredAt, Some(opened)) => {
-            imagined.sort_by_key(occurred_at);
+            imagined.sort_by_key(StoredEvent::occurred_at);
             merged(folding, name.as_str(), opened, imagined)
         }
     }
@@ -110,40 +108,14 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
     Ok(Found { opened, is_retry, recorded_at })
 }
 
-/// The event as folds would see it, in the current memory context.
-fn imagine(folding: &Folding, name: &StreamName, event: &NewEvent, version: i64, recorded_at: i64) -> Result<Event> {
-    let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
-    let mut imagined = Event { values: [Datum::null(); FIELDS], nulls: [true; FIELDS] };
-    imagined.set(field::STREAM, from_text(name.as_str())?);
-    imagined.set(field::VERSION, Datum::from(version));
-    imagined.set(field::EVENT_ID, from_uuid(&event_id)?);
-    imagined.set(field::EVENT_TYPE, from_text(event.event_type)?);
-    imagined.set(field::SCHEMA_VERSION, Datum::from(event.schema_version));
-    imagined.set(field::PAYLOAD, event.payload.value.datum());
-    imagined.set(field::METADATA, event.metadata.value.datum());
-    if let Some(subject) = event.subject {
-        imagined.set(field::SUBJECT, from_text(subject)?);
-    }
-    imagined.set(field::OCCURRED_AT, Datum::from(event.occurred_at.unwrap_or(recorded_at)));
-    imagined.set(field::RECORDED_AT, Datum::from(recorded_at));
-    imagined.set(field::CATEGORY, from_text(name.category())?);
-    imagined.set(field::TENANT, from_text(folding.target.name)?);
-    imagined.set(field::RECORDED_BY, from_text(&server::role_name(server::session_role())?)?);
-    Ok(imagined)
-}
-
-fn occurred_at(event: &Event) -> i64 {
-    event.values[field::OCCURRED_AT].value() as i64
-}
-
 /// Folds the events (by occurred_at) between those of the stream, each behind what occurred no later than it did.
-fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Event>) -> Result<Rc<Stored>> {
+fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<StoredEvent>) -> Result<Rc<Stored>> {
     let all = Selection::up_to(opened.head.version);
     let mut imagined = imagined.into_iter().peekable();
     let mut state: Option<(Rc<Stored>, Selection)> = None;
     loop {
         // What is in the stream up to the next one.
-        let until = imagined.peek().map(occurred_at);
+        let until = imagined.peek().map(StoredEvent::occurred_at);
         let reached = match until {
             None => all,
             Some(until) => as_owner(Planning::ByIndex, |db, _| {
@@ -164,7 +136,7 @@ fn merged(folding: &mut Folding, name: &str, opened: &Opened, imagined: Vec<Even
         let mut here = Vec::new();
         while let Some(event) = imagined.next_if(|event| {
             // Behind everything in the stream, nothing can come between them.
-            occurred_at(event) == until || reached.is_prefix()
+            event.occurred_at() == until || reached.is_prefix()
         }) {
             here.push(event);
         }

@@ -19,7 +19,7 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub fn new(event: &'a Event) -> Result<Self> {
-        Ok(Self { event, event_type: event.event_type()?, payload: event.document(field::PAYLOAD)? })
+        Ok(Self { event, event_type: event.event_type()?, payload: event.payload()? })
     }
 }
 
@@ -48,7 +48,7 @@ impl EventSource for Source<'_> {
             EventField::GlobalPosition => number(field::GLOBAL_POSITION),
             EventField::Stream => text(field::STREAM),
             EventField::Version => number(field::VERSION),
-            EventField::EventId => Ok(Some(Value::Text(to_uuid_text(&row.uuid(field::EVENT_ID)?)))),
+            EventField::EventId => Ok(Some(Value::Text(to_uuid_text(&self.event.event_id()?)))),
             EventField::EventType => text(field::EVENT_TYPE),
             EventField::SchemaVersion => Ok(Some(Value::from(i64::from(self.event.schema_version())))),
             EventField::Subject => text(field::SUBJECT),
@@ -57,9 +57,7 @@ impl EventSource for Source<'_> {
             EventField::Category => text(field::CATEGORY),
             EventField::Tenant => text(field::TENANT),
             EventField::RecordedBy => text(field::RECORDED_BY),
-            EventField::Metadata(pointer) => {
-                self.event.document(field::METADATA)?.map_or(Ok(None), |metadata| metadata.at(pointer))
-            }
+            EventField::Metadata(pointer) => self.event.metadata()?.map_or(Ok(None), |metadata| metadata.at(pointer)),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::{self, List, Scratch};
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::View;
-use crate::present::event::{Event, field};
+use crate::present::event::Event;
 use crate::shared::session::as_owner;
 use eventstream_core::rules::Inserted;
 use std::ops::ControlFlow;
@@ -190,7 +190,7 @@ fn in_places(
     };
     let (mut from, mut version, mut is_large) = (None, 0, false);
     folding.insert(name, opened, &mut walk, &mut inserted, &mut |event, inserted| {
-        let occurred_at = event.row().int8(field::OCCURRED_AT)?;
+        let occurred_at = event.occurred_at();
         if let Some(from) = from.filter(|&from| from < occurred_at) {
             end(inserted, from, Some(occurred_at), version)?;
         }
@@ -218,7 +218,7 @@ fn by_time(
     let mut version = 0;
     let mut after_each = |event: &Event, state: &Stored| {
         version = version.max(event.version());
-        let from = event.row().int8(field::OCCURRED_AT)?;
+        let from = event.occurred_at();
         periods.add(Period { from, to: None, version, state: Rc::new(state.clone()) })
     };
     answer::from_first_event(folding, name, opened, selection, Some(&mut after_each)).map(drop)
@@ -236,7 +236,7 @@ fn unordered(
     let mut version = 0;
     let mut after_each = |event: &Event, state: &Stored| {
         version = version.max(event.version());
-        let from = event.row().int8(field::OCCURRED_AT)?;
+        let from = event.occurred_at();
         periods.add(Period { from, to: None, version, state: Rc::new(state.clone()) })
     };
     folding.run_unordered(name, opened, &mut walk, &mut after_each)
@@ -264,7 +264,7 @@ fn on_prefixes(
     };
     let mut prefix = Prefix { version: 0, max_occurred_at: None, state: Rc::clone(&folding.fold.initial_state) };
     let mut after_each = |event: &Event, state: &Stored| {
-        let occurred_at = event.row().int8(field::OCCURRED_AT)?;
+        let occurred_at = event.occurred_at();
         if waiting.patience == Some(0) {
             return Ok(());
         }

@@ -18,13 +18,11 @@ use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::store::Store;
 use crate::pg::value::composite::RowType;
 use crate::pg::value::datum::from_uuid;
-use crate::present::event::{Event, field};
-use crate::present::registry as upcasting;
-use crate::present::upcast::Upcasting;
+use crate::present::door::{Aside, Door, Unshown};
+use crate::present::upcasters;
 use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
@@ -364,37 +362,35 @@ fn deliver(target: Target, lease: &Lease, batch: &Batch, store: &Store) -> Resul
     let row_type = RowType::look_up(Catalog::current()?.event_type)?;
     let attempts: HashMap<i64, i32> = batch.events.iter().map(|event| (event.position, event.attempt)).collect();
     let positions: Vec<i64> = batch.events.iter().map(|event| event.position).collect();
-    let aside = Store::aside(row_type.oid)?;
-    as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, &aside))?;
-    let upcasters = upcasting::upcasters(target.id)?;
-    let mut upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(&upcasters)?) };
+    let aside = Aside::read(|into| {
+        as_owner(Planning::ByIndex, |db, catalog| delivery::events(db, catalog, target, &positions, into))
+    })?;
+    let upcasters = upcasters::of(target.id)?;
+    let mut door = Door::new(&upcasters)?;
     let id = from_uuid(&lease.id)?;
     let scratch = Scratch::new()?;
     let mut gone: HashSet<i64> = HashSet::new();
     let mut count = 0;
-    aside.take(|row| {
-        let position = row.int8(field::GLOBAL_POSITION)?;
+    aside.take(|stored| {
+        let position = stored.global_position();
         let Some(&tried) = attempts.get(&position).filter(|_| !gone.contains(&position)) else { return Ok(()) };
         let failed = scratch.step(|| {
-            let mut event = Event::of_composite(row);
-            if let Some(upcasting) = &mut upcasting {
-                let stream = event.stream()?.to_owned();
-                if let Err(caught) = attempt(|| upcasting.apply(&stream, &mut event))? {
-                    if !caught.is_of_event {
-                        // Every event would meet it: nothing is leased, and nothing counts as an attempt.
-                        return Err(Error::UpcastFailed {
-                            version: event.version(),
-                            event_type: event.event_type()?.to_owned(),
-                            from_schema_version: event.schema_version(),
-                            reason: format!("{} ({})", caught.message, caught.sqlstate),
-                            is_unusable: true,
-                            stream,
-                        }
-                        .into());
+            let event = match door.try_to_show(stored)? {
+                Ok(event) => event,
+                // Every event would meet it: nothing is leased, and nothing counts as an attempt.
+                Err(Unshown { caught, event }) if !caught.is_of_event => {
+                    return Err(Error::UpcastFailed {
+                        stream: event.stream()?.to_owned(),
+                        version: event.version(),
+                        event_type: event.event_type()?.to_owned(),
+                        from_schema_version: event.schema_version(),
+                        reason: format!("{} ({})", caught.message, caught.sqlstate),
+                        is_unusable: true,
                     }
-                    return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message)));
+                    .into());
                 }
-            }
+                Err(Unshown { caught, .. }) => return Ok(Some(format!("{}: {}", caught.sqlstate, caught.message))),
+            };
             let value = event.record(&row_type).flat()?;
             store.put(&[Some(id), Some(Datum::from(tried)), Some(Datum::from(lease.until)), Some(value)])?;
             Ok(None)

@@ -5,7 +5,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
-use crate::present::registry as upcasting;
+use crate::present::upcasters;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
@@ -63,6 +63,6 @@ pub fn by_id(db: &Db, tenant_id: i64, id: i64) -> Result<Option<Subscription>> {
 
 /// Its filter knows the older names of its event types.
 pub fn following(tenant_id: i64, subscription: Subscription) -> Result<Subscription> {
-    let filter = upcasting::following(tenant_id, subscription.filter)?;
+    let filter = upcasters::following(tenant_id, subscription.filter)?;
     Ok(Subscription { filter, ..subscription })
 }

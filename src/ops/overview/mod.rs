@@ -10,7 +10,7 @@ use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
-use crate::present::registry as upcasting;
+use crate::present::upcasters;
 use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT8OID};
 
@@ -177,7 +177,7 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
             // It has seen whatever was appended.
             listed.projection.position = moment.settled.of(listed.tenant_id);
         } else {
-            let filter = upcasting::following(listed.tenant_id, listed.filter)?;
+            let filter = upcasters::following(listed.tenant_id, listed.filter)?;
             let followed = Followed { tenant_id: listed.tenant_id, filter: &filter, slots: None };
             if let Some(first) = moment.first(followed, listed.projection.position)? {
                 listed.projection.lag = moment.settled.of(listed.tenant_id) - listed.projection.position;

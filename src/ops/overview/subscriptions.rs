@@ -5,7 +5,7 @@ use crate::log::pending::Followed;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
-use crate::present::registry as upcasting;
+use crate::present::upcasters;
 use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT8OID, TIMESTAMPTZOID};
 
@@ -89,7 +89,7 @@ pub fn subscriptions(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Subs
     })?;
     let mut subscriptions = Vec::with_capacity(listed.len());
     for Listed { mut subscription, tenant_id, filter, positions } in listed {
-        let filter = upcasting::following(tenant_id, filter)?;
+        let filter = upcasters::following(tenant_id, filter)?;
         let followed = Followed { tenant_id, filter: &filter, slots: Some(&positions) };
         // A slot that has nothing to give is not moved for every event of the others.
         let behind = moment.first(followed, subscription.position)?;

@@ -4,6 +4,7 @@ use super::problem::SLACK;
 use super::problem::{Problem, Report};
 use super::recent::{Known, Recent};
 use crate::log::partition::Partition;
+use crate::log::stored::StoredContent;
 use crate::log::stream::{self, Head};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
@@ -296,8 +297,8 @@ fn recompute(
     if salt.len() != SALT_BYTES {
         problems.push(format!("the salt has {} bytes, not {SALT_BYTES}", salt.len()));
     }
-    let payload = row.jsonb_opt(15)?.map_or(Ok(&b""[..]), |payload| payload.text())?;
-    let metadata = row.jsonb_opt(16)?.map_or(Ok(&b""[..]), |metadata| metadata.text())?;
+    let content = StoredContent::of_verified(row);
+    let (payload, metadata) = (content.payload()?.unwrap_or_default(), content.metadata()?.unwrap_or_default());
     Ok(chain_hash(
         previous,
         &EventFields {

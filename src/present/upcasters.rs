@@ -28,7 +28,7 @@ thread_local! {
 }
 
 /// The upcasters of a tenant.
-pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
+pub fn of(tenant_id: i64) -> Result<Rc<Upcasters>> {
     Known::of(&UPCASTERS_OF, catalog::folds_generation, tenant_id, || {
         as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new))
     })
@@ -37,7 +37,7 @@ pub fn upcasters(tenant_id: i64) -> Result<Rc<Upcasters>> {
 /// The filter, with what upcasters turn into the event types that it names.
 pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
     if let Some(event_types) = &filter.event_types {
-        filter.older = upcasters(tenant_id)?.older(event_types);
+        filter.older = of(tenant_id)?.older(event_types);
     }
     Ok(filter)
 }

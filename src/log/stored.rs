@@ -1,0 +1,49 @@
+//! What an event says, as it is stored: on its way to the door (src/present), which shows it; and for those who hash or compare it, and show it
+//! to nobody. tests/tidy lists who may.
+use super::statements::{column, verified};
+use crate::pg::error::failure::Result;
+use crate::pg::query::row::Row;
+use crate::pg::query::store::Store;
+
+/// Where events are put as they are stored, by the columns of type eventstream.event. Only the door makes it: it knows whether what is put there
+/// goes out at once.
+pub struct StoredRows<'a>(&'a Store);
+
+impl<'a> StoredRows<'a> {
+    pub fn of_door(store: &'a Store) -> Self {
+        Self(store)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.0
+    }
+}
+
+/// The documents of an event that is there to be hashed or compared.
+pub struct StoredContent<'r, 'a> {
+    row: &'r Row<'a>,
+    payload: usize,
+    metadata: usize,
+}
+
+impl<'r, 'a> StoredContent<'r, 'a> {
+    /// Of a row of events.
+    pub fn of_row(row: &'r Row<'a>) -> Self {
+        Self { row, payload: column::PAYLOAD, metadata: column::METADATA }
+    }
+
+    /// Of a row as verification reads it.
+    pub fn of_verified(row: &'r Row<'a>) -> Self {
+        Self { row, payload: verified::PAYLOAD, metadata: verified::METADATA }
+    }
+
+    /// As it is printed; None where it is NULL (erased).
+    pub fn payload(&self) -> Result<Option<&'a [u8]>> {
+        self.row.jsonb_opt(self.payload)?.map(|document| document.text()).transpose()
+    }
+
+    /// As [`StoredContent::payload`].
+    pub fn metadata(&self) -> Result<Option<&'a [u8]>> {
+        self.row.jsonb_opt(self.metadata)?.map(|document| document.text()).transpose()
+    }
+}

@@ -1,0 +1,151 @@
+//! The door out. Whatever anybody is told of what an event says passes here, as a reader, a view's function, a consumer, a fold, a handler or a
+//! simulation; there is no other way from a [`StoredEvent`] to an [`Event`].
+//!
+//! ```text
+//! stored row ─▶ its newest schema version (upcasters) ─▶ caller
+//! ```
+//!
+//! Promises: an event that no upcaster is registered for goes out as it lies there, without a copy or a call; users' functions never run while the
+//! owner's rights are on.
+use super::event::{Event, StoredEvent, field};
+use super::upcast::{Step, Upcasters, Upcasting};
+use crate::log::read::{self, StreamRange};
+use crate::log::stored::StoredRows;
+use crate::log::target::Target;
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::function::{Args, Returned};
+use crate::pg::process::memory::Scratch;
+use crate::pg::process::subtransaction::attempt;
+use crate::pg::query::pages;
+use crate::pg::query::row::Row;
+use crate::pg::query::store::Store;
+use crate::shared::catalog::Catalog;
+use eventstream_core::name::StreamName;
+
+/// What one caller is shown, for the time of one call.
+pub struct Door<'a> {
+    /// None: every event goes out as it is stored.
+    upcasting: Option<Upcasting<'a>>,
+}
+
+/// Why an event cannot be shown, and what it had become when a step failed.
+pub struct Unshown {
+    pub caught: Caught,
+    pub event: StoredEvent,
+}
+
+impl<'a> Door<'a> {
+    /// Of those who are shown events at their newest schema versions.
+    pub fn new(upcasters: &'a Upcasters) -> Result<Self> {
+        let upcasting = if upcasters.is_empty() { None } else { Some(Upcasting::new(upcasters)?) };
+        Ok(Self { upcasting })
+    }
+
+    /// Of those who ask for events in the schema versions that they were stored in.
+    pub fn raw() -> Self {
+        Self { upcasting: None }
+    }
+
+    /// Whether events go out as they are stored: then they may be shown while the owner's rights are on.
+    pub fn is_straight(&self) -> bool {
+        self.upcasting.is_none()
+    }
+
+    /// The event as it may be seen; new values are made in the current memory context. Errors: ES014, and whatever a user's function raises.
+    pub fn show(&mut self, mut stored: StoredEvent) -> Result<Event> {
+        if let Some(upcasting) = &mut self.upcasting {
+            upcasting.apply(&mut stored)?;
+        }
+        Ok(stored.shown())
+    }
+
+    /// The same, where what a user's function raises costs this event only.
+    pub fn try_to_show(&mut self, mut stored: StoredEvent) -> Result<std::result::Result<Event, Unshown>> {
+        if let Some(upcasting) = &mut self.upcasting
+            && let Err(caught) = attempt(|| upcasting.apply(&mut stored))?
+        {
+            return Ok(Err(Unshown { caught, event: stored }));
+        }
+        Ok(Ok(stored.shown()))
+    }
+
+    /// Puts the events that `read` finds into `into`.
+    pub fn fill(&mut self, into: &Store, read: impl FnOnce(&StoredRows) -> Result<()>) -> Result<()> {
+        if self.is_straight() {
+            return read(&StoredRows::of_door(into));
+        }
+        let aside = Aside::begin()?;
+        read(&aside.rows())?;
+        self.pass(aside, &mut |row| into.put_row(row))
+    }
+
+    /// The next row of a stream's events that are returned a page at a time.
+    pub fn next_of_stream(&mut self, target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
+        pages::next(
+            args,
+            || Ok(range.start()),
+            |cursor, page| {
+                let mut last = None;
+                let mut put = |row: &Row| {
+                    last = Some(row.int8(field::VERSION)?);
+                    page.put(row)
+                };
+                let read = if self.is_straight() {
+                    read::each_of_page(target, name, range, cursor, &mut put)?
+                } else {
+                    let aside = Aside::begin()?;
+                    let read = read::page(target, name, range, cursor, &aside.rows())?;
+                    self.pass(aside, &mut put)?;
+                    read
+                };
+                Ok(range.next(cursor, last, read))
+            },
+        )
+    }
+
+    /// Gives what was kept aside to `put`, event by event.
+    fn pass(&mut self, aside: Aside, put: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
+        let scratch = Scratch::new()?;
+        aside.take(|stored| scratch.step(|| put(&self.show(stored)?.row())))
+    }
+
+    /// Whether a failed upcaster was skipped since this was last asked: a state that was folded so is no function of the chain.
+    pub fn take_skipped(&mut self) -> bool {
+        self.upcasting.as_mut().is_some_and(Upcasting::take_skipped)
+    }
+
+    /// Whether [`Door::take_skipped`] would say so.
+    pub fn has_skipped(&self) -> bool {
+        self.upcasting.as_ref().is_some_and(Upcasting::has_skipped)
+    }
+
+    /// The upcasters' steps that were made so far: the event type, the schema version it came from, the step, and how often.
+    pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
+        self.upcasting.iter().flat_map(Upcasting::made)
+    }
+}
+
+/// Events as they are stored, kept aside until the owner's rights are off.
+pub struct Aside(Store);
+
+impl Aside {
+    fn begin() -> Result<Self> {
+        Store::aside(Catalog::current()?.event_type).map(Self)
+    }
+
+    fn rows(&self) -> StoredRows<'_> {
+        StoredRows::of_door(&self.0)
+    }
+
+    /// What `read` finds.
+    pub fn read(read: impl FnOnce(&StoredRows) -> Result<()>) -> Result<Self> {
+        let aside = Self::begin()?;
+        read(&aside.rows())?;
+        Ok(aside)
+    }
+
+    /// Gives each event to `each`, in the order in which they came.
+    pub fn take(self, mut each: impl FnMut(StoredEvent) -> Result<()>) -> Result<()> {
+        self.0.take(|row| each(StoredEvent::of_composite(row)))
+    }
+}
