@@ -3,17 +3,19 @@
 
     export PGOPTIONS='-c timezone=UTC -c datestyle=ISO -c bytea_output=hex' PGCLIENTENCODING=UTF8
     psql -X -q -v ON_ERROR_STOP=1 -d DATABASE -c 'copy (
-        select tenant, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at,
+        select tenant, tenant_uuid, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at,
             recorded_by, salt, chain_hash, payload, metadata, global_position
-        from eventstream.events
+        from eventstream.events, (select tenant_uuid from es_log_info()) t
         order by tenant, stream, version
     ) to stdout with (format csv, header)' | python3 verify.py -
 
 --save-heads FILE keeps every stream's last version and hash once all chains are intact; store it where the database's
 administrators cannot write. --anchor FILE compares with such heads, also those of es_chain_heads():
 
-    copy (select tenant, stream, version, encode(chain_hash, 'hex') as chain_hash from es_chain_heads())
+    copy (select tenant, tenant_uuid, stream, version, encode(chain_hash, 'hex') as chain_hash from es_chain_heads())
         to stdout with (format csv, header)
+
+A stream is known by its tenant's uuid, whatever the tenant is called by now.
 
 Prints a line a problem (`tenant/stream version N: problem`) and a last line with the counts.
 Exit status: 0 intact, 1 problems found, 2 the input could not be used, or holds no events (--allow-empty: 0). docs/chain-hash.md has the exact bytes.
@@ -27,7 +29,8 @@ import os
 import re
 import struct
 import sys
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
+from uuid import UUID
 
 EVENT_DOMAIN = b"eventstream/event/1\0"
 CONTENT_DOMAIN = b"eventstream/content/1\0"
@@ -40,10 +43,12 @@ INT32 = range(-(1 << 31), 1 << 31)
 MAX_RECORD_BYTES = 2 << 30
 
 EVENT_COLUMNS = (
-    "tenant stream version event_id event_type schema_version subject occurred_at recorded_at recorded_by salt "
+    "tenant tenant_uuid stream version event_id event_type schema_version subject occurred_at recorded_at recorded_by salt "
     "chain_hash payload metadata global_position"
 ).split()
-HEAD_COLUMNS = "tenant stream version chain_hash".split()
+# Without it no event has tags.
+OPTIONAL_EVENT_COLUMNS = ["tags"]
+HEAD_COLUMNS = "tenant tenant_uuid stream version chain_hash".split()
 
 
 class Unusable(Exception):
@@ -57,13 +62,14 @@ class Fault(Exception):
 class Event(NamedTuple):
     """An event as the hash sees it: text as its UTF-8 bytes, times in microseconds since 1970-01-01 UTC."""
 
-    tenant: bytes
+    tenant_uuid: bytes
     stream: bytes
     version: int
     event_id: bytes
     event_type: bytes
     schema_version: int
     subject: Optional[bytes]
+    tags: List[bytes]
     occurred_at: int
     recorded_at: int
     recorded_by: bytes
@@ -76,7 +82,7 @@ class Event(NamedTuple):
 
 
 def frame(value):
-    """One field: NULL's tag, or the tag of a value, its length as 8 bytes big-endian, and its bytes."""
+    """One field: the byte of NULL, or the byte of a value, its length as 8 bytes big-endian, and its bytes."""
     return NULL if value is None else b"\1" + struct.pack(">Q", len(value)) + value
 
 
@@ -92,13 +98,15 @@ def content_digest(salt, payload, metadata):
 def event_fields(event):
     """The values of an event that its chain hash covers, in their order, as bytes (None for NULL)."""
     return (
-        event.tenant,
+        event.tenant_uuid,
         event.stream,
         integer(event.version),
         event.event_id,
         event.event_type,
         integer(event.schema_version),
         event.subject,
+        integer(len(event.tags)),
+        *event.tags,
         integer(event.occurred_at),
         integer(event.recorded_at),
         event.recorded_by,
@@ -157,8 +165,9 @@ def read_records(file, name):
         yield where, split_record(record[:-1] if record.endswith(b"\r") else record, where)
 
 
-def read_table(file, name, columns):
-    """Yields (place, {column: field}) for every row; the header may have the columns in any order, and more."""
+def read_table(file, name, columns, optional=()):
+    """Yields (place, {column: field}) for every row; the header may have the columns in any order, and more. A field of an optional
+    column that is not there is None."""
     records = read_records(file, name)
     where, header = next(records, (name, None))
     if header is None:
@@ -167,17 +176,19 @@ def read_table(file, name, columns):
     missing = [column for column in columns if column not in header]
     if missing:
         raise Unusable(f"{where}: the header lacks {', '.join(missing)} (it has {', '.join(header)[:300]})")
-    indexes = [(column, header.index(column)) for column in columns]
+    indexes = [(column, header.index(column)) for column in (*columns, *optional) if column in header]
+    absent = {column: None for column in optional if column not in header}
     for where, fields in records:
         if len(fields) != len(header):
             raise Unusable(f"{where}: {len(fields)} fields, where the header has {len(header)}")
-        yield where, {column: fields[index] for column, index in indexes}
+        yield where, {**absent, **{column: fields[index] for column, index in indexes}}
 
 
 # Values, as PostgreSQL prints them
 
 INTEGER = re.compile(rb"-?[0-9]{1,20}")
-UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID_TEXT = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+TAG = re.compile(rb'(?:"((?:[^"\\]|\\.)*)"|([^"\\{},\s]+))(,|\Z)', re.DOTALL)
 HEX = re.compile(rb"(?:\\x)?((?:[0-9a-fA-F]{2})*)")
 TIMESTAMP = re.compile(
     rb"([0-9]{4,})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?"
@@ -192,9 +203,26 @@ def parse_integer(field, allowed=INT64):
 
 
 def parse_uuid(field):
-    if not UUID.fullmatch(field):
+    if not UUID_TEXT.fullmatch(field):
         raise Unusable(f"{shown(field)} is no uuid")
     return bytes.fromhex(field.decode().replace("-", ""))
+
+
+def parse_tags(field):
+    """The elements of a text[] of one dimension. Their order is part of what is hashed, and there is one right one."""
+    inside, at, delimiter, tags = field[1:-1], 0, b",", []
+    if field[:1] != b"{" or field[-1:] != b"}":
+        raise Unusable(f"{shown(field)} is no text[]")
+    while delimiter and inside:
+        match = TAG.match(inside, at)
+        if match is None or match.group(2) == b"NULL":
+            raise Unusable(f"{shown(field)} is no text[] of tags")
+        quoted, plain, delimiter = match.groups()
+        tags.append(plain if quoted is None else re.sub(rb"\\(.)", rb"\1", quoted, flags=re.DOTALL))
+        at = match.end()
+    if any(after <= before for before, after in zip(tags, tags[1:])):
+        raise Fault(f"are {shown(field)}: not in byte order, each once")
+    return tags
 
 
 def parse_bytes(field):
@@ -242,17 +270,30 @@ def shown(field):
     return text if len(text) <= 600 else text[:600] + "…"
 
 
-def place(tenant, stream, version):
-    return f"{shown(tenant)}/{shown(stream)} version {version}"
+class Key(NamedTuple):
+    """A stream."""
+
+    tenant: bytes
+    tenant_uuid: bytes
+    stream: bytes
+
+    def lasting(self):
+        """What it is known by when its tenant has another name."""
+        return self.tenant_uuid, self.stream
+
+    def place(self, version):
+        return f"{shown(self.tenant)}/{shown(self.stream)} version {version}"
 
 
 # The check
 
 
 PARSERS = {
+    "tenant_uuid": parse_uuid,
     "version": parse_integer,
     "event_id": parse_uuid,
     "schema_version": lambda field: parse_integer(field, INT32),
+    "tags": parse_tags,
     "occurred_at": parse_timestamp,
     "recorded_at": parse_timestamp,
     "salt": parse_bytes,
@@ -263,14 +304,16 @@ PARSERS = {
 
 def read_events(file, name):
     """Yields (place in the file, {column: value}, the first Fault of the values or None) for every event."""
-    for where, row in read_table(file, name, EVENT_COLUMNS):
+    for where, row in read_table(file, name, EVENT_COLUMNS, OPTIONAL_EVENT_COLUMNS):
         fault = None
         for column, field in row.items():
             try:
                 if field is None:
                     if column == "version":
                         raise Unusable("is NULL")
-                    if column != "subject":
+                    if column == "tags":
+                        row[column] = []
+                    elif column != "subject":
                         raise Fault("is NULL")
                 elif column in PARSERS:
                     row[column] = PARSERS[column](field)
@@ -284,25 +327,28 @@ def read_events(file, name):
 class Verifier:
     """Checks events that come stream by stream, and keeps no more than the head of the current one."""
 
-    def __init__(self, report, anchors=None, save_head=None):
+    def __init__(self, report, anchors, anchored_names, save_head):
         self.report = report
-        self.anchors = anchors or {}
+        self.anchors = anchors
+        self.anchored_names = anchored_names
         self.save_head = save_head
         self.events = self.streams = 0
         self.key = self.head = None
+        # Tenants of which an event's hash was right: their uuids are.
+        self.fitted = set()
         # Streams in byte order cannot come back; these are looked at only once the order is another one.
         self.earlier = array.array("q")
         self.earlier_set = None
 
     def check(self, where, row, fault):
-        key = (row["tenant"] or b"", row["stream"] or b"")
+        key = Key(row["tenant"] or b"", row["tenant_uuid"] or b"", row["stream"] or b"")
         if key != self.key:
             self.finish_stream()
             self.begin_stream(where, key)
         self.events += 1
         problems = [str(fault)] if fault else self.problems(row)
         for problem in problems:
-            self.report(place(*key, row["version"]), problem)
+            self.report(key.place(row["version"]), problem)
         self.check_anchor(key, row)
         # Going on from the stored hash names each changed event once, not all that follow it.
         self.head = row
@@ -315,7 +361,7 @@ class Verifier:
             self.earlier.append(digest)
         elif digest in self.earlier_set:
             raise Unusable(
-                f"{where}: {shown(key[0])}/{shown(key[1])} comes back after other streams; "
+                f"{where}: {shown(key.tenant)}/{shown(key.stream)} comes back after other streams; "
                 "the events must be ordered by tenant, stream, version"
             )
         else:
@@ -327,21 +373,22 @@ class Verifier:
         """Ends the current stream: what is left of its anchors lies beyond its end."""
         if self.key is None:
             return
-        for version, _ in sorted(self.anchors.pop(self.key, {}).items()):
+        for version, _ in sorted(self.anchors.pop(self.key.lasting(), {}).items()):
             last = self.head["version"]
             if version > last:
-                self.report(place(*self.key, version), f"it was there when the heads were saved, but the stream ends at {last}")
+                self.report(self.key.place(version), f"it was there when the heads were saved, but the stream ends at {last}")
             else:
-                self.report(place(*self.key, version), "it was there when the heads were saved, but is missing")
-        if self.save_head and self.head["chain_hash"] is not None:
-            self.save_head(*self.key, self.head["version"], self.head["chain_hash"])
+                self.report(self.key.place(version), "it was there when the heads were saved, but is missing")
+        if self.save_head and self.key.tenant_uuid and self.head["chain_hash"] is not None:
+            self.save_head(self.key, self.head["version"], self.head["chain_hash"])
         self.head = None
 
     def finish(self):
         """Ends the log: a stream that is still anchored never came."""
         self.finish_stream()
-        for key, versions in sorted(self.anchors.items()):
-            self.report(place(*key, max(versions)), "it was there when the heads were saved, but the stream is missing")
+        missing = sorted((Key(self.anchored_names[uuid], uuid, stream), max(versions)) for (uuid, stream), versions in self.anchors.items())
+        for key, version in missing:
+            self.report(key.place(version), "it was there when the heads were saved, but the stream is missing")
 
     def problems(self, row):
         """What is wrong with an event whose values are usable, given the head before it."""
@@ -361,10 +408,13 @@ class Verifier:
         # Without the event before it (whose own problem is reported) nothing can be said about the hash.
         if version == last + 1 and previous is not None:
             computed = chain_hash(previous, Event(*(row[field] for field in Event._fields)))
-            if computed != row["chain_hash"]:
+            if computed == row["chain_hash"]:
+                self.fitted.add(row["tenant_uuid"])
+            else:
+                or_else = "" if row["tenant_uuid"] in self.fitted else ", or the tenant's uuid"
                 yield (
                     f"its chain hash is {row['chain_hash'].hex()}, but its content and its predecessor give "
-                    f"{computed.hex()}: it was changed, or the event before it was"
+                    f"{computed.hex()}: it was changed, or the event before it was{or_else}"
                 )
 
     def order_problems(self, row):
@@ -377,19 +427,19 @@ class Verifier:
                 yield f"its {column} {rule} that of version {self.head['version']}"
 
     def check_anchor(self, key, row):
-        anchored = self.anchors.get(key)
+        anchored = self.anchors.get(key.lasting())
         expected = anchored.pop(row["version"], None) if anchored else None
         if expected is not None and expected != row["chain_hash"]:
             found = row["chain_hash"].hex() if row["chain_hash"] is not None else "NULL"
             self.report(
-                place(*key, row["version"]),
+                key.place(row["version"]),
                 f"its chain hash is {found}, but was {expected.hex()} when the heads were saved: the chain was rewritten",
             )
 
 
 def read_anchors(paths):
-    """All saved heads, as {(tenant, stream): {version: hash}}."""
-    anchors = {}
+    """All saved heads, as {(tenant's uuid, stream): {version: hash}}, and {tenant's uuid: name}."""
+    anchors, names = {}, {}
     for path in paths:
         with open(path, "rb") as file:
             for where, row in read_table(file, path, HEAD_COLUMNS):
@@ -397,14 +447,16 @@ def read_anchors(paths):
                     raise Unusable(f"{where}: an empty field")
                 try:
                     version, head = parse_integer(row["version"]), parse_bytes(row["chain_hash"])
+                    key = Key(row["tenant"], parse_uuid(row["tenant_uuid"]), row["stream"])
                 except Unusable as reason:
                     raise Unusable(f"{where}: {reason}") from None
                 if version < 1 or len(head) != len(GENESIS):
                     raise Unusable(f"{where}: no head of a stream")
-                versions = anchors.setdefault((row["tenant"], row["stream"]), {})
+                names[key.tenant_uuid] = key.tenant
+                versions = anchors.setdefault(key.lasting(), {})
                 if versions.setdefault(version, head) != head:
-                    raise Unusable(f"{where}: the anchors hold two hashes for {place(row['tenant'], row['stream'], version)}")
-    return anchors
+                    raise Unusable(f"{where}: the anchors hold two hashes for {key.place(version)}")
+    return anchors, names
 
 
 def csv_line(*fields):
@@ -413,7 +465,7 @@ def csv_line(*fields):
 
 def verify(input_path, anchor_paths, heads_path, out, allow_empty=False):
     """Runs the whole check; returns the number of problems, each of which went to `out`."""
-    anchors = read_anchors(anchor_paths)
+    anchors, anchored_names = read_anchors(anchor_paths)
     anchored = sum(map(len, anchors.values()))
     if anchor_paths and not anchored and not allow_empty:
         raise Unusable("the anchors hold no heads, so nothing would be compared; --allow-empty if none were saved on purpose")
@@ -430,10 +482,11 @@ def verify(input_path, anchor_paths, heads_path, out, allow_empty=False):
         if heads:
             heads.write(csv_line(*(column.encode() for column in HEAD_COLUMNS)))
 
-        def save_head(tenant, stream, version, head):
-            heads.write(csv_line(tenant, stream, str(version).encode(), head.hex().encode()))
+        def save_head(key, version, head):
+            uuid = str(UUID(bytes=key.tenant_uuid)).encode()
+            heads.write(csv_line(key.tenant, uuid, key.stream, str(version).encode(), head.hex().encode()))
 
-        verifier = Verifier(report, anchors, save_head if heads else None)
+        verifier = Verifier(report, anchors, anchored_names, save_head if heads else None)
         with open(0, "rb", closefd=False) if input_path == "-" else open(input_path, "rb") as file:
             for event in read_events(file, "standard input" if input_path == "-" else input_path):
                 verifier.check(*event)

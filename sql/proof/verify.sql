@@ -15,9 +15,9 @@ $$Recomputes the chains of all events with from_position <= global_position <= t
 Example: select * from es_verify();$$;
 
 create function es_chain_heads(
-    up_to bigint default null, out tenant text, out stream text, out version bigint, out chain_hash bytea
+    up_to bigint default null, out tenant text, out tenant_uuid uuid, out stream text, out version bigint, out chain_hash bytea
 ) returns setof record
 language c stable parallel restricted rows 1000 as 'MODULE_PATHNAME', 'eventstream_chain_heads';
 comment on function es_chain_heads(bigint) is
-$$The newest event of every stream (at or below up_to) with its chain hash: to keep outside of this database. Superusers and the owner see every tenant, others (privilege audit) the current one.
-Example: select tenant, stream, version, encode(chain_hash, 'hex') from es_chain_heads();$$;
+$$The newest event of every stream (at or below up_to) with its chain hash, and its tenant's uuid, by which the stream is found again when the name has changed: to keep outside of this database. Superusers and the owner see every tenant, others (privilege audit) the current one.
+Example: select tenant, tenant_uuid, stream, version, encode(chain_hash, 'hex') from es_chain_heads();$$;

@@ -25,7 +25,7 @@ pub struct Grant<'a> {
 
 thread_local! {
     static CREATE_TENANT: Plan = const { Plan::new(
-        "insert into _eventstream.tenants (id, name) values (nextval('_eventstream.tenant_ids'), $1) \
+        "insert into _eventstream.tenants (id, name, uuid) values (nextval('_eventstream.tenant_ids'), $1, gen_random_uuid()) \
          on conflict (name) do nothing returning id",
         &[TEXTOID],
     ) };

@@ -174,6 +174,7 @@ fn info(args: &Args) -> Returned {
         Some(Datum::from(info.last_position)),
         info.horizon.map(Datum::from),
         info.settled_until.map(Datum::from),
+        Some(from_uuid(&info.tenant_uuid)?),
     ];
     composite(args, &row).map(Some)
 }

@@ -4,7 +4,7 @@ use crate::access::{authorize_tenant, everything_or};
 use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::query::store::Store;
-use crate::pg::value::datum::{from_text, varlena};
+use crate::pg::value::datum::{from_text, from_uuid, varlena};
 use crate::proof::verify;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
@@ -55,7 +55,8 @@ fn chain_heads(args: &Args) -> Returned {
     let store = Store::begin(args)?;
     verify::chain_heads(up_to, access.map(|access| access.tenant_id), &mut |tenant, stream, head| {
         store.put(&[
-            Some(from_text(tenant)?),
+            Some(from_text(&tenant.name)?),
+            Some(from_uuid(&tenant.uuid)?),
             Some(from_text(stream)?),
             Some(Datum::from(head.version)),
             Some(varlena(&head.chain_hash)?),

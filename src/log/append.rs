@@ -15,7 +15,7 @@ use super::retry;
 use super::stream::{self, Absent, Head, Locked, Stream};
 use super::target::Target;
 use super::whole;
-use super::{first_append, gate, highest};
+use super::{first_append, gate, highest, identity};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
@@ -30,7 +30,7 @@ use crate::shared::transaction;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::EventIds;
 use eventstream_core::expected::ExpectedVersion;
-use eventstream_core::hash::{EventFields, chain_hash, content_digest};
+use eventstream_core::hash::{EventFields, Uuid, chain_hash, content_digest};
 use eventstream_core::name::StreamName;
 use eventstream_core::time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};
 use pgrx::pg_sys::Datum;
@@ -70,6 +70,7 @@ struct Call<'a> {
     catalog: &'a Catalog,
     target: Target<'a>,
     tenant_id: Nullable,
+    tenant_uuid: Uuid,
     recorded_by: String,
     recorded_by_datum: Nullable,
     recorded_from: Nullable,
@@ -98,11 +99,12 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         transaction::call_at_end(whole::on_end);
-        let call = Call {
+        let mut call = Call {
             db,
             catalog,
             target,
             tenant_id: Some(Datum::from(target.id)),
+            tenant_uuid: Uuid::default(),
             recorded_by_datum: Some(from_text(&recorded_by)?),
             recorded_by,
             recorded_from: client_address(db)?,
@@ -112,6 +114,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while first_times.iter().any(Option::is_none) {
             first_append::note(db, catalog)?;
+            call.tenant_uuid = identity::tenant_uuid(db, catalog, target.id)?;
             take_slot(catalog, target.id)?;
             appended.positions = draw_positions(&call, requests)?;
             if make_streams(&call, requests, &mut locked, &appended.positions)? {
@@ -436,13 +439,14 @@ fn insert(
     let hash = chain_hash(
         &head.chain_hash,
         &EventFields {
-            tenant: call.target.name,
+            tenant_uuid: &call.tenant_uuid,
             stream: request.stream.as_str(),
             version,
             event_id,
             event_type: event.event_type,
             schema_version: event.schema_version,
             subject: event.subject,
+            tags: &[],
             occurred_at_unix_us: pg_to_unix_us(occurred_at),
             recorded_at_unix_us: pg_to_unix_us(recorded_at),
             recorded_by: &call.recorded_by,

@@ -13,7 +13,12 @@ use std::cell::Cell;
 
 thread_local! {
     static LOOK: Plan = const { Plan::new("select 1::bigint from _eventstream.first_appends limit 1", &[]) };
-    static NOTE: Plan = const { Plan::new("insert into _eventstream.first_appends default values", &[]) };
+    static NOTE: Plan = const { Plan::new(
+        "with noted as (insert into _eventstream.first_appends default values) \
+         insert into _eventstream.log_identities (log_id, system_identifier, database_oid, created_at, has_begun) \
+         select log_id, system_identifier, database_oid, created_at, true from _eventstream.log where not has_begun",
+        &[],
+    ) };
     /// The log (its table of events) of which a committed row was seen.
     static NOTED: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
     /// When the statement began in which no row was seen: it asks once, not for each row that it inserts.
@@ -27,15 +32,22 @@ fn look(db: &Db) -> Result<bool> {
 /// This transaction appends. To be called before it says so (take_slot): a row that this transaction has written itself may yet be
 /// rolled back, alone.
 pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
-    if NOTED.get() == catalog.events {
-        return Ok(());
-    }
-    if !look(db)? {
+    if !is_settled(db, catalog)? && !look(db)? {
         NOTE.with(|note| note.write(db, &[]))?;
-    } else if !transaction::has_appended() {
-        NOTED.set(catalog.events);
     }
     Ok(())
+}
+
+/// Whether there is a row that is committed: no restore changes any more whose log this is.
+pub fn is_settled(db: &Db, catalog: &Catalog) -> Result<bool> {
+    if NOTED.get() == catalog.events {
+        return Ok(true);
+    }
+    let settled = !transaction::has_appended() && look(db)?;
+    if settled {
+        NOTED.set(catalog.events);
+    }
+    Ok(settled)
 }
 
 pub fn is_there() -> Result<bool> {

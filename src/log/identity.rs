@@ -1,14 +1,18 @@
 //! Who this log is: what a consumer stores beside its checkpoint to notice a restored copy.
-use super::horizon;
+use super::{first_append, horizon};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
-use pgrx::pg_sys::{Datum, INT8OID, OIDOID};
+use eventstream_core::hash::Uuid;
+use pgrx::pg_sys::{self, Datum, INT8OID, OIDOID, Oid};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Where this log is at home.
 pub struct Home {
@@ -18,7 +22,9 @@ pub struct Home {
 }
 
 pub struct LogInfo {
-    pub log_id: [u8; 16],
+    pub log_id: Uuid,
+    /// The tenant's.
+    pub tenant_uuid: Uuid,
     pub system_identifier: i64,
     pub timeline: i32,
     pub last_position: i64,
@@ -29,12 +35,13 @@ pub struct LogInfo {
 }
 
 thread_local! {
-    // Restored rows are older than the one that CREATE EXTENSION made in the copy.
-    static OLDEST: Plan = const {
-        Plan::new("select log_id from _eventstream.log_identities order by created_at limit 1", &[])
-    };
+    static LOG_ID: Plan = const { Plan::new("select log_id from _eventstream.log", &[]) };
+    static TENANT_UUID: Plan =
+        const { Plan::new("select uuid from _eventstream.tenant_uuids where id = $1", &[INT8OID]) };
+    /// By id, of a log (its table of events) that has begun: from then on they never change.
+    static TENANT_UUIDS: RefCell<(Oid, HashMap<i64, Uuid>)> = RefCell::new((pg_sys::InvalidOid, HashMap::new()));
     // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
-    // under way the oldest row may still be this database's own; projections and subscriptions older than it are then another's:
+    // under way the row that counts may still be this database's own; projections and subscriptions older than it are then another's:
     // what is made here is never noted as older, whatever the clock does.
     static HOME: Plan = const { Plan::new(
         "select o.log_id::text, \
@@ -43,7 +50,7 @@ thread_local! {
                 and not exists (select from _eventstream.subscriptions s where s.created_at < o.created_at) \
                 or exists (select from _eventstream.activations a \
                            where a.log_id = o.log_id and a.system_identifier = $1 and a.database_oid = $2) \
-         from (select * from _eventstream.log_identities order by created_at limit 1) o",
+         from _eventstream.log o",
         &[INT8OID, OIDOID],
     ) };
 }
@@ -60,14 +67,38 @@ pub fn home() -> Result<Home> {
     .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }
 
-pub fn log_id(db: &Db) -> Result<[u8; 16]> {
-    OLDEST
-        .with(|oldest| oldest.first(db, View::Caller, &[], |row| row.uuid(0)))?
+pub fn log_id(db: &Db) -> Result<Uuid> {
+    LOG_ID
+        .with(|plan| plan.first(db, View::Caller, &[], |row| row.uuid(0)))?
         .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }
 
+/// What hashes cover of a tenant. Of a log that has not begun, that of the tenant `default` may yet become another: a restore brings it.
+pub fn tenant_uuid(db: &Db, catalog: &Catalog, tenant_id: i64) -> Result<Uuid> {
+    let known = TENANT_UUIDS.with_borrow(
+        |(log, known)| {
+            if *log == catalog.events { known.get(&tenant_id).copied() } else { None }
+        },
+    );
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let uuid = TENANT_UUID
+        .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(tenant_id))], |row| row.uuid(0)))?
+        .ok_or_else(|| Error::Internal { what: format!("there is no tenant with id {tenant_id}") })?;
+    if first_append::is_settled(db, catalog)? {
+        TENANT_UUIDS.with_borrow_mut(|(log, known)| {
+            if *log != catalog.events {
+                (*log, *known) = (catalog.events, HashMap::new());
+            }
+            known.insert(tenant_id, uuid);
+        });
+    }
+    Ok(uuid)
+}
+
 /// A position of another log means nothing here, also where this one is as long. Errors: ES025.
-pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &[u8; 16]) -> Result<()> {
+pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &Uuid) -> Result<()> {
     let log_id = log_id(db)?;
     if *given == log_id {
         return Ok(());
@@ -89,6 +120,7 @@ pub fn log_info(tenant_id: i64) -> Result<LogInfo> {
         };
         Ok(LogInfo {
             log_id,
+            tenant_uuid: tenant_uuid(db, catalog, tenant_id)?,
             system_identifier: server::system_identifier()?,
             timeline: server::timeline()?,
             last_position,

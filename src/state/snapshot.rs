@@ -7,6 +7,7 @@
 use super::kept::Answer;
 use super::registry::Fold;
 use super::source;
+use crate::log::identity;
 use crate::log::scan::Opened;
 use crate::log::stream::Stream;
 use crate::log::target::Target;
@@ -23,7 +24,7 @@ use crate::shared::counters::{Counter, Trouble};
 use crate::shared::session::as_owner;
 use crate::shared::{counters, settings};
 use eventstream_core::error::Error;
-use eventstream_core::hash::{Hash, SnapshotFields, snapshot_checksum};
+use eventstream_core::hash::{Hash, SnapshotFields, Uuid, snapshot_checksum};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
 use std::cell::RefCell;
 
@@ -93,9 +94,16 @@ pub enum Judged {
     Broken(&'static str),
 }
 
-fn checksum(of: Of, version: i64, chain_hash: &Hash, fingerprint: &Hash, state: Jsonb) -> Result<Hash> {
+fn checksum(
+    tenant_uuid: &Uuid,
+    of: Of,
+    version: i64,
+    chain_hash: &Hash,
+    fingerprint: &Hash,
+    state: Jsonb,
+) -> Result<Hash> {
     Ok(snapshot_checksum(&SnapshotFields {
-        tenant: of.target.name,
+        tenant_uuid,
         stream: of.stream,
         fold: &of.fold.name,
         version,
@@ -105,7 +113,7 @@ fn checksum(of: Of, version: i64, chain_hash: &Hash, fingerprint: &Hash, state: 
     }))
 }
 
-fn read(of: Of, row: &Row) -> Result<Claim> {
+fn read(tenant_uuid: &Uuid, of: Of, row: &Row) -> Result<Claim> {
     let version = row.int8(column::VERSION)?;
     let hash = |place| row.bytes_opt(place).map(|bytes| bytes.and_then(|bytes| Hash::try_from(bytes).ok()));
     let (chain_hash, fingerprint) = (hash(column::CHAIN_HASH)?, hash(column::FINGERPRINT)?);
@@ -116,7 +124,7 @@ fn read(of: Of, row: &Row) -> Result<Claim> {
         return Ok(claim);
     };
     let Some(state) = row.jsonb_opt(column::STATE)? else { return Ok(claim) };
-    if hash(column::CHECKSUM)? != Some(checksum(of, version, &chain_hash, &fingerprint, state)?) {
+    if hash(column::CHECKSUM)? != Some(checksum(tenant_uuid, of, version, &chain_hash, &fingerprint, state)?) {
         claim.problem = Some("its checksum is wrong");
     } else if is_of_this_fold {
         claim.state = Some(Stored::keep(state));
@@ -168,9 +176,10 @@ pub fn at(db: &Db, catalog: &Catalog, of: Of, opened: &Opened, view: View, versi
         Bound::at_least(VERSION, version),
         Bound::at_most(VERSION, version),
     ];
+    let tenant_uuid = identity::tenant_uuid(db, catalog, of.target.id)?;
     let mut claim = None;
     probe(db, catalog, view, opened.stream.id, &bounds, |row| {
-        claim = Some(read(of, row)?);
+        claim = Some(read(&tenant_uuid, of, row)?);
         Ok(false)
     })?;
     let Some(claim) = claim else { return Ok(None) };
@@ -219,11 +228,12 @@ fn claim_up_to(
     of_any: bool,
 ) -> Result<Option<Claim>> {
     let bounds = [Bound::equal_text(FOLD, from_text(&of.fold.name)?), Bound::at_most(VERSION, version)];
+    let tenant_uuid = identity::tenant_uuid(db, catalog, of.target.id)?;
     let mut claim = None;
     probe(db, catalog, view, stream_id, &bounds, |row| {
         let counts = of_any || row.bytes_opt(column::FINGERPRINT)? == Some(&of.fold.fingerprint);
         if counts {
-            claim = Some(read(of, row)?);
+            claim = Some(read(&tenant_uuid, of, row)?);
         }
         Ok(!counts)
     })?;
@@ -285,7 +295,7 @@ pub fn keep(of: Of, stream: Stream, answer: &Answer, view: View) -> Result<()> {
         let opened = Opened::open(db, catalog, stream, view)?;
         let missing = || Error::Internal { what: format!("version {} is gone", answer.version) };
         let event = opened.head_at(db, answer.version)?.ok_or_else(missing)?;
-        store(db, of, stream.id, answer.version, &event.chain_hash, &answer.state)
+        store(db, catalog, of, stream.id, answer.version, &event.chain_hash, &answer.state)
     })
 }
 
@@ -297,9 +307,18 @@ fn refuse_unprintable(of: Of, version: i64, state: Jsonb) -> Result<()> {
 }
 
 /// Stores a state at a version, in place of what may be there.
-fn store(db: &Db, of: Of, stream_id: i64, version: i64, chain_hash: &Hash, state: &Stored) -> Result<()> {
+fn store(
+    db: &Db,
+    catalog: &Catalog,
+    of: Of,
+    stream_id: i64,
+    version: i64,
+    chain_hash: &Hash,
+    state: &Stored,
+) -> Result<()> {
     refuse_unprintable(of, version, state.view())?;
-    let checksum = checksum(of, version, chain_hash, &of.fold.fingerprint, state.view())?;
+    let tenant_uuid = identity::tenant_uuid(db, catalog, of.target.id)?;
+    let checksum = checksum(&tenant_uuid, of, version, chain_hash, &of.fold.fingerprint, state.view())?;
     let row = [
         Some(Datum::from(stream_id)),
         Some(from_text(&of.fold.name)?),

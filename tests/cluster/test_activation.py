@@ -5,7 +5,7 @@ import uuid
 
 import psycopg
 import pytest
-from database import Database, forced, rows, value
+from database import Database, forced, rows, value, verify
 from operating import check, create_projection, make_handlers, seen, wait_for_status
 from server import SUPERUSER, WORK, run
 from states import append
@@ -50,6 +50,7 @@ def test_a_dump_that_is_restored_into_a_running_server_waits(database, jobs):
             assert rows(session, "select activated_by from _eventstream.activations") == [(SUPERUSER,)]
             session.execute("select es_wait_for('copied')")
             assert seen(session, "copied") == list(range(1, 37))
+            assert verify(session) == []
             wait_for_status(session, "activation", "ok")
     finally:
         copy.drop()

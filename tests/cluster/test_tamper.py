@@ -1,16 +1,11 @@
 """What a superuser forces past the triggers is found and named: stream and version, by es_verify and es_verify_stream; what
 leaves a consistent chain behind (a cut tail, a stream gone, a chain rehashed) by heads that were kept outside."""
 
-import importlib.util
-import io
-import subprocess
-import sys
-
 import psycopg
 import pytest
 from database import assert_immutable, forced, near_edge, partitions, rows, value, verify
+from outside import HEADS_AS_CSV, check_outside, copied, events_of, verifier
 from psycopg.types.json import Jsonb
-from server import ROOT
 
 EVENTS = 8
 
@@ -347,11 +342,7 @@ def test_a_partitions_positions_moved_are_named(session, place):
 def test_an_event_that_somebody_computed_and_dated_ahead_is_named(session):
     """Its hash is right: somebody knows the rules, and writes behind the newest event."""
     rules = verifier()
-    chained = [
-        row
-        for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
-        if row["stream"].decode() == "account-1"
-    ]
+    chained = events_of(session, "account-1")
     previous = rules.GENESIS
     for row in chained:
         previous = rules.chain_hash(previous, rules.Event(*(row[field] for field in rules.Event._fields)))
@@ -362,11 +353,7 @@ def test_an_event_that_somebody_computed_and_dated_ahead_is_named(session):
             " 'global_position', nextval('_eventstream.positions'), 'recorded_at', '2030-01-01T00:00:00Z'::timestamptz)) as e"
             f" from _eventstream.events e where {event('account-1', EVENTS)}) made"
         )
-        forged = [
-            row
-            for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
-            if row["stream"].decode() == "account-1"
-        ][-1]
+        forged = events_of(session, "account-1")[-1]
         hash_ = rules.chain_hash(previous, rules.Event(*(forged[field] for field in rules.Event._fields)))
         session.execute(f"update _eventstream.events set chain_hash = %s where {event('account-1', EVENTS + 1)}", (hash_,))
     assert [(stream, version) for stream, version, _ in verify(session)] == [("account-1", EVENTS + 1)]
@@ -406,47 +393,6 @@ def test_a_clock_that_was_set_back_is_no_tampering(session):
 
 # -- what leaves a consistent chain behind: only heads kept outside can tell ----------------------------------------
 
-EVENTS_AS_CSV = (
-    "copy (select tenant, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at,"
-    " recorded_by, salt, chain_hash, payload, metadata, global_position from eventstream.events"
-    " order by tenant, stream, version) to stdout with (format csv, header)"
-)
-HEADS_AS_CSV = (
-    "copy (select tenant, stream, version, encode(chain_hash, 'hex') as chain_hash from es_chain_heads())"
-    " to stdout with (format csv, header)"
-)
-
-
-def copied(session, statement: str) -> bytes:
-    with session.cursor() as cursor, cursor.copy(statement) as copy:
-        return b"".join(copy)
-
-
-def verifier():
-    """tools/verify.py as a module: the hashing of somebody who has the database and the rules."""
-    found = importlib.util.spec_from_file_location("verify", ROOT / "tools" / "verify.py")
-    module = importlib.util.module_from_spec(found)
-    sys.modules["verify"] = module
-    found.loader.exec_module(module)
-    return module
-
-
-def check_outside(session, *anchors) -> tuple[int, str]:
-    """Exit status and output of tools/verify.py on the log as it is, against heads saved earlier."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "tools" / "verify.py"),
-            "-",
-            *(str(part) for path in anchors for part in ("--anchor", path)),
-        ],
-        input=copied(session, EVENTS_AS_CSV),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    return done.returncode, done.stdout.decode()
-
-
 @pytest.fixture
 def heads(session, tmp_path):
     """The heads as they were before anybody tampered, kept outside of the database."""
@@ -460,11 +406,7 @@ def heads(session, tmp_path):
 def rehash(session, stream: str, version: int, payload: str) -> None:
     """Changes one event and recomputes its hash and all that follow it, as somebody would who knows the rules."""
     rules = verifier()
-    chained = [
-        row
-        for _, row, _ in rules.read_events(io.BytesIO(copied(session, EVENTS_AS_CSV)), "events")
-        if row["stream"].decode() == stream
-    ]
+    chained = events_of(session, stream)
     previous = rules.GENESIS
     for row in chained:
         if row["version"] == version:

@@ -26,6 +26,10 @@ spec.loader.exec_module(verify)
 with open(os.path.join(HERE, "chain.json"), encoding="utf-8") as vectors:
     EVENTS = json.load(vectors)["events"]
 
+UUID = EVENTS[0]["tenant_uuid"]
+OTHER_UUID = "6c3f2a51-90b7-4e0d-8a34-1f6f5f0c7d22"
+HEADS = "tenant,tenant_uuid,stream,version,chain_hash\n"
+
 
 def quote(value):
     """A CSV field as COPY writes it with the least quoting that tells NULL from empty."""
@@ -37,8 +41,18 @@ def quote(value):
     return text
 
 
+COLUMNS = verify.EVENT_COLUMNS + verify.OPTIONAL_EVENT_COLUMNS
+
+
+def array(texts):
+    """A text[] as PostgreSQL prints it, with more quotes than it takes."""
+    escaped = (re.sub(r'(["\\])', r"\\\1", text) for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in escaped) + "}"
+
+
 def row_of(event):
-    row = {column: event[column] for column in verify.EVENT_COLUMNS}
+    row = {column: event[column] for column in COLUMNS}
+    row["tags"] = array(row["tags"])
     row["salt"] = "\\x" + row["salt"]
     row["chain_hash"] = "\\x" + row["chain_hash"]
     return row
@@ -49,7 +63,7 @@ def rows():
 
 
 def csv(table, columns=None):
-    columns = columns or verify.EVENT_COLUMNS
+    columns = columns or COLUMNS
     lines = [",".join(columns)] + [",".join(quote(row[column]) for column in columns) for row in table]
     return ("\n".join(lines) + "\n").encode()
 
@@ -139,7 +153,7 @@ class TheBytes(unittest.TestCase):
             self.assertEqual(parsed.recorded_at, event["recorded_at_unix_us"], row)
             digest = verify.content_digest(parsed.salt, parsed.payload, parsed.metadata)
             self.assertEqual(digest.hex(), event["content_digest"])
-            stream = (event["tenant"], event["stream"])
+            stream = (event["tenant_uuid"], event["stream"])
             heads[stream] = verify.chain_hash(heads.get(stream, verify.GENESIS), parsed)
             self.assertEqual(heads[stream].hex(), event["chain_hash"])
 
@@ -168,7 +182,7 @@ class TheBytes(unittest.TestCase):
         self.assertEqual(len(commands), 2)
         for command in commands:
             self.assertIn(command, text)
-        for columns in (verify.EVENT_COLUMNS, verify.HEAD_COLUMNS[:3]):
+        for columns in (verify.EVENT_COLUMNS, verify.HEAD_COLUMNS[:4]):
             self.assertTrue(any("select" + ",".join(columns) in command for command in commands), columns)
 
 
@@ -231,8 +245,24 @@ class Csv(Run):
 
     def test_columns_may_come_in_any_order_and_with_others(self):
         table = [dict(row, extra="x,y") for row in rows()]
-        columns = ["extra", *reversed(verify.EVENT_COLUMNS)]
-        self.assertEqual(self.run_on(csv(table, columns))[0], 0)
+        self.assertEqual(self.run_on(csv(table, ["extra", *reversed(COLUMNS)]))[0], 0)
+
+    def test_a_log_without_tags_may_be_exported_without_their_column(self):
+        self.assertEqual(self.run_on(csv(chain(3), verify.EVENT_COLUMNS))[0], 0)
+        self.assertEqual(self.run_on([dict(row, tags=None) for row in chain(3)])[0], 0)
+        self.assertEqual(self.run_on(csv(rows(), verify.EVENT_COLUMNS))[0], 1)
+
+    def test_tags_are_read_as_postgresql_prints_them(self):
+        for printed, tags in (
+            ("{}", []),
+            ("{order:42}", ["order:42"]),
+            ("{NULLS,a}", ["NULLS", "a"]),
+            ('{"","\n",",","NULL","a b","a\\"b","a\\\\",ä}', ["", "\n", ",", "NULL", "a b", 'a"b', "a\\", "ä"]),
+        ):
+            self.assertEqual(verify.parse_tags(printed.encode()), [tag.encode() for tag in tags])
+        for printed in ("", "{", "a", "{a,}", "{,a}", "{a,NULL}", "[2:3]={a,b}", "{{a},{b}}", '{"a}', "{a}b"):
+            with self.assertRaises(verify.Unusable, msg=printed):
+                verify.parse_tags(printed.encode())
 
     def test_unusable_input_says_what_is_wrong_and_where(self):
         good = csv(rows())
@@ -241,13 +271,15 @@ class Csv(Run):
         self.assert_unusable(good.replace(b"chain_hash", b"hash", 1), "the header lacks chain_hash")
         self.assert_unusable(good[:-1], "cut")
         self.assert_unusable(good[: good.rindex(b'"')] + b"\n", "inside a quoted field")
-        self.assert_unusable(good + b"default,x\n", "line 7: 2 fields, where the header has 15")
+        self.assert_unusable(good + b"default,x\n", "line 10: 2 fields, where the header has 17")
         for column, value, words in (
             ("version", "one", "line 2: version one is no integer"),
             ("version", None, "line 2: version is NULL"),
             ("version", 1 << 63, "no integer of its type"),
             ("schema_version", 1 << 31, "no integer of its type"),
             ("event_id", "x", "event_id x is no uuid"),
+            ("tenant_uuid", "default", "tenant_uuid default is no uuid"),
+            ("tags", "order:42", "tags order:42 is no text[]"),
             ("salt", "\\001\\002", "bytea_output"),
             ("occurred_at", "Mon Jul 01 06:30:15 2024 UTC", "datestyle"),
         ):
@@ -259,12 +291,12 @@ class Csv(Run):
     def test_standard_input_works_as_a_program(self):
         done = subprocess.run([sys.executable, VERIFY, "-"], input=csv(rows()), capture_output=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
-        self.assertEqual(done.stdout, b"5 events in 2 streams: intact\n")
+        self.assertEqual(done.stdout, b"8 events in 2 streams: intact\n")
 
 
 class Tampering(Run):
     def test_an_intact_log_is_intact(self):
-        self.assertEqual(self.run_on(rows()), (0, ["5 events in 2 streams: intact"], ""))
+        self.assertEqual(self.run_on(rows()), (0, ["8 events in 2 streams: intact"], ""))
         self.assertEqual(self.run_on([], "--allow-empty"), (0, ["0 events in 0 streams: intact"], ""))
 
     def test_a_change_of_any_hashed_field_is_named_at_its_version_and_nowhere_else(self):
@@ -273,6 +305,7 @@ class Tampering(Run):
             "event_type": "AccountDebited",
             "schema_version": 2,
             "subject": "person-8",
+            "tags": "{order:43}",
             "occurred_at": "2024-07-01 00:00:00.000001+02",
             "recorded_at": "2024-07-01 06:30:02.5+00",
             "recorded_by": "somebody",
@@ -280,7 +313,7 @@ class Tampering(Run):
             "payload": '{"n": 2.0}',
             "metadata": '{"actor": "x"}',
         }
-        hashed = set(verify.Event._fields) - {"tenant", "stream", "version"}
+        hashed = set(verify.Event._fields) - {"tenant_uuid", "stream", "version"}
         self.assertEqual(set(changes), hashed, "every field of an event is tried")
         for column, value in changes.items():
             with self.subTest(column):
@@ -322,7 +355,7 @@ class Tampering(Run):
 
     def test_swapped_events_break_the_chain(self):
         table = chain(3)
-        for column in set(verify.EVENT_COLUMNS) - {"version", "stream", "tenant"}:
+        for column in set(COLUMNS) - {"version", "stream", "tenant", "tenant_uuid"}:
             table[1][column], table[2][column] = table[2][column], table[1][column]
         self.assert_problems(
             table,
@@ -347,8 +380,26 @@ class Tampering(Run):
         self.assert_problems(
             chain(2) + chain(2, "account-2") + [moved], ("default/account-2 version 3", "it was changed")
         )
-        other = [dict(row, tenant="other") for row in chain(1)]
+        other = [dict(row, tenant="other", tenant_uuid=OTHER_UUID) for row in chain(1)]
         self.assert_problems(other, ("other/account-1 version 1", "it was changed"))
+
+    def test_another_name_of_the_tenant_is_no_change(self):
+        self.assertEqual(self.run_on([dict(row, tenant="other") for row in chain(3)])[0], 0)
+
+    def test_another_uuid_of_the_tenant_is_said_to_be_possible_until_an_event_fits(self):
+        self.assert_problems(
+            [dict(row, tenant_uuid=OTHER_UUID) for row in chain(2)],
+            ("default/account-1 version 1", "or the tenant's uuid"),
+            ("default/account-1 version 2", "or the tenant's uuid"),
+        )
+        table = chain(3)
+        table[2]["payload"] = "{}"
+        _, lines, _ = self.run_on(table)
+        self.assertNotIn("uuid", lines[0])
+
+    def test_tags_that_are_not_in_their_order_are_a_problem(self):
+        for tags in ("{b,a}", "{a,a}", "{a,B}", "{ž,z}"):
+            self.assert_problems([dict(chain(1)[0], tags=tags)], ("default/account-1 version 1", "not in byte order"))
 
     def test_values_that_no_intact_log_holds_are_problems_and_not_the_end(self):
         for column, value, words in (
@@ -356,6 +407,7 @@ class Tampering(Run):
             ("recorded_at", "-infinity", "recorded_at is -infinity"),
             ("occurred_at", "294276-12-31 23:59:59+00", "occurred_at lies beyond"),
             ("payload", None, "payload is NULL"),
+            ("tenant_uuid", None, "tenant_uuid is NULL"),
             ("salt", "\\x00", "its salt has 1 bytes, not 16"),
             ("chain_hash", "\\x", "its chain hash is , but"),
         ):
@@ -404,14 +456,16 @@ class Anchors(Run):
         heads = self.heads(rows())
         with open(heads, "rb") as file:
             self.assertEqual(file.read().count(b"\n"), 3)
-        self.assertEqual(self.run_on(rows(), "--anchor", heads)[1], ["5 events in 2 streams, 2 anchors compared: intact"])
+        self.assertEqual(self.run_on(rows(), "--anchor", heads)[1], ["8 events in 2 streams, 2 anchors compared: intact"])
+        renamed = [dict(row, tenant=f"{row['tenant']} AG") for row in rows()]
+        self.assertEqual(self.run_on(renamed, "--anchor", heads)[0], 0)
         early = self.heads(chain(2))
         self.assertEqual(self.run_on(chain(5), "--anchor", early)[0], 0)
 
     def test_heads_printed_by_the_database_are_read(self):
         head = chain(2)[1]["chain_hash"]
         for printed in (head, head[2:]):
-            heads = self.path("heads.csv", f"tenant,stream,version,chain_hash\ndefault,account-1,2,{printed}\n".encode())
+            heads = self.path("heads.csv", f"{HEADS}default,{UUID},account-1,2,{printed}\n".encode())
             self.assertEqual(self.run_on(chain(3), "--anchor", heads)[0], 0)
 
     def test_a_cut_tail_is_found(self):
@@ -476,7 +530,7 @@ class Anchors(Run):
         self.assert_unusable(header, "holds no events", "--save-heads", heads)
         with open(heads, "rb") as file:
             self.assertEqual(file.read(), b"kept")
-        none = self.path("none.csv", b"tenant,stream,version,chain_hash\n")
+        none = self.path("none.csv", HEADS.encode())
         self.assert_unusable(csv(chain(2)), "hold no heads", "--anchor", none)
         self.assertEqual(self.run_on(header, "--allow-empty")[0], 0)
         self.assertEqual(self.run_on(csv(chain(2)), "--allow-empty", "--anchor", none)[0], 0)
@@ -486,14 +540,15 @@ class Anchors(Run):
         self.assertEqual(self.run_on(header, "--anchor", some)[0], 1)
 
     def test_anchors_that_are_no_heads_are_unusable(self):
-        header = b"tenant,stream,version,chain_hash\n"
-        good = b"default,account-1,2," + b"ab" * 32 + b"\n"
+        header, start = HEADS.encode(), f"default,{UUID},account-1,".encode()
+        good = start + b"2," + b"ab" * 32 + b"\n"
         for content, words in (
-            (b"tenant,stream\n", "lacks version, chain_hash"),
-            (header + b"default,account-1,,00\n", "an empty field"),
-            (header + b"default,account-1,2,abc\n", "bytea"),
-            (header + b"default,account-1,2,ab\n", "no head"),
-            (header + b"default,account-1,0," + b"ab" * 32 + b"\n", "no head"),
+            (b"tenant,stream\n", "lacks tenant_uuid, version, chain_hash"),
+            (header + start + b",00\n", "an empty field"),
+            (header + start + b"2,abc\n", "bytea"),
+            (header + start + b"2,ab\n", "no head"),
+            (header + start + b"0," + b"ab" * 32 + b"\n", "no head"),
+            (header + good.replace(UUID.encode(), b"default"), "no uuid"),
             (header + good + good.replace(b"ab" * 32, b"cd" * 32), "two hashes for default/account-1 version 2"),
         ):
             self.assert_unusable(chain(1), words, "--anchor", self.path("anchor.csv", content))

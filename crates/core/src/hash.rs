@@ -7,32 +7,37 @@ use sha2::{Digest, Sha256};
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
 
+/// The 16 bytes of a uuid.
+pub type Uuid = [u8; 16];
+
 /// What stands for the previous chain hash of a stream's first event.
 pub const GENESIS: Hash = [0; 32];
 
 const EVENT_DOMAIN: &[u8] = b"eventstream/event/1\0";
 const CONTENT_DOMAIN: &[u8] = b"eventstream/content/1\0";
-const TAG_NULL: u8 = 0x00;
-const TAG_VALUE: u8 = 0x01;
+const NULL: u8 = 0x00;
+const VALUE: u8 = 0x01;
 
 /// What the chain hash covers, beside the previous hash, in the order it is hashed. The global position is left
 /// out on purpose: it belongs to the log, not to the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventFields<'a> {
-    /// The tenant's name.
-    pub tenant: &'a str,
+    /// Of the tenant, whose name may change.
+    pub tenant_uuid: &'a Uuid,
     /// The stream's full name.
     pub stream: &'a str,
     /// 1, 2, 3 … within the stream.
     pub version: i64,
-    /// The 16 bytes of the uuid.
-    pub event_id: &'a [u8; 16],
+    /// Unique within the stream.
+    pub event_id: &'a Uuid,
     /// The event's type.
     pub event_type: &'a str,
     /// The version of the payload's form.
     pub schema_version: i32,
     /// Whom the event is about, if anybody.
     pub subject: Option<&'a str>,
+    /// In byte order, each once ([`are_in_order`]).
+    pub tags: &'a [&'a str],
     /// Valid time, microseconds since 1970-01-01 UTC.
     pub occurred_at_unix_us: i64,
     /// Transaction time, microseconds since 1970-01-01 UTC.
@@ -41,6 +46,12 @@ pub struct EventFields<'a> {
     pub recorded_by: &'a str,
     /// From [`content_digest`].
     pub content_digest: &'a Hash,
+}
+
+/// Whether these are an event's tags as they are hashed: in byte order, each once.
+#[must_use]
+pub fn are_in_order<T: AsRef<str>>(tags: &[T]) -> bool {
+    tags.windows(2).all(|pair| pair[0].as_ref() < pair[1].as_ref())
 }
 
 /// The length of a salt, in bytes. It is fixed, which is why the salt needs no frame: who verifies must call a salt of
@@ -99,7 +110,7 @@ impl EventFields<'_> {
 }
 
 fn feed(fields: &EventFields, sink: &mut impl Sink) {
-    frame(sink, fields.tenant.as_bytes());
+    frame(sink, fields.tenant_uuid);
     frame(sink, fields.stream.as_bytes());
     frame_int(sink, fields.version);
     frame(sink, fields.event_id);
@@ -107,7 +118,11 @@ fn feed(fields: &EventFields, sink: &mut impl Sink) {
     frame_int(sink, i64::from(fields.schema_version));
     match fields.subject {
         Some(subject) => frame(sink, subject.as_bytes()),
-        None => sink.put(&[TAG_NULL]),
+        None => sink.put(&[NULL]),
+    }
+    frame_int(sink, fields.tags.len() as i64);
+    for tag in fields.tags {
+        frame(sink, tag.as_bytes());
     }
     frame_int(sink, fields.occurred_at_unix_us);
     frame_int(sink, fields.recorded_at_unix_us);
@@ -115,9 +130,9 @@ fn feed(fields: &EventFields, sink: &mut impl Sink) {
     frame(sink, fields.content_digest);
 }
 
-/// A value: its tag, its length as 8 bytes big-endian, its bytes.
+/// A value: the byte that says so, its length as 8 bytes big-endian, its bytes.
 fn frame<S: Sink + ?Sized>(sink: &mut S, bytes: &[u8]) {
-    let mut head = [TAG_VALUE; 9];
+    let mut head = [VALUE; 9];
     head[1..].copy_from_slice(&(bytes.len() as u64).to_be_bytes());
     sink.put(&head);
     sink.put(bytes);
@@ -145,8 +160,8 @@ pub fn fingerprint(parts: &[&str]) -> Hash {
 /// What a snapshot's checksum covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotFields<'a> {
-    /// The tenant's name.
-    pub tenant: &'a str,
+    /// Of the tenant.
+    pub tenant_uuid: &'a Uuid,
     /// The stream's full name.
     pub stream: &'a str,
     /// The fold's name.
@@ -166,7 +181,7 @@ pub struct SnapshotFields<'a> {
 pub fn snapshot_checksum(fields: &SnapshotFields) -> Hash {
     let mut hasher = Sha256::new();
     hasher.update(SNAPSHOT_DOMAIN);
-    frame(&mut hasher, fields.tenant.as_bytes());
+    frame(&mut hasher, fields.tenant_uuid);
     frame(&mut hasher, fields.stream.as_bytes());
     frame(&mut hasher, fields.fold.as_bytes());
     frame_int(&mut hasher, fields.version);

@@ -33,7 +33,7 @@ pub mod zone;
 pub use error::{Error, Result};
 pub use event_id::{EventIds, from_ulid_text, to_ulid_text, to_uuid_text};
 pub use expected::ExpectedVersion;
-pub use hash::{EventFields, GENESIS, Hash, SALT_BYTES, chain_hash, content_digest};
+pub use hash::{EventFields, GENESIS, Hash, SALT_BYTES, Uuid, are_in_order, chain_hash, content_digest};
 pub use name::{Category, EventType, StreamName, Subject, TenantName};
 pub use number::printed_digits;
 pub use partition::{FIRST_LOWER, FIRST_UPPER, range_for, table_name};

@@ -1,18 +1,20 @@
 //! The chain hash: its framing is injective, and every field counts. Its exact bytes are held by vectors.rs.
 
-use eventstream_core::{EventFields, GENESIS, Hash, chain_hash, content_digest};
+use eventstream_core::{EventFields, GENESIS, Hash, Uuid, are_in_order, chain_hash, content_digest};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// An event that owns its text, so that strategies can make and change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Event {
-    tenant: String,
+    tenant_uuid: Uuid,
     stream: String,
     version: i64,
     event_id: [u8; 16],
     event_type: String,
     schema_version: i32,
     subject: Option<String>,
+    tags: BTreeSet<String>,
     occurred_at_unix_us: i64,
     recorded_at_unix_us: i64,
     recorded_by: String,
@@ -20,20 +22,32 @@ struct Event {
 }
 
 impl Event {
-    fn fields(&self) -> EventFields<'_> {
-        EventFields {
-            tenant: &self.tenant,
+    /// What is made of its fields, whose tags are borrowed as a list.
+    fn with_fields<T>(&self, make: impl FnOnce(&EventFields) -> T) -> T {
+        let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
+        assert!(are_in_order(&tags));
+        make(&EventFields {
+            tenant_uuid: &self.tenant_uuid,
             stream: &self.stream,
             version: self.version,
             event_id: &self.event_id,
             event_type: &self.event_type,
             schema_version: self.schema_version,
             subject: self.subject.as_deref(),
+            tags: &tags,
             occurred_at_unix_us: self.occurred_at_unix_us,
             recorded_at_unix_us: self.recorded_at_unix_us,
             recorded_by: &self.recorded_by,
             content_digest: &self.content_digest,
-        }
+        })
+    }
+
+    fn framed(&self) -> Vec<u8> {
+        self.with_fields(|fields| fields.framed())
+    }
+
+    fn hash(&self, previous: &Hash) -> Hash {
+        self.with_fields(|fields| chain_hash(previous, fields))
     }
 
     /// The same event with `other`'s value in its `index`-th field, counted as they are hashed.
@@ -41,23 +55,24 @@ impl Event {
         let mut changed = self.clone();
         let other = other.clone();
         match index {
-            0 => changed.tenant = other.tenant,
+            0 => changed.tenant_uuid = other.tenant_uuid,
             1 => changed.stream = other.stream,
             2 => changed.version = other.version,
             3 => changed.event_id = other.event_id,
             4 => changed.event_type = other.event_type,
             5 => changed.schema_version = other.schema_version,
             6 => changed.subject = other.subject,
-            7 => changed.occurred_at_unix_us = other.occurred_at_unix_us,
-            8 => changed.recorded_at_unix_us = other.recorded_at_unix_us,
-            9 => changed.recorded_by = other.recorded_by,
+            7 => changed.tags = other.tags,
+            8 => changed.occurred_at_unix_us = other.occurred_at_unix_us,
+            9 => changed.recorded_at_unix_us = other.recorded_at_unix_us,
+            10 => changed.recorded_by = other.recorded_by,
             _ => changed.content_digest = other.content_digest,
         }
         changed
     }
 }
 
-const FIELD_COUNT: usize = 11;
+const FIELD_COUNT: usize = 12;
 
 /// Text that looks like frames, so that a framing without lengths or tags would be caught.
 fn tricky_text() -> impl Strategy<Value = String> {
@@ -66,19 +81,20 @@ fn tricky_text() -> impl Strategy<Value = String> {
 
 prop_compose! {
     fn event()(
-        tenant in tricky_text(),
+        tenant_uuid in any::<Uuid>(),
         stream in tricky_text(),
         version in any::<i64>(),
         event_id in any::<[u8; 16]>(),
         event_type in tricky_text(),
         schema_version in any::<i32>(),
         subject in prop::option::of(tricky_text()),
+        tags in prop::collection::btree_set(tricky_text(), 0..4),
         (occurred_at_unix_us, recorded_at_unix_us) in any::<(i64, i64)>(),
         recorded_by in tricky_text(),
         content_digest in any::<[u8; 32]>(),
     ) -> Event {
         Event {
-            tenant, stream, version, event_id, event_type, schema_version, subject, occurred_at_unix_us,
+            tenant_uuid, stream, version, event_id, event_type, schema_version, subject, tags, occurred_at_unix_us,
             recorded_at_unix_us, recorded_by, content_digest,
         }
     }
@@ -104,20 +120,24 @@ fn unframe(mut bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
 proptest! {
     #[test]
     fn framed_fields_can_be_read_back(event in event()) {
-        let expected: Vec<Option<Vec<u8>>> = vec![
-            Some(event.tenant.clone().into_bytes()),
+        let mut expected: Vec<Option<Vec<u8>>> = vec![
+            Some(event.tenant_uuid.to_vec()),
             Some(event.stream.clone().into_bytes()),
             Some(event.version.to_be_bytes().to_vec()),
             Some(event.event_id.to_vec()),
             Some(event.event_type.clone().into_bytes()),
             Some(i64::from(event.schema_version).to_be_bytes().to_vec()),
             event.subject.clone().map(String::into_bytes),
+            Some((event.tags.len() as i64).to_be_bytes().to_vec()),
+        ];
+        expected.extend(event.tags.iter().map(|tag| Some(tag.clone().into_bytes())));
+        expected.extend([
             Some(event.occurred_at_unix_us.to_be_bytes().to_vec()),
             Some(event.recorded_at_unix_us.to_be_bytes().to_vec()),
             Some(event.recorded_by.clone().into_bytes()),
             Some(event.content_digest.to_vec()),
-        ];
-        prop_assert_eq!(unframe(&event.fields().framed()), expected);
+        ]);
+        prop_assert_eq!(unframe(&event.framed()), expected);
     }
 
     #[test]
@@ -125,27 +145,29 @@ proptest! {
         for index in 0..FIELD_COUNT {
             let changed = a.with_field_of(index, &b);
             let is_same = changed == a;
-            prop_assert_eq!(changed.fields().framed() == a.fields().framed(), is_same, "field {}", index);
-            prop_assert_eq!(
-                chain_hash(&previous, &changed.fields()) == chain_hash(&previous, &a.fields()), is_same, "field {}", index
-            );
+            prop_assert_eq!(changed.framed() == a.framed(), is_same, "field {}", index);
+            prop_assert_eq!(changed.hash(&previous) == a.hash(&previous), is_same, "field {}", index);
         }
     }
 
     #[test]
     fn the_previous_hash_counts(event in event(), a in any::<[u8; 32]>(), b in any::<[u8; 32]>()) {
-        prop_assert_eq!(chain_hash(&a, &event.fields()) == chain_hash(&b, &event.fields()), a == b);
+        prop_assert_eq!(event.hash(&a) == event.hash(&b), a == b);
     }
 
     #[test]
-    fn text_cannot_move_between_neighbouring_fields(event in event(), at in any::<prop::sample::Index>()) {
-        let whole = format!("{}{}", event.tenant, event.stream);
+    fn text_cannot_move_between_neighbouring_fields(
+        event in event(), subject in tricky_text(), tag in tricky_text(), at in any::<prop::sample::Index>()
+    ) {
+        let whole = format!("{subject}{tag}");
+        let event = Event { subject: Some(subject), tags: [tag].into(), ..event };
         let mut cut = at.index(whole.len() + 1);
         while !whole.is_char_boundary(cut) {
             cut -= 1;
         }
-        let moved = Event { tenant: whole[..cut].to_owned(), stream: whole[cut..].to_owned(), ..event.clone() };
-        prop_assert_eq!(chain_hash(&GENESIS, &moved.fields()) == chain_hash(&GENESIS, &event.fields()), moved == event);
+        let (subject, tag) = whole.split_at(cut);
+        let moved = Event { subject: Some(subject.into()), tags: [tag.into()].into(), ..event.clone() };
+        prop_assert_eq!(moved.hash(&GENESIS) == event.hash(&GENESIS), moved == event);
     }
 
     #[test]
@@ -167,18 +189,27 @@ proptest! {
 #[test]
 fn no_subject_is_not_an_empty_subject() {
     let event = Event {
-        tenant: "default".into(),
+        tenant_uuid: [3; 16],
         stream: "account-1".into(),
         version: 1,
         event_id: [1; 16],
         event_type: "A".into(),
         schema_version: 1,
         subject: None,
+        tags: BTreeSet::new(),
         occurred_at_unix_us: 0,
         recorded_at_unix_us: 0,
         recorded_by: "r".into(),
         content_digest: [2; 32],
     };
     let empty = Event { subject: Some(String::new()), ..event.clone() };
-    assert_ne!(chain_hash(&GENESIS, &event.fields()), chain_hash(&GENESIS, &empty.fields()));
+    assert_ne!(event.hash(&GENESIS), empty.hash(&GENESIS));
+}
+
+#[test]
+fn tags_in_another_order_or_given_twice_are_none_that_are_hashed() {
+    assert!(are_in_order::<&str>(&[]));
+    assert!(are_in_order(&["Zoll:1", "order:4", "order:42", "žeton:1"]));
+    assert!(!are_in_order(&["a", "B"]));
+    assert!(!are_in_order(&["order:42", "order:42"]));
 }

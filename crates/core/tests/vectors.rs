@@ -3,7 +3,7 @@
 
 use eventstream_core::json;
 use eventstream_core::number::decimal;
-use eventstream_core::{EventFields, GENESIS, Hash, chain_hash, content_digest, printed_digits};
+use eventstream_core::{EventFields, GENESIS, Hash, are_in_order, chain_hash, content_digest, printed_digits};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -30,17 +30,21 @@ fn chain_hashes_are_those_of_the_independent_implementation() {
         let digest = content_digest(&hex(text("salt")), text("payload").as_bytes(), text("metadata").as_bytes());
         assert_eq!(digest.to_vec(), hex(text("content_digest")), "{event}");
 
+        let tenant_uuid = hex(&text("tenant_uuid").replace('-', ""));
+        let tags: Vec<&str> = event["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap()).collect();
+        assert!(are_in_order(&tags), "{event}");
         let head = heads.entry((text("tenant").to_owned(), text("stream").to_owned())).or_insert(GENESIS);
         *head = chain_hash(
             head,
             &EventFields {
-                tenant: text("tenant"),
+                tenant_uuid: tenant_uuid.as_slice().try_into().unwrap(),
                 stream: text("stream"),
                 version: number("version"),
                 event_id: event_id.as_slice().try_into().unwrap(),
                 event_type: text("event_type"),
                 schema_version: number("schema_version").try_into().unwrap(),
                 subject: event["subject"].as_str(),
+                tags: &tags,
                 occurred_at_unix_us: number("occurred_at_unix_us"),
                 recorded_at_unix_us: number("recorded_at_unix_us"),
                 recorded_by: text("recorded_by"),

@@ -27,10 +27,10 @@ use eventstream_core::name::StreamName;
 pub use expected::{Seen, glance};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::collections::HashMap;
-use walk::{Tally, Walk};
+use walk::{Tally, Tenant, Walk};
 
 thread_local! {
-    static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants", &[]) };
+    static TENANTS: Plan = const { Plan::new("select id, name, uuid from _eventstream.tenant_uuids", &[]) };
     static STREAMS_BEGUN: Plan = const { Plan::new(
         "select count(*) from _eventstream.streams \
          where first_position >= $1 and first_position <= $2 and ($3 is null or tenant_id = $3)",
@@ -44,9 +44,12 @@ thread_local! {
     ) };
 }
 
-fn tenants(db: &Db) -> Result<HashMap<i64, String>> {
-    let tenants =
-        TENANTS.with(|plan| plan.rows(db, View::Caller, 0, &[], |row| Ok((row.int8(0)?, row.text(1)?.to_owned()))))?;
+fn tenants(db: &Db) -> Result<HashMap<i64, Tenant>> {
+    let tenants = TENANTS.with(|plan| {
+        plan.rows(db, View::Caller, 0, &[], |row| {
+            Ok((row.int8(0)?, Tenant { name: row.text(1)?.to_owned(), uuid: row.uuid(2)?, has_fitted: false }))
+        })
+    })?;
     Ok(tenants.into_iter().collect())
 }
 
@@ -168,7 +171,7 @@ fn missing(report: Report, partition: &Partition, statement: Statement, args: &[
 pub fn chain_heads(
     up_to: Option<i64>,
     tenant_id: Option<i64>,
-    each: &mut dyn FnMut(&str, &str, &Head) -> Result<()>,
+    each: &mut dyn FnMut(&Tenant, &str, &Head) -> Result<()>,
 ) -> Result<()> {
     const PAGE: i64 = 1000;
     as_owner(Planning::ByIndex, |db, catalog: &Catalog| {

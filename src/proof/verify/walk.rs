@@ -13,7 +13,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
 use crate::shared::session::as_owner;
-use eventstream_core::hash::{EventFields, SALT_BYTES, chain_hash, content_digest};
+use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, chain_hash, content_digest};
 use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID};
@@ -38,8 +38,16 @@ thread_local! {
     ) };
 }
 
+/// What is known of a tenant.
+pub struct Tenant {
+    pub name: String,
+    pub uuid: Uuid,
+    /// An event's hash was right: so is the uuid.
+    pub has_fitted: bool,
+}
+
 pub struct Walk<'a> {
-    tenants: HashMap<i64, String>,
+    tenants: HashMap<i64, Tenant>,
     recent: Recent,
     entered: Vec<Entered>,
     /// The position of the event before, in a walk through all of a partition.
@@ -69,7 +77,7 @@ pub struct Tally {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(tenants: HashMap<i64, String>, report: Report<'a>) -> Result<Self> {
+    pub fn new(tenants: HashMap<i64, Tenant>, report: Report<'a>) -> Result<Self> {
         let latest = server::clock().saturating_add(SLACK);
         let (recent, entered, tally) = (Recent::default(), Vec::new(), Tally::default());
         Ok(Self { tenants, recent, entered, previous: None, latest, tally, report })
@@ -107,7 +115,7 @@ impl<'a> Walk<'a> {
         }
         let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
         let mut problems = Vec::new();
-        let head = check(&self.tenants, row, known, version, position, partition, &mut problems)?;
+        let head = check(&mut self.tenants, row, known, version, position, partition, &mut problems)?;
         if is_used_twice {
             problems.push(format!("global_position {position} is used twice: another event has it too"));
         }
@@ -223,7 +231,7 @@ fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> 
 
 /// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
 fn check(
-    tenants: &HashMap<i64, String>,
+    tenants: &mut HashMap<i64, Tenant>,
     row: &Row,
     known: &Known,
     version: i64,
@@ -254,9 +262,19 @@ fn check(
             if max_occurred_at != occurred_at.max(before.max_occurred_at) {
                 problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
             }
-            if recompute(tenants, row, &before.chain_hash, known, version, problems)?.as_slice() != stored {
-                problems
-                    .push("this event, or the one before it, is not what was recorded: the chain hash differs".into());
+            let tenant = tenants.get_mut(&known.tenant_id);
+            let uuid = tenant.as_ref().map_or(Uuid::default(), |tenant| tenant.uuid);
+            let fits = recompute(&uuid, row, &before.chain_hash, known, version, problems)?.as_slice() == stored;
+            match tenant {
+                Some(tenant) if fits => tenant.has_fitted = true,
+                _ if fits => {}
+                tenant => {
+                    let or_else =
+                        if tenant.is_some_and(|tenant| tenant.has_fitted) { "" } else { ", or the tenant's uuid" };
+                    problems.push(format!(
+                        "this event, or the one before it{or_else}, is not what was recorded: the chain hash differs"
+                    ));
+                }
             }
         }
     }
@@ -284,15 +302,13 @@ fn check(
 }
 
 fn recompute(
-    tenants: &HashMap<i64, String>,
+    tenant_uuid: &Uuid,
     row: &Row,
     previous: &[u8; 32],
     known: &Known,
     version: i64,
     problems: &mut Vec<String>,
 ) -> Result<[u8; 32]> {
-    let unknown = String::new();
-    let tenant = tenants.get(&known.tenant_id).unwrap_or(&unknown);
     let salt = row.bytes_opt(13)?.unwrap_or_default();
     if salt.len() != SALT_BYTES {
         problems.push(format!("the salt has {} bytes, not {SALT_BYTES}", salt.len()));
@@ -302,13 +318,14 @@ fn recompute(
     Ok(chain_hash(
         previous,
         &EventFields {
-            tenant,
+            tenant_uuid,
             stream: &known.name,
             version,
             event_id: &row.uuid(4)?,
             event_type: row.text(5)?,
             schema_version: row.int4(6)?,
             subject: row.text_opt(8)?,
+            tags: &[],
             occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
             recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
             recorded_by: row.text(12)?,
