@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod command;
 mod log;
 mod ops;
 mod pg;

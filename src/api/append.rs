@@ -1,10 +1,11 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
-use crate::log::append::{self, Request, new_event_id};
+use crate::command::write::write;
 use crate::log::event::{NewEvent, Parts, checked_reason, integer, key_name, text};
+use crate::log::fresh_id::new_event_id;
 use crate::log::last_append::{self, LastAppend};
-use crate::log::target::Target;
+use crate::log::request::Request;
 use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call;
@@ -12,15 +13,12 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::{Jsonb, Shape, Value};
 use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::{from_text, from_uuid, int8_array_of, uuid_array_of};
-use crate::projection::inline;
-use crate::shared::counters::{self, Histogram};
 use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
-use std::time::Instant;
 
 asks!(Append, "eventstream_append", append_one);
 asks!(Append, "eventstream_append_events", append_events);
@@ -28,15 +26,6 @@ asks!(Append, "eventstream_append_streams", append_streams);
 asks!(Append, "eventstream_close_stream", close_stream);
 sql_function!("eventstream_last_append", last);
 sql_function!("eventstream_new_event_id", new_id);
-
-/// Appends, and brings the inline projections up to it; what came of each stream.
-fn append(target: Target, requests: &[Request]) -> Result<Vec<LastAppend>> {
-    let began = Instant::now();
-    let appended = append::append(target, requests)?;
-    inline::apply(target, appended.positions)?;
-    counters::observe(Histogram::Append, began.elapsed());
-    Ok(appended.streams)
-}
 
 fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;
@@ -54,7 +43,7 @@ fn append_one(args: &Args) -> Returned {
     let must_exist = args.boolean(9, "must_exist")?;
     let event = NewEvent::check(parts, "event_type")?;
     let request = Request { stream, expected, events: vec![event], must_exist };
-    first(append(target(&access), &[request])?)
+    first(write(target(&access), &[request])?)
 }
 
 fn append_events(args: &Args) -> Returned {
@@ -64,7 +53,7 @@ fn append_events(args: &Args) -> Returned {
     let mut left = settings::max_batch_events();
     let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
     let must_exist = args.boolean(3, "must_exist")?;
-    first(append(target(&access), &[Request { stream, expected, events, must_exist }])?)
+    first(write(target(&access), &[Request { stream, expected, events, must_exist }])?)
 }
 
 fn append_streams(args: &Args) -> Returned {
@@ -94,7 +83,7 @@ fn append_streams(args: &Args) -> Returned {
         return Err(invalid("appends", "must have at least one element"));
     };
     let store = Store::begin(args)?;
-    for appended in append(target(&access), &requests)? {
+    for appended in write(target(&access), &requests)? {
         let positions = int8_array_of(&appended.positions)?;
         store.put(&[Some(from_text(&appended.stream)?), Some(Datum::from(appended.version)), Some(positions)])?;
     }
@@ -107,7 +96,7 @@ fn close_stream(args: &Args) -> Returned {
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
     let events = vec![NewEvent::closing(payload)?];
-    first(append(target(&access), &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
+    first(write(target(&access), &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
 }
 
 fn last(args: &Args) -> Returned {

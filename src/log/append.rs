@@ -1,4 +1,4 @@
-//! Append, the only writer of events. Owns the order of steps that the invariants rest on:
+//! Append, the only writer of events, called by the door in alone (src/command/write.rs). Owns the order of steps that the invariants rest on:
 //!
 //! ```text
 //! the tenant's gate → lock the streams' rows and the names of new ones, sorted → heads under newer snapshots → retry? expected version?
@@ -9,13 +9,15 @@
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
 use super::event::NewEvent;
+use super::fresh_id::new_event_id;
+use super::judge::judge;
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
-use super::retry;
-use super::stream::{self, Absent, Head, Locked, Stream};
+use super::request::Request;
+use super::stream::{self, Head, Locked, Stream};
 use super::target::Target;
 use super::whole;
-use super::{first_append, gate, highest, identity};
+use super::{first_append, gate, highest, identity, locks};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
@@ -23,45 +25,19 @@ use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
 use crate::shared::catalog::Catalog;
-use crate::shared::counters::{self, Counter};
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
 use crate::shared::transaction;
 use eventstream_core::error::Error;
-use eventstream_core::event_id::EventIds;
-use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::hash::{EventFields, Uuid, chain_hash, content_digest};
-use eventstream_core::name::StreamName;
-use eventstream_core::time::{PG_EPOCH_UNIX_US, next_recorded_at, pg_to_unix_us};
+use eventstream_core::time::{next_recorded_at, pg_to_unix_us};
 use pgrx::pg_sys::Datum;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
-/// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
-/// same stream within microseconds may meet at its row, the one waiting for the other with its slot taken.
-const MOST_NAMES: usize = 64;
-
-/// What is to be appended to one stream.
-pub struct Request<'a> {
-    pub stream: StreamName<'a>,
-    pub expected: ExpectedVersion,
-    pub events: Vec<NewEvent<'a>>,
-    /// Whether the stream must have events already (es_close_stream).
-    pub must_exist: bool,
-}
-
 thread_local! {
-    static EVENT_IDS: RefCell<EventIds> = RefCell::new(EventIds::default());
     static READ_ADDRESS: Plan = const { Plan::new("select inet_client_addr()", &[]) };
-    static WRITTEN: Cell<u64> = const { Cell::new(0) };
     static CLIENT_ADDRESS: Cell<Option<Nullable>> = const { Cell::new(None) };
-}
-
-/// A fresh event id, larger than this session's last one.
-pub fn new_event_id() -> Result<[u8; 16]> {
-    let now_unix_ms = (server::clock() + PG_EPOCH_UNIX_US) / 1000;
-    let random = server::random_bytes()?;
-    Ok(EVENT_IDS.with_borrow_mut(|ids| ids.next(now_unix_ms as u64, random)))
 }
 
 /// What every event of a call has in common.
@@ -84,11 +60,6 @@ pub struct Appended {
     pub positions: Vec<i64>,
 }
 
-/// How many events this session has written so far.
-pub fn written() -> u64 {
-    WRITTEN.get()
-}
-
 /// Appends to all the streams or to none.
 pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     server::must_be_writable(c"an append")?;
@@ -109,8 +80,8 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             recorded_by,
             recorded_from: client_address(db)?,
         };
-        let mut locked = lock_all(&call, requests)?;
-        let mut first_times = judge(&call, requests, &locked)?;
+        let mut locked = locks::lock_all(db, catalog, target.id, requests)?;
+        let mut first_times = judge(db, catalog, requests, &locked)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while first_times.iter().any(Option::is_none) {
             first_append::note(db, catalog)?;
@@ -122,7 +93,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             }
             // Somebody else has made one of the streams meanwhile: what builds on it is judged again, and comes after it.
             appended.positions.clear();
-            first_times = judge(&call, requests, &locked)?;
+            first_times = judge(db, catalog, requests, &locked)?;
         }
         whole::note(&appended.positions);
         let mut positions = appended.positions.as_slice();
@@ -138,11 +109,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             last_append::remember(last.clone());
             appended.streams.push(last);
         }
-        WRITTEN.set(WRITTEN.get() + appended.positions.len() as u64);
-        if !appended.positions.is_empty() {
-            counters::add(Counter::Appends, 1);
-            counters::add(Counter::EventsAppended, appended.positions.len() as u64);
-        }
+        last_append::note_written(appended.positions.len() as u64);
         Ok(appended)
     })
 }
@@ -176,34 +143,6 @@ fn client_address(db: &Db) -> Result<Nullable> {
         READ_ADDRESS.with(|plan| plan.first(db, View::Caller, &[], |row| row.get(0).map(keep_varlena).transpose()))?;
     CLIENT_ADDRESS.set(Some(found.flatten()));
     Ok(found.flatten())
-}
-
-/// Locks all streams, in sorted order so that two calls never wait for each other in a circle.
-fn lock_all(call: &Call, requests: &[Request]) -> Result<Vec<Locked>> {
-    let mut order: Vec<usize> = (0..requests.len()).collect();
-    order.sort_by_key(|&place| requests[place].stream.as_str());
-    let mut locked: Vec<Option<Locked>> = requests.iter().map(|_| None).collect();
-    let mut names = 0;
-    for place in order {
-        let stream = lock(call, &requests[place], names < MOST_NAMES)?;
-        names += usize::from(matches!(stream, Locked::Free(_)));
-        locked[place] = Some(stream);
-    }
-    locked
-        .into_iter()
-        .map(|locked| locked.ok_or_else(|| Error::Internal { what: "a stream was not locked".into() }.into()))
-        .collect()
-}
-
-fn lock(call: &Call, request: &Request, keeps_name: bool) -> Result<Locked> {
-    let absent = match !request.must_exist && request.expected.accepts(0) {
-        false => Absent::Leave,
-        true if keeps_name => Absent::Keep,
-        true => Absent::Guess,
-    };
-    let has_ids = request.events.iter().any(|event| event.event_id.is_some());
-    let partitions = if has_ids { retry::PARTITIONS } else { 1 };
-    stream::lock(call.db, call.catalog, call.target.id, &request.stream, absent, partitions)
 }
 
 /// One for each event, in the order given.
@@ -243,7 +182,7 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
             Locked::Free(kept) => {
                 let Some(made) = stream::make(call.db, call.catalog, call.target.id, name, kept, first_position)?
                 else {
-                    locked[place] = lock(call, &requests[place], true)?;
+                    locked[place] = locks::lock(call.db, call.catalog, call.target.id, &requests[place], true)?;
                     return Ok(false);
                 };
                 locked[place] = Locked::Made(made);
@@ -258,107 +197,6 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
         }
     }
     Ok(true)
-}
-
-/// Decides for each stream whether its events are new or a retry. Errors: ES001, ES002, ES003, ES006.
-fn judge(call: &Call, requests: &[Request], locked: &[Locked]) -> Result<Vec<Option<LastAppend>>> {
-    for request in requests {
-        refuse_repeated_ids(request.stream.as_str(), &request.events)?;
-    }
-    let mut first_times = requests
-        .iter()
-        .zip(locked)
-        .map(|(request, locked)| first_time(call, request, locked, false))
-        .collect::<Result<Vec<_>>>()?;
-    // What was appended together is found together, however far one of the streams has gone on since.
-    if first_times.iter().any(Option::is_some) {
-        for ((request, locked), known) in requests.iter().zip(locked).zip(&mut first_times) {
-            if known.is_none() {
-                *known = first_time(call, request, locked, true)?;
-            }
-        }
-    }
-    for ((request, locked), _) in
-        requests.iter().zip(locked).zip(&first_times).filter(|(_, first_time)| first_time.is_none())
-    {
-        refuse_wrong_head(request, locked)?;
-    }
-    refuse_half_a_retry(requests, &first_times)?;
-    Ok(first_times)
-}
-
-/// What these events came to when they were first appended, None where they are new; `anywhere`: looked for in all of the stream's partitions.
-fn first_time(call: &Call, request: &Request, locked: &Locked, anywhere: bool) -> Result<Option<LastAppend>> {
-    let Locked::Existing(stream, head, newest) = locked else { return Ok(None) };
-    let name = request.stream.as_str();
-    let batch =
-        retry::Batch { name, stream, head, view: View::Latest, expected: request.expected, events: &request.events };
-    let among = if anywhere { retry::Among::All } else { retry::Among::Newest(newest) };
-    let first_time = retry::first_time(call.db, call.catalog, &batch, among)?;
-    Ok(first_time.map(|first_time| LastAppend {
-        stream: name.into(),
-        version: first_time.version,
-        positions: first_time.positions,
-        event_ids: request.events.iter().filter_map(|event| event.event_id).collect(),
-        replayed: true,
-    }))
-}
-
-/// Errors: ES001, ES002, ES003.
-fn refuse_wrong_head(request: &Request, locked: &Locked) -> Result<()> {
-    let stream = || request.stream.as_str().into();
-    match locked {
-        Locked::Existing(_, head, _) => {
-            refuse_conflict(request, head.version)?;
-            if head.closed {
-                return Err(Error::StreamClosed { stream: stream(), version: head.version }.into());
-            }
-            Ok(())
-        }
-        Locked::Missing if request.must_exist => Err(Error::StreamNotFound { stream: stream() }.into()),
-        Locked::Free(_) | Locked::Made(_) | Locked::Missing => refuse_conflict(request, 0),
-    }
-}
-
-fn refuse_conflict(request: &Request, actual: i64) -> Result<()> {
-    match request.expected.as_option() {
-        Some(expected) if !request.expected.accepts(actual) => {
-            counters::add(Counter::Conflicts, 1);
-            Err(Error::VersionConflict { stream: request.stream.as_str().into(), expected, actual }.into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Errors: ES006.
-pub fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
-    let mut ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
-    ids.sort_unstable();
-    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        None => Ok(()),
-        Some(pair) => Err(Error::EventIdReused {
-            stream: stream.into(),
-            event_id: eventstream_core::event_id::to_uuid_text(&pair[0]),
-            version: None,
-            reason: "in one batch".into(),
-        }
-        .into()),
-    }
-}
-
-/// All or nothing was written the first time, so all or nothing is a retry.
-fn refuse_half_a_retry(requests: &[Request], first_times: &[Option<LastAppend>]) -> Result<()> {
-    let replayed = first_times.iter().flatten().count();
-    match first_times.iter().flatten().next() {
-        Some(first) if replayed < requests.len() => Err(Error::EventIdReused {
-            stream: first.stream.clone(),
-            event_id: first.event_ids.first().map(eventstream_core::event_id::to_uuid_text).unwrap_or_default(),
-            version: Some(first.version),
-            reason: format!("but the events of only {replayed} of these {} streams are there", requests.len()),
-        }
-        .into()),
-        _ => Ok(()),
-    }
 }
 
 /// Writes the events of one stream at these positions.

@@ -1,8 +1,8 @@
-//! This session's last append: for causation ids, and for waiting until it is visible somewhere. Forgotten where the
+//! What this session has appended, and its last append: for causation ids, and for waiting until it is visible somewhere. Forgotten where the
 //! (sub)transaction that made it is rolled back.
 use crate::pg::process::xact;
 use crate::shared::transaction::End;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 #[derive(Debug, Clone)]
 pub struct LastAppend {
@@ -25,6 +25,16 @@ impl LastAppend {
 thread_local! {
     /// With the subtransaction that made it, and whether its transaction is still open.
     static LAST: RefCell<Option<(LastAppend, u32, bool)>> = const { RefCell::new(None) };
+    static WRITTEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many events this session has written so far.
+pub fn written() -> u64 {
+    WRITTEN.get()
+}
+
+pub fn note_written(count: u64) {
+    WRITTEN.set(WRITTEN.get() + count);
 }
 
 pub fn remember(last: LastAppend) {

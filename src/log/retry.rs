@@ -65,6 +65,22 @@ pub struct Batch<'a> {
     pub events: &'a [NewEvent<'a>],
 }
 
+/// Errors: ES006 where two events have one id.
+pub fn refuse_repeated_ids(stream: &str, events: &[NewEvent]) -> Result<()> {
+    let mut ids: Vec<[u8; 16]> = events.iter().filter_map(|event| event.event_id).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Error::EventIdReused {
+            stream: stream.into(),
+            event_id: to_uuid_text(&pair[0]),
+            version: None,
+            reason: "in one batch".into(),
+        }
+        .into()),
+    }
+}
+
 /// Where these events went when they were first appended; None where they are new.
 ///
 /// Errors: ES006 where only a part of them is there, or an id stands for other content.

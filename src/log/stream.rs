@@ -14,6 +14,7 @@ use crate::pg::query::probe::{Bound, Presence, Probe, RowLock};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::Catalog;
+use eventstream_core::command::boundary::Found;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
@@ -60,6 +61,16 @@ pub enum Locked {
     Made(Stream),
     /// There is none, and none was to be made.
     Missing,
+}
+
+impl Locked {
+    /// What an append is judged by.
+    pub fn found(&self) -> Found {
+        match self {
+            Self::Existing(_, head, _) => Found { version: head.version, is_closed: head.closed },
+            Self::Free(_) | Self::Made(_) | Self::Missing => Found::NOTHING,
+        }
+    }
 }
 
 thread_local! {

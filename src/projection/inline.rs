@@ -14,7 +14,7 @@ use super::events::{self, Wanted};
 use super::progress::{self, Status};
 use super::rebuild;
 use super::registry::{self, Kind, Projection};
-use crate::log::append;
+use crate::log::last_append;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
 use crate::pg::error::failure::Result;
@@ -175,13 +175,13 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
     let mut last = lock_appends(projection)?;
     let mut rounds = 0;
     loop {
-        let written = append::written();
+        let written = last_append::written();
         match &projection.kind {
             Kind::Table(table) => rebuild::at_once(projection, table, last)?,
             _ => position = catch_up(projection, position, last)?,
         }
         // What the handler has appended meanwhile; nobody else could, in this tenant.
-        if append::written() == written {
+        if last_append::written() == written {
             break;
         }
         last = last_position()?;

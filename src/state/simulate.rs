@@ -5,7 +5,6 @@ use super::folding::Folding;
 use super::moment::{Moment, Selection};
 use super::registry::Order;
 use super::walk::Walk;
-use crate::log::append::refuse_repeated_ids;
 use crate::log::event::NewEvent;
 use crate::log::retry::{self, Among, Batch};
 use crate::log::scan::Opened;
@@ -84,7 +83,7 @@ fn now(folding: &mut Folding, name: &StreamName, opened: Option<&Opened>) -> Res
 
 /// Judges as an append would.
 fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events: &[NewEvent]) -> Result<Found> {
-    refuse_repeated_ids(name.as_str(), events)?;
+    retry::refuse_repeated_ids(name.as_str(), events)?;
     let opened = match whole::look_up(db, catalog, View::Caller, folding.target.id, name)? {
         None => None,
         Some(stream) => Some(Opened::open(db, catalog, stream, View::Caller)?),

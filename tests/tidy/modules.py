@@ -63,6 +63,18 @@ def uses(paths: list[pathlib.Path], root: pathlib.Path) -> dict[Module, set[Modu
     return found
 
 
+def names(code: str, module: Module, target: Module) -> bool:
+    """Whether the code of a module reaches another: by a path, a `use` of any form, or a `use` of all there is beside it."""
+    statement = re.compile(r"\buse ([^;]+);")
+    reached = [leaf for match in statement.finditer(code) for leaf in leaves(match[1])]
+    reached += [tuple(match[0].split("::")) for match in re.finditer(r"\b(?:crate|super|self)(?:::\w+)+", code)]
+    known = [path for leaf in reached if (path := absolute(leaf, module)) is not None]
+    return (
+        any(path[: len(target)] == target or path == (*target[:-1], "*") for path in known)
+        or re.search(rf"\b{'::'.join(target[-2:])}\b", code) is not None
+    )
+
+
 def circles(graph: dict[Module, set[Module]]) -> list[list[Module]]:
     """Modules that reach one another, by Tarjan's algorithm."""
     index: dict[Module, int] = {}

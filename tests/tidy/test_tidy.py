@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from modules import circles, leaves, uses
+from modules import circles, leaves, module_of, names, uses
 from source import ROOT, code_of, files, found_in, is_test, literals_of, name, take_apart, tracked_files
 
 #: What each folder of src/ may use of the others ("May use" in ARCHITECTURE.md). Whoever may use a layer may use those below it.
@@ -28,6 +28,8 @@ MAY_USE = {
 }
 MAY_USE["api"] = {*MAY_USE}
 MAY_USE["worker"] = {*MAY_USE} - {"api"}
+#: The door in, and what nobody else calls.
+DOOR, APPEND = ("command", "write"), ("log", "append")
 #: The one module that makes tables: partitions.
 MAKES_TABLES = "src/log/partition.rs"
 LONGEST_FILE = 500
@@ -103,6 +105,30 @@ def test_no_files_stand_in_a_circle(crate):
 def test_a_circle_would_be_found():
     assert leaves("crate::a::{b, c::{self, d as e}}") == [("crate", "a", "b"), ("crate", "a", "c"), ("crate", "a", "c", "d")]
     assert circles({("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",)}, ("d",): {("a",)}}) == [[("b",), ("c",)]]
+
+
+def test_every_append_goes_through_the_door():
+    sources = {module_of(path, ROOT / "src"): code_of(path) for path in files(".rs", "src")}
+    callers = {module for module, code in sources.items() if module != APPEND and names(code, module, APPEND)}
+    assert callers == {DOOR}
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        (("api", "append"), "use crate::log::append;\nfn f() { append::append(target, &requests) }"),
+        (("api", "append"), "use crate::log::append::{append as write};"),
+        (("api", "append"), "use crate::{log::{self, append::append}, pg};"),
+        (("projection", "applier"), "fn f() { crate::log::append::append(target, &requests) }"),
+        (("state", "simulate"), "use crate::log;\nfn f() { log::append::append(target, &requests) }"),
+        (("state", "simulate"), "use crate::log::*;\nfn f() { append::append(target, &requests) }"),
+        (("log", "chosen"), "use super::append::append;"),
+        (("log", "chosen"), "fn f() { super::append::append(target, &requests) }"),
+    ],
+)
+def test_an_append_past_the_door_would_be_found(module, code):
+    assert names(code, module, APPEND)
+    assert "*" in code or not names(code.replace("append", "last_append"), module, APPEND)
 
 
 def test_the_map_names_every_file():

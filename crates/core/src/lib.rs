@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod command;
 pub mod decimal;
 pub mod definition;
 pub mod delivery;

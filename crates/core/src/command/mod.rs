@@ -1,0 +1,3 @@
+//! What a decision may do. Pure; used by the append's judge.
+
+pub mod boundary;

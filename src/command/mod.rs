@@ -1,0 +1,2 @@
+//! The room of decisions: what is appended comes in here, whoever appends it.
+pub mod write;

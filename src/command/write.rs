@@ -1,0 +1,39 @@
+//! The door in: the one function through which every append passes, whoever makes it: es_append and its kin, es_close_stream, and what handlers
+//! append by them. tests/tidy sees to it that nobody else calls `log::append`.
+//!
+//! ```text
+//! log::append: the tenant's gate → names and rows of the streams → judge → slot → positions → rows
+//!   → inline projections, brought up to what was written → counted
+//! ```
+//! Promises: what is written has been judged, and every inline projection of the tenant has it, or all of it is undone with the caller's
+//! (sub)transaction; what was not written is not counted as an append. Locks are taken in one order, by every append: the gate, what a condition
+//! locks, names and rows of streams in the order of their names, the slot, positions. What an inline projection's handler appends comes
+//! through here again: its locks are behind the slot, as those of a second append of one transaction are.
+use crate::log::append;
+use crate::log::last_append::LastAppend;
+use crate::log::request::Request;
+use crate::log::target::Target;
+use crate::pg::error::failure::{Failure, Result};
+use crate::projection::inline;
+use crate::shared::counters::{self, Counter, Histogram};
+use eventstream_core::error::Error;
+use std::time::Instant;
+
+/// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, and those of
+/// inline projections.
+pub fn write(target: Target, requests: &[Request]) -> Result<Vec<LastAppend>> {
+    let began = Instant::now();
+    let appended = append::append(target, requests).inspect_err(|failure| {
+        if let Failure::Rule(Error::VersionConflict { .. }) = failure {
+            counters::add(Counter::Conflicts, 1);
+        }
+    })?;
+    let written = appended.positions.len() as u64;
+    inline::apply(target, appended.positions)?;
+    if written > 0 {
+        counters::add(Counter::Appends, 1);
+        counters::add(Counter::EventsAppended, written);
+    }
+    counters::observe(Histogram::Append, began.elapsed());
+    Ok(appended.streams)
+}
