@@ -38,7 +38,8 @@ create function es_append_streams(
 language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_append_streams';
 comment on function es_append_streams(jsonb, bool) is
 $$Appends to several streams, all or nothing; returns each stream with its new version and the positions of its events, in the order given.
-appends: an array of objects {"stream", "expected_version"?, "events": [… as es_append_events]}, a stream at most once. Streams are locked in sorted order: two such calls never deadlock. must_exist: ES002 where one of the streams has no events yet.
+appends: an array of objects {"stream", "expected_version"?, "events": [… as es_append_events]}, a stream at most once. Streams are locked in sorted order: two such calls never deadlock. must_exist: ES002 where one of the streams that get events has none yet.
+An element with "events": [] and expected_version only checks its stream (0: has no events yet), which stays as it is until the end of the transaction; others may check it at the same time. It takes no part in recognising a retry.
 Errors as es_append.
 Example: select stream, version from es_append_streams('[{"stream": "account-1", "events": [{"type": "Debited", "payload": {"amount": 5}}]}, {"stream": "account-2", "events": [{"type": "Credited", "payload": {"amount": 5}}]}]');$$;
 

@@ -5,6 +5,7 @@ use crate::command::write::write;
 use crate::log::event::{NewEvent, Parts, checked_reason, integer, key_name, text};
 use crate::log::fresh_id::new_event_id;
 use crate::log::last_append::{self, LastAppend};
+use crate::log::locks::MOST_NAMES;
 use crate::log::request::Request;
 use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Failure, Result};
@@ -82,6 +83,12 @@ fn append_streams(args: &Args) -> Returned {
     let Some(access) = tenant else {
         return Err(invalid("appends", "must have at least one element"));
     };
+    let absent = requests.iter().filter(|request| request.forbids()).count();
+    if absent > MOST_NAMES {
+        let reason =
+            format!("must not check the absence of more than {MOST_NAMES} streams, and checks that of {absent}");
+        return Err(invalid("appends", reason));
+    }
     let store = Store::begin(args)?;
     for appended in write(target(&access), &requests)? {
         let positions = int8_array_of(&appended.positions)?;
@@ -211,10 +218,22 @@ fn stream_request<'a>(element: Value<'a>, must_exist: bool, left: &mut i64) -> R
         }
         Ok(())
     })?;
-    Ok(Request {
-        stream: stream.ok_or_else(|| invalid("stream", "must be given"))?,
-        expected: ExpectedVersion::parse(expected)?,
-        events: batch("events", events.ok_or_else(|| invalid("events", "must be given"))?, left)?,
-        must_exist,
-    })
+    let stream = stream.ok_or_else(|| invalid("stream", "must be given"))?;
+    let expected = ExpectedVersion::parse(expected)?;
+    let events = events.ok_or_else(|| invalid("events", "must be given"))?;
+    let is_check = count("events", events)? == 0;
+    if is_check && expected == ExpectedVersion::Any {
+        return Err(Error::InvalidArgument {
+            argument: "events".into(),
+            reason: "must have at least one element where there is no expected_version".into(),
+            hint: Some(
+                "An element without events checks that its stream is at expected_version (0: has no events yet), \
+                 and keeps it there until the end of the transaction."
+                    .into(),
+            ),
+        }
+        .into());
+    }
+    let events = if is_check { Vec::new() } else { batch("events", events, left)? };
+    Ok(Request { stream, expected, events, must_exist })
 }

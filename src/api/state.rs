@@ -1,14 +1,16 @@
 //! es_state and its kin: the state of a stream, or of a category, at a moment.
 use super::asks;
 use crate::access::{Access, authorize};
+use crate::log::gate;
+use crate::log::stream::{self, Absent, Hold};
 use crate::log::target::Target;
-use crate::log::{gate, stream};
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
+use crate::pg::query::probe::RowStrength;
 use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::from_text;
 use crate::shared::session::as_owner;
@@ -107,7 +109,8 @@ fn load(args: &Args) -> Returned {
         server::must_be_writable(c"es_load with for_update")?;
         gate::enter(target.id)?;
         as_owner(Planning::ByIndex, |db, catalog| {
-            stream::lock(db, catalog, target.id, &asked.name, stream::Absent::Leave, 1).map(drop)
+            let hold = Hold { strength: RowStrength::Append, absent: Absent::Leave, shares_name: false, partitions: 1 };
+            stream::lock(db, catalog, target.id, &asked.name, &hold).map(drop)
         })?;
     }
     // What a command decides on is what its append will build on: what is committed by now, also in REPEATABLE READ.

@@ -1,16 +1,16 @@
 //! Append, the only writer of events, called by the door in alone (src/command/write.rs). Owns the order of steps that the invariants rest on:
 //!
 //! ```text
-//! the tenant's gate → lock the streams' rows and the names of new ones, sorted → heads under newer snapshots → retry? expected version?
+//! the tenant's gate → lock the streams' rows and the names of new or absent ones, sorted → heads under newer snapshots → retry? expected version?
 //!   → slot (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
 //! ```
 //!
-//! Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
+//! A call that only checks versions ends with the judge. Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
-use super::judge::judge;
+use super::judge::{Verdict, judge};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
@@ -80,27 +80,32 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
             recorded_by,
             recorded_from: client_address(db)?,
         };
-        let mut locked = locks::lock_all(db, catalog, target.id, requests)?;
-        let mut first_times = judge(db, catalog, requests, &locked)?;
+        let mut locks = locks::lock_all(db, catalog, target.id, requests)?;
+        let mut verdicts = judge(db, catalog, requests, &locks.streams)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
-        while first_times.iter().any(Option::is_none) {
+        while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
             first_append::note(db, catalog)?;
             call.tenant_uuid = identity::tenant_uuid(db, catalog, target.id)?;
             take_slot(catalog, target.id)?;
             appended.positions = draw_positions(&call, requests)?;
-            if make_streams(&call, requests, &mut locked, &appended.positions)? {
+            if make_streams(&call, requests, &mut locks.streams, &appended.positions)? {
                 break;
             }
             // Somebody else has made one of the streams meanwhile: what builds on it is judged again, and comes after it.
             appended.positions.clear();
-            first_times = judge(db, catalog, requests, &locked)?;
+            verdicts = judge(db, catalog, requests, &locks.streams)?;
         }
+        locks.let_names_go()?;
         whole::note(&appended.positions);
         let mut positions = appended.positions.as_slice();
-        for ((request, locked), first_time) in requests.iter().zip(locked).zip(first_times) {
-            let last = match first_time {
-                Some(last) => last,
-                None => {
+        for ((request, locked), verdict) in requests.iter().zip(locks.streams).zip(verdicts) {
+            let last = match verdict {
+                Verdict::Checked(version) => {
+                    appended.streams.push(LastAppend::nothing(request.stream.as_str(), version));
+                    continue;
+                }
+                Verdict::Retry(last) => last,
+                Verdict::New => {
                     let (own, others) = positions.split_at(request.events.len().min(positions.len()));
                     positions = others;
                     write(&call, request, locked, own)?

@@ -16,6 +16,11 @@ pub struct LastAppend {
 }
 
 impl LastAppend {
+    /// What came of a stream that was only checked.
+    pub fn nothing(stream: &str, version: i64) -> Self {
+        Self { stream: stream.into(), version, positions: Vec::new(), event_ids: Vec::new(), replayed: false }
+    }
+
     /// Of the newest of its events.
     pub fn global_position(&self) -> i64 {
         self.positions.last().copied().unwrap_or(0)

@@ -17,7 +17,7 @@ pub mod identity;
 mod judge;
 pub mod known;
 pub mod last_append;
-mod locks;
+pub mod locks;
 mod metadata;
 pub mod partition;
 pub mod pending;

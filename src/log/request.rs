@@ -1,20 +1,37 @@
-//! What is to be appended to one stream.
+//! What a call asks of one stream: events to be appended, or only a check of its version.
 use super::event::NewEvent;
-use eventstream_core::command::boundary::Dependency;
+use eventstream_core::command::boundary::{Dependency, Role};
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 
 pub struct Request<'a> {
     pub stream: StreamName<'a>,
     pub expected: ExpectedVersion,
+    /// None: the stream is only checked.
     pub events: Vec<NewEvent<'a>>,
     /// Whether the stream must have events already (es_close_stream).
     pub must_exist: bool,
 }
 
 impl Request<'_> {
+    /// Whether the stream is not appended to, and only has to stay as it is until the end of the transaction.
+    pub fn is_check(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether the stream must stay without events until the end of the transaction.
+    pub fn forbids(&self) -> bool {
+        self.is_check() && self.expected == ExpectedVersion::NoStream
+    }
+
+    /// Whether the stream is made where there is none.
+    pub fn may_make(&self) -> bool {
+        !self.is_check() && !self.must_exist && self.expected.accepts(0)
+    }
+
     /// What it depends on.
     pub fn dependency(&self) -> Dependency<'_> {
-        Dependency { stream: self.stream.as_str(), expected: self.expected, must_exist: self.must_exist }
+        let role = if self.is_check() { Role::Checked } else { Role::Appended { must_exist: self.must_exist } };
+        Dependency { stream: self.stream.as_str(), expected: self.expected, role }
     }
 }

@@ -10,7 +10,7 @@ use crate::pg::process::server;
 use crate::pg::process::session::Db;
 use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::probe::{Bound, Presence, Probe, RowLock};
+use crate::pg::query::probe::{Bound, Presence, Probe, RowLock, RowStrength};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::Catalog;
@@ -49,6 +49,18 @@ pub enum Absent {
     Keep,
     /// It is to be made, by a call that makes so many that their names cannot all be kept.
     Guess,
+    /// It is to stay absent, and its name is shared.
+    Forbid,
+}
+
+/// How a stream is to be locked.
+pub struct Hold {
+    pub strength: RowStrength,
+    pub absent: Absent,
+    /// Whether its name is shared, with whoever wants the same, until the end of the transaction.
+    pub shares_name: bool,
+    /// How many of its newest partitions the caller wants to know.
+    pub partitions: usize,
 }
 
 /// What came of locking.
@@ -59,7 +71,7 @@ pub enum Locked {
     Free(Option<Place>),
     /// The row was made by this call, with the position that its first event is to have.
     Made(Stream),
-    /// There is none, and none was to be made.
+    /// There is none, and none is to be made.
     Missing,
 }
 
@@ -78,6 +90,10 @@ thread_local! {
     static SEGMENT_PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static LOCK: Plan = const { Plan::new(
         "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2 for no key update",
+        STREAM_KEY,
+    ) };
+    static LOCK_SHARED: Plan = const { Plan::new(
+        "select id, first_position from _eventstream.streams where tenant_id = $1 and name = $2 for share",
         STREAM_KEY,
     ) };
     static CREATE: Plan = const { Plan::new(
@@ -106,40 +122,47 @@ fn read(row: &Row) -> Result<Stream> {
     Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)? })
 }
 
-/// Locks the stream against other appends until the end of the transaction; where there is none, its name as `absent` says. Whoever
-/// is making it is waited for here, so that nobody waits for a stranger with a slot. `partitions`: how many of its newest partitions the
-/// caller wants to know.
-pub fn lock(
-    db: &Db,
-    catalog: &Catalog,
-    tenant_id: i64,
-    name: &StreamName,
-    absent: Absent,
-    partitions: usize,
-) -> Result<Locked> {
+/// Locks the stream against other appends until the end of the transaction; where there is none, its name as `hold` says. Whoever
+/// is making it is waited for here, so that nobody waits for a stranger with a slot.
+///
+/// Rows alone know no line: who may share a row goes past a writer who waits for it, and where there is always one of them the writer waits
+/// for ever. So those who check a stream share its name as well, and a writer who has to wait does it with the name.
+pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold: &Hold) -> Result<Locked> {
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
+    let Hold { strength, absent, partitions, .. } = *hold;
     let mut kept = None;
+    if hold.shares_name {
+        place_of_name(catalog, tenant_id, name).share()?;
+    }
     loop {
-        if !is_known_absent(db, catalog, tenant_id, name)?
-            && let Some(stream) = lock_row(db, catalog, &key, tenant_id)?
-        {
-            let_go(kept)?;
-            // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
-            // read under a snapshot that is newer than the lock.
-            invalidation::take_in()?;
-            let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
-            let head = newest_in(db, &stream, &newest, View::Latest)?;
-            return Ok(Locked::Existing(stream, head, newest));
+        if !is_known_absent(db, catalog, tenant_id, name)? {
+            let waits = strength == RowStrength::Check || kept.is_some();
+            match lock_row(db, catalog, (strength, waits), &key, tenant_id)? {
+                RowLock::Locked(stream) => {
+                    let_go(kept)?;
+                    // Whoever held the lock may have moved the stream to a partition that this session has not heard of. The head is
+                    // read under a snapshot that is newer than the lock.
+                    invalidation::take_in()?;
+                    let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
+                    let head = newest_in(db, &stream, &newest, View::Latest)?;
+                    return Ok(Locked::Existing(stream, head, newest));
+                }
+                RowLock::Busy => {
+                    kept = Some(keep_name(catalog, tenant_id, name)?);
+                    continue;
+                }
+                RowLock::Nowhere | RowLock::Changed => {}
+            }
         }
         if absent == Absent::Leave {
+            let_go(kept)?;
             return Ok(Locked::Missing);
         }
         if absent == Absent::Keep && kept.is_none() {
-            let place = place_of_name(catalog, tenant_id, name);
-            place.lock()?;
-            kept = Some(place);
+            kept = Some(keep_name(catalog, tenant_id, name)?);
         }
         match with_name_probe(catalog, |probe| presence(db, probe, tenant_id, name))? {
+            Presence::Nowhere if absent == Absent::Forbid => return Ok(Locked::Missing),
             Presence::Nowhere => return Ok(Locked::Free(kept)),
             Presence::There => server::check_for_interrupts()?,
             Presence::Coming(transaction) => lock::wait_for_end_of(transaction)?,
@@ -147,18 +170,25 @@ pub fn lock(
     }
 }
 
-/// The locked row, if there is one.
-fn lock_row(db: &Db, catalog: &Catalog, key: &[Nullable; 2], tenant_id: i64) -> Result<Option<Stream>> {
+/// The locked row, if there is one and it is had.
+fn lock_row(
+    db: &Db,
+    catalog: &Catalog,
+    how: (RowStrength, bool),
+    key: &[Nullable; 2],
+    tenant_id: i64,
+) -> Result<RowLock<Stream>> {
     let bounds = key[1].map(|name| [Bound::equal_text(2, name)]);
     let locked = with_name_probe(catalog, |probe| {
-        probe.lock(db, Datum::from(tenant_id), bounds.as_ref().map_or(&[], |bounds| bounds), read_row)
+        probe.lock(db, how, Datum::from(tenant_id), bounds.as_ref().map_or(&[], |bounds| bounds), read_row)
     })?;
-    match locked {
-        RowLock::Nowhere => Ok(None),
-        RowLock::Locked(stream) => Ok(Some(stream)),
-        // By this transaction, or by force.
-        RowLock::Changed => LOCK.with(|lock| lock.first(db, View::Write, key, read)),
+    if !matches!(locked, RowLock::Changed) {
+        return Ok(locked);
     }
+    // By this transaction, or by force.
+    let statement = if how.0 == RowStrength::Check { &LOCK_SHARED } else { &LOCK };
+    let found = statement.with(|lock| lock.first(db, View::Write, key, read))?;
+    Ok(found.map_or(RowLock::Nowhere, RowLock::Locked))
 }
 
 fn read_row(row: &Row) -> Result<Stream> {
@@ -175,6 +205,17 @@ fn place_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Place 
     (tenant_id, name.as_str()).hash(&mut hasher);
     let hash = hasher.finish();
     Place { table: catalog.streams, object: hash as i64, part: (hash >> 48) as u16 }
+}
+
+/// What stands for all names of a tenant's streams that were not kept; no name has it.
+pub fn place_of_unnamed(catalog: &Catalog, tenant_id: i64) -> Place {
+    Place { table: catalog.segments, object: tenant_id, part: 0 }
+}
+
+fn keep_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<Place> {
+    let place = place_of_name(catalog, tenant_id, name);
+    place.lock()?;
+    Ok(place)
 }
 
 fn let_go(kept: Option<Place>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! An event before the door and behind it: the columns of type eventstream.event, made from a row of the log.
-use crate::log::fresh_id::new_event_id;
 use crate::log::event::NewEvent;
+use crate::log::fresh_id::new_event_id;
 use crate::log::statements::column;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;

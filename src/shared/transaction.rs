@@ -99,7 +99,7 @@ fn refuse_prepare() {
         )
     } else {
         (
-            "PREPARE TRANSACTION is not supported after es_load(for_update => true), a retried append, or a change of an inline projection",
+            "PREPARE TRANSACTION is not supported after es_load(for_update => true), a retried append, a check of versions, or a change of an inline projection",
             "Do that in a transaction of its own, and COMMIT it: until then the appends of the tenant, or who must wait for them, would wait.",
         )
     };

@@ -114,7 +114,7 @@ class Run:
     def step(self):
         session = self.rng.randrange(len(self.sessions))
         transaction = self.open[session]
-        choices = [(self.append, 6), (self.ask, 9), (self.upkeep, 1)]
+        choices = [(self.append, 6), (self.check, 2), (self.ask, 9), (self.upkeep, 1)]
         choices += [(self.begin, 4)] if transaction is None else [(self.end, 1), (self.savepoint, 1), (self.go_back, 1)]
         step = self.rng.choices([step for step, _ in choices], [weight for _, weight in choices])[0]
         step(session, transaction)
@@ -199,6 +199,22 @@ class Run:
         else:
             alone = Transaction(LEVELS[0], 0, {stream: new})
             self.model.commit(alone)
+
+    def check(self, session, transaction):
+        """Some streams are only checked, and stay as they were for the others until the transaction ends."""
+        checked = self.rng.sample(self.streams, self.rng.randint(1, STREAMS))
+        if any(self.others_hold(session, stream) for stream in checked):
+            return
+        heads = {stream: len(self.model.head(transaction, stream)) for stream in checked}
+        expected = {stream: version + (self.rng.random() < 0.1) for stream, version in heads.items()}
+        appends = [{"stream": stream, "expected_version": version, "events": []} for stream, version in expected.items()]
+        try:
+            found = self.run(session, "select stream, version, positions from es_append_streams(%s::jsonb)", json.dumps(appends))
+        except psycopg.Error as error:
+            return self.failed(session, transaction, error, error.sqlstate == "ES001" and expected != heads)
+        assert expected == heads and found == [(stream, version, []) for stream, version in heads.items()], str(self)
+        if transaction:
+            transaction.locked.update(checked)
 
     def ask(self, session, transaction):
         stream = self.rng.choice(self.streams)

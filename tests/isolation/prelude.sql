@@ -41,6 +41,11 @@ create function many(stream text, expected bigint, variadic events jsonb[]) retu
     select jsonb_strip_nulls(jsonb_build_object('stream', stream, 'expected_version', expected)) || jsonb_build_object('events', to_jsonb(events))
 $$;
 
+-- An element without events: the stream is only checked.
+create function check_of(stream text, expected bigint) returns jsonb language sql volatile as $$
+    select jsonb_build_object('stream', stream, 'expected_version', expected, 'events', '[]'::jsonb)
+$$;
+
 -- A fold that adds up payloads, times a factor.
 create function handler(factor int) returns void language plpgsql as $$
 begin

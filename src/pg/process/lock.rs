@@ -10,6 +10,7 @@ use std::time::Duration;
 /// The modes, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
 const MODE: i32 = pg_sys::ExclusiveLock as i32;
 const SHARED: i32 = pg_sys::ShareLock as i32;
+const OPPOSED: i32 = pg_sys::RowExclusiveLock as i32;
 const NOT_AVAILABLE: u32 = 0;
 /// LOCKTAG_OBJECT and DEFAULT_LOCKMETHOD (storage/lock.h).
 const OBJECT: u8 = 8;
@@ -56,6 +57,20 @@ impl Place {
         let tag = self.tag();
         // SAFETY: as above.
         catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, false) }).map(drop)
+    }
+
+    /// Waits for it as one of many whom those that share it keep out, and the other way round.
+    pub fn oppose(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above.
+        catch(|| unsafe { ffi::LockAcquire(&tag, OPPOSED, false, false) }).map(drop)
+    }
+
+    /// Gives back what one [`Self::oppose`] got.
+    pub fn end_opposing(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; held, as the caller says.
+        catch(|| unsafe { ffi::LockRelease(&tag, OPPOSED, false) }).map(drop)
     }
 
     /// Waits for it so long at most; whether it was had. To be called outside of [`super::session::as_owner`].

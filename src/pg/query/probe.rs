@@ -76,10 +76,21 @@ pub enum Presence {
     Coming(pg_sys::TransactionId),
 }
 
+/// How strongly a row is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowStrength {
+    /// As FOR NO KEY UPDATE does: alone, but for who only refers to it.
+    Append,
+    /// As FOR SHARE does: together with others who want it unchanged.
+    Check,
+}
+
 /// What came of locking a row.
 pub enum RowLock<T> {
     Nowhere,
     Locked(T),
+    /// Somebody has it, and the caller does not wait.
+    Busy,
     /// It was changed since the look: what that means for whom, the statement knows.
     Changed,
 }
@@ -226,12 +237,13 @@ impl Probe {
         found.ok_or_else(|| self.without_index())
     }
 
-    /// Locks the row with `key` and within `bounds` until the end of the transaction, waiting for whoever holds it, and gives it to `read`: what
-    /// SELECT … FOR NO KEY UPDATE does with a row that nobody changes, by the steps of RelationFindReplTupleByIndex
+    /// Locks the row with `key` and within `bounds` until the end of the transaction, if `waits` once whoever holds it has ended, and gives it to `read`: what
+    /// SELECT … FOR NO KEY UPDATE or FOR SHARE does with a row that nobody changes, by the steps of RelationFindReplTupleByIndex
     /// (executor/execReplication.c).
     pub fn lock<T>(
         &self,
         _: &Db,
+        (strength, waits): (RowStrength, bool),
         key: Datum,
         bounds: &[Bound],
         read: impl FnOnce(&Row) -> Result<T>,
@@ -247,7 +259,7 @@ impl Probe {
                     return (Some(open), None);
                 }
                 let mut place = (*open.slot).tts_tid;
-                let outcome = lock_tuple(open.relation, &mut place, open.slot);
+                let outcome = lock_tuple(open.relation, &mut place, open.slot, strength, waits);
                 if outcome == pg_sys::TM_Result::TM_Ok {
                     ffi::slot_getsomeattrs_int(open.slot, open.columns as i32);
                 }
@@ -262,6 +274,7 @@ impl Probe {
                 let row = unsafe { Row::of_slot(open.slot, open.columns) };
                 read(&row).map(RowLock::Locked)
             }
+            Some(pg_sys::TM_Result::TM_WouldBlock) => Ok(RowLock::Busy),
             Some(_) => Ok(RowLock::Changed),
         };
         catch(|| {
@@ -417,11 +430,17 @@ unsafe fn lock_tuple(
     relation: pg_sys::Relation,
     place: pg_sys::ItemPointer,
     slot: *mut pg_sys::TupleTableSlot,
+    strength: RowStrength,
+    waits: bool,
 ) -> pg_sys::TM_Result::Type {
     // SAFETY: as the caller says; a table without this function cannot be locked by SQL either.
     unsafe {
         let Some(lock) = (*(*relation).rd_tableam).tuple_lock else { return pg_sys::TM_Result::TM_Invisible };
-        let (mode, policy) = (pg_sys::LockTupleMode::LockTupleNoKeyExclusive, pg_sys::LockWaitPolicy::LockWaitBlock);
+        let mode = match strength {
+            RowStrength::Append => pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+            RowStrength::Check => pg_sys::LockTupleMode::LockTupleShare,
+        };
+        let policy = if waits { pg_sys::LockWaitPolicy::LockWaitBlock } else { pg_sys::LockWaitPolicy::LockWaitSkip };
         let mut failure = pg_sys::TM_FailureData::default();
         let command = ffi::GetCurrentCommandId(false);
         lock(relation, place, pg_sys::GetActiveSnapshot(), slot, command, mode, policy, 0, &mut failure)

@@ -11,8 +11,20 @@ pub struct Dependency<'a> {
     pub stream: &'a str,
     /// At which version the caller saw it.
     pub expected: ExpectedVersion,
-    /// Whether it must have events already.
-    pub must_exist: bool,
+    /// What the stream is to the append.
+    pub role: Role,
+}
+
+/// What a stream is to an append that depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Events are appended to it.
+    Appended {
+        /// Whether it must have events already.
+        must_exist: bool,
+    },
+    /// Only its version matters: what was decided on it holds as long as it stands still, also where it is closed.
+    Checked,
 }
 
 /// How a stream was found, behind its lock.
@@ -37,14 +49,16 @@ impl Dependency<'_> {
     /// A writer who expected an older version hears of the conflict, and not of how the stream ended since.
     pub fn judge(&self, found: Found) -> Result<()> {
         let (stream, actual) = (self.stream, found.version);
-        if self.must_exist && actual == 0 {
+        if self.role == (Role::Appended { must_exist: true }) && actual == 0 {
             return Err(Error::StreamNotFound { stream: stream.into() });
         }
         match self.expected.as_option() {
             Some(expected) if !self.expected.accepts(actual) => {
                 Err(Error::VersionConflict { stream: stream.into(), expected, actual })
             }
-            _ if found.is_closed => Err(Error::StreamClosed { stream: stream.into(), version: actual }),
+            _ if found.is_closed && self.role != Role::Checked => {
+                Err(Error::StreamClosed { stream: stream.into(), version: actual })
+            }
             _ => Ok(()),
         }
     }
