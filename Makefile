@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# The PostgreSQL major version to build for and run: 15, 16 or 18.
+# The PostgreSQL major version to build for and run: 15, 16, 17 or 18.
 PG ?= $(shell . tools/env.sh && default_major)
 # For `make install`: the pg_config of the server to install into.
 PG_CONFIG ?= pg_config
 
 .PHONY: help
 help: ## list these commands
-	@echo 'usage: make COMMAND [PG=15|16|18]'
+	@echo 'usage: make COMMAND [PG=15|16|17|18]'
 	@echo
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 

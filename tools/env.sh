@@ -8,14 +8,14 @@ umask 022
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 TARGET=$ROOT/target
-SUPPORTED_MAJORS="15 16 18"
+SUPPORTED_MAJORS="15 16 17 18"
 FIRST_MAJOR=15
 
 # cargo is often installed for the user, and absent from the PATH of a non-login shell.
 [[ -d ${CARGO_HOME:-$HOME/.cargo}/bin ]] && PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 # What `tools/server` put on the caller's PATH is a copy, and no server of the caller's.
-PATH=$(printf %s "$PATH" | tr : '\n' | grep -vxF -f <(printf '%s\n' "$TARGET"/pg/{15,16,18}/bin) | paste -sd:)
+PATH=$(printf %s "$PATH" | tr : '\n' | grep -vxF -f <(printf '%s\n' "$TARGET"/pg/{15..18}/bin) | paste -sd:)
 
 # A psql or pg_ctl of ours must not pick up where the caller's own server is.
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGSERVICEFILE PGOPTIONS PGDATA PGSSLMODE

@@ -1,17 +1,18 @@
-//! Every difference between the supported PostgreSQL versions (15, 16, 18).
+//! Every difference between the supported PostgreSQL versions (15 to 18). `pre_pg17` and the like are set by build.rs: a newer
+//! major version takes the newest branch.
 use pgrx::pg_sys;
-#[cfg(not(feature = "pg15"))]
+#[cfg(not(pre_pg16))]
 use std::ffi::c_int;
 use std::ffi::{CStr, c_char};
 
 /// A fixed search path (pg_catalog only), until it is popped or the (sub)transaction ends.
 #[derive(Clone, Copy)]
 pub struct SearchPath {
-    #[cfg(feature = "pg18")]
+    #[cfg(not(pre_pg17))]
     level: std::ffi::c_int,
 }
 
-#[cfg(not(feature = "pg18"))]
+#[cfg(pre_pg17)]
 mod before_17 {
     use pgrx::pg_sys;
     unsafe extern "C-unwind" {
@@ -20,7 +21,7 @@ mod before_17 {
     }
 }
 
-#[cfg(feature = "pg18")]
+#[cfg(not(pre_pg17))]
 mod since_17 {
     unsafe extern "C-unwind" {
         pub fn RestrictSearchPath();
@@ -31,14 +32,14 @@ impl SearchPath {
     /// # Safety
     /// May raise: call it inside `catch`. PushOverrideSearchPath is gone since PostgreSQL 17.
     pub unsafe fn push() -> Self {
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(pre_pg17)]
         // SAFETY: the struct is copied.
         unsafe {
             let mut path = pg_sys::OverrideSearchPath { addCatalog: true, ..Default::default() };
             before_17::PushOverrideSearchPath(&mut path);
             Self {}
         }
-        #[cfg(feature = "pg18")]
+        #[cfg(not(pre_pg17))]
         // SAFETY: a nesting level of settings of our own.
         unsafe {
             let level = super::ffi::NewGUCNestLevel();
@@ -50,12 +51,12 @@ impl SearchPath {
     /// # Safety
     /// May raise: call it inside `catch`, once, in the (sub)transaction of `push`.
     pub unsafe fn pop(self) {
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(pre_pg17)]
         // SAFETY: pops what `push` pushed.
         unsafe {
             before_17::PopOverrideSearchPath();
         }
-        #[cfg(feature = "pg18")]
+        #[cfg(not(pre_pg17))]
         // SAFETY: ends the level that `push` began.
         unsafe {
             super::ffi::AtEOXact_GUC(true, self.level);
@@ -64,7 +65,7 @@ impl SearchPath {
 }
 
 unsafe extern "C-unwind" {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn ExecInsertIndexTuples(
         target: *mut pg_sys::ResultRelInfo,
         slot: *mut pg_sys::TupleTableSlot,
@@ -74,7 +75,7 @@ unsafe extern "C-unwind" {
         conflict: *mut bool,
         arbiters: *mut pg_sys::List,
     ) -> *mut pg_sys::List;
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     fn ExecInsertIndexTuples(
         target: *mut pg_sys::ResultRelInfo,
         slot: *mut pg_sys::TupleTableSlot,
@@ -99,9 +100,9 @@ pub unsafe fn insert_index_tuples(
     let none = std::ptr::null_mut();
     // SAFETY: as the caller says; no conflict is looked for, so nothing is written there.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         ExecInsertIndexTuples(target, slot, state, false, false, none, std::ptr::null_mut());
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         ExecInsertIndexTuples(target, slot, state, false, false, none, std::ptr::null_mut(), false);
     }
 }
@@ -114,7 +115,7 @@ pub unsafe fn insert_index_tuples(
 pub unsafe fn close_indices(target: *mut pg_sys::ResultRelInfo) {
     // SAFETY: as the caller says; the array has so many places.
     unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        #[cfg(pre_pg17)]
         for place in 0..(*target).ri_NumIndices as usize {
             let index = *(*target).ri_IndexRelationDescs.add(place);
             if !index.is_null() {
@@ -122,13 +123,13 @@ pub unsafe fn close_indices(target: *mut pg_sys::ResultRelInfo) {
             }
         }
         // Later ones let each index tidy up after its inserts.
-        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        #[cfg(not(pre_pg17))]
         super::ffi::ExecCloseIndices(target);
     }
 }
 
 unsafe extern "C-unwind" {
-    #[cfg(not(feature = "pg18"))]
+    #[cfg(pre_pg18)]
     #[link_name = "index_beginscan"]
     fn begin_index_scan(
         table: pg_sys::Relation,
@@ -137,7 +138,7 @@ unsafe extern "C-unwind" {
         nkeys: i32,
         norderbys: i32,
     ) -> pg_sys::IndexScanDesc;
-    #[cfg(feature = "pg18")]
+    #[cfg(not(pre_pg18))]
     #[link_name = "index_beginscan"]
     fn begin_index_scan(
         table: pg_sys::Relation,
@@ -161,17 +162,17 @@ pub unsafe fn index_beginscan(
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: as the caller says.
     unsafe {
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(pre_pg18)]
         return begin_index_scan(table, index, snapshot, nkeys, 0);
-        #[cfg(feature = "pg18")]
+        #[cfg(not(pre_pg18))]
         return begin_index_scan(table, index, snapshot, std::ptr::null_mut(), nkeys, 0);
     }
 }
 
 unsafe extern "C-unwind" {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn pg_proc_aclcheck(function: pg_sys::Oid, role: pg_sys::Oid, mode: pg_sys::AclMode) -> pg_sys::AclResult::Type;
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     fn object_aclcheck(
         class: pg_sys::Oid,
         object: pg_sys::Oid,
@@ -188,21 +189,21 @@ pub unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
     // SAFETY: a syscache look-up.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         return pg_proc_aclcheck(function, role, mode) == pg_sys::AclResult::ACLCHECK_OK;
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         return object_aclcheck(pg_sys::ProcedureRelationId, function, role, mode) == pg_sys::AclResult::ACLCHECK_OK;
     }
 }
 
 /// This backend's number, from 0, below [`backend_slots`].
 pub fn backend_number() -> usize {
-    #[cfg(not(feature = "pg18"))]
+    #[cfg(pre_pg17)]
     // SAFETY: set before any of our functions can run; counts from 1.
     unsafe {
         (pg_sys::MyBackendId - 1) as usize
     }
-    #[cfg(feature = "pg18")]
+    #[cfg(not(pre_pg17))]
     // SAFETY: set before any of our functions can run; counts from 0.
     unsafe {
         pg_sys::MyProcNumber as usize
@@ -222,22 +223,22 @@ pub fn backend_slots() -> usize {
 pub unsafe fn is_by_value(desc: pg_sys::TupleDesc, column: usize) -> bool {
     // SAFETY: as the caller says.
     unsafe {
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(pre_pg18)]
         let columns = (*desc).attrs.as_slice(column + 1);
-        #[cfg(feature = "pg18")]
+        #[cfg(not(pre_pg18))]
         let columns = (*desc).compact_attrs.as_slice(column + 1);
         columns[column].attbyval
     }
 }
 
 unsafe extern "C-unwind" {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn pg_database_ownercheck(database: pg_sys::Oid, role: pg_sys::Oid) -> bool;
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn pg_extension_ownercheck(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool;
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn pg_class_ownercheck(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool;
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     fn object_ownercheck(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool;
 }
 
@@ -248,9 +249,9 @@ unsafe extern "C-unwind" {
 pub unsafe fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         return pg_database_ownercheck(database, role);
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         return object_ownercheck(pg_sys::DatabaseRelationId, database, role);
     }
 }
@@ -262,9 +263,9 @@ pub unsafe fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 pub unsafe fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         return pg_extension_ownercheck(extension, role);
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         return object_ownercheck(pg_sys::ExtensionRelationId, extension, role);
     }
 }
@@ -276,9 +277,9 @@ pub unsafe fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool 
 pub unsafe fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         return pg_class_ownercheck(relation, role);
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         return object_ownercheck(pg_sys::RelationRelationId, relation, role);
     }
 }
@@ -290,9 +291,9 @@ pub unsafe fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 pub unsafe fn handle_signal(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
     // SAFETY: as the caller says.
     unsafe {
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(pre_pg18)]
         pg_sys::pqsignal(signal, Some(handler));
-        #[cfg(feature = "pg18")]
+        #[cfg(not(pre_pg18))]
         pg_sys::pqsignal_be(signal, Some(handler));
     }
 }
@@ -303,7 +304,7 @@ pub const TIMEOUTS: &[&std::ffi::CStr] = &[
     c"lock_timeout",
     c"idle_in_transaction_session_timeout",
     c"idle_session_timeout",
-    #[cfg(feature = "pg18")]
+    #[cfg(not(pre_pg17))]
     c"transaction_timeout",
 ];
 
@@ -312,7 +313,7 @@ pub const TIMEOUTS: &[&std::ffi::CStr] = &[
 /// # Safety
 /// May raise before PostgreSQL 16, out of memory.
 pub unsafe fn find_setting(name: &CStr) -> *mut pg_sys::config_generic {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     // SAFETY: guc.c keeps the records sorted by name.
     unsafe {
         let lower = |name: &CStr| name.to_bytes().to_ascii_lowercase();
@@ -321,7 +322,7 @@ pub unsafe fn find_setting(name: &CStr) -> *mut pg_sys::config_generic {
         let found = records.binary_search_by(|record| lower(CStr::from_ptr((**record).name)).cmp(&wanted));
         found.map_or(std::ptr::null_mut(), |place| records[place])
     }
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     // SAFETY: makes no placeholder, and raises nothing.
     unsafe {
         pg_sys::find_option(name.as_ptr(), false, true, 0)
@@ -333,12 +334,12 @@ pub unsafe fn find_setting(name: &CStr) -> *mut pg_sys::config_generic {
 /// # Safety
 /// guc.c frees it.
 pub unsafe fn setting_text(text: &CStr) -> *mut c_char {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     // SAFETY: the C library's.
     unsafe {
         strdup(text.as_ptr())
     }
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     // SAFETY: at this level it raises nothing.
     unsafe {
         pg_sys::guc_strdup(pg_sys::LOG as c_int, text.as_ptr())
@@ -348,28 +349,28 @@ pub unsafe fn setting_text(text: &CStr) -> *mut c_char {
 /// # Safety
 /// Of a text that guc.c made, or [`setting_text`].
 pub unsafe fn free_setting_text(text: *mut c_char) {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     // SAFETY: as the caller says.
     unsafe {
         free(text.cast());
     }
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     // SAFETY: as the caller says.
     unsafe {
         pg_sys::guc_free(text.cast());
     }
 }
 
-#[cfg(feature = "pg15")]
+#[cfg(pre_pg16)]
 unsafe extern "C" {
     fn strdup(text: *const c_char) -> *mut c_char;
     fn free(memory: *mut std::ffi::c_void);
 }
 
 unsafe extern "C-unwind" {
-    #[cfg(feature = "pg15")]
+    #[cfg(pre_pg16)]
     fn set_ps_display(activity: *const std::ffi::c_char);
-    #[cfg(not(feature = "pg15"))]
+    #[cfg(not(pre_pg16))]
     fn set_ps_display_with_len(activity: *const std::ffi::c_char, length: usize);
 }
 
@@ -377,9 +378,9 @@ unsafe extern "C-unwind" {
 pub fn show_in_title(text: &std::ffi::CStr) {
     // SAFETY: the text is copied.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         set_ps_display(text.as_ptr());
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         set_ps_display_with_len(text.as_ptr(), text.to_bytes().len());
     }
 }
@@ -392,7 +393,7 @@ pub fn show_in_title(text: &std::ffi::CStr) {
 pub unsafe fn view_of(entry: *const pg_sys::RangeTblEntry) -> pg_sys::Oid {
     // SAFETY: as the caller says.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(pre_pg16)]
         {
             let relations = (*(*entry).subquery).rtable;
             if relations.is_null() || (*relations).length == 0 {
@@ -403,7 +404,7 @@ pub unsafe fn view_of(entry: *const pg_sys::RangeTblEntry) -> pg_sys::Oid {
                 (*first).rtekind == pg_sys::RTEKind::RTE_RELATION && (*first).relkind as u8 == pg_sys::RELKIND_VIEW;
             if is_view { (*first).relid } else { pg_sys::InvalidOid }
         }
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(pre_pg16))]
         (*entry).relid
     }
 }

@@ -127,7 +127,7 @@ unsafe extern "C-unwind" {
         instrument: c_int,
     );
     pub fn ExecOpenIndices(target: *mut ResultRelInfo, speculative: bool);
-    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    #[cfg(not(pre_pg17))]
     pub fn ExecCloseIndices(target: *mut ResultRelInfo);
     pub fn MakeSingleTupleTableSlot(desc: TupleDesc, kind: *const TupleTableSlotOps) -> *mut TupleTableSlot;
     pub fn ExecFetchSlotHeapTuple(slot: *mut TupleTableSlot, materialize: bool, should_free: *mut bool) -> HeapTuple;

@@ -1,6 +1,6 @@
 """Fourth tier of tests: real servers, real kills, real clients. Each test's name is the promise it checks.
 
-`make test` runs them; by hand `target/venv/bin/pytest tests/cluster` after `make install-private`. `PG=16` or `PG=18` picks the
+`make test` runs them; by hand `target/venv/bin/pytest tests/cluster` after `make install-private`. `PG=16`, `PG=17` or `PG=18` picks the
 server, EVENTSTREAM_PG_BIN names another one's programs. A failure prints the tail of every log of a server that ran.
 """
 
