@@ -46,8 +46,8 @@ EVENT_COLUMNS = (
     "tenant tenant_uuid stream version event_id event_type schema_version subject occurred_at recorded_at recorded_by salt "
     "chain_hash payload metadata global_position"
 ).split()
-# Without it no event has tags.
-OPTIONAL_EVENT_COLUMNS = ["tags"]
+# Without them no event has tags, and all have contents of version 1.
+OPTIONAL_EVENT_COLUMNS = ["tags", "content_version"]
 HEAD_COLUMNS = "tenant tenant_uuid stream version chain_hash".split()
 
 
@@ -208,6 +208,12 @@ def parse_uuid(field):
     return bytes.fromhex(field.decode().replace("-", ""))
 
 
+def parse_content_version(field):
+    if parse_integer(field) != 1:
+        raise Unusable(f"{shown(field)} is not known to this program, which hashes contents of version 1: take a newer one")
+    return 1
+
+
 def parse_tags(field):
     """The elements of a text[] of one dimension. Their order is part of what is hashed, and there is one right one."""
     inside, at, delimiter, tags = field[1:-1], 0, b",", []
@@ -294,6 +300,7 @@ PARSERS = {
     "event_id": parse_uuid,
     "schema_version": lambda field: parse_integer(field, INT32),
     "tags": parse_tags,
+    "content_version": parse_content_version,
     "occurred_at": parse_timestamp,
     "recorded_at": parse_timestamp,
     "salt": parse_bytes,
@@ -313,7 +320,7 @@ def read_events(file, name):
                         raise Unusable("is NULL")
                     if column == "tags":
                         row[column] = []
-                    elif column != "subject":
+                    elif column not in ("subject", "content_version"):
                         raise Fault("is NULL")
                 elif column in PARSERS:
                     row[column] = PARSERS[column](field)

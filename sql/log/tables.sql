@@ -89,12 +89,14 @@ create table _eventstream.streams (
     first_position bigint not null,
     name text collate "C" not null,
     category text collate "C" not null,
+    slot smallint not null,
     constraint streams_pkey primary key (id),
     constraint streams_name_key unique (tenant_id, name)
 );
 comment on table _eventstream.streams is
 'One row a stream, never changed. An append locks it (FOR NO KEY UPDATE); the head is read from the newest event.';
 comment on column _eventstream.streams.first_position is 'position of version 1';
+comment on column _eventstream.streams.slot is 'in which of a subscription''s slots it is: a hash of its tenant''s uuid and its name';
 comment on index _eventstream.streams_pkey is 'a stream by id';
 comment on index _eventstream.streams_name_key is 'a stream by tenant and name';
 create index streams_category_idx on _eventstream.streams (tenant_id, category, id);

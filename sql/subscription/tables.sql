@@ -15,7 +15,7 @@ create table _eventstream.subscription_slots (
     constraint subscription_slots_slot_check check (slot between 0 and 63)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table _eventstream.subscription_slots is
-'The streams of a subscription, spread over 64 slots (stream id modulo 64). A slot is leased to one consumer at a time, and its row is locked only while a lease is given, acknowledged or changed.';
+'The streams of a subscription, spread over 64 slots (streams.slot). A slot is leased to one consumer at a time, and its row is locked only while a lease is given, acknowledged or changed.';
 comment on column _eventstream.subscription_slots.global_position is 'every event up to here is acknowledged, dead, or belongs to a parked stream';
 comment on column _eventstream.subscription_slots.changes is 'how often the row was written: who read it without a lock sees by it whether that still holds';
 comment on column _eventstream.subscription_slots.redeliveries is 'how often the events up to suspect_to were delivered, each time to a lease that ended';
@@ -80,7 +80,7 @@ create table _eventstream.subscription_parked (
     retry_at timestamptz not null,
     reason text collate "C",
     parked_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint subscription_parked_slot_check check (slot = stream_id % 64)
+    constraint subscription_parked_slot_check check (slot between 0 and 63)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table _eventstream.subscription_parked is
 'Streams that wait by themselves, because an event of theirs was nacked, and single events that were dead letters and are tried again. Written by whoever holds their slot.';
@@ -96,4 +96,4 @@ create unique index subscription_parked_singles_idx on _eventstream.subscription
 comment on index _eventstream.subscription_parked_singles_idx is 'an event is tried again once';
 create index subscription_parked_retry_idx on _eventstream.subscription_parked (subscription_id, retry_at);
 comment on index _eventstream.subscription_parked_retry_idx is 'which are due';
-comment on constraint subscription_parked_slot_check on _eventstream.subscription_parked is 'the slot of its stream';
+comment on constraint subscription_parked_slot_check on _eventstream.subscription_parked is 'one of the 64';

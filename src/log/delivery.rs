@@ -3,6 +3,7 @@
 use super::chosen::{self, Chosen};
 use super::partition;
 use super::read::Filter;
+use super::slots;
 use super::statements::Statement;
 use super::stored::StoredRows;
 use super::stream;
@@ -21,6 +22,8 @@ use pgrx::pg_sys::Datum;
 pub struct Place {
     pub position: i64,
     pub stream_id: i64,
+    /// Its stream's.
+    pub slot: usize,
     /// Whether the filter lets it through.
     pub is_wanted: bool,
     /// Bytes that it takes, roughly.
@@ -32,6 +35,7 @@ pub struct Place {
 pub struct Facts {
     pub position: i64,
     pub stream_id: i64,
+    pub slot: usize,
     pub stream: String,
     pub version: i64,
     pub event_type: String,
@@ -44,7 +48,8 @@ pub struct Page {
 }
 
 fn read_place(row: &Row) -> Result<Place> {
-    Ok(Place { position: row.int8(0)?, stream_id: row.int8(1)?, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
+    let (position, stream_id) = (row.int8(0)?, row.int8(1)?);
+    Ok(Place { position, stream_id, slot: 0, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
 }
 
 /// The places in (after, to], at most `most`. The filter's categories choose what is read, its types what is wanted of it: a page is
@@ -92,6 +97,9 @@ pub fn page(
         Some(last) if places.len() >= most => last.position,
         _ => to.max(after),
     };
+    let wanted = || places.iter().filter(|place| place.is_wanted);
+    let slots = slots::of_streams(db, catalog, wanted().map(|place| place.stream_id))?;
+    places.iter_mut().filter(|place| place.is_wanted).zip(slots).for_each(|(place, slot)| place.slot = slot);
     Ok(Page { places, scanned_to })
 }
 
@@ -142,6 +150,7 @@ pub fn facts(db: &Db, catalog: &Catalog, positions: &[i64]) -> Result<Vec<Facts>
                 stream: row.text(2)?.to_owned(),
                 version: row.int8(3)?,
                 event_type: row.text(4)?.to_owned(),
+                slot: row.int4(5)? as usize,
             })
         })?);
         Ok(())

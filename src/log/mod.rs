@@ -26,6 +26,7 @@ pub mod read;
 pub mod request;
 pub mod retry;
 pub mod scan;
+pub mod slots;
 pub mod statements;
 pub mod stored;
 pub mod stream;

@@ -2,6 +2,7 @@
 use super::chosen::{self, Chosen};
 use super::filter::Filter;
 use super::partition;
+use super::slots;
 use super::statements::Statement;
 use super::statements::column;
 use crate::pg::error::failure::Result;
@@ -17,7 +18,7 @@ use pgrx::pg_sys::Datum;
 pub struct Followed<'a> {
     pub tenant_id: i64,
     pub filter: &'a Filter,
-    /// Where each of the slots is over which its streams are spread (stream id modulo their number).
+    /// Where each of the slots is over which its streams are spread.
     pub slots: Option<&'a [i64]>,
 }
 
@@ -35,10 +36,13 @@ pub struct First {
 
 impl Followed<'_> {
     /// Whether it asks for an event behind its position.
-    fn waits_for(&self, row: &Row) -> Result<bool> {
-        if let Some(slots) = self.slots {
-            let slot = (row.int8(column::STREAM_ID)? as usize) % slots.len().max(1);
-            if slots.get(slot).is_some_and(|&position| row.int8(column::GLOBAL_POSITION).is_ok_and(|at| at <= position))
+    fn waits_for(&self, db: &Db, catalog: &Catalog, row: &Row) -> Result<bool> {
+        if let Some(positions) = self.slots {
+            let slot = slots::of_streams(db, catalog, std::iter::once(row.int8(column::STREAM_ID)?))?;
+            if slot
+                .first()
+                .and_then(|&slot| positions.get(slot))
+                .is_some_and(|&position| row.int8(column::GLOBAL_POSITION).is_ok_and(|at| at <= position))
             {
                 return Ok(false);
             }
@@ -82,7 +86,7 @@ pub fn first(db: &Db, catalog: &Catalog, followed: Followed, (after, to): (i64, 
         }
         chosen::each(db, partition, View::Latest, chosen, |row| {
             looked_at += 1;
-            if looked_at < most && !followed.waits_for(row)? {
+            if looked_at < most && !followed.waits_for(db, catalog, row)? {
                 return Ok(true);
             }
             let (position, recorded_at) = (row.int8(column::GLOBAL_POSITION)?, row.int8(column::RECORDED_AT)?);
@@ -109,7 +113,7 @@ pub fn is_there(db: &Db, catalog: &Catalog, tenant_id: i64, filter: &Filter, (af
             continue;
         }
         chosen::each(db, partition, View::Latest, chosen, |row| {
-            found = followed.waits_for(row)?;
+            found = followed.waits_for(db, catalog, row)?;
             Ok(!found)
         })?;
     }

@@ -1,7 +1,7 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used, and so does a
 //! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
-use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+use pgrx::pg_sys::{INT2OID, INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 
 /// Places of the columns of a row of events, from 0, in the order of sql/log/tables.sql.
 pub mod column {
@@ -127,7 +127,7 @@ macro_rules! verified_columns {
         "e.stream_id, e.version, e.global_position, e.tenant_id, e.event_id, e.event_type, e.schema_version, e.category, \
          e.subject, e.occurred_at, e.max_occurred_at, e.recorded_at, e.recorded_by, e.salt, e.chain_hash, e.payload, \
          e.metadata, case when e.version = 1 then \
-         (select array[s.tenant_id::text, s.first_position::text, s.name, s.category] \
+         (select array[s.tenant_id::text, s.first_position::text, s.name, s.category, s.slot::text] \
           from _eventstream.streams s where s.id = e.stream_id) end"
     };
 }
@@ -310,7 +310,7 @@ impl Statement {
                 &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
             ),
             Statement::FactsAt => (
-                "select e.global_position, e.stream_id, s.name, e.version, e.event_type \
+                "select e.global_position, e.stream_id, s.name, e.version, e.event_type, s.slot::int \
                  from {events} e join _eventstream.streams s on s.id = e.stream_id where e.global_position = any ($1)",
                 &[INT8ARRAYOID],
             ),
@@ -351,6 +351,6 @@ impl Statement {
 
 /// Parameters of the statements in `stream.rs`.
 pub const STREAM_KEY: &[Oid] = &[INT8OID, TEXTOID];
-pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID];
+pub const STREAM_ROW: &[Oid] = &[INT8OID, TEXTOID, TEXTOID, INT8OID, INT2OID];
 pub const STREAM_AND_POSITION: &[Oid] = &[INT8OID, INT8OID];
 pub const STREAM_PAGE: &[Oid] = &[INT8OID, INT8OID, INT8OID];

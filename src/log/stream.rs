@@ -1,5 +1,6 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
+use super::identity;
 use super::partition::{self, Partition};
 use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
 
@@ -15,6 +16,7 @@ use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::Catalog;
 use eventstream_core::command::boundary::Found;
+use eventstream_core::delivery::slot_of;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
@@ -97,8 +99,8 @@ thread_local! {
         STREAM_KEY,
     ) };
     static CREATE: Plan = const { Plan::new(
-        "insert into _eventstream.streams (id, tenant_id, name, category, first_position) \
-         values (nextval('_eventstream.stream_ids'), $1, $2, $3, $4) \
+        "insert into _eventstream.streams (id, tenant_id, name, category, first_position, slot) \
+         values (nextval('_eventstream.stream_ids'), $1, $2, $3, $4, $5) \
          on conflict (tenant_id, name) do nothing returning id, first_position",
         STREAM_ROW,
     ) };
@@ -232,11 +234,13 @@ pub fn make(
     kept: Option<Place>,
     first_position: i64,
 ) -> Result<Option<Stream>> {
+    let slot = slot_of(&identity::tenant_uuid(db, catalog, tenant_id)?, name.as_str());
     let row = [
         Some(Datum::from(tenant_id)),
         Some(from_text(name.as_str())?),
         Some(from_text(name.category())?),
         Some(Datum::from(first_position)),
+        Some(Datum::from(slot as i16)),
     ];
     let made = CREATE.with(|create| create.first(db, View::Write, &row, read))?;
     if server::is_serializable() {

@@ -161,6 +161,6 @@ pub fn retry(tenant_id: i64, id: i64, letter: &DeadLetter, subscription_id: i64)
         let event = facts
             .first()
             .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", letter.position) })?;
-        parked::add_single(db, subscription_id, event.stream_id, event.position, event.version, server::clock())
+        parked::add_single(db, subscription_id, event, server::clock())
     })
 }

@@ -30,7 +30,7 @@ use crate::shared::counters::{self, Counter};
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 
-use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, slot_of, wanted};
+use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, wanted};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::Datum;
 use std::collections::{HashMap, HashSet};
@@ -300,15 +300,14 @@ fn take_over(
         leases.entry(lease.id).or_default().push(slot);
     }
     for (lease_id, slots) in &leases {
-        let held = lease::events_of(db, lease_id)?;
+        let held = lease::events_of(db, catalog, lease_id)?;
         end_parked(db, catalog, target, subscription, &held, slots)?;
         for slot in slots {
             let up_to = slot.lease.as_ref().map_or(0, |lease| lease.up_to);
             let ended = slot.standing.after_end(up_to, subscription.max_deliveries);
             if let Some((dead_to, attempts)) = ended.dead_to {
-                let dies = |event: &&lease::Event| {
-                    !event.is_parked && slot_of(event.stream_id) == slot.slot && event.position <= dead_to
-                };
+                let dies =
+                    |event: &&lease::Event| !event.is_parked && event.slot == slot.slot && event.position <= dead_to;
                 let positions: Vec<i64> = held.iter().filter(dies).map(|event| event.position).collect();
                 let cause = dead::Cause { attempts, reason: ENDED, sqlstate: None };
                 for event in delivery::facts(db, catalog, &positions)? {
@@ -337,7 +336,7 @@ fn end_parked(
     held: &[lease::Event],
     ended: &[&Slot],
 ) -> Result<()> {
-    let is_ended = |event: &lease::Event| ended.iter().any(|slot| slot.slot == slot_of(event.stream_id));
+    let is_ended = |event: &lease::Event| ended.iter().any(|slot| slot.slot == event.slot);
     let parked: Vec<lease::Event> = held.iter().copied().filter(|event| event.is_parked && is_ended(event)).collect();
     if parked.is_empty() {
         return Ok(());

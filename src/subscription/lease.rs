@@ -7,6 +7,7 @@ use super::parked::{self, Parked};
 use super::slots::{self, Lease, Slot};
 use crate::log::delivery::{self, Facts};
 use crate::log::read::Filter;
+use crate::log::slots::of_streams;
 use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
@@ -19,7 +20,7 @@ use crate::shared::counters::{self, Counter};
 use crate::shared::live_settings;
 use crate::shared::session::as_owner;
 use eventstream_core::backoff::pause;
-use eventstream_core::delivery::{Batch, slot_of};
+use eventstream_core::delivery::Batch;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID, UUIDARRAYOID, UUIDOID};
@@ -96,17 +97,24 @@ thread_local! {
 pub struct Event {
     pub position: i64,
     pub stream_id: i64,
+    pub slot: usize,
     /// Given of a parked stream or a single event, not of its slot.
     pub is_parked: bool,
 }
 
-/// The columns positions, stream_ids and of_parked, from `column` on.
+/// The columns positions, stream_ids and of_parked, from `column` on; without their slots.
 fn read_events(row: &Row, column: usize) -> Result<Vec<Event>> {
     let of_parked = row.int8_array(column + 2)?;
     let events = row.int8_array(column)?.into_iter().zip(row.int8_array(column + 1)?);
     Ok(events
-        .map(|(position, stream_id)| Event { position, stream_id, is_parked: of_parked.contains(&position) })
+        .map(|(position, stream_id)| Event { position, stream_id, slot: 0, is_parked: of_parked.contains(&position) })
         .collect())
+}
+
+fn with_slots(db: &Db, catalog: &Catalog, mut events: Vec<Event>) -> Result<Vec<Event>> {
+    let slots = of_streams(db, catalog, events.iter().map(|event| event.stream_id))?;
+    events.iter_mut().zip(slots).for_each(|(event, slot)| event.slot = slot);
+    Ok(events)
 }
 
 /// A lease that is held, its row and its slots locked.
@@ -183,8 +191,9 @@ fn hold(db: &Db, catalog: &Catalog, tenant_id: i64, lease_id: &[u8; 16], positio
     if server::clock() > until {
         return Err(lost(lease_id, format!("it ended at {}", server::print_time_utc(until)?)));
     }
+    let events = with_slots(db, catalog, events)?;
     let meant = |event: &&Event| position.is_none_or(|position| event.position == position);
-    let numbers: BTreeSet<usize> = events.iter().filter(meant).map(|event| slot_of(event.stream_id)).collect();
+    let numbers: BTreeSet<usize> = events.iter().filter(meant).map(|event| event.slot).collect();
     if numbers.is_empty() {
         let position = position.unwrap_or_default();
         return Err(invalid(
@@ -203,10 +212,10 @@ fn hold(db: &Db, catalog: &Catalog, tenant_id: i64, lease_id: &[u8; 16], positio
 }
 
 /// What is known of the events that a lease holds, also of one that has ended.
-pub fn events_of(db: &Db, lease_id: &[u8; 16]) -> Result<Vec<Event>> {
+pub fn events_of(db: &Db, catalog: &Catalog, lease_id: &[u8; 16]) -> Result<Vec<Event>> {
     let key = [Some(from_uuid(lease_id)?)];
     let found = EVENTS.with(|plan| plan.first(db, View::Latest, &key, |row| read_events(row, 0)))?;
-    Ok(found.unwrap_or_default())
+    with_slots(db, catalog, found.unwrap_or_default())
 }
 
 /// Leases that ended and of which no slot is left are over.
@@ -244,7 +253,7 @@ impl Held {
         for (&number, slot) in &self.slots {
             let up_to = slot.lease.as_ref().map_or(slot.standing.position, |lease| lease.up_to);
             let most = self.subscription.max_deliveries;
-            if left.iter().any(|event| slot_of(event.stream_id) == number) {
+            if left.iter().any(|event| event.slot == number) {
                 let to = done_to.map_or(slot.standing.position, |to| to.min(up_to));
                 let standing =
                     if to > slot.standing.position { slot.standing.after_progress(to, most) } else { slot.standing };
@@ -360,7 +369,7 @@ fn fail(
         .first()
         .ok_or_else(|| Error::Internal { what: format!("there is no event at position {}", event.position) })?;
     let version = facts.version;
-    let attempts = match (rows.row(event), held.slots.get(&slot_of(event.stream_id))) {
+    let attempts = match (rows.row(event), held.slots.get(&event.slot)) {
         (Some(row), _) if row.is_single || row.failed_version == Some(version) => row.attempts + 1,
         (None, Some(slot)) => slot.standing.attempt(event.position),
         _ => 1,
@@ -397,6 +406,7 @@ fn fail(
             }
             let mut row = Parked {
                 stream_id: event.stream_id,
+                slot: event.slot,
                 from_position: event.position,
                 version: version - 1,
                 skipped,

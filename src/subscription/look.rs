@@ -10,7 +10,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
-use eventstream_core::delivery::{self as rules, Candidate, Offer, SLOTS, slot_of};
+use eventstream_core::delivery::{self as rules, Candidate, Offer, SLOTS};
 use eventstream_core::error::Error;
 use std::collections::{BTreeSet, HashMap};
 
@@ -24,6 +24,13 @@ const LARGEST_PAGE: usize = 2_500;
 const MOST_PARKED: usize = 200;
 pub const MOST_BYTES: i64 = 4 * 1024 * 1024;
 
+/// A parked stream that has caught up with its slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CaughtUp {
+    stream_id: i64,
+    slot: usize,
+}
+
 /// What was found.
 pub struct Look {
     pub offers: Vec<Offer>,
@@ -32,7 +39,7 @@ pub struct Look {
     /// How many rows of the log that took.
     pub rows: usize,
     /// Parked streams that have caught up: the offers have their further events already.
-    pub caught_up: Vec<i64>,
+    pub caught_up: Vec<CaughtUp>,
     /// The horizon.
     pub horizon: i64,
     /// When the next parked stream is due.
@@ -122,19 +129,19 @@ fn offer_due(
     due: Vec<Parked>,
     offers: &mut HashMap<usize, Offer>,
     most: usize,
-    caught_up: &mut Vec<i64>,
+    caught_up: &mut Vec<CaughtUp>,
 ) -> Result<()> {
     for row in due {
-        let Some(offer) = offers.get_mut(&slot_of(row.stream_id)) else { continue };
+        let Some(offer) = offers.get_mut(&row.slot) else { continue };
         let events = events_of(db, catalog, subscription, &row, offer.standing.position, most)?;
         if let Some(events) = events {
             offer.parked.push(events);
         } else if !row.is_single
             && offer.standing.suspect_to <= offer.standing.position
-            && !caught_up.contains(&row.stream_id)
+            && !caught_up.iter().any(|stream| stream.stream_id == row.stream_id)
         {
             // While its slot has suspects it stays: its events were not among them.
-            caught_up.push(row.stream_id);
+            caught_up.push(CaughtUp { stream_id: row.stream_id, slot: row.slot });
         }
     }
     Ok(())
@@ -213,14 +220,12 @@ fn scan(
             .places
             .into_iter()
             .filter(|place| place.is_wanted)
-            .filter(|place| {
-                offers.get(&slot_of(place.stream_id)).is_some_and(|offer| place.position > offer.standing.position)
-            })
+            .filter(|place| offers.get(&place.slot).is_some_and(|offer| place.position > offer.standing.position))
             .collect();
         let parked = if has_parked {
             let streams: BTreeSet<i64> = wanted.iter().map(|place| place.stream_id).collect();
             let mut parked = parked::of_streams(db, subscription.id, &streams.into_iter().collect::<Vec<_>>())?;
-            parked.retain(|stream_id, _| !look.caught_up.contains(stream_id));
+            parked.retain(|&stream_id, _| !look.caught_up.iter().any(|stream| stream.stream_id == stream_id));
             parked
         } else {
             HashMap::new()
@@ -229,7 +234,7 @@ fn scan(
             if parked.get(&place.stream_id).is_some_and(|row| place.position >= row.from_position) {
                 continue;
             }
-            if let Some(offer) = offers.get_mut(&slot_of(place.stream_id)) {
+            if let Some(offer) = offers.get_mut(&place.slot) {
                 offer.events.push(candidate(place));
                 found += 1;
                 bytes += place.size;
@@ -247,7 +252,7 @@ pub fn behind<'a>(look: &Look, slots: &'a [Slot]) -> Vec<(&'a Slot, i64)> {
         .iter()
         .filter_map(|offer| {
             let to = offer.empty_to(look.scanned_to);
-            let has_caught_up = look.caught_up.iter().any(|&stream| slot_of(stream) == offer.slot);
+            let has_caught_up = look.caught_up.iter().any(|stream| stream.slot == offer.slot);
             let slot = slots.iter().find(|slot| slot.slot == offer.slot)?;
             (to > slot.standing.position || has_caught_up).then_some((slot, to.max(slot.standing.position)))
         })
@@ -280,7 +285,7 @@ pub fn settle(
 
 /// The caught up streams of locked slots are no longer parked.
 pub fn unpark(db: &Db, subscription: &Subscription, look: &Look, locked: &[usize]) -> Result<()> {
-    let streams: Vec<i64> =
-        look.caught_up.iter().copied().filter(|&stream| locked.contains(&slot_of(stream))).collect();
+    let is_locked = |stream: &&CaughtUp| locked.contains(&stream.slot);
+    let streams: Vec<i64> = look.caught_up.iter().filter(is_locked).map(|stream| stream.stream_id).collect();
     parked::drop_streams(db, subscription.id, &streams)
 }

@@ -2,12 +2,12 @@
 //! place of its own (the last version that is done); its slot gives none of its events from `from_position` on, and the row gives them only
 //! as far as the slot has come. When there is none left in between, the row goes, and the slot gives the stream's events again. Whoever
 //! writes a row has locked its slot; only es_retry_dead_letter adds single events without.
+use crate::log::delivery::Facts;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
-use eventstream_core::delivery::slot_of;
 use pgrx::pg_sys::{Datum, INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 use std::collections::HashMap;
 
@@ -15,6 +15,7 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
     pub stream_id: i64,
+    pub slot: usize,
     pub from_position: i64,
     /// Every event up to here is done, as far as this row goes, and those of `skipped`.
     pub version: i64,
@@ -53,7 +54,7 @@ impl Parked {
 
 macro_rules! columns {
     () => {
-        "select stream_id, from_position, version, skipped, is_single, failed_version, attempts from _eventstream.subscription_parked "
+        "select stream_id, from_position, version, skipped, is_single, failed_version, attempts, slot::int from _eventstream.subscription_parked "
     };
 }
 
@@ -134,6 +135,7 @@ fn read(row: &Row) -> Result<Parked> {
         is_single: row.boolean(4)?,
         failed_version: row.int8_opt(5),
         attempts: row.int4(6)?,
+        slot: row.int4(7)? as usize,
     })
 }
 
@@ -185,7 +187,7 @@ pub fn singles(db: &Db, subscription_id: i64, positions: &[i64]) -> Result<HashM
 pub fn park(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: &str) -> Result<()> {
     let args = [
         Some(Datum::from(subscription_id)),
-        Some(Datum::from(slot_of(row.stream_id) as i32)),
+        Some(Datum::from(row.slot as i32)),
         Some(Datum::from(row.stream_id)),
         Some(Datum::from(row.from_position)),
         Some(Datum::from(row.version)),
@@ -199,13 +201,13 @@ pub fn park(db: &Db, subscription_id: i64, row: &Parked, retry_at: i64, reason: 
 }
 
 /// One event is to be delivered once more, now.
-pub fn add_single(db: &Db, subscription_id: i64, stream_id: i64, position: i64, version: i64, now: i64) -> Result<()> {
+pub fn add_single(db: &Db, subscription_id: i64, event: &Facts, now: i64) -> Result<()> {
     let args = [
         Some(Datum::from(subscription_id)),
-        Some(Datum::from(slot_of(stream_id) as i32)),
-        Some(Datum::from(stream_id)),
-        Some(Datum::from(position)),
-        Some(Datum::from(version - 1)),
+        Some(Datum::from(event.slot as i32)),
+        Some(Datum::from(event.stream_id)),
+        Some(Datum::from(event.position)),
+        Some(Datum::from(event.version - 1)),
         Some(Datum::from(now)),
     ];
     ADD_SINGLE.with(|plan| plan.write(db, &args)).map(drop)

@@ -5,6 +5,7 @@ import time
 
 import psycopg
 import pytest
+from consuming import pin_slots
 from database import REGISTERS, Database, near_edge, rows, unguarded, value
 from operating import check, create_projection, make_handlers, run_psql, seen, wait_for_status
 from states import append, maintain, register
@@ -538,6 +539,7 @@ def test_a_subscription_that_nobody_consumes(quiet):
 
 def test_a_subscription_that_is_consumed_too_slowly(quiet):
     with quiet.connect() as session:
+        pin_slots(session)
         session.execute("select es_create_subscription('feed')")
         # Streams in different slots: what one has acknowledged does not hide what another waits for.
         for stream in range(5):

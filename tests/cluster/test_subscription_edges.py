@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from consuming import FETCH, ack, expire, fetch, fill, orders, refused
+from consuming import FETCH, ack, expire, fetch, fill, in_slot_of, orders, refused
 from database import rows, value
 from server import wait_until
 
@@ -235,14 +235,15 @@ def test_a_call_that_ended_the_leases_of_others_does_not_wait(orders):
 
 def test_a_parked_stream_comes_also_where_its_slot_has_nothing_before_it(orders):
     """Its slot was left at the last event that was delivered alone, short of the parked one."""
+    parked = in_slot_of("order-1")
     with orders.connect() as session:
         fill(session, 64, 1)
         ack(session, fetch(session)[0][0])
         session.execute("select es_append('order-1', 'Moved', '1')")
         session.execute("select es_append('order-2', 'Moved', '1')")
-        session.execute("select es_append('order-65', 'Moved', '1')")  # in the slot of order-1
+        session.execute("select es_append(%s, 'Moved', '1')", (parked,))
         batch = fetch(session)
-        assert [row[3] for row in batch] == ["order-1", "order-2", "order-65"]
+        assert [row[3] for row in batch] == ["order-1", "order-2", parked]
         ack(session, batch[0][0], batch[0][2] - 1)
         session.execute("select es_nack(%s, %s, 'no', '0')", (batch[0][0], batch[2][2]))
         seen = []
@@ -254,7 +255,7 @@ def test_a_parked_stream_comes_also_where_its_slot_has_nothing_before_it(orders)
             ack(session, batch[0][0])
             batch = fetch(session)
             seen.append([row[3] for row in batch])
-        assert ["order-65"] in seen, seen
+        assert [parked] in seen, seen
 
 
 # -- what is left behind ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import uuid
 
 import psycopg
 import pytest
+from consuming import slot_of
 from database import Database, forced, rows, value, verify
 from outside import EVENTS_AS_CSV, HEADS_AS_CSV, check_outside, copied, judge
 from server import SUPERUSER, WORK, run
@@ -97,6 +98,25 @@ def test_a_tenants_uuid_is_changed_by_nobody_and_named_where_it_was_forced(datab
         append(session, "order-1", 1)
         assert {stream for stream, *_ in verify(session)} == {"account-1"}
         assert check_outside(session)[0] == 0
+
+
+def test_a_streams_slot_is_that_of_its_tenants_uuid_and_its_name(database):
+    with database.connect() as session:
+        session.execute("select es_create_tenant('acme')")
+        for tenant in ("default", "acme"):
+            session.execute("select set_config('eventstream.tenant', %s, false)", (tenant,))
+            for stream in ("account-1", "account-2", "sklad-Žižkov-東京 🏦"):
+                append(session, stream, 2)
+        slots = rows(
+            session,
+            "select u.uuid::text, s.name, s.slot from _eventstream.streams s join _eventstream.tenant_uuids u on u.id = s.tenant_id",
+        )
+        assert len(slots) == 6
+        assert [slot for *_, slot in slots] == [slot_of(tenant_uuid, stream) for tenant_uuid, stream, _ in slots]
+        assert verify(session) == []
+        with forced(session):
+            session.execute("update _eventstream.streams set slot = (slot + 1) % 64 where id = 2")
+        assert [(stream, version, "names slot" in problem) for stream, version, problem in verify(session)] == [("account-2", 1, True)]
 
 
 def test_uuids_come_back_with_a_dump_whatever_clocks_say(database, other):

@@ -41,7 +41,7 @@ def quote(value):
     return text
 
 
-COLUMNS = verify.EVENT_COLUMNS + verify.OPTIONAL_EVENT_COLUMNS
+COLUMNS = [*verify.EVENT_COLUMNS, "tags"]
 
 
 def array(texts):
@@ -251,6 +251,13 @@ class Csv(Run):
         self.assertEqual(self.run_on(csv(chain(3), verify.EVENT_COLUMNS))[0], 0)
         self.assertEqual(self.run_on([dict(row, tags=None) for row in chain(3)])[0], 0)
         self.assertEqual(self.run_on(csv(rows(), verify.EVENT_COLUMNS))[0], 1)
+
+    def test_contents_of_an_unknown_version_are_not_called_broken(self):
+        columns = [*COLUMNS, "content_version"]
+        for version in (1, None):
+            self.assertEqual(self.run_on(csv([dict(row, content_version=version) for row in rows()], columns))[0], 0)
+        newer = csv([dict(row, content_version=2) for row in rows()], columns)
+        self.assert_unusable(newer, "line 2: content_version 2 is not known to this program")
 
     def test_tags_are_read_as_postgresql_prints_them(self):
         for printed, tags in (

@@ -8,16 +8,18 @@
 //!                                                                     max_deliveries times ──▶ dead letter, the next one
 //! ```
 
+use crate::hash::{Uuid, stream_hash};
+
 /// Over how many slots the streams of a subscription are spread.
 pub const SLOTS: usize = 64;
 
 /// Whole leases that end before the events of a slot are delivered one by one, unless max_deliveries is smaller.
 const ISOLATED_AFTER: i32 = 3;
 
-/// The slot of a stream.
+/// The slot of a stream, for ever: its hash's first 8 bytes, big-endian, modulo [`SLOTS`], of which the eighth is enough.
 #[must_use]
-pub fn slot_of(stream_id: i64) -> usize {
-    stream_id.rem_euclid(SLOTS as i64) as usize
+pub fn slot_of(tenant_uuid: &Uuid, stream: &str) -> usize {
+    usize::from(stream_hash(tenant_uuid, stream)[7]) % SLOTS
 }
 
 /// How many slots each of so many consumers may lease.
@@ -220,6 +222,8 @@ pub struct Delivered {
     pub stream_id: i64,
     /// 1 the first time.
     pub attempt: i32,
+    #[allow(missing_docs)]
+    pub slot: usize,
     /// Of a parked stream or a single event, not of its slot.
     pub is_parked: bool,
 }
@@ -265,7 +269,7 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
                 }
                 let attempt = if place == 0 { parked.attempts + 1 } else { 1 };
                 let Candidate { position, stream_id, .. } = *event;
-                events.push(Delivered { position, stream_id, attempt, is_parked: true });
+                events.push(Delivered { position, stream_id, attempt, slot: offer.slot, is_parked: true });
             }
         }
     }
@@ -286,7 +290,7 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
         }
         let attempt = offer.standing.attempt(event.position);
         let Candidate { position, stream_id, .. } = *event;
-        events.push(Delivered { position, stream_id, attempt, is_parked: false });
+        events.push(Delivered { position, stream_id, attempt, slot: offer.slot, is_parked: false });
         if is_alone {
             known_to = known_to.min(event.position);
         }
@@ -294,7 +298,7 @@ pub fn batch(offers: &[&Offer], is_alone: bool, scanned_to: i64, limits: Limits)
     events.sort_by_key(|event| event.position);
     let slots = offers
         .iter()
-        .filter(|offer| events.iter().any(|event| slot_of(event.stream_id) == offer.slot))
+        .filter(|offer| events.iter().any(|event| event.slot == offer.slot))
         .map(|offer| {
             let standing = offer.standing;
             let has_suspects = standing.suspect_to > standing.position;

@@ -143,6 +143,18 @@ fn frame_int<S: Sink + ?Sized>(sink: &mut S, value: i64) {
     frame(sink, &value.to_be_bytes());
 }
 
+const SLOT_DOMAIN: &[u8] = b"eventstream/slot/1\0";
+
+/// What says where a stream belongs wherever streams are spread: the same for ever, in every copy of its log.
+#[must_use]
+pub fn stream_hash(tenant_uuid: &Uuid, stream: &str) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(SLOT_DOMAIN);
+    hasher.update(tenant_uuid);
+    frame(&mut hasher, stream.as_bytes());
+    hasher.finalize().into()
+}
+
 const FOLD_DOMAIN: &[u8] = b"eventstream/fold/1\0";
 const SNAPSHOT_DOMAIN: &[u8] = b"eventstream/snapshot/1\0";
 

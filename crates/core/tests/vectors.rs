@@ -1,6 +1,7 @@
 //! Vectors made outside this crate: chain hashes by an independent implementation in Python, numerics by PostgreSQL.
 //! The same files are held by tests/core_vectors/test_verify.py.
 
+use eventstream_core::delivery::slot_of;
 use eventstream_core::json;
 use eventstream_core::number::decimal;
 use eventstream_core::{EventFields, GENESIS, Hash, are_in_order, chain_hash, content_digest, printed_digits};
@@ -52,6 +53,15 @@ fn chain_hashes_are_those_of_the_independent_implementation() {
             },
         );
         assert_eq!(head.to_vec(), hex(text("chain_hash")), "{event}");
+    }
+}
+
+#[test]
+fn streams_are_in_the_slots_that_the_documentation_gives() {
+    for stream in vectors("slots.json", "slots") {
+        let tenant_uuid = hex(&stream["tenant_uuid"].as_str().unwrap().replace('-', ""));
+        let slot = slot_of(tenant_uuid.as_slice().try_into().unwrap(), stream["stream"].as_str().unwrap());
+        assert_eq!(Some(slot as u64), stream["slot"].as_u64(), "{stream}");
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Known {
     pub tenant_id: i64,
     pub first_position: i64,
     pub name: Box<str>,
+    /// As its row says.
+    pub slot: i32,
     /// How much of the name is the category; None: the row says another one.
     category_bytes: Option<u32>,
     /// None: no predecessor was found.
@@ -16,11 +18,11 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn new(tenant_id: i64, first_position: i64, name: &str, category: &str, head: Option<Head>) -> Self {
+    pub fn new(tenant_id: i64, first_position: i64, name: &str, category: &str, slot: i32, head: Option<Head>) -> Self {
         let fits =
             name.starts_with(category) && StreamName::parse(name).map_or(true, |name| name.category() == category);
         let category_bytes = fits.then_some(category.len() as u32);
-        Self { tenant_id, first_position, name: name.into(), category_bytes, head }
+        Self { tenant_id, first_position, name: name.into(), slot, category_bytes, head }
     }
 
     /// Whether an event of the stream may be of this category.

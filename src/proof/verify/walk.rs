@@ -13,6 +13,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
 use crate::shared::session::as_owner;
+use eventstream_core::delivery::slot_of;
 use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, chain_hash, content_digest};
 use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
@@ -24,7 +25,7 @@ const ENTERED: usize = 10_000;
 
 thread_local! {
     static STREAM_BY_ID: Plan = const { Plan::new(
-        "select id, first_position, tenant_id, name, category from _eventstream.streams where id = $1",
+        "select id, first_position, tenant_id, name, category, slot::int from _eventstream.streams where id = $1",
         &[INT8OID],
     ) };
     static NEVER_ENTERED: Plan = const { Plan::new(
@@ -199,14 +200,15 @@ fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> 
         let mut parts = parts.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let (tenant_id, first_position) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
-        let (name, category) = (next(), next());
-        return Ok(Some(Known::new(tenant_id, first_position, &name, &category, Some(stream::genesis()))));
+        let (name, category, slot) = (next(), next(), next().parse().unwrap_or(-1));
+        return Ok(Some(Known::new(tenant_id, first_position, &name, &category, slot, Some(stream::genesis()))));
     }
     as_owner(Planning::ByIndex, |db, catalog| {
         let found = STREAM_BY_ID.with(|plan| {
             plan.first(db, View::Caller, &[Some(Datum::from(stream_id))], |row| {
                 let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
-                Ok((stream, Known::new(row.int8(2)?, stream.first_position, row.text(3)?, row.text(4)?, None)))
+                let (tenant_id, name, category, slot) = (row.int8(2)?, row.text(3)?, row.text(4)?, row.int4(5)?);
+                Ok((stream, Known::new(tenant_id, stream.first_position, name, category, slot, None)))
             })
         })?;
         let Some((stream, mut known)) = found else { return Ok(None) };
@@ -287,6 +289,14 @@ fn check(
     }
     if !partition.contains(position) {
         problems.push(format!("global_position {position} is outside of the partition that it is in"));
+    }
+    if version == 1
+        && let Some(tenant) = tenants.get(&known.tenant_id)
+        && tenant.has_fitted
+        && slot_of(&tenant.uuid, &known.name) as i32 != known.slot
+    {
+        problems
+            .push(format!("the stream's row names slot {}, which is not its own: subscriptions go by it", known.slot));
     }
     if version == 1 && known.first_position != position {
         problems.push("the stream begins here, and not at the position that its row names".into());
