@@ -135,10 +135,7 @@ comment on function eventstream.make_state_table(text, text, jsonb, text, text, 
 create function es_create_state_table(
     name text, category text, columns jsonb, fold text default null, mode text default 'async', if_not_exists bool default false
 ) returns text
-language sql volatile parallel unsafe
-begin atomic
-    select eventstream.make_state_table(name, category, columns, fold, mode, if_not_exists, pg_catalog.current_schemas(false));
-end;
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_state_table';
 comment on function es_create_state_table(text, text, jsonb, text, text, bool) is
 $$Makes a read model without code: a table with one row a stream of the category, stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. It is filled, and follows the log by itself. The table belongs to the caller, who may add indexes, grants, constraints, triggers and views; nobody else may write the rows. fold: NULL = the category's default one. mode: async or inline, as in es_create_projection. When the fold is registered anew, or an upcaster, the table is filled again: by the workers, and readers see the old rows until all new ones are there; an inline one in that transaction, for which appends wait. if_not_exists: one that is there already is left alone, with a NOTICE, where it was created with the same arguments; else ES005 says what differs. Returns the name. Needs the privileges manage and read, and CREATE in the schema.
 Errors: ES005, ES008, ES009, ES010, 42501; a table that is gone, or is not as it was made, stops the projection after its retries. A stream that cannot be folded, or whose row cannot be written (a value that does not fit its column's type, a constraint or trigger that refuses it), goes to the dead letters, and the others go on (an inline table fails the append).
@@ -165,12 +162,7 @@ $$Lets a paused or stopped projection go on where it was; the failing event gets
 Errors: ES020, 42501.
 Example: select es_resume_projection('turnover');$$;
 
-create function eventstream.forget_projection(name text, drop_table bool) returns text
-language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_forget_projection';
-comment on function eventstream.forget_projection(text, bool) is
-'Part of es_drop_projection: forgets the projection with its checkpoint and dead letters; with drop_table, returns the name of the state table to be dropped, unless another role has that by now.';
-
-create function eventstream.drop_projection(name text, drop_table bool) returns text
+create function eventstream.drop_state_table(target text) returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
@@ -180,23 +172,15 @@ set array_nulls = on
 set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
-declare
-    state_table text := eventstream.forget_projection(name, drop_table);
 begin
-    if state_table is not null then
-        execute format('drop table %s', state_table);
-    end if;
-    return name;
+    execute format('drop table %s', target);
 end
 $$;
-comment on function eventstream.drop_projection(text, bool) is
-'Part of es_drop_projection: drops the state table with the rights of the caller.';
+comment on function eventstream.drop_state_table(text) is
+'Part of es_drop_projection: drops the state table, qualified and quoted, with the rights of the caller.';
 
 create function es_drop_projection(name text, drop_table bool default false) returns text
-language sql volatile parallel unsafe
-begin atomic
-    select eventstream.drop_projection(name, drop_table);
-end;
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_projection';
 comment on function es_drop_projection(text, bool) is
 $$Forgets a projection, its checkpoint and its dead letters. What it filled stays; drop_table: a state table is dropped too. Returns the name. Needs the privilege manage.
 Errors: ES005 where that table is another role's by now, ES020, 42501.

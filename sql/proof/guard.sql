@@ -31,7 +31,7 @@ comment on event trigger eventstream_guard is 'keeps a log with events from bein
 alter event trigger eventstream_guard enable always;
 
 -- What of the above, and of 40_partitions.sql, is not as it was made. tgtype: the bits of pg_trigger.h (ROW 1, BEFORE 2, INSERT 4, DELETE 8, UPDATE 16, TRUNCATE 32).
--- What a partition has by a trigger of the parent comes and goes with that one. Those that are merely disabled need no statement but the last.
+-- What a partition has by a trigger of the parent comes and goes with that one. Those that are merely not enabled always need no statement but the last.
 create function _eventstream.broken_guards() returns table (place int, what text, statements text[])
 language sql stable parallel restricted
 set search_path = pg_catalog, pg_temp
@@ -59,16 +59,20 @@ as $query$
                (true, 'refuse_change', 'refuse_change', 58, 'before update or delete or truncate on %s for each statement', false),
                (false, 'refuse_foreign', 'refuse_foreign', 31, 'before insert or update or delete on %s for each row', false),
                (false, 'refuse_truncate', 'refuse_foreign', 34, 'before truncate on %s for each statement', false)
+    ), idle (enabled, words) as (
+        values ('D', 'disabled'), ('O', 'enabled, but not under session_replication_role = replica'),
+               ('R', 'enabled under session_replication_role = replica only')
     ), triggers as (
         select g.relname, w.name, t.tgenabled, w.is_cloned and not g.is_parent as is_clone,
                case when t.oid is null then 'missing'
                     when t.tgtype <> w.kind or t.tgqual is not null or cardinality(t.tgattr::int2[]) > 0
                          or t.tgfoid is distinct from to_regprocedure('_eventstream.' || w.function || '()')::oid then 'replaced'
-                    when t.tgenabled <> 'A' then 'disabled' end as what,
+                    else i.words end as what,
                format('create or replace trigger %I ' || w.moment || ' execute function _eventstream.%I()',
                       w.name, format('_eventstream.%I', g.relname), w.function) as statement
         from guarded g join wanted w on w.is_log = g.is_log
         left join pg_trigger t on t.tgrelid = g.oid and t.tgname = w.name and not t.tgisinternal
+        left join idle i on i.enabled = t.tgenabled::text
     )
     select 1, 'function ' || f.name || ' is ' || case when p.oid is null then 'missing' else 'replaced' end,
            array[format('create or replace function _eventstream.%I() returns %s language c as ''$libdir/eventstream'', %L',
@@ -78,10 +82,10 @@ as $query$
        or p.prolang <> (select l.oid from pg_language l where l.lanname = 'c')
     union all
     select 2, 'trigger ' || t.name || ' of ' || t.relname || ' is ' || t.what,
-           case when t.what <> 'disabled' and not t.is_clone then array[t.statement] end
+           case when t.what in ('missing', 'replaced') and not t.is_clone then array[t.statement] end
     from triggers t where t.what is not null
     union all
-    select 3, 'event trigger eventstream_guard is ' || case when e.oid is null then 'missing' when e.evtenabled <> 'A' then 'disabled' else 'replaced' end,
+    select 3, 'event trigger eventstream_guard is ' || case when e.oid is null then 'missing' else coalesce(i.words, 'replaced') end,
            case when e.oid is not null and e.evtenabled <> 'A' then array['alter event trigger eventstream_guard enable always']
                 else array_remove(array[case when d.objid is not null then 'alter extension eventstream drop event trigger eventstream_guard' end,
                                         case when e.oid is not null then 'drop event trigger eventstream_guard' end,
@@ -89,6 +93,7 @@ as $query$
                            'alter event trigger eventstream_guard enable always',
                            'alter extension eventstream add event trigger eventstream_guard'], null) end
     from (select) as one left join pg_event_trigger e on e.evtname = 'eventstream_guard'
+    left join idle i on i.enabled = e.evtenabled::text
     left join pg_depend d on d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid and d.deptype = 'e'
     where e.oid is null or e.evtenabled <> 'A' or e.evtevent <> 'ddl_command_start' or e.evttags is not null
        or e.evtfoid is distinct from to_regprocedure('_eventstream.guard()')::oid

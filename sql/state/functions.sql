@@ -19,7 +19,7 @@ Example: select es_register_fold('balance', 'account', rules => '{"on": {"Accoun
 create function es_unregister_fold(name text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unregister_fold';
 comment on function es_unregister_fold(text) is
-$$Forgets a fold and its snapshots; events are not touched. Returns the name. Needs the privilege manage. ES010 where there is none, 2BP01 where a state table is filled by it.
+$$Forgets a fold and its snapshots; events are not touched. Returns the name. Needs the privileges manage and read: it changes what others read. ES010 where there is none, 2BP01 where a state table is filled by it.
 Example: select es_unregister_fold('balance');$$;
 
 create function es_register_upcaster(

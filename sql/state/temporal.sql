@@ -323,34 +323,14 @@ comment on function eventstream.make_temporal_view(text, text, jsonb, text, bool
 'Part of es_create_temporal_view: makes the view and its function with the rights of the caller, in the schema that view_name names, else in the first of schemas.';
 
 create function eventstream.refuse(argument text, reason text, hint text) returns void
-language plpgsql stable parallel safe
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-set quote_all_identifiers = off
-set transform_null_equals = off
-set array_nulls = on
-set plpgsql.extra_errors = none
-as $$
-#variable_conflict error
-begin
-    if hint is null then
-        raise exception using errcode = 'ES005', message = argument || ' ' || reason,
-            detail = jsonb_build_object('argument', argument, 'reason', reason)::text;
-    end if;
-    raise exception using errcode = 'ES005', message = argument || ' ' || reason,
-        detail = jsonb_build_object('argument', argument, 'reason', reason)::text, hint = hint;
-end
-$$;
+language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_refuse';
 comment on function eventstream.refuse(text, text, text) is
 'Part of es_create_temporal_view and es_create_state_table: raises ES005 for an argument.';
 
 create function es_create_temporal_view(
     view_name text, category text, columns jsonb, fold text default null, if_not_exists bool default false
 ) returns text
-language sql volatile parallel unsafe
-begin atomic
-    select eventstream.make_temporal_view(view_name, category, columns, fold, if_not_exists, pg_catalog.current_schemas(false));
-end;
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_temporal_view';
 comment on function es_create_temporal_view(text, text, jsonb, text, bool) is
 $$Makes a view over the states of a category: stream, version, and the columns asked for, [{"name", "type", "path"}] in order, path being a JSON Pointer into the state. Only streams with an event that counts. The last column, problem, is NULL. It follows eventstream.as_of and eventstream.known_at of the session. Beside it a function <view_name>_at(as_of, known_at = NULL, stream = NULL, on_error = fail) gives the rows of a moment, for tools behind poolers; with on_error => report a stream that cannot be folded, or whose state does not fit the columns, has a row in which problem says why, where the view fails (ES013) and says how many of the category there are. Both belong to the caller; who reads them needs SELECT, and the privilege read. fold: NULL = the category's default one whenever the view is read. if_not_exists: one that is there already is left alone, with a NOTICE, where it is of the same definition; else ES005 says what differs. Returns the view's name. Needs the privilege manage, and CREATE in the schema.
 Errors: ES005, ES010, 42501.

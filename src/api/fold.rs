@@ -23,7 +23,10 @@ asks!(Manage, "eventstream_unregister_upcaster", unregister_upcaster);
 /// A fold of that name, if there is one, may be of another category.
 fn may_replace(tenant_id: i64, name: &str) -> Result<()> {
     match registry::named(tenant_id, name)? {
-        Some(fold) => authorize(Privilege::Manage, &fold.category).map(drop),
+        Some(fold) => {
+            authorize(Privilege::Manage, &fold.category)?;
+            authorize(Privilege::Read, &fold.category).map(drop)
+        }
         None => Ok(()),
     }
 }
@@ -105,6 +108,8 @@ fn say_replaced(what: &str, changed: &[String]) -> Result<()> {
 fn unregister_fold(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
+    // As who registers one: what others read changes.
+    authorize_tenant(None, Privilege::Read)?;
     may_replace(access.tenant_id, name)?;
     let tables = refold::tables_of(access.tenant_id, name, false)?;
     if !tables.is_empty() {

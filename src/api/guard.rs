@@ -43,6 +43,6 @@ fn keep_in_use(object: Users, command: &str, description: &str) -> Result<()> {
     if users.is_empty() {
         return Ok(());
     }
-    let is_table = matches!(object, Users::Table(..));
+    let is_table = matches!(object, Users::Table(..) | Users::Constraint(_));
     Err(Error::InUse { command: command.into(), object: description.into(), users, is_table }.into())
 }

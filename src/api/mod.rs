@@ -6,6 +6,7 @@ mod day;
 mod fold;
 pub mod guard;
 mod history;
+mod made;
 mod maintain;
 mod operate;
 mod projection;

@@ -36,7 +36,6 @@ asks!(Manage, "eventstream_state_table_is_there", state_table_is_there);
 asks!(Manage, "eventstream_alter_projection", alter_projection);
 asks!(Manage, "eventstream_pause_projection", pause_projection);
 asks!(Manage, "eventstream_resume_projection", resume_projection);
-asks!(Manage, "eventstream_forget_projection", forget_projection);
 asks!(Manage, "eventstream_rebuild_projection", rebuild_projection);
 asks!(Manage, "eventstream_run_projection", run_projection);
 asks!(Manage, "eventstream_skip_event", skip_event);
@@ -187,10 +186,9 @@ fn resume_projection(args: &Args) -> Returned {
     from_text(name).map(Some)
 }
 
-/// Part of es_drop_projection: the table to drop.
-fn forget_projection(args: &Args) -> Returned {
-    let (name, drop_table) = (args.text(0, "name")?, args.boolean(1, "drop_table")?);
-    steer::drop(target(&*manage(name)?), name, drop_table)?.as_deref().map(from_text).transpose()
+/// Part of es_drop_projection: the table to drop, qualified and quoted.
+pub(super) fn forget(name: &str, drop_table: bool) -> Result<Option<String>> {
+    steer::drop(target(&*manage(name)?), name, drop_table)
 }
 
 fn rebuild_projection(args: &Args) -> Returned {

@@ -3,16 +3,15 @@
 //! loads one partition after the other, and the sequences last.
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
-use crate::pg::process::session::{Db, Planning};
-use crate::pg::query::plan::{Plan, View};
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::Plan;
+use crate::pg::relation;
 use crate::shared::catalog::Catalog;
-use crate::shared::session::as_owner;
 use crate::shared::transaction;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::Cell;
 
 thread_local! {
-    static LOOK: Plan = const { Plan::new("select 1::bigint from _eventstream.first_appends limit 1", &[]) };
     static NOTE: Plan = const { Plan::new(
         "with noted as (insert into _eventstream.first_appends default values) \
          insert into _eventstream.log_identities (log_id, system_identifier, database_oid, created_at, has_begun) \
@@ -25,25 +24,22 @@ thread_local! {
     static MISSED: Cell<i64> = const { Cell::new(i64::MIN) };
 }
 
-fn look(db: &Db) -> Result<bool> {
-    LOOK.with(|look| look.first(db, View::Latest, &[], |_| Ok(()))).map(|found| found.is_some())
-}
-
 /// This transaction appends. To be called before it says so (take_slot): a row that this transaction has written itself may yet be
 /// rolled back, alone.
 pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
-    if !is_settled(db, catalog)? && !look(db)? {
+    // Two who both begin the log are not in each other's way for that.
+    if !is_settled(catalog)? && !relation::has_row(catalog.first_appends)? {
         NOTE.with(|note| note.write(db, &[]))?;
     }
     Ok(())
 }
 
 /// Whether there is a row that is committed: no restore changes any more whose log this is.
-pub fn is_settled(db: &Db, catalog: &Catalog) -> Result<bool> {
+pub fn is_settled(catalog: &Catalog) -> Result<bool> {
     if NOTED.get() == catalog.events {
         return Ok(true);
     }
-    let settled = !transaction::has_appended() && look(db)?;
+    let settled = !transaction::has_appended() && relation::has_row(catalog.first_appends)?;
     if settled {
         NOTED.set(catalog.events);
     }
@@ -55,7 +51,7 @@ pub fn is_there() -> Result<bool> {
     if MISSED.get() == began {
         return Ok(false);
     }
-    let found = as_owner(Planning::ByIndex, |db, _| look(db))?;
+    let found = relation::has_row(Catalog::current()?.first_appends)?;
     if !found {
         MISSED.set(began);
     }

@@ -86,7 +86,7 @@ pub fn tenant_uuid(db: &Db, catalog: &Catalog, tenant_id: i64) -> Result<Uuid> {
     let uuid = TENANT_UUID
         .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(tenant_id))], |row| row.uuid(0)))?
         .ok_or_else(|| Error::Internal { what: format!("there is no tenant with id {tenant_id}") })?;
-    if first_append::is_settled(db, catalog)? {
+    if first_append::is_settled(catalog)? {
         TENANT_UUIDS.with_borrow_mut(|(log, known)| {
             if *log != catalog.events {
                 (*log, *known) = (catalog.events, HashMap::new());

@@ -69,6 +69,8 @@ unsafe extern "C-unwind" {
     pub fn add_partial_path(table: *mut RelOptInfo, path: *mut Path);
     pub fn get_attname(relation: Oid, column: AttrNumber, missing_ok: bool) -> *mut c_char;
     pub fn get_attnum(relation: Oid, column: *const c_char) -> AttrNumber;
+    // catalog/pg_constraint.c
+    pub fn get_relation_constraint_oid(relation: Oid, constraint: *const c_char, missing_ok: bool) -> Oid;
     // nodes/params.c
     pub fn makeParamList(count: c_int) -> ParamListInfo;
     // executor/tstoreReceiver.c, utils/sort/tuplestore.c

@@ -50,6 +50,34 @@ pub fn owner(relation: Oid) -> Result<Oid> {
     })
 }
 
+/// Whether it is a table, and no temporary one.
+///
+/// # Safety
+/// May raise.
+pub unsafe fn is_lasting_table(relation: Oid) -> bool {
+    // SAFETY: look-ups in a cache.
+    let (kind, persistence) = unsafe { (ffi::get_rel_relkind(relation), ffi::get_rel_persistence(relation)) };
+    [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8))
+        && persistence as u8 != pg_sys::RELPERSISTENCE_TEMP
+}
+
+/// Whether a table has a row that is committed by now, or this transaction's own. Nobody is held to the answer: a SERIALIZABLE transaction does not
+/// depend on it.
+pub fn has_row(table: Oid) -> Result<bool> {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: as systable_beginscan of access/index/genam.c, which takes any table; nothing of a row is looked at.
+    catch(|| unsafe {
+        let table = ffi::table_open(table, lock);
+        let mut snapshot = pg_sys::SnapshotSelfData;
+        let scan =
+            ffi::systable_beginscan(table, pg_sys::InvalidOid, false, &mut snapshot, 0, std::ptr::null_mut());
+        let is_found = !ffi::systable_getnext(scan).is_null();
+        ffi::systable_endscan(scan);
+        ffi::table_close(table, lock);
+        is_found
+    })
+}
+
 /// Whether a relation has columns of these types, and never had another.
 pub fn has_columns(relation: Oid, types: &[Oid]) -> Result<bool> {
     // SAFETY: look-ups in a cache, which find no type of a column that was dropped.

@@ -2,11 +2,12 @@
 //! chained until no further one is registered; each raises schema_version by one, so a chain always ends. What is stored
 //! never changes.
 use super::event::{StoredEvent, field};
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call::{Code, Function, Position, Registrant};
 use crate::pg::process::memory::Scratch;
 use crate::pg::value::datum::{self, from_text};
 use crate::pg::{error::report, process::subtransaction};
+use crate::shared::failing::{self, Failing, Kind};
 use crate::shared::settings;
 use crate::usercode::handler::{self, Handler};
 use eventstream_core::error::Error;
@@ -28,12 +29,17 @@ pub struct Step {
 }
 
 /// The upcasters of a tenant, by event type and schema version.
-#[derive(Default)]
 pub struct Upcasters {
+    tenant_id: i64,
     steps: BTreeMap<String, BTreeMap<i32, Step>>,
 }
 
 impl Upcasters {
+    /// None yet.
+    pub fn of(tenant_id: i64) -> Self {
+        Self { tenant_id, steps: BTreeMap::new() }
+    }
+
     pub fn add(&mut self, event_type: String, from_schema_version: i32, step: Step) {
         self.steps.entry(event_type).or_default().insert(from_schema_version, step);
     }
@@ -67,16 +73,31 @@ impl Upcasters {
 
     /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
-        let mut parts = Vec::new();
-        for (event_type, steps) in &self.steps {
-            for (version, step) in steps {
-                let definition = step.handler.as_ref().map_or_else(String::as_str, |handler| &handler.definition);
-                let path = step.registrant.search_path.to_string_lossy();
-                let all = [event_type, &version.to_string(), &step.to_event_type, &step.name, definition, &path];
-                parts.push(fingerprint(&all).map(|byte| format!("{byte:02x}")).concat());
-            }
-        }
-        parts.concat()
+        self.all().map(|(event_type, from, step)| step.definition(event_type, from)).collect::<Vec<_>>().concat()
+    }
+
+    /// Where the step stands whose failures are noted under that key, if it is still as it was.
+    pub fn noted(&self, key: i64) -> Option<(&str, i32)> {
+        let mut all = self.all();
+        all.find(|(event_type, from, step)| self.key(event_type, *from, step) == key).map(|(event, from, _)| (event, from))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, i32, &Step)> {
+        self.steps.iter().flat_map(|(event_type, steps)| steps.iter().map(move |(&from, step)| (event_type.as_str(), from, step)))
+    }
+
+    /// What notes of a step's failures are found by (src/shared/failing.rs).
+    fn key(&self, event_type: &str, from: i32, step: &Step) -> i64 {
+        failing::key(&["failing", &self.tenant_id.to_string(), &step.definition(event_type, from)])
+    }
+}
+
+impl Step {
+    fn definition(&self, event_type: &str, from_schema_version: i32) -> String {
+        let definition = self.handler.as_ref().map_or_else(String::as_str, |handler| &handler.definition);
+        let path = self.registrant.search_path.to_string_lossy();
+        let all = [event_type, &from_schema_version.to_string(), &self.to_event_type, &self.name, definition, &path];
+        fingerprint(&all).map(|byte| format!("{byte:02x}")).concat()
     }
 }
 
@@ -89,6 +110,8 @@ pub struct Upcasting<'a> {
     made: BTreeMap<(&'a str, i32), u64>,
     /// Whether a step failed and was left out since [`Upcasting::take_skipped`].
     has_skipped: bool,
+    /// The positions of events that are noted as ones that fail.
+    noted: Vec<i64>,
 }
 
 impl<'a> Upcasting<'a> {
@@ -99,6 +122,7 @@ impl<'a> Upcasting<'a> {
             memory: Scratch::new()?,
             made: BTreeMap::new(),
             has_skipped: false,
+            noted: failing::noted(Kind::Upcaster).iter().map(|noted| noted.position).collect(),
         })
     }
 
@@ -123,11 +147,15 @@ impl<'a> Upcasting<'a> {
             let made = if settings::are_failed_upcasts_skipped() && subtransaction::is_possible() {
                 subtransaction::attempt(|| self.call(event, key, step))?
             } else {
-                Ok(self.call(event, key, step)?)
+                Ok(self.call(event, key, step).inspect_err(|failure| {
+                    let is_own = failure.is_of_event() || matches!(failure, Failure::Rule(Error::UpcastFailed { .. }));
+                    self.note(is_own, event, key, step);
+                })?)
             };
             let payload = match made {
                 Ok(payload) => payload,
                 Err(caught) => {
+                    self.note(caught.is_of_event || caught.sqlstate == "ES014", event, key, step);
                     self.has_skipped = true;
                     return report::warning(&format!(
                         "upcaster of \"{}\" from schema version {} is skipped for stream \"{}\" at version {}: {} ({})",
@@ -140,12 +168,25 @@ impl<'a> Upcasting<'a> {
                     ));
                 }
             };
+            if self.noted.contains(&event.global_position()) {
+                failing::upcast(event.global_position(), || self.upcasters.key(key.0, key.1, step));
+            }
             event.set(field::PAYLOAD, payload);
             event.set(field::SCHEMA_VERSION, Datum::from(key.1 + 1));
             event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
             *self.made.entry(key).or_default() += 1;
         }
         Ok(())
+    }
+
+    /// Leaves a note of an event that a step cannot take, for whoever looks after the database, where it `is_own`: the event's fault, or the step's.
+    fn note(&self, is_own: bool, event: &StoredEvent, key: (&str, i32), step: &Step) {
+        let (position, version) = (event.global_position(), event.version());
+        // What is imagined has none.
+        if is_own && position > 0 {
+            let key = self.upcasters.key(key.0, key.1, step);
+            failing::note(Kind::Upcaster, Failing { key, stream_id: 0, version, position, counted: 0 });
+        }
     }
 
     /// The step for the event as it is, if one is registered.

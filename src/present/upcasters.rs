@@ -56,7 +56,7 @@ fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
             Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4)?))
         })
     })?;
-    let mut upcasters = Upcasters::default();
+    let mut upcasters = Upcasters::of(tenant_id);
     for (key, to_event_type, name, registrant) in rows {
         let handler = handler::registered(db, Purpose::Upcaster, &name)?;
         upcasters.add(key.0, key.1, Step { to_event_type, name, handler, registrant });

@@ -49,6 +49,11 @@ thread_local! {
         ),
         &[OIDOID, INT8OID],
     ) };
+    // What rows are written by. Other constraints are the owner's.
+    static OF_KEY: Plan = const { Plan::new(
+        writers_of!("c.oid = (select k.conrelid from pg_constraint k where k.oid = $1 and k.contype = 'p')"),
+        &[OIDOID],
+    ) };
     static TABLES_OF_SCHEMA: Plan = const { Plan::new(writers_of!("c.relnamespace = $1"), &[OIDOID]) };
     static ANY: Plan = const { Plan::new("select 1::bigint where exists (select from _eventstream.projections)", &[]) };
     static OF_FUNCTION: Plan = const { Plan::new(users_of!("p.oid = $1"), &[OIDOID]) };
@@ -69,6 +74,7 @@ pub fn by(object: Users) -> Result<Vec<String>> {
             Users::Table(oid, column) => {
                 names(&OF_TABLE, &[Some(Datum::from(oid)), Some(Datum::from(i64::from(column)))])
             }
+            Users::Constraint(oid) => names(&OF_KEY, &[Some(Datum::from(oid))]),
             Users::Schema(oid) => {
                 let mut users = names(&OF_SCHEMA, &[Some(Datum::from(oid))])?;
                 users.extend(names(&TABLES_OF_SCHEMA, &[Some(Datum::from(oid))])?);

@@ -207,8 +207,9 @@ pub struct Block {
     measured: [Buckets; HISTOGRAMS],
     /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
     marks: [[AtomicU64; 3]; 2],
-    /// Folds that were seen to fail.
-    pub failing: Notes,
+    /// Folds and upcasters that were seen to fail.
+    pub failing_folds: Notes,
+    pub failing_upcasters: Notes,
 }
 
 impl Block {
@@ -219,7 +220,8 @@ impl Block {
             troubles: [const { AtomicU64::new(0) }; TROUBLES],
             measured: [const { Buckets::new() }; HISTOGRAMS],
             marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
-            failing: Note::none(),
+            failing_folds: Note::none(),
+            failing_upcasters: Note::none(),
         }
     }
 }
@@ -270,7 +272,7 @@ pub fn forget(gone: &[u32]) {
             let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
             let numbers = numbers.chain(block.marks.iter().flatten());
             numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
-            block.failing.iter().for_each(Note::clear);
+            block.failing_folds.iter().chain(&block.failing_upcasters).for_each(Note::clear);
             block.database.store(0, SeqCst);
         });
     }

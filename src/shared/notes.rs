@@ -1,16 +1,16 @@
-//! A note of a fold that failed, as it lies in the block of a database ([`super::counters`]); [`super::failing`] writes and reads it.
+//! A note of a fold or an upcaster that failed, as it lies in the block of a database ([`super::counters`]); [`super::failing`] writes and reads it.
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Folds of a database that can be noted at the same time; the oldest note makes room for another.
+/// Those of a kind that can be noted at the same time in a database; the oldest note makes room for another.
 const PLACES: usize = 4;
 
-/// What a fold could not fold.
+/// What a fold could not fold, or an upcaster not upcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failing {
-    /// Which fold of whom, as it is defined now; never 0.
+    /// Which one of whom, as it is defined now; never 0.
     pub key: i64,
-    /// The stream that failed last, and the newest event that was given to the fold then.
+    /// The stream that failed last (0: it is not known by its id), and the newest event that was given to the fold then, or that the upcaster was given.
     pub stream_id: i64,
     pub version: i64,
     pub position: i64,

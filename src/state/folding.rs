@@ -22,7 +22,7 @@ use crate::present::door::Door;
 use crate::present::event::{Common, Event, StoredEvent};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
-use crate::shared::failing::{self, Failing};
+use crate::shared::failing::{self, Failing, Kind};
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use crate::usercode::handler;
@@ -103,7 +103,7 @@ impl<'a> Folding<'a> {
         }?;
         counters::add(Counter::EventsFolded, folded.1);
         if !self.door.has_skipped() && !self.is_imagined {
-            failing::passed(opened.stream.id, walk.whole_to, || self.fold.key(self.target.id));
+            failing::folded(opened.stream.id, walk.whole_to, || self.fold.key(self.target.id));
         }
         Ok(folded)
     }
@@ -117,7 +117,7 @@ impl<'a> Folding<'a> {
     fn note(&self, failure: &Failure, opened: &Opened, version: i64, position: i64) {
         if failure.is_of_event() && !self.is_imagined {
             let key = self.fold.key(self.target.id);
-            failing::note(Failing { key, stream_id: opened.stream.id, version, position, counted: 0 });
+            failing::note(Kind::Fold, Failing { key, stream_id: opened.stream.id, version, position, counted: 0 });
         }
     }
 

@@ -11,6 +11,7 @@ use crate::pg::value::datum::{Nullable, from_text};
 use crate::present::upcast::Upcasters;
 use crate::present::upcasters::{self, registrant};
 use crate::shared::catalog::{self, Catalog};
+use crate::shared::failing;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Handler, Purpose};
@@ -80,11 +81,7 @@ impl Fold {
     /// What notes of its failures are found by (src/shared/failing.rs): it, as it is defined now.
     pub fn key(&self, tenant_id: i64) -> i64 {
         let definition = self.fingerprint.map(|byte| format!("{byte:02x}")).concat();
-        let hash = fingerprint(&["failing", &tenant_id.to_string(), &self.name, &self.category, &definition]);
-        match hash.iter().take(8).fold(0_i64, |key, &byte| key << 8 | i64::from(byte)) {
-            0 => 1,
-            key => key,
-        }
+        failing::key(&["failing", &tenant_id.to_string(), &self.name, &self.category, &definition])
     }
 }
 

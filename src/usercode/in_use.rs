@@ -49,7 +49,7 @@ pub fn by(object: Users) -> Result<Vec<String>> {
         let (users, oid) = match object {
             Users::Function(oid) => (&OF_FUNCTION, oid),
             Users::Schema(oid) => (&OF_SCHEMA, oid),
-            Users::Table(..) => return Ok(Vec::new()),
+            Users::Table(..) | Users::Constraint(_) => return Ok(Vec::new()),
         };
         users
             .with(|users| users.rows(db, View::Latest, 0, &[Some(Datum::from(oid))], |row| Ok(row.text(0)?.to_owned())))

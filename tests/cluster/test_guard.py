@@ -492,14 +492,20 @@ def test_a_state_table_is_not_dropped_moved_or_robbed_of_columns_while_a_project
             "alter table ledger.totals rename version to at",
             "alter table ledger.totals alter note type varchar(9), alter total type int",
             "alter table ledger.totals alter version type int",
+            "alter table ledger.totals drop constraint totals_pkey",
+            "alter table if exists ledger.totals drop constraint if exists totals_pkey cascade, add primary key (stream, version)",
         ):
             error = refused(session, statement)
             assert error.sqlstate == "2BP01", (statement, str(error))
             assert 'projection "ledger.totals" of tenant default' in error.diag.message_primary and "es_drop_projection" in error.diag.message_hint
         # What is the owner's own goes; and so does what is no projection's.
         session.execute("alter table ledger.totals alter note type varchar(9), alter total set default 0, alter version set statistics 10")
+        session.execute("alter table ledger.totals add constraint mine check (version > 0), add constraint single unique (stream)")
+        session.execute("alter table ledger.totals drop constraint mine, drop constraint single")
+        session.execute("alter table ledger.totals drop constraint if exists nothing")
         session.execute("alter table ledger.totals rename note to remark; alter table ledger.totals drop remark")
         session.execute("create table ledger.others (total numeric); alter table ledger.others alter total type int; alter table ledger.others drop total; drop table ledger.others")
+        session.execute("create table ledger.others (n int primary key); alter table ledger.others drop constraint others_pkey")
         session.execute("create temp table totals (total numeric); alter table totals rename total to sum; drop table totals")
         session.execute(f"alter table ledger.totals owner to {owner}")
     with kept.connect() as session:

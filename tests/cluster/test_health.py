@@ -30,7 +30,15 @@ def mended(database, session, name: str) -> None:
     assert check(session, "guards").status == "ok", check(session, "guards")
 
 
-def test_every_guard_that_is_disabled(database):
+#: How a trigger is when it does not do its work in every session.
+NOT_ALWAYS = {
+    "disable": "disabled",
+    "enable": "enabled, but not under session_replication_role = replica",
+    "enable replica": "enabled under session_replication_role = replica only",
+}
+
+
+def test_every_guard_that_is_not_enabled_always(database):
     database.make_partitions_small()
     with database.connect() as session, unguarded(session):
         session.execute("select es_append('account-1', 'Added', '{}')")
@@ -43,17 +51,17 @@ def test_every_guard_that_is_disabled(database):
         )
         assert {table for (table, _) in triggers} >= {"events", "events_1", "events_16777216", *REGISTERS}
         for table, name in triggers:
-            for how in ["disable", "enable", "enable replica"]:
+            for how, words in NOT_ALWAYS.items():
                 session.execute(f"alter table only _eventstream.{table} {how} trigger {name}")
-                assert f"trigger {name} of {table} is disabled" in check(session, "guards").detail
+                assert f"trigger {name} of {table} is {words}" in check(session, "guards").detail
             session.execute(f"alter table only _eventstream.{table} enable always trigger {name}")
             assert check(session, "guards").status == "ok"
         session.execute("alter table _eventstream.events_1 disable trigger all")
         session.execute("update _eventstream.events_1 set payload = '{}'")
         mended(database, session, "trigger refuse_change of events_1 is disabled, trigger refuse_change_of_row of events_1 is disabled")
-        for how in ["disable", "enable", "enable replica"]:
+        for how, words in NOT_ALWAYS.items():
             session.execute(f"alter event trigger eventstream_guard {how}")
-            mended(database, session, "event trigger eventstream_guard is disabled")
+            mended(database, session, f"event trigger eventstream_guard is {words}")
 
 
 @pytest.mark.parametrize(

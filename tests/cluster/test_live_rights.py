@@ -338,8 +338,6 @@ def test_what_needs_which_privilege(make_world):
         "es_create_projection('q', 'h(eventstream.event)')",
         f"es_create_state_table('q', 'thing', '{COLUMNS}')",
         "eventstream.create_table_projection('q', 'thing', '[]', null, 'async', 't')",
-        "eventstream.forget_projection('p', false)",
-        "eventstream.drop_projection('p', false)",
         "es_alter_projection('p', '{\"batch_size\": 1}')",
         "es_alter_projection('p', '{\"handler\": \"public.h(eventstream.event)\"}')",
         "es_pause_projection('p')",
@@ -387,7 +385,6 @@ def test_another_tenants_projections_are_not_there(make_world):
         for call in (
             "es_alter_projection('p', '{}')", "es_pause_projection('p')", "es_resume_projection('p')", "es_rebuild_projection('p')",
             "es_run_projection('p')", "es_skip_event('p', 1, 'x')", "es_drop_projection('p')", "es_wait_for('p')",
-            "eventstream.forget_projection('p', true)", "eventstream.drop_projection('p', true)",
         ):  # fmt: skip
             with raised("ES020"):
                 session.execute(f"select {call}")
@@ -741,7 +738,7 @@ def test_pg_monitor_sees_and_changes_nothing(make_world):
     world.session.execute(f'grant pg_monitor to "{monitor}"')
     with world.connect(monitor) as session:
         assert rows(session, "select name from eventstream.projections") == [("p",)]
-        for call in ("es_pause_projection('p')", "es_run_projection('p')", "es_drop_projection('p')", "eventstream.forget_projection('p', false)"):
+        for call in ("es_pause_projection('p')", "es_run_projection('p')", "es_drop_projection('p')", "es_drop_projection('p', true)"):
             with raised("42501"):
                 session.execute(f"select {call}")
     assert world.status("p")[0] == "running"

@@ -85,7 +85,7 @@ def calls(role: str, category: str) -> dict[str, str]:
     }
 
 
-READS = {"register fold", "replace fold", "snapshot", "projection", "state table"}
+READS = {"register fold", "replace fold", "drop fold", "snapshot", "projection", "state table"}
 VIEWS = ("projections", "subscriptions", "dead_letters", "health", "progress", "folds", "snapshots", "events", "streams")
 
 

@@ -4,7 +4,7 @@ use crate::log::delivery;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
-use crate::shared::failing::{self, Failing};
+use crate::shared::failing::{self, Failing, Kind};
 use crate::shared::session::as_owner;
 use crate::state::registry;
 use eventstream_core::quote_literal;
@@ -21,7 +21,7 @@ thread_local! {
 /// A row for each fold of the tenant, or (None) of every one, that is noted as it is defined now and for an event that is in the log: what was
 /// registered anew since, and what was rolled back, says nothing.
 pub fn failing(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> {
-    let noted = failing::noted();
+    let noted = failing::noted(Kind::Fold);
     if noted.is_empty() {
         return Ok(Vec::new());
     }

@@ -6,6 +6,7 @@ mod folds;
 mod guards;
 mod stale;
 mod subscriptions;
+mod upcasters;
 use super::overview::{self, Missing, Moment, Projection};
 use crate::access;
 use crate::pg::error::failure::Result;
@@ -68,6 +69,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(stale::of_subscriptions(&writing, tenant_id)?);
     checks.extend(broken_folds(tenant_id, &writing)?);
     checks.extend(folds::failing(tenant_id, &writing)?);
+    checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

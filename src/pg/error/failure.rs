@@ -188,6 +188,33 @@ pub fn keeping_errors_in<T>(home: pg_sys::MemoryContext, work: impl FnOnce() -> 
     work()
 }
 
+thread_local! {
+    /// Where the CONTEXT of our own errors begins while statements of ours are at work; None: where they are raised.
+    static CALLERS: Cell<Option<*mut pg_sys::ErrorContextCallback>> = const { Cell::new(None) };
+}
+
+/// What the CONTEXT of our own errors speaks of, until this is dropped.
+pub struct Speaking(Option<*mut pg_sys::ErrorContextCallback>);
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        CALLERS.set(self.0);
+    }
+}
+
+/// From here on statements of ours call functions of ours, which says nothing to whoever meets an error of ours: its CONTEXT is that of here.
+pub fn speak_of_callers() -> Speaking {
+    // SAFETY: a plain variable of this backend.
+    let here = unsafe { pg_sys::error_context_stack };
+    // Also below others of the kind; entries of frames that are still there, because this is dropped before they end.
+    Speaking(CALLERS.replace(Some(CALLERS.get().unwrap_or(here))))
+}
+
+/// From here on a user's code is at work, and what of it was running when it met an error of ours is said.
+pub fn speak_of_all() -> Speaking {
+    Speaking(CALLERS.replace(None))
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::Rule(error)
@@ -325,6 +352,10 @@ fn report(error: Error) {
             if let Some(hint) = hint {
                 ffi::errhint(c"%s".as_ptr(), hint);
             }
+            if let Some(callers) = CALLERS.get() {
+                // Whoever catches the error puts it back.
+                pg_sys::error_context_stack = callers;
+            }
             ffi::errfinish(c"failure.rs".as_ptr(), 0, OURS.as_ptr());
         }
     }
@@ -394,7 +425,12 @@ pub fn c_string(text: &str) -> Result<*mut c_char> {
 
 /// "… must be …", naming the argument.
 pub fn invalid(argument: impl Into<String>, reason: impl Into<String>) -> Failure {
-    Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }.into()
+    invalid_with(argument, reason, None)
+}
+
+/// The same, with what to do about it.
+pub fn invalid_with(argument: impl Into<String>, reason: impl Into<String>, hint: Option<String>) -> Failure {
+    Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint }.into()
 }
 
 /// The beginning of an error's message or detail: it is stored with every attempt.

@@ -2,7 +2,7 @@
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
-use crate::pg::error::failure::{Result, catch};
+use crate::pg::error::failure::{Result, catch, speak_of_all};
 use crate::pg::process::memory::{Replaced, Scratch};
 use crate::pg::value::composite::{self, Record};
 use crate::pg::{compat, ffi, pinned, process::server};
@@ -154,7 +154,7 @@ pub fn as_registrant<T>(
     // SAFETY: undone below, or by the abort.
     unsafe { pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32) };
     let result = {
-        let _users = crate::pg::guard::users_work();
+        let (_users, _all) = (crate::pg::guard::users_work(), speak_of_all());
         let _flag = (code == Code::Pure).then(InUserCode::enter);
         let mut line = pg_sys::ErrorContextCallback {
             // SAFETY: reads a variable of this backend.

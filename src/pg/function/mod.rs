@@ -74,7 +74,7 @@ impl<'call> Args<'call> {
     }
 
     /// The argument at `place` (from 0), None where it is NULL.
-    fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+    pub fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
         // SAFETY: PostgreSQL passes as many arguments as the function was declared with; sql/ and src/api agree on them.
         unsafe {
             let args = (*self.info).args.as_slice((*self.info).nargs as usize);

@@ -10,10 +10,11 @@ mod catalog;
 mod statement;
 
 use super::error::failure::{Result, catch, finally, raise};
+use super::relation::is_lasting_table;
 use super::{compat, ffi};
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
 pub use statement::names_extension;
-use statement::{Kind, kind};
+use statement::{Changed, Kind, kind};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -34,6 +35,8 @@ pub enum Users {
     Schema(Oid),
     /// A table (0), or a column of one.
     Table(Oid, c_int),
+    /// A constraint of a table.
+    Constraint(Oid),
 }
 
 /// What the guards decide: an error is the refusal. `command` is the statement's tag, `object` PostgreSQL's description.
@@ -180,22 +183,19 @@ pub unsafe fn refuse_alteration(node: *mut pg_sys::Node) -> Result<()> {
         if let Some(described) = described {
             return (guards.ours)(Act::Change, &text_of(now.tag), &text_of(described));
         }
-        for column in statement::retyped(node) {
-            let found = catch(|| users_column(node.cast(), column))?;
+        for changed in statement::changed(node) {
+            let found = catch(|| of_users(node.cast(), changed))?;
             found.map_or(Ok(()), |(user, described)| (guards.users)(user, &text_of(now.tag), &text_of(described)))?;
         }
         Ok(())
     }
 }
 
-/// A column of a user's table that a statement names: another type is another column to who writes it.
+/// What of a user's table a statement changes: a column of another type is another column to who writes it, and a key is what rows are written by.
 ///
 /// # Safety
-/// An ALTER TABLE, and a cstring. May raise.
-unsafe fn users_column(
-    statement: *mut pg_sys::AlterTableStmt,
-    column: *const c_char,
-) -> Option<(Users, *const c_char)> {
+/// An ALTER TABLE, and what it changes. May raise.
+unsafe fn of_users(statement: *mut pg_sys::AlterTableStmt, changed: Changed) -> Option<(Users, *const c_char)> {
     // SAFETY: as the caller says; look-ups in catalogs.
     unsafe {
         if is_own_work() || !Schemas::look()?.are_whole() {
@@ -206,8 +206,20 @@ unsafe fn users_column(
         let is_theirs = relation != pg_sys::InvalidOid
             && is_lasting_table(relation)
             && compat::owns_relation(relation, pg_sys::GetUserId());
-        let part = if is_theirs { c_int::from(ffi::get_attnum(relation, column)) } else { 0 };
-        (part > 0).then(|| (Users::Table(relation, part), describe(catalog::RELATION, relation, part)))
+        if !is_theirs {
+            return None;
+        }
+        match changed {
+            Changed::Type(column) => {
+                let part = c_int::from(ffi::get_attnum(relation, column));
+                (part > 0).then(|| (Users::Table(relation, part), describe(catalog::RELATION, relation, part)))
+            }
+            Changed::Constraint(name) => {
+                let constraint = ffi::get_relation_constraint_oid(relation, name, true);
+                (constraint != pg_sys::InvalidOid)
+                    .then(|| (Users::Constraint(constraint), describe(catalog::CONSTRAINT, constraint, 0)))
+            }
+        }
     }
 }
 
@@ -218,15 +230,6 @@ unsafe fn users_column(
 unsafe fn is_view(class: Oid, object: Oid) -> bool {
     // SAFETY: a look-up in a cache.
     class == catalog::RELATION && unsafe { ffi::get_rel_relkind(object) } as u8 == pg_sys::RELKIND_VIEW
-}
-
-/// # Safety
-/// May raise.
-unsafe fn is_lasting_table(relation: Oid) -> bool {
-    // SAFETY: look-ups in a cache.
-    let (kind, persistence) = unsafe { (ffi::get_rel_relkind(relation), ffi::get_rel_persistence(relation)) };
-    [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8))
-        && persistence as u8 != pg_sys::RELPERSISTENCE_TEMP
 }
 
 /// # Safety

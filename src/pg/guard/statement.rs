@@ -85,15 +85,27 @@ pub unsafe fn names_extension(objects: *mut pg_sys::List) -> bool {
     unsafe { ffi::members::<pg_sys::String>(objects).any(|name| CStr::from_ptr((*name).sval) == c"eventstream") }
 }
 
-/// The columns that an ALTER TABLE gives another type.
-///
+/// What of its table an ALTER TABLE changes, where PostgreSQL would not tell in time.
+#[derive(Clone, Copy)]
+pub enum Changed {
+    /// The column of that name gets another type.
+    Type(*const c_char),
+    /// The constraint of that name goes.
+    Constraint(*const c_char),
+}
+
 /// # Safety
 /// A node of an ALTER TABLE.
-pub unsafe fn retyped(node: *mut pg_sys::Node) -> impl Iterator<Item = *const c_char> {
-    // SAFETY: as the caller says; a command of that kind has a name.
+pub unsafe fn changed(node: *mut pg_sys::Node) -> impl Iterator<Item = Changed> {
+    // SAFETY: as the caller says; commands of these kinds have a name.
     unsafe {
-        ffi::members::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds)
-            .filter(|&command| (*command).subtype == AlterTableType::AT_AlterColumnType)
-            .map(|command| (*command).name.cast_const())
+        ffi::members::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds).filter_map(|command| {
+            let name = (*command).name.cast_const();
+            match (*command).subtype {
+                AlterTableType::AT_AlterColumnType => Some(Changed::Type(name)),
+                AlterTableType::AT_DropConstraint => Some(Changed::Constraint(name)),
+                _ => None,
+            }
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! How our own statements run: with the rights that they need, with nothing but pg_catalog on the search path, under switches of their own, and
 //! with plans that use the indexes whatever statistics say. SPI is reached in no other way.
 use crate::pg::compat::SearchPath;
-use crate::pg::error::failure::{Failure, Result, catch};
+use crate::pg::error::failure::{Failure, Result, catch, speak_of_callers};
 use crate::pg::{ffi, guard, pinned};
 use pgrx::pg_sys;
 use std::ffi::c_int;
@@ -129,7 +129,7 @@ pub fn as_role<T>(owner: pg_sys::Oid, planning: Planning, work: impl FnOnce(&Db)
         }
     })?;
     let result = {
-        let _own = guard::own_work();
+        let (_own, _callers) = (guard::own_work(), speak_of_callers());
         work(&Db { _private: () })
     };
     if matches!(result, Err(Failure::Postgres(_))) {

@@ -1,0 +1,59 @@
+//! es_create_state_table, es_create_temporal_view, es_drop_projection: what is made, and dropped, with the caller's rights, in the caller's name.
+use super::{asks, projection};
+use crate::pg::error::failure::{self, invalid_with};
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::process::session::as_current;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::from_text;
+use pgrx::pg_sys::{BOOLOID, JSONBOID, TEXTOID};
+use std::thread::LocalKey;
+
+sql_function!("eventstream_create_state_table", create_state_table);
+sql_function!("eventstream_create_temporal_view", create_temporal_view);
+asks!(Manage, "eventstream_drop_projection", drop_projection);
+sql_function!("eventstream_refuse", refuse);
+
+thread_local! {
+    static STATE_TABLE: Plan = const { Plan::new(
+        "select eventstream.make_state_table($1, $2, $3, $4, $5, $6, pg_catalog.current_schemas(false))",
+        &[TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, BOOLOID],
+    ) };
+    static TEMPORAL_VIEW: Plan = const { Plan::new(
+        "select eventstream.make_temporal_view($1, $2, $3, $4, $5, pg_catalog.current_schemas(false))",
+        &[TEXTOID, TEXTOID, JSONBOID, TEXTOID, BOOLOID],
+    ) };
+    static DROP: Plan = const { Plan::new("select eventstream.drop_state_table($1)", &[TEXTOID]) };
+}
+
+fn create_state_table(args: &Args) -> Returned {
+    make(args, &STATE_TABLE, 6)
+}
+
+fn create_temporal_view(args: &Args) -> Returned {
+    make(args, &TEMPORAL_VIEW, 5)
+}
+
+/// Gives the arguments on, as they are, to a function of sql/, which asks for the rights first and returns a name.
+fn make(args: &Args, function: &'static LocalKey<Plan>, arguments: usize) -> Returned {
+    let given: Vec<_> = (0..arguments).map(|place| args.datum(place)).collect();
+    let _callers = failure::speak_of_callers();
+    let name = as_current(|db| {
+        function.with(|function| function.first(db, View::Write, &given, |row| Ok(row.text_opt(0)?.map(str::to_owned))))
+    })?;
+    name.flatten().as_deref().map(from_text).transpose()
+}
+
+fn drop_projection(args: &Args) -> Returned {
+    let (name, drop_table) = (args.text(0, "name")?, args.boolean(1, "drop_table")?);
+    if let Some(table) = projection::forget(name, drop_table)? {
+        let table = [Some(from_text(&table)?)];
+        as_current(|db| DROP.with(|drop| drop.write(db, &table)))?;
+    }
+    from_text(name).map(Some)
+}
+
+/// What the functions of sql/ refuse.
+fn refuse(args: &Args) -> Returned {
+    let (argument, reason) = (args.text(0, "argument")?, args.text(1, "reason")?);
+    Err(invalid_with(argument, reason, args.text_opt(2)?.map(str::to_owned)))
+}
