@@ -117,7 +117,7 @@ def test_a_projections_table_goes_with_it_by_the_callers_rights(quiet):
         session.execute("create view over as select * from there")
         with pytest.raises(psycopg.Error) as error:
             session.execute("select es_drop_projection('there', drop_table => true)")
-        assert error.value.sqlstate == "2BP01" and "view over depends on table there" in error.value.diag.message_detail
+        assert error.value.sqlstate == "2BP01" and "depends on table public.there" in error.value.diag.message_detail
         session.execute("drop view over")
         session.execute("select es_drop_projection('there', drop_table => true)")
         assert rows(session, "select to_regclass('there')") == [(None,)]

@@ -1001,7 +1001,7 @@ BREAKS = {
     "table dropped": ("set eventstream.allow_drop = on; create table kept as table things; drop table things", "create table things (stream text collate \"C\" primary key, version bigint not null, n numeric); insert into things table kept", "55000"),
     "table a view": ("set eventstream.allow_drop = on; alter table things rename to others; create view things as table others", "drop view things; alter table others rename to things", "55000"),
     "table a materialized view": ("set eventstream.allow_drop = on; alter table things rename to others; create materialized view things as table others", "drop materialized view things; alter table others rename to things", "55000"),
-    "key dropped": ("alter table things drop constraint things_pkey", "alter table things add primary key (stream)", "42P10"),
+    "key dropped": ("set eventstream.allow_drop = on; alter table things drop constraint things_pkey", "alter table things add primary key (stream)", "42P10"),
     "check": ("alter table things add constraint small check (n < 5) not valid", "alter table things drop constraint small", "23514"),
     "rights": ("revoke all on things from current_user; alter table things enable row level security; alter table things force row level security", "grant all on things to current_user; alter table things disable row level security", None),
     "trigger": ("create function no() returns trigger language plpgsql as $$ begin raise 'no' using errcode = 'GL001'; end $$; create trigger no before insert or update on things for each row execute function no()", "drop trigger no on things", "GL001"),

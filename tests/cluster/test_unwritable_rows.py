@@ -348,6 +348,33 @@ def test_what_every_row_would_meet_stops_the_table_also_beside_a_wrong_row(quiet
         assert found[0][1] == sqlstate
 
 
+@pytest.mark.parametrize("way", ["batch", "fill"])
+def test_a_definition_that_is_broken_stops_the_table_and_passes_over_no_stream(quiet, way):
+    """The statement cannot be made at all: that is no row's fault, though its SQLSTATE is one that a row's fault can have."""
+    with quiet.connect(autocommit=True) as session:
+        registered(session)
+        if way == "fill":
+            limit(session, 1, 1)
+        table(session, "public.small", "")
+        session.execute("""select es_alter_projection('limits', '{"max_retries": 0}')""")
+        if way == "batch":
+            run(session)
+            limit(session, 1, 1)
+        limit(session, 2, 2)
+        session.execute("alter domain small rename to tiny")
+    with quiet.connect(autocommit=True) as session:
+        with pytest.raises(psycopg.Error, match="stopped|fails"):
+            for _ in range(3):
+                run(session)
+        assert (status(session), letters(session)) == ("stopped", [])
+        assert value(session, "select error_sqlstate from eventstream.projections") == "ES005"
+        session.execute("alter domain tiny rename to small")
+        session.execute("select es_resume_projection('limits')")
+        run(session)
+        run(session)
+        assert of_table(session) == [("account-1", 1, "1"), ("account-2", 1, "2")]
+
+
 def test_a_rebuild_that_could_write_no_row_stops_and_leaves_those_that_there_are(quiet):
     with quiet.connect(autocommit=True) as session:
         prepared(session, "int", "")
