@@ -69,8 +69,7 @@ pub fn has_row(table: Oid) -> Result<bool> {
     catch(|| unsafe {
         let table = ffi::table_open(table, lock);
         let mut snapshot = pg_sys::SnapshotSelfData;
-        let scan =
-            ffi::systable_beginscan(table, pg_sys::InvalidOid, false, &mut snapshot, 0, std::ptr::null_mut());
+        let scan = ffi::systable_beginscan(table, pg_sys::InvalidOid, false, &mut snapshot, 0, std::ptr::null_mut());
         let is_found = !ffi::systable_getnext(scan).is_null();
         ffi::systable_endscan(scan);
         ffi::table_close(table, lock);

@@ -79,11 +79,14 @@ impl Upcasters {
     /// Where the step stands whose failures are noted under that key, if it is still as it was.
     pub fn noted(&self, key: i64) -> Option<(&str, i32)> {
         let mut all = self.all();
-        all.find(|(event_type, from, step)| self.key(event_type, *from, step) == key).map(|(event, from, _)| (event, from))
+        all.find(|(event_type, from, step)| self.key(event_type, *from, step) == key)
+            .map(|(event, from, _)| (event, from))
     }
 
     fn all(&self) -> impl Iterator<Item = (&str, i32, &Step)> {
-        self.steps.iter().flat_map(|(event_type, steps)| steps.iter().map(move |(&from, step)| (event_type.as_str(), from, step)))
+        self.steps
+            .iter()
+            .flat_map(|(event_type, steps)| steps.iter().map(move |(&from, step)| (event_type.as_str(), from, step)))
     }
 
     /// What notes of a step's failures are found by (src/shared/failing.rs).
