@@ -134,6 +134,8 @@ def measure(bench):
 def idle(bench, database):
     """What a consumer without anything to do takes of a core, while others append what is not for it."""
     with bench.connect(database) as consumer, bench.connect(database) as writer:
+        for connection in (consumer, writer):
+            connection.execute("set eventstream.tenant = 'default'")
         pid, is_over = consumer.info.backend_pid, threading.Event()
 
         def consume():

@@ -34,7 +34,7 @@ pub fn failing(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> 
     })?;
     let mut checks = Vec::new();
     for (tenant_id, tenant) in tenants {
-        let upcasters = upcasters::upcasters(tenant_id)?;
+        let upcasters = upcasters::of(tenant_id)?;
         for noted in &noted {
             let Some((event_type, from)) = upcasters.noted(noted.key) else { continue };
             let facts = as_owner(Planning::ByIndex, |db, catalog| delivery::facts(db, catalog, &[noted.position]))?;
