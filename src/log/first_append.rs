@@ -27,7 +27,6 @@ thread_local! {
 /// This transaction appends. To be called before it says so (take_slot): a row that this transaction has written itself may yet be
 /// rolled back, alone.
 pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
-    // Two who both begin the log are not in each other's way for that.
     if !is_settled(catalog)? && !relation::has_row(catalog.first_appends)? {
         NOTE.with(|note| note.write(db, &[]))?;
     }

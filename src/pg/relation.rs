@@ -50,17 +50,6 @@ pub fn owner(relation: Oid) -> Result<Oid> {
     })
 }
 
-/// Whether it is a table, and no temporary one.
-///
-/// # Safety
-/// May raise.
-pub unsafe fn is_lasting_table(relation: Oid) -> bool {
-    // SAFETY: look-ups in a cache.
-    let (kind, persistence) = unsafe { (ffi::get_rel_relkind(relation), ffi::get_rel_persistence(relation)) };
-    [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8))
-        && persistence as u8 != pg_sys::RELPERSISTENCE_TEMP
-}
-
 /// Whether a table has a row that is committed by now, or this transaction's own. Nobody is held to the answer: a SERIALIZABLE transaction does not
 /// depend on it.
 pub fn has_row(table: Oid) -> Result<bool> {

@@ -485,9 +485,10 @@ def begin_serializable(*sessions):
 
 @pytest.mark.parametrize("question", [None, *QUESTIONS_OF_A_NEW_STREAM])
 def test_serializable_sessions_that_each_look_for_and_begin_their_own_stream_do_not_conflict(quiet, question):
-    """Nor in a log without any stream."""
     with quiet.connect(autocommit=True) as mine, quiet.connect(autocommit=True) as other:
         mine.execute("select es_register_fold('total', 'account', rules => %s)", (json.dumps({"on": {"Added": [{"add": {"/sum": "/n"}}]}}),))
+        # The log's very first append notes that it was, and whose log it is.
+        add(mine, 1, "account-first")
         for number in range(40):
             begin_serializable(mine, other)
             streams = {mine: f"account-{number}", other: f"account-{number}b"}

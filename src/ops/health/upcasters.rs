@@ -55,7 +55,7 @@ fn check(tenant: &str, event_type: &str, from: i32, event: &delivery::Facts, wri
         event.position
     );
     let read =
-        |raw| format!("select payload from {}es_read({}, {version}, 1{raw});", writing.schema(), quote_literal(stream));
+        |raw| format!("select * from {}es_read({}, {version}, 1{raw});", writing.schema(), quote_literal(stream));
     let fix = format!("{}{}\n{}", writing.choice(Some(tenant)), read(", raw => true"), read(""));
     Check::bad(format!("upcaster of {event_type} from {from}"), Level::Warning, "failing", detail, fix).of(tenant)
 }

@@ -1,5 +1,6 @@
-//! Catalogs by their oids, which never change (catalog/pg_*.h).
-use pgrx::pg_sys::Oid;
+//! Catalogs by their oids, which never change (catalog/pg_*.h), and what they say of a relation.
+use crate::pg::ffi;
+use pgrx::pg_sys::{self, Oid};
 
 pub const RELATION: Oid = Oid::from_u32(1259);
 pub const TYPE: Oid = Oid::from_u32(1247);
@@ -15,3 +16,14 @@ pub const POLICY: Oid = Oid::from_u32(3256);
 pub const COLUMN_DEFAULT: Oid = Oid::from_u32(2604);
 pub const DEPENDENCIES: Oid = Oid::from_u32(2608);
 pub const DEPENDENCIES_BY_DEPENDER: Oid = Oid::from_u32(2673);
+
+/// Whether it is a table, and no temporary one.
+///
+/// # Safety
+/// May raise.
+pub unsafe fn is_lasting_table(relation: Oid) -> bool {
+    // SAFETY: look-ups in a cache.
+    let (kind, persistence) = unsafe { (ffi::get_rel_relkind(relation), ffi::get_rel_persistence(relation)) };
+    [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE].contains(&(kind as u8))
+        && persistence as u8 != pg_sys::RELPERSISTENCE_TEMP
+}

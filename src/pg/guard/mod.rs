@@ -10,8 +10,8 @@ mod catalog;
 mod statement;
 
 use super::error::failure::{Result, catch, finally, raise};
-use super::relation::is_lasting_table;
 use super::{compat, ffi};
+use catalog::is_lasting_table;
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
 pub use statement::names_extension;
 use statement::{Changed, Kind, kind};
