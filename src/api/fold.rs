@@ -9,10 +9,11 @@ use crate::pg::value::datum::from_text;
 use crate::present::upcasters;
 use crate::projection::refold;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
-use crate::state::registry::{self, Order};
+use crate::state::folds;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
+use eventstream_core::word::Order;
 use std::rc::Rc;
 
 asks!(Manage, "eventstream_register_fold", register_fold);
@@ -22,7 +23,7 @@ asks!(Manage, "eventstream_unregister_upcaster", unregister_upcaster);
 
 /// A fold of that name, if there is one, may be of another category.
 fn may_replace(tenant_id: i64, name: &str) -> Result<()> {
-    match registry::named(tenant_id, name)? {
+    match folds::named(tenant_id, name)? {
         Some(fold) => {
             authorize(Privilege::Manage, &fold.category)?;
             authorize(Privilege::Read, &fold.category).map(drop)
@@ -45,7 +46,7 @@ fn register_fold(args: &Args) -> Returned {
         rules: args.jsonb_opt(3)?,
         initial_state: args.jsonb(4, "initial_state")?,
         snapshot_every: args.int8(5, "snapshot_every")?,
-        order: Order::parse(args.text(6, "fold_order")?)?,
+        order: Order::parse("fold_order", args.text(6, "fold_order")?)?,
         is_default: args.boolean(7, "is_default")?,
     };
     let access = authorize(Privilege::Manage, definition.category)?;
@@ -54,13 +55,13 @@ fn register_fold(args: &Args) -> Returned {
     may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, Some(definition.category))?;
-    let before = registry::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
+    let before = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
     if !definition.is_default {
         keep_default(target.id, definition.name)?;
     }
     let default_before = fold::register(access.tenant_id, &definition)?;
     let changed = refold::refold(target)?;
-    let after = registry::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
+    let after = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
     let name = shown(definition.name);
     if before.is_some() && before != after {
         say_replaced(&format!("fold {name}"), &changed)?;

@@ -54,7 +54,7 @@ fn projection_states(args: &Args) -> Returned {
     for projection in overview::projections(&overview::Moment::look()?, Some(tenant_id))? {
         store.put(&[
             Some(Datum::from(projection.id)),
-            Some(from_text(projection.status)?),
+            Some(from_text(projection.standing.as_str())?),
             Some(Datum::from(projection.position)),
             Some(Datum::from(projection.lag)),
             Some(from_float(projection.lag_seconds)),

@@ -21,11 +21,12 @@ use crate::projection::outcome::Outcome;
 use crate::projection::progress::{HIDDEN, Lock};
 use crate::projection::steer::{self, Changes};
 use crate::projection::wait::{self, Goal};
-use crate::projection::{registry, run};
+use crate::projection::{projections, run};
 use crate::shared::transaction;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::word::OnError;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,7 +54,7 @@ fn manage(name: &str) -> Result<Rc<Access>> {
 
 /// None: every category.
 fn categories_of(tenant_id: i64, name: &str) -> Result<Option<Vec<String>>> {
-    let projection = registry::by_id(registry::id(tenant_id, name)?)?;
+    let projection = projections::by_id(projections::id(tenant_id, name)?)?;
     let found = projection.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() })?;
     Ok(found.categories.clone())
 }
@@ -105,7 +106,7 @@ fn create_table_projection(args: &Args) -> Returned {
         mode: args.text(4, "mode")?,
         filter: Filter::of(Some(categories), None),
         batch_size: 500,
-        on_error: "stop",
+        on_error: OnError::Stop.as_str(),
         max_retries: 5,
         reset: None,
         after_position: 0,
@@ -253,7 +254,7 @@ fn shows(access: &Access, name: &str) -> Result<bool> {
 
 /// Whether the role may read all that the projection is shown.
 fn shows_errors(id: i64) -> Result<bool> {
-    let categories = registry::by_id(id)?.and_then(|projection| projection.categories.clone());
+    let categories = projections::by_id(id)?.and_then(|projection| projection.categories.clone());
     Ok(shown_categories()?.covers(categories.as_deref()))
 }
 
@@ -315,7 +316,7 @@ fn wait_for(args: &Args) -> Returned {
     let most = Duration::from_micros(
         now.saturating_sub(begin).try_into().map_err(|_| invalid("timeout", "must not be negative"))?,
     );
-    let id = registry::id(access.tenant_id, name)?;
+    let id = projections::id(access.tenant_id, name)?;
     let up_to = wait::position(access.tenant_id, &goal)?;
     match wait::until(id, name, up_to, most) {
         Ok(position) => Ok(Some(Datum::from(position))),

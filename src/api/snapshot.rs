@@ -19,8 +19,8 @@ use crate::shared::counters::{self, Counter, Trouble};
 use crate::shared::session::as_owner;
 use crate::state::answer;
 use crate::state::folding::Folding;
+use crate::state::folds;
 use crate::state::moment::Moment;
-use crate::state::registry;
 use crate::state::retention::{self, Retention};
 use crate::state::snapshot::{self, Judged, Of};
 use crate::state::snapshot_check;
@@ -41,7 +41,7 @@ fn take(args: &Args) -> Returned {
     // The fold is run for the caller, who is told what it says.
     authorize(Privilege::Read, name.category())?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
-    let fold = registry::fold(target.id, name.category(), args.text_opt(1)?)?;
+    let fold = folds::of(target.id, name.category(), args.text_opt(1)?)?;
     let found = as_owner(Planning::ByIndex, |db, catalog| whole::look_up(db, catalog, View::Latest, target.id, &name))?;
     let found = found.ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
     if !snapshot::share(target, &fold.name)? {
@@ -104,7 +104,7 @@ fn verify(args: &Args) -> Returned {
     let thorough = args.boolean(1, "thorough")?;
     let (access, _) = authorize_tenant(None, Privilege::Audit)?;
     if let Some(name) = fold
-        && registry::named(access.tenant_id, name)?.is_none()
+        && folds::named(access.tenant_id, name)?.is_none()
     {
         return Err(Error::FoldNotFound { fold: Some(name.into()), category: None }.into());
     }

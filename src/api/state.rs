@@ -15,14 +15,15 @@ use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::from_text;
 use crate::shared::session::as_owner;
 use crate::state::answer;
-use crate::state::category::{self, OnError};
+use crate::state::category;
 use crate::state::folding::Folding;
+use crate::state::folds::{self, Fold};
 use crate::state::kept::Answer;
 use crate::state::moment::Moment;
-use crate::state::registry::{self, Fold};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, StreamName};
 use eventstream_core::privilege::Privilege;
+use eventstream_core::word::Unfoldable;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
@@ -44,7 +45,7 @@ impl<'a> Asked<'a> {
     pub fn read(args: &Args<'a>, stream: usize, fold: usize) -> Result<Self> {
         let name = StreamName::parse(args.text(stream, "stream")?)?;
         let access = authorize(Privilege::Read, name.category())?;
-        let fold = registry::fold(access.tenant_id, name.category(), args.text_opt(fold)?)?;
+        let fold = folds::of(access.tenant_id, name.category(), args.text_opt(fold)?)?;
         Ok(Self { name, access, fold })
     }
 
@@ -131,8 +132,8 @@ fn category_state(args: &Args) -> Returned {
         version: None,
     };
     let access = authorize(Privilege::Read, name)?;
-    let on_error = OnError::parse(args.text(4, "on_error")?)?;
-    let fold = registry::fold(access.tenant_id, name, args.text_opt(3)?)?;
+    let on_error = Unfoldable::parse("on_error", args.text(4, "on_error")?)?;
+    let fold = folds::of(access.tenant_id, name, args.text_opt(3)?)?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(Target { id: access.tenant_id, name: &access.tenant }, &fold)?;
     category::states(&mut folding, name, moment, on_error, &mut |stream, outcome| {

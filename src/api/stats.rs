@@ -4,7 +4,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::counters::{self, Counter, Histogram};
-use crate::state::{cache, registry};
+use crate::state::{cache, folds};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -46,5 +46,5 @@ fn stats(args: &Args) -> Returned {
 fn fold_fingerprint(args: &Args) -> Returned {
     let name = args.text(0, "fold")?;
     let (access, _) = authorize_tenant(None, Privilege::Read)?;
-    registry::named(access.tenant_id, name)?.map(|fold| varlena(&fold.fingerprint)).transpose()
+    folds::named(access.tenant_id, name)?.map(|fold| varlena(&fold.fingerprint)).transpose()
 }

@@ -11,14 +11,15 @@ use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
 use crate::shared::settings;
 use crate::state::answer;
-use crate::state::category::{self, OnError};
+use crate::state::category;
 use crate::state::fit::Columns;
 use crate::state::folding::Folding;
+use crate::state::folds;
 use crate::state::moment::Moment;
-use crate::state::registry;
 use eventstream_core::error::Error;
 use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::word::Unfoldable;
 use eventstream_core::{moment, shown};
 use pgrx::pg_sys::Datum;
 use std::cell::Cell;
@@ -33,7 +34,7 @@ fn check(args: &Args) -> Returned {
     let category = args.text(0, "category")?;
     Category::parse("category", category)?;
     let access = authorize(Privilege::Manage, category)?;
-    registry::fold(access.tenant_id, category, args.text_opt(1)?)?;
+    folds::of(access.tenant_id, category, args.text_opt(1)?)?;
     Ok(Some(Datum::from(true)))
 }
 
@@ -55,7 +56,10 @@ fn at_given_moment(args: &Args) -> Returned {
 /// One row, or none where no event counts. `on_error`, `columns`: the arguments' places; who may not read learns nothing of them.
 fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
-    let on_error = on_error.map_or(Ok(OnError::Fail), |place| OnError::parse(args.text(place, "on_error")?))?;
+    let on_error = match on_error {
+        Some(place) => Unfoldable::parse("on_error", args.text(place, "on_error")?)?,
+        None => Unfoldable::Fail,
+    };
     let columns = args.text_opt(columns)?.map(Columns::of).transpose()?;
     let store = Store::begin(args)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
@@ -86,7 +90,7 @@ fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -
             match misfit {
                 // The view's own casts say what it is.
                 None => store.put(&[Some(Datum::from(version)), Some(state.view().datum()), None])?,
-                Some(misfit) if on_error == OnError::Fail => {
+                Some(misfit) if on_error == Unfoldable::Fail => {
                     return Err(category::misfit(
                         &mut folding,
                         (category, asked.name.as_str()),
@@ -101,7 +105,7 @@ fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -
                 }
             }
         }
-        (Err(caught), ..) if on_error == OnError::Fail => {
+        (Err(caught), ..) if on_error == Unfoldable::Fail => {
             return Err(category::refused(&mut folding, category, moment, asked.name.as_str(), caught)?);
         }
         (Err(caught), ..) => store.put(&[None, None, Some(from_text(&category::problem(&caught))?)])?,

@@ -46,7 +46,7 @@ fn readable_categories(_: &Args) -> Returned {
 }
 
 fn horizon_holders(args: &Args) -> Returned {
-    // Without slots, no row would not mean that nobody holds it.
+    // Without entries, no row would not mean that nobody holds it.
     horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;
     for held in open_appends::scan(Whose::Log) {

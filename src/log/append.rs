@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! the tenant's gate → lock the streams' rows and the names of new or absent ones, sorted → heads under newer snapshots → retry? expected version?
-//!   → slot (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
+//!   → entry (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
 //! ```
 //!
 //! A call that only checks versions ends with the judge. Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
@@ -86,7 +86,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
             first_append::note(db, catalog)?;
             call.tenant_uuid = identity::tenant_uuid(db, catalog, target.id)?;
-            take_slot(catalog, target.id)?;
+            take_entry(catalog, target.id)?;
             appended.positions = draw_positions(&call, requests)?;
             if make_streams(&call, requests, &mut locks.streams, &appended.positions)? {
                 break;
@@ -120,7 +120,7 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
 }
 
 /// Says, before the first position of the tenant is taken, from which position and recorded_at on this transaction may own events of it.
-fn take_slot(catalog: &Catalog, tenant_id: i64) -> Result<()> {
+fn take_entry(catalog: &Catalog, tenant_id: i64) -> Result<()> {
     if open_appends::holds(tenant_id) {
         return Ok(());
     }
@@ -133,7 +133,7 @@ fn take_slot(catalog: &Catalog, tenant_id: i64) -> Result<()> {
         open_appends::hold_recorded_at(now.max(floor));
         Ok(())
     };
-    // A slot that was only announced would keep every reader waiting.
+    // An entry that was only announced would keep every reader waiting.
     bounds().inspect_err(|_| open_appends::give_up())?;
     transaction::note_append();
     Ok(())

@@ -17,9 +17,9 @@ use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
 use crate::shared::catalog::Catalog;
 use pgrx::pg_sys::Datum;
 
-/// An event's place.
+/// An event that may be delivered.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct Offered {
     pub position: i64,
     pub stream_id: i64,
     /// Its stream's.
@@ -41,15 +41,15 @@ pub struct Facts {
     pub event_type: String,
 }
 
-/// A page of places, and the position up to which there are no others.
+/// A page of them, and the position up to which there are no others.
 pub struct Page {
-    pub places: Vec<Place>,
+    pub places: Vec<Offered>,
     pub scanned_to: i64,
 }
 
-fn read_place(row: &Row) -> Result<Place> {
+fn read_offered(row: &Row) -> Result<Offered> {
     let (position, stream_id) = (row.int8(0)?, row.int8(1)?);
-    Ok(Place { position, stream_id, slot: 0, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
+    Ok(Offered { position, stream_id, slot: 0, is_wanted: row.boolean(2)?, size: row.int4(3)?.into() })
 }
 
 /// The places in (after, to], at most `most`. The filter's categories choose what is read, its types what is wanted of it: a page is
@@ -63,7 +63,7 @@ pub fn page(
     most: usize,
 ) -> Result<Page> {
     let [types, older] = filter.types()?;
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<Offered> = Vec::new();
     for partition in partition::all(db, catalog)?.iter() {
         if places.len() >= most || partition.upper <= after + 1 || partition.lower > to {
             continue;
@@ -74,11 +74,11 @@ pub fn page(
         let found = match filter.categories.as_deref() {
             None => {
                 let args = [tenant, after_position, last, limit, types, older];
-                partition.plan(Statement::OffersAll).rows(db, View::Latest, 0, &args, read_place)?
+                partition.plan(Statement::OffersAll).rows(db, View::Latest, 0, &args, read_offered)?
             }
             Some([category]) => {
                 let args = [tenant, after_position, last, limit, types, older, Some(from_text(category)?)];
-                partition.plan(Statement::OffersByCategory).rows(db, View::Latest, 0, &args, read_place)?
+                partition.plan(Statement::OffersByCategory).rows(db, View::Latest, 0, &args, read_offered)?
             }
             categories => {
                 let (from, direction) = (after + 1, Direction::Forward);
@@ -88,7 +88,7 @@ pub fn page(
                     continue;
                 }
                 let args = [Some(int8_array_of(&positions)?), None, None, None, types, older];
-                partition.plan(Statement::OffersAt).rows(db, View::Latest, 0, &args, read_place)?
+                partition.plan(Statement::OffersAt).rows(db, View::Latest, 0, &args, read_offered)?
             }
         };
         places.extend(found);

@@ -24,7 +24,7 @@ thread_local! {
     static MISSED: Cell<i64> = const { Cell::new(i64::MIN) };
 }
 
-/// This transaction appends. To be called before it says so (take_slot): a row that this transaction has written itself may yet be
+/// This transaction appends. To be called before it says so (take_entry): a row that this transaction has written itself may yet be
 /// rolled back, alone.
 pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
     if !is_settled(catalog)? && !relation::has_row(catalog.first_appends)? {

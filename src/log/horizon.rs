@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long to wait for a transaction between its stores.
-const SLOT_PAUSE: Duration = Duration::from_micros(50);
+const BOUND_PAUSE: Duration = Duration::from_micros(50);
 
 /// Where the log stands for somebody.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub fn must_be_known(call: &'static std::ffi::CStr) -> Result<()> {
     Ok(())
 }
 
-/// Never steps back. The order of steps is what makes it safe: the last position, then the slots, then the invalidation messages (a partition
+/// Never steps back. The order of steps is what makes it safe: the last position, then the entries, then the invalidation messages (a partition
 /// attached meanwhile), then the caller's snapshot.
 pub fn horizon(catalog: &Catalog, whose: Whose) -> Result<Horizon> {
     let last_position = last_position(catalog)?;
@@ -107,7 +107,7 @@ pub fn horizons(catalog: &Catalog) -> Result<Horizons> {
             open_appends::scan(Whose::Log).map(|held| Some((held.tenant_id, held.position? - 1))).collect();
         match found {
             Some(found) => break found,
-            None => server::pause(SLOT_PAUSE)?,
+            None => server::pause(BOUND_PAUSE)?,
         }
     };
     invalidation::take_in()?;
@@ -131,12 +131,12 @@ pub fn end_of_log(catalog: &Catalog) -> Result<Horizons> {
     Ok(Horizons { last_position, others: last_position, held: Vec::new() })
 }
 
-/// The smallest bound of the slots; one that is about to be stored is waited for.
+/// The smallest bound of the entries; one that is about to be stored is waited for.
 fn smallest(whose: Whose, bound: impl Fn(open_appends::Held) -> Option<i64>) -> Result<Option<i64>> {
     loop {
         match open_appends::scan(whose).map(&bound).min() {
             // None sorts first.
-            Some(None) => server::pause(SLOT_PAUSE)?,
+            Some(None) => server::pause(BOUND_PAUSE)?,
             Some(smallest) => return Ok(smallest),
             None => return Ok(None),
         }
@@ -144,7 +144,7 @@ fn smallest(whose: Whose, bound: impl Fn(open_appends::Held) -> Option<i64>) -> 
 }
 
 /// The moment (microseconds since 2000-01-01 UTC) up to which every known_at of a tenant is final. Raises the database-wide floor first,
-/// so that whoever reads the floor later records above it; whoever read it before is found in the slots. Never goes back. In a read-only
+/// so that whoever reads the floor later records above it; whoever read it before is found in the entries. Never goes back. In a read-only
 /// transaction the floor stays where it is, and the answer is an older moment.
 pub fn settled_until(catalog: &Catalog, whose: Whose) -> Result<i64> {
     let (mut floor, _) = sequence::last(catalog.recorded_floor)?;

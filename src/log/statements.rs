@@ -1,6 +1,7 @@
 //! The statements that append, look up and read events in one partition. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used, and so does a
 //! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
+use crate::pg::query::columns::columns;
 use pgrx::pg_sys::{INT2OID, INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
 
 /// Places of the columns of a row of events, from 0, in the order of sql/log/tables.sql.
@@ -22,12 +23,6 @@ pub mod column {
     pub const CHAIN_HASH: usize = 15;
     pub const PAYLOAD: usize = 16;
     pub const METADATA: usize = 17;
-}
-
-/// Places of the documents among the columns that verification reads.
-pub mod verified {
-    pub const PAYLOAD: usize = 15;
-    pub const METADATA: usize = 16;
 }
 
 /// Places of the columns of a row of stream_segments, and its key by number, from 1.
@@ -121,15 +116,29 @@ macro_rules! offer_columns {
     };
 }
 
-/// What verification recomputes a chain from.
-macro_rules! verified_columns {
-    () => {
-        "e.stream_id, e.version, e.global_position, e.tenant_id, e.event_id, e.event_type, e.schema_version, e.category, \
-         e.subject, e.occurred_at, e.max_occurred_at, e.recorded_at, e.recorded_by, e.salt, e.chain_hash, e.payload, \
-         e.metadata, case when e.version = 1 then \
-         (select array[s.tenant_id::text, s.first_position::text, s.name, s.category, s.slot::text] \
-          from _eventstream.streams s where s.id = e.stream_id) end"
-    };
+columns! {
+    /// What verification recomputes a chain from, of an event `e`.
+    pub mod verified, verified_columns;
+    STREAM_ID = "e.stream_id",
+    VERSION = "e.version",
+    GLOBAL_POSITION = "e.global_position",
+    TENANT_ID = "e.tenant_id",
+    EVENT_ID = "e.event_id",
+    EVENT_TYPE = "e.event_type",
+    SCHEMA_VERSION = "e.schema_version",
+    CATEGORY = "e.category",
+    SUBJECT = "e.subject",
+    OCCURRED_AT = "e.occurred_at",
+    MAX_OCCURRED_AT = "e.max_occurred_at",
+    RECORDED_AT = "e.recorded_at",
+    RECORDED_BY = "e.recorded_by",
+    SALT = "e.salt",
+    CHAIN_HASH = "e.chain_hash",
+    PAYLOAD = "e.payload",
+    METADATA = "e.metadata",
+    STREAM = "case when e.version = 1 then \
+              (select array[s.tenant_id::text, s.first_position::text, s.name, s.category, s.slot::text] \
+               from _eventstream.streams s where s.id = e.stream_id) end",
 }
 
 impl Statement {

@@ -125,7 +125,7 @@ fn read(row: &Row) -> Result<Stream> {
 }
 
 /// Locks the stream against other appends until the end of the transaction; where there is none, its name as `hold` says. Whoever
-/// is making it is waited for here, so that nobody waits for a stranger with a slot.
+/// is making it is waited for here, so that nobody waits for a stranger with an entry.
 ///
 /// Rows alone know no line: who may share a row goes past a writer who waits for it, and where there is always one of them the writer waits
 /// for ever. So those who check a stream share its name as well, and a writer who has to wait does it with the name.

@@ -12,10 +12,8 @@ use crate::shared::board::{self, runner};
 use crate::shared::counters::{self, BOUNDS, Counter, Histogram};
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
+use eventstream_core::word::Standing;
 use std::fmt::{Display, Write};
-
-/// What a projection's status can be.
-const STATUSES: [&str; 6] = ["running", "rebuilding", "retrying", "waiting for activation", "paused", "stopped"];
 
 /// A page of metrics.
 struct Page(String);
@@ -156,9 +154,9 @@ fn projections(page: &mut Page, moment: &Moment) -> Result<()> {
         page.metric("projection_status", "gauge", "1 for the status that a projection has");
     }
     for one in &all {
-        for status in STATUSES {
-            let labels = [("tenant", one.tenant.as_str()), ("projection", &one.name), ("status", status)];
-            page.sample("projection_status", &labels, i32::from(one.status == status));
+        for &standing in Standing::ALL {
+            let labels = [("tenant", one.tenant.as_str()), ("projection", &one.name), ("status", standing.as_str())];
+            page.sample("projection_status", &labels, i32::from(one.standing == standing));
         }
     }
     Ok(())

@@ -2,27 +2,36 @@
 use super::upcast::{Step, Upcasters};
 use crate::log::filter::Filter;
 use crate::pg::error::failure::Result;
-use crate::pg::function::call::Registrant;
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::row::Row;
 use crate::shared::catalog;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
-use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::RefCell;
-use std::ffi::CString;
 use std::rc::Rc;
+
+columns! {
+    mod of_upcaster, selected;
+    EVENT_TYPE = "u.event_type",
+    FROM_SCHEMA_VERSION = "u.from_schema_version",
+    TO_EVENT_TYPE = "u.to_event_type",
+    HANDLER = "u.handler",
+    REGISTRANT = "coalesce(r.rolname::text, u.registrant)",
+    SEARCH_PATH = "u.search_path",
+    REGISTRANT_OID = "r.oid",
+}
 
 thread_local! {
     static UPCASTERS_OF: RefCell<Known<i64, Rc<Upcasters>>> = RefCell::default();
     static UPCASTERS: Plan = const { Plan::new(
-        "select u.event_type, u.from_schema_version, u.to_event_type, u.handler, coalesce(r.rolname::text, u.registrant), u.search_path, r.oid \
-         from _eventstream.upcasters u \
-         left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
-         where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version",
+        concat!(
+            "select ", selected!(), " from _eventstream.upcasters u \
+             left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
+             where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version"
+        ),
         &[INT8OID],
     ) };
 }
@@ -42,18 +51,17 @@ pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
     Ok(filter)
 }
 
-/// Its name, search path and oid stand in three columns.
-pub fn registrant(row: &Row, first: usize) -> Result<Registrant> {
-    let search_path = CString::new(row.text(first + 1)?)
-        .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
-    Ok(Registrant { role: row.text(first)?.to_owned(), oid: row.oid_opt(first + 2), search_path })
-}
-
 fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
     let rows = UPCASTERS.with(|plan| {
         plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
-            let key = (row.text(0)?.to_owned(), row.int4(1)?);
-            Ok((key, row.text(2)?.to_owned(), row.text(3)?.to_owned(), registrant(row, 4)?))
+            let key = (row.text(of_upcaster::EVENT_TYPE)?.to_owned(), row.int4(of_upcaster::FROM_SCHEMA_VERSION)?);
+            let (to_event_type, name) =
+                (row.text(of_upcaster::TO_EVENT_TYPE)?.to_owned(), row.text(of_upcaster::HANDLER)?.to_owned());
+            let registrant = handler::registrant(
+                row,
+                [of_upcaster::REGISTRANT, of_upcaster::SEARCH_PATH, of_upcaster::REGISTRANT_OID],
+            )?;
+            Ok((key, to_event_type, name, registrant))
         })
     })?;
     let mut upcasters = Upcasters::of(tenant_id);

@@ -18,9 +18,9 @@ use super::dead_letter::{self, Cause};
 use super::events::MOST_BYTES;
 use super::events::{self, Wanted};
 use super::outcome::Outcome;
-use super::progress::{self, Failed, Lock, Progress, Status};
+use super::progress::{self, Failed, Lock, Progress};
+use super::projections::{self, Kind, Projection};
 use super::rebuild;
-use super::registry::{self, Kind, Mode, OnError, Projection};
 use super::state_table::StateTable;
 use crate::log::horizon;
 use crate::log::read::Filter;
@@ -44,6 +44,7 @@ use crate::shared::session::as_owner;
 use eventstream_core::backoff;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
+use eventstream_core::word::{Mode, OnError, Status};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     test_point("locked");
     // What was altered before the lock was free.
     invalidation::take_in()?;
-    let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
+    let Some(projection) = projections::by_id(id)? else { return Ok(Outcome::Gone) };
     if projection.mode == Mode::Inline {
         // Whatever is appended is applied at once; its checkpoint is where it was when it began.
         return Ok(Outcome::Idle { position: progress.position });
@@ -90,7 +91,7 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
     // Somebody else may have it by now, for as long as they like: they, or the next attempt, will meet what fails.
     let Some(progress) = progress::lock(id, Lock::Skip)? else { return Ok(Outcome::Busy) };
     invalidation::take_in()?;
-    let Some(projection) = registry::by_id(id)? else { return Ok(Outcome::Gone) };
+    let Some(projection) = projections::by_id(id)? else { return Ok(Outcome::Gone) };
     if !matches!(progress.status, Status::Running | Status::Rebuilding) {
         return Ok(Outcome::Stopped);
     }

@@ -1,7 +1,7 @@
 //! Applying events to a read model: a handler for one event or a batch, or a state table. Users' code runs as the registrant, never
 //! while the owner's rights are on.
 use super::behalf::{acting, on_behalf, what};
-use super::registry::{Kind, Projection};
+use super::projections::{Kind, Projection};
 use super::state_table::StateTable;
 use crate::access::{Scope, authorize_tenant};
 use crate::log::acting::Acting;

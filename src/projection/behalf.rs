@@ -3,7 +3,7 @@ use crate::log::acting;
 use crate::log::acting::Acting;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call;
-use crate::projection::registry::Projection;
+use crate::projection::projections::Projection;
 use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;

@@ -3,7 +3,7 @@ use super::applier::{self, Applier};
 use super::events::{self, Wanted};
 use super::passed::{Fault, Passed};
 use super::progress::{self, Lock};
-use super::registry::{self, Kind, Projection};
+use super::projections::{self, Kind, Projection};
 use crate::log::acting;
 use crate::log::activation;
 use crate::log::read::Filter;
@@ -165,7 +165,7 @@ pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Resul
         .into());
     }
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
-    let projection = registry::by_id(projection_id)?
+    let projection = projections::by_id(projection_id)?
         .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
     let unusable = |reason| broken(format!("projection \"{}\" cannot be used: {reason}", projection.name));
     let memory = Scratch::new()?;

@@ -5,12 +5,14 @@ use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
 use crate::shared::session::as_owner;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
+use eventstream_core::word::ProjectionKind;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
 
@@ -49,11 +51,27 @@ pub struct TableDefinition<'a> {
     pub mode: &'a str,
 }
 
+columns! {
+    mod of, selected;
+    KIND = "kind",
+    MODE = "mode",
+    HANDLER = "handler",
+    RESET = "reset",
+    CATEGORIES = "categories",
+    EVENT_TYPES = "event_types",
+    BATCH_SIZE = "batch_size",
+    ON_ERROR = "on_error",
+    MAX_RETRIES = "max_retries",
+    AFTER_POSITION = "start_position",
+    TABLE = "table_name",
+    COLUMNS = "columns::text",
+    FOLD = "fold",
+    REGISTRANT = "_eventstream.role_of(registrant, registrant_oid, (select _eventstream.is_home()))",
+}
+
 thread_local! {
     static EXISTING: Plan = const { Plan::new(
-        "select kind, mode, handler, reset, categories, event_types, batch_size, on_error, max_retries, start_position, table_name, \
-                columns::text, fold, _eventstream.role_of(registrant, registrant_oid, (select _eventstream.is_home())) \
-         from _eventstream.projections where tenant_id = $1 and name = $2",
+        concat!("select ", selected!(), " from _eventstream.projections where tenant_id = $1 and name = $2"),
         &[INT8OID, TEXTOID],
     ) };
     static OF_TABLE: Plan = const { Plan::new(
@@ -71,20 +89,20 @@ fn find(db: &Db, tenant_id: i64, name: &str) -> Result<Option<Existing>> {
     EXISTING.with(|plan| {
         plan.first(db, View::Latest, &key, |row| {
             Ok(Existing {
-                kind: row.text(0)?.to_owned(),
-                mode: row.text(1)?.to_owned(),
-                handler: owned(row, 2)?,
-                reset: owned(row, 3)?,
-                categories: row.text_array_opt(4)?,
-                event_types: row.text_array_opt(5)?,
-                batch_size: row.int8(6)?,
-                on_error: row.text(7)?.to_owned(),
-                max_retries: row.int8(8)?,
-                after_position: row.int8(9)?,
-                table: owned(row, 10)?,
-                columns: owned(row, 11)?,
-                fold: owned(row, 12)?,
-                registrant: row.oid_opt(13),
+                kind: row.text(of::KIND)?.to_owned(),
+                mode: row.text(of::MODE)?.to_owned(),
+                handler: owned(row, of::HANDLER)?,
+                reset: owned(row, of::RESET)?,
+                categories: row.text_array_opt(of::CATEGORIES)?,
+                event_types: row.text_array_opt(of::EVENT_TYPES)?,
+                batch_size: row.int8(of::BATCH_SIZE)?,
+                on_error: row.text(of::ON_ERROR)?.to_owned(),
+                max_retries: row.int8(of::MAX_RETRIES)?,
+                after_position: row.int8(of::AFTER_POSITION)?,
+                table: owned(row, of::TABLE)?,
+                columns: owned(row, of::COLUMNS)?,
+                fold: owned(row, of::FOLD)?,
+                registrant: row.oid_opt(of::REGISTRANT),
             })
         })
     })
@@ -123,7 +141,7 @@ pub fn handler_is_there(db: &Db, tenant_id: i64, settings: &Settings, functions:
     let name = settings.name;
     // Dropped meanwhile: whoever asks again makes it.
     let existing = find(db, tenant_id, name)?.ok_or_else(|| taken(name, false))?;
-    let is_table = existing.kind == "table";
+    let is_table = existing.kind == ProjectionKind::Table.as_str();
     if !settings.if_not_exists {
         return Err(taken(name, is_table).into());
     }
@@ -160,7 +178,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
             }
             .into());
         };
-        let is_table = existing.kind == "table";
+        let is_table = existing.kind == ProjectionKind::Table.as_str();
         if !if_not_exists {
             return Err(taken(asked.name, is_table).into());
         }
@@ -168,7 +186,7 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
         let columns = String::from_utf8_lossy(asked.columns.text()?).into_owned();
         let mends = if is_table { reshape_hint(asked.name) } else { hint(asked.name, is_table) };
         let parts = [
-            Part::new("kind", existing.kind, "table"),
+            Part::new("kind", existing.kind, ProjectionKind::Table.as_str()),
             Part::set("category", existing.categories.as_deref(), Some(&category)),
             Part::optional("columns", existing.columns.as_deref(), Some(&columns)),
             Part::optional("fold", existing.fold.as_deref(), asked.fold),

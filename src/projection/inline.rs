@@ -11,9 +11,9 @@
 use super::applier::{self, Applier};
 use super::events::MOST_BYTES;
 use super::events::{self, Wanted};
-use super::progress::{self, Status};
+use super::progress;
+use super::projections::{self, Kind, Projection};
 use super::rebuild;
-use super::registry::{self, Kind, Projection};
 use crate::log::last_append;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
@@ -27,6 +27,7 @@ use crate::shared::catalog;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
+use eventstream_core::word::Status;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -62,7 +63,7 @@ thread_local! {
 /// Applies the events that an append wrote, at these positions; where a handler has made that append, after everything that was
 /// written before it.
 pub fn apply(target: Target, mut positions: Vec<i64>) -> Result<()> {
-    if positions.is_empty() || registry::inline(target.id)?.is_empty() {
+    if positions.is_empty() || projections::inline(target.id)?.is_empty() {
         return Ok(());
     }
     positions.sort_unstable();
@@ -115,7 +116,7 @@ fn apply_queue() -> Result<()> {
     while let Some(written) = next() {
         server::check_for_interrupts()?;
         let target = Target { id: written.tenant_id, name: &written.tenant };
-        for projection in registry::inline(target.id)?.iter() {
+        for projection in projections::inline(target.id)?.iter() {
             apply_to(projection, target, &written.positions)?;
         }
     }

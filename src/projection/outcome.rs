@@ -1,5 +1,5 @@
 //! What came of advancing a projection.
-use crate::projection::registry::Projection;
+use crate::projection::projections::Projection;
 use eventstream_core::error::Error;
 
 /// What came of it.

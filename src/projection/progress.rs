@@ -3,12 +3,14 @@
 use crate::pg::error::failure::shortened;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::board;
 use crate::shared::session::as_owner;
 use eventstream_core::hash::Hash;
+use eventstream_core::word::Status;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 
 /// Whether to wait for a projection that somebody else advances.
@@ -16,34 +18,6 @@ use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 pub enum Lock {
     Skip,
     Wait,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    Running,
-    Paused,
-    Stopped,
-    Rebuilding,
-}
-
-impl Status {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-            Status::Rebuilding => "rebuilding",
-        }
-    }
-
-    fn parse(text: &str) -> Self {
-        match text {
-            "running" => Status::Running,
-            "paused" => Status::Paused,
-            "rebuilding" => Status::Rebuilding,
-            _ => Status::Stopped,
-        }
-    }
 }
 
 /// A locked row.
@@ -66,10 +40,26 @@ pub struct Progress {
     pub applied: i64,
 }
 
-macro_rules! columns {
+columns! {
+    mod of, selected;
+    STATUS = "status",
+    POSITION = "global_position",
+    ATTEMPTS = "attempts",
+    NEXT_BATCH = "next_batch",
+    FAILED_POSITION = "failed_position",
+    RETRY_AT = "retry_at",
+    SQLSTATE = "error_sqlstate",
+    MESSAGE = "error_message",
+    DETAIL = "error_detail",
+    FINGERPRINT = "fingerprint",
+    REBUILD_TO = "rebuild_to",
+    REBUILD_STREAM = "rebuild_stream",
+    APPLIED = "applied",
+}
+
+macro_rules! select {
     () => {
-        "select status, global_position, attempts, next_batch, failed_position, retry_at, error_sqlstate, error_message, \
-                fingerprint, rebuild_to, rebuild_stream, applied, error_detail from _eventstream.projection_progress where projection_id = $1"
+        concat!("select ", selected!(), " from _eventstream.projection_progress where projection_id = $1")
     };
 }
 
@@ -77,9 +67,9 @@ macro_rules! columns {
 pub const HIDDEN: &str = "its message is shown to roles that may read what it is shown, by eventstream.projections";
 
 thread_local! {
-    static SKIP: Plan = const { Plan::new(concat!(columns!(), " for update skip locked"), &[INT8OID]) };
-    static WAIT: Plan = const { Plan::new(concat!(columns!(), " for update"), &[INT8OID]) };
-    static LOOK: Plan = const { Plan::new(columns!(), &[INT8OID]) };
+    static SKIP: Plan = const { Plan::new(concat!(select!(), " for update skip locked"), &[INT8OID]) };
+    static WAIT: Plan = const { Plan::new(concat!(select!(), " for update"), &[INT8OID]) };
+    static LOOK: Plan = const { Plan::new(select!(), &[INT8OID]) };
     static ADVANCE: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
          set global_position = $2, moved_at = clock_timestamp(), applied = applied + $3, attempts = 0, next_batch = $4, \
@@ -117,23 +107,24 @@ thread_local! {
 }
 
 fn read(row: &Row) -> Result<Progress> {
-    let error = match (row.text_opt(6)?, row.text_opt(7)?) {
+    let error = match (row.text_opt(of::SQLSTATE)?, row.text_opt(of::MESSAGE)?) {
         (Some(sqlstate), Some(message)) => Some((sqlstate.to_owned(), message.to_owned())),
         _ => None,
     };
     Ok(Progress {
-        status: Status::parse(row.text(0)?),
-        position: row.int8(1)?,
-        attempts: row.int4(2)?,
-        next_batch: row.get(3).map(|value| (value.value() as i32).into()),
-        failed_position: row.int8_opt(4),
-        retry_at: row.int8_opt(5),
+        // What nobody knows is not moved.
+        status: Status::named(row.text(of::STATUS)?).unwrap_or(Status::Stopped),
+        position: row.int8(of::POSITION)?,
+        attempts: row.int4(of::ATTEMPTS)?,
+        next_batch: row.get(of::NEXT_BATCH).map(|value| (value.value() as i32).into()),
+        failed_position: row.int8_opt(of::FAILED_POSITION),
+        retry_at: row.int8_opt(of::RETRY_AT),
         error,
-        fingerprint: row.bytes_opt(8)?.and_then(|bytes| Hash::try_from(bytes).ok()),
-        rebuild_to: row.int8_opt(9),
-        rebuild_stream: row.int8_opt(10),
-        applied: row.int8(11)?,
-        error_detail: row.text_opt(12)?.map(ToOwned::to_owned),
+        fingerprint: row.bytes_opt(of::FINGERPRINT)?.and_then(|bytes| Hash::try_from(bytes).ok()),
+        rebuild_to: row.int8_opt(of::REBUILD_TO),
+        rebuild_stream: row.int8_opt(of::REBUILD_STREAM),
+        applied: row.int8(of::APPLIED)?,
+        error_detail: row.text_opt(of::DETAIL)?.map(ToOwned::to_owned),
     })
 }
 

@@ -4,9 +4,9 @@
 //! Promise: it does not take an append for a table to learn of it. Whoever is paused or stopped learns when it goes on
 //! (`rebuild::step`).
 use super::inline;
-use super::progress::{self, Lock, Status};
+use super::progress::{self, Lock};
+use super::projections::{self, Kind};
 use super::rebuild;
-use super::registry::{self, Kind, Mode};
 use super::state_table::StateTable;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
@@ -19,6 +19,7 @@ use crate::pg::value::datum::from_text;
 use crate::shared::board;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
+use eventstream_core::word::{Mode, Status};
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
 
 thread_local! {
@@ -70,7 +71,7 @@ pub fn refold(target: Target) -> Result<Vec<String>> {
     for id in ids {
         let Some(progress) = progress::lock(id, Lock::Wait)? else { continue };
         invalidation::take_in()?;
-        let Some(projection) = registry::by_id(id)? else { continue };
+        let Some(projection) = projections::by_id(id)? else { continue };
         let Kind::Table(table) = &projection.kind else { continue };
         // Where its fold is gone it stops, or its appends fail, until that is back.
         let Ok(fingerprint) = attempt(|| Ok(StateTable::new(&projection, table)?.fold().fingerprint))? else {

@@ -1,12 +1,13 @@
 //! What es_run_projection advances, and what it says of those that it could not.
-use super::progress::{self, HIDDEN, Progress, Status};
-use super::{registry, wait};
+use super::progress::{self, HIDDEN, Progress};
+use super::{projections, wait};
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
+use eventstream_core::word::Status;
 use pgrx::pg_sys::{Datum, INT8OID};
 
 thread_local! {
@@ -19,7 +20,7 @@ thread_local! {
 /// The ids and names of what es_run_projection advances. Errors: ES020.
 pub fn to_run(target: Target, name: Option<&str>) -> Result<Vec<(i64, String)>> {
     match name {
-        Some(name) => Ok(vec![(registry::id(target.id, name)?, name.to_owned())]),
+        Some(name) => Ok(vec![(projections::id(target.id, name)?, name.to_owned())]),
         None => as_owner(Planning::ByIndex, |db, _| {
             ASYNCHRONOUS.with(|plan| {
                 plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| {

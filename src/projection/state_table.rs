@@ -4,7 +4,7 @@
 //! A stream's state comes from the one before, where this backend keeps it and the events follow it without a gap; else from
 //! `state::answer`.
 use super::passed::{Fault, Passed};
-use super::registry::{Mode, Projection, Table};
+use super::projections::{Projection, Table};
 use crate::log::known;
 use crate::log::stream::Stream;
 use crate::log::whole;
@@ -26,12 +26,13 @@ use crate::shared::session::as_owner;
 use crate::state::answer;
 use crate::state::cache;
 use crate::state::folding::Folding;
+use crate::state::folds::{self, Fold};
 use crate::state::moment::Moment;
-use crate::state::registry::{self, Fold, Order};
 use eventstream_core::error::Error;
 use eventstream_core::hash::Hash;
 use eventstream_core::hint::table_hint;
 use eventstream_core::name::StreamName;
+use eventstream_core::word::{Mode, Order};
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, JSONBARRAYOID, JSONBOID, OIDOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -230,7 +231,7 @@ fn groups(events: &[StoredEvent]) -> Result<Vec<Group<'_>>> {
 impl<'a> StateTable<'a> {
     /// Errors: ES010.
     pub fn new(projection: &'a Projection, table: &'a Table) -> Result<Self> {
-        let fold = registry::fold(projection.tenant_id, &table.category, table.fold.as_deref())?;
+        let fold = folds::of(projection.tenant_id, &table.category, table.fold.as_deref())?;
         Ok(Self { projection, table, fold })
     }
 

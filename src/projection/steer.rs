@@ -5,9 +5,9 @@ use super::dead_letter::{self, Cause};
 use super::definition::{self, Functions};
 use super::definition::{Settings, What};
 use super::inline;
-use super::progress::{self, Lock, Progress, Status};
+use super::progress::{self, Lock, Progress};
+use super::projections::{self, Kind, Projection};
 use super::rebuild;
-use super::registry::{self, Kind, Mode, Projection};
 use super::state_table::Relation;
 use crate::log::acting;
 use crate::log::event::checked_reason;
@@ -30,6 +30,7 @@ use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
+use eventstream_core::word::{Mode, OnError, ProjectionKind, Status};
 use pgrx::pg_sys::{Datum, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::rc::Rc;
 
@@ -118,19 +119,11 @@ fn checked_retries(retries: i64) -> Result<()> {
     Err(invalid("max_retries", format!("must be 0 to {MOST_RETRIES}, not {retries}")))
 }
 
-fn checked_one_of(argument: &str, value: &str, allowed: [&str; 2]) -> Result<()> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    let shown = eventstream_core::shown(value);
-    Err(invalid(argument, format!("must be {} or {}, not {shown}", allowed[0], allowed[1])))
-}
-
 /// Errors: ES005, ES025; ES010 for a state table.
 pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
     FoldName::parse(settings.name)?;
-    checked_one_of("mode", settings.mode, ["async", "inline"])?;
-    checked_one_of("on_error", settings.on_error, ["stop", "skip"])?;
+    let mode = Mode::parse("mode", settings.mode)?;
+    OnError::parse("on_error", settings.on_error)?;
     checked_size(settings.batch_size)?;
     checked_retries(settings.max_retries)?;
     settings.filter.check()?;
@@ -164,7 +157,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
                 let (kind, handler) = registered_handler(db, *oid, registrant)?;
                 (kind, Some(handler))
             }
-            What::Table { .. } => ("table", None),
+            What::Table { .. } => (ProjectionKind::Table, None),
         };
         let table = match what {
             What::Table { table, .. } => Some(own_table(db, table, registrant)?),
@@ -175,7 +168,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
         let mut row: Vec<Nullable> = vec![
             Some(Datum::from(target.id)),
             Some(from_text(settings.name)?),
-            Some(from_text(kind)?),
+            Some(from_text(kind.as_str())?),
             Some(from_text(settings.mode)?),
             optional(handler.as_deref())?,
             texts(&settings.filter.categories)?,
@@ -195,12 +188,12 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
         row.extend([Some(from_text(&role)?), Some(from_text(&search_path)?)]);
         let Some(id) = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? else {
             let reset = reset.as_ref().map(|reset| reset.name.as_str());
-            let functions = Functions { kind, handler: handler.as_deref().unwrap_or_default(), reset };
+            let functions = Functions { kind: kind.as_str(), handler: handler.as_deref().unwrap_or_default(), reset };
             definition::handler_is_there(db, target.id, settings, &functions)?;
             return Ok(None);
         };
         // An inline one runs when it has caught up: what its handler appends until then is not given to it twice.
-        let status = if settings.mode == "inline" { Status::Paused } else { Status::Running };
+        let status = if mode == Mode::Inline { Status::Paused } else { Status::Running };
         let row =
             [Some(Datum::from(id)), Some(from_text(status.as_str())?), Some(Datum::from(settings.after_position))];
         CREATE_PROGRESS.with(|plan| plan.write(db, &row))?;
@@ -232,9 +225,12 @@ fn own_table(db: &Db, name: &str, role: Oid) -> Result<String> {
 }
 
 /// event or batch, and the function's name.
-fn registered_handler(db: &Db, oid: Oid, registrant: Oid) -> Result<(&'static str, String)> {
-    let (kind, purpose) =
-        if handler::takes_batch(db, oid)? { ("batch", Purpose::Batch) } else { ("event", Purpose::Event) };
+fn registered_handler(db: &Db, oid: Oid, registrant: Oid) -> Result<(ProjectionKind, String)> {
+    let (kind, purpose) = if handler::takes_batch(db, oid)? {
+        (ProjectionKind::Batch, Purpose::Batch)
+    } else {
+        (ProjectionKind::Event, Purpose::Event)
+    };
     Ok((kind, handler::for_registration(db, purpose, oid, registrant)?.name))
 }
 
@@ -243,12 +239,12 @@ fn settled(target: Target) -> Result<i64> {
 }
 
 fn found(id: i64, name: &str) -> Result<Rc<Projection>> {
-    registry::by_id(id)?.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() }.into())
+    projections::by_id(id)?.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() }.into())
 }
 
 /// The projection of that name, and its progress, locked. Errors: ES020.
 fn locked(target: Target, name: &str) -> Result<(Rc<Projection>, Progress)> {
-    let id = registry::id(target.id, name)?;
+    let id = projections::id(target.id, name)?;
     let missing = || Error::ProjectionNotFound { projection: name.into() };
     let progress = progress::lock(id, Lock::Wait)?.ok_or_else(missing)?;
     invalidation::take_in()?;
@@ -261,7 +257,7 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
     changes.batch_size.map(checked_size).transpose()?;
     changes.max_retries.map(checked_retries).transpose()?;
     if let Some(on_error) = &changes.on_error {
-        checked_one_of("on_error", on_error, ["stop", "skip"])?;
+        OnError::parse("on_error", on_error)?;
     }
     let registrant = server::current_role();
     let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
@@ -284,7 +280,7 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
             changes.batch_size.map(Datum::from),
             text(changes.on_error.as_deref())?,
             changes.max_retries.map(Datum::from),
-            text(handler.as_ref().map(|(kind, _)| *kind))?,
+            text(handler.as_ref().map(|(kind, _)| kind.as_str()))?,
             text(handler.as_ref().map(|(_, name)| name.as_str()))?,
             text(reset.as_ref().map(|reset| reset.name.as_str()))?,
             text(has_function.then_some(role.as_str()))?,

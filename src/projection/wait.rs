@@ -1,7 +1,7 @@
 //! Waiting until a projection has passed a position: woken by whoever advances it (src/shared/board/mod.rs), so that a session reads its own
 //! writes.
-use super::progress::{self, Progress, Status};
-use super::registry::{self, Mode, Projection};
+use super::progress::{self, Progress};
+use super::projections::{self, Projection};
 use crate::log::scan::Opened;
 use crate::log::whole;
 use crate::log::{horizon, pending};
@@ -16,6 +16,7 @@ use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
+use eventstream_core::word::{Mode, Status};
 use std::time::{Duration, Instant};
 
 /// What is waited for.
@@ -68,7 +69,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Returns the position that the projection has reached. Errors: ES020, ES021, ES023 after `most`.
 pub fn until(id: i64, name: &str, up_to: i64, most: Duration) -> Result<i64> {
     let begun = Instant::now();
-    let projection = registry::by_id(id)?.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() })?;
+    let projection = projections::by_id(id)?.ok_or_else(|| Error::ProjectionNotFound { projection: name.into() })?;
     let mut waiter = None;
     loop {
         invalidation::take_in()?;

@@ -21,9 +21,9 @@ use crate::pg::shmem::{self, Part};
 use crate::pg::utility;
 
 static MEMORY: [&dyn Part; 10] = [
-    &open_appends::SLOTS,
+    &open_appends::ENTRIES,
     &counters::BLOCKS,
-    &tasks::SLOTS,
+    &tasks::ENTRIES,
     &board::hall::HALL,
     &board::database::AREA,
     &board::database::TAKING,

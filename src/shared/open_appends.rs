@@ -1,6 +1,6 @@
-//! Shared memory: one slot a backend, in which an open transaction that has appended says from which position on, and
+//! Shared memory: one entry a backend, in which an open transaction that has appended says from which position on, and
 //! from which recorded_at on, it may own events of a tenant: a bound for each tenant it appends to. `log::horizon` reads them; only the owner
-//! of a slot writes it.
+//! of an entry writes it.
 use crate::pg::compat::{backend_number, backend_slots};
 use crate::pg::process::life::{self, Signal};
 use crate::pg::process::{exit, server};
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering::SeqCst, fence
 
 /// No open append: larger than every position.
 const FREE: i64 = i64::MAX;
-/// The owner of the slot is about to store the bound.
+/// The owner of the entry is about to store the bound.
 const PENDING: i64 = i64::MIN;
 
-/// How many bounds a slot has room for; the last one is for all tenants that have none before it.
+/// How many bounds an entry has room for; the last one is for all tenants that have none before it.
 const BOUNDS: usize = 8;
 /// What stands for these: no tenant's id.
 const OTHERS: i64 = 0;
@@ -26,7 +26,7 @@ struct Bound {
 }
 
 #[repr(C)]
-pub struct Slot {
+pub struct Entry {
     /// Counts the changes of what a bound belongs to; odd in the middle of one.
     turn: AtomicU32,
     database: AtomicU32,
@@ -58,7 +58,7 @@ pub struct Held {
     pub pid: i32,
 }
 
-pub static SLOTS: Area<Slot> = Area::new(c"eventstream open appends", backend_slots, || Slot {
+pub static ENTRIES: Area<Entry> = Area::new(c"eventstream open appends", backend_slots, || Entry {
     turn: AtomicU32::new(0),
     database: AtomicU32::new(0),
     pid: AtomicI32::new(0),
@@ -78,7 +78,7 @@ thread_local! {
 
 /// Whether the library was preloaded, so that there is a horizon.
 pub fn are_there() -> bool {
-    SLOTS.get().is_some()
+    ENTRIES.get().is_some()
 }
 
 /// Whether this transaction has a bound for that tenant.
@@ -94,37 +94,37 @@ pub fn held_recorded_at(tenant_id: i64) -> Option<i64> {
     })
 }
 
-/// This backend's slot, and the bound that was taken last, if there is one.
-fn own() -> Option<(&'static Slot, Option<&'static Bound>)> {
-    let slot = &SLOTS.get()?[backend_number()];
+/// This backend's entry, and the bound that was taken last, if there is one.
+fn own() -> Option<(&'static Entry, Option<&'static Bound>)> {
+    let entry = &ENTRIES.get()?[backend_number()];
     let taken = HELD.with_borrow(Vec::len);
-    Some((slot, taken.checked_sub(1).map(|last| &slot.bounds[last])))
+    Some((entry, taken.checked_sub(1).map(|last| &entry.bounds[last])))
 }
 
 /// Changes what a bound belongs to: whoever reads it in the meantime reads again.
-fn turn(slot: &Slot, change: impl FnOnce()) {
-    slot.turn.fetch_add(1, SeqCst);
+fn turn(entry: &Entry, change: impl FnOnce()) {
+    entry.turn.fetch_add(1, SeqCst);
     change();
-    slot.turn.fetch_add(1, SeqCst);
+    entry.turn.fetch_add(1, SeqCst);
 }
 
 /// Says that this transaction is about to [`hold`] positions of a tenant that it [`holds`] none of, which has to follow at once. Whoever scans
-/// the slots from now on waits for the bound; whoever did so before read a last position that this transaction has not read yet, so that its
+/// the entries from now on waits for the bound; whoever did so before read a last position that this transaction has not read yet, so that its
 /// bound lies above: the tenant's horizon never steps back.
 pub fn announce(tenant_id: i64, now: i64) {
     let place = HELD.with_borrow(Vec::len);
     let tenant = if place + 1 < BOUNDS { tenant_id } else { OTHERS };
-    if let Some(slots) = SLOTS.get() {
+    if let Some(entries) = ENTRIES.get() {
         // After the abort of an open transaction: nothing can commit any more.
         exit::at_exit(&EXIT_REGISTERED, release);
-        let slot = &slots[backend_number()];
-        turn(slot, || {
+        let entry = &entries[backend_number()];
+        turn(entry, || {
             if place == 0 {
-                slot.since.store(now, SeqCst);
-                slot.database.store(server::database().to_u32(), SeqCst);
-                slot.pid.store(server::pid(), SeqCst);
+                entry.since.store(now, SeqCst);
+                entry.database.store(server::database().to_u32(), SeqCst);
+                entry.pid.store(server::pid(), SeqCst);
             }
-            let bound = &slot.bounds[place];
+            let bound = &entry.bounds[place];
             bound.tenant.store(tenant, SeqCst);
             bound.recorded_at.store(PENDING, SeqCst);
             bound.position.store(PENDING, SeqCst);
@@ -157,13 +157,13 @@ pub fn hold_recorded_at(recorded_at: i64) {
 
 /// Takes back what was announced last and not held.
 pub fn give_up() {
-    if let Some((slot, Some(bound))) = own() {
-        turn(slot, || bound.position.store(FREE, SeqCst));
+    if let Some((entry, Some(bound))) = own() {
+        turn(entry, || bound.position.store(FREE, SeqCst));
     }
     HELD.with_borrow_mut(Vec::pop);
 }
 
-/// Clears this backend's slot. To be called after the transaction's end is visible to others.
+/// Clears this backend's entry. To be called after the transaction's end is visible to others.
 pub fn release() {
     while HELD.with_borrow(|held| !held.is_empty()) {
         give_up();
@@ -174,8 +174,8 @@ pub fn release() {
 pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
     fence(SeqCst);
     let database = server::database().to_u32();
-    let found = SLOTS.all().iter().flat_map(move |slot| {
-        let bounds = slot.bounds.iter().map_while(|bound| look(slot, bound));
+    let found = ENTRIES.all().iter().flat_map(move |entry| {
+        let bounds = entry.bounds.iter().map_while(|bound| look(entry, bound));
         bounds.filter(move |(of, _)| *of == database).map(|(_, held)| held)
     });
     found.filter(move |held| match whose {
@@ -185,19 +185,19 @@ pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
 }
 
 /// A bound and the database it is of, all parts of the same transaction's; None: it is free.
-fn look(slot: &Slot, bound: &Bound) -> Option<(u32, Held)> {
+fn look(entry: &Entry, bound: &Bound) -> Option<(u32, Held)> {
     loop {
-        let turn = slot.turn.load(SeqCst);
+        let turn = entry.turn.load(SeqCst);
         let (position, tenant) = (bound.position.load(SeqCst), bound.tenant.load(SeqCst));
         let held = Held {
             tenant_id: Some(tenant).filter(|&tenant| tenant != OTHERS),
             position: Some(position).filter(|&position| position != PENDING),
             recorded_at: Some(bound.recorded_at.load(SeqCst)).filter(|&bound| bound != PENDING),
-            since: slot.since.load(SeqCst),
-            pid: slot.pid.load(SeqCst),
+            since: entry.since.load(SeqCst),
+            pid: entry.pid.load(SeqCst),
         };
-        let database = slot.database.load(SeqCst);
-        if turn.is_multiple_of(2) && slot.turn.load(SeqCst) == turn {
+        let database = entry.database.load(SeqCst);
+        if turn.is_multiple_of(2) && entry.turn.load(SeqCst) == turn {
             return (position != FREE).then_some((database, held));
         }
         std::hint::spin_loop();

@@ -1,5 +1,5 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
-//! (invariant 3), its PREPARE TRANSACTION is refused, the slot is cleared and workers are woken once the end is visible to others, and what was
+//! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
 use super::{board, open_appends, settings};
 use crate::pg::error::failure::raise;
@@ -90,7 +90,7 @@ fn finish(end: End) {
     board::at_end(end == End::Committed, APPENDED.replace(false));
 }
 
-/// The slot could not follow it, and nobody knows how long it would keep the gate.
+/// The entry could not follow it, and nobody knows how long it would keep the gate.
 fn refuse_prepare() {
     let (what, hint) = if APPENDED.get() {
         (

@@ -6,9 +6,9 @@
 //! after S occurred before any of them.
 use super::cache;
 use super::folding::{AfterEach, Folding};
+use super::folds::Fold;
 use super::kept::{Answer, From};
 use super::moment::{Moment, Selection};
-use super::registry::{Fold, Order};
 use super::snapshot;
 use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
@@ -23,6 +23,7 @@ use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::name::StreamName;
+use eventstream_core::word::Order;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 

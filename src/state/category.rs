@@ -4,12 +4,11 @@
 use super::answer;
 use super::fit::{Columns, Misfit};
 use super::folding::Folding;
+use super::folds::Fold;
 use super::kept::Answer;
 use super::moment::Moment;
-use super::registry::Fold;
 use crate::log::stream::Stream;
 use crate::log::{stream, whole};
-use crate::pg::error::failure::invalid;
 use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Planning;
@@ -18,6 +17,7 @@ use crate::pg::query::plan::View;
 use crate::shared::failing;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
+use eventstream_core::word::Unfoldable;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -25,26 +25,6 @@ use std::time::{Duration, Instant};
 const PAGE: i64 = 500;
 /// So long the streams that fail are counted for a question that was not about all of them.
 const ENOUGH: Duration = Duration::from_secs(1);
-
-/// What becomes of a stream that cannot be folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnError {
-    Fail,
-    Report,
-}
-
-impl OnError {
-    /// Errors: ES005.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "fail" => Ok(Self::Fail),
-            "report" => Ok(Self::Report),
-            other => {
-                Err(invalid("on_error", format!("must be fail or report, not {}", eventstream_core::shown(other))))
-            }
-        }
-    }
-}
 
 /// A stream's state, or why it has none.
 pub type Outcome = std::result::Result<Answer, Caught>;
@@ -60,10 +40,10 @@ pub fn states(
     folding: &mut Folding,
     category: &str,
     moment: Moment,
-    on_error: OnError,
+    on_error: Unfoldable,
     each: &mut dyn FnMut(&str, Outcome) -> Result<()>,
 ) -> Result<()> {
-    if on_error == OnError::Report {
+    if on_error == Unfoldable::Report {
         let mut failed = 0;
         walk(folding, category, 0, |folding, found, name| {
             let counted = attempt_event(|| counted(folding, found, name, moment))?;

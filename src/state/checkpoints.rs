@@ -1,10 +1,8 @@
 //! States along a stream in the order of valid time, kept so that a late event can be folded in without going back to the beginning:
 //! many of the recent ones, fewer and fewer of the older ones, bounded in number and bytes.
 use crate::pg::jsonb::Stored;
+use eventstream_core::rules::Place;
 use std::rc::Rc;
-
-/// A place in the order of valid time: occurred_at and version of an event.
-pub type Place = (i64, i64);
 
 /// The state made of the events known so far up to a place.
 #[derive(Clone)]
@@ -13,6 +11,7 @@ pub struct Checkpoint {
     pub folded: i64,
     /// Those that were not late are those up to this version.
     pub prefix: i64,
+    /// In the order of valid time.
     pub last: Place,
     pub state: Rc<Stored>,
 }

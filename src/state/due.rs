@@ -13,8 +13,8 @@
 //! ```
 use super::answer;
 use super::folding::Folding;
+use super::folds::{self, Fold};
 use super::moment::Moment;
-use super::registry::{self, Fold};
 use super::retention::{self, Retention, Streams};
 use super::snapshot;
 use crate::log::places::{self, Place};
@@ -152,7 +152,7 @@ fn one_fold(target: Target, name: &str, begun: Instant, done: &mut Done, say: Sa
         done.failed += 1;
         say(&Failed { tenant: target.name, category, what: format!("fold \"{name}\" takes no snapshots"), caught })
     };
-    let fold = match attempt(|| registry::named(target.id, name))? {
+    let fold = match attempt(|| folds::named(target.id, name))? {
         Ok(Some(fold)) => fold,
         Ok(None) => return Ok(()),
         Err(caught) => return failed(caught, None, done),

@@ -2,9 +2,9 @@
 //! folding started, and what was folded.
 use super::answer;
 use super::folding::Folding;
+use super::folds::{Fold, How};
 use super::kept::Answer;
 use super::moment::Moment;
-use super::registry::{Fold, How, Order};
 use crate::log::scan::{Late, Opened};
 use crate::log::statements::column;
 use crate::log::stream::Stream;
@@ -16,6 +16,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::View;
 use crate::pg::query::row::Row;
 use crate::shared::session::as_owner;
+use eventstream_core::word::Order;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! Registering folds and upcasters. Registering again replaces; every session notices at the commit (src/shared/catalog.rs), and
 //! snapshots of the definition before stop counting, because they carry its fingerprint.
-use super::registry::Order;
 use crate::log::document::print;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
@@ -15,6 +14,7 @@ use crate::usercode::handler::{self, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, FoldName};
 use eventstream_core::rules::Rules;
+use eventstream_core::word::Order;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{BOOLOID, Datum, INT4OID, INT8OID, JSONBOID, Oid, TEXTOID};
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Promises: memory is bounded by a page, the state and the list of late events; a cancel is noticed at every event.
-use super::registry::{Fold, How, Order};
+use super::folds::{Fold, How};
 use super::source::{self, Source};
 use super::walk::Walk;
 use crate::log::scan::Opened;
@@ -29,6 +29,7 @@ use crate::usercode::handler;
 use eventstream_core::error::Error;
 use eventstream_core::hint::fold_hint;
 use eventstream_core::rules::{Inserted, Latest, Place, Rules, State};
+use eventstream_core::word::Order;
 use std::ffi::CString;
 use std::ops::ControlFlow;
 
@@ -178,7 +179,7 @@ impl<'a> Folding<'a> {
                     memory::expect_room(4 * STEP_BYTES)?;
                     has_room_to = inserted.bytes() + STEP_BYTES;
                 }
-                scratch.step(|| inserted.insert(self.fold.order.place(event)?, &Source::new(event)?))?;
+                scratch.step(|| inserted.insert(place(self.fold.order, event), &Source::new(event)?))?;
             }
         }
         Ok(())
@@ -298,7 +299,7 @@ impl<'a> Folding<'a> {
                 for event in &page {
                     scratch.step(|| {
                         let placed = match latest {
-                            Some(latest) => Some((self.fold.order.place(event)?, latest)),
+                            Some(latest) => Some((place(self.fold.order, event), latest)),
                             None => None,
                         };
                         let source = Source::new(event)?;
@@ -373,14 +374,11 @@ impl<'a> Folding<'a> {
     }
 }
 
-impl Order {
-    /// What sorts events into it.
-    fn place(self, event: &Event) -> Result<Place> {
-        let version = event.version();
-        Ok(match self {
-            Order::Version => (version, version),
-            Order::OccurredAt => (event.occurred_at(), version),
-        })
+/// What sorts events into the order.
+fn place(order: Order, event: &Event) -> Place {
+    match order {
+        Order::Version => (event.version(), event.version()),
+        Order::OccurredAt => (event.occurred_at(), event.version()),
     }
 }
 

@@ -5,11 +5,10 @@
 //! event that is not late is folded onto the state before it; for a late one, the fold goes back to the newest state that is kept of
 //! what occurred no later than it did. Where that is often far, rules put each event into its place as it comes instead; a handler cannot.
 use super::answer;
-use super::checkpoints::{Checkpoint, Checkpoints, Place};
+use super::checkpoints::{Checkpoint, Checkpoints};
 use super::diff;
 use super::folding::{Folding, MOST_BYTES, are_many, patience};
 use super::moment::Selection;
-use super::registry::Order;
 use super::source;
 use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
@@ -24,6 +23,8 @@ use crate::present::event::Event;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::rules::Inserted;
+use eventstream_core::rules::Place;
+use eventstream_core::word::Order;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -232,7 +233,7 @@ fn go_back(
     })?;
     by_time.sort_unstable_by_key(place);
     let latest = head.map_or(i64::MIN, |head| head.max_occurred_at);
-    let mut replay = Replay {
+    let mut back = GoneBack {
         name,
         opened,
         on_time: from - 1,
@@ -242,7 +243,7 @@ fn go_back(
         happened: None,
         folded: 0,
     };
-    replay.checkpoints.keep(Checkpoint {
+    back.checkpoints.keep(Checkpoint {
         folded: from - 1,
         prefix: from - 1,
         last: (latest, from - 1),
@@ -254,27 +255,27 @@ fn go_back(
         let late = lates.get(at);
         let last = late.map_or(to, |late| late.version - 1);
         if next <= last {
-            replay.on_time = last;
+            back.on_time = last;
             let start = Rc::clone(&entries.before);
             let mut walk = Walk::new(Order::Version, next - 1, last, List::new()?);
             let mut after_each = |event: &Event, state: &Stored| {
                 let happened = Happened::of(event)?;
-                replay.latest = happened.occurred_at;
+                back.latest = happened.occurred_at;
                 let (version, state) = (happened.version, Rc::new(state.clone()));
                 if late.is_some() {
                     let (last, state) = ((happened.occurred_at, version), Rc::clone(&state));
-                    replay.checkpoints.keep(Checkpoint { folded: version, prefix: version, last, state });
+                    back.checkpoints.keep(Checkpoint { folded: version, prefix: version, last, state });
                 }
                 entries.add(&happened, state)
             };
             folding.run(name, opened, &start, &mut walk, Some(&mut after_each))?;
         }
         let Some(late) = late else { break };
-        if patience.is_some_and(|most| replay.folded > most) {
+        if patience.is_some_and(|most| back.folded > most) {
             return Ok(late.version);
         }
-        let state = replay.with(folding, late)?;
-        let happened = replay.happened.take();
+        let state = back.with(folding, late)?;
+        let happened = back.happened.take();
         let missing = || Error::Internal { what: format!("version {} was not folded", late.version) };
         entries.add(&happened.ok_or_else(missing)?, state)?;
         next = late.version + 1;
@@ -287,7 +288,7 @@ fn place(late: &Late) -> Place {
 }
 
 /// Goes back for late events.
-struct Replay<'a> {
+struct GoneBack<'a> {
     name: &'a str,
     opened: &'a Opened,
     /// The newest version so far that was not late.
@@ -303,7 +304,7 @@ struct Replay<'a> {
     folded: u64,
 }
 
-impl Replay<'_> {
+impl GoneBack<'_> {
     /// The state of all events up to a late one.
     fn with(&mut self, folding: &mut Folding, late: &Late) -> Result<Rc<Stored>> {
         let start = match self.checkpoints.before(late.occurred_at) {

@@ -1,6 +1,6 @@
 //! Which snapshots stay. Promises: the newest `keep` of each stream and fold stay, and with a cutoff also those taken after it;
 //! those of an earlier definition of their fold, which nothing uses, go.
-use super::registry::{self, Fold};
+use super::folds::{self, Fold};
 use super::snapshot;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
@@ -103,7 +103,7 @@ pub fn prune(target: Target, retention: Retention) -> Result<u64> {
         if !snapshot::share(target, &name)? {
             continue; // unregistered meanwhile, and its snapshots with it
         }
-        let Some(fold) = registry::named(target.id, &name)? else { continue };
+        let Some(fold) = folds::named(target.id, &name)? else { continue };
         removed += as_owner(Planning::ByCost, |db, _| {
             let arguments = arguments(target, &fold, Streams::ALL, retention)?;
             REMOVE_ALL.with(|remove| remove.write(db, &arguments))

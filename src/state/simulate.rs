@@ -3,7 +3,6 @@
 use super::answer;
 use super::folding::Folding;
 use super::moment::{Moment, Selection};
-use super::registry::Order;
 use super::walk::Walk;
 use crate::log::event::NewEvent;
 use crate::log::retry::{self, Among, Batch};
@@ -22,6 +21,7 @@ use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::time::next_recorded_at;
+use eventstream_core::word::Order;
 use std::rc::Rc;
 
 /// The stream as it is, and what an append to it would be given.

@@ -4,8 +4,8 @@
 //!
 //! Locks: whoever writes or deletes snapshots of a fold holds the fold's row, shared (`share`), or alone and without waiting
 //! (es_maintain, in `due`): so es_maintain waits for nobody, and no two of them ever wait for each other.
+use super::folds::Fold;
 use super::kept::Answer;
-use super::registry::Fold;
 use super::source;
 use crate::log::identity;
 use crate::log::scan::Opened;

@@ -3,8 +3,8 @@
 //! no problem: it is never used, and es_maintain removes it.
 use super::answer;
 use super::folding::Folding;
+use super::folds::{self, Fold};
 use super::moment::{Moment, Selection};
-use super::registry::{self, Fold};
 use super::snapshot::{self, Judged, Of};
 use crate::log::scan::Opened;
 use crate::log::stream::{self, Stream};
@@ -70,7 +70,7 @@ pub fn verify(target: Target, fold: Option<&str>, thorough: bool, is_shown: IsSh
         let is_last = page.len() < PAGE;
         for key in page {
             let problem = scratch.step(|| {
-                let Some(fold) = registry::named(target.id, &key.fold)?.filter(|fold| fold.category == key.category)
+                let Some(fold) = folds::named(target.id, &key.fold)?.filter(|fold| fold.category == key.category)
                 else {
                     return Ok(Some("its fold is not registered for the stream's category".to_owned()));
                 };

@@ -8,7 +8,6 @@
 use super::answer;
 use super::folding::{Folding, MOST_BYTES, are_many, patience};
 use super::moment::{Moment, Selection};
-use super::registry::Order;
 use super::source;
 use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
@@ -21,6 +20,7 @@ use crate::pg::query::plan::View;
 use crate::present::event::Event;
 use crate::shared::session::as_owner;
 use eventstream_core::rules::Inserted;
+use eventstream_core::word::Order;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 

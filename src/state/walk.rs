@@ -1,5 +1,4 @@
 //! The order in which a stream's events are folded: those of the versions one after the other, and late ones in between or behind them.
-use super::registry::Order;
 use crate::log::scan::Late;
 use crate::log::scan::Opened;
 use crate::log::statements::column;
@@ -7,6 +6,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::memory::List;
 use crate::pg::process::session::Db;
 use crate::pg::query::row::Row;
+use eventstream_core::word::Order;
 use std::ops::ControlFlow;
 
 /// What is still to be folded of a stream, in order.

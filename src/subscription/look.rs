@@ -187,7 +187,7 @@ fn events_of(
     Ok(Some(rules::Parked { events, attempts }))
 }
 
-fn candidate(place: delivery::Place) -> Candidate {
+fn candidate(place: delivery::Offered) -> Candidate {
     Candidate { position: place.position, stream_id: place.stream_id, size: place.size }
 }
 
@@ -216,7 +216,7 @@ fn scan(
         let read = delivery::page(db, catalog, tenant_id, &subscription.filter, range, page)?;
         look.rows += read.places.len();
         look.scanned_to = read.scanned_to;
-        let wanted: Vec<delivery::Place> = read
+        let wanted: Vec<delivery::Offered> = read
             .places
             .into_iter()
             .filter(|place| place.is_wanted)

@@ -5,12 +5,14 @@ use crate::pg::error::failure::invalid;
 use crate::pg::function::call::{self, Function, Registrant};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
 use eventstream_core::error::Error;
 use eventstream_core::quote_identifier;
 use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
+use std::ffi::CString;
 
 /// What a function is registered for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,21 +86,34 @@ struct Described {
     returns_jsonb: bool,
 }
 
-macro_rules! described_columns {
+columns! {
+    mod of, selected;
+    OID = "p.oid",
+    NAME = "format('%I.%I', n.nspname, p.proname)",
+    OWNER = "p.proowner",
+    DEFINITION = "jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
+                                    p.prosecdef)::text",
+    IS_PLAIN = "p.prokind = 'f' and not p.proretset",
+    VOLATILITY = "p.provolatile::text",
+    IS_TEMPORARY = "n.nspname ~ '^pg_temp'",
+    ARGUMENTS = "oidvectortypes(p.proargtypes)",
+    RETURNS_JSONB = "p.prorettype = 'jsonb'::regtype",
+}
+
+macro_rules! described {
     () => {
-        "select p.oid, format('%I.%I', n.nspname, p.proname), p.prokind = 'f' and not p.proretset, p.provolatile::text, \
-         n.nspname ~ '^pg_temp', oidvectortypes(p.proargtypes), \
-         p.prorettype = 'jsonb'::regtype, \
-         jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
-                           p.prosecdef)::text, p.proowner \
-         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang "
+        concat!(
+            "select ",
+            selected!(),
+            " from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang "
+        )
     };
 }
 
 thread_local! {
-    static BY_OID: Plan = const { Plan::new(concat!(described_columns!(), "where p.oid = $1"), &[OIDOID]) };
+    static BY_OID: Plan = const { Plan::new(concat!(described!(), "where p.oid = $1"), &[OIDOID]) };
     static BY_NAME: Plan = const { Plan::new(
-        concat!(described_columns!(), "where p.oid = to_regprocedure($1)"),
+        concat!(described!(), "where p.oid = to_regprocedure($1)"),
         &[TEXTOID],
     ) };
 }
@@ -107,17 +122,24 @@ fn describe(row: &Row) -> Result<Described> {
     let flag = |column| row.get(column).is_some_and(|value| value.value() & 1 == 1);
     Ok(Described {
         handler: Handler {
-            oid: row.oid(0)?,
-            name: row.text(1)?.to_owned(),
-            owner: row.oid(8)?,
-            definition: row.text(7)?.to_owned(),
+            oid: row.oid(of::OID)?,
+            name: row.text(of::NAME)?.to_owned(),
+            owner: row.oid(of::OWNER)?,
+            definition: row.text(of::DEFINITION)?.to_owned(),
         },
-        is_plain: flag(2),
-        volatility: row.text(3)?.to_owned(),
-        is_temporary: flag(4),
-        arguments: row.text(5)?.to_owned(),
-        returns_jsonb: flag(6),
+        is_plain: flag(of::IS_PLAIN),
+        volatility: row.text(of::VOLATILITY)?.to_owned(),
+        is_temporary: flag(of::IS_TEMPORARY),
+        arguments: row.text(of::ARGUMENTS)?.to_owned(),
+        returns_jsonb: flag(of::RETURNS_JSONB),
     })
+}
+
+/// Whose code it is, from three columns of its row: the role's name, the search path of registration, and the role's oid.
+pub fn registrant(row: &Row, [role, search_path, oid]: [usize; 3]) -> Result<Registrant> {
+    let search_path = CString::new(row.text(search_path)?)
+        .map_err(|_| Error::Internal { what: "a search path holds a zero byte".into() })?;
+    Ok(Registrant { role: row.text(role)?.to_owned(), oid: row.oid_opt(oid), search_path })
 }
 
 /// The function that is to be registered, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.

@@ -29,6 +29,7 @@ mod quote;
 pub mod rules;
 pub mod time;
 pub mod trace;
+pub mod word;
 pub mod zone;
 
 pub use error::{Error, Result};

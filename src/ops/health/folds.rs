@@ -6,7 +6,7 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::failing::{self, Failing, Kind};
 use crate::shared::session::as_owner;
-use crate::state::registry;
+use crate::state::folds;
 use eventstream_core::quote_literal;
 use pgrx::pg_sys::{Datum, INT8OID};
 
@@ -34,7 +34,7 @@ pub fn failing(tenant_id: Option<i64>, writing: &Writing) -> Result<Vec<Check>> 
     })?;
     let mut checks = Vec::new();
     for (tenant_id, tenant, name) in folds {
-        let Some(fold) = registry::named(tenant_id, &name)? else { continue };
+        let Some(fold) = folds::named(tenant_id, &name)? else { continue };
         let key = fold.key(tenant_id);
         let Some(noted) = noted.iter().find(|noted| noted.key == key) else { continue };
         if let Some(stream) = stream_of(noted)? {

@@ -17,6 +17,7 @@ use crate::projection::progress::HIDDEN;
 use crate::shared::session::as_owner;
 use crate::shared::{live_settings, open_appends};
 use check::{Check, Level, Writing, dead_letters, seconds};
+use eventstream_core::word::Standing;
 use eventstream_core::{counted, quote_literal};
 use pgrx::pg_sys::{Datum, INT8OID};
 
@@ -90,7 +91,7 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
     let lag = format!("{positions} and {} behind", seconds(projection.lag_seconds));
     let bad = |level, problem, detail, fix| Check::bad(name.clone(), level, problem, detail, fix);
     let is_late = live_settings::lag_threshold().is_some_and(|limit| projection.lag_seconds > limit.as_secs_f64());
-    let check = match (&projection.missing, projection.status) {
+    let check = match (&projection.missing, projection.standing) {
         (Some(Missing::Role(role)), _) => bad(
             Level::Critical,
             "registrant gone",
@@ -100,7 +101,7 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
             ),
             format!("select * from eventstream.projections where name = {literal};"),
         ),
-        (Some(missing), status) => {
+        (Some(missing), standing) => {
             let what = match missing {
                 Missing::Function(function) => format!("function {function}"),
                 Missing::Table(table) => format!("table {table}"),
@@ -108,33 +109,34 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
                 Missing::Role(role) => format!("role {role}"),
             };
             let detail = format!(
-                "{what} does not exist (the projection is {status}, {lag}): make it again as it was, then {}; or drop the projection",
+                "{what} does not exist (the projection is {}, {lag}): make it again as it was, then {}; or drop the projection",
+                standing.as_str(),
                 call("es_resume_projection").replace('\n', " ").trim_end_matches(';')
             );
             let fix = format!("{}\n{}", writing.look_up("projections", &projection.name), call("es_drop_projection"));
             bad(Level::Critical, "gone", detail, fix)
         }
-        (None, "stopped") => {
+        (None, Standing::Stopped) => {
             let skip = projection.failed_position.map_or_else(String::new, |position| {
                 format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
             });
             let attempts = counted(projection.attempts.into(), "attempt", "attempts");
             let detail = format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
-            bad(Level::Critical, "stopped", detail, call("es_resume_projection"))
+            bad(Level::Critical, Standing::Stopped.as_str(), detail, call("es_resume_projection"))
         }
-        (None, "waiting for activation") => {
+        (None, Standing::Waiting) => {
             let detail = format!("waits for es_activate(), {lag}");
-            bad(Level::Warning, "waiting for activation", detail, writing.call(None, "es_activate", ""))
+            bad(Level::Warning, Standing::Waiting.as_str(), detail, writing.call(None, "es_activate", ""))
         }
-        (None, "paused") if is_late => {
-            bad(Level::Warning, "paused", format!("paused, {lag}"), call("es_resume_projection"))
+        (None, Standing::Paused) if is_late => {
+            bad(Level::Warning, Standing::Paused.as_str(), format!("paused, {lag}"), call("es_resume_projection"))
         }
-        (None, "retrying") => {
+        (None, Standing::Retrying) => {
             let until = projection.retry_at.map_or(0.0, |until| (until - moment.now).max(0) as f64 / 1e6);
             let attempts = counted(projection.attempts.into(), "attempt", "attempts");
             let detail = format!("{attempts} failed{at}, {lag}; the next one in {}: {error}", seconds(until));
             let level = if is_late { Level::Critical } else { Level::Warning };
-            bad(level, "retrying", detail, call("es_run_projection"))
+            bad(level, Standing::Retrying.as_str(), detail, call("es_run_projection"))
         }
         (None, _) if is_late => bad(
             Level::Critical,
@@ -142,7 +144,7 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
             format!("{lag}, more than eventstream.lag_threshold"),
             call("es_run_projection"),
         ),
-        (None, status) => Check::ok(name, format!("{status}, {lag}")),
+        (None, standing) => Check::ok(name, format!("{}, {lag}", standing.as_str())),
     };
     check.of(&projection.tenant)
 }

@@ -8,10 +8,12 @@ use crate::log::pending::{self, First, Followed};
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::present::upcasters;
 use crate::shared::session::as_owner;
+use eventstream_core::word::{Standing, Status};
 use pgrx::pg_sys::{Datum, INT8OID};
 
 /// A projection, and how it stands.
@@ -23,8 +25,7 @@ pub struct Projection {
     pub is_inline: bool,
     /// None: every one.
     pub categories: Option<Vec<String>>,
-    /// What the view shows: running, rebuilding, retrying, waiting for activation, paused or stopped.
-    pub status: &'static str,
+    pub standing: Standing,
     pub position: i64,
     /// Settled positions that it has not passed; 0 where none of them is an event for it.
     pub lag: i64,
@@ -81,27 +82,48 @@ impl Moment {
     }
 }
 
+columns! {
+    mod of, selected;
+    ID = "p.id",
+    TENANT_ID = "p.tenant_id",
+    TENANT = "t.name",
+    NAME = "p.name",
+    IS_TABLE = "p.kind = 'table'",
+    IS_INLINE = "p.mode = 'inline'",
+    STATUS = "g.status",
+    POSITION = "g.global_position",
+    ATTEMPTS = "g.attempts",
+    FAILED_POSITION = "g.failed_position",
+    RETRY_AT = "g.retry_at",
+    SQLSTATE = "g.error_sqlstate",
+    MESSAGE = "g.error_message",
+    CATEGORIES = "p.categories",
+    EVENT_TYPES = "p.event_types",
+    APPLIED = "g.applied",
+    DEAD_LETTERS = "(select count(*) from _eventstream.dead_letters d where d.projection_id = p.id)",
+    LAST_DEAD = "(select d.stream || ': ' || d.outline from _eventstream.dead_letters d where d.projection_id = p.id \
+                  order by d.global_position desc limit 1)",
+    NO_HANDLER = "case when to_regprocedure(f.handler) is null then f.handler end",
+    NO_RESET = "case when to_regprocedure(f.reset) is null then f.reset end",
+    NO_TABLE = "case when to_regclass(p.table_name) is null then p.table_name end",
+    NO_FOLD = "case when p.kind = 'table' and not exists ( \
+                         select from _eventstream.folds d where d.tenant_id = p.tenant_id \
+                         and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
+                    then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end",
+    NO_ROLE = "case when r.oid is null then p.registrant end",
+}
+
 thread_local! {
     static LIST: Plan = const { Plan::new(
-        "select p.id, p.tenant_id, t.name, p.name, p.mode = 'inline', g.status, g.global_position, g.attempts, g.failed_position, \
-                g.retry_at, g.error_sqlstate, g.error_message, p.categories, p.event_types, g.applied, \
-                (select count(*) from _eventstream.dead_letters d where d.projection_id = p.id), \
-                case when to_regprocedure(f.handler) is null then f.handler end, \
-                case when to_regprocedure(f.reset) is null then f.reset end, \
-                case when to_regclass(p.table_name) is null then p.table_name end, \
-                case when p.kind = 'table' and not exists ( \
-                          select from _eventstream.folds d where d.tenant_id = p.tenant_id \
-                          and case when p.fold is null then d.is_default and d.category = p.categories[1] else d.name = p.fold end) \
-                     then coalesce(p.fold, 'the default one of category ' || p.categories[1]) end, \
-                case when r.oid is null then p.registrant end, p.kind = 'table', \
-                 (select d.stream || ': ' || d.outline from _eventstream.dead_letters d where d.projection_id = p.id \
-                  order by d.global_position desc limit 1) \
-         from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
-         join _eventstream.tenants t on t.id = p.tenant_id \
-         left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
-         cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
-                                    p.reset || '()') f (handler, reset) \
-         where $1 is null or p.tenant_id = $1 order by t.name collate \"C\", p.name collate \"C\"",
+        concat!(
+            "select ", selected!(),
+            " from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
+             join _eventstream.tenants t on t.id = p.tenant_id \
+             left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
+             cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
+                                        p.reset || '()') f (handler, reset) \
+             where $1 is null or p.tenant_id = $1 order by t.name collate \"C\", p.name collate \"C\""
+        ),
         &[INT8OID],
     ) };
 }
@@ -109,7 +131,7 @@ thread_local! {
 struct Listed {
     projection: Projection,
     tenant_id: i64,
-    stored: String,
+    status: Status,
     filter: Filter,
 }
 
@@ -118,7 +140,8 @@ fn owned(row: &Row, column: usize) -> Result<Option<String>> {
 }
 
 fn read(row: &Row) -> Result<Listed> {
-    let missing = match (owned(row, 16)?.or(owned(row, 17)?), owned(row, 18)?, owned(row, 19)?, owned(row, 20)?) {
+    let function = owned(row, of::NO_HANDLER)?.or(owned(row, of::NO_RESET)?);
+    let missing = match (function, owned(row, of::NO_TABLE)?, owned(row, of::NO_FOLD)?, owned(row, of::NO_ROLE)?) {
         (_, _, _, Some(role)) => Some(Missing::Role(role)),
         (Some(function), ..) => Some(Missing::Function(function)),
         (_, Some(table), ..) => Some(Missing::Table(table)),
@@ -127,40 +150,40 @@ fn read(row: &Row) -> Result<Listed> {
     };
     Ok(Listed {
         projection: Projection {
-            id: row.int8(0)?,
-            tenant: row.text(2)?.to_owned(),
-            name: row.text(3)?.to_owned(),
-            is_table: row.boolean(21)?,
-            is_inline: row.boolean(4)?,
-            categories: row.text_array_opt(12)?,
-            status: "running",
-            position: row.int8(6)?,
+            id: row.int8(of::ID)?,
+            tenant: row.text(of::TENANT)?.to_owned(),
+            name: row.text(of::NAME)?.to_owned(),
+            is_table: row.boolean(of::IS_TABLE)?,
+            is_inline: row.boolean(of::IS_INLINE)?,
+            categories: row.text_array_opt(of::CATEGORIES)?,
+            standing: Standing::Running,
+            position: row.int8(of::POSITION)?,
             lag: 0,
             lag_seconds: 0.0,
-            attempts: row.int4(7)?,
-            failed_position: row.int8_opt(8),
-            retry_at: row.int8_opt(9),
-            error: owned(row, 10)?.zip(owned(row, 11)?),
-            applied: row.int8(14)?,
-            dead_letters: row.int8(15)?,
-            last_dead: owned(row, 22)?,
+            attempts: row.int4(of::ATTEMPTS)?,
+            failed_position: row.int8_opt(of::FAILED_POSITION),
+            retry_at: row.int8_opt(of::RETRY_AT),
+            error: owned(row, of::SQLSTATE)?.zip(owned(row, of::MESSAGE)?),
+            applied: row.int8(of::APPLIED)?,
+            dead_letters: row.int8(of::DEAD_LETTERS)?,
+            last_dead: owned(row, of::LAST_DEAD)?,
             missing,
         },
-        tenant_id: row.int8(1)?,
-        stored: row.text(5)?.to_owned(),
-        filter: Filter::of(row.text_array_opt(12)?, row.text_array_opt(13)?),
+        tenant_id: row.int8(of::TENANT_ID)?,
+        status: Status::named(row.text(of::STATUS)?).unwrap_or(Status::Running),
+        filter: Filter::of(row.text_array_opt(of::CATEGORIES)?, row.text_array_opt(of::EVENT_TYPES)?),
     })
 }
 
-fn status(listed: &Listed, is_active: bool) -> &'static str {
-    match listed.stored.as_str() {
-        "paused" => "paused",
-        "stopped" => "stopped",
-        _ if listed.projection.is_inline => "running",
-        _ if !is_active => "waiting for activation",
-        _ if listed.projection.attempts > 0 => "retrying",
-        "rebuilding" => "rebuilding",
-        _ => "running",
+fn standing(listed: &Listed, is_active: bool) -> Standing {
+    match listed.status {
+        Status::Paused => Standing::Paused,
+        Status::Stopped => Standing::Stopped,
+        _ if listed.projection.is_inline => Standing::Running,
+        _ if !is_active => Standing::Waiting,
+        _ if listed.projection.attempts > 0 => Standing::Retrying,
+        Status::Rebuilding => Standing::Rebuilding,
+        Status::Running => Standing::Running,
     }
 }
 
@@ -171,9 +194,8 @@ pub fn projections(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Projec
     })?;
     let mut projections = Vec::with_capacity(listed.len());
     for mut listed in listed {
-        let status = status(&listed, moment.is_active);
-        listed.projection.status = status;
-        if listed.projection.is_inline && status == "running" {
+        listed.projection.standing = standing(&listed, moment.is_active);
+        if listed.projection.is_inline && listed.projection.standing == Standing::Running {
             // It has seen whatever was appended.
             listed.projection.position = moment.settled.of(listed.tenant_id);
         } else {

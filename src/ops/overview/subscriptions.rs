@@ -4,6 +4,7 @@ use crate::log::filter::Filter;
 use crate::log::pending::Followed;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::present::upcasters;
 use crate::shared::session::as_owner;
@@ -31,22 +32,36 @@ pub struct Subscription {
     pub dead_letters: i64,
 }
 
-thread_local! {
+columns! {
     // $2 is now. A slot's place in the array is its number + 1.
+    mod of, selected;
+    ID = "s.id",
+    TENANT_ID = "s.tenant_id",
+    TENANT = "t.name",
+    NAME = "s.name",
+    CATEGORIES = "s.categories",
+    EVENT_TYPES = "s.event_types",
+    POSITIONS = "p.positions",
+    REDELIVERIES = "p.redeliveries",
+    CONSUMERS = "(select count(distinct c.consumer) from _eventstream.subscription_consumers c \
+                  where c.subscription_id = s.id and c.seen_until > $2)",
+    LEASED = "(select coalesce(sum(cardinality(l.positions)), 0) from _eventstream.subscription_leases l \
+               where l.subscription_id = s.id and l.lease_until > $2 and l.finished_at is null)",
+    PARKED = "(select count(*) from _eventstream.subscription_parked k where k.subscription_id = s.id)",
+    DEAD_LETTERS = "(select count(*) from _eventstream.dead_letters d where d.subscription_id = s.id)",
+}
+
+thread_local! {
     static LIST: Plan = const { Plan::new(
-        "select s.id, s.tenant_id, t.name, s.name, s.categories, s.event_types, p.positions, p.redeliveries, \
-                (select count(distinct c.consumer) from _eventstream.subscription_consumers c \
-                 where c.subscription_id = s.id and c.seen_until > $2), \
-                (select coalesce(sum(cardinality(l.positions)), 0) from _eventstream.subscription_leases l \
-                 where l.subscription_id = s.id and l.lease_until > $2 and l.finished_at is null), \
-                (select count(*) from _eventstream.subscription_parked k where k.subscription_id = s.id), \
-                (select count(*) from _eventstream.dead_letters d where d.subscription_id = s.id) \
-         from _eventstream.subscriptions s join _eventstream.tenants t on t.id = s.tenant_id \
-         cross join lateral (select array_agg(o.global_position order by o.slot) as positions, \
-                                    max(o.redeliveries)::int8 as redeliveries \
-                             from _eventstream.subscription_slots o where o.subscription_id = s.id) p \
-         where ($1 is null or s.tenant_id = $1) and p.positions is not null \
-         order by t.name collate \"C\", s.name collate \"C\"",
+        concat!(
+            "select ", selected!(),
+            " from _eventstream.subscriptions s join _eventstream.tenants t on t.id = s.tenant_id \
+             cross join lateral (select array_agg(o.global_position order by o.slot) as positions, \
+                                        max(o.redeliveries)::int8 as redeliveries \
+                                 from _eventstream.subscription_slots o where o.subscription_id = s.id) p \
+             where ($1 is null or s.tenant_id = $1) and p.positions is not null \
+             order by t.name collate \"C\", s.name collate \"C\""
+        ),
         &[INT8OID, TIMESTAMPTZOID],
     ) };
 }
@@ -64,24 +79,24 @@ pub fn subscriptions(moment: &Moment, tenant_id: Option<i64>) -> Result<Vec<Subs
     let listed = as_owner(Planning::ByIndex, |db, _| {
         LIST.with(|list| {
             list.rows(db, View::Latest, 0, &args, |row| {
-                let positions = row.int8_array(6)?;
+                let positions = row.int8_array(of::POSITIONS)?;
                 Ok(Listed {
                     subscription: Subscription {
-                        id: row.int8(0)?,
-                        tenant: row.text(2)?.to_owned(),
-                        name: row.text(3)?.to_owned(),
+                        id: row.int8(of::ID)?,
+                        tenant: row.text(of::TENANT)?.to_owned(),
+                        name: row.text(of::NAME)?.to_owned(),
                         position: positions.iter().copied().min().unwrap_or(0),
                         newest_position: positions.iter().copied().max().unwrap_or(0),
                         lag: 0,
                         lag_seconds: 0.0,
-                        consumers: row.int8(8)?,
-                        leased: row.int8(9)?,
-                        parked: row.int8(10)?,
-                        redeliveries: row.int8(7)?,
-                        dead_letters: row.int8(11)?,
+                        consumers: row.int8(of::CONSUMERS)?,
+                        leased: row.int8(of::LEASED)?,
+                        parked: row.int8(of::PARKED)?,
+                        redeliveries: row.int8(of::REDELIVERIES)?,
+                        dead_letters: row.int8(of::DEAD_LETTERS)?,
                     },
-                    tenant_id: row.int8(1)?,
-                    filter: Filter::of(row.text_array_opt(4)?, row.text_array_opt(5)?),
+                    tenant_id: row.int8(of::TENANT_ID)?,
+                    filter: Filter::of(row.text_array_opt(of::CATEGORIES)?, row.text_array_opt(of::EVENT_TYPES)?),
                     positions,
                 })
             })

@@ -1,4 +1,5 @@
 //! Statements, plans and scans: what is kept of them, and how rows come back. Nobody else talks to the executor.
+pub mod columns;
 pub mod estimate;
 pub mod insert;
 pub mod merge;

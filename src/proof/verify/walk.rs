@@ -4,6 +4,7 @@ use super::problem::SLACK;
 use super::problem::{Problem, Report};
 use super::recent::{Known, Recent};
 use crate::log::partition::Partition;
+use crate::log::statements::verified;
 use crate::log::stored::StoredContent;
 use crate::log::stream::{self, Head};
 use crate::pg::error::failure::{Failure, Result};
@@ -98,9 +99,10 @@ impl<'a> Walk<'a> {
         (self.report)(problem)
     }
 
-    /// The next event; its columns are those of Statement::Verify.
+    /// The next event; its columns are those that verification reads.
     pub fn event(&mut self, row: &Row, partition: &Partition) -> Result<()> {
-        let (stream_id, version, position) = (row.int8(0)?, row.int8(1)?, row.int8(2)?);
+        let (stream_id, version, position) =
+            (row.int8(verified::STREAM_ID)?, row.int8(verified::VERSION)?, row.int8(verified::GLOBAL_POSITION)?);
         let is_used_twice = self.previous == Some(position);
         self.previous = self.previous.map(|_| position);
         if !self.recent.has(stream_id) {
@@ -196,7 +198,7 @@ impl<'a> Walk<'a> {
 /// A stream that is not remembered: version 1 brings its stream's row along, others are looked up with what they follow.
 fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> Result<Option<Known>> {
     if version == 1 {
-        let Some(parts) = row.text_array_opt(17)? else { return Ok(None) };
+        let Some(parts) = row.text_array_opt(verified::STREAM)? else { return Ok(None) };
         let mut parts = parts.into_iter();
         let mut next = || parts.next().unwrap_or_default();
         let (tenant_id, first_position) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
@@ -241,8 +243,9 @@ fn check(
     partition: &Partition,
     problems: &mut Vec<String>,
 ) -> Result<Head> {
-    let (occurred_at, max_occurred_at, recorded_at) = (row.int8(9)?, row.int8(10)?, row.int8(11)?);
-    let stored = row.bytes_opt(14)?.unwrap_or_default();
+    let (occurred_at, max_occurred_at, recorded_at) =
+        (row.int8(verified::OCCURRED_AT)?, row.int8(verified::MAX_OCCURRED_AT)?, row.int8(verified::RECORDED_AT)?);
+    let stored = row.bytes_opt(verified::CHAIN_HASH)?.unwrap_or_default();
     match &known.head {
         None => problems.push(format!("version {} is missing: no event of the stream comes before", version - 1)),
         Some(before) if version <= before.version => {
@@ -280,10 +283,10 @@ fn check(
             }
         }
     }
-    if row.int8(3)? != known.tenant_id {
+    if row.int8(verified::TENANT_ID)? != known.tenant_id {
         problems.push("the event is of another tenant than its stream".into());
     }
-    let category = row.text(7)?;
+    let category = row.text(verified::CATEGORY)?;
     if !known.has_category(category) {
         problems.push(format!("category {category:?} is not the stream's"));
     }
@@ -307,7 +310,7 @@ fn check(
         recorded_at,
         max_occurred_at,
         global_position: position,
-        closed: row.text(5)? == EventType::STREAM_CLOSED,
+        closed: row.text(verified::EVENT_TYPE)? == EventType::STREAM_CLOSED,
     })
 }
 
@@ -319,7 +322,7 @@ fn recompute(
     version: i64,
     problems: &mut Vec<String>,
 ) -> Result<[u8; 32]> {
-    let salt = row.bytes_opt(13)?.unwrap_or_default();
+    let salt = row.bytes_opt(verified::SALT)?.unwrap_or_default();
     if salt.len() != SALT_BYTES {
         problems.push(format!("the salt has {} bytes, not {SALT_BYTES}", salt.len()));
     }
@@ -331,14 +334,14 @@ fn recompute(
             tenant_uuid,
             stream: &known.name,
             version,
-            event_id: &row.uuid(4)?,
-            event_type: row.text(5)?,
-            schema_version: row.int4(6)?,
-            subject: row.text_opt(8)?,
+            event_id: &row.uuid(verified::EVENT_ID)?,
+            event_type: row.text(verified::EVENT_TYPE)?,
+            schema_version: row.int4(verified::SCHEMA_VERSION)?,
+            subject: row.text_opt(verified::SUBJECT)?,
             tags: &[],
-            occurred_at_unix_us: pg_to_unix_us(row.int8(9)?),
-            recorded_at_unix_us: pg_to_unix_us(row.int8(11)?),
-            recorded_by: row.text(12)?,
+            occurred_at_unix_us: pg_to_unix_us(row.int8(verified::OCCURRED_AT)?),
+            recorded_at_unix_us: pg_to_unix_us(row.int8(verified::RECORDED_AT)?),
+            recorded_by: row.text(verified::RECORDED_BY)?,
             content_digest: &content_digest(salt, payload, metadata),
         },
     ))

@@ -1,4 +1,4 @@
-//! Sessions that wait until a tenant's horizon, or a projection, has passed a position: one slot a backend.
+//! Sessions that wait until a tenant's horizon, or a projection, has passed a position: one entry a backend.
 //!
 //! ```text
 //! free ──register──▶ waiting, unseen ──(scheduler looks)──▶ waiting, seen ──(passed)──▶ woken ──drop, end of the session──▶ free
@@ -27,7 +27,7 @@ pub enum Awaited {
 }
 
 impl Awaited {
-    /// What a slot holds for it: ids are positive.
+    /// What an entry holds for it: ids are positive.
     fn number(self) -> i64 {
         match self {
             Self::Horizon(tenant_id) => -tenant_id,
@@ -41,7 +41,7 @@ impl Awaited {
 }
 
 #[repr(C)]
-pub struct Slot {
+pub struct Entry {
     /// 0: free.
     database: AtomicU32,
     is_seen: AtomicBool,
@@ -51,7 +51,7 @@ pub struct Slot {
     latch: Latch,
 }
 
-pub static AREA: Area<Slot> = Area::new(c"eventstream waiters", backend_slots, || Slot {
+pub static AREA: Area<Entry> = Area::new(c"eventstream waiters", backend_slots, || Entry {
     database: AtomicU32::new(0),
     is_seen: AtomicBool::new(false),
     is_woken: AtomicBool::new(false),
@@ -62,11 +62,11 @@ pub static AREA: Area<Slot> = Area::new(c"eventstream waiters", backend_slots, |
 
 thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
-    /// Counts this backend's waiters: the slot belongs to the newest.
+    /// Counts this backend's waiters: the entry belongs to the newest.
     static NEWEST: Cell<u64> = const { Cell::new(0) };
 }
 
-/// This backend's slot while it waits. There is one: a new waiter takes it from an older one, which frees it no more.
+/// This backend's entry while it waits. There is one: a new waiter takes it from an older one, which frees it no more.
 #[derive(Debug)]
 pub struct Waiter {
     number: u64,
@@ -77,15 +77,15 @@ impl Waiter {
     /// seems current. Look whether it has passed afterwards, not before.
     pub fn register(awaited: Awaited, position: i64) -> Self {
         release();
-        if let (Some(slot), Some(database)) = (own_slot(), Database::mine()) {
+        if let (Some(entry), Some(database)) = (own_entry(), Database::mine()) {
             // Before, because the backend's number is gone afterwards.
             exit::before_exit(&EXIT_REGISTERED, release);
-            slot.latch.become_mine();
-            slot.awaited.store(awaited.number(), SeqCst);
-            slot.position.store(position, SeqCst);
-            slot.is_seen.store(false, SeqCst);
-            slot.is_woken.store(false, SeqCst);
-            slot.database.store(database.oid().to_u32(), SeqCst);
+            entry.latch.become_mine();
+            entry.awaited.store(awaited.number(), SeqCst);
+            entry.position.store(position, SeqCst);
+            entry.is_seen.store(false, SeqCst);
+            entry.is_woken.store(false, SeqCst);
+            entry.database.store(database.oid().to_u32(), SeqCst);
             database.waiting.fetch_add(1, SeqCst);
             wake_scheduler();
         }
@@ -98,7 +98,7 @@ impl Waiter {
         let at_most = if is_scheduler_running() { at_most } else { at_most.min(UNATTENDED) };
         let end = Instant::now() + at_most;
         loop {
-            if own_slot().is_some_and(|slot| slot.is_woken.swap(false, SeqCst)) {
+            if own_entry().is_some_and(|entry| entry.is_woken.swap(false, SeqCst)) {
                 return Ok(());
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -121,13 +121,13 @@ impl Drop for Waiter {
     }
 }
 
-fn own_slot() -> Option<&'static Slot> {
+fn own_entry() -> Option<&'static Entry> {
     AREA.get()?.get(backend_number())
 }
 
 fn release() {
-    if let Some(slot) = own_slot()
-        && slot.database.swap(0, SeqCst) != 0
+    if let Some(entry) = own_entry()
+        && entry.database.swap(0, SeqCst) != 0
         && let Some(database) = Database::mine()
     {
         database.waiting.fetch_sub(1, SeqCst);
@@ -135,11 +135,11 @@ fn release() {
 }
 
 /// The waiters of this process's database. Where nobody waits this is one load.
-fn waiting() -> impl Iterator<Item = &'static Slot> {
+fn waiting() -> impl Iterator<Item = &'static Entry> {
     let database = Database::mine().filter(|database| database.waiting.load(SeqCst) > 0);
     let oid = database.map_or(0, |database| database.oid().to_u32());
-    let slots = if oid == 0 { &[] } else { AREA.all() };
-    slots.iter().filter(move |slot| slot.database.load(SeqCst) == oid)
+    let entries = if oid == 0 { &[] } else { AREA.all() };
+    entries.iter().filter(move |entry| entry.database.load(SeqCst) == oid)
 }
 
 /// Wakes those who wait for that, at or below `position`.
@@ -149,24 +149,24 @@ pub fn wake(awaited: Awaited, position: i64) {
 
 /// Wakes those who wait at or below the position that what they wait for has reached.
 pub fn wake_all(reached: impl Fn(Awaited) -> i64) {
-    for slot in waiting() {
-        if slot.position.load(SeqCst) <= reached(Awaited::of(slot.awaited.load(SeqCst))) {
-            slot.is_woken.store(true, SeqCst);
-            slot.latch.set();
+    for entry in waiting() {
+        if entry.position.load(SeqCst) <= reached(Awaited::of(entry.awaited.load(SeqCst))) {
+            entry.is_woken.store(true, SeqCst);
+            entry.latch.set();
         }
     }
 }
 
 /// Whether somebody waits for the log itself.
 pub fn is_horizon_awaited() -> bool {
-    waiting().any(|slot| slot.awaited.load(SeqCst) < 0)
+    waiting().any(|entry| entry.awaited.load(SeqCst) < 0)
 }
 
 /// The projections that somebody waits for and that no scheduler has been told of yet.
 pub fn take_unseen() -> Vec<i64> {
     waiting()
-        .filter(|slot| !slot.is_seen.swap(true, SeqCst))
-        .map(|slot| slot.awaited.load(SeqCst))
+        .filter(|entry| !entry.is_seen.swap(true, SeqCst))
+        .map(|entry| entry.awaited.load(SeqCst))
         .filter(|&awaited| awaited > 0)
         .collect()
 }

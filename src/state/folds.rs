@@ -5,11 +5,12 @@ use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
 use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::present::upcast::Upcasters;
-use crate::present::upcasters::{self, registrant};
+use crate::present::upcasters;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::failing;
 use crate::shared::known::Known;
@@ -18,6 +19,7 @@ use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, fingerprint};
 use eventstream_core::rules::Rules;
+use eventstream_core::word::Order;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,36 +29,6 @@ pub enum How {
     /// The reason where the function cannot be used any more.
     Handler(std::result::Result<Handler, String>),
     Rules(Rules),
-}
-
-/// In which order events are folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As they came.
-    Version,
-    /// By valid time, late events in their place.
-    OccurredAt,
-}
-
-impl Order {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Order::Version => "version",
-            Order::OccurredAt => "occurred_at",
-        }
-    }
-
-    /// Errors: ES005.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text {
-            "version" => Ok(Order::Version),
-            "occurred_at" => Ok(Order::OccurredAt),
-            other => Err(crate::pg::error::failure::invalid(
-                "fold_order",
-                format!("must be version or occurred_at, not {}", eventstream_core::shown(other)),
-            )),
-        }
-    }
 }
 
 pub struct Fold {
@@ -87,12 +59,26 @@ impl Fold {
 
 type Key = (i64, String);
 
-macro_rules! fold_columns {
+columns! {
+    mod of_fold, selected;
+    NAME = "f.name",
+    CATEGORY = "f.category",
+    HANDLER = "f.handler",
+    RULES = "f.rules",
+    INITIAL_STATE = "f.initial_state",
+    SNAPSHOT_EVERY = "f.snapshot_every",
+    ORDER = "f.fold_order",
+    REGISTRANT = "coalesce(r.rolname::text, f.registrant)",
+    SEARCH_PATH = "f.search_path",
+    REGISTRANT_OID = "r.oid",
+}
+
+macro_rules! select {
     () => {
-        "select f.name, f.category, f.handler, f.rules, f.initial_state, f.snapshot_every, f.fold_order, \
-                coalesce(r.rolname::text, f.registrant), f.search_path, r.oid \
-         from _eventstream.folds f \
-         left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) "
+        concat!(
+            "select ", selected!(), " from _eventstream.folds f \
+             left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) "
+        )
     };
 }
 
@@ -100,17 +86,17 @@ thread_local! {
     static FOLDS_BY_NAME: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
     static FOLDS_BY_CATEGORY: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
     static BY_NAME: Plan = const { Plan::new(
-        concat!(fold_columns!(), "where f.tenant_id = $1 and f.name = $2"),
+        concat!(select!(), "where f.tenant_id = $1 and f.name = $2"),
         &[INT8OID, TEXTOID],
     ) };
     static DEFAULT: Plan = const { Plan::new(
-        concat!(fold_columns!(), "where f.tenant_id = $1 and f.category = $2 and f.is_default"),
+        concat!(select!(), "where f.tenant_id = $1 and f.category = $2 and f.is_default"),
         &[INT8OID, TEXTOID],
     ) };
 }
 
 /// The fold of that name (None: the default one) for streams of the category. Errors: ES010.
-pub fn fold(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>> {
+pub fn of(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>> {
     let found = match name {
         Some(name) => named(tenant_id, name)?.filter(|fold| fold.category == category),
         None => default(tenant_id, category)?,
@@ -161,18 +147,18 @@ fn printed(document: Jsonb) -> Result<String> {
 
 impl FoldRow {
     fn read(row: &Row) -> Result<Self> {
-        let missing = || Error::Internal { what: "a fold has no initial state".into() };
-        let initial = row.jsonb_opt(4)?.ok_or_else(missing)?;
+        let missing = || Error::Internal { what: "a fold's row is not whole".into() };
+        let initial = row.jsonb_opt(of_fold::INITIAL_STATE)?.ok_or_else(missing)?;
         Ok(Self {
-            name: row.text(0)?.to_owned(),
-            category: row.text(1)?.to_owned(),
-            handler: row.text_opt(2)?.map(ToOwned::to_owned),
-            rules: row.jsonb_opt(3)?.map(printed).transpose()?,
+            name: row.text(of_fold::NAME)?.to_owned(),
+            category: row.text(of_fold::CATEGORY)?.to_owned(),
+            handler: row.text_opt(of_fold::HANDLER)?.map(ToOwned::to_owned),
+            rules: row.jsonb_opt(of_fold::RULES)?.map(printed).transpose()?,
             initial_state: Stored::keep(initial),
             initial_text: printed(initial)?,
-            snapshot_every: row.int8(5)?,
-            order: Order::parse(row.text(6)?)?,
-            registrant: registrant(row, 7)?,
+            snapshot_every: row.int8(of_fold::SNAPSHOT_EVERY)?,
+            order: Order::named(row.text(of_fold::ORDER)?).ok_or_else(missing)?,
+            registrant: handler::registrant(row, [of_fold::REGISTRANT, of_fold::SEARCH_PATH, of_fold::REGISTRANT_OID])?,
         })
     }
 

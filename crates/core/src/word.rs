@@ -1,0 +1,119 @@
+//! Values that are written as one word, in arguments, tables and texts: each word stands here once. tests/word.rs compares them with the
+//! CHECKs of the tables.
+use crate::error::{Error, Result};
+use crate::quote::shown;
+
+/// `a`, `a or b`, `a, b or c`.
+fn listed(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+macro_rules! words {
+    ($($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident = $word:literal),+ $(,)? })+) => { $(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$of])* $value),+ }
+
+        impl $name {
+            /// All of them, in the order in which they are told.
+            pub const ALL: &[Self] = &[$(Self::$value),+];
+
+            /// Its word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $word),+ }
+            }
+
+            /// The one that a word means.
+            #[must_use]
+            pub fn named(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$value),)+ _ => None }
+            }
+
+            /// The one that an argument's word means. Errors: ES005.
+            pub fn parse(argument: &str, word: &str) -> Result<Self> {
+                Self::named(word).ok_or_else(|| Error::InvalidArgument {
+                    argument: argument.into(),
+                    reason: format!("must be {}, not {}", listed(&[$($word),+]), shown(word)),
+                    hint: None,
+                })
+            }
+        }
+    )+ };
+}
+
+words! {
+    /// In which order a fold folds events.
+    Order {
+        /// As they came.
+        Version = "version",
+        /// By valid time, late events in their place.
+        OccurredAt = "occurred_at",
+    }
+
+    /// What becomes of a category's states of which some cannot be folded.
+    Unfoldable {
+        /// The call fails.
+        Fail = "fail",
+        /// Each is told in its stream's place.
+        Report = "report",
+    }
+
+    /// What a projection is.
+    ProjectionKind {
+        /// A handler for one event.
+        Event = "event",
+        /// A handler for a batch of events.
+        Batch = "batch",
+        /// A state table.
+        Table = "table",
+    }
+
+    /// Who moves a projection.
+    Mode {
+        /// Workers.
+        Async = "async",
+        /// The append.
+        Inline = "inline",
+    }
+
+    /// What comes after the last retry of an event that a projection fails on.
+    OnError {
+        /// The projection stops.
+        Stop = "stop",
+        /// The event becomes a dead letter, and the others go on.
+        Skip = "skip",
+    }
+
+    /// How a projection stands in its table.
+    Status {
+        /// It is moved.
+        Running = "running",
+        /// By a person.
+        Paused = "paused",
+        /// By a failure.
+        Stopped = "stopped",
+        /// Its state table is filled.
+        Rebuilding = "rebuilding",
+    }
+
+    /// How a projection stands, as the view shows it.
+    Standing {
+        /// It is moved.
+        Running = "running",
+        /// Its state table is filled.
+        Rebuilding = "rebuilding",
+        /// An event failed, and is tried again.
+        Retrying = "retrying",
+        /// The database is a copy.
+        Waiting = "waiting for activation",
+        /// By a person.
+        Paused = "paused",
+        /// By a failure.
+        Stopped = "stopped",
+    }
+}
