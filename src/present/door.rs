@@ -52,6 +52,7 @@ impl<'a> Door<'a> {
     }
 
     /// The event as it may be seen; new values are made in the current memory context. Errors: ES014, and whatever a user's function raises.
+    #[inline]
     pub fn show(&mut self, mut stored: StoredEvent) -> Result<Event> {
         if let Some(upcasting) = &mut self.upcasting {
             upcasting.apply(&mut stored)?;

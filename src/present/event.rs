@@ -85,6 +85,7 @@ impl Common {
 
 impl StoredEvent {
     /// Its by-reference columns live where the row does.
+    #[inline]
     pub fn of_row(common: &Common, row: &Row) -> Self {
         let (values, nulls) = row.parts();
         let mut event = Self { values: [Datum::null(); FIELDS], nulls: [false; FIELDS] };
@@ -152,6 +153,7 @@ impl StoredEvent {
     }
 
     /// It has passed the door.
+    #[inline]
     pub(super) fn shown(self) -> Event {
         Event(self)
     }

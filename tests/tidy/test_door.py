@@ -52,7 +52,7 @@ def test_a_read_beside_the_door_would_be_found():
 
 #: Who reads documents of other tables' rows.
 OTHER_DOCUMENTS = {
-    "src/state/registry.rs": "a fold's initial state and rules",
+    "src/state/folds.rs": "a fold's initial state and rules",
     "src/state/snapshot.rs": "states of snapshots",
     "src/projection/rebuild.rs": "states of a table that is filled again",
 }
