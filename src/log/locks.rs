@@ -11,7 +11,7 @@ use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
 
 /// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
-/// same stream within microseconds may meet at its row, the one waiting for the other with its slot taken. A call checks no more of them.
+/// same stream within microseconds may meet at its row, the one waiting for the other with its entry taken. A call checks no more of them.
 pub const MOST_NAMES: usize = 64;
 
 /// What a call has locked.
