@@ -90,7 +90,7 @@ mod tests {
         run(&format!("create temp table seen as select es_simulate('seen-1', '{event}') as event"));
         assert_eq!(
             value("select event - 'recorded_at' - 'occurred_at' - 'recorded_by' from seen"),
-            r#"{"salt": null, "stream": "seen-1", "tenant": "default", "payload": {"n": 1.50}, "subject": "p-1", "version": 2, "category": "seen", "event_id": "01890a5d-ac96-774b-bcce-b302099a8057", "metadata": {"actor": "me"}, "chain_hash": null, "event_type": "Second", "schema_version": 3, "global_position": null}"#
+            r#"{"salt": null, "tags": null, "stream": "seen-1", "tenant": "default", "payload": {"n": 1.50}, "subject": "p-1", "version": 2, "category": "seen", "event_id": "01890a5d-ac96-774b-bcce-b302099a8057", "metadata": {"actor": "me"}, "chain_hash": null, "event_type": "Second", "schema_version": 3, "global_position": null}"#
         );
         assert_eq!(
             rows(

@@ -9,12 +9,13 @@ create function es_append(
     occurred_at timestamptz default null,
     schema_version int default null,
     subject text default null,
-    must_exist bool default false
+    must_exist bool default false,
+    tags text[] default null
 ) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_append';
-comment on function es_append(text, text, jsonb, bigint, jsonb, uuid, timestamptz, int, text, bool) is
+comment on function es_append(text, text, jsonb, bigint, jsonb, uuid, timestamptz, int, text, bool, text[]) is
 $$Appends one event and returns the stream's new version.
-expected_version: NULL any, 0 the stream has no events yet, N > 0 exactly N; otherwise ES001 (version_conflict). must_exist: ES002 where the stream has no events yet.
+expected_version: NULL any, 0 the stream has no events yet, N > 0 exactly N; otherwise ES001 (version_conflict). must_exist: ES002 where the stream has no events yet. tags: up to 32 of 1 to 255 bytes, a set, such as order:42; no personal data.
 A retry with the same event_id and content writes nothing and returns the version of the first time; the same id with other content is ES006.
 Other errors: ES003 closed, ES004 stream name, ES005 argument, ES007 limit, 42501 privilege.
 Example: select es_append('account-1000', 'AccountCredited', '{"amount": 12.50}', expected_version => 0);$$;
@@ -28,7 +29,7 @@ create function es_append_events(
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_append_events';
 comment on function es_append_events(text, jsonb, bigint, bool) is
 $$Appends a batch to one stream, all or nothing, and returns the stream's new version.
-events: an array of 1 to eventstream.max_batch_events objects {"type", "payload", "metadata"?, "event_id"?, "occurred_at"?, "schema_version"?, "subject"?}.
+events: an array of 1 to eventstream.max_batch_events objects {"type", "payload", "metadata"?, "event_id"?, "occurred_at"?, "schema_version"?, "subject"?, "tags"?}.
 Errors as es_append; a wrong element is named by its place, from 0.
 Example: select es_append_events('account-1000', '[{"type": "AccountCredited", "payload": {"amount": 12.50}}]');$$;
 

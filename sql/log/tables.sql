@@ -144,11 +144,13 @@ create table _eventstream.events (
     salt bytea,
     chain_hash bytea not null,
     payload jsonb,
-    metadata jsonb
+    metadata jsonb,
+    tags text[] collate "C"
 ) partition by range (global_position);
 comment on table _eventstream.events is
 'The log: every event of every stream, partitioned by range of global_position. Written only by es_append and its kin; never updated, deleted or truncated.';
 comment on column _eventstream.events.max_occurred_at is 'the largest occurred_at of the stream up to this version: never falls, so a point in valid time is found by binary search';
+comment on column _eventstream.events.tags is 'what the event is about beside its stream: a set in the order of the bytes; NULL: none';
 comment on column _eventstream.events.recorded_from is 'the client''s address; NULL for a unix socket. Not covered by the chain hash';
 
 -- Indexes stand on the partitions only (_eventstream.make_partition): an index of the parent would come back with

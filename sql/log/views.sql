@@ -18,7 +18,8 @@ select
     t.name as tenant,
     e.recorded_by,
     e.salt,
-    e.chain_hash
+    e.chain_hash,
+    e.tags
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = s.tenant_id

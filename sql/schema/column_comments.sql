@@ -15,6 +15,7 @@ comment on column eventstream.events.tenant is 'whose it is';
 comment on column eventstream.events.recorded_by is 'the session''s user that appended it';
 comment on column eventstream.events.salt is 'enters the chain hash with the content, so that the content can be erased one day and the chain still verifies';
 comment on column eventstream.events.chain_hash is 'SHA-256 over the event and the stream''s previous chain hash';
+comment on column eventstream.events.tags is 'what the event is about beside its stream, e.g. order:42: a set in the order of the bytes; NULL: none';
 comment on column eventstream.streams.stream is 'category-id';
 comment on column eventstream.streams.category is 'the name before its first -';
 comment on column eventstream.streams.version is 'of the newest event: how many there are';

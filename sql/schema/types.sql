@@ -15,7 +15,8 @@ create type eventstream.event as (
     tenant text,
     recorded_by text,
     salt bytea,
-    chain_hash bytea
+    chain_hash bytea,
+    tags text[]
 );
 comment on type eventstream.event is
 'One event. version counts 1, 2, 3 … within its stream; global_position is its unique place in the log; occurred_at is valid time (the caller''s), recorded_at is transaction time (the database''s).';
@@ -35,6 +36,7 @@ comment on column eventstream.event.tenant is 'the tenant the stream belongs to'
 comment on column eventstream.event.recorded_by is 'the session user that appended it';
 comment on column eventstream.event.salt is '16 random bytes that go into the content digest';
 comment on column eventstream.event.chain_hash is 'SHA-256 over the event and its predecessor''s chain hash';
+comment on column eventstream.event.tags is 'what the event is about beside its stream, e.g. order:42: a set in the order of the bytes; NULL: none';
 
 create type eventstream.stream_info as (
     stream text,

@@ -32,6 +32,7 @@ fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;
     let expected = ExpectedVersion::parse(args.int8_opt(3))?;
     let access = authorize(Privilege::Append, stream.category())?;
+    let tags = args.text_array_opt(10, "tags")?.unwrap_or_default();
     let parts = Parts {
         event_type: args.text(1, "event_type")?,
         payload: args.jsonb(2, "payload")?,
@@ -40,6 +41,7 @@ fn append_one(args: &Args) -> Returned {
         occurred_at: args.timestamptz_opt(6),
         schema_version: args.int4_opt(7),
         subject: args.text_opt(8)?,
+        tags: tags.iter().map(String::as_str).collect(),
     };
     let must_exist = args.boolean(9, "must_exist")?;
     let event = NewEvent::check(parts, "event_type")?;

@@ -23,7 +23,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, varlena};
+use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, text_array_of, varlena};
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
@@ -289,7 +289,7 @@ fn insert(
             event_type: event.event_type,
             schema_version: event.schema_version,
             subject: event.subject,
-            tags: &[],
+            tags: &event.tags,
             occurred_at_unix_us: pg_to_unix_us(occurred_at),
             recorded_at_unix_us: pg_to_unix_us(recorded_at),
             recorded_by: &call.recorded_by,
@@ -316,6 +316,7 @@ fn insert(
         Some(varlena(&hash)?),
         Some(event.payload.value.datum()),
         Some(event.metadata.value.datum()),
+        (!event.tags.is_empty()).then(|| text_array_of(&event.tags)).transpose()?,
     ])?;
     Ok(Head { version, chain_hash: hash, recorded_at, max_occurred_at, global_position: place.position, closed: false })
 }

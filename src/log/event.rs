@@ -6,6 +6,7 @@ use crate::pg::error::failure::invalid;
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::process::server;
 use crate::shared::settings;
+use eventstream_core::command::tags::tag_set;
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
 use eventstream_core::{moment, shown};
@@ -20,6 +21,8 @@ pub struct NewEvent<'a> {
     pub occurred_at: Option<i64>,
     pub schema_version: i32,
     pub subject: Option<&'a str>,
+    /// In byte order, each once.
+    pub tags: Vec<&'a str>,
 }
 
 /// The parts of an event as the caller gave them.
@@ -31,6 +34,7 @@ pub struct Parts<'a> {
     pub occurred_at: Option<i64>,
     pub schema_version: Option<i32>,
     pub subject: Option<&'a str>,
+    pub tags: Vec<&'a str>,
 }
 
 /// The reason of what cannot be undone: it is all that will ever say why.
@@ -64,6 +68,7 @@ impl<'a> NewEvent<'a> {
             occurred_at: None,
             schema_version: None,
             subject: None,
+            tags: Vec::new(),
         };
         Self::check_rest(parts, "reason")
     }
@@ -102,6 +107,7 @@ impl<'a> NewEvent<'a> {
             occurred_at: parts.occurred_at,
             schema_version,
             subject: parts.subject,
+            tags: tag_set("tags", parts.tags)?,
         })
     }
 
@@ -112,7 +118,7 @@ impl<'a> NewEvent<'a> {
         };
         let mut event_type = None;
         let mut payload = None;
-        let mut parts = (None, None, None, None, None);
+        let mut parts = (None, None, None, None, None, Vec::new());
         object.each(|key, value| {
             match key {
                 "type" => event_type = Some(text(key, value)?),
@@ -130,12 +136,14 @@ impl<'a> NewEvent<'a> {
                 }
                 "schema_version" => parts.3 = Some(integer(key, value)?),
                 "subject" => parts.4 = Some(text(key, value)?),
+                "tags" => parts.5 = texts(key, value)?,
                 _ => {
                     return Err(Error::InvalidArgument {
                         argument: key_name(key),
                         reason: "is not a key that an event can have".into(),
                         hint: Some(
-                            "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject.".into(),
+                            "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject, tags."
+                                .into(),
                         ),
                     }
                     .into());
@@ -158,6 +166,7 @@ impl<'a> NewEvent<'a> {
             occurred_at: parts.2,
             schema_version,
             subject: parts.4,
+            tags: parts.5,
         };
         Self::check(parts, "type")
     }
@@ -178,7 +187,7 @@ fn moment_of(key: &str, text: &str) -> Result<i64> {
 }
 
 /// Keys of a batch element that may be absent, or null, which is the same.
-const OPTIONAL: [&str; 5] = ["metadata", "event_id", "occurred_at", "schema_version", "subject"];
+const OPTIONAL: [&str; 6] = ["metadata", "event_id", "occurred_at", "schema_version", "subject", "tags"];
 
 /// A key as a message names it: as it is where it could be a name, else quoted and cut.
 pub fn key_name(key: &str) -> String {
@@ -192,6 +201,19 @@ pub fn text<'a>(key: &str, value: Value<'a>) -> Result<&'a str> {
         Value::Text(text) => Ok(text),
         other => Err(invalid(key, format!("must be a string, not {}", other.kind()))),
     }
+}
+
+/// A member that must be an array of strings; not so many that it matters are copied.
+fn texts<'a>(key: &str, value: Value<'a>) -> Result<Vec<&'a str>> {
+    let Value::Array(array) = value else {
+        return Err(invalid(key, format!("must be an array of strings, not {}", value.kind())));
+    };
+    let mut texts = Vec::with_capacity(array.len());
+    array.each(|_, value| {
+        texts.push(text(&format!("{key}[{}]", texts.len()), value)?);
+        Ok(())
+    })?;
+    Ok(texts)
 }
 
 /// A member that must be a whole number.

@@ -23,6 +23,7 @@ pub mod column {
     pub const CHAIN_HASH: usize = 15;
     pub const PAYLOAD: usize = 16;
     pub const METADATA: usize = 17;
+    pub const TAGS: usize = 18;
 }
 
 /// Places of the columns of a row of stream_segments, and its key by number, from 1.
@@ -76,7 +77,7 @@ const STREAM_RANGE: &[Oid] =
 macro_rules! event_columns {
     () => {
         "e.global_position, (select s.name from _eventstream.streams s where s.id = e.stream_id), e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
-         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
+         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash, e.tags"
     };
 }
 
@@ -84,7 +85,7 @@ macro_rules! event_columns {
 macro_rules! stream_event_columns {
     () => {
         "e.global_position, $2, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.metadata, \
-         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash"
+         e.subject, e.occurred_at, e.recorded_at, e.category, $1, e.recorded_by, e.salt, e.chain_hash, e.tags"
     };
 }
 
@@ -136,6 +137,7 @@ columns! {
     CHAIN_HASH = "e.chain_hash",
     PAYLOAD = "e.payload",
     METADATA = "e.metadata",
+    TAGS = "e.tags",
     STREAM = "case when e.version = 1 then \
               (select array[s.tenant_id::text, s.first_position::text, s.name, s.category, s.slot::text] \
                from _eventstream.streams s where s.id = e.stream_id) end",

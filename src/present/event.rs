@@ -9,7 +9,7 @@ use crate::pg::process::memory::Room;
 use crate::pg::process::server;
 use crate::pg::query::row::Row;
 use crate::pg::value::composite::{Record, RowType};
-use crate::pg::value::datum::{self, Nullable, from_text, from_uuid};
+use crate::pg::value::datum::{self, Nullable, from_text, from_uuid, text_array_of};
 use eventstream_core::hash::Hash;
 use eventstream_core::name::StreamName;
 use pgrx::pg_sys::Datum;
@@ -32,9 +32,10 @@ pub mod field {
     pub const TENANT: usize = 12;
     pub const RECORDED_BY: usize = 13;
     pub const CHAIN_HASH: usize = 15;
+    pub const TAGS: usize = 16;
 }
 
-const FIELDS: usize = 16;
+const FIELDS: usize = 17;
 
 /// For each field, the column of the log's row that it comes from; None where it belongs to the whole stream.
 const FROM: [Option<usize>; FIELDS] = [
@@ -54,6 +55,7 @@ const FROM: [Option<usize>; FIELDS] = [
     Some(column::RECORDED_BY),
     Some(column::SALT),
     Some(column::CHAIN_HASH),
+    Some(column::TAGS),
 ];
 
 /// Roughly the bytes that columns of fixed size or short texts take.
@@ -149,6 +151,9 @@ impl StoredEvent {
         imagined.set(field::CATEGORY, from_text(name.category())?);
         imagined.set(field::TENANT, common.tenant);
         imagined.set(field::RECORDED_BY, from_text(&server::role_name(server::session_role())?)?);
+        if !event.tags.is_empty() {
+            imagined.set(field::TAGS, text_array_of(&event.tags)?);
+        }
         Ok(imagined)
     }
 

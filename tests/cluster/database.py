@@ -94,7 +94,7 @@ def gaps(connection: psycopg.Connection) -> list[tuple]:
 
 CONTENTS = (
     "select tenant, stream, version, global_position, event_id, event_type, schema_version, payload::text, metadata::text,"
-    " subject, occurred_at, recorded_at, category, recorded_by, salt, chain_hash from eventstream.events order by global_position"
+    " subject, occurred_at, recorded_at, category, recorded_by, salt, chain_hash, tags from eventstream.events order by global_position"
 )
 
 

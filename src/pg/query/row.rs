@@ -177,11 +177,19 @@ impl<'a> Row<'a> {
         self.required(column).map(|value| unsafe { datum::uuid(value) })
     }
 
-    /// The elements of a text[] that are not NULL.
-    pub fn text_array_opt(&self, column: usize) -> Result<Option<Vec<String>>> {
+    /// The elements of a text[]; none where it is NULL.
+    pub fn texts(&self, column: usize) -> Result<Vec<Option<String>>> {
         // SAFETY: the statement's author selects a text[] there.
         let array = self.get(column).map(|value| unsafe { datum::text_array(value) }).transpose()?;
-        Ok(array.map(|elements| elements.into_iter().flatten().collect()))
+        Ok(array.unwrap_or_default())
+    }
+
+    /// The elements of a text[] that are not NULL.
+    pub fn text_array_opt(&self, column: usize) -> Result<Option<Vec<String>>> {
+        if self.get(column).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.texts(column)?.into_iter().flatten().collect()))
     }
 
     pub fn hash(&self, column: usize) -> Result<[u8; 32]> {

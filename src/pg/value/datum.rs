@@ -199,8 +199,8 @@ pub fn array(elements: &mut [Datum], element_type: pg_sys::Oid, length: i32, ali
     })
 }
 
-pub fn text_array_of(elements: &[String]) -> Result<Datum> {
-    let mut made = elements.iter().map(|element| from_text(element)).collect::<Result<Vec<_>>>()?;
+pub fn text_array_of<T: AsRef<str>>(elements: &[T]) -> Result<Datum> {
+    let mut made = elements.iter().map(|element| from_text(element.as_ref())).collect::<Result<Vec<_>>>()?;
     array(&mut made, pg_sys::TEXTOID, -1, b'i')
 }
 

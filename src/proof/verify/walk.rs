@@ -15,7 +15,7 @@ use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
 use crate::shared::session::as_owner;
 use eventstream_core::delivery::slot_of;
-use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, chain_hash, content_digest};
+use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, are_in_order, chain_hash, content_digest};
 use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID};
@@ -328,6 +328,11 @@ fn recompute(
     }
     let content = StoredContent::of_verified(row);
     let (payload, metadata) = (content.payload()?.unwrap_or_default(), content.metadata()?.unwrap_or_default());
+    let stored = row.texts(verified::TAGS)?;
+    let tags: Vec<&str> = stored.iter().flatten().map(String::as_str).collect();
+    if tags.len() < stored.len() || !are_in_order(&tags) {
+        problems.push("the tags are not a set in byte order".to_owned());
+    }
     Ok(chain_hash(
         previous,
         &EventFields {
@@ -338,7 +343,7 @@ fn recompute(
             event_type: row.text(verified::EVENT_TYPE)?,
             schema_version: row.int4(verified::SCHEMA_VERSION)?,
             subject: row.text_opt(verified::SUBJECT)?,
-            tags: &[],
+            tags: &tags,
             occurred_at_unix_us: pg_to_unix_us(row.int8(verified::OCCURRED_AT)?),
             recorded_at_unix_us: pg_to_unix_us(row.int8(verified::RECORDED_AT)?),
             recorded_by: row.text(verified::RECORDED_BY)?,

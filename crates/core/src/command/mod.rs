@@ -1,3 +1,4 @@
 //! What a decision may do. Pure; used by the append's judge.
 
 pub mod boundary;
+pub mod tags;
