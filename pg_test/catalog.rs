@@ -1,5 +1,6 @@
 //! What the extension puts into a database: every object explained, every function marked rightly, every public object listed as stable
 //! or experimental.
+use crate::pg::function::types_of;
 use crate::pg_test::sql::{rows, value};
 
 /// Name, arguments with their defaults, result, volatility and parallel mark of every public function.
@@ -105,6 +106,21 @@ mod tests {
         let unlisted: Vec<_> = found.iter().filter(|function| !listed.contains(function)).collect();
         let missing: Vec<_> = listed.iter().filter(|function| !found.contains(function)).collect();
         assert!(unlisted.is_empty() && missing.is_empty(), "not as listed: {unlisted:#?}\nlisted: {missing:#?}");
+    }
+
+    #[pg_test]
+    fn every_function_in_c_is_declared_with_the_types_that_its_code_reads() {
+        let declared = value(
+            "select string_agg(prosrc || '|' || oidvectortypes(proargtypes), E'\\n') from pg_proc \
+             where prolang = (select oid from pg_language where lanname = 'c') and probin = '$libdir/eventstream'",
+        );
+        let mut functions = 0;
+        for function in declared.lines() {
+            let (symbol, types) = function.split_once('|').unwrap();
+            assert_eq!(types_of(symbol).unwrap(), types, "{symbol}");
+            functions += 1;
+        }
+        assert!(functions >= 89, "{functions}");
     }
 
     #[pg_test]

@@ -5,6 +5,7 @@
 mod access;
 mod append_rules;
 mod bad_input;
+mod border;
 mod catalog;
 mod errors;
 mod idempotence;

@@ -1,6 +1,6 @@
 //! eventstream: an event store inside PostgreSQL. ARCHITECTURE.md has the words, the data flow and the invariants; the
 //! folders here are the steps of that flow.
-#![deny(unsafe_code)]
+#![deny(unsafe_code, ffi_unwind_calls)]
 
 mod access;
 mod api;
@@ -82,6 +82,7 @@ pgrx::extension_sql_file!(
 /// Called by PostgreSQL when the library is loaded: by the postmaster where it is preloaded, else by a backend.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::error::entry::init();
     shared::init();
     pg::pinned::init();
     api::guard::note_roles();

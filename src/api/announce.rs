@@ -4,7 +4,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::shared::board::database;
 use crate::shared::open_appends;
 
-sql_function!("eventstream_announce", announce);
+sql_function!("eventstream_announce", "", announce);
 
 fn announce(_: &Args) -> Returned {
     database::announce_at_commit();

@@ -21,12 +21,17 @@ use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Append, "eventstream_append", append_one);
-asks!(Append, "eventstream_append_events", append_events);
-asks!(Append, "eventstream_append_streams", append_streams);
-asks!(Append, "eventstream_close_stream", close_stream);
-sql_function!("eventstream_last_append", last);
-sql_function!("eventstream_new_event_id", new_id);
+asks!(
+    Append,
+    "eventstream_append",
+    "text, text, jsonb, bigint, jsonb, uuid, timestamp with time zone, integer, text, boolean, text[]",
+    append_one
+);
+asks!(Append, "eventstream_append_events", "text, jsonb, bigint, boolean", append_events);
+asks!(Append, "eventstream_append_streams", "jsonb, boolean", append_streams);
+asks!(Append, "eventstream_close_stream", "text, text", close_stream);
+sql_function!("eventstream_last_append", "", last);
+sql_function!("eventstream_new_event_id", "", new_id);
 
 fn append_one(args: &Args) -> Returned {
     let stream = StreamName::parse(args.text(0, "stream")?)?;

@@ -10,21 +10,21 @@ use eventstream_core::zone::{RULE, Zone};
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_day_end", day_end);
-sql_function!("eventstream_set_as_of", set_as_of);
+sql_function!("eventstream_day_end", "date, text", day_end);
+sql_function!("eventstream_set_as_of", "date, text", set_as_of);
 
 /// Days since 2000-01-01 up to which a day ends at a timestamptz, and the first one.
 const FIRST_DAY: i64 = -2_451_544;
 const LAST_DAY: i64 = 106_751_981;
 
 fn day_end(args: &Args) -> Returned {
-    let (Some(day), Some(time_zone)) = (args.int4_opt(0), args.text_opt(1)?) else { return Ok(None) };
+    let (Some(day), Some(time_zone)) = (args.date_opt(0), args.text_opt(1)?) else { return Ok(None) };
     end(day, time_zone).map(|end| Some(Datum::from(end)))
 }
 
 fn set_as_of(args: &Args) -> Returned {
     call::refuse_in_user_code()?;
-    let end = end(args.int4(0, "day")?, args.text(1, "time_zone")?)?;
+    let end = end(args.date(0, "day")?, args.text(1, "time_zone")?)?;
     let text = match end {
         i64::MIN => "-infinity".to_owned(),
         i64::MAX => "infinity".to_owned(),

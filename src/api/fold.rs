@@ -16,10 +16,15 @@ use eventstream_core::shown;
 use eventstream_core::word::Order;
 use std::rc::Rc;
 
-asks!(Manage, "eventstream_register_fold", register_fold);
-asks!(Manage, "eventstream_unregister_fold", unregister_fold);
-asks!(Manage, "eventstream_register_upcaster", register_upcaster);
-asks!(Manage, "eventstream_unregister_upcaster", unregister_upcaster);
+asks!(
+    Manage,
+    "eventstream_register_fold",
+    "text, text, regprocedure, jsonb, jsonb, bigint, text, boolean",
+    register_fold
+);
+asks!(Manage, "eventstream_unregister_fold", "text", unregister_fold);
+asks!(Manage, "eventstream_register_upcaster", "text, integer, regprocedure, text", register_upcaster);
+asks!(Manage, "eventstream_unregister_upcaster", "text, integer", unregister_upcaster);
 
 /// A fold of that name, if there is one, may be of another category.
 fn may_replace(tenant_id: i64, name: &str) -> Result<()> {

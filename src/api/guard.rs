@@ -10,7 +10,7 @@ use crate::shared::settings;
 use crate::{projection, proof, usercode};
 use eventstream_core::error::Error;
 
-sql_function!("eventstream_guard", loaded);
+sql_function!("eventstream_guard", "", loaded);
 
 static GUARDS: Guards = Guards { is_off: settings::allows_drop, ours: proof::guard::protect, users: keep_in_use };
 

@@ -18,10 +18,20 @@ use crate::state::moment::Moment;
 use crate::state::{explain, simulate, timeline};
 use pgrx::pg_sys::Datum;
 
-asks!(Read, "eventstream_history", history);
-asks!(Read, "eventstream_timeline", timeline);
-asks!(Read, "eventstream_explain_state", explain_state);
-asks!(Read, "eventstream_simulate", simulate);
+asks!(Read, "eventstream_history", "text, bigint, bigint, text", history);
+asks!(
+    Read,
+    "eventstream_timeline",
+    "text, timestamp with time zone, text, timestamp with time zone, timestamp with time zone",
+    timeline
+);
+asks!(
+    Read,
+    "eventstream_explain_state",
+    "text, timestamp with time zone, timestamp with time zone, text",
+    explain_state
+);
+asks!(Read, "eventstream_simulate", "text, jsonb, text", simulate);
 
 /// Errors: ES002.
 fn found(asked: &Asked) -> Result<Stream> {

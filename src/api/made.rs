@@ -8,10 +8,10 @@ use crate::pg::value::datum::from_text;
 use pgrx::pg_sys::{BOOLOID, JSONBOID, TEXTOID};
 use std::thread::LocalKey;
 
-sql_function!("eventstream_create_state_table", create_state_table);
-sql_function!("eventstream_create_temporal_view", create_temporal_view);
-asks!(Manage, "eventstream_drop_projection", drop_projection);
-sql_function!("eventstream_refuse", refuse);
+sql_function!("eventstream_create_state_table", "text, text, jsonb, text, text, boolean", create_state_table);
+sql_function!("eventstream_create_temporal_view", "text, text, jsonb, text, boolean", create_temporal_view);
+asks!(Manage, "eventstream_drop_projection", "text, boolean", drop_projection);
+sql_function!("eventstream_refuse", "text, text, text", refuse);
 
 thread_local! {
     static STATE_TABLE: Plan = const { Plan::new(
@@ -26,16 +26,16 @@ thread_local! {
 }
 
 fn create_state_table(args: &Args) -> Returned {
-    make(args, &STATE_TABLE, 6)
+    make(args, &STATE_TABLE)
 }
 
 fn create_temporal_view(args: &Args) -> Returned {
-    make(args, &TEMPORAL_VIEW, 5)
+    make(args, &TEMPORAL_VIEW)
 }
 
 /// Gives the arguments on, as they are, to a function of sql/, which asks for the rights first and returns a name.
-fn make(args: &Args, function: &'static LocalKey<Plan>, arguments: usize) -> Returned {
-    let given: Vec<_> = (0..arguments).map(|place| args.datum(place)).collect();
+fn make(args: &Args, function: &'static LocalKey<Plan>) -> Returned {
+    let given = args.given();
     let _callers = failure::speak_of_callers();
     let name = as_current(|db| {
         function.with(|function| function.first(db, View::Write, &given, |row| Ok(row.text_opt(0)?.map(str::to_owned))))

@@ -9,7 +9,7 @@ use crate::pg::{error::report, process::server};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Upkeep, "eventstream_maintain", maintain);
+asks!(Upkeep, "eventstream_maintain", "", maintain);
 
 fn maintain(args: &Args) -> Returned {
     server::must_be_writable(c"es_maintain")?;

@@ -33,8 +33,8 @@ use eventstream_core::privilege::Privilege;
 /// Binds a function as `sql_function!` does. Whoever lacks the privilege in every category is told so, and not what is wrong with the arguments.
 /// That costs nothing where nothing is wrong: what is too large is refused before it is copied, so that the order is one of words only.
 macro_rules! asks {
-    ($privilege:ident, $symbol:literal, $target:path) => {
-        crate::pg::function::sql_function!($symbol, |args: &crate::pg::function::Args| {
+    ($privilege:ident, $symbol:literal, $types:literal, $target:path) => {
+        crate::pg::function::sql_function!($symbol, $types, |args: &crate::pg::function::Args| {
             crate::api::rights_first(eventstream_core::privilege::Privilege::$privilege, $target(args))
         });
     };

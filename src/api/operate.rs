@@ -15,15 +15,15 @@ use crate::shared::tasks;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Admin, "eventstream_activate", activate);
-sql_function!("eventstream_is_home", is_home);
-sql_function!("eventstream_metrics", show_metrics);
-sql_function!("eventstream_operated_tenant", one_tenant);
-sql_function!("eventstream_operated_tenants", all_tenants);
-sql_function!("eventstream_projection_states", projection_states);
-sql_function!("eventstream_subscription_states", subscription_states);
-sql_function!("eventstream_tasks", running_tasks);
-sql_function!("eventstream_health", checks);
+asks!(Admin, "eventstream_activate", "", activate);
+sql_function!("eventstream_is_home", "", is_home);
+sql_function!("eventstream_metrics", "", show_metrics);
+sql_function!("eventstream_operated_tenant", "", one_tenant);
+sql_function!("eventstream_operated_tenants", "", all_tenants);
+sql_function!("eventstream_projection_states", "", projection_states);
+sql_function!("eventstream_subscription_states", "", subscription_states);
+sql_function!("eventstream_tasks", "", running_tasks);
+sql_function!("eventstream_health", "", checks);
 
 fn activate(_: &Args) -> Returned {
     server::must_be_writable(c"es_activate")?;

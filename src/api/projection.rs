@@ -31,16 +31,21 @@ use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 use std::time::Duration;
 
-asks!(Manage, "eventstream_create_projection", create_projection);
-asks!(Manage, "eventstream_create_table_projection", create_table_projection);
-asks!(Manage, "eventstream_state_table_is_there", state_table_is_there);
-asks!(Manage, "eventstream_alter_projection", alter_projection);
-asks!(Manage, "eventstream_pause_projection", pause_projection);
-asks!(Manage, "eventstream_resume_projection", resume_projection);
-asks!(Manage, "eventstream_rebuild_projection", rebuild_projection);
-asks!(Manage, "eventstream_run_projection", run_projection);
-asks!(Manage, "eventstream_skip_event", skip_event);
-asks!(Read, "eventstream_wait_for", wait_for);
+asks!(
+    Manage,
+    "eventstream_create_projection",
+    "text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint, boolean",
+    create_projection
+);
+asks!(Manage, "eventstream_create_table_projection", "text, text, jsonb, text, text, text", create_table_projection);
+asks!(Manage, "eventstream_state_table_is_there", "text, text, text, jsonb, text, text, boolean", state_table_is_there);
+asks!(Manage, "eventstream_alter_projection", "text, jsonb", alter_projection);
+asks!(Manage, "eventstream_pause_projection", "text", pause_projection);
+asks!(Manage, "eventstream_resume_projection", "text", resume_projection);
+asks!(Manage, "eventstream_rebuild_projection", "text", rebuild_projection);
+asks!(Manage, "eventstream_run_projection", "text, bigint", run_projection);
+asks!(Manage, "eventstream_skip_event", "text, bigint, text", skip_event);
+asks!(Read, "eventstream_wait_for", "text, text, bigint, bigint, interval", wait_for);
 
 /// Room for names of functions, and more than that: what is given is copied.
 const MOST_SETTINGS_BYTES: usize = 64 << 10;

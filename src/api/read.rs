@@ -22,19 +22,24 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-asks!(Read, "eventstream_read", read_stream);
-asks!(Read, "eventstream_read_all", read_all);
-asks!(Read, "eventstream_read_backward", read_backward);
-asks!(Read, "eventstream_read_subject", read_subject);
-asks!(Read, "eventstream_event", event);
-asks!(Read, "eventstream_stream_version", stream_version);
-asks!(Read, "eventstream_stream", stream);
-asks!(Read, "eventstream_horizon", the_horizon);
-asks!(Read, "eventstream_settled_until", settled_until);
-asks!(Read, "eventstream_log_info", info);
-sql_function!("eventstream_ulid", ulid);
-sql_function!("eventstream_ulid_to_uuid", ulid_to_uuid);
-sql_function!("eventstream_stream_name", stream_name);
+asks!(
+    Read,
+    "eventstream_read",
+    "text, bigint, bigint, boolean, timestamp with time zone, boolean, bigint, text[]",
+    read_stream
+);
+asks!(Read, "eventstream_read_all", "bigint, bigint, text[], text[], bigint, uuid, integer", read_all);
+asks!(Read, "eventstream_read_backward", "bigint, bigint, text[], text[]", read_backward);
+asks!(Read, "eventstream_read_subject", "text, bigint, bigint", read_subject);
+asks!(Read, "eventstream_event", "uuid", event);
+asks!(Read, "eventstream_stream_version", "text", stream_version);
+asks!(Read, "eventstream_stream", "text", stream);
+asks!(Read, "eventstream_horizon", "", the_horizon);
+asks!(Read, "eventstream_settled_until", "", settled_until);
+asks!(Read, "eventstream_log_info", "", info);
+sql_function!("eventstream_ulid", "uuid", ulid);
+sql_function!("eventstream_ulid_to_uuid", "text", ulid_to_uuid);
+sql_function!("eventstream_stream_name", "text, text", stream_name);
 
 fn read_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;

@@ -29,10 +29,10 @@ use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Manage, "eventstream_snapshot", take);
-asks!(Read, "eventstream_snapshot_state", snapshot_state);
-asks!(Audit, "eventstream_verify_snapshots", verify);
-asks!(Upkeep, "eventstream_prune_snapshots", prune);
+asks!(Manage, "eventstream_snapshot", "text, text", take);
+asks!(Read, "eventstream_snapshot_state", "text, bigint, text", snapshot_state);
+asks!(Audit, "eventstream_verify_snapshots", "text, boolean", verify);
+asks!(Upkeep, "eventstream_prune_snapshots", "bigint, interval", prune);
 
 fn take(args: &Args) -> Returned {
     server::must_be_writable(c"es_snapshot")?;

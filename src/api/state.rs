@@ -27,11 +27,16 @@ use eventstream_core::word::Unfoldable;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-asks!(Read, "eventstream_state", state);
-asks!(Read, "eventstream_state_at", state_at);
-asks!(Read, "eventstream_state_at_version", state_at_version);
-asks!(Read, "eventstream_load", load);
-asks!(Read, "eventstream_category_state", category_state);
+asks!(Read, "eventstream_state", "text, text", state);
+asks!(Read, "eventstream_state_at", "text, timestamp with time zone, timestamp with time zone, text", state_at);
+asks!(Read, "eventstream_state_at_version", "text, bigint, text", state_at_version);
+asks!(Read, "eventstream_load", "text, text, boolean", load);
+asks!(
+    Read,
+    "eventstream_category_state",
+    "text, timestamp with time zone, timestamp with time zone, text, text",
+    category_state
+);
 
 /// A stream that may be read, and the fold that is asked for.
 pub struct Asked<'a> {

@@ -8,8 +8,8 @@ use crate::state::{cache, folds};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_stats", stats);
-sql_function!("eventstream_fold_fingerprint", fold_fingerprint);
+sql_function!("eventstream_stats", "", stats);
+sql_function!("eventstream_fold_fingerprint", "text", fold_fingerprint);
 
 fn stats(args: &Args) -> Returned {
     let store = Store::begin(args)?;

@@ -23,15 +23,15 @@ use eventstream_core::shown;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
-asks!(Manage, "eventstream_create_subscription", create);
-asks!(Manage, "eventstream_drop_subscription", drop_one);
-asks!(Manage, "eventstream_seek_subscription", seek);
-asks!(Consume, "eventstream_fetch", fetch);
-asks!(Consume, "eventstream_ack", ack);
-asks!(Consume, "eventstream_nack", nack);
-asks!(Consume, "eventstream_extend_lease", extend_lease);
-asks!(Manage, "eventstream_retry_dead_letter", retry_dead_letter);
-asks!(Manage, "eventstream_drop_dead_letter", drop_dead_letter);
+asks!(Manage, "eventstream_create_subscription", "text, text[], text[], bigint, bigint, boolean", create);
+asks!(Manage, "eventstream_drop_subscription", "text", drop_one);
+asks!(Manage, "eventstream_seek_subscription", "text, bigint", seek);
+asks!(Consume, "eventstream_fetch", "text, text, bigint, interval, interval", fetch);
+asks!(Consume, "eventstream_ack", "uuid, bigint", ack);
+asks!(Consume, "eventstream_nack", "uuid, bigint, text, interval, boolean", nack);
+asks!(Consume, "eventstream_extend_lease", "uuid, interval", extend_lease);
+asks!(Manage, "eventstream_retry_dead_letter", "bigint", retry_dead_letter);
+asks!(Manage, "eventstream_drop_dead_letter", "bigint, text", drop_dead_letter);
 
 /// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
 const MOST_EVENTS: i64 = 10_000;

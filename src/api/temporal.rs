@@ -25,9 +25,9 @@ use pgrx::pg_sys::Datum;
 use std::cell::Cell;
 use std::rc::Rc;
 
-asks!(Manage, "eventstream_check_temporal_view", check);
-asks!(Read, "eventstream_temporal_state", at_sessions_moment);
-asks!(Read, "eventstream_temporal_state_at", at_given_moment);
+asks!(Manage, "eventstream_check_temporal_view", "text, text", check);
+asks!(Read, "eventstream_temporal_state", "text, text, text", at_sessions_moment);
+asks!(Read, "eventstream_temporal_state_at", "text, text, text, text, text, text", at_given_moment);
 
 /// Whether the role may manage, and there is such a fold. Errors: 42501, ES005, ES010.
 fn check(args: &Args) -> Returned {

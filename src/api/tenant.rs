@@ -8,10 +8,10 @@ use crate::pg::value::datum::from_text;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
 
-asks!(Admin, "eventstream_create_tenant", create_tenant);
-sql_function!("eventstream_use_tenant", use_tenant);
-asks!(Admin, "eventstream_grant", grant);
-asks!(Admin, "eventstream_revoke", revoke);
+asks!(Admin, "eventstream_create_tenant", "text, boolean", create_tenant);
+sql_function!("eventstream_use_tenant", "text", use_tenant);
+asks!(Admin, "eventstream_grant", "name, text, text, text", grant);
+asks!(Admin, "eventstream_revoke", "name, text, text, text", revoke);
 
 fn create_tenant(args: &Args) -> Returned {
     let tenant = args.text(0, "tenant")?;

@@ -5,8 +5,8 @@ use crate::pg::process::server::Fired;
 use crate::pg::{guard, process::server};
 use eventstream_core::error::Error;
 
-sql_function!("eventstream_refuse_change", refuse_change);
-sql_function!("eventstream_refuse_foreign", refuse_foreign);
+sql_function!("eventstream_refuse_change", "", refuse_change);
+sql_function!("eventstream_refuse_foreign", "", refuse_foreign);
 
 fn fired(args: &Args) -> crate::pg::error::failure::Result<Fired> {
     server::trigger(args.info())?.ok_or_else(|| {

@@ -10,9 +10,9 @@ use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Audit, "eventstream_verify_stream", verify_stream);
-asks!(Audit, "eventstream_verify", verify_log);
-asks!(Audit, "eventstream_chain_heads", chain_heads);
+asks!(Audit, "eventstream_verify_stream", "text", verify_stream);
+asks!(Audit, "eventstream_verify", "bigint, bigint", verify_log);
+asks!(Audit, "eventstream_chain_heads", "bigint", chain_heads);
 
 fn verify_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;

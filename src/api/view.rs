@@ -10,11 +10,11 @@ use crate::shared::session::as_owner;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_readable_tenant", readable_tenant);
-sql_function!("eventstream_readable_categories", readable_categories);
-sql_function!("eventstream_operated_categories", operated);
-sql_function!("eventstream_shown_categories", shown);
-sql_function!("eventstream_horizon_holders", horizon_holders);
+sql_function!("eventstream_readable_tenant", "text", readable_tenant);
+sql_function!("eventstream_readable_categories", "", readable_categories);
+sql_function!("eventstream_operated_categories", "", operated);
+sql_function!("eventstream_shown_categories", "", shown);
+sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
 fn listed(scope: Scope) -> Returned {
     match scope {

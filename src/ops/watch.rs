@@ -89,13 +89,13 @@ fn deal_with(held: &Held, open_for: i64) -> Result<()> {
             let is_busy = as_owner(Planning::ByIndex, |db, _| {
                 IS_BUSY.with(|plan| plan.first(db, View::Latest, &pid, |row| row.boolean(0)))
             })?;
-            if is_busy == Some(true) && is_new(held, Step::Cancel) && open_appends::cancel(held) {
+            if is_busy == Some(true) && is_new(held, Step::Cancel) && open_appends::cancel(held)? {
                 report::warning(&format!("{}: its statement is cancelled", who()?))?;
             }
             Ok(())
         }
         OnLongAppend::Terminate => {
-            if is_new(held, Step::Terminate) && open_appends::terminate(held) {
+            if is_new(held, Step::Terminate) && open_appends::terminate(held)? {
                 report::warning(&format!("{}: its session is terminated", who()?))?;
             }
             Ok(())

@@ -1,6 +1,8 @@
 //! Every difference between the supported PostgreSQL versions (15 to 18). `pre_pg17` and the like are set by build.rs: a newer
 //! major version takes the newest branch.
-use pgrx::pg_sys;
+use super::error::failure::{Result, catch};
+use super::ffi::compared;
+use pgrx::pg_sys::{self, Datum};
 #[cfg(not(pre_pg16))]
 use std::ffi::c_int;
 use std::ffi::{CStr, c_char};
@@ -15,7 +17,7 @@ pub struct SearchPath {
 #[cfg(pre_pg17)]
 mod before_17 {
     use pgrx::pg_sys;
-    unsafe extern "C-unwind" {
+    crate::pg::ffi::compared! {
         pub fn PushOverrideSearchPath(path: *mut pg_sys::OverrideSearchPath);
         pub fn PopOverrideSearchPath();
     }
@@ -23,7 +25,7 @@ mod before_17 {
 
 #[cfg(not(pre_pg17))]
 mod since_17 {
-    unsafe extern "C-unwind" {
+    crate::pg::ffi::compared! {
         pub fn RestrictSearchPath();
     }
 }
@@ -64,7 +66,7 @@ impl SearchPath {
     }
 }
 
-unsafe extern "C-unwind" {
+compared! {
     #[cfg(pre_pg16)]
     fn ExecInsertIndexTuples(
         target: *mut pg_sys::ResultRelInfo,
@@ -128,19 +130,19 @@ pub unsafe fn close_indices(target: *mut pg_sys::ResultRelInfo) {
     }
 }
 
-unsafe extern "C-unwind" {
-    #[cfg(pre_pg18)]
-    #[link_name = "index_beginscan"]
-    fn begin_index_scan(
+mod scans {
+    use pgrx::pg_sys;
+    crate::pg::ffi::compared! {
+        #[cfg(pre_pg18)]
+        pub fn index_beginscan(
         table: pg_sys::Relation,
         index: pg_sys::Relation,
         snapshot: pg_sys::Snapshot,
         nkeys: i32,
         norderbys: i32,
     ) -> pg_sys::IndexScanDesc;
-    #[cfg(not(pre_pg18))]
-    #[link_name = "index_beginscan"]
-    fn begin_index_scan(
+        #[cfg(not(pre_pg18))]
+        pub fn index_beginscan(
         table: pg_sys::Relation,
         index: pg_sys::Relation,
         snapshot: pg_sys::Snapshot,
@@ -148,6 +150,7 @@ unsafe extern "C-unwind" {
         nkeys: i32,
         norderbys: i32,
     ) -> pg_sys::IndexScanDesc;
+    }
 }
 
 /// Begins a scan with `nkeys` conditions. PostgreSQL 18 added an argument, for EXPLAIN.
@@ -163,13 +166,13 @@ pub unsafe fn index_beginscan(
     // SAFETY: as the caller says.
     unsafe {
         #[cfg(pre_pg18)]
-        return begin_index_scan(table, index, snapshot, nkeys, 0);
+        return scans::index_beginscan(table, index, snapshot, nkeys, 0);
         #[cfg(not(pre_pg18))]
-        return begin_index_scan(table, index, snapshot, std::ptr::null_mut(), nkeys, 0);
+        return scans::index_beginscan(table, index, snapshot, std::ptr::null_mut(), nkeys, 0);
     }
 }
 
-unsafe extern "C-unwind" {
+compared! {
     #[cfg(pre_pg16)]
     fn pg_proc_aclcheck(function: pg_sys::Oid, role: pg_sys::Oid, mode: pg_sys::AclMode) -> pg_sys::AclResult::Type;
     #[cfg(not(pre_pg16))]
@@ -210,6 +213,61 @@ pub fn backend_number() -> usize {
     }
 }
 
+mod rows {
+    use pgrx::pg_sys::{Datum, HeapTuple, TupleDesc, Tuplestorestate};
+
+    #[cfg(pre_pg17)]
+    type Const<T> = *mut T;
+    #[cfg(not(pre_pg17))]
+    type Const<T> = *const T;
+
+    crate::pg::ffi::compared! {
+        pub fn heap_form_tuple(desc: TupleDesc, values: Const<Datum>, nulls: Const<bool>) -> HeapTuple;
+        pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: Const<Datum>, nulls: Const<bool>);
+    }
+}
+
+/// A row of these values, which it copies. PostgreSQL says so since 17.
+///
+/// # Safety
+/// May raise: call it inside `catch`. One value and one flag for each column of the descriptor.
+pub unsafe fn form_row(desc: pg_sys::TupleDesc, values: *const Datum, nulls: *const bool) -> pg_sys::HeapTuple {
+    // SAFETY: as the caller says.
+    unsafe { rows::heap_form_tuple(desc, values.cast_mut(), nulls.cast_mut()) }
+}
+
+/// Puts such a row into a store.
+///
+/// # Safety
+/// As [`form_row`].
+pub unsafe fn put_row(
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    values: *const Datum,
+    nulls: *const bool,
+) {
+    // SAFETY: as the caller says.
+    unsafe { rows::tuplestore_putvalues(store, desc, values.cast_mut(), nulls.cast_mut()) }
+}
+
+/// Whether that process is a backend of this server now, and the one of that number.
+pub fn is_backend(pid: i32, number: usize) -> Result<bool> {
+    catch(|| {
+        // SAFETY: a look at the backends, under their lock; the place of one stays in shared memory when it ends.
+        unsafe {
+            let process = super::ffi::BackendPidGetProc(pid);
+            if process.is_null() {
+                return false;
+            }
+            #[cfg(pre_pg17)]
+            let found = (*process).backendId - 1;
+            #[cfg(not(pre_pg17))]
+            let found = (*process).vxid.procNumber;
+            usize::try_from(found) == Ok(number)
+        }
+    })
+}
+
 /// How many backends there can be; final when shared memory is requested.
 pub fn backend_slots() -> usize {
     // SAFETY: computed before shmem_request_hook runs (InitializeMaxBackends of postinit.c).
@@ -231,7 +289,7 @@ pub unsafe fn is_by_value(desc: pg_sys::TupleDesc, column: usize) -> bool {
     }
 }
 
-unsafe extern "C-unwind" {
+compared! {
     #[cfg(pre_pg16)]
     fn pg_database_ownercheck(database: pg_sys::Oid, role: pg_sys::Oid) -> bool;
     #[cfg(pre_pg16)]
@@ -367,11 +425,11 @@ unsafe extern "C" {
     fn free(memory: *mut std::ffi::c_void);
 }
 
-unsafe extern "C-unwind" {
+compared! {
     #[cfg(pre_pg16)]
-    fn set_ps_display(activity: *const std::ffi::c_char);
+    fn set_ps_display(activity: *const c_char);
     #[cfg(not(pre_pg16))]
-    fn set_ps_display_with_len(activity: *const std::ffi::c_char, length: usize);
+    fn set_ps_display_with_len(activity: *const c_char, length: usize);
 }
 
 /// Shows a text behind this process's name, in ps. May raise. set_ps_display is an inline function since PostgreSQL 16.

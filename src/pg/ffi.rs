@@ -1,28 +1,50 @@
 //! PostgreSQL's functions as PostgreSQL declares them. pgrx's own bindings catch an error and rewrite it (SQLSTATE,
 //! DETAIL and CONTEXT suffer); these let it pass, so every call that can raise stands inside [`super::error::failure::catch`].
+//!
+//! pgrx reads its bindings from the headers of the PostgreSQL that is built for. What it binds too is compared here when it is compiled: a major version
+//! that changes a function does not build until this file says so.
 use pgrx::pg_sys::*;
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-/// ByteaOutputType of utils/bytea.h.
+/// ByteaOutputType of utils/bytea.h, which pgrx does not bind.
 pub const BYTEA_OUTPUT_HEX: c_int = 1;
 
-unsafe extern "C-unwind" {
-    // utils/adt/varlena.c
-    pub static mut bytea_output: c_int;
+/// Declares functions, each of which must be what pgrx binds under that name.
+macro_rules! compared {
+    ($($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)?;)*) => {
+        unsafe extern "C-unwind" {
+            $($(#[$attribute])* $visibility fn $name($($argument: $kind),*) $(-> $result)?;)*
+        }
+        $($(#[$attribute])* const _: unsafe fn($($kind),*) $(-> $result)? = pgrx::pg_sys::$name;)*
+    };
+}
+pub(super) use compared;
+
+/// Declares functions that pgrx does not bind. One that it binds by now is ambiguous below: it belongs to those that are compared.
+macro_rules! unbound {
+    ($($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)?;)*) => {
+        unsafe extern "C-unwind" {
+            $($(#[$attribute])* $visibility fn $name($($argument: $kind),*) $(-> $result)?;)*
+        }
+        const _: () = {
+            mod both {
+                mod declared {
+                    $($(#[$attribute])* #[allow(non_upper_case_globals)] pub const $name: () = ();)*
+                }
+                #[allow(unused_imports)]
+                use {self::declared::*, pgrx::pg_sys::*};
+                $($(#[$attribute])* const _: () = $name;)*
+            }
+        };
+    };
+}
+
+compared! {
     // utils/error/elog.c
-    pub fn errstart(elevel: c_int, domain: *const c_char) -> bool;
-    pub fn errcode(code: c_int) -> c_int;
-    pub fn errmsg(format: *const c_char, ...) -> c_int;
-    pub fn errdetail(format: *const c_char, ...) -> c_int;
-    pub fn errhint(format: *const c_char, ...) -> c_int;
-    pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     pub fn set_errcontext_domain(domain: *const c_char) -> c_int;
-    pub fn errcontext_msg(format: *const c_char, ...) -> c_int;
     pub fn CopyErrorData() -> *mut ErrorData;
     pub fn FlushErrorState();
     pub fn FreeErrorData(error: *mut ErrorData);
-    pub fn ReThrowError(error: *mut ErrorData) -> !;
-    pub fn pg_re_throw() -> !;
     // executor/spi.c
     pub fn SPI_connect() -> c_int;
     pub fn SPI_finish() -> c_int;
@@ -69,20 +91,9 @@ unsafe extern "C-unwind" {
     pub fn add_partial_path(table: *mut RelOptInfo, path: *mut Path);
     pub fn get_attname(relation: Oid, column: AttrNumber, missing_ok: bool) -> *mut c_char;
     pub fn get_attnum(relation: Oid, column: *const c_char) -> AttrNumber;
-    // catalog/pg_constraint.c
-    pub fn get_relation_constraint_oid(relation: Oid, constraint: *const c_char, missing_ok: bool) -> Oid;
     // nodes/params.c
     pub fn makeParamList(count: c_int) -> ParamListInfo;
     // executor/tstoreReceiver.c, utils/sort/tuplestore.c
-    pub fn CreateTuplestoreDestReceiver() -> *mut DestReceiver;
-    pub fn SetTuplestoreDestReceiverParams(
-        receiver: *mut DestReceiver,
-        store: *mut Tuplestorestate,
-        context: MemoryContext,
-        detoast: bool,
-        target: TupleDesc,
-        map_failure_message: *const c_char,
-    );
     pub fn tuplestore_begin_heap(random_access: bool, inter_xact: bool, max_kilobytes: c_int) -> *mut Tuplestorestate;
     pub fn tuplestore_gettupleslot(
         store: *mut Tuplestorestate,
@@ -92,7 +103,6 @@ unsafe extern "C-unwind" {
     ) -> bool;
     pub fn tuplestore_end(store: *mut Tuplestorestate);
     pub fn lookup_rowtype_tupdesc_copy(row_type: Oid, modifier: i32) -> TupleDesc;
-    pub fn tuplestore_putvalues(store: *mut Tuplestorestate, desc: TupleDesc, values: *const Datum, nulls: *const bool);
     // utils/fmgr/funcapi.c, access/common/heaptuple.c, executor/execTuples.c
     pub fn get_call_result_type(info: FunctionCallInfo, oid: *mut Oid, desc: *mut TupleDesc) -> TypeFuncClass::Type;
     pub fn get_func_arg_info(
@@ -104,7 +114,6 @@ unsafe extern "C-unwind" {
     pub fn init_MultiFuncCall(info: FunctionCallInfo) -> *mut FuncCallContext;
     pub fn end_MultiFuncCall(info: FunctionCallInfo, context: *mut FuncCallContext);
     pub fn BlessTupleDesc(desc: TupleDesc) -> TupleDesc;
-    pub fn heap_form_tuple(desc: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
     pub fn heap_freetuple(row: HeapTuple);
     pub fn HeapTupleHeaderGetDatum(header: HeapTupleHeader) -> Datum;
     // utils/adt/expandedrecord.c
@@ -207,9 +216,9 @@ unsafe extern "C-unwind" {
     // storage/lmgr/lock.c
     pub fn LockAcquire(tag: *const LOCKTAG, mode: c_int, is_session: bool, does_not_wait: bool) -> u32;
     // storage/lmgr/predicate.c
-    pub fn PredicateLockTID(relation: Relation, tid: ItemPointer, snapshot: Snapshot, writer: TransactionId);
-    pub fn CheckForSerializableConflictIn(relation: Relation, tid: ItemPointer, block: BlockNumber);
     pub fn LockRelease(tag: *const LOCKTAG, mode: c_int, is_session: bool) -> bool;
+    // storage/ipc/procarray.c
+    pub fn BackendPidGetProc(pid: c_int) -> *mut PGPROC;
     // storage/lmgr/lmgr.c
     pub fn XactLockTableWait(
         xid: TransactionId,
@@ -259,7 +268,6 @@ unsafe extern "C-unwind" {
     pub fn superuser_arg(role: Oid) -> bool;
     pub fn has_privs_of_role(member: Oid, role: Oid) -> bool;
     // commands/sequence.c
-    pub fn nextval_internal(sequence: Oid, check_permissions: bool) -> i64;
     pub fn DirectFunctionCall2Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum) -> Datum;
     pub fn setval_oid(info: FunctionCallInfo) -> Datum;
     pub fn relation_open(relation: Oid, lock: LOCKMODE) -> Relation;
@@ -278,6 +286,12 @@ unsafe extern "C-unwind" {
         handle: *mut *mut BackgroundWorkerHandle,
     ) -> bool;
     pub fn WaitForBackgroundWorkerShutdown(handle: *mut BackgroundWorkerHandle) -> BgwHandleStatus::Type;
+    pub fn BackgroundWorkerUnblockSignals();
+    pub fn BackgroundWorkerInitializeConnection(database: *const c_char, role: *const c_char, flags: u32);
+    pub fn BackgroundWorkerInitializeConnectionByOid(database: Oid, role: Oid, flags: u32);
+    pub fn RegisterBackgroundWorker(worker: *mut BackgroundWorker);
+    pub fn GetBackgroundWorkerPid(handle: *mut BackgroundWorkerHandle, pid: *mut c_int) -> BgwHandleStatus::Type;
+    pub fn pfree(memory: *mut c_void);
     // utils/misc/guc.c
     pub fn set_config_option(
         name: *const c_char,
@@ -292,12 +306,12 @@ unsafe extern "C-unwind" {
     pub fn GetConfigOptionByName(name: *const c_char, canonical: *mut *const c_char, missing_ok: bool) -> *mut c_char;
     pub fn NewGUCNestLevel() -> c_int;
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
-    // utils/adt/acl.c
     // catalog/namespace.c, utils/cache/syscache.c
     pub fn SearchSysCache1(cache: c_int, key: Datum) -> HeapTuple;
     pub fn ReleaseSysCache(row: HeapTuple);
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c
+    #[cfg(pre_pg16)]
     pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
     // tcop/postgres.c
     pub fn ProcessInterrupts();
@@ -305,7 +319,6 @@ unsafe extern "C-unwind" {
     pub fn SetLatch(latch: *mut Latch);
     pub fn ResetLatch(latch: *mut Latch);
     pub fn WaitLatch(latch: *mut Latch, events: c_int, timeout: c_long, wait_event_info: u32) -> c_int;
-    pub fn kill(pid: c_int, signal: c_int) -> c_int;
     // access/transam/xact.c, utils/time/snapmgr.c, tcop/postgres.c
     pub fn SetCurrentStatementStartTimestamp();
     pub fn StartTransactionCommand();
@@ -314,7 +327,6 @@ unsafe extern "C-unwind" {
     pub fn GetTransactionSnapshot() -> Snapshot;
     pub fn die(signal: c_int);
     pub fn SignalHandlerForConfigReload(signal: c_int);
-    pub fn proc_exit(code: c_int) -> !;
     // utils/misc/guc-file.l, timeout.c
     pub fn ProcessConfigFile(context: GucContext::Type);
     pub fn SetConfigOption(
@@ -323,20 +335,11 @@ unsafe extern "C-unwind" {
         context: GucContext::Type,
         source: GucSource::Type,
     );
-    pub fn enable_timeout_every(id: c_int, first: TimestampTz, every_milliseconds: c_int);
-    pub fn disable_timeout(id: c_int, keep_indicator: bool);
     // what a session leaves behind: storage/lmgr/lock.c, jit/jit.c, utils/activity
     pub fn LockReleaseAll(method: LOCKMETHODID, all_locks: bool);
     pub fn jit_reset_after_error();
     pub fn pgstat_report_stat(force: bool) -> c_long;
     pub fn pgstat_report_activity(state: BackendState::Type, what: *const c_char);
-    // postmaster/bgworker.c
-    pub fn BackgroundWorkerUnblockSignals();
-    pub fn BackgroundWorkerInitializeConnection(database: *const c_char, role: *const c_char, flags: u32);
-    pub fn BackgroundWorkerInitializeConnectionByOid(database: Oid, role: Oid, flags: u32);
-    pub fn RegisterBackgroundWorker(worker: *mut BackgroundWorker);
-    pub fn GetBackgroundWorkerPid(handle: *mut BackgroundWorkerHandle, pid: *mut c_int) -> BgwHandleStatus::Type;
-    pub fn pfree(memory: *mut c_void);
     // access/table/table.c, access/index/genam.c
     pub fn table_open(relation: Oid, lock: LOCKMODE) -> Relation;
     pub fn table_close(relation: Relation, lock: LOCKMODE);
@@ -354,7 +357,6 @@ unsafe extern "C-unwind" {
     pub fn get_database_oid(name: *const c_char, missing_ok: bool) -> Oid;
     pub fn get_database_name(database: Oid) -> *mut c_char;
     pub fn get_extension_oid(name: *const c_char, missing_ok: bool) -> Oid;
-    pub fn Async_Notify(channel: *const c_char, payload: *const c_char);
     pub fn defGetString(option: *mut DefElem) -> *mut c_char;
     pub fn superuser() -> bool;
     // catalog/pg_depend.c, objectaddress.c, utils/cache/lsyscache.c
@@ -390,6 +392,55 @@ unsafe extern "C-unwind" {
         receiver: *mut DestReceiver,
         completion: *mut QueryCompletion,
     );
+}
+
+unbound! {
+    // catalog/pg_constraint.c
+    pub fn get_relation_constraint_oid(relation: Oid, constraint: *const c_char, missing_ok: bool) -> Oid;
+    // utils/misc/guc.c; its declaration has moved to a header that pgrx does not read
+    #[cfg(not(pre_pg16))]
+    pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
+    // utils/error/elog.c
+    pub fn pg_re_throw() -> !;
+    // executor/tstoreReceiver.c, utils/sort/tuplestore.c
+    pub fn CreateTuplestoreDestReceiver() -> *mut DestReceiver;
+    pub fn SetTuplestoreDestReceiverParams(
+        receiver: *mut DestReceiver,
+        store: *mut Tuplestorestate,
+        context: MemoryContext,
+        detoast: bool,
+        target: TupleDesc,
+        map_failure_message: *const c_char,
+    );
+    // storage/lmgr/predicate.c
+    pub fn PredicateLockTID(relation: Relation, tid: ItemPointer, snapshot: Snapshot, writer: TransactionId);
+    pub fn CheckForSerializableConflictIn(relation: Relation, tid: ItemPointer, block: BlockNumber);
+    // commands/sequence.c
+    pub fn nextval_internal(sequence: Oid, check_permissions: bool) -> i64;
+    // storage/ipc/latch.c, and the C library
+    pub fn kill(pid: c_int, signal: c_int) -> c_int;
+    // utils/misc/guc-file.l, timeout.c
+    pub fn enable_timeout_every(id: c_int, first: TimestampTz, every_milliseconds: c_int);
+    pub fn disable_timeout(id: c_int, keep_indicator: bool);
+    // commands/dbcommands.c, extension.c, async.c, define.c
+    pub fn Async_Notify(channel: *const c_char, payload: *const c_char);
+}
+
+// How an error is made, which pgrx keeps to itself; what does not return, which pgrx knows of some versions only; and a setting that it does not bind.
+unsafe extern "C-unwind" {
+    // utils/error/elog.c, storage/ipc/ipc.c
+    pub fn ReThrowError(error: *mut ErrorData) -> !;
+    pub fn proc_exit(code: c_int) -> !;
+    // utils/adt/varlena.c
+    pub static mut bytea_output: c_int;
+    // utils/error/elog.c
+    pub fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+    pub fn errcode(code: c_int) -> c_int;
+    pub fn errmsg(format: *const c_char, ...) -> c_int;
+    pub fn errdetail(format: *const c_char, ...) -> c_int;
+    pub fn errhint(format: *const c_char, ...) -> c_int;
+    pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+    pub fn errcontext_msg(format: *const c_char, ...) -> c_int;
 }
 
 /// # Safety

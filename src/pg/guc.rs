@@ -1,4 +1,5 @@
 //! Settings that are texts, and are looked at when somebody sets them; and the end of their definition. Others are pgrx's.
+use super::error::entry::silent;
 use super::error::failure::refuse_setting;
 use eventstream_core::error::Error;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -56,24 +57,27 @@ unsafe extern "C-unwind" fn check<T: Text>(
     _: *mut *mut c_void,
     source: GucSource::Type,
 ) -> bool {
-    // SAFETY: guc.c gives a string of its own, or NULL; the cut lies within it.
-    let text = unsafe {
-        if value.is_null() || (*value).is_null() {
-            return true;
-        }
-        if CStr::from_ptr(*value).to_bytes().len() > T::MOST_BYTES {
-            *(*value).add(T::MOST_BYTES) = 0;
-        }
-        CStr::from_ptr(*value).to_string_lossy()
-    };
-    if text.is_empty() || DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER) {
-        return true;
-    }
-    match T::check(&text) {
-        Ok(()) => true,
-        Err(error) => {
+    let judged = silent("the check of a setting", None, || {
+        // SAFETY: guc.c gives a string of its own, or NULL; the cut lies within it.
+        let text = unsafe {
+            if value.is_null() || (*value).is_null() {
+                return Some(Ok(()));
+            }
+            if CStr::from_ptr(*value).to_bytes().len() > T::MOST_BYTES {
+                *(*value).add(T::MOST_BYTES) = 0;
+            }
+            CStr::from_ptr(*value).to_string_lossy()
+        };
+        let passes = text.is_empty() || DEFINING.get() || (source > PGC_S_DEFAULT && source <= PGC_S_DATABASE_USER);
+        Some(if passes { Ok(()) } else { T::check(&text) })
+    });
+    match judged {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
             refuse_setting(error);
             false
         }
+        // guc.c says that the value is invalid.
+        None => false,
     }
 }

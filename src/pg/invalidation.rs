@@ -1,5 +1,6 @@
 //! PostgreSQL's invalidation messages: by them a session learns, at the commit, what others changed in what it has derived from tables of ours
 //! and from catalogs.
+use super::error::entry::logging;
 use super::error::failure::{Result, catch};
 use super::ffi;
 use pgrx::pg_sys::{self, Datum, Oid, SysCacheIdentifier};
@@ -33,13 +34,19 @@ pub fn on(of: Of, callback: fn()) {
 extern "C-unwind" fn relation_changed(callback: Datum, relation: Oid) {
     // SAFETY: `on_relation` passes nothing else.
     let callback = unsafe { std::mem::transmute::<usize, fn(Oid)>(callback.value()) };
-    callback(relation);
+    logging("a change of a relation", || {
+        callback(relation);
+        Ok(())
+    });
 }
 
 extern "C-unwind" fn cache_changed(callback: Datum, _: i32, _: u32) {
     // SAFETY: `on` passes nothing else.
     let callback = unsafe { std::mem::transmute::<usize, fn()>(callback.value()) };
-    callback();
+    logging("a change of a catalog", || {
+        callback();
+        Ok(())
+    });
 }
 
 /// Tells every session, this one too, at the commit that a relation changed.

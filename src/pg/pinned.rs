@@ -4,6 +4,7 @@
 //! That is not enough for a plan: a helper function's plan is kept by the session, with the constants that were read when it was made,
 //! perhaps under another time zone. PostgreSQL makes a plan anew when it was made under another search path. So every search path that is set
 //! while users' code runs, by a function's own SET too, ends in an empty schema of ours, and no other search path reaches that schema.
+use super::error::entry::{raising, silent};
 use super::error::failure::{Result, catch};
 use super::{compat, ffi, guard};
 use eventstream_core::error::Error;
@@ -222,7 +223,7 @@ type Extra = *mut *mut c_void;
 /// Notes that strings were read by other rules, or will be. What a session begins with is looked at when it counts.
 unsafe extern "C-unwind" fn check_strings(value: *mut bool, _: Extra, _: pg_sys::GucSource::Type) -> bool {
     // SAFETY: as guc.c calls a check hook; plain variables of this backend.
-    unsafe {
+    silent("the check of standard_conforming_strings", false, || unsafe {
         let is_usual = *value && pg_sys::standard_conforming_strings;
         if !is_usual
             && !IS_ON.get()
@@ -232,13 +233,13 @@ unsafe extern "C-unwind" fn check_strings(value: *mut bool, _: Extra, _: pg_sys:
             STRINGS_WERE_OTHERS.set(true);
         }
         true
-    }
+    })
 }
 
 /// Puts our schema at the end of a search path that users' code is to run with.
 unsafe extern "C-unwind" fn check_search_path(value: Value, extra: Extra, source: pg_sys::GucSource::Type) -> bool {
     // SAFETY: as guc.c calls a check hook: the value is a text of its own allocation, which may be replaced by another one.
-    unsafe {
+    let is_ready = silent("the check of search_path", false, || unsafe {
         if IS_ON.get() && !(*value).is_null() {
             let given = CStr::from_ptr(*value);
             let text = given.to_string_lossy();
@@ -252,8 +253,10 @@ unsafe extern "C-unwind" fn check_search_path(value: Value, extra: Extra, source
                 compat::free_setting_text(std::mem::replace(&mut *value, replaced));
             }
         }
-        PREVIOUS_CHECK.is_none_or(|previous| previous(value, extra, source))
-    }
+        true
+    });
+    // SAFETY: as above.
+    is_ready && unsafe { PREVIOUS_CHECK.is_none_or(|previous| previous(value, extra, source)) }
 }
 
 /// Leaves our schema out of the search paths of others.
@@ -268,12 +271,15 @@ unsafe extern "C-unwind" fn on_access(
     unsafe {
         if access == pg_sys::ObjectAccessType::OAT_NAMESPACE_SEARCH && !IS_ON.get() {
             let search = argument.cast::<pg_sys::ObjectAccessNamespaceSearch>();
-            // Named in a statement, it is as empty as it is.
-            // One of that name that is a user's own, in a database without the extension, is his.
-            let is_it = object == ffi::get_namespace_oid(SCHEMA.as_ptr(), true);
-            if !(*search).ereport_on_violation && is_it && guard::own_schema(SCHEMA) == Some(object) {
-                (*search).result = false;
-            }
+            let leave_out = || {
+                // Named in a statement, it is as empty as it is.
+                // One of that name that is a user's own, in a database without the extension, is his.
+                let is_it = object == ffi::get_namespace_oid(SCHEMA.as_ptr(), true);
+                if !(*search).ereport_on_violation && is_it && guard::own_schema(SCHEMA) == Some(object) {
+                    (*search).result = false;
+                }
+            };
+            raising("the search of a schema", || catch(leave_out));
         }
         if let Some(previous) = PREVIOUS_ACCESS {
             previous(access, class, object, part, argument);

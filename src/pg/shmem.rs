@@ -1,5 +1,6 @@
 //! Shared memory, which a preloaded library asks for while the server starts: named arrays of values that any process may use at any time.
 //! What lies in them is said where [`init`] is called.
+use super::error::entry::raising;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr;
@@ -42,7 +43,10 @@ unsafe extern "C-unwind" fn request() {
             previous();
         }
         let parts = PARTS;
-        pg_sys::RequestAddinShmemSpace(parts.iter().map(|part| part.bytes()).sum());
+        raising("the request for shared memory", || {
+            pg_sys::RequestAddinShmemSpace(parts.iter().map(|part| part.bytes()).sum());
+            Ok(())
+        });
     }
 }
 
@@ -53,7 +57,10 @@ unsafe extern "C-unwind" fn startup() {
             previous();
         }
         let parts = PARTS;
-        parts.iter().for_each(|part| part.attach(&Startup(())));
+        raising("the start of shared memory", || {
+            parts.iter().for_each(|part| part.attach(&Startup(())));
+            Ok(())
+        });
     }
 }
 

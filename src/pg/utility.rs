@@ -1,7 +1,8 @@
 //! Utility statements as they run: each is made known to [`guard`], and to a [`Listener`] those that need a database for themselves (only for
 //! those who may run them: nobody else can send its workers away), COMMIT PREPARED, and what renames or
 //! drops a role: its grants and registrations here are noted in the same transaction (in other databases upkeep notes it).
-use super::error::failure::{Result, catch, raise};
+use super::error::entry::raising;
+use super::error::failure::{Result, catch};
 use super::{compat, ffi, guard};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
@@ -57,15 +58,9 @@ unsafe extern "C-unwind" fn process_utility(
         let listener = LISTENER;
         let commits_prepared = commits_prepared(node);
         let changes_roles = changes_roles(node);
-        pg_sys::panic::pgrx_extern_c_guard(|| {
-            if let Some(listener) = listener
-                && let Err(failure) = prepare(listener, node)
-            {
-                raise(failure);
-            }
-            if let Err(failure) = guard::refuse_alteration(node) {
-                raise(failure);
-            }
+        raising("the start of a utility statement", || {
+            listener.map_or(Ok(()), |listener| prepare(listener, node))?;
+            guard::refuse_alteration(node)
         });
         guard::during(node, || match PREVIOUS {
             Some(previous) => {
@@ -83,19 +78,10 @@ unsafe extern "C-unwind" fn process_utility(
             ),
         });
         if changes_roles && let Some(note) = AFTER_ROLES.get() {
-            pg_sys::panic::pgrx_extern_c_guard(|| {
-                let noted = catch(|| ffi::CommandCounterIncrement()).and_then(|()| note());
-                if let Err(failure) = noted {
-                    raise(failure);
-                }
-            });
+            raising("a change of roles", || catch(|| ffi::CommandCounterIncrement()).and_then(|()| note()));
         }
         if let Some(listener) = listener.filter(|_| commits_prepared) {
-            pg_sys::panic::pgrx_extern_c_guard(|| {
-                if let Err(failure) = (listener.committed_prepared)() {
-                    raise(failure);
-                }
-            });
+            raising("COMMIT PREPARED", listener.committed_prepared);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Shared memory: one entry a backend, in which an open transaction that has appended says from which position on, and
 //! from which recorded_at on, it may own events of a tenant: a bound for each tenant it appends to. `log::horizon` reads them; only the owner
 //! of an entry writes it.
-use crate::pg::compat::{backend_number, backend_slots};
+use crate::pg::compat::{backend_number, backend_slots, is_backend};
+use crate::pg::error::failure::Result;
 use crate::pg::process::life::{self, Signal};
+use crate::pg::process::test_point::test_point;
 use crate::pg::process::{exit, server};
 use crate::pg::shmem::Area;
 use std::cell::{Cell, RefCell};
@@ -56,6 +58,8 @@ pub struct Held {
     /// When it began to append (the same unit).
     pub since: i64,
     pub pid: i32,
+    /// The backend's, by which its entry is found.
+    number: usize,
 }
 
 pub static ENTRIES: Area<Entry> = Area::new(c"eventstream open appends", backend_slots, || Entry {
@@ -103,9 +107,17 @@ fn own() -> Option<(&'static Entry, Option<&'static Bound>)> {
 
 /// Changes what a bound belongs to: whoever reads it in the meantime reads again.
 fn turn(entry: &Entry, change: impl FnOnce()) {
+    /// Whoever reads meanwhile waits for the end, also where a panic is it.
+    struct End<'a>(&'a AtomicU32);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
     entry.turn.fetch_add(1, SeqCst);
+    let _end = End(&entry.turn);
+    test_point("in the turn of an entry");
     change();
-    entry.turn.fetch_add(1, SeqCst);
 }
 
 /// Says that this transaction is about to [`hold`] positions of a tenant that it [`holds`] none of, which has to follow at once. Whoever scans
@@ -174,8 +186,8 @@ pub fn release() {
 pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
     fence(SeqCst);
     let database = server::database().to_u32();
-    let found = ENTRIES.all().iter().flat_map(move |entry| {
-        let bounds = entry.bounds.iter().map_while(|bound| look(entry, bound));
+    let found = ENTRIES.all().iter().enumerate().flat_map(move |(number, entry)| {
+        let bounds = entry.bounds.iter().map_while(move |bound| look(number, entry, bound));
         bounds.filter(move |(of, _)| *of == database).map(|(_, held)| held)
     });
     found.filter(move |held| match whose {
@@ -185,7 +197,7 @@ pub fn scan(whose: Whose) -> impl Iterator<Item = Held> {
 }
 
 /// A bound and the database it is of, all parts of the same transaction's; None: it is free.
-fn look(entry: &Entry, bound: &Bound) -> Option<(u32, Held)> {
+fn look(number: usize, entry: &Entry, bound: &Bound) -> Option<(u32, Held)> {
     loop {
         let turn = entry.turn.load(SeqCst);
         let (position, tenant) = (bound.position.load(SeqCst), bound.tenant.load(SeqCst));
@@ -195,6 +207,7 @@ fn look(entry: &Entry, bound: &Bound) -> Option<(u32, Held)> {
             recorded_at: Some(bound.recorded_at.load(SeqCst)).filter(|&bound| bound != PENDING),
             since: entry.since.load(SeqCst),
             pid: entry.pid.load(SeqCst),
+            number,
         };
         let database = entry.database.load(SeqCst);
         if turn.is_multiple_of(2) && entry.turn.load(SeqCst) == turn {
@@ -213,16 +226,16 @@ pub fn holders() -> Vec<Held> {
 }
 
 /// Cancels the statement of the process that holds this. False where it holds it no longer.
-pub fn cancel(held: &Held) -> bool {
+pub fn cancel(held: &Held) -> Result<bool> {
     signal(held, Signal::Cancel)
 }
 
 /// Ends the session of the process that holds this. False where it holds it no longer.
-pub fn terminate(held: &Held) -> bool {
+pub fn terminate(held: &Held) -> Result<bool> {
     signal(held, Signal::Terminate)
 }
 
-fn signal(held: &Held, signal: Signal) -> bool {
+fn signal(held: &Held, signal: Signal) -> Result<bool> {
     let holds = scan(Whose::Log).any(|other| other.pid == held.pid && other.since == held.since);
-    holds && life::signal(held.pid, signal)
+    Ok(holds && is_backend(held.pid, held.number)? && life::signal(held.pid, signal))
 }

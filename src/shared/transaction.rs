@@ -2,7 +2,7 @@
 //! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
 use super::{board, open_appends, settings};
-use crate::pg::error::failure::raise;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
 use std::cell::Cell;
@@ -58,11 +58,11 @@ pub fn call_at_end(on_end: OnEnd) {
 }
 
 /// What [`xact::init`] is given.
-pub fn note(event: Event) {
+pub fn note(event: Event) -> Result<()> {
     match event {
         // No user code runs after it that could set another level.
         Event::BeforeCommit if APPENDED.get() && settings::is_durability_strict() => xact::wait_for_flush(),
-        Event::BeforePrepare if APPENDED.get() || GATED.get() => refuse_prepare(),
+        Event::BeforePrepare if APPENDED.get() || GATED.get() => return Err(refuse_prepare()),
         Event::BeforeCommit | Event::BeforePrepare => (),
         Event::Committed => finish(End::Committed),
         Event::RolledBack => finish(End::RolledBack),
@@ -77,6 +77,7 @@ pub fn note(event: Event) {
             }
         }
     }
+    Ok(())
 }
 
 fn finish(end: End) {
@@ -91,7 +92,7 @@ fn finish(end: End) {
 }
 
 /// The entry could not follow it, and nobody knows how long it would keep the gate.
-fn refuse_prepare() {
+fn refuse_prepare() -> Failure {
     let (what, hint) = if APPENDED.get() {
         (
             "PREPARE TRANSACTION after an append is not supported",
@@ -103,5 +104,5 @@ fn refuse_prepare() {
             "Do that in a transaction of its own, and COMMIT it: until then the appends of the tenant, or who must wait for them, would wait.",
         )
     };
-    raise(Error::FeatureNotSupported { what: what.into(), hint: Some(hint.into()) }.into())
+    Error::FeatureNotSupported { what: what.into(), hint: Some(hint.into()) }.into()
 }

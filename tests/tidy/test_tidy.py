@@ -72,6 +72,39 @@ def test_unsafe_stands_only_in_pg():
     assert not bad
 
 
+#: Functions that PostgreSQL calls and that go through no guard, and why a panic is impossible in each.
+NEED_NO_GUARD = {
+    ("src/pg/function/mod.rs", "record"): "gives a constant",
+    ("src/lib.rs", "_PG_init"): "pgrx's own guard stands around it",
+}
+
+
+def unguarded(code: str) -> list[tuple[int, str]]:
+    """The functions that C may call whose body is not empty and names none of the guards of src/pg/error/entry.rs."""
+    found = []
+    for line, match in found_in(code, r'\bextern\s+fn\s+(\w+)[^{;]*\{'):
+        depth, end = 1, match.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(code[end], 0)
+            end += 1
+        body = code[match.end() : end - 1]
+        if body.strip() and not re.search(r"\b(raising|logging|silent|function::call)\s*\(", body):
+            found.append((line, match[1]))
+    return found
+
+
+def test_what_postgresql_calls_goes_through_a_guard():
+    """A panic must not reach PostgreSQL's frames (docs/internals/errors.md)."""
+    bad = [
+        f"{name(path)}:{line}: {function}"
+        for path in files(".rs", "src")
+        for line, function in unguarded(code_of(path))
+        if (name(path), function) not in NEED_NO_GUARD
+    ]
+    assert not bad
+    assert unguarded(take_apart('extern "C" fn a() { if b { c() } } extern "C-unwind" fn d() { raising("d", || {}) }')[0]) == [(1, "a")]
+
+
 def test_layers_use_only_what_lies_below():
     bad = []
     for path in files(".rs", "src"):

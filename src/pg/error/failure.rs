@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 
 /// Why a call failed.
@@ -245,30 +246,13 @@ impl Drop for Landing {
 /// The frames that an error jumps over must own nothing: `work` builds no value with a destructor before its last call into
 /// PostgreSQL. After an error the (sub)transaction cannot go on: the failure has to reach [`raise`], or be replaced by another.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
-    let mut result = MaybeUninit::<T>::uninit();
-    // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
-    let jumped = unsafe {
-        let context = pg_sys::CurrentMemoryContext;
-        let landing =
-            Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
-        let jumped = call_with_sigsetjmp(false, |buffer| {
-            pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
-            result.write(work());
-            0
-        });
-        drop(landing);
-        if jumped != 0 {
-            pg_sys::CurrentMemoryContext = context;
-        }
-        jumped
-    };
-    if jumped == 0 {
-        // SAFETY: the closure wrote it before it returned 0.
-        return Ok(unsafe { result.assume_init() });
+    // SAFETY: a plain variable of this backend.
+    let context = unsafe { pg_sys::CurrentMemoryContext };
+    if let Some(done) = landed(work) {
+        return Ok(done);
     }
     // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
     unsafe {
-        let context = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = home_of_errors();
         let error = ffi::CopyErrorData();
         pg_sys::CurrentMemoryContext = context;
@@ -279,21 +263,35 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
 
 /// Runs `work`, and `after` whether it raises or not (PG_FINALLY). As in [`catch`], the frames that an error jumps over own nothing.
 pub fn finally(work: impl FnOnce(), after: impl FnOnce()) {
-    // SAFETY: as in `catch`; an error goes on as it was raised.
-    unsafe {
+    let done = landed(work);
+    after();
+    if done.is_none() {
+        // SAFETY: an error is on its way, and goes on as it was raised.
+        unsafe { ffi::pg_re_throw() }
+    }
+}
+
+/// Runs `work`; None where PostgreSQL raised an error, which is on its way still. A panic passes.
+fn landed<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let mut result = MaybeUninit::uninit();
+    // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
+    let jumped = unsafe {
         let landing =
             Landing { exception_stack: pg_sys::PG_exception_stack, context_stack: pg_sys::error_context_stack };
         let jumped = call_with_sigsetjmp(false, |buffer| {
             pg_sys::PG_exception_stack = ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
-            work();
+            // A panic must not reach the frame that calls this one, which ends the process then, and with it all sessions.
+            result.write(catch_unwind(AssertUnwindSafe(work)));
             0
         });
         drop(landing);
-        after();
-        if jumped != 0 {
-            ffi::pg_re_throw();
-        }
+        jumped
+    };
+    if jumped != 0 {
+        return None;
     }
+    // SAFETY: the closure wrote it before it returned 0.
+    Some(unsafe { result.assume_init() }.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
 /// MAKE_SQLSTATE of elog.h: five characters, six bits each.
@@ -327,9 +325,9 @@ pub fn raise(failure: Failure) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-/// The level of elog.h, the same in all supported versions.
-const ERROR: c_int = 21;
-const LOG: c_int = 15;
+/// Levels of elog.h.
+const ERROR: c_int = pg_sys::elog::PgLogLevel::ERROR as c_int;
+const LOG: c_int = pg_sys::elog::PgLogLevel::LOG as c_int;
 
 /// The function that our own errors are of: elog.c keeps the pointer, also where an error is caught and raised again. A function of a user's can
 /// give its error any SQLSTATE, but not this.

@@ -1,12 +1,11 @@
 //! What the server's log is spared: outcomes that callers expect and deal with, a version conflict above all, are errors for the client and
 //! a number in eventstream.stats, and no line in the log; what users' code raises under their SQLSTATE is another matter, and is written; unless eventstream.log_conflicts asks for them.
+use super::entry::silent;
 use super::failure::{OURS, packed_sqlstate};
 use pgrx::pg_sys;
 
 /// Answers to a question that the caller asked by trying.
 const EXPECTED: [&str; 1] = ["ES001"];
-/// The level of elog.h, the same in all supported versions.
-const ERROR: i32 = 21;
 
 static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
 static mut ARE_LOGGED: fn() -> bool = || true;
@@ -25,10 +24,12 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
     // SAFETY: elog.c passes the error that it is about to write, and lets the hook say that it is not to be (output_to_server).
     // Nothing here allocates or raises.
     unsafe {
-        let is_expected = (*error).elevel == ERROR
-            && (*error).funcname == OURS.as_ptr()
-            && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
-            && !ARE_LOGGED();
+        let is_expected = silent("the log hook", false, || {
+            (*error).elevel == pg_sys::elog::PgLogLevel::ERROR as i32
+                && (*error).funcname == OURS.as_ptr()
+                && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
+                && !ARE_LOGGED()
+        });
         if is_expected {
             (*error).output_to_server = false;
         }

@@ -1,4 +1,5 @@
 //! Errors on their way: caught, kept, raised again, reported.
+pub mod entry;
 pub mod failure;
 pub mod log_hook;
 pub mod report;

@@ -4,13 +4,15 @@ use super::failure::{Result, catch};
 use crate::pg::error::failure::c_string;
 use crate::pg::ffi;
 use pgrx::pg_sys;
+use pgrx::pg_sys::elog::PgLogLevel;
+use std::ffi::c_int;
 use std::ptr;
 
-/// The levels of elog.h, the same in all supported versions.
-const LOG: std::ffi::c_int = 15;
-const NOTICE: std::ffi::c_int = 18;
-const WARNING: std::ffi::c_int = 19;
-const ERROR: std::ffi::c_int = 21;
+/// Levels of elog.h.
+const LOG: c_int = PgLogLevel::LOG as c_int;
+const NOTICE: c_int = PgLogLevel::NOTICE as c_int;
+const WARNING: c_int = PgLogLevel::WARNING as c_int;
+const ERROR: c_int = PgLogLevel::ERROR as c_int;
 
 /// A NOTICE.
 pub fn notice(message: &str) -> Result<()> {
@@ -46,14 +48,17 @@ pub fn failure(sqlstate: &str, message: &str, detail: &serde_json::Value) -> Res
 
 /// Runs `work`, of whose NOTICEs and WARNINGs the client gets none: users' code says payloads in them, too. The server's log gets them.
 pub fn silently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: a plain variable of this backend, put back in any case, as a failure is a value here.
-    unsafe {
-        let found = pg_sys::client_min_messages;
-        pg_sys::client_min_messages = ERROR;
-        let done = work();
-        pg_sys::client_min_messages = found;
-        done
+    /// Puts the session's own back, also when a panic passes.
+    struct Back(c_int);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: a plain variable of this backend, which elog.c reads.
+            unsafe { pg_sys::client_min_messages = self.0 }
+        }
     }
+    // SAFETY: as above.
+    let _back = Back(unsafe { (&raw mut pg_sys::client_min_messages).replace(ERROR) });
+    work()
 }
 
 /// A WARNING with what to do.
@@ -78,7 +83,7 @@ pub fn warning_of(sqlstate: &str, message: &str, hint: &str) -> Result<()> {
     })
 }
 
-fn say(level: std::ffi::c_int, message: &str) -> Result<()> {
+fn say(level: c_int, message: &str) -> Result<()> {
     let message = c_string(message)?;
     catch(|| {
         // SAFETY: the protocol of ereport(); the text is passed through "%s".

@@ -2,8 +2,10 @@
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
+use crate::pg::error::entry::silent;
 use crate::pg::error::failure::{Result, catch, speak_of_all};
 use crate::pg::process::memory::{Replaced, Scratch};
+use crate::pg::process::test_point::test_point;
 use crate::pg::value::composite::{self, Record};
 use crate::pg::{compat, ffi, pinned, process::server};
 use eventstream_core::error::Error;
@@ -156,18 +158,10 @@ pub fn as_registrant<T>(
     let result = {
         let (_users, _all) = (crate::pg::guard::users_work(), speak_of_all());
         let _flag = (code == Code::Pure).then(InUserCode::enter);
-        let mut line = pg_sys::ErrorContextCallback {
-            // SAFETY: reads a variable of this backend.
-            previous: unsafe { pg_sys::error_context_stack },
-            callback: Some(add_context),
-            arg: std::ptr::from_ref(at).cast_mut().cast(),
-        };
-        // SAFETY: taken down below; `catch` inside puts its own entry value back, which is this one.
-        unsafe { pg_sys::error_context_stack = &raw mut line };
-        let result = work();
-        // SAFETY: as above.
-        unsafe { pg_sys::error_context_stack = line.previous };
-        result
+        with_context(at, || {
+            test_point("users' code");
+            work()
+        })
     };
     if matches!(result, Err(crate::pg::error::failure::Failure::Postgres(_))) {
         return result;
@@ -204,17 +198,42 @@ fn refusal() -> crate::pg::error::failure::Failure {
     .into()
 }
 
+/// Runs `work`; to what is raised meanwhile, where it stands is added.
+fn with_context<T>(at: &Position, work: impl FnOnce() -> T) -> T {
+    /// Takes the line down, also when a panic passes: its frame is gone then.
+    struct Before(*mut pg_sys::ErrorContextCallback);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            // SAFETY: a plain variable of this backend; what it pointed to before lives in a frame below this one.
+            unsafe { pg_sys::error_context_stack = self.0 }
+        }
+    }
+    // SAFETY: reads a variable of this backend.
+    let before = Before(unsafe { pg_sys::error_context_stack });
+    let mut line = pg_sys::ErrorContextCallback {
+        previous: before.0,
+        callback: Some(add_context),
+        arg: std::ptr::from_ref(at).cast_mut().cast(),
+    };
+    // SAFETY: taken down by `before`; `catch` inside puts its own entry value back, which is this one.
+    unsafe { pg_sys::error_context_stack = &raw mut line };
+    work()
+}
+
 unsafe extern "C-unwind" fn add_context(position: *mut c_void) {
-    // SAFETY: the Position outlives the callback, which `as_registrant` takes down.
-    unsafe {
-        let position = &*position.cast::<Position>();
-        ffi::set_errcontext_domain(std::ptr::null());
-        ffi::errcontext_msg(
-            c"%s at %s %lld".as_ptr(),
-            position.what.as_ptr(),
-            position.unit.as_ptr(),
-            position.at.get(),
-        );
+    // SAFETY: the Position outlives the callback, which `with_context` takes down.
+    let position = silent("the context of an error", None, || Some(unsafe { &*position.cast::<Position>() }));
+    if let Some(position) = position {
+        // SAFETY: the protocol of errcontext().
+        unsafe {
+            ffi::set_errcontext_domain(std::ptr::null());
+            ffi::errcontext_msg(
+                c"%s at %s %lld".as_ptr(),
+                position.what.as_ptr(),
+                position.unit.as_ptr(),
+                position.at.get(),
+            );
+        }
     }
 }
 

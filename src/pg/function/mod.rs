@@ -1,9 +1,11 @@
 //! How SQL calls a Rust function: [`sql_function!`] exports one, [`Args`] reads its arguments (NULL where a value is
-//! needed is an error that names the argument), and whatever goes wrong leaves through [`failure::raise`].
+//! needed is an error that names the argument), and whatever goes wrong leaves through [`raising`].
 pub mod call;
+use super::error::entry::raising;
 use super::error::failure::{self, Failure, Result};
+use super::ffi;
 use super::jsonb::Jsonb;
-use super::{ffi, value::datum};
+use super::value::datum::{self, Nullable};
 use eventstream_core::error::Error;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -24,43 +26,61 @@ pub type Returned = Result<Option<pg_sys::Datum>>;
 /// The arguments of a call. Borrowed values live as long as the call.
 pub struct Args<'call> {
     info: pg_sys::FunctionCallInfo,
+    /// As `sql_function!` has them.
+    types: &'static str,
     _call: PhantomData<&'call ()>,
 }
 
-/// Exports `$target: fn(&Args) -> Returned` as the C function `$symbol` (calling convention version 1).
+/// Exports `$target: fn(&Args) -> Returned` as the C function `$symbol` (calling convention version 1). `$types`: its arguments', as
+/// oidvectortypes() says them; pg_test/catalog.rs compares them with how each function is declared.
 macro_rules! sql_function {
-    ($symbol:literal, $target:expr) => {
+    ($symbol:literal, $types:literal, $target:expr) => {
         #[allow(unsafe_code)]
         const _: () = {
             #[unsafe(export_name = $symbol)]
             extern "C-unwind" fn exported(info: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-                $crate::pg::function::call(info, $target)
+                $crate::pg::function::call(($symbol, $types), info, $target)
             }
             #[unsafe(export_name = concat!("pg_finfo_", $symbol))]
             extern "C" fn record() -> &'static pgrx::pg_sys::Pg_finfo_record {
                 &pgrx::pg_sys::Pg_finfo_record { api_version: 1 }
+            }
+            #[cfg(feature = "pg_test")]
+            #[unsafe(export_name = concat!("types_of_", $symbol))]
+            fn types() -> &'static str {
+                $types
             }
         };
     };
 }
 pub(crate) use sql_function;
 
-/// Runs `target`; a Rust panic (a bug of ours) becomes an ERROR, a failure is raised after everything was dropped.
-pub fn call(info: pg_sys::FunctionCallInfo, target: fn(&Args) -> Returned) -> pg_sys::Datum {
-    // SAFETY: PostgreSQL calls us with a valid FunctionCallInfo on its main thread; the guard turns panics into errors.
-    unsafe {
-        pg_sys::panic::pgrx_extern_c_guard(move || {
-            let returned = target(&Args { info, _call: PhantomData });
-            match returned {
-                Ok(Some(value)) => value,
-                Ok(None) => {
-                    (*info).isnull = true;
-                    pg_sys::Datum::null()
-                }
-                Err(failure) => failure::raise(failure),
-            }
-        })
-    }
+/// Runs `target` for a function of that symbol, whose arguments are of these types.
+pub fn call(
+    (symbol, types): (&'static str, &'static str),
+    info: pg_sys::FunctionCallInfo,
+    target: fn(&Args) -> Returned,
+) -> pg_sys::Datum {
+    let returned = raising(symbol, || target(&Args { info, types, _call: PhantomData }));
+    returned.unwrap_or_else(|| {
+        // SAFETY: PostgreSQL calls us with a valid FunctionCallInfo.
+        unsafe { (*info).isnull = true };
+        pg_sys::Datum::null()
+    })
+}
+
+/// What `sql_function!` has of that symbol.
+#[cfg(feature = "pg_test")]
+pub fn types_of(symbol: &str) -> Result<&'static str> {
+    let name = std::ffi::CString::new(format!("types_of_{symbol}")).unwrap_or_default();
+    let found = failure::catch(|| {
+        let none = ptr::null_mut();
+        // SAFETY: this library, which is loaded; an error where it has no such symbol.
+        unsafe { pg_sys::load_external_function(c"$libdir/eventstream".as_ptr(), name.as_ptr(), true, none) }
+    })?;
+    // SAFETY: `sql_function!` exports such a function under that name.
+    let types = unsafe { std::mem::transmute::<*mut std::ffi::c_void, fn() -> &'static str>(found.cast()) };
+    Ok(types())
 }
 
 /// "… must not be NULL", naming the argument.
@@ -73,8 +93,19 @@ impl<'call> Args<'call> {
         self.info
     }
 
-    /// The argument at `place` (from 0), None where it is NULL.
-    pub fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+    /// All of them, as they are.
+    pub fn given(&self) -> Vec<Nullable> {
+        // SAFETY: PostgreSQL passes as many arguments as it says.
+        let args = unsafe { (*self.info).args.as_slice((*self.info).nargs as usize) };
+        args.iter().map(|arg| (!arg.isnull).then_some(arg.value)).collect()
+    }
+
+    /// The argument at `place` (from 0), None where it is NULL. The build with test points refuses to read it as what it is not.
+    fn datum(&self, place: usize, kind: &str) -> Option<pg_sys::Datum> {
+        if cfg!(feature = "pg_test") {
+            let declared = self.types.split(", ").nth(place);
+            assert!(declared == Some(kind), "argument {place} is read as {kind}, of ({})", self.types);
+        }
         // SAFETY: PostgreSQL passes as many arguments as the function was declared with; sql/ and src/api agree on them.
         unsafe {
             let args = (*self.info).args.as_slice((*self.info).nargs as usize);
@@ -84,7 +115,7 @@ impl<'call> Args<'call> {
     }
 
     pub fn text_opt(&self, place: usize) -> Result<Option<&'call str>> {
-        let Some(value) = self.datum(place) else { return Ok(None) };
+        let Some(value) = self.datum(place, "text") else { return Ok(None) };
         // Asked before it is unpacked: whoever reads it may copy it into memory whose end is the end of the server.
         let bytes = datum::unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
         if bytes > MOST_TEXT_BYTES {
@@ -124,13 +155,13 @@ impl<'call> Args<'call> {
 
     /// An argument of type name.
     pub fn name(&self, place: usize, argument: &str) -> Result<&'call str> {
-        let value = self.datum(place).ok_or_else(|| null(argument))?;
+        let value = self.datum(place, "name").ok_or_else(|| null(argument))?;
         // SAFETY: declared as name in sql/: a zero-terminated array of NAMEDATALEN bytes.
         Ok(unsafe { datum::name(value) })
     }
 
     pub fn int8_opt(&self, place: usize) -> Option<i64> {
-        self.datum(place).map(|value| value.value() as i64)
+        self.datum(place, "bigint").map(|value| value.value() as i64)
     }
 
     pub fn int8(&self, place: usize, argument: &str) -> Result<i64> {
@@ -138,7 +169,16 @@ impl<'call> Args<'call> {
     }
 
     pub fn int4_opt(&self, place: usize) -> Option<i32> {
-        self.datum(place).map(|value| value.value() as i32)
+        self.datum(place, "integer").map(|value| value.value() as i32)
+    }
+
+    /// Days since 2000-01-01; the ends of the range are infinity.
+    pub fn date_opt(&self, place: usize) -> Option<i32> {
+        self.datum(place, "date").map(|value| value.value() as i32)
+    }
+
+    pub fn date(&self, place: usize, argument: &str) -> Result<i32> {
+        self.date_opt(place).ok_or_else(|| null(argument))
     }
 
     pub fn int4(&self, place: usize, argument: &str) -> Result<i32> {
@@ -146,22 +186,22 @@ impl<'call> Args<'call> {
     }
 
     pub fn boolean(&self, place: usize, argument: &str) -> Result<bool> {
-        self.datum(place).map(|value| value.value() & 1 == 1).ok_or_else(|| null(argument))
+        self.datum(place, "boolean").map(|value| value.value() & 1 == 1).ok_or_else(|| null(argument))
     }
 
     /// An argument of type interval.
     pub fn interval_opt(&self, place: usize) -> Option<pg_sys::Datum> {
-        self.datum(place)
+        self.datum(place, "interval")
     }
 
     /// Microseconds since 2000-01-01 UTC; the ends of the range are infinity.
     pub fn timestamptz_opt(&self, place: usize) -> Option<i64> {
-        self.int8_opt(place)
+        self.datum(place, "timestamp with time zone").map(|value| value.value() as i64)
     }
 
     pub fn uuid_opt(&self, place: usize) -> Option<[u8; 16]> {
         // SAFETY: declared as uuid in sql/: a pointer to 16 bytes.
-        self.datum(place).map(|value| unsafe { datum::uuid(value) })
+        self.datum(place, "uuid").map(|value| unsafe { datum::uuid(value) })
     }
 
     pub fn uuid(&self, place: usize, argument: &str) -> Result<[u8; 16]> {
@@ -169,19 +209,19 @@ impl<'call> Args<'call> {
     }
 
     pub fn jsonb(&self, place: usize, argument: &str) -> Result<Jsonb<'call>> {
-        let value = self.datum(place).ok_or_else(|| null(argument))?;
+        let value = self.datum(place, "jsonb").ok_or_else(|| null(argument))?;
         // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.
         unsafe { Jsonb::from_datum(value) }
     }
 
     pub fn jsonb_opt(&self, place: usize) -> Result<Option<Jsonb<'call>>> {
         // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.
-        self.datum(place).map(|value| unsafe { Jsonb::from_datum(value) }).transpose()
+        self.datum(place, "jsonb").map(|value| unsafe { Jsonb::from_datum(value) }).transpose()
     }
 
     /// An argument of type regprocedure.
     pub fn oid_opt(&self, place: usize) -> Option<pg_sys::Oid> {
-        self.datum(place).map(|value| pg_sys::Oid::from(value.value() as u32))
+        self.datum(place, "regprocedure").map(|value| pg_sys::Oid::from(value.value() as u32))
     }
 
     pub fn oid(&self, place: usize, argument: &str) -> Result<pg_sys::Oid> {
@@ -189,12 +229,12 @@ impl<'call> Args<'call> {
     }
 
     pub fn timestamptz(&self, place: usize, argument: &str) -> Result<i64> {
-        self.int8(place, argument)
+        self.timestamptz_opt(place).ok_or_else(|| null(argument))
     }
 
     /// The elements of an array of names: at most [`MOST_NAMES`], none longer than [`MOST_NAME_BYTES`]; NULL elements are an error.
     pub fn text_array_opt(&self, place: usize, argument: &str) -> Result<Option<Vec<String>>> {
-        let Some(value) = self.datum(place) else { return Ok(None) };
+        let Some(value) = self.datum(place, "text[]") else { return Ok(None) };
         let invalid = |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
         // SAFETY: declared as text[] in sql/.
         let elements = unsafe {

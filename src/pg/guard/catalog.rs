@@ -1,15 +1,15 @@
-//! Catalogs by their oids, which never change (catalog/pg_*.h), and what they say of a relation.
+//! Catalogs by their oids, which never change (catalog/pg_*.h), and what they say of a relation. Those with a number pgrx does not bind.
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, Oid};
 
-pub const RELATION: Oid = Oid::from_u32(1259);
-pub const TYPE: Oid = Oid::from_u32(1247);
-pub const FUNCTION: Oid = Oid::from_u32(1255);
-pub const SCHEMA: Oid = Oid::from_u32(2615);
-pub const EXTENSION: Oid = Oid::from_u32(3079);
-pub const EVENT_TRIGGER: Oid = Oid::from_u32(3466);
+pub const RELATION: Oid = pg_sys::RelationRelationId;
+pub const TYPE: Oid = pg_sys::TypeRelationId;
+pub const FUNCTION: Oid = pg_sys::ProcedureRelationId;
+pub const SCHEMA: Oid = pg_sys::NamespaceRelationId;
+pub const EXTENSION: Oid = pg_sys::ExtensionRelationId;
+pub const EVENT_TRIGGER: Oid = pg_sys::EventTriggerRelationId;
 pub const INHERITANCE: Oid = Oid::from_u32(2611);
-pub const TRIGGER: Oid = Oid::from_u32(2620);
+pub const TRIGGER: Oid = pg_sys::TriggerRelationId;
 pub const CONSTRAINT: Oid = Oid::from_u32(2606);
 pub const RULE: Oid = Oid::from_u32(2618);
 pub const POLICY: Oid = Oid::from_u32(3256);

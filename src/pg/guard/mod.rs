@@ -9,7 +9,8 @@
 mod catalog;
 mod statement;
 
-use super::error::failure::{Result, catch, finally, raise};
+use super::error::entry::raising;
+use super::error::failure::{Result, catch, finally};
 use super::{compat, ffi};
 use catalog::is_lasting_table;
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
@@ -258,17 +259,15 @@ unsafe extern "C-unwind" fn on_access(
         }
         let statement = STATEMENT.get();
         let kind = statement.map_or(Kind::Other, |statement| statement.kind);
-        if kind == Kind::Upkeep && !is_view(class, object) {
-            return;
-        }
-        let Some(guards) = GUARDS.get().filter(|guards| !(guards.is_off)()) else { return };
-        pg_sys::panic::pgrx_extern_c_guard(|| {
+        raising("what happens to an object", || {
+            if kind == Kind::Upkeep && !catch(|| is_view(class, object))? {
+                return Ok(());
+            }
+            let Some(guards) = GUARDS.get().filter(|guards| !(guards.is_off)()) else { return Ok(()) };
             let act =
                 if access == ObjectAccessType::OAT_DROP || kind == Kind::Removal { Act::Remove } else { Act::Change };
             let tag = statement.map_or(c"this command".as_ptr(), |statement| statement.tag);
-            if let Err(failure) = show(guards, access, (class, object, part), arg, act, kind, tag) {
-                raise(failure);
-            }
+            show(guards, access, (class, object, part), arg, act, kind, tag)
         });
     }
 }

@@ -13,8 +13,8 @@ pub struct Listed {
     pub is_open: bool,
 }
 
-/// datconnlimit of a database whose DROP was interrupted (DATCONNLIMIT_INVALID_DB of catalog/pg_database.h).
-const INVALID: i32 = -2;
+/// datconnlimit of a database whose DROP was interrupted.
+const INVALID: i32 = pg_sys::DATCONNLIMIT_INVALID_DB;
 
 /// All of them, in a transaction; the process need not be connected to one.
 pub fn list() -> Result<Vec<Listed>> {

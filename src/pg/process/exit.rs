@@ -1,4 +1,5 @@
 //! What is done when this process ends.
+use crate::pg::error::entry::logging;
 use pgrx::pg_sys::{self, Datum};
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -24,5 +25,8 @@ pub fn before_exit(is_registered: &'static LocalKey<Cell<bool>>, callback: fn())
 unsafe extern "C-unwind" fn call(_: c_int, callback: Datum) {
     // SAFETY: the two functions above pass nothing else.
     let callback = unsafe { std::mem::transmute::<usize, fn()>(callback.value()) };
-    callback();
+    logging("the end of the process", || {
+        callback();
+        Ok(())
+    });
 }

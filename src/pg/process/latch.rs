@@ -21,6 +21,13 @@ impl Latch {
         self.0.store(unsafe { pg_sys::MyLatch }, SeqCst);
     }
 
+    /// Whether that process has the place still, since it said so. Its number alone may be another's by now.
+    pub fn is_of(&self, pid: i32) -> bool {
+        let latch = self.0.load(SeqCst);
+        // SAFETY: as in `set`; who owns it is one word, which that process clears when it ends (DisownLatch, in ProcKill).
+        !latch.is_null() && unsafe { (&raw const (*latch).owner_pid).read_volatile() } == pid
+    }
+
     /// Never raises.
     pub fn set(&self) {
         let latch = self.0.load(SeqCst);

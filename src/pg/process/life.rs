@@ -3,7 +3,8 @@
 use super::worker::{Arguments, Order};
 use super::{databases, memory};
 use crate::pg::compat::{self, TIMEOUTS, handle_signal};
-use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in, log, raise};
+use crate::pg::error::entry::logging;
+use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in, log};
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
@@ -12,16 +13,14 @@ use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The same on all systems that PostgreSQL runs on.
-const SIGHUP: i32 = 1;
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
-/// TimeoutId of utils/timeout.h, the same in all supported versions.
+const SIGHUP: i32 = pg_sys::SIGHUP as i32;
+const SIGINT: i32 = pg_sys::SIGINT as i32;
+const SIGTERM: i32 = pg_sys::SIGTERM as i32;
+/// TimeoutId of utils/timeout.h, which pgrx does not bind; the same in all supported versions.
 const STATEMENT_TIMEOUT: c_int = 3;
 /// A handler that catches its cancel is cancelled again so often.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
-/// LockMethodId of storage/lock.h.
-const USER_LOCKMETHOD: u16 = 2;
+const USER_LOCKMETHOD: u16 = pg_sys::USER_LOCKMETHOD as u16;
 /// How long a worker that makes something for others waits for a lock, unseen by deadlock detection.
 const LOCK_TIMEOUT: &CStr = c"2s";
 
@@ -59,34 +58,48 @@ thread_local! {
 
 /// A short-lived worker: connects to the caller's database as the superuser and runs `work` in one transaction. An error ends the
 /// worker, which the log tells and the caller notices.
-pub fn once(work: fn(Arguments) -> Result<()>) {
-    // SAFETY: the order that bgworker.c prescribes; the process exits on any error. SIGTERM ends it at the next check for interrupts:
-    // what a background worker has otherwise ends it at once, which within a critical section is a PANIC of the whole server.
-    unsafe {
-        handle_signal(SIGTERM, ffi::die);
-        pg_sys::BackgroundWorkerUnblockSignals();
-        let order = Order::of_this_process();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(order.database.into(), pg_sys::InvalidOid, 0);
-        for (name, value) in SETTINGS {
-            set_config(name, value);
-        }
-        set_config(c"lock_timeout", LOCK_TIMEOUT);
-        ffi::SetCurrentStatementStartTimestamp();
-        pg_sys::StartTransactionCommand();
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        match work(order.arguments) {
-            Ok(()) => {
-                pg_sys::PopActiveSnapshot();
-                pg_sys::CommitTransactionCommand();
+pub fn once(work: fn(Arguments) -> Result<()>) -> Result<()> {
+    let order = Order::of_this_process();
+    catch(|| {
+        // SAFETY: the order that bgworker.c prescribes; the process exits on any error. SIGTERM ends it at the next check for interrupts:
+        // what a background worker has otherwise ends it at once, which within a critical section is a PANIC of the whole server.
+        unsafe {
+            handle_signal(SIGTERM, ffi::die);
+            ffi::BackgroundWorkerUnblockSignals();
+            ffi::BackgroundWorkerInitializeConnectionByOid(order.database.into(), pg_sys::InvalidOid, 0);
+            for (name, value) in SETTINGS {
+                set_config(name, value);
             }
-            Err(failure) => raise(failure),
+            set_config(c"lock_timeout", LOCK_TIMEOUT);
         }
-    }
+    })?;
+    begin()?;
+    work(order.arguments)?;
+    commit()
+}
+
+/// Begins a transaction; none is open.
+fn begin() -> Result<()> {
+    // SAFETY: as the caller says.
+    catch(|| unsafe {
+        ffi::SetCurrentStatementStartTimestamp();
+        ffi::StartTransactionCommand();
+        ffi::PushActiveSnapshot(ffi::GetTransactionSnapshot());
+    })
+}
+
+/// Commits what [`begin`] began, with no subtransaction and no snapshot besides.
+fn commit() -> Result<()> {
+    // SAFETY: as the caller says.
+    catch(|| unsafe {
+        ffi::PopActiveSnapshot();
+        ffi::CommitTransactionCommand();
+    })
 }
 
 /// A worker that lives until it is told to stop. `work` connects, and looks at [`must_stop`] wherever it sleeps; while it works, SIGTERM
 /// ends it at the next check for interrupts.
-pub fn serve(work: fn(Oid, Arguments) -> Result<()>) {
+pub fn serve(work: fn(Oid, Arguments) -> Result<()>) -> Result<()> {
     // SAFETY: the order that bgworker.c prescribes; both handlers are PostgreSQL's own.
     unsafe {
         handle_signal(SIGTERM, ffi::die);
@@ -94,9 +107,7 @@ pub fn serve(work: fn(Oid, Arguments) -> Result<()>) {
         ffi::BackgroundWorkerUnblockSignals();
     }
     let order = Order::of_this_process();
-    if let Err(failure) = work(order.database.into(), order.arguments) {
-        raise(failure);
-    }
+    work(order.database.into(), order.arguments)
 }
 
 /// Connects this worker to the database as the bootstrap superuser; None: to none, so that only what all databases share is seen.
@@ -140,23 +151,7 @@ pub fn transaction<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<st
     let round = ROUND.get();
     TRANSACTIONS.set(TRANSACTIONS.get() + 1);
     keeping_errors_in(round, || {
-        let begin = || {
-            // SAFETY: no transaction is open.
-            catch(|| unsafe {
-                ffi::SetCurrentStatementStartTimestamp();
-                ffi::StartTransactionCommand();
-                ffi::PushActiveSnapshot(ffi::GetTransactionSnapshot());
-            })
-        };
-        let end = |made| {
-            // SAFETY: what `begin` began; `work` leaves no subtransaction and no snapshot of its own.
-            catch(|| unsafe {
-                ffi::PopActiveSnapshot();
-                ffi::CommitTransactionCommand();
-            })?;
-            Ok(made)
-        };
-        let outcome = begin().and_then(|()| work()).and_then(end);
+        let outcome = begin().and_then(|()| work()).and_then(|made| commit().map(|()| made));
         let done = match outcome {
             Ok(made) => Ok(made),
             Err(failure) => Err(abort(what, failure)?),
@@ -301,9 +296,12 @@ pub fn at_exit(leave: fn()) {
         static LEAVE: Cell<Option<fn()>> = const { Cell::new(None) };
     }
     unsafe extern "C-unwind" fn exit(_: c_int, _: pg_sys::Datum) {
-        if let Some(leave) = LEAVE.take() {
-            leave();
-        }
+        logging("the end of a worker", || {
+            if let Some(leave) = LEAVE.take() {
+                leave();
+            }
+            Ok(())
+        });
     }
     LEAVE.set(Some(leave));
     // SAFETY: these callbacks run last registered first, so after the one that InitPostgres registers, which takes the process off the list of
@@ -369,7 +367,8 @@ pub enum Signal {
     Terminate,
 }
 
-/// False where there is no such process. What pg_cancel_backend and pg_terminate_backend do.
+/// False where there is no such process. What pg_cancel_backend and pg_terminate_backend do. Ask before whether it still is the process that is meant
+/// ([`compat::is_backend`], [`super::latch::Latch::is_of`]): the number that shared memory has may be that of a stranger by now.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     let number = match signal {
         Signal::Cancel => SIGINT,
@@ -393,8 +392,7 @@ macro_rules! worker_function {
         const _: () = {
             #[unsafe(export_name = $symbol)]
             extern "C-unwind" fn exported_worker(_: pgrx::pg_sys::Datum) {
-                // SAFETY: PostgreSQL starts the worker on its main thread; the guard turns panics into errors.
-                unsafe { pgrx::pg_sys::panic::pgrx_extern_c_guard(|| $run($work)) }
+                $crate::pg::error::entry::raising($symbol, || $run($work));
             }
         };
     };

@@ -7,14 +7,13 @@ use crate::pg::ffi;
 use pgrx::pg_sys::{self, Oid};
 use std::time::Duration;
 
-/// The modes, and the results of LockAcquire (storage/lockdefs.h, storage/lock.h).
+/// The modes (storage/lockdefs.h).
 const MODE: i32 = pg_sys::ExclusiveLock as i32;
 const SHARED: i32 = pg_sys::ShareLock as i32;
 const OPPOSED: i32 = pg_sys::RowExclusiveLock as i32;
-const NOT_AVAILABLE: u32 = 0;
-/// LOCKTAG_OBJECT and DEFAULT_LOCKMETHOD (storage/lock.h).
-const OBJECT: u8 = 8;
-const DEFAULT_METHOD: u8 = 1;
+const NOT_AVAILABLE: u32 = pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
+const OBJECT: u8 = pg_sys::LockTagType::LOCKTAG_OBJECT as u8;
+const DEFAULT_METHOD: u8 = pg_sys::DEFAULT_LOCKMETHOD as u8;
 
 /// What is locked: a part of an object of one of our tables.
 #[derive(Debug, Clone, Copy)]

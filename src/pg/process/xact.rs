@@ -1,4 +1,6 @@
 //! The ends of transactions: who wants to know of them, and how far a commit waits.
+use crate::pg::error::entry::{logging, raising};
+use crate::pg::error::failure::Result;
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, SubXactEvent, SyncCommitLevel, XactEvent};
 use std::cell::Cell;
@@ -18,10 +20,10 @@ pub enum Event {
     SubtransactionRolledBack(u32),
 }
 
-static mut LISTENER: fn(Event) = |_| ();
+static mut LISTENER: fn(Event) -> Result<()> = |_| Ok(());
 
-/// Calls that for all transactions; once a process, from _PG_init.
-pub fn init(listener: fn(Event)) {
+/// Calls that for all transactions, and raises what it fails with where that may be; once a process, from _PG_init.
+pub fn init(listener: fn(Event) -> Result<()>) {
     // SAFETY: single-threaded; the callbacks live as long as the library, which is never unloaded.
     unsafe {
         LISTENER = listener;
@@ -40,13 +42,17 @@ extern "C-unwind" fn at_event(event: XactEvent::Type, _: *mut c_void) {
         _ => return,
     };
     // SAFETY: written once, before.
-    unsafe { LISTENER(event) }
+    let tell = || unsafe { LISTENER(event) };
+    match event {
+        Event::BeforeCommit | Event::BeforePrepare => raising("before the end of a transaction", tell),
+        _ => logging("after the end of a transaction", tell),
+    }
 }
 
 extern "C-unwind" fn at_sub_event(event: SubXactEvent::Type, this: u32, _: u32, _: *mut c_void) {
     if event == SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         // SAFETY: written once, before.
-        unsafe { LISTENER(Event::SubtransactionRolledBack(this)) }
+        logging("after a rollback to a savepoint", || unsafe { LISTENER(Event::SubtransactionRolledBack(this)) });
     }
 }
 

@@ -2,6 +2,9 @@
 //! row then, and two of them are joined by comparing each stream with each. Here a condition on the category in the view of streams' names, which
 //! temporal views are made of, is always said to leave a thousand of them, whatever statistics are there: few enough that an index finds them, and
 //! many enough that a join hashes them. An estimate changes how an answer is found, never the answer.
+use crate::pg::compat;
+use crate::pg::error::entry::raising;
+use crate::pg::error::failure::catch;
 use crate::pg::ffi::{self, members};
 use crate::pg::guard;
 
@@ -16,8 +19,8 @@ const TENANT_ID: i16 = 2;
 const NAME: i16 = 4;
 const CATEGORY: i16 = 5;
 
-/// The operator = of two texts (pg_operator.dat).
-const TEXT_EQUAL: Oid = Oid::from_u32(98);
+/// The operator = of two texts.
+const TEXT_EQUAL: Oid = Oid::from_u32(pg_sys::TextEqualOperator);
 
 /// So many streams a category is taken to have.
 const OF_A_CATEGORY: f64 = 1_000.0;
@@ -58,16 +61,19 @@ unsafe extern "C-unwind" fn know(
             CATEGORY if !(*found).rel.is_null() => ((*(*found).rel).tuples / OF_A_CATEGORY).max(1.0),
             _ => return false,
         };
-        if (*found).rel.is_null()
-            || !is_of_streams((*entry).relid)
-            || !is_only_table((*root).parse)
-            || !asks_for_a_category((*found).rel)
-        {
+        if (*found).rel.is_null() {
             return false;
         }
-        (*found).statsTuple = statistics((*entry).relid, column, distinct as f32);
-        (*found).freefunc = Some(free);
-        true
+        let make = || {
+            let is_known =
+                is_of_streams((*entry).relid) && is_only_table((*root).parse) && asks_for_a_category((*found).rel);
+            if is_known {
+                (*found).statsTuple = statistics((*entry).relid, column, distinct as f32);
+                (*found).freefunc = Some(free);
+            }
+            is_known
+        };
+        raising("an estimate", || catch(make))
     }
 }
 
@@ -136,7 +142,7 @@ unsafe fn statistics(relation: Oid, column: i16, distinct: f32) -> pg_sys::HeapT
         (values[0], values[1]) = (Datum::from(relation), Datum::from(column));
         values[DISTINCT] = Datum::from(distinct.to_bits());
         let catalog = ffi::table_open(pg_sys::StatisticRelationId, pg_sys::AccessShareLock as i32);
-        let row = ffi::heap_form_tuple((*catalog).rd_att, values.as_ptr(), nulls.as_ptr());
+        let row = compat::form_row((*catalog).rd_att, values.as_ptr(), nulls.as_ptr());
         ffi::relation_close(catalog, pg_sys::AccessShareLock as i32);
         row
     }
@@ -144,5 +150,5 @@ unsafe fn statistics(relation: Oid, column: i16, distinct: f32) -> pg_sys::HeapT
 
 unsafe extern "C-unwind" fn free(row: pg_sys::HeapTuple) {
     // SAFETY: made by [`statistics`].
-    unsafe { ffi::heap_freetuple(row) }
+    raising("the end of an estimate", || catch(|| unsafe { ffi::heap_freetuple(row) }));
 }

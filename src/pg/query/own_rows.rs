@@ -3,7 +3,8 @@
 //! no way to be read but by an index that is asked for the tenant, or for what stands in a row of the tenant (the id of its stream). That holds
 //! whatever a role sets: those for indexes (enable_indexscan) are on while these ways are weighed. Who reads the tables themselves, as our own
 //! statements do, plans as ever.
-use crate::pg::error::failure::{Result, catch, raise};
+use crate::pg::error::entry::raising;
+use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, NodeTag, Path};
 use std::ffi::CStr;
@@ -45,11 +46,35 @@ unsafe extern "C-unwind" fn choose(
             let schema = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
             schema != pg_sys::InvalidOid && ffi::get_rel_namespace((*entry).relid) == schema
         };
-        pg_sys::panic::pgrx_extern_c_guard(|| match catch(is_ours) {
-            Ok(false) => {}
-            Ok(true) => keep_own_rows(root, table, (*entry).relid).unwrap_or_else(|failure| raise(failure)),
-            Err(failure) => raise(failure),
+        raising("the choice of paths", || {
+            if catch(is_ours)? { keep_own_rows(root, table, (*entry).relid) } else { Ok(()) }
         });
+    }
+}
+
+/// Index scans, with the table and without, are on until this is dropped, also when a panic passes.
+struct IndexScans([bool; 2]);
+
+impl IndexScans {
+    fn on() -> Self {
+        Self(Self::exchange([true, true]))
+    }
+
+    /// Puts these in force; those that were.
+    fn exchange([with, without]: [bool; 2]) -> [bool; 2] {
+        // SAFETY: plain variables of this backend, read by the planner.
+        unsafe {
+            [
+                (&raw mut pg_sys::enable_indexscan).replace(with),
+                (&raw mut pg_sys::enable_indexonlyscan).replace(without),
+            ]
+        }
+    }
+}
+
+impl Drop for IndexScans {
+    fn drop(&mut self) {
+        Self::exchange(self.0);
     }
 }
 
@@ -65,8 +90,7 @@ unsafe fn keep_own_rows(
     // SAFETY: as the caller says; the lists are the planner's, in its memory. What is set meanwhile is put back, as a failure is a value here.
     unsafe {
         let (paths, partial, indexes) = ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist);
-        let switches = (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan);
-        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = (true, true);
+        let switches = IndexScans::on();
         let found = catch(|| {
             let (mut own, mut own_partial) = (Vec::new(), Vec::new());
             // Each index by itself: a cheaper path that reads everything would else push out the one that is wanted.
@@ -80,7 +104,7 @@ unsafe fn keep_own_rows(
             }
             (own, own_partial)
         });
-        (pg_sys::enable_indexscan, pg_sys::enable_indexonlyscan) = switches;
+        drop(switches);
         ((*table).pathlist, (*table).partial_pathlist, (*table).indexlist) = (paths, partial, indexes);
         let (own, own_partial) = found?;
         if !own.iter().any(|&path| (*path).param_info.is_null()) {

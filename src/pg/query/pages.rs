@@ -2,6 +2,8 @@
 //! es_read(…)) to …`. Rows are fetched a page at a time, so memory stays at one page and the first row comes at once. All
 //! state lives in PostgreSQL's memory: a caller that stops early leaves nothing behind.
 use super::row::Row;
+use super::store::expect_columns;
+use crate::pg::compat;
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::{Args, Returned};
@@ -37,6 +39,8 @@ impl Page<'_> {
             return Err(Error::Internal { what: "a page has too many rows".into() }.into());
         }
         let (values, nulls) = row.parts();
+        // SAFETY: the function's descriptor, which lives as long as the set.
+        expect_columns(values.len(), unsafe { (*state.desc).natts })?;
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         let (desc, memory) = (state.desc, state.memory);
         let datum = catch(|| {
@@ -44,7 +48,7 @@ impl Page<'_> {
             unsafe {
                 let before = pg_sys::CurrentMemoryContext;
                 pg_sys::CurrentMemoryContext = memory;
-                let tuple = ffi::heap_form_tuple(desc, values, nulls);
+                let tuple = compat::form_row(desc, values, nulls);
                 let datum = ffi::HeapTupleHeaderGetDatum((*tuple).t_data);
                 pg_sys::CurrentMemoryContext = before;
                 datum

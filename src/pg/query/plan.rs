@@ -2,6 +2,7 @@
 //! straight into the tuplestore that a set-returning function returns.
 use super::row::Row;
 use super::store::Store;
+use crate::pg::error::entry::raising;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use crate::pg::process::session::Db;
@@ -83,6 +84,17 @@ impl Plan {
         Ok(self.plan.get())
     }
 
+    /// One value for each parameter: PostgreSQL reads as many as the plan has.
+    fn expect(&self, args: &[Nullable]) -> Result<()> {
+        if args.len() != self.types.len() {
+            let (given, wanted) = (args.len(), self.types.len());
+            return Err(
+                Error::Internal { what: format!("{given} values for {wanted} parameters of: {}", self.sql) }.into()
+            );
+        }
+        Ok(())
+    }
+
     fn check(&self, outcome: c_int) -> Result<u64> {
         if outcome < 0 {
             return Err(Error::Internal { what: format!("SPI says {outcome} to: {}", self.sql) }.into());
@@ -100,6 +112,7 @@ impl Plan {
         args: &[Nullable],
         mut each: impl FnMut(&Row) -> Result<T>,
     ) -> Result<Vec<T>> {
+        self.expect(args)?;
         let plan = self.prepared()?;
         let mut values: Vec<Datum> = args.iter().map(|arg| arg.unwrap_or(Datum::null())).collect();
         let nulls: Vec<c_char> = args.iter().map(|arg| if arg.is_some() { b' ' } else { b'n' } as c_char).collect();
@@ -128,7 +141,7 @@ impl Plan {
             for place in 0..(*table).numvals as usize {
                 let tuple = *(*table).vals.add(place);
                 pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                results.push(each(&Row::of_parts(&values, &nulls))?);
+                results.push(each(&Row::of_tuple(&values, &nulls, desc))?);
             }
             ffi::SPI_freetuptable(table);
             Ok(results)
@@ -154,6 +167,7 @@ impl Plan {
     }
 
     fn send(&self, view: View, args: &[Nullable], receiver: *mut pg_sys::DestReceiver) -> Result<u64> {
+        self.expect(args)?;
         let plan = self.prepared()?;
         let types = self.types;
         let outcome = catch(|| {
@@ -255,24 +269,25 @@ struct RowReceiver<'a> {
 
 unsafe extern "C-unwind" fn receive_row(slot: *mut pg_sys::TupleTableSlot, this: *mut pg_sys::DestReceiver) -> bool {
     // SAFETY: the executor passes the receiver that for_each made, and a filled slot.
-    unsafe {
-        let this = &mut *this.cast::<RowReceiver>();
-        let columns = (*(*slot).tts_tupleDescriptor).natts;
-        if i32::from((*slot).tts_nvalid) < columns
-            && let Err(failure) = catch(|| ffi::slot_getsomeattrs_int(slot, columns))
-        {
-            this.failure = Some(failure);
-            return false;
-        }
-        let row = Row::of_slot(slot, columns as usize);
-        match (this.each)(&row) {
-            Ok(flow) => flow.is_continue(),
-            Err(failure) => {
-                this.failure = Some(failure);
-                false
+    let (this, columns) = unsafe { (&mut *this.cast::<RowReceiver>(), (*(*slot).tts_tupleDescriptor).natts) };
+    let mut take = || {
+        // SAFETY: as above.
+        let row = unsafe {
+            if i32::from((*slot).tts_nvalid) < columns {
+                catch(|| ffi::slot_getsomeattrs_int(slot, columns))?;
             }
+            Row::of_slot(slot, columns as usize)
+        };
+        (this.each)(&row)
+    };
+    raising("a row of a result", || match take() {
+        Ok(flow) => Ok(flow.is_continue()),
+        // Whoever sent the statement gives it on; the executor ends as if it had what it wants.
+        Err(failure) => {
+            this.failure = Some(failure);
+            Ok(false)
         }
-    }
+    })
 }
 
 unsafe extern "C-unwind" fn ignore_startup(_: *mut pg_sys::DestReceiver, _: c_int, _: pg_sys::TupleDesc) {}

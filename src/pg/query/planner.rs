@@ -5,7 +5,8 @@
 //! Such a statement is planned by that index alone, whatever statistics say: they know how many events a tenant has on average, and not how
 //! many this one has.
 use crate::pg::compat;
-use crate::pg::error::failure::{Failure, Result, catch, raise};
+use crate::pg::error::entry::raising;
+use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi::{self, members};
 use crate::pg::process::session::by_index;
 use pgrx::pg_sys::{self, NodeTag, Oid, Query};
@@ -43,8 +44,8 @@ const STREAMS_CATEGORY: i16 = 5;
 /// The operator = of two bigints (pg_operator.dat).
 const INT8_EQUAL: Oid = Oid::from_u32(410);
 
-/// The operator family integer_ops of B-trees (pg_opfamily.dat).
-const BIGINT_ORDER: Oid = Oid::from_u32(1976);
+/// The operator family integer_ops of B-trees.
+const BIGINT_ORDER: Oid = pg_sys::INTEGER_BTREE_FAM_OID;
 
 /// pull_var_clause is to look into everything.
 const PVC_RECURSE: c_int =
@@ -77,35 +78,40 @@ unsafe extern "C-unwind" fn plan(
             Some(previous) => previous(query, text, options, params),
             None => ffi::standard_planner(query, text, options, params),
         };
-        if !has_barrier(query, MOST_DEPTH) {
-            return go_on();
-        }
-        pg_sys::panic::pgrx_extern_c_guard(|| {
-            let is_ordered = match TABLES() {
-                Ok(tables) => order_views(query, &tables, MOST_DEPTH),
-                Err(failure @ Failure::Postgres(_)) => raise(failure),
-                Err(_) => false, // no view of ours
-            };
-            let planned = if is_ordered { in_order(go_on) } else { catch(go_on) };
-            planned.unwrap_or_else(|failure| raise(failure))
-        })
+        let is_ordered = raising("the planner", || {
+            if !has_barrier(query, MOST_DEPTH) {
+                return Ok(false);
+            }
+            match TABLES() {
+                Ok(tables) => catch(|| order_views(query, &tables, MOST_DEPTH)),
+                Err(failure @ Failure::Postgres(_)) => Err(failure),
+                Err(_) => Ok(false), // no view of ours
+            }
+        });
+        if is_ordered { raising("the planner of events in order", || in_order(go_on)) } else { go_on() }
     }
 }
 
 /// Plans without sorts, and by the indexes that are in order.
 fn in_order(plan: impl FnOnce() -> *mut pg_sys::PlannedStmt) -> Result<*mut pg_sys::PlannedStmt> {
-    // SAFETY: plain variables of this backend, read by the planner only; a failure is a value here, so they are put back.
-    unsafe {
-        let found = (pg_sys::enable_sort, pg_sys::max_parallel_workers_per_gather, IN_ORDER.get());
-        let schema = catch(|| ffi::get_namespace_oid(c"_eventstream".as_ptr(), true))?;
-        pg_sys::enable_sort = false;
-        pg_sys::max_parallel_workers_per_gather = 0;
-        IN_ORDER.set(schema);
-        let planned = by_index(|| catch(plan));
-        (pg_sys::enable_sort, pg_sys::max_parallel_workers_per_gather) = (found.0, found.1);
-        IN_ORDER.set(found.2);
-        planned
+    /// Puts back what was in force, also when a panic passes.
+    struct Before(bool, c_int, Oid);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            // SAFETY: plain variables of this backend, read by the planner only.
+            unsafe { (pg_sys::enable_sort, pg_sys::max_parallel_workers_per_gather) = (self.0, self.1) }
+            IN_ORDER.set(self.2);
+        }
     }
+    // SAFETY: a look-up.
+    let schema = catch(|| unsafe { ffi::get_namespace_oid(c"_eventstream".as_ptr(), true) })?;
+    // SAFETY: as above.
+    let _before = unsafe {
+        let sort = (&raw mut pg_sys::enable_sort).replace(false);
+        let workers = (&raw mut pg_sys::max_parallel_workers_per_gather).replace(0);
+        Before(sort, workers, IN_ORDER.replace(schema))
+    };
+    by_index(|| catch(plan))
 }
 
 /// Leaves the log's tables the one index that has a tenant's events in order, where they have it.
@@ -121,7 +127,7 @@ unsafe extern "C-unwind" fn keep_index_in_order(
             previous(root, relation, is_parent, known);
         }
         let schema = IN_ORDER.get();
-        if schema == pg_sys::InvalidOid || ffi::get_rel_namespace(relation) != schema {
+        if schema == pg_sys::InvalidOid {
             return;
         }
         let is_it = |index: &*mut pg_sys::IndexOptInfo| {
@@ -134,9 +140,14 @@ unsafe extern "C-unwind" fn keep_index_in_order(
                 && index.indpred.is_null()
                 && !index.hypothetical
         };
-        if let Some(index) = members::<pg_sys::IndexOptInfo>((*known).indexlist).find(is_it) {
-            (*known).indexlist = ffi::lappend(std::ptr::null_mut(), index.cast());
-        }
+        let choose = || {
+            if ffi::get_rel_namespace(relation) == schema
+                && let Some(index) = members::<pg_sys::IndexOptInfo>((*known).indexlist).find(is_it)
+            {
+                (*known).indexlist = ffi::lappend(std::ptr::null_mut(), index.cast());
+            }
+        };
+        raising("the choice of an index", || catch(choose));
     }
 }
 

@@ -102,8 +102,8 @@ pub enum Direction {
     Backward,
 }
 
-/// The collation "C" (pg_collation.dat), which every text of ours has.
-const C_COLLATION: Oid = Oid::from_u32(950);
+/// The collation "C", which every text of ours has.
+const C_COLLATION: Oid = pg_sys::C_COLLATION_OID;
 
 /// The most conditions that a probe has.
 const MOST_CONDITIONS: usize = 4;

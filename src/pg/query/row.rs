@@ -15,6 +15,18 @@ pub struct Row<'a> {
     nulls: &'a [bool],
     /// Where the row came from, if it can be copied as a whole.
     slot: *mut pg_sys::TupleTableSlot,
+    /// What its columns are, where that is known; looked at in the build with test points only.
+    #[cfg(feature = "pg_test")]
+    desc: pg_sys::TupleDesc,
+}
+
+/// What [`Row`]'s functions read: their types.
+mod of {
+    use pgrx::pg_sys::{self, Oid};
+
+    /// 64 bits; timestamptz is microseconds.
+    pub const NUMBER: &[Oid] = &[pg_sys::INT8OID, pg_sys::TIMESTAMPTZOID];
+    pub const OID: &[Oid] = &[pg_sys::OIDOID, pg_sys::REGPROCEDUREOID, pg_sys::REGCLASSOID, pg_sys::REGROLEOID];
 }
 
 impl<'a> Row<'a> {
@@ -27,14 +39,43 @@ impl<'a> Row<'a> {
                 values: std::slice::from_raw_parts((*slot).tts_values, columns),
                 nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
                 slot,
+                #[cfg(feature = "pg_test")]
+                desc: (*slot).tts_tupleDescriptor,
             }
         }
     }
 
     /// Columns of a row of events, or of a composite value made from one, wherever they came from.
     pub fn of_parts(values: &'a [Datum], nulls: &'a [bool]) -> Self {
-        Self { values, nulls, slot: ptr::null_mut() }
+        Self::of_tuple(values, nulls, ptr::null_mut())
     }
+
+    /// Columns of a row that this describes, or NULL.
+    pub fn of_tuple(values: &'a [Datum], nulls: &'a [bool], desc: pg_sys::TupleDesc) -> Self {
+        #[cfg(not(feature = "pg_test"))]
+        let _ = desc;
+        Self {
+            values,
+            nulls,
+            slot: ptr::null_mut(),
+            #[cfg(feature = "pg_test")]
+            desc,
+        }
+    }
+
+    /// The build with test points refuses to read a column as what it is not; NULL, too, has a type.
+    #[cfg(feature = "pg_test")]
+    fn expect(&self, column: usize, wanted: &[Oid]) {
+        if !self.desc.is_null() {
+            // SAFETY: the descriptor of this row; columns count from 1.
+            let found = unsafe { pg_sys::SPI_gettypeid(self.desc, column as i32 + 1) };
+            assert!(wanted.contains(&found), "column {column} is of the type {}, not {wanted:?}", found.to_u32());
+        }
+    }
+
+    #[cfg(not(feature = "pg_test"))]
+    #[inline(always)]
+    fn expect(&self, _: usize, _: &[Oid]) {}
 
     /// These columns, copied to `room` in one piece; None is left to the caller. Only for rows of a table as a probe gives them.
     pub fn copy_to<const N: usize>(
@@ -128,57 +169,69 @@ impl<'a> Row<'a> {
     }
 
     pub fn int8(&self, column: usize) -> Result<i64> {
+        self.expect(column, of::NUMBER);
         self.required(column).map(|value| value.value() as i64)
     }
 
     pub fn int8_opt(&self, column: usize) -> Option<i64> {
+        self.expect(column, of::NUMBER);
         self.get(column).map(|value| value.value() as i64)
     }
 
     pub fn int4(&self, column: usize) -> Result<i32> {
+        self.expect(column, &[pg_sys::INT4OID]);
         self.required(column).map(|value| value.value() as i32)
     }
 
     pub fn boolean(&self, column: usize) -> Result<bool> {
+        self.expect(column, &[pg_sys::BOOLOID]);
         self.required(column).map(|value| value.value() & 1 == 1)
     }
 
     /// The elements of a bigint[] without NULLs.
     pub fn int8_array(&self, column: usize) -> Result<Vec<i64>> {
+        self.expect(column, &[pg_sys::INT8ARRAYOID]);
         // SAFETY: the statement's author selects a bigint[] there.
         self.required(column).and_then(|value| unsafe { datum::int8_array(value) })
     }
 
     pub fn oid(&self, column: usize) -> Result<Oid> {
+        self.expect(column, of::OID);
         self.required(column).map(|value| Oid::from(value.value() as u32))
     }
 
     pub fn oid_opt(&self, column: usize) -> Option<Oid> {
+        self.expect(column, of::OID);
         self.get(column).map(|value| Oid::from(value.value() as u32))
     }
 
     pub fn text(&self, column: usize) -> Result<&'a str> {
+        self.expect(column, &[pg_sys::TEXTOID]);
         // SAFETY: the statement's author selects a text there.
         self.required(column).and_then(|value| unsafe { datum::text(value) })
     }
 
     pub fn text_opt(&self, column: usize) -> Result<Option<&'a str>> {
+        self.expect(column, &[pg_sys::TEXTOID]);
         // SAFETY: the statement's author selects a text there.
         self.get(column).map(|value| unsafe { datum::text(value) }).transpose()
     }
 
     pub fn bytes_opt(&self, column: usize) -> Result<Option<&'a [u8]>> {
+        self.expect(column, &[pg_sys::BYTEAOID]);
         // SAFETY: the statement's author selects a bytea there.
         self.get(column).map(|value| unsafe { datum::bytes(value) }).transpose()
     }
 
     pub fn uuid(&self, column: usize) -> Result<[u8; 16]> {
+        self.expect(column, &[pg_sys::UUIDOID]);
         // SAFETY: the statement's author selects a uuid there.
         self.required(column).map(|value| unsafe { datum::uuid(value) })
     }
 
     /// The elements of a text[]; none where it is NULL.
     pub fn texts(&self, column: usize) -> Result<Vec<Option<String>>> {
+        self.expect(column, &[pg_sys::TEXTARRAYOID]);
         // SAFETY: the statement's author selects a text[] there.
         let array = self.get(column).map(|value| unsafe { datum::text_array(value) }).transpose()?;
         Ok(array.unwrap_or_default())
@@ -200,6 +253,7 @@ impl<'a> Row<'a> {
     }
 
     pub fn jsonb_opt(&self, column: usize) -> Result<Option<Jsonb<'a>>> {
+        self.expect(column, &[pg_sys::JSONBOID]);
         // SAFETY: the statement's author selects a jsonb there.
         self.get(column).map(|value| unsafe { Jsonb::from_datum(value) }).transpose()
     }

@@ -1,6 +1,7 @@
 //! Results of more than one value: a tuplestore for sets (it spills to disk beyond work_mem, so no result is too large),
 //! and composite values for single rows.
 use super::row::Row;
+use crate::pg::compat;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::Args;
@@ -100,12 +101,18 @@ impl Store {
         outcome
     }
 
+    fn expect(&self, columns: usize) -> Result<()> {
+        // SAFETY: the descriptor is the function's, or ours.
+        expect_columns(columns, unsafe { (*self.desc).natts })
+    }
+
     /// A row of exactly the store's columns.
     pub fn put_row(&self, row: &Row) -> Result<()> {
         let (values, nulls) = row.parts();
+        self.expect(values.len())?;
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
-        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
+        catch(|| unsafe { compat::put_row(self.store, self.desc, values, nulls) })
     }
 
     /// A receiver that puts rows of exactly the function's row type into the store.
@@ -122,11 +129,20 @@ impl Store {
     }
 
     pub fn put(&self, row: &[Nullable]) -> Result<()> {
+        self.expect(row.len())?;
         let (values, nulls) = split(row);
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
-        catch(|| unsafe { ffi::tuplestore_putvalues(self.store, self.desc, values, nulls) })
+        catch(|| unsafe { compat::put_row(self.store, self.desc, values, nulls) })
     }
+}
+
+/// One value for each column: PostgreSQL reads as many as a row type has.
+pub fn expect_columns(given: usize, wanted: i32) -> Result<()> {
+    if usize::try_from(wanted) == Ok(given) {
+        return Ok(());
+    }
+    Err(Error::Internal { what: format!("{given} values for {wanted} columns of a result") }.into())
 }
 
 fn split(row: &[Nullable]) -> (Vec<Datum>, Vec<bool>) {
@@ -137,14 +153,22 @@ fn split(row: &[Nullable]) -> (Vec<Datum>, Vec<bool>) {
 pub fn composite(args: &Args, row: &[Nullable]) -> Result<Datum> {
     let info = args.info();
     let (values, nulls) = split(row);
+    let columns = values.len();
     let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
-    catch(|| {
+    let made = catch(|| {
         // SAFETY: one value and one flag for each column of the function's declared result.
         unsafe {
             let mut desc = ptr::null_mut();
             ffi::get_call_result_type(info, ptr::null_mut(), &mut desc);
-            let tuple = ffi::heap_form_tuple(ffi::BlessTupleDesc(desc), values, nulls);
-            ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
+            if (*desc).natts as usize != columns {
+                return Err((*desc).natts);
+            }
+            let tuple = compat::form_row(ffi::BlessTupleDesc(desc), values, nulls);
+            Ok(ffi::HeapTupleHeaderGetDatum((*tuple).t_data))
         }
-    })
+    })?;
+    match made {
+        Ok(row) => Ok(row),
+        Err(wanted) => expect_columns(columns, wanted).map(|()| Datum::null()),
+    }
 }

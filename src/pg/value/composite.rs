@@ -1,5 +1,6 @@
 //! Composite values as PostgreSQL's languages like them best: expanded records, whose columns are there to be used without
 //! taking a tuple apart; and flat ones.
+use crate::pg::compat;
 use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use eventstream_core::error::Error;
@@ -67,7 +68,7 @@ impl Record<'_> {
             unsafe {
                 let desc = (*self.of.model).er_tupdesc;
                 ((*desc).natts as usize == self.values.len()).then(|| {
-                    let tuple = ffi::heap_form_tuple(desc, self.values.as_ptr(), self.nulls.as_ptr());
+                    let tuple = compat::form_row(desc, self.values.as_ptr(), self.nulls.as_ptr());
                     ffi::HeapTupleHeaderGetDatum((*tuple).t_data)
                 })
             }

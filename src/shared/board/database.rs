@@ -6,6 +6,7 @@
 //! ```
 use super::process::Process;
 use super::{hall, runner};
+use crate::pg::process::test_point::test_point;
 use crate::pg::process::{exit, server};
 use crate::pg::shmem::Area;
 use pgrx::pg_sys::{self, Oid};
@@ -77,9 +78,16 @@ pub fn exclusively<T>(work: impl FnOnce(&'static [Database]) -> T) -> Option<T> 
     while taking.compare_exchange_weak(false, true, SeqCst, SeqCst).is_err() {
         std::thread::yield_now();
     }
-    let done = work(databases);
-    taking.store(false, SeqCst);
-    Some(done)
+    /// Gives it back, also when a panic passes: nobody else would, as long as the server runs.
+    struct Taken(&'static AtomicBool);
+    impl Drop for Taken {
+        fn drop(&mut self) {
+            self.0.store(false, SeqCst);
+        }
+    }
+    let _taken = Taken(taking);
+    test_point("alone on the board");
+    Some(work(databases))
 }
 
 impl Database {

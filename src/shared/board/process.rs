@@ -49,9 +49,9 @@ impl Process {
         }
     }
 
-    /// SIGTERM.
+    /// SIGTERM, if it is there still.
     pub fn terminate(&self) {
-        if let Some(pid) = self.pid() {
+        if let Some(pid) = self.pid().filter(|&pid| self.latch.is_of(pid)) {
             life::signal(pid, Signal::Terminate);
         }
     }
