@@ -37,7 +37,7 @@ mod tests {
         }
     }
 
-    #[pg_test(error = "column 0 is of the type 20, not [Oid(25)]")]
+    #[pg_test(error = "column 0 is of the type 20, not [25]")]
     fn the_build_with_test_points_refuses_to_read_a_column_as_what_it_is_not() {
         let plan = Plan::new("select 1::bigint", &[]);
         let _ = as_caller(|db| plan.first(db, View::Caller, &[], |row| row.text(0).map(str::to_owned)));
