@@ -1,4 +1,4 @@
-//! What SQL can call, one file for each step of the flow. A function here reads its arguments, asks `access`, calls one
+//! What SQL can call, one file for what belongs together for a caller. A function here reads its arguments, asks `access`, calls one
 //! function and returns. Nobody uses this module.
 mod announce;
 mod append;

@@ -1,4 +1,5 @@
-//! The log: the sole owner of streams and events. `append` writes; everything else reads.
+//! The log: the sole owner of streams and events. `append` alone writes events, `partition` makes the tables that they lie in. ARCHITECTURE.md
+//! says what each file is for.
 pub mod acting;
 pub mod activation;
 pub mod analyze;

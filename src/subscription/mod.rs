@@ -7,9 +7,10 @@
 //! | `parked` | streams and single events that wait for themselves |
 //! | `consumers` | who shares the slots |
 //! | `look` | what the free slots have to give, found without a lock |
-//! | `fetch` | es_fetch: look, lock, lease |
+//! | `fetch` | es_fetch: take over leases that ended, look, lock, lease |
 //! | `lease` | es_ack, es_nack, es_extend_lease |
 //! | `dead` | dead letters |
+//! | `known` | the subscriptions by name or id |
 mod consumers;
 pub mod dead;
 pub mod fetch;

@@ -1,4 +1,4 @@
-//! The background workers. They decide when something is done, and `live` what; nothing that correctness needs is theirs: each can die
+//! The background workers. They decide when something is done; `projection` and `ops` do it; nothing that correctness needs is theirs: each can die
 //! at any moment, and its successor goes on at the checkpoints.
 //!
 //! ```text
