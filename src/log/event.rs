@@ -203,11 +203,17 @@ pub fn text<'a>(key: &str, value: Value<'a>) -> Result<&'a str> {
     }
 }
 
+/// More strings than a set of a few can need, each named several times.
+const MOST_TEXTS: usize = 1000;
+
 /// A member that must be an array of strings; not so many that it matters are copied.
 fn texts<'a>(key: &str, value: Value<'a>) -> Result<Vec<&'a str>> {
     let Value::Array(array) = value else {
         return Err(invalid(key, format!("must be an array of strings, not {}", value.kind())));
     };
+    if array.len() > MOST_TEXTS {
+        return Err(invalid(key, format!("must have at most {MOST_TEXTS} elements, not {}", array.len())));
+    }
     let mut texts = Vec::with_capacity(array.len());
     array.each(|_, value| {
         texts.push(text(&format!("{key}[{}]", texts.len()), value)?);

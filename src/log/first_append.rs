@@ -24,11 +24,12 @@ thread_local! {
     static MISSED: Cell<i64> = const { Cell::new(i64::MIN) };
 }
 
-/// This transaction appends. To be called before it says so (take_entry): a row that this transaction has written itself may yet be
-/// rolled back, alone.
+/// This transaction appends.
 pub fn note(db: &Db, catalog: &Catalog) -> Result<()> {
     if !is_settled(catalog)? && !relation::has_row(catalog.first_appends)? {
         NOTE.with(|note| note.write(db, &[]))?;
+        // It may yet be rolled back, alone: until the end of this transaction nothing that is seen settles anything.
+        transaction::note_append();
     }
     Ok(())
 }

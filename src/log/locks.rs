@@ -11,7 +11,8 @@ use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
 
 /// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
-/// same stream within microseconds may meet at its row, the one waiting for the other with its entry taken. A call checks no more of them.
+/// same stream within microseconds may meet at its row, the one waiting for the other with its entry taken. A call checks no more of them, beside those that it
+/// makes.
 pub const MOST_NAMES: usize = 64;
 
 /// What a call has locked.
@@ -35,10 +36,12 @@ pub fn lock_all(db: &Db, catalog: &Catalog, tenant_id: i64, requests: &[Request]
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|&place| requests[place].stream.as_str());
     let mut locked: Vec<Option<Locked>> = requests.iter().map(|_| None).collect();
-    let mut names = 0;
+    let (mut checked, mut made) = (0, 0);
     for place in order {
-        let stream = lock(db, catalog, tenant_id, &requests[place], names < MOST_NAMES)?;
-        names += usize::from(requests[place].is_check() || matches!(stream, Locked::Free(_)));
+        let is_check = requests[place].is_check();
+        let names = if is_check { &mut checked } else { &mut made };
+        let stream = lock(db, catalog, tenant_id, &requests[place], *names < MOST_NAMES)?;
+        *names += usize::from(is_check || matches!(stream, Locked::Free(_)));
         locked[place] = Some(stream);
     }
     let streams = locked

@@ -134,7 +134,7 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold:
     let Hold { strength, absent, partitions, .. } = *hold;
     let mut kept = None;
     if hold.shares_name {
-        place_of_name(catalog, tenant_id, name).share()?;
+        share_name(db, catalog, tenant_id, name, &key)?;
     }
     loop {
         if !is_known_absent(db, catalog, tenant_id, name)? {
@@ -170,6 +170,23 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold:
             Presence::Coming(transaction) => lock::wait_for_end_of(transaction)?,
         }
     }
+}
+
+/// Stands in the line of those who check the stream. Who has its name alone may be waiting for its row, and the row may be this transaction's:
+/// then there is no line to stand in, and to wait would be a deadlock.
+fn share_name(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, key: &[Nullable; 2]) -> Result<()> {
+    let place = place_of_name(catalog, tenant_id, name);
+    if place.try_share()? {
+        return Ok(());
+    }
+    // As strong as a writer: who only shares the row with others must not pass one who waits for it.
+    let how = (RowStrength::Append, false);
+    if !is_known_absent(db, catalog, tenant_id, name)?
+        && matches!(lock_row(db, catalog, how, key, tenant_id)?, RowLock::Locked(_))
+    {
+        return Ok(());
+    }
+    place.share()
 }
 
 /// The locked row, if there is one and it is had.

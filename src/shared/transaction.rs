@@ -81,14 +81,16 @@ pub fn note(event: Event) -> Result<()> {
 }
 
 fn finish(end: End) {
+    // What the session's next transaction would take for its own, or others wait for, goes first: should anything else panic, that is gone.
+    GATED.set(false);
+    ENTERED.set(None);
+    let has_appended = APPENDED.replace(false);
+    xact::wait_as_before();
+    open_appends::release();
     if let Some(on_end) = ON_END.take() {
         on_end(end);
     }
-    xact::wait_as_before();
-    open_appends::release();
-    GATED.set(false);
-    ENTERED.set(None);
-    board::at_end(end == End::Committed, APPENDED.replace(false));
+    board::at_end(end == End::Committed, has_appended);
 }
 
 /// The entry could not follow it, and nobody knows how long it would keep the gate.

@@ -191,3 +191,45 @@ def test_a_writer_gets_its_turn_among_those_who_check(database, session):
     assert results[-1] == [("period-1", 2, 1)]
     # They read before the writer, and check behind it.
     assert {error.sqlstate for error in raised(results)} <= {"ES001"}
+
+
+@pytest.mark.parametrize("held_by", ["es_load('period-1', for_update => true)", "es_append('period-1', 'Paid', '{}')"])
+def test_who_has_the_stream_checks_it_though_others_wait_for_it(database, session, held_by):
+    """The writer that waits has the stream's name, and the row is the checker's: to wait for the name would be a deadlock."""
+    append(session, paid("period-1"))
+    session.execute("select es_register_fold('paid', 'period', rules => '{\"on\": {\"Paid\": []}}')")
+
+    def work(number):
+        with database.connect() as connection:
+            if number == 1:
+                value(connection, "select pg_sleep(0.5)")
+                return append(connection, paid("period-1"))
+            with connection.transaction():
+                value(connection, f"select {held_by}")
+                seen = value(connection, "select es_stream_version('period-1')")
+                value(connection, "select pg_sleep(1.5)")
+                return append(connection, check("period-1", seen), paid("account-1"))
+
+    results = all_at_once(2, work, seconds=60)
+    assert raised(results) == []
+    last = 2 if "es_load" in held_by else 3
+    assert results[1] == [("period-1", last, 1)]
+
+
+def test_a_call_with_many_checks_does_not_make_what_another_found_absent(database, session):
+    """The names of those that are checked must not use up those of the streams that are made."""
+    append(session, *(paid(f"a-{number:02}") for number in range(64)))
+
+    def work(number):
+        with database.connect() as connection:
+            if number == 1:
+                value(connection, "select pg_sleep(0.5)")
+                append(connection, *(check(f"a-{number:02}", 1) for number in range(64)), paid("z-1"))
+                return value(connection, "select clock_timestamp()")
+            with connection.transaction():
+                append(connection, check("z-1", 0))
+                value(connection, "select pg_sleep(1.5)")
+                return value(connection, "select clock_timestamp()")
+
+    until, made = all_at_once(2, work, seconds=60)
+    assert until < made

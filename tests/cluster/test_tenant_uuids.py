@@ -151,3 +151,21 @@ def test_uuids_come_back_with_a_dump_whatever_clocks_say(database, other):
             assert verify(session) == []
     finally:
         again.drop()
+
+
+@pytest.mark.parametrize("undone", ["rollback", "rollback to savepoint before; commit"])
+def test_a_first_append_that_is_undone_is_none(database, undone):
+    """The row that says so is gone with it: the session that wrote it must not believe it."""
+    with database.connect() as session, database.connect() as other:
+        session.execute(f"begin; savepoint before; select es_append('account-1', 'T', '{{}}'); {undone}")
+        # A restore may still bring rows: whose log this is comes with them.
+        other.execute("insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('public', 0, 'read', 1, 'me')")
+        other.execute("insert into _eventstream.log_identities values (gen_random_uuid(), 1, 1, '2001-01-01')")
+        log_id = value(other, "select log_id from _eventstream.log")
+        append(session, "account-1", 1)
+        assert value(other, "select has_begun from _eventstream.log")
+        assert value(session, TENANT_UUID) == log_id
+        assert verify(other) == []
+        with pytest.raises(psycopg.Error) as error:
+            other.execute("delete from _eventstream.grants")
+        assert error.value.sqlstate == "ES050"

@@ -249,7 +249,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
     // SAFETY: a plain variable of this backend.
     let context = unsafe { pg_sys::CurrentMemoryContext };
     if let Some(done) = landed(work) {
-        return Ok(done);
+        return Ok(done.unwrap_or_else(|panic| resume_unwind(panic)));
     }
     // SAFETY: an error was just caught; CurrentMemoryContext is not ErrorContext while it is copied.
     unsafe {
@@ -265,14 +265,15 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T> {
 pub fn finally(work: impl FnOnce(), after: impl FnOnce()) {
     let done = landed(work);
     after();
-    if done.is_none() {
+    match done {
         // SAFETY: an error is on its way, and goes on as it was raised.
-        unsafe { ffi::pg_re_throw() }
+        None => unsafe { ffi::pg_re_throw() },
+        Some(done) => done.unwrap_or_else(|panic| resume_unwind(panic)),
     }
 }
 
-/// Runs `work`; None where PostgreSQL raised an error, which is on its way still. A panic passes.
-fn landed<T>(work: impl FnOnce() -> T) -> Option<T> {
+/// Runs `work`: what came of it, or its panic; None where PostgreSQL raised an error, which is on its way still.
+fn landed<T>(work: impl FnOnce() -> T) -> Option<std::thread::Result<T>> {
     let mut result = MaybeUninit::uninit();
     // SAFETY: as PG_TRY of elog.h: the jump buffer lives in this frame, and Landing takes it down before the frame ends.
     let jumped = unsafe {
@@ -291,7 +292,7 @@ fn landed<T>(work: impl FnOnce() -> T) -> Option<T> {
         return None;
     }
     // SAFETY: the closure wrote it before it returned 0.
-    Some(unsafe { result.assume_init() }.unwrap_or_else(|panic| resume_unwind(panic)))
+    Some(unsafe { result.assume_init() })
 }
 
 /// MAKE_SQLSTATE of elog.h: five characters, six bits each.

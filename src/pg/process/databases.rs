@@ -13,8 +13,8 @@ pub struct Listed {
     pub is_open: bool,
 }
 
-/// datconnlimit of a database whose DROP was interrupted.
-const INVALID: i32 = pg_sys::DATCONNLIMIT_INVALID_DB;
+/// datconnlimit of a database whose DROP was interrupted: DATCONNLIMIT_INVALID_DB, which the headers of 15 have since 15.4.
+const INVALID: i32 = -2;
 
 /// All of them, in a transaction; the process need not be connected to one.
 pub fn list() -> Result<Vec<Listed>> {

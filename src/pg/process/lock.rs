@@ -58,6 +58,13 @@ impl Place {
         catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, false) }).map(drop)
     }
 
+    /// As [`Self::share`], where nobody has to be waited for; whether it was had.
+    pub fn try_share(self) -> Result<bool> {
+        let tag = self.tag();
+        // SAFETY: as above.
+        catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, true) != NOT_AVAILABLE })
+    }
+
     /// Waits for it as one of many whom those that share it keep out, and the other way round.
     pub fn oppose(self) -> Result<()> {
         let tag = self.tag();

@@ -90,11 +90,7 @@ pub fn next(
         let cursor = start()?;
         catch(|| init(info, cursor))?;
     }
-    // SAFETY: `init` put our state there; it lives until the end of the set.
-    let (context, state) = unsafe {
-        let context = (*(*info).flinfo).fn_extra.cast::<pg_sys::FuncCallContext>();
-        (context, &mut *(*context).user_fctx.cast::<State>())
-    };
+    let (context, state) = set(args);
     if state.at == state.count && !state.is_last_page {
         let memory = state.memory;
         // SAFETY: the rows of the previous page were copied by the executor before it asked for the next one.
@@ -105,19 +101,42 @@ pub fn next(
             None => state.is_last_page = true,
         }
     }
-    // SAFETY: the protocol of SRF_RETURN_NEXT and SRF_RETURN_DONE.
+    if let Some(row) = at_hand(args) {
+        return Ok(Some(row));
+    }
+    // SAFETY: the protocol of SRF_RETURN_DONE.
     unsafe {
-        let result = (*info).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        if state.at < state.count {
-            let datum = *state.rows.add(state.at);
-            state.at += 1;
-            (*context).call_cntr += 1;
-            (*result).isDone = pg_sys::ExprDoneCond::ExprMultipleResult;
-            return Ok(Some(datum));
-        }
         catch(|| ffi::end_MultiFuncCall(info, context))?;
-        (*result).isDone = pg_sys::ExprDoneCond::ExprEndResult;
+        (*(*info).resultinfo.cast::<pg_sys::ReturnSetInfo>()).isDone = pg_sys::ExprDoneCond::ExprEndResult;
         Ok(None)
+    }
+}
+
+/// The next row of the page that an earlier call has fetched, if one is left: nothing need be asked for it.
+pub fn at_hand(args: &Args) -> Option<Datum> {
+    if !has_begun(args) {
+        return None;
+    }
+    let (context, state) = set(args);
+    if state.at == state.count {
+        return None;
+    }
+    // SAFETY: the protocol of SRF_RETURN_NEXT; the row is one of the page.
+    unsafe {
+        let datum = *state.rows.add(state.at);
+        state.at += 1;
+        (*context).call_cntr += 1;
+        (*(*args.info()).resultinfo.cast::<pg_sys::ReturnSetInfo>()).isDone = pg_sys::ExprDoneCond::ExprMultipleResult;
+        Some(datum)
+    }
+}
+
+/// The set that has begun.
+fn set<'a>(args: &Args<'a>) -> (*mut pg_sys::FuncCallContext, &'a mut State) {
+    // SAFETY: `init` put our state there; it lives until the end of the set.
+    unsafe {
+        let context = (*(*args.info()).flinfo).fn_extra.cast::<pg_sys::FuncCallContext>();
+        (context, &mut *(*context).user_fctx.cast::<State>())
     }
 }
 
