@@ -8,7 +8,7 @@ create table _eventstream.log_identities (
     has_begun boolean not null default false
 );
 comment on table _eventstream.log_identities is
-'Who this log is: the view log has the row that counts, which survives dump and restore. CREATE EXTENSION adds a row of its own, which is how a restored copy is told from the original.';
+'Who this log is: this_log() has the row that counts, which survives dump and restore. CREATE EXTENSION adds a row of its own, which is how a restored copy is told from the original.';
 comment on column _eventstream.log_identities.has_begun is
 'the row that counted when the log''s first event was appended, written again: from then on it counts whatever clocks say';
 
@@ -18,12 +18,16 @@ from pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 where d.datname = pg_catalog.current_database();
 
 -- What was restored is older than what CREATE EXTENSION made here, unless a clock was wrong: asked until the log has begun.
-create view _eventstream.log as
-select i.log_id, i.system_identifier, i.database_oid, i.created_at, i.has_begun
-from _eventstream.log_identities i
-order by i.has_begun desc, i.created_at
-limit 1;
-comment on view _eventstream.log is 'Who this log is: the one row of log_identities that counts.';
+-- No view: a session may have forbidden views of extensions to itself (restrict_nonsystem_relation_kind).
+create function _eventstream.this_log() returns setof _eventstream.log_identities
+language sql stable parallel safe rows 1
+begin atomic
+    select i.log_id, i.system_identifier, i.database_oid, i.created_at, i.has_begun
+    from _eventstream.log_identities i
+    order by i.has_begun desc, i.created_at
+    limit 1;
+end;
+comment on function _eventstream.this_log() is 'Who this log is: the one row of log_identities that counts.';
 
 create table _eventstream.first_appends (
     appended_at timestamptz not null default pg_catalog.clock_timestamp()
@@ -44,7 +48,7 @@ create table _eventstream.tenants (
     constraint tenants_uuid_key unique (uuid),
     constraint tenants_uuid_check check ((uuid is null) = (id = 1))
 );
-comment on table _eventstream.tenants is 'Tenants: walls between streams. What outlives this database goes by their uuids (the view tenant_uuids).';
+comment on table _eventstream.tenants is 'Tenants: walls between streams. What outlives this database goes by their uuids (tenant_uuids).';
 comment on column _eventstream.tenants.uuid is 'random; NULL for the tenant default, whose row each CREATE EXTENSION makes and no dump has';
 comment on index _eventstream.tenants_pkey is 'a tenant by id';
 comment on index _eventstream.tenants_name_key is 'a tenant by name';
@@ -52,11 +56,14 @@ comment on index _eventstream.tenants_uuid_key is 'no two tenants have one uuid'
 comment on constraint tenants_uuid_check on _eventstream.tenants is 'the uuid of the tenant default is the log''s id';
 insert into _eventstream.tenants (id, name) values (1, 'default');
 
-create view _eventstream.tenant_uuids as
-select t.id, t.name, coalesce(t.uuid, l.log_id) as uuid
-from _eventstream.tenants t
-cross join _eventstream.log l;
-comment on view _eventstream.tenant_uuids is
+create function _eventstream.tenant_uuids() returns table (id bigint, name text, uuid uuid)
+language sql stable parallel safe
+begin atomic
+    select t.id, t.name, coalesce(t.uuid, l.log_id)
+    from _eventstream.tenants t
+    cross join _eventstream.this_log() l;
+end;
+comment on function _eventstream.tenant_uuids() is
 'What chain hashes cover of a tenant: its uuid, which never changes. That of the tenant default is the log''s id: the same in a copy, another in another log.';
 
 create table _eventstream.grants (

@@ -15,7 +15,7 @@ use pgrx::pg_sys::{Datum, INT8OID, OIDOID, TEXTOID};
 thread_local! {
     static ACTIVATE: Plan = const { Plan::new(
         "insert into _eventstream.activations (log_id, system_identifier, database_oid, activated_by) \
-         select o.log_id, $1, $2, $3 from _eventstream.log o \
+         select o.log_id, $1, $2, $3 from _eventstream.this_log() o \
          on conflict do nothing",
         &[INT8OID, OIDOID, TEXTOID],
     ) };

@@ -15,7 +15,7 @@ thread_local! {
     static NOTE: Plan = const { Plan::new(
         "with noted as (insert into _eventstream.first_appends default values) \
          insert into _eventstream.log_identities (log_id, system_identifier, database_oid, created_at, has_begun) \
-         select log_id, system_identifier, database_oid, created_at, true from _eventstream.log where not has_begun",
+         select log_id, system_identifier, database_oid, created_at, true from _eventstream.this_log() where not has_begun",
         &[],
     ) };
     /// The log (its table of events) of which a committed row was seen.

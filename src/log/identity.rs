@@ -35,9 +35,9 @@ pub struct LogInfo {
 }
 
 thread_local! {
-    static LOG_ID: Plan = const { Plan::new("select log_id from _eventstream.log", &[]) };
+    static LOG_ID: Plan = const { Plan::new("select log_id from _eventstream.this_log()", &[]) };
     static TENANT_UUID: Plan =
-        const { Plan::new("select uuid from _eventstream.tenant_uuids where id = $1", &[INT8OID]) };
+        const { Plan::new("select uuid from _eventstream.tenant_uuids() where id = $1", &[INT8OID]) };
     /// By id, of a log (its table of events) that has begun: from then on they never change.
     static TENANT_UUIDS: RefCell<(Oid, HashMap<i64, Uuid>)> = RefCell::new((pg_sys::InvalidOid, HashMap::new()));
     // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
@@ -50,7 +50,7 @@ thread_local! {
                 and not exists (select from _eventstream.subscriptions s where s.created_at < o.created_at) \
                 or exists (select from _eventstream.activations a \
                            where a.log_id = o.log_id and a.system_identifier = $1 and a.database_oid = $2) \
-         from _eventstream.log o",
+         from _eventstream.this_log() o",
         &[INT8OID, OIDOID],
     ) };
 }

@@ -71,10 +71,10 @@ def frame(content: bytes) -> bytes:
     return b"\x01" + struct.pack(">Q", len(content)) + content
 
 
-def checksum(tenant, stream, fold, version, chain_hash, fingerprint, state) -> bytes:
+def checksum(tenant_uuid, stream, fold, version, chain_hash, fingerprint, state) -> bytes:
     """As docs/reference.md has it, without the product's code."""
-    texts = (frame(text.encode()) for text in (tenant, stream, fold))
-    fields = b"".join(texts) + frame(struct.pack(">q", version)) + frame(chain_hash) + frame(fingerprint)
+    texts = (frame(text.encode()) for text in (stream, fold))
+    fields = frame(tenant_uuid.bytes) + b"".join(texts) + frame(struct.pack(">q", version)) + frame(chain_hash) + frame(fingerprint)
     return hashlib.sha256(b"eventstream/snapshot/1\0" + fields + frame(state.encode())).digest()
 
 
@@ -83,11 +83,12 @@ def forge(session, version: int, state: str, chain_hash: bytes | None = None) ->
     found = rows(
         session, "select chain_hash, fingerprint, checksum, state::text from _eventstream.snapshots where version = %s", version
     )[0]
-    assert checksum("default", "account-1", "total", version, *map(bytes, found[:2]), found[3]) == found[2]
+    tenant_uuid = value(session, "select tenant_uuid from es_log_info()")
+    assert checksum(tenant_uuid, "account-1", "total", version, *map(bytes, found[:2]), found[3]) == found[2]
     chain_hash = chain_hash or bytes(found[0])
     session.execute(
         "update _eventstream.snapshots set state = %s, chain_hash = %s, checksum = %s where version = %s",
-        (state, chain_hash, checksum("default", "account-1", "total", version, chain_hash, bytes(found[1]), state), version),
+        (state, chain_hash, checksum(tenant_uuid, "account-1", "total", version, chain_hash, bytes(found[1]), state), version),
     )
 
 

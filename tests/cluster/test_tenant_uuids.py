@@ -109,7 +109,7 @@ def test_a_streams_slot_is_that_of_its_tenants_uuid_and_its_name(database):
                 append(session, stream, 2)
         slots = rows(
             session,
-            "select u.uuid::text, s.name, s.slot from _eventstream.streams s join _eventstream.tenant_uuids u on u.id = s.tenant_id",
+            "select u.uuid::text, s.name, s.slot from _eventstream.streams s join _eventstream.tenant_uuids() u on u.id = s.tenant_id",
         )
         assert len(slots) == 6
         assert [slot for *_, slot in slots] == [slot_of(tenant_uuid, stream) for tenant_uuid, stream, _ in slots]
@@ -161,9 +161,9 @@ def test_a_first_append_that_is_undone_is_none(database, undone):
         # A restore may still bring rows: whose log this is comes with them.
         other.execute("insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('public', 0, 'read', 1, 'me')")
         other.execute("insert into _eventstream.log_identities values (gen_random_uuid(), 1, 1, '2001-01-01')")
-        log_id = value(other, "select log_id from _eventstream.log")
+        log_id = value(other, "select log_id from _eventstream.this_log()")
         append(session, "account-1", 1)
-        assert value(other, "select has_begun from _eventstream.log")
+        assert value(other, "select has_begun from _eventstream.this_log()")
         assert value(session, TENANT_UUID) == log_id
         assert verify(other) == []
         with pytest.raises(psycopg.Error) as error:

@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use walk::{Tally, Tenant, Walk};
 
 thread_local! {
-    static TENANTS: Plan = const { Plan::new("select id, name, uuid from _eventstream.tenant_uuids", &[]) };
+    static TENANTS: Plan = const { Plan::new("select id, name, uuid from _eventstream.tenant_uuids()", &[]) };
     static STREAMS_BEGUN: Plan = const { Plan::new(
         "select count(*) from _eventstream.streams \
          where first_position >= $1 and first_position <= $2 and ($3 is null or tenant_id = $3)",
