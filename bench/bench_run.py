@@ -27,6 +27,7 @@ class Bench:
     def __init__(self, root, chosen):
         self.root = root
         self.seconds, self.rounds, self.is_quick = chosen.seconds, chosen.rounds, chosen.quick
+        self.events = chosen.events
         self.keep = chosen.keep
         self.directory = root / "target/bench"
         shutil.rmtree(self.directory / "logs", ignore_errors=True)

@@ -104,7 +104,7 @@ def costs(bench, database, reads=READS, cost=milliseconds):
 
 
 def measure(bench):
-    events = EVENTS // (10 if bench.is_quick else 1)
+    events = bench.events or EVENTS // (10 if bench.is_quick else 1)
     with create(bench, "filtered") as connection:
         fill_rare(connection)
         append_everywhere(connection, events // 10)

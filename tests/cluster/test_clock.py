@@ -1,39 +1,23 @@
 """A clock that jumps back moves nothing back: not recorded_at along a stream, not what was said to be settled (invariant 2).
 
-The server runs under libfaketime; where it is not installed, Debian's package is fetched and unpacked into target/.
+The server runs under libfaketime.
 """
 
 import datetime
 import os
 import pathlib
-import shutil
-import subprocess
 import time
 
 import pytest
 from database import Database, all_at_once, raised, rows, value, verify
+from debian import unpacked
 from psycopg.types.json import Jsonb
-from server import ACCOUNT, ROOT, WORK
+from server import ACCOUNT, WORK
 
 
 def faketime_library() -> pathlib.Path:
-    for folder in ("/usr/lib", str(ROOT / "target" / "faketime")):
-        found = next(pathlib.Path(folder).glob("**/faketime/libfaketime.so.1"), None)
-        if found is not None:
-            return found
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        pytest.skip("libfaketime is not installed, and this is not a Debian that could fetch it")
-    folder = ROOT / "target" / "faketime"
-    folder.mkdir(parents=True, exist_ok=True)
-    for attempt in (["apt-get", "download", "libfaketime"], ["apt-get", "update"], ["apt-get", "download", "libfaketime"]):
-        done = subprocess.run(attempt, cwd=folder, capture_output=True, text=True)
-        package = next(folder.glob("libfaketime*.deb"), None)
-        if package is not None:
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
-            return next(folder.glob("**/faketime/libfaketime.so.1"))
-    if os.geteuid() == 0:
-        pytest.fail(f"libfaketime could not be fetched: {done.stderr}")
-    pytest.skip(f"libfaketime is not installed and could not be fetched: {done.stderr}")
+    installed = next(pathlib.Path("/usr/lib").glob("**/faketime/libfaketime.so.1"), None)
+    return installed or next(unpacked("libfaketime").glob("**/faketime/libfaketime.so.1"))
 
 
 class Clock:

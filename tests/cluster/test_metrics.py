@@ -1,7 +1,6 @@
 """es_metrics() is what Prometheus reads (Debian's promtool says so), and its numbers are those of the database."""
 
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -10,8 +9,8 @@ import time
 import psycopg
 import pytest
 from database import rows, value
+from debian import unpacked
 from operating import create_projection
-from server import ROOT
 from states import append
 
 SAMPLE = re.compile(r'^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$')
@@ -19,24 +18,8 @@ LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)'
 
 
 def promtool() -> str:
-    """Debian's; where it is not installed, its package is fetched and unpacked into target/."""
-    folder = ROOT / "target" / "prometheus"
-    found = shutil.which("promtool") or next(map(str, folder.glob("**/bin/promtool")), None)
-    if found:
-        return found
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        pytest.skip("promtool is not installed, and this is not a Debian that could fetch it")
-    folder.mkdir(parents=True, exist_ok=True)
-    for attempt in (["apt-get", "download", "prometheus"], ["apt-get", "update"], ["apt-get", "download", "prometheus"]):
-        done = subprocess.run(attempt, cwd=folder, capture_output=True, text=True)
-        package = next(folder.glob("prometheus*.deb"), None)
-        if package is not None:
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
-            package.unlink()
-            return str(next(folder.glob("**/bin/promtool")))
-    if os.geteuid() == 0:
-        pytest.fail(f"prometheus could not be fetched: {done.stderr}")
-    pytest.skip(f"promtool is not installed and could not be fetched: {done.stderr}")
+    """The one that is installed, or Debian's."""
+    return shutil.which("promtool") or str(next(unpacked("prometheus").glob("**/bin/promtool")))
 
 
 def unescape(text: str) -> str:
