@@ -306,13 +306,13 @@ mod tests {
     #[pg_test]
     fn the_view_audit_tells_who_recorded_what_and_shows_no_payload() {
         run(r#"select es_append('a-1', 'T', '{"secret": 1}', metadata =>
-               '{"actor": "me", "correlation_id": "c", "causation_id": "d", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}', subject => 'p')"#);
+               '{"actor": "me", "correlation_id": "c", "causation_id": "d", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}', subject => 'p', tags => '{k:2,k:1}')"#);
         assert_eq!(
             rows(
                 "select stream, version, event_type, recorded_by = session_user, recorded_from is not distinct from inet_client_addr(), \
-                        actor, correlation_id, causation_id, traceparent, subject, tenant from eventstream.audit"
+                        actor, correlation_id, causation_id, traceparent, subject, tags, tenant from eventstream.audit"
             ),
-            "(a-1,1,T,t,t,me,c,d,00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,p,default)"
+            "(a-1,1,T,t,t,me,c,d,00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,p,\"{k:1,k:2}\",default)"
         );
         assert_eq!(
             value(

@@ -77,6 +77,7 @@ select
     e.metadata ->> 'causation_id' as causation_id,
     e.metadata ->> 'traceparent' as traceparent,
     e.subject,
+    e.tags,
     t.name as tenant
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id

@@ -41,6 +41,7 @@ comment on column eventstream.audit.correlation_id is 'from the metadata: which 
 comment on column eventstream.audit.causation_id is 'from the metadata: which event or command caused it';
 comment on column eventstream.audit.traceparent is 'from the metadata: the W3C trace';
 comment on column eventstream.audit.subject is 'the person that the event is about, if any';
+comment on column eventstream.audit.tags is 'what the event is about beside its stream';
 comment on column eventstream.audit.tenant is 'whose it is';
 comment on column eventstream.grants.role is 'who may; public = everybody';
 comment on column eventstream.grants.privilege is 'what it allows';
