@@ -9,6 +9,7 @@ use crate::pg::{function::call, process::server};
 use crate::shared::catalog;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
+use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
@@ -34,6 +35,25 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether all of these are covered (None: every category).
+    pub fn covers(&self, categories: Option<&[String]>) -> bool {
+        match (self, categories) {
+            (Scope::All, _) => true,
+            (Scope::Categories(_), None) => false,
+            (Scope::Categories(allowed), Some(wanted)) => wanted.iter().all(|category| allowed.contains(category)),
+        }
+    }
+
+    /// The first of those named that it does not cover.
+    pub fn first_missing<'a>(&self, wanted: Option<&'a [String]>) -> Option<&'a str> {
+        match (self, wanted) {
+            (Scope::Categories(allowed), Some(wanted)) => {
+                wanted.iter().find(|category| !allowed.contains(category)).map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
     /// `wanted` (None = whatever may be read), narrowed to what is allowed.
     pub fn narrow(self, wanted: Option<Vec<String>>) -> Option<Vec<String>> {
         match (self, wanted) {
@@ -70,7 +90,8 @@ impl Access {
             })
     }
 
-    fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
+    /// That the current role lacks the privilege there, of that category (None: at all).
+    pub fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
         refusal(server::current_role(), privilege, &self.tenant, category)
     }
 }
@@ -148,7 +169,7 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
         }
         let granted = GRANTED.with(|plan| {
             plan.rows(db, View::Latest, 0, &[Some(Datum::from(role)), Some(by_oid)], |row| {
-                let privilege = Privilege::parse(row.text(2)?)?;
+                let privilege = Privilege::parse("privilege", row.text(2)?)?;
                 let category = row.text_opt(3)?.map(ToOwned::to_owned);
                 Ok(Granted {
                     tenant: (row.int8(0)?, row.text(1)?.to_owned()),
@@ -232,17 +253,10 @@ pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(R
 /// The current tenant, where the privilege covers all of these categories (None: every one). Errors: 42501, ES040, ES041.
 pub fn authorize_all(privilege: Privilege, categories: Option<&[String]>) -> Result<Rc<Access>> {
     let (access, scope) = authorize_tenant(None, privilege)?;
-    let missing = match (&scope, categories) {
-        (Scope::All, _) => return Ok(access),
-        (Scope::Categories(_), None) => None,
-        (Scope::Categories(allowed), Some(wanted)) => {
-            match wanted.iter().find(|category| !allowed.contains(category)) {
-                None => return Ok(access),
-                missing => missing.map(String::as_str),
-            }
-        }
-    };
-    Err(access.refusal(privilege, missing)?.into())
+    if scope.covers(categories) {
+        return Ok(access);
+    }
+    Err(access.refusal(privilege, scope.first_missing(categories))?.into())
 }
 
 /// None for those that may everything, in every tenant; else as [`authorize_tenant`].
@@ -320,16 +334,5 @@ pub fn shown_in(tenant: Option<&str>) -> Result<Scope> {
             Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. },
         )) => Ok(Scope::Categories(Vec::new())),
         Err(failure) => Err(failure),
-    }
-}
-
-impl Scope {
-    /// Whether all of these are covered (None: every category).
-    pub fn covers(&self, categories: Option<&[String]>) -> bool {
-        match (self, categories) {
-            (Scope::All, _) => true,
-            (Scope::Categories(_), None) => false,
-            (Scope::Categories(allowed), Some(wanted)) => wanted.iter().all(|category| allowed.contains(category)),
-        }
     }
 }

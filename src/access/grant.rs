@@ -97,7 +97,7 @@ pub fn use_tenant(name: &str) -> Result<()> {
 /// Errors: 42501, ES040 for a role that has no privilege in the tenant (None: in any). Any will do; what a call needs is checked by the call.
 pub fn must_have_any(tenant: Option<&str>) -> Result<()> {
     let mut refusal = None;
-    for privilege in Privilege::ALL {
+    for &privilege in Privilege::ALL {
         match authorize_tenant(tenant, privilege) {
             Ok(_) => return Ok(()),
             // It has some, in more than one.

@@ -2,7 +2,7 @@
 use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
 use crate::command::write::write;
-use crate::log::event::{NewEvent, Parts, checked_reason, integer, key_name, text};
+use crate::log::event::{NewEvent, Parts, checked_reason};
 use crate::log::fresh_id::new_event_id;
 use crate::log::last_append::{self, LastAppend};
 use crate::log::locks::MOST_NAMES;
@@ -18,6 +18,7 @@ use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
+use eventstream_core::options::StreamElement;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -79,7 +80,8 @@ fn append_streams(args: &Args) -> Returned {
     }
     let appends = elements(appends)?;
     for (place, element) in appends.into_iter().enumerate() {
-        let request = in_element(&format!("appends[{place}]"), stream_request(element, must_exist, &mut left))?;
+        let request = stream_request(element, must_exist, &mut left)
+            .map_err(|failure| failure.within(|| format!("appends[{place}]")))?;
         if requests.iter().any(|other| other.stream == request.stream) {
             let reason = format!("must name a stream once, not twice: \"{}\"", request.stream.as_str());
             return Err(invalid(format!("appends[{place}].stream"), reason));
@@ -180,54 +182,18 @@ pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec
     elements(array)?
         .into_iter()
         .enumerate()
-        .map(|(place, element)| in_element(&format!("{argument}[{place}]"), NewEvent::from_element(element)))
+        .map(|(place, element)| {
+            NewEvent::from_element(element).map_err(|failure| failure.within(|| format!("{argument}[{place}]")))
+        })
         .collect()
-}
-
-/// Puts the element's place before the name of the argument that is wrong in it.
-fn in_element<T>(element: &str, result: Result<T>) -> Result<T> {
-    result.map_err(|failure| match failure {
-        Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
-            // The key of a batch element is shorter than the argument of es_append.
-            let argument = if argument.is_empty() { element.into() } else { format!("{element}.{argument}") };
-            Error::InvalidArgument { argument, reason, hint }.into()
-        }
-        Failure::Rule(Error::LimitExceeded { setting, limit, actual, what }) => {
-            // It begins with the name of the argument.
-            Error::LimitExceeded { setting, limit, actual, what: format!("{element}.{what}") }.into()
-        }
-        other => other,
-    })
 }
 
 /// An element of es_append_streams.
 fn stream_request<'a>(element: Value<'a>, must_exist: bool, left: &mut i64) -> Result<Request<'a>> {
-    let Value::Object(object) = element else {
-        return Err(invalid("", format!("must be an object, not {}", element.kind())));
-    };
-    let mut stream = None;
-    let mut expected = None;
-    let mut events = None;
-    object.each(|key, value| {
-        match key {
-            "stream" => stream = Some(StreamName::parse(text(key, value)?)?),
-            "expected_version" if matches!(value, Value::Null) => {}
-            "expected_version" => expected = Some(integer(key, value)?),
-            "events" => events = Some(value.document()?),
-            _ => {
-                return Err(Error::InvalidArgument {
-                    argument: key_name(key),
-                    reason: "is not a key that an element can have".into(),
-                    hint: Some("Keys: stream, expected_version, events.".into()),
-                }
-                .into());
-            }
-        }
-        Ok(())
-    })?;
-    let stream = stream.ok_or_else(|| invalid("stream", "must be given"))?;
-    let expected = ExpectedVersion::parse(expected)?;
-    let events = events.ok_or_else(|| invalid("events", "must be given"))?;
+    let given: StreamElement<Jsonb> = element.read()?;
+    let stream = StreamName::parse(given.stream)?;
+    let expected = ExpectedVersion::parse(given.expected_version)?;
+    let events = given.events;
     let is_check = count("events", events)? == 0;
     if is_check && expected == ExpectedVersion::Any {
         return Err(Error::InvalidArgument {

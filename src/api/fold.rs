@@ -10,6 +10,7 @@ use crate::present::upcasters;
 use crate::projection::refold;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::folds;
+use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;

@@ -1,9 +1,8 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::{asks, target, veiled};
-use crate::access::{Access, Scope, authorize, authorize_all, authorize_tenant, shown_categories};
+use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
 use crate::log::acting;
 use crate::log::activation;
-use crate::log::event::{integer, key_name, text};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::invalid;
@@ -25,6 +24,7 @@ use crate::projection::{projections, run};
 use crate::shared::transaction;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
+use eventstream_core::options::ProjectionSettings;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::word::OnError;
 use pgrx::pg_sys::Datum;
@@ -68,18 +68,10 @@ fn categories_of(tenant_id: i64, name: &str) -> Result<Option<Vec<String>>> {
 fn manage_and_read(categories: Option<&[String]>) -> Result<Rc<Access>> {
     let access = authorize_all(Privilege::Manage, categories)?;
     let (_, scope) = authorize_tenant(None, Privilege::Read)?;
-    if let (Scope::Categories(allowed), Some(wanted)) = (&scope, categories)
-        && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
-    {
-        return Err(Error::InsufficientPrivilege {
-            role: server::role_name(server::current_role())?,
-            privilege: Privilege::Read.as_str(),
-            tenant: access.tenant.clone(),
-            category: Some(refused.clone()),
-        }
-        .into());
+    match scope.first_missing(categories) {
+        None => Ok(access),
+        missing => Err(access.refusal(Privilege::Read, missing)?.into()),
     }
-    Ok(access)
 }
 
 fn create_projection(args: &Args) -> Returned {
@@ -150,25 +142,15 @@ fn alter_projection(args: &Args) -> Returned {
             format!("must take at most {MOST_SETTINGS_BYTES} bytes, not {}", given.size()),
         ));
     }
-    let mut changes = Changes::default();
-    given.each(|key, value: Value| {
-        match key {
-            "batch_size" => changes.batch_size = Some(integer(key, value)?),
-            "max_retries" => changes.max_retries = Some(integer(key, value)?),
-            "on_error" => changes.on_error = Some(text(key, value)?.to_owned()),
-            "handler" => changes.handler = Some(read_regprocedure(text(key, value)?)?),
-            "reset" => changes.reset = Some(read_regprocedure(text(key, value)?)?),
-            _ => {
-                return Err(Error::InvalidArgument {
-                    argument: "settings".into(),
-                    reason: format!("must not have the key {}", key_name(key)),
-                    hint: Some("Keys: batch_size, on_error, max_retries, handler, reset.".into()),
-                }
-                .into());
-            }
-        }
-        Ok(())
-    })?;
+    let settings: ProjectionSettings =
+        Value::Object(given).read().map_err(|failure| failure.within(|| "settings".into()))?;
+    let changes = Changes {
+        batch_size: settings.batch_size,
+        on_error: settings.on_error,
+        max_retries: settings.max_retries,
+        handler: settings.handler.map(read_regprocedure).transpose()?,
+        reset: settings.reset.map(read_regprocedure).transpose()?,
+    };
     // Whoever gives a function is shown the events from now on.
     let gives_code = changes.handler.is_some() || changes.reset.is_some();
     let access = manage(name)?;

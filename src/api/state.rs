@@ -20,6 +20,7 @@ use crate::state::folding::Folding;
 use crate::state::folds::{self, Fold};
 use crate::state::kept::Answer;
 use crate::state::moment::Moment;
+use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, StreamName};
 use eventstream_core::privilege::Privilege;

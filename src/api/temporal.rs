@@ -16,6 +16,7 @@ use crate::state::fit::Columns;
 use crate::state::folding::Folding;
 use crate::state::folds;
 use crate::state::moment::Moment;
+use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
 use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;

@@ -5,6 +5,7 @@ use crate::access::Grant;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::value::datum::from_text;
+use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
 
@@ -46,7 +47,7 @@ fn revoke(args: &Args) -> Returned {
 fn read_grant<'a>(args: &Args<'a>) -> Result<Grant<'a>> {
     Ok(Grant {
         role: args.name(0, "role")?,
-        privilege: Privilege::parse(args.text(1, "privilege")?)?,
+        privilege: Privilege::parse("privilege", args.text(1, "privilege")?)?,
         tenant: args.text_opt(2)?,
         category: args.text_opt(3)?,
     })

@@ -7,6 +7,7 @@ use crate::pg::query::store::Store;
 use crate::pg::value::datum::text_array_of;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
+use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -32,7 +33,7 @@ fn shown(_: &Args) -> Returned {
 }
 
 fn readable_tenant(args: &Args) -> Returned {
-    let privilege = Privilege::parse(args.text(0, "privilege")?)?;
+    let privilege = Privilege::parse("privilege", args.text(0, "privilege")?)?;
     let (access, _) = authorize_tenant(None, privilege)?;
     as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(access.tenant_id)))?;
     Ok(Some(Datum::from(access.tenant_id)))

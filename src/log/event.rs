@@ -9,6 +9,7 @@ use crate::shared::settings;
 use eventstream_core::command::tags::tag_set;
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
+use eventstream_core::options::EventElement;
 use eventstream_core::{moment, shown};
 
 /// An event before it has a version.
@@ -113,60 +114,23 @@ impl<'a> NewEvent<'a> {
 
     /// An element of a batch, an object with exactly the keys that sql-api names.
     pub fn from_element(element: Value<'a>) -> Result<Self> {
-        let Value::Object(object) = element else {
-            return Err(invalid("", format!("must be an object, not {}", element.kind())));
-        };
-        let mut event_type = None;
-        let mut payload = None;
-        let mut parts = (None, None, None, None, None, Vec::new());
-        object.each(|key, value| {
-            match key {
-                "type" => event_type = Some(text(key, value)?),
-                "payload" => payload = Some(value.document()?),
-                _ if matches!(value, Value::Null) && OPTIONAL.contains(&key) => {}
-                "metadata" => parts.0 = Some(value.document()?),
-                "event_id" => {
-                    let id = text(key, value)?;
-                    let read = server::read_uuid(id)
-                        .map_err(|_| invalid(key, format!("must be a uuid, not {}", shown(id))))?;
-                    parts.1 = Some(read);
-                }
-                "occurred_at" => {
-                    parts.2 = Some(moment_of(key, text(key, value)?)?);
-                }
-                "schema_version" => parts.3 = Some(integer(key, value)?),
-                "subject" => parts.4 = Some(text(key, value)?),
-                "tags" => parts.5 = texts(key, value)?,
-                _ => {
-                    return Err(Error::InvalidArgument {
-                        argument: key_name(key),
-                        reason: "is not a key that an event can have".into(),
-                        hint: Some(
-                            "Keys: type, payload, metadata, event_id, occurred_at, schema_version, subject, tags."
-                                .into(),
-                        ),
-                    }
-                    .into());
-                }
-            }
-            Ok(())
-        })?;
-        let schema_version = parts
-            .3
-            .map(|version: i64| {
-                i32::try_from(version)
-                    .map_err(|_| invalid("schema_version", format!("must be 1 to {}, not {version}", i32::MAX)))
-            })
-            .transpose()?;
+        let given: EventElement<Jsonb> = element.read()?;
+        let schema_version = given.schema_version.map(|version| {
+            i32::try_from(version)
+                .map_err(|_| invalid("schema_version", format!("must be 1 to {}, not {version}", i32::MAX)))
+        });
+        let event_id = given.event_id.map(|id| {
+            server::read_uuid(id).map_err(|_| invalid("event_id", format!("must be a uuid, not {}", shown(id))))
+        });
         let parts = Parts {
-            event_type: event_type.ok_or_else(|| invalid("type", "must be given"))?,
-            payload: payload.ok_or_else(|| invalid("payload", "must be given"))?,
-            metadata: parts.0,
-            event_id: parts.1,
-            occurred_at: parts.2,
-            schema_version,
-            subject: parts.4,
-            tags: parts.5,
+            event_type: given.event_type,
+            payload: given.payload,
+            metadata: given.metadata,
+            event_id: event_id.transpose()?,
+            occurred_at: given.occurred_at.map(|text| moment_of("occurred_at", text)).transpose()?,
+            schema_version: schema_version.transpose()?,
+            subject: given.subject,
+            tags: given.tags.unwrap_or_default().0,
         };
         Self::check(parts, "type")
     }
@@ -184,54 +148,6 @@ fn moment_of(key: &str, text: &str) -> Result<i64> {
     }
     let read = moment::read(text).ok_or_else(refused)?;
     server::read_time(&read).map_err(|_| refused().into())
-}
-
-/// Keys of a batch element that may be absent, or null, which is the same.
-const OPTIONAL: [&str; 6] = ["metadata", "event_id", "occurred_at", "schema_version", "subject", "tags"];
-
-/// A key as a message names it: as it is where it could be a name, else quoted and cut.
-pub fn key_name(key: &str) -> String {
-    let is_plain = key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_plain { key.into() } else { shown(key) }
-}
-
-/// A member that must be a string.
-pub fn text<'a>(key: &str, value: Value<'a>) -> Result<&'a str> {
-    match value {
-        Value::Text(text) => Ok(text),
-        other => Err(invalid(key, format!("must be a string, not {}", other.kind()))),
-    }
-}
-
-/// More strings than a set of a few can need, each named several times.
-const MOST_TEXTS: usize = 1000;
-
-/// A member that must be an array of strings; not so many that it matters are copied.
-fn texts<'a>(key: &str, value: Value<'a>) -> Result<Vec<&'a str>> {
-    let Value::Array(array) = value else {
-        return Err(invalid(key, format!("must be an array of strings, not {}", value.kind())));
-    };
-    if array.len() > MOST_TEXTS {
-        return Err(invalid(key, format!("must have at most {MOST_TEXTS} elements, not {}", array.len())));
-    }
-    let mut texts = Vec::with_capacity(array.len());
-    array.each(|_, value| {
-        texts.push(text(&format!("{key}[{}]", texts.len()), value)?);
-        Ok(())
-    })?;
-    Ok(texts)
-}
-
-/// A member that must be a whole number.
-pub fn integer(key: &str, value: Value<'_>) -> Result<i64> {
-    let Value::Number(number) = value else {
-        return Err(invalid(key, format!("must be a whole number, not {}", value.kind())));
-    };
-    if number.measure(u64::MAX)?.digits > 40 {
-        return Err(invalid(key, "must be a whole number of at most 18 digits"));
-    }
-    let text = String::from_utf8_lossy(number.text()?).into_owned();
-    text.parse().map_err(|_| invalid(key, format!("must be a whole number, not {text}")))
 }
 
 fn check_occurred_at(occurred_at: i64) -> Result<()> {

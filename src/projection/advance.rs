@@ -204,12 +204,7 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
     counters::add(Counter::EventsProjected, isolated.applied as u64);
     counters::observe(Histogram::Batch, begun.elapsed());
     if !batch.is_full {
-        // While it catches up, what it shows is old.
-        let now = server::clock();
-        for event in &batch.events[..isolated.applied] {
-            let lag = now.saturating_sub(event.recorded_at()).max(0);
-            counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
-        }
+        observe_visible(&batch.events[..isolated.applied]);
     }
     test_point("applied");
     let Some(mut caught) = isolated.failure else {
@@ -239,6 +234,15 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         moved(projection, progress, before, isolated.applied as i64, false)?;
     }
     note(projection, progress, Some(failed), before, &caught)
+}
+
+/// How long it took until events could be seen in a read model; not of one that catches up, because what that shows is old.
+fn observe_visible(applied: &[StoredEvent]) {
+    let now = server::clock();
+    for event in applied {
+        let lag = now.saturating_sub(event.recorded_at()).max(0);
+        counters::observe(Histogram::Visible, Duration::from_micros(lag.unsigned_abs()));
+    }
 }
 
 /// Everything up to `position` is applied.

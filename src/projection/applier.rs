@@ -3,7 +3,7 @@
 use super::behalf::{acting, on_behalf, what};
 use super::projections::{Kind, Projection};
 use super::state_table::StateTable;
-use crate::access::{Scope, authorize_tenant};
+use crate::access::authorize_tenant;
 use crate::log::acting::Acting;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
@@ -89,19 +89,21 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let (_, scope) = call::as_registrant(oid, path, Code::Handler, &at, || {
         authorize_tenant(Some(&projection.tenant), Privilege::Read)
     })?;
-    if let (Scope::Categories(allowed), Some(wanted)) = (&scope, &projection.categories)
-        && let Some(refused) = wanted.iter().find(|category| !allowed.contains(category))
-    {
-        return Err(Error::InsufficientPrivilege {
-            role: role.clone(),
-            privilege: Privilege::Read.as_str(),
-            tenant: projection.tenant.clone(),
-            category: Some(refused.clone()),
-        }
-        .into());
+    if let Some(category) = scope.first_missing(projection.categories.as_deref()) {
+        return Err(unreadable(projection, category).into());
     }
     let categories = scope.narrow(projection.categories.clone());
     upcasters::following(projection.tenant_id, Filter::of(categories, projection.event_types.clone())).map(Ok)
+}
+
+/// That the registrant may not read a category.
+pub fn unreadable(projection: &Projection, category: &str) -> Error {
+    Error::InsufficientPrivilege {
+        role: projection.registrant.role.clone(),
+        privilege: Privilege::Read.as_str(),
+        tenant: projection.tenant.clone(),
+        category: Some(category.into()),
+    }
 }
 
 impl<'a> Applier<'a> {

@@ -19,7 +19,6 @@ use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
-use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
 use std::collections::HashSet;
 
@@ -134,13 +133,7 @@ fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &StoredEve
     if filter.categories.as_ref().is_none_or(|allowed| allowed.iter().any(|one| one == category)) {
         return Ok(());
     }
-    Err(Error::InsufficientPrivilege {
-        role: projection.registrant.role.clone(),
-        privilege: Privilege::Read.as_str(),
-        tenant: projection.tenant.clone(),
-        category: Some(category.into()),
-    }
-    .into())
+    Err(applier::unreadable(projection, category).into())
 }
 
 /// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors:

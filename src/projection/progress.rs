@@ -10,7 +10,7 @@ use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::board;
 use crate::shared::session::as_owner;
 use eventstream_core::hash::Hash;
-use eventstream_core::word::Status;
+use eventstream_core::word::{Status, Word};
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 
 /// Whether to wait for a projection that somebody else advances.

@@ -13,7 +13,7 @@ use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler;
 use eventstream_core::error::Error;
-use eventstream_core::word::{Mode, OnError, ProjectionKind};
+use eventstream_core::word::{Mode, OnError, ProjectionKind, Word};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;

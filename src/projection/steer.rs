@@ -12,6 +12,7 @@ use super::state_table::Relation;
 use crate::log::acting;
 use crate::log::event::checked_reason;
 use crate::log::horizon;
+use eventstream_core::argument::Argument;
 
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
@@ -35,13 +36,21 @@ use pgrx::pg_sys::{Datum, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
 use std::rc::Rc;
 
 /// What es_alter_projection changes; None: as it was.
-#[derive(Default)]
-pub struct Changes {
+pub struct Changes<'a> {
     pub batch_size: Option<i64>,
-    pub on_error: Option<String>,
+    pub on_error: Option<&'a str>,
     pub max_retries: Option<i64>,
     pub handler: Option<Oid>,
     pub reset: Option<Oid>,
+}
+
+impl Changes<'_> {
+    fn check(&self) -> Result<()> {
+        self.batch_size.map(checked_size).transpose()?;
+        self.max_retries.map(checked_retries).transpose()?;
+        self.on_error.map(|on_error| OnError::parse("on_error", on_error)).transpose()?;
+        Ok(())
+    }
 }
 
 const MOST_IN_BATCH: i64 = 10_000;
@@ -119,8 +128,8 @@ fn checked_retries(retries: i64) -> Result<()> {
     Err(invalid("max_retries", format!("must be 0 to {MOST_RETRIES}, not {retries}")))
 }
 
-/// Errors: ES005, ES025; ES010 for a state table.
-pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
+/// What needs no look at the log. Errors: ES005.
+fn check(settings: &Settings) -> Result<Mode> {
     FoldName::parse(settings.name)?;
     let mode = Mode::parse("mode", settings.mode)?;
     OnError::parse("on_error", settings.on_error)?;
@@ -136,10 +145,15 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
     if settings.after_position < 0 {
         return Err(invalid("after_position", format!("must be 0 or more, not {}", settings.after_position)));
     }
+    Ok(mode)
+}
+
+/// Errors: ES005, ES025; ES010 for a state table.
+pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
+    let mode = check(settings)?;
     server::must_be_writable(c"a projection")?;
     horizon::must_be_known(c"a projection")?;
-    let registrant = server::current_role();
-    let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
+    let registrant = Giver::current()?;
     let id = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
         if settings.after_position > last_position {
@@ -150,48 +164,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
             }
             .into());
         }
-        let reset =
-            settings.reset.map(|oid| handler::for_registration(db, Purpose::Reset, oid, registrant)).transpose()?;
-        let (kind, handler) = match what {
-            What::Handler(oid) => {
-                let (kind, handler) = registered_handler(db, *oid, registrant)?;
-                (kind, Some(handler))
-            }
-            What::Table { .. } => (ProjectionKind::Table, None),
-        };
-        let table = match what {
-            What::Table { table, .. } => Some(own_table(db, table, registrant)?),
-            What::Handler(_) => None,
-        };
-        let texts = |texts: &Option<Vec<String>>| texts.as_deref().map(text_array_of).transpose();
-        let optional = |text: Option<&str>| text.map(from_text).transpose();
-        let mut row: Vec<Nullable> = vec![
-            Some(Datum::from(target.id)),
-            Some(from_text(settings.name)?),
-            Some(from_text(kind.as_str())?),
-            Some(from_text(settings.mode)?),
-            optional(handler.as_deref())?,
-            texts(&settings.filter.categories)?,
-            texts(&settings.filter.event_types)?,
-            Some(Datum::from(settings.batch_size)),
-            Some(from_text(settings.on_error)?),
-            Some(Datum::from(settings.max_retries)),
-            optional(reset.as_ref().map(|reset| reset.name.as_str()))?,
-            Some(Datum::from(settings.after_position)),
-        ];
-        row.extend(match what {
-            What::Handler(_) => [None; 3],
-            What::Table { table: _, columns, fold } => {
-                [optional(table.as_deref())?, Some(columns.datum()), optional(*fold)?]
-            }
-        });
-        row.extend([Some(from_text(&role)?), Some(from_text(&search_path)?)]);
-        let Some(id) = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? else {
-            let reset = reset.as_ref().map(|reset| reset.name.as_str());
-            let functions = Functions { kind: kind.as_str(), handler: handler.as_deref().unwrap_or_default(), reset };
-            definition::handler_is_there(db, target.id, settings, &functions)?;
-            return Ok(None);
-        };
+        let Some(id) = write_down(db, target, settings, what, &registrant)? else { return Ok(None) };
         // An inline one runs when it has caught up: what its handler appends until then is not given to it twice.
         let status = if mode == Mode::Inline { Status::Paused } else { Status::Running };
         let row =
@@ -211,6 +184,64 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
         (Kind::Table(table), Mode::Async) => rebuild::begin(&projection, table, settled(target)?),
         _ => Ok(()),
     }
+}
+
+/// Who gives a projection its functions: to be asked before the owner's rights are on.
+struct Giver {
+    oid: Oid,
+    role: String,
+    search_path: String,
+}
+
+impl Giver {
+    fn current() -> Result<Self> {
+        let oid = server::current_role();
+        Ok(Self { oid, role: server::role_name(oid)?, search_path: handler::search_path_now()? })
+    }
+}
+
+/// The projection's definition, with its registrant; None where it is there already, as it is asked for.
+fn write_down(db: &Db, target: Target, settings: &Settings, what: &What, registrant: &Giver) -> Result<Option<i64>> {
+    let reset =
+        settings.reset.map(|oid| handler::for_registration(db, Purpose::Reset, oid, registrant.oid)).transpose()?;
+    let reset = reset.as_ref().map(|reset| reset.name.as_str());
+    let texts = |texts: &Option<Vec<String>>| texts.as_deref().map(text_array_of).transpose();
+    let optional = |text: Option<&str>| text.map(from_text).transpose();
+    let (kind, handler, [table, columns, fold]) = match what {
+        What::Handler(oid) => {
+            let (kind, handler) = registered_handler(db, *oid, registrant.oid)?;
+            (kind, Some(handler), [None; 3])
+        }
+        What::Table { table, columns, fold } => {
+            let table = from_text(&own_table(db, table, registrant.oid)?)?;
+            (ProjectionKind::Table, None, [Some(table), Some(columns.datum()), optional(*fold)?])
+        }
+    };
+    let row: [Nullable; 17] = [
+        Some(Datum::from(target.id)),
+        Some(from_text(settings.name)?),
+        Some(from_text(kind.as_str())?),
+        Some(from_text(settings.mode)?),
+        optional(handler.as_deref())?,
+        texts(&settings.filter.categories)?,
+        texts(&settings.filter.event_types)?,
+        Some(Datum::from(settings.batch_size)),
+        Some(from_text(settings.on_error)?),
+        Some(Datum::from(settings.max_retries)),
+        optional(reset)?,
+        Some(Datum::from(settings.after_position)),
+        table,
+        columns,
+        fold,
+        Some(from_text(&registrant.role)?),
+        Some(from_text(&registrant.search_path)?),
+    ];
+    let id = CREATE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))?;
+    if id.is_none() {
+        let functions = Functions { kind: kind.as_str(), handler: handler.as_deref().unwrap_or_default(), reset };
+        definition::handler_is_there(db, target.id, settings, &functions)?;
+    }
+    Ok(id)
 }
 
 /// The name of a table that the role has the owner's rights on.
@@ -254,37 +285,32 @@ fn locked(target: Target, name: &str) -> Result<(Rc<Projection>, Progress)> {
 /// Errors: ES005, ES020.
 pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
     server::must_be_writable(c"es_alter_projection")?;
-    changes.batch_size.map(checked_size).transpose()?;
-    changes.max_retries.map(checked_retries).transpose()?;
-    if let Some(on_error) = &changes.on_error {
-        OnError::parse("on_error", on_error)?;
-    }
-    let registrant = server::current_role();
-    let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
+    changes.check().map_err(|failure| failure.within(|| "settings".into()))?;
+    let registrant = Giver::current()?;
     let (projection, _) = locked(target, name)?;
     let has_function = changes.handler.is_some() || changes.reset.is_some();
     if has_function && matches!(projection.kind, Kind::Table(_)) {
         return Err(invalid("settings", format!("of a state table have no handler and no reset, and {name} is one")));
     }
-    if projection.registrant.oid != Some(registrant) {
-        refuse_half_a_takeover(&projection, changes, &role)?;
+    if projection.registrant.oid != Some(registrant.oid) {
+        refuse_half_a_takeover(&projection, changes, &registrant.role)?;
     }
     as_owner(Planning::ByIndex, |db, catalog| {
-        let handler = changes.handler.map(|oid| registered_handler(db, oid, registrant)).transpose()?;
+        let handler = changes.handler.map(|oid| registered_handler(db, oid, registrant.oid)).transpose()?;
         let reset =
-            changes.reset.map(|oid| handler::for_registration(db, Purpose::Reset, oid, registrant)).transpose()?;
+            changes.reset.map(|oid| handler::for_registration(db, Purpose::Reset, oid, registrant.oid)).transpose()?;
         let text = |text: Option<&str>| text.map(from_text).transpose();
         // Whoever gives a function answers for it.
         let row = [
             Some(Datum::from(projection.id)),
             changes.batch_size.map(Datum::from),
-            text(changes.on_error.as_deref())?,
+            text(changes.on_error)?,
             changes.max_retries.map(Datum::from),
             text(handler.as_ref().map(|(kind, _)| kind.as_str()))?,
             text(handler.as_ref().map(|(_, name)| name.as_str()))?,
             text(reset.as_ref().map(|reset| reset.name.as_str()))?,
-            text(has_function.then_some(role.as_str()))?,
-            text(has_function.then_some(search_path.as_str()))?,
+            text(has_function.then_some(registrant.role.as_str()))?,
+            text(has_function.then_some(registrant.search_path.as_str()))?,
         ];
         ALTER.with(|plan| plan.write(db, &row))?;
         announce(catalog)

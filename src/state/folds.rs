@@ -19,7 +19,7 @@ use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, fingerprint};
 use eventstream_core::rules::Rules;
-use eventstream_core::word::Order;
+use eventstream_core::word::{Order, Word};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,15 +4,24 @@
 
 use serde_json::{Value, json};
 
+use crate::error_hints;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, gate_hint,
-    grant_hint, in_category, operator_hint, some_streams, stopped_hint, tenant_hint,
+    grant_hint, holder_hint, in_category, operator_hint, reused_hint, some_streams, state_limit_hint,
+    states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{MISFIT_HINT, fold_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Fields under their own names, or values under others.
+macro_rules! facts {
+    (@ $field:ident) => { $field };
+    (@ $field:ident $value:expr) => { $value };
+    ($($field:ident $(= $value:expr)?),+) => { json!({ $(stringify!($field): facts!(@ $field $($value)?)),+ }) };
+}
 
 /// What went wrong. `to_string()` is the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -266,87 +275,67 @@ impl Error {
     pub fn detail(&self) -> Option<Value> {
         Some(match self {
             Self::VersionConflict { stream, expected, actual } => {
-                json!({"stream": stream, "expected_version": expected, "actual_version": actual})
+                facts!(stream, expected_version = expected, actual_version = actual)
             }
-            Self::StreamNotFound { stream } => json!({"stream": stream}),
-            Self::StreamClosed { stream, version } => json!({"stream": stream, "version": version}),
-            Self::InvalidStreamName { name, reason } => json!({"stream": name, "reason": reason}),
-            Self::InvalidArgument { argument, reason, .. } => json!({"argument": argument, "reason": reason}),
-            Self::EventIdReused { stream, event_id, version, reason } => {
-                json!({"stream": stream, "event_id": event_id, "version": version, "reason": reason})
-            }
-            Self::LimitExceeded { setting, limit, actual, what } => {
-                json!({"setting": setting, "limit": limit, "actual": actual, "what": what})
-            }
-            Self::PreloadRequired { what } => {
-                json!({"needed_by": what, "setting": "shared_preload_libraries"})
-            }
-            Self::PrimaryRequired { what } => json!({"needed_by": what}),
-            Self::FoldNotFound { fold, category } => json!({"fold": fold, "category": category}),
-            Self::InvalidRules { pointer, reason } => json!({"pointer": pointer, "reason": reason}),
-            Self::SnapshotNotFound { stream, fold, version, reason } => {
-                json!({"stream": stream, "fold": fold, "version": version, "reason": reason})
-            }
-            Self::FoldUnusable { fold, reason } => json!({"fold": fold, "reason": reason}),
+            Self::StreamNotFound { stream } => facts!(stream),
+            Self::StreamClosed { stream, version } => facts!(stream, version),
+            Self::InvalidStreamName { name, reason } => facts!(stream = name, reason),
+            Self::InvalidArgument { argument, reason, .. } => facts!(argument, reason),
+            Self::EventIdReused { stream, event_id, version, reason } => facts!(stream, event_id, version, reason),
+            Self::LimitExceeded { setting, limit, actual, what } => facts!(setting, limit, actual, what),
+            Self::PreloadRequired { what } => facts!(needed_by = what, setting = "shared_preload_libraries"),
+            Self::PrimaryRequired { what } => facts!(needed_by = what),
+            Self::FoldNotFound { fold, category } => facts!(fold, category),
+            Self::InvalidRules { pointer, reason } => facts!(pointer, reason),
+            Self::SnapshotNotFound { stream, fold, version, reason } => facts!(stream, fold, version, reason),
+            Self::FoldUnusable { fold, reason } => facts!(fold, reason),
             Self::FoldFailed { fold, stream, version, reason }
-            | Self::UnwrittenFailed { fold, stream, version, reason } => {
-                json!({"fold": fold, "stream": stream, "version": version, "reason": reason})
-            }
-            Self::StatesFailed { category, fold, failed, is_all, stream, state, message, .. } => {
-                json!({"category": category, "fold": fold, "streams_failed": failed, "all_counted": is_all, "stream": stream,
-                       "sqlstate": state, "error": message})
-            }
+            | Self::UnwrittenFailed { fold, stream, version, reason } => facts!(fold, stream, version, reason),
+            Self::StatesFailed { category, fold, failed, is_all, stream, state, message, .. } => facts!(
+                category,
+                fold,
+                streams_failed = failed,
+                all_counted = is_all,
+                stream,
+                sqlstate = state,
+                error = message
+            ),
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
-                json!({"stream": stream, "version": version, "event_type": event_type,
-                       "from_schema_version": from_schema_version, "reason": reason})
+                facts!(stream, version, event_type, from_schema_version, reason)
             }
-            Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => {
-                json!({"projection": projection})
-            }
-            Self::SubscriptionNotFound { subscription } => json!({"subscription": subscription}),
+            Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => facts!(projection),
+            Self::SubscriptionNotFound { subscription } => facts!(subscription),
             Self::ProjectionStopped { projection, position, sqlstate, message } => {
-                json!({"projection": projection, "global_position": position, "sqlstate": sqlstate, "error": message})
+                facts!(projection, global_position = position, sqlstate, error = message)
             }
             Self::WaitTimeout { projection, up_to, position, reason, holder, .. } => {
-                json!({"projection": projection, "up_to": up_to, "global_position": position, "reason": reason, "pid": holder})
+                facts!(projection, up_to, global_position = position, reason, pid = holder)
             }
-            Self::LeaseLost { lease_id, reason } => json!({"lease_id": lease_id, "reason": reason}),
-            Self::NotActivated { log_id, .. } => json!({"log_id": log_id}),
+            Self::LeaseLost { lease_id, reason } => facts!(lease_id, reason),
+            Self::NotActivated { log_id, .. } => facts!(log_id),
             Self::PositionAhead { argument, position, last_position } => {
-                json!({"argument": argument, "global_position": position, "last_position": last_position})
+                facts!(argument, global_position = position, last_position)
             }
             Self::PositionOfAnother { argument, position, given, log_id } => {
-                json!({"argument": argument, "global_position": position, "given_log_id": given, "log_id": log_id})
+                facts!(argument, global_position = position, given_log_id = given, log_id)
             }
-            Self::NotInSnapshot { stream, version } => json!({"stream": stream, "version": version}),
-            Self::TenantNotFound { tenant } => json!({"tenant": tenant}),
-            Self::TenantRequired { role, tenants } => {
-                json!({"role": role, "setting": "eventstream.tenant", "tenants": tenants})
-            }
-            Self::Immutable { operation, table } | Self::Foreign { operation, table } => {
-                json!({"operation": operation, "table": table})
-            }
-            Self::Guarded { command, object, events, more } => {
-                json!({"command": command, "object": object, "events": events, "more": more})
-            }
-            Self::PositionReused { position, highest } => json!({"global_position": position, "highest": highest}),
-            Self::InUse { command, object, users, .. } => {
-                json!({"command": command, "object": object, "used_by": users})
-            }
+            Self::NotInSnapshot { stream, version } => facts!(stream, version),
+            Self::TenantNotFound { tenant } => facts!(tenant),
+            Self::TenantRequired { role, tenants } => facts!(role, setting = "eventstream.tenant", tenants),
+            Self::Immutable { operation, table } | Self::Foreign { operation, table } => facts!(operation, table),
+            Self::Guarded { command, object, events, more } => facts!(command, object, events, more),
+            Self::PositionReused { position, highest } => facts!(global_position = position, highest),
+            Self::InUse { command, object, users, .. } => facts!(command, object, used_by = users),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
-                json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
+                facts!(role, privilege, tenant, category)
             }
-            Self::OperatorRequired { role, tenant, category } => {
-                json!({"role": role, "privilege": "manage", "tenant": tenant, "category": category})
-            }
+            Self::OperatorRequired { role, tenant, category } => facts!(role, privilege = "manage", tenant, category),
             Self::GateBusy { tenant, holders, .. } => {
-                let holders: Vec<_> = holders.iter().map(|(pid, since)| json!({"pid": pid, "since": since})).collect();
-                json!({"tenant": tenant, "holders": holders})
+                let holders: Vec<_> = holders.iter().map(|(pid, since)| facts!(pid, since)).collect();
+                facts!(tenant, holders)
             }
-            Self::TableUnusable { projection, table, reason } => {
-                json!({"projection": projection, "table": table, "reason": reason})
-            }
-            Self::FeatureNotSupported { what, .. } => json!({"reason": what}),
+            Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
+            Self::FeatureNotSupported { what, .. } => facts!(reason = what),
             Self::Internal { .. } => return None,
         })
     }
@@ -356,138 +345,55 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::VersionConflict { expected, actual, .. } => Some(conflict_hint(*expected, *actual)),
-            Self::StreamNotFound { .. } => Some(
-                "A stream exists from its first event on, within its tenant: check the name and eventstream.tenant.".into(),
-            ),
-            Self::StreamClosed { .. } => {
-                Some("A closed stream can be read but takes no more events: append to another stream.".into())
-            }
-            Self::InvalidStreamName { .. } => {
-                Some("A stream name is category-id, for example account-1000; es_stream_name(category, id) makes one.".into())
-            }
+            Self::StreamNotFound { .. } => Some(error_hints::STREAM_NOT_FOUND.into()),
+            Self::StreamClosed { .. } => Some(error_hints::STREAM_CLOSED.into()),
+            Self::InvalidStreamName { .. } => Some(error_hints::INVALID_STREAM_NAME.into()),
             Self::InvalidArgument { hint, .. } | Self::FeatureNotSupported { hint, .. } => hint.clone(),
-            Self::EventIdReused { .. } => Some(
-                "Retry with exactly the events of the first attempt, or give other events new ids (es_new_event_id()).".into(),
-            ),
-            Self::LimitExceeded { setting: "eventstream.max_future_skew", .. } => Some(
-                "The limit keeps wrong clocks out of valid time. Where value dates lie further ahead, a superuser says how far: alter database … set \
-                 eventstream.max_future_skew = '400d'; or record the event when it happens, with the day from which it counts in its payload."
-                    .into(),
-            ),
-            Self::LimitExceeded { setting: "eventstream.max_state_bytes", limit, .. } => Some(format!(
-                "Ways out: a fold that keeps less of its events, registered again (rules, or another handler), an upcaster that makes less of them \
-                 (es_register_upcaster), or have a superuser raise eventstream.max_state_bytes, which is {limit} now."
-            )),
+            Self::EventIdReused { .. } => Some(error_hints::EVENT_ID_REUSED.into()),
+            Self::LimitExceeded { setting: "eventstream.max_future_skew", .. } => Some(error_hints::FUTURE_SKEW.into()),
+            Self::LimitExceeded { setting: "eventstream.max_state_bytes", limit, .. } => Some(state_limit_hint(*limit)),
             Self::LimitExceeded { setting, limit, .. } => {
                 Some(format!("Send less, or have a superuser raise {setting}, which is {limit} now."))
             }
-            Self::PreloadRequired { .. } => Some(
-                "Put this line into postgresql.conf (append eventstream to the list if it names other libraries) and \
-                 restart the server: shared_preload_libraries = 'eventstream'"
-                    .into(),
-            ),
-            Self::PrimaryRequired { .. } => {
-                Some("Connect to the primary; reading streams (es_read) works here as well.".into())
-            }
-            Self::FoldNotFound { .. } => Some(
-                "The view eventstream.folds shows what is registered; es_register_fold() registers a fold for a category.".into(),
-            ),
-            Self::InvalidRules { .. } => {
-                Some("docs/rules.md has the language, with an example of each operation and condition.".into())
-            }
-            Self::SnapshotNotFound { .. } => Some(
-                "The view eventstream.snapshots shows what there is; es_snapshot() takes one now.".into(),
-            ),
-            Self::FoldUnusable { .. } => {
-                Some("Mend what is named, or register the fold again with es_register_fold().".into())
-            }
+            Self::PreloadRequired { .. } => Some(error_hints::PRELOAD_REQUIRED.into()),
+            Self::PrimaryRequired { .. } => Some(error_hints::PRIMARY_REQUIRED.into()),
+            Self::FoldNotFound { .. } => Some(error_hints::FOLD_NOT_FOUND.into()),
+            Self::InvalidRules { .. } => Some(error_hints::INVALID_RULES.into()),
+            Self::SnapshotNotFound { .. } => Some(error_hints::SNAPSHOT_NOT_FOUND.into()),
+            Self::FoldUnusable { .. } => Some(error_hints::FOLD_UNUSABLE.into()),
             Self::FoldFailed { stream, version, .. } => Some(fold_hint(stream, *version)),
             Self::UnwrittenFailed { .. } => Some(UNWRITTEN_HINT.into()),
             Self::StatesFailed { is_misfit: true, .. } => Some(MISFIT_HINT.into()),
-            Self::StatesFailed { category, fold, .. } => Some(format!(
-                "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
-                 out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
-                 registered again (rules with a default, or a handler).",
-                quote_literal(category),
-                quote_literal(fold)
-            )),
+            Self::StatesFailed { category, fold, .. } => Some(states_failed_hint(category, fold)),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
-            Self::ProjectionNotFound { .. } => Some("The view eventstream.projections shows what there is.".into()),
-            Self::SubscriptionNotFound { .. } => Some("The view eventstream.subscriptions shows what there is.".into()),
+            Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
+            Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),
             Self::ProjectionStopped { projection, position, .. } => Some(stopped_hint(projection, *position)),
-            Self::RebuildInProgress { .. } => {
-                Some("The view eventstream.progress shows how far it is.".into())
-            }
-            Self::WaitTimeout { holder: Some(pid), .. } => Some(format!(
-                "That transaction has appended and is still open: the view eventstream.horizon_holders shows it; \
-                 select pg_terminate_backend({pid}) would end its session."
-            )),
-            Self::WaitTimeout { .. } => Some(
-                "The views eventstream.projections and eventstream.health show what it does; es_run_projection() advances it \
-                 where no workers run."
-                    .into(),
-            ),
-            Self::LeaseLost { .. } => Some(
-                "Fetch again: what this lease held is delivered again, to whoever fetches it; make its processing idempotent, and \
-                 leases longer where it takes longer: a consumer that has acknowledged nothing lately gets a minute at most, and \
-                 makes it longer with es_extend_lease."
-                    .into(),
-            ),
-            Self::NotActivated { .. } => Some(
-                "If the original is no longer in use, make this one the original: select es_activate();".into(),
-            ),
-            Self::PositionAhead { .. } => Some(
-                "The database may have been restored to an earlier point, or this is another one: compare es_log_info() \
-                 with what was stored beside the position."
-                    .into(),
-            ),
-            Self::PositionOfAnother { .. } => Some(
-                "Connect to the database that the position was stored for; for this one begin at 0, or where its own consumers are: \
-                 what lies between would be skipped without a word."
-                    .into(),
-            ),
-            Self::NotInSnapshot { .. } => Some(
-                "Others appended to it since the snapshot was taken, and this transaction after them. Roll back and run the transaction \
-                 again; in READ COMMITTED this does not happen, and es_load() reads what is committed by now at every level."
-                    .into(),
-            ),
+            Self::RebuildInProgress { .. } => Some(error_hints::REBUILD_IN_PROGRESS.into()),
+            Self::WaitTimeout { holder: Some(pid), .. } => Some(holder_hint(*pid)),
+            Self::WaitTimeout { .. } => Some(error_hints::WAIT_TIMEOUT.into()),
+            Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
+            Self::NotActivated { .. } => Some(error_hints::NOT_ACTIVATED.into()),
+            Self::PositionAhead { .. } => Some(error_hints::POSITION_AHEAD.into()),
+            Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),
+            Self::NotInSnapshot { .. } => Some(error_hints::NOT_IN_SNAPSHOT.into()),
             Self::TenantNotFound { tenant } => {
                 Some(format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant)))
             }
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
             Self::GateBusy { holders, .. } => Some(gate_hint(holders)),
-            Self::Immutable { .. } => {
-                Some("Append an event that corrects the earlier one; what was recorded stays.".into())
-            }
-            Self::Foreign { .. } => Some(
-                "Call the es_* function that does it. A dump is restored into a database without a log: one that has never \
-                 appended."
-                    .into(),
-            ),
-            Self::Guarded { .. } => Some(
-                "If that is what you want, and there is a dump: set eventstream.allow_drop = on; (superusers) and say it again."
-                    .into(),
-            ),
-            Self::PositionReused { highest, .. } => Some(format!(
-                "Find out who set it, and run es_verify(); then a superuser sets it right: \
-                 select setval('_eventstream.positions', {highest});"
-            )),
-            Self::InUse { is_table: true, .. } => Some(
-                "select es_drop_projection(name, drop_table => true); drops a state table with its projection, es_drop_projection(name) leaves it to \
-                 you; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours."
-                    .into(),
-            ),
-            Self::InUse { .. } => Some(
-                "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
-                 es_alter_projection(), es_drop_projection()."
-                    .into(),
-            ),
+            Self::Immutable { .. } => Some(error_hints::IMMUTABLE.into()),
+            Self::Foreign { .. } => Some(error_hints::FOREIGN.into()),
+            Self::Guarded { .. } => Some(error_hints::GUARDED.into()),
+            Self::PositionReused { highest, .. } => Some(reused_hint(*highest)),
+            Self::InUse { is_table: true, .. } => Some(error_hints::TABLE_IN_USE.into()),
+            Self::InUse { .. } => Some(error_hints::IN_USE.into()),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 Some(grant_hint(role, privilege, tenant, category.as_deref()))
             }
             Self::OperatorRequired { role, tenant, category } => Some(operator_hint(role, tenant, category.as_deref())),
-            Self::Internal { .. } => Some("This is a mistake in eventstream: please report it with the server's log.".into()),
+            Self::Internal { .. } => Some(error_hints::INTERNAL.into()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::privilege::Privilege;
 use crate::quote::{quote_identifier, quote_literal, shown};
+use crate::word::Word;
 
 pub fn conflict_hint(expected: i64, actual: i64) -> String {
     if actual > expected {
@@ -111,5 +112,36 @@ pub fn operator_hint(role: &str, tenant: &str, category: Option<&str>) -> String
         "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
         quote_identifier(role),
         grant_hint(role, "manage", tenant, category)
+    )
+}
+
+pub fn state_limit_hint(limit: i64) -> String {
+    format!(
+        "Ways out: a fold that keeps less of its events, registered again (rules, or another handler), an upcaster that makes less of them \
+         (es_register_upcaster), or have a superuser raise eventstream.max_state_bytes, which is {limit} now."
+    )
+}
+
+pub fn states_failed_hint(category: &str, fold: &str) -> String {
+    format!(
+        "select stream, problem from es_category_state({}, fold => {}, on_error => 'report') where problem is not null; shows them all. Ways \
+         out: an upcaster that mends such events as they are read (es_register_upcaster), or a fold that takes them, \
+         registered again (rules with a default, or a handler).",
+        quote_literal(category),
+        quote_literal(fold)
+    )
+}
+
+pub fn holder_hint(pid: i32) -> String {
+    format!(
+        "That transaction has appended and is still open: the view eventstream.horizon_holders shows it; \
+         select pg_terminate_backend({pid}) would end its session."
+    )
+}
+
+pub fn reused_hint(highest: i64) -> String {
+    format!(
+        "Find out who set it, and run es_verify(); then a superuser sets it right: \
+         select setval('_eventstream.positions', {highest});"
     )
 }

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod argument;
 pub mod backoff;
 pub mod command;
 pub mod decimal;
 pub mod definition;
 pub mod delivery;
 pub mod error;
+mod error_hints;
 mod error_words;
 pub mod event_id;
 pub mod expected;
@@ -23,6 +25,7 @@ pub mod json;
 pub mod moment;
 pub mod name;
 pub mod number;
+pub mod options;
 pub mod partition;
 pub mod privilege;
 mod quote;

@@ -4,7 +4,6 @@
 //! and paragraph separators and annotation marks: two names that look the same are the same.
 
 use crate::error::{Error, Result};
-use crate::privilege::Privilege;
 use crate::quote::shortened;
 use unicode_normalization::is_nfc;
 
@@ -269,18 +268,4 @@ fn inner_blank_rule() -> String {
 
 fn outer_blank_rule() -> String {
     "must not start or end with a blank".to_owned()
-}
-
-impl Privilege {
-    /// Reads a privilege's name, in lower case.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for the argument `privilege`, with the list of those there are.
-    pub fn parse(name: &str) -> Result<Self> {
-        Self::named(name).ok_or_else(|| Error::InvalidArgument {
-            argument: "privilege".to_owned(),
-            reason: format!("must be one of {}, not {:?}", Self::ALL.map(Self::as_str).join(", "), shortened(name)),
-            hint: None,
-        })
-    }
 }

@@ -1,14 +1,18 @@
-//! Values that are written as one word, in arguments, tables and texts: each word stands here once. tests/word.rs compares them with the
+//! Values that are written as one word, in arguments, tables and texts: each word stands once, here or in privilege.rs. tests/word.rs compares them with the
 //! CHECKs of the tables.
-use crate::error::{Error, Result};
-use crate::quote::shown;
 
-/// `a`, `a or b`, `a, b or c`.
-fn listed(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+/// A value that is written as one word.
+pub trait Word: Copy + 'static {
+    /// All of them, in the order in which they are told.
+    const ALL: &'static [Self];
+
+    /// Its word.
+    fn as_str(self) -> &'static str;
+
+    /// The one that a word means.
+    #[must_use]
+    fn named(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.as_str() == word)
     }
 }
 
@@ -27,24 +31,18 @@ macro_rules! words {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }
             }
+        }
 
-            /// The one that a word means.
-            #[must_use]
-            pub fn named(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$value),)+ _ => None }
-            }
+        impl $crate::word::Word for $name {
+            const ALL: &'static [Self] = Self::ALL;
 
-            /// The one that an argument's word means. Errors: ES005.
-            pub fn parse(argument: &str, word: &str) -> Result<Self> {
-                Self::named(word).ok_or_else(|| Error::InvalidArgument {
-                    argument: argument.into(),
-                    reason: format!("must be {}, not {}", listed(&[$($word),+]), shown(word)),
-                    hint: None,
-                })
+            fn as_str(self) -> &'static str {
+                Self::as_str(self)
             }
         }
     )+ };
 }
+pub(crate) use words;
 
 words! {
     /// In which order a fold folds events.

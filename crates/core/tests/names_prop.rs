@@ -1,6 +1,7 @@
 //! Properties of names: parts and whole agree, the rules accept neither more nor less than "What may be appended"
 //! says, and no input makes a message long or puts a control character into it.
 
+use eventstream_core::argument::Argument;
 use eventstream_core::{
     Category, EventType, ExpectedVersion, Privilege, StreamName, Subject, TenantName, from_ulid_text,
 };
@@ -111,7 +112,7 @@ proptest! {
             Category::parse("category", &text).err(),
             EventType::parse(&text).err(),
             Subject::parse(&text).err(),
-            Privilege::parse(&text).err(),
+            Privilege::parse("privilege", &text).err(),
             from_ulid_text(&text).err(),
         ];
         for error in refusals.into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! The small rules: expected versions, privileges, times, partitions, and how long a numeric prints.
 
+use eventstream_core::argument::Argument;
 use eventstream_core::{
     Error, ExpectedVersion, FIRST_LOWER, FIRST_UPPER, PG_EPOCH_UNIX_US, Privilege, next_recorded_at, pg_to_unix_us,
     printed_digits, range_for, table_name,
@@ -36,16 +37,17 @@ fn an_expected_version_accepts_only_what_it_says() {
 
 #[test]
 fn privileges_are_known_by_name_and_only_those_about_single_streams_narrow() {
-    for privilege in Privilege::ALL {
-        assert_eq!(Privilege::parse(privilege.as_str()).unwrap(), privilege);
+    for &privilege in Privilege::ALL {
+        assert_eq!(Privilege::parse("privilege", privilege.as_str()).unwrap(), privilege);
     }
-    let narrowed: Vec<_> = Privilege::ALL.into_iter().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
+    let narrowed: Vec<_> =
+        Privilege::ALL.iter().copied().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
     assert_eq!(narrowed, ["read", "append", "consume", "manage"]);
     for wrong in ["", "Read", "write"] {
-        let error = Privilege::parse(wrong).unwrap_err();
+        let error = Privilege::parse("privilege", wrong).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("privilege must be one of read, append, consume, manage, upkeep, audit, admin, not {wrong:?}")
+            format!("privilege must be read, append, consume, manage, upkeep, audit or admin, not {wrong:?}")
         );
         assert!(matches!(error, Error::InvalidArgument { .. }));
     }

@@ -1,6 +1,7 @@
 //! Words that a table checks are those of the enum, in its order; those of an argument are told.
 use eventstream_core::Privilege;
-use eventstream_core::word::{Mode, OnError, Order, ProjectionKind, Status};
+use eventstream_core::argument::Argument;
+use eventstream_core::word::{Mode, OnError, Order, ProjectionKind, Status, Word};
 
 /// What the CHECK of that name lets in.
 fn checked(sql: &str, constraint: &str) -> Vec<String> {

@@ -102,14 +102,9 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
             format!("select * from eventstream.projections where name = {literal};"),
         ),
         (Some(missing), standing) => {
-            let what = match missing {
-                Missing::Function(function) => format!("function {function}"),
-                Missing::Table(table) => format!("table {table}"),
-                Missing::Fold(fold) => format!("fold {fold}"),
-                Missing::Role(role) => format!("role {role}"),
-            };
             let detail = format!(
-                "{what} does not exist (the projection is {}, {lag}): make it again as it was, then {}; or drop the projection",
+                "{} does not exist (the projection is {}, {lag}): make it again as it was, then {}; or drop the projection",
+                missing.described(),
                 standing.as_str(),
                 call("es_resume_projection").replace('\n', " ").trim_end_matches(';')
             );

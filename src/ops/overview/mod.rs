@@ -13,7 +13,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::present::upcasters;
 use crate::shared::session::as_owner;
-use eventstream_core::word::{Standing, Status};
+use eventstream_core::word::{Standing, Status, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
 
 /// A projection, and how it stands.
@@ -52,6 +52,19 @@ pub enum Missing {
     Table(String),
     Fold(String),
     Role(String),
+}
+
+impl Missing {
+    /// What it is, and its name.
+    pub fn described(&self) -> String {
+        let (kind, name) = match self {
+            Self::Function(name) => ("function", name),
+            Self::Table(name) => ("table", name),
+            Self::Fold(name) => ("fold", name),
+            Self::Role(name) => ("role", name),
+        };
+        format!("{kind} {name}")
+    }
 }
 
 /// Where the log and the database stand, for all lags of one look.

@@ -8,6 +8,7 @@ use eventstream_core::fault;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
@@ -44,6 +45,14 @@ impl Failure {
         match self {
             Failure::Postgres(error) => fault::is_of_event(&error.sqlstate()),
             Failure::Rule(error) => error.is_of_event(),
+        }
+    }
+
+    /// Puts before the argument that breaks a rule where it stands.
+    pub fn within(self, place: impl FnOnce() -> String) -> Self {
+        match self {
+            Failure::Rule(error) => error.within(&place()).into(),
+            raised @ Failure::Postgres(_) => raised,
         }
     }
 
@@ -215,6 +224,18 @@ pub fn speak_of_callers() -> Speaking {
 pub fn speak_of_all() -> Speaking {
     Speaking(CALLERS.replace(None))
 }
+
+/// For serde, which asks for it; what a client is told is put together elsewhere.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::Rule(error) => error.fmt(f),
+            Failure::Postgres(error) => f.write_str(&error.sqlstate()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {

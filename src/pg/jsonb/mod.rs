@@ -1,6 +1,7 @@
 //! jsonb as PostgreSQL holds it. A document is never parsed into floats: numbers keep value and scale. Walking a document
 //! needs no recursion, so no input can overflow the stack.
 pub mod parts;
+mod read;
 use super::error::failure::{Result, catch};
 use super::ffi;
 use crate::pg::error::failure::c_string;
@@ -189,31 +190,18 @@ impl<'a> Jsonb<'a> {
 
     /// Calls `each` with every member of an object, or with every element of an array and an empty key.
     pub fn each(self, mut each: impl FnMut(&'a str, Value<'a>) -> Result<()>) -> Result<()> {
-        let root = self.root();
-        // SAFETY: a valid container.
-        let mut iterator = catch(|| unsafe { ffi::JsonbIteratorInit(root) })?;
-        let mut key = "";
-        loop {
-            let mut value = MaybeUninit::<pg_sys::JsonbValue>::zeroed();
-            let (at, into) = (&raw mut iterator, value.as_mut_ptr());
-            // SAFETY: the protocol of JsonbIteratorNext; nested containers come as one value (skip_nested).
-            let token = catch(|| unsafe { ffi::JsonbIteratorNext(at, into, true) })?;
-            match token {
-                Token::WJB_DONE => return Ok(()),
-                // SAFETY: a key is a string within the document.
-                Token::WJB_KEY => key = unsafe { string(&*value.as_ptr()) },
-                // SAFETY: the token says that the value was filled.
-                Token::WJB_VALUE | Token::WJB_ELEM => each(key, unsafe { Value::read(value.as_mut_ptr()) }?)?,
-                _ => {}
-            }
+        let mut pairs = self.pairs()?;
+        while let Some((key, value)) = pairs.next()? {
+            each(key, value)?;
         }
+        Ok(())
     }
 }
 
 impl<'a> Value<'a> {
     /// # Safety
     /// `value` was filled by JsonbIteratorNext from a document that lives for 'a.
-    unsafe fn read(value: *mut pg_sys::JsonbValue) -> Result<Self> {
+    unsafe fn of_filled(value: *mut pg_sys::JsonbValue) -> Result<Self> {
         // SAFETY: the caller vouches for the value; each variant is read as its tag says.
         unsafe {
             Ok(match (*value).type_ {

@@ -1,0 +1,150 @@
+//! JSON objects that functions take: which keys each may have, and which it must. serde reads them where they lie; a document within them stays
+//! what it is (`D`), and no number passes through a float.
+//!
+//! Errors are those of an argument, named by its place within the object; [`Error::within`] puts before it where the object stands.
+use crate::error::Error;
+use crate::quote::shown;
+use serde::de::{self, Deserialize, Deserializer, Expected, SeqAccess, Unexpected, Visitor};
+use std::fmt;
+
+/// An element of es_append_events. A key that may be absent may be null, which is the same.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct EventElement<'a, D> {
+    #[serde(rename = "type")]
+    pub event_type: &'a str,
+    pub payload: D,
+    pub metadata: Option<D>,
+    #[serde(borrow)]
+    pub event_id: Option<&'a str>,
+    #[serde(borrow)]
+    pub occurred_at: Option<&'a str>,
+    pub schema_version: Option<i64>,
+    #[serde(borrow)]
+    pub subject: Option<&'a str>,
+    #[serde(borrow)]
+    pub tags: Option<Texts<'a>>,
+}
+
+/// An element of es_append_streams.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct StreamElement<'a, D> {
+    pub stream: &'a str,
+    pub expected_version: Option<i64>,
+    pub events: D,
+}
+
+/// The settings of es_alter_projection: None is left as it is. None of them can be null.
+#[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct ProjectionSettings<'a> {
+    #[serde(default, deserialize_with = "given")]
+    pub batch_size: Option<i64>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub on_error: Option<&'a str>,
+    #[serde(default, deserialize_with = "given")]
+    pub max_retries: Option<i64>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub handler: Option<&'a str>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub reset: Option<&'a str>,
+}
+
+/// What is there: null is a value like others.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// An array of strings; not so many that it matters are copied.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Texts<'a>(pub Vec<&'a str>);
+
+impl Texts<'_> {
+    /// More than a set of a few can need, each named several times.
+    const MOST: usize = 1000;
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Texts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an array of strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Texts<'de>, A::Error> {
+                let (count, most) = (elements.size_hint().unwrap_or(0), Texts::MOST);
+                if count > most {
+                    return Err(de::Error::custom(format_args!("must have at most {most} elements, not {count}")));
+                }
+                let mut texts = Vec::with_capacity(count);
+                while let Some(text) = elements.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts(texts))
+            }
+        }
+        value.deserialize_seq(Reading)
+    }
+}
+
+/// A key as a message names it: as it is where it could be a name, else quoted and cut.
+fn key_name(key: &str) -> String {
+    let is_plain = key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain { key.into() } else { shown(key) }
+}
+
+impl Error {
+    /// Puts before the argument that is wrong where it stands: `events[3]`, or a key. An element's place, `[3]`, follows without a point.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        let placed = |inner: String| match inner.chars().next() {
+            None => place.to_owned(),
+            Some('[') => format!("{place}{inner}"),
+            Some(_) => format!("{place}.{inner}"),
+        };
+        match self {
+            Self::InvalidArgument { argument, reason, hint } => {
+                Self::InvalidArgument { argument: placed(argument), reason, hint }
+            }
+            // It begins with the name of the argument.
+            Self::LimitExceeded { setting, limit, actual, what } => {
+                Self::LimitExceeded { setting, limit, actual, what: placed(what) }
+            }
+            other => other,
+        }
+    }
+}
+
+fn mistake(argument: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::InvalidArgument { argument: argument.into(), reason: reason.into(), hint: None }
+}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(reason: T) -> Self {
+        mistake("", reason.to_string())
+    }
+
+    fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
+        mistake("", format!("must be {expected}, not {found}"))
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        mistake(key, "must be given")
+    }
+
+    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
+        Self::InvalidArgument {
+            argument: key_name(key),
+            reason: "is not a key that can stand here".into(),
+            hint: Some(format!("Keys: {}.", known.join(", "))),
+        }
+    }
+}
