@@ -4,7 +4,7 @@ use super::chosen::{self, Chosen};
 use super::partition;
 use super::read::Filter;
 use super::slots;
-use super::statements::Statement;
+use super::statements::{Statement, fact};
 use super::stored::StoredRows;
 use super::stream;
 use super::target::Target;
@@ -145,12 +145,12 @@ pub fn facts(db: &Db, catalog: &Catalog, positions: &[i64]) -> Result<Vec<Facts>
     at(db, catalog, positions, |partition, positions| {
         facts.extend(partition.plan(Statement::FactsAt).rows(db, View::Latest, 0, &[Some(positions)], |row| {
             Ok(Facts {
-                position: row.int8(0)?,
-                stream_id: row.int8(1)?,
-                stream: row.text(2)?.to_owned(),
-                version: row.int8(3)?,
-                event_type: row.text(4)?.to_owned(),
-                slot: row.int4(5)? as usize,
+                position: row.int8(fact::POSITION)?,
+                stream_id: row.int8(fact::STREAM_ID)?,
+                stream: row.text(fact::STREAM)?.to_owned(),
+                version: row.int8(fact::VERSION)?,
+                event_type: row.text(fact::EVENT_TYPE)?.to_owned(),
+                slot: row.int4(fact::SLOT)? as usize,
             })
         })?);
         Ok(())

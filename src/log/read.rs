@@ -3,7 +3,7 @@
 use super::chosen::{self, Chosen};
 pub use super::filter::Filter;
 use super::partition::Partition;
-use super::statements::{Statement, column};
+use super::statements::{Statement, column, size};
 use super::stored::StoredRows;
 use super::target::Target;
 use super::{horizon, identity, partition, stream, whole};
@@ -439,14 +439,14 @@ pub fn stream_info(target: Target, name: &StreamName) -> Result<StreamInfo> {
                     id: found.id,
                     version: head.version,
                     closed: head.closed,
-                    events: row.int8(0)?,
-                    bytes: row.int8(1)?,
-                    first_occurred_at: row.int8(2)?,
-                    last_occurred_at: row.int8(3)?,
-                    first_recorded_at: row.int8(4)?,
-                    last_recorded_at: row.int8(5)?,
-                    first_position: row.int8(6)?,
-                    last_position: row.int8(7)?,
+                    events: row.int8(size::EVENTS)?,
+                    bytes: row.int8(size::BYTES)?,
+                    first_occurred_at: row.int8(size::FIRST_OCCURRED_AT)?,
+                    last_occurred_at: row.int8(size::LAST_OCCURRED_AT)?,
+                    first_recorded_at: row.int8(size::FIRST_RECORDED_AT)?,
+                    last_recorded_at: row.int8(size::LAST_RECORDED_AT)?,
+                    first_position: row.int8(size::FIRST_POSITION)?,
+                    last_position: row.int8(size::LAST_POSITION)?,
                 })
             })?;
             info = match (info, part) {

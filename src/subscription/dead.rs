@@ -6,6 +6,7 @@ use crate::log::event::checked_reason;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::shortened;
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
@@ -32,6 +33,17 @@ pub struct DeadLetter {
     pub version: i64,
 }
 
+columns! {
+    mod of, selected;
+    PROJECTION_ID = "d.projection_id",
+    SUBSCRIPTION_ID = "d.subscription_id",
+    POSITION = "d.global_position",
+    STREAM = "d.stream",
+    VERSION = "d.version",
+    NAME = "coalesce((select p.name from _eventstream.projections p where p.id = d.projection_id), \
+            (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), '')",
+}
+
 thread_local! {
     static PUT: Plan = const { Plan::new(
         "insert into _eventstream.dead_letters (tenant_id, subscription_id, global_position, stream, version, event_type, \
@@ -42,17 +54,14 @@ thread_local! {
         &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID],
     ) };
     static TAKE: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2 \
-         returning d.projection_id, d.subscription_id, d.global_position, d.stream, d.version, \
-                   coalesce((select p.name from _eventstream.projections p where p.id = d.projection_id), \
-                            (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), '')",
+        concat!(
+            "delete from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2 returning ",
+            selected!()
+        ),
         &[INT8OID, INT8OID],
     ) };
     static FIND: Plan = const { Plan::new(
-        "select d.projection_id, d.subscription_id, d.global_position, d.stream, d.version, \
-                coalesce((select p.name from _eventstream.projections p where p.id = d.projection_id), \
-                         (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), '') \
-         from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2",
+        concat!("select ", selected!(), " from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2"),
         &[INT8OID, INT8OID],
     ) };
     static CATEGORY: Plan = const { Plan::new(
@@ -116,16 +125,16 @@ fn one(plan: &'static std::thread::LocalKey<Plan>, view: View, tenant_id: i64, i
         let key = [Some(Datum::from(id)), Some(Datum::from(tenant_id))];
         plan.with(|plan| {
             plan.first(db, view, &key, |row| {
-                let source = match (row.int8_opt(0), row.int8_opt(1)) {
+                let source = match (row.int8_opt(of::PROJECTION_ID), row.int8_opt(of::SUBSCRIPTION_ID)) {
                     (Some(projection), _) => Source::Projection(projection),
                     (None, subscription) => Source::Subscription(subscription.unwrap_or_default()),
                 };
                 Ok(DeadLetter {
                     source,
-                    position: row.int8(2)?,
-                    stream: row.text(3)?.to_owned(),
-                    version: row.int8(4)?,
-                    name: row.text(5)?.to_owned(),
+                    position: row.int8(of::POSITION)?,
+                    stream: row.text(of::STREAM)?.to_owned(),
+                    version: row.int8(of::VERSION)?,
+                    name: row.text(of::NAME)?.to_owned(),
                 })
             })
         })

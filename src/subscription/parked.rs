@@ -5,6 +5,7 @@
 use crate::log::delivery::Facts;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
@@ -52,10 +53,16 @@ impl Parked {
     }
 }
 
-macro_rules! columns {
-    () => {
-        "select stream_id, from_position, version, skipped, is_single, failed_version, attempts, slot::int from _eventstream.subscription_parked "
-    };
+columns! {
+    mod of, selected;
+    STREAM_ID = "stream_id",
+    FROM_POSITION = "from_position",
+    VERSION = "version",
+    SKIPPED = "skipped",
+    IS_SINGLE = "is_single",
+    FAILED_VERSION = "failed_version",
+    ATTEMPTS = "attempts",
+    SLOT = "slot::int",
 }
 
 thread_local! {
@@ -71,18 +78,27 @@ thread_local! {
     // A stream waits until its slot has done all that comes before it: $3 has the slots' positions, -1 where one is not free.
     static DUE: Plan = const { Plan::new(
         concat!(
-            columns!(),
-            "where subscription_id = $1 and retry_at <= $2 and $3[slot + 1] >= case when is_single then 0 else from_position - 1 end \
+            "select ",
+            selected!(),
+            " from _eventstream.subscription_parked where subscription_id = $1 and retry_at <= $2 and $3[slot + 1] >= case when is_single then 0 else from_position - 1 end \
              order by retry_at limit $4"
         ),
         &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
     ) };
     static OF_STREAMS: Plan = const { Plan::new(
-        concat!(columns!(), "where subscription_id = $1 and stream_id = any ($2) and not is_single"),
+        concat!(
+            "select ",
+            selected!(),
+            " from _eventstream.subscription_parked where subscription_id = $1 and stream_id = any ($2) and not is_single"
+        ),
         &[INT8OID, INT8ARRAYOID],
     ) };
     static SINGLES: Plan = const { Plan::new(
-        concat!(columns!(), "where subscription_id = $1 and from_position = any ($2) and is_single"),
+        concat!(
+            "select ",
+            selected!(),
+            " from _eventstream.subscription_parked where subscription_id = $1 and from_position = any ($2) and is_single"
+        ),
         &[INT8OID, INT8ARRAYOID],
     ) };
     static PARK: Plan = const { Plan::new(
@@ -128,14 +144,14 @@ thread_local! {
 
 fn read(row: &Row) -> Result<Parked> {
     Ok(Parked {
-        stream_id: row.int8(0)?,
-        from_position: row.int8(1)?,
-        version: row.int8(2)?,
-        skipped: row.int8_array(3)?,
-        is_single: row.boolean(4)?,
-        failed_version: row.int8_opt(5),
-        attempts: row.int4(6)?,
-        slot: row.int4(7)? as usize,
+        stream_id: row.int8(of::STREAM_ID)?,
+        from_position: row.int8(of::FROM_POSITION)?,
+        version: row.int8(of::VERSION)?,
+        skipped: row.int8_array(of::SKIPPED)?,
+        is_single: row.boolean(of::IS_SINGLE)?,
+        failed_version: row.int8_opt(of::FAILED_VERSION),
+        attempts: row.int4(of::ATTEMPTS)?,
+        slot: row.int4(of::SLOT)? as usize,
     })
 }
 

@@ -5,6 +5,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::lock::Place;
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, from_uuid, int8_array_of};
@@ -46,11 +47,18 @@ impl Slot {
     }
 }
 
-macro_rules! columns {
-    () => {
-        "s.slot, s.global_position, s.redeliveries, s.suspect_to, s.changes, s.lease_id, s.consumer, s.lease_until, s.up_to, \
-         s.served_at "
-    };
+columns! {
+    mod of, selected;
+    SLOT = "s.slot",
+    POSITION = "s.global_position",
+    REDELIVERIES = "s.redeliveries",
+    SUSPECT_TO = "s.suspect_to",
+    CHANGES = "s.changes",
+    LEASE_ID = "s.lease_id",
+    CONSUMER = "s.consumer",
+    LEASE_UNTIL = "s.lease_until",
+    UP_TO = "s.up_to",
+    SERVED_AT = "s.served_at",
 }
 
 thread_local! {
@@ -61,8 +69,8 @@ thread_local! {
     ) };
     static READ: Plan = const { Plan::new(
         concat!(
-            "select ", columns!(),
-            "from _eventstream.subscription_slots s where s.subscription_id = $1 order by s.served_at, s.slot"
+            "select ", selected!(),
+            " from _eventstream.subscription_slots s where s.subscription_id = $1 order by s.served_at, s.slot"
         ),
         &[INT8OID],
     ) };
@@ -72,8 +80,8 @@ thread_local! {
     ) };
     static OF_LEASE: Plan = const { Plan::new(
         concat!(
-            "select ", columns!(),
-            "from _eventstream.subscription_slots s where s.subscription_id = $1 and s.lease_id = $2"
+            "select ", selected!(),
+            " from _eventstream.subscription_slots s where s.subscription_id = $1 and s.lease_id = $2"
         ),
         &[INT8OID, UUIDOID],
     ) };
@@ -129,21 +137,25 @@ thread_local! {
 }
 
 fn read_slot(row: &Row) -> Result<Slot> {
-    let lease = match row.get(5) {
+    let lease = match row.get(of::LEASE_ID) {
         None => None,
         Some(_) => Some(Lease {
-            id: row.uuid(5)?,
-            consumer: row.text(6)?.to_owned(),
-            until: row.int8(7)?,
-            up_to: row.int8(8)?,
+            id: row.uuid(of::LEASE_ID)?,
+            consumer: row.text(of::CONSUMER)?.to_owned(),
+            until: row.int8(of::LEASE_UNTIL)?,
+            up_to: row.int8(of::UP_TO)?,
         }),
     };
     Ok(Slot {
-        slot: row.int4(0)? as usize,
-        standing: Standing { position: row.int8(1)?, redeliveries: row.int4(2)?, suspect_to: row.int8(3)? },
-        changes: row.int8(4)?,
+        slot: row.int4(of::SLOT)? as usize,
+        standing: Standing {
+            position: row.int8(of::POSITION)?,
+            redeliveries: row.int4(of::REDELIVERIES)?,
+            suspect_to: row.int8(of::SUSPECT_TO)?,
+        },
+        changes: row.int8(of::CHANGES)?,
         lease,
-        served_at: row.int8(9)?,
+        served_at: row.int8(of::SERVED_AT)?,
     })
 }
 

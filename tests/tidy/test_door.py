@@ -9,7 +9,10 @@ from source import ROOT, code_of, files, found_in, is_test, literals_of, name
 
 #: Files of src/ that may name the documents of stored events: by a column's constant, by what leads to them, or in SQL.
 MAY_TOUCH = {
-    "src/log/statements.rs": "writes the statements, and numbers their columns",
+    "src/log/statements/mod.rs": "numbers the columns of a row of events",
+    "src/log/statements/reading.rs": "writes the statements",
+    "src/log/statements/verifying.rs": "writes the statements, and numbers their columns",
+    "src/log/statements/offers.rs": "measures them",
     "src/log/stored.rs": "what the names below mean",
     "src/log/retry.rs": "compares a retried payload with the stored one, and says only whether they differ",
     "src/proof/verify/walk.rs": "hashes them, and says only whether the hash is right",

@@ -4,6 +4,7 @@ use crate::access;
 use crate::ops::overview::Moment;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::projection::progress::HIDDEN;
 use crate::shared::counters;
@@ -15,6 +16,17 @@ use pgrx::pg_sys::{Datum, INT8OID};
 /// Conflicts are many where there were so many of them, and so large a part of all appends was one.
 const MANY: u64 = 60;
 const ONE_IN: u64 = 10;
+
+columns! {
+    /// Of a subscription's old ones.
+    mod of, selected;
+    TENANT = "o.tenant",
+    NAME = "o.name",
+    COUNT = "o.count",
+    SECONDS = "o.seconds",
+    WORD = "o.word",
+    CATEGORIES = "o.categories",
+}
 
 thread_local! {
     // The locks are asked for only where a transaction is old enough: to list them stops all others who lock for a moment.
@@ -38,20 +50,28 @@ thread_local! {
         &[INT8OID],
     ) };
     static LEASES: Plan = const { Plan::new(
-        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(l.given_at))::int8, min(l.consumer), null::text[] \
+        concat!(
+            "select ", selected!(),
+            " from (select t.name as tenant, s.name, count(*), extract(epoch from clock_timestamp() - min(l.given_at))::int8 as seconds, \
+         min(l.consumer) as word, null::text[] as categories \
          from _eventstream.subscription_leases l join _eventstream.subscriptions s on s.id = l.subscription_id \
          join _eventstream.tenants t on t.id = s.tenant_id \
          where l.finished_at is null and l.lease_until > clock_timestamp() \
            and l.given_at < clock_timestamp() - $1 * interval '1 microsecond' and ($2 is null or s.tenant_id = $2) \
-         group by t.name, s.name order by t.name collate \"C\", s.name collate \"C\"",
+         group by t.name, s.name) o order by o.tenant collate \"C\", o.name collate \"C\""
+        ),
         &[INT8OID, INT8OID],
     ) };
     static ATTEMPTS: Plan = const { Plan::new(
-        "select t.name, s.name, count(*), extract(epoch from clock_timestamp() - min(p.parked_at))::int8, min(p.reason), min(s.categories) \
+        concat!(
+            "select ", selected!(),
+            " from (select t.name as tenant, s.name, count(*), extract(epoch from clock_timestamp() - min(p.parked_at))::int8 as seconds, \
+         min(p.reason) as word, min(s.categories) as categories \
          from _eventstream.subscription_parked p join _eventstream.subscriptions s on s.id = p.subscription_id \
          join _eventstream.tenants t on t.id = s.tenant_id \
          where p.attempts > 0 and p.parked_at < clock_timestamp() - $1 * interval '1 microsecond' and ($2 is null or s.tenant_id = $2) \
-         group by t.name, s.name order by t.name collate \"C\", s.name collate \"C\"",
+         group by t.name, s.name) o order by o.tenant collate \"C\", o.name collate \"C\""
+        ),
         &[INT8OID, INT8OID],
     ) };
 }
@@ -106,9 +126,10 @@ fn old_ones(
     let found = as_owner(Planning::ByIndex, |db, _| {
         plan.with(|plan| {
             plan.rows(db, View::Latest, 0, &[Some(limit), tenant_id.map(Datum::from)], |row| {
-                let names = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
-                let word = row.text_opt(4)?.map(ToOwned::to_owned);
-                Ok((names, row.int8(2)?, row.int8(3)?, word, row.text_array_opt(5)?))
+                let names = (row.text(of::TENANT)?.to_owned(), row.text(of::NAME)?.to_owned());
+                let word = row.text_opt(of::WORD)?.map(ToOwned::to_owned);
+                let categories = row.text_array_opt(of::CATEGORIES)?;
+                Ok((names, row.int8(of::COUNT)?, row.int8(of::SECONDS)?, word, categories))
             })
         })
     })?;

@@ -10,6 +10,7 @@ use crate::log::stream::{self, Head};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
@@ -24,9 +25,19 @@ use std::collections::HashMap;
 /// Streams that entered the partition, kept until they are compared with stream_segments in one statement.
 const ENTERED: usize = 10_000;
 
+columns! {
+    mod of_stream, stream_columns;
+    ID = "id",
+    FIRST_POSITION = "first_position",
+    TENANT_ID = "tenant_id",
+    NAME = "name",
+    CATEGORY = "category",
+    SLOT = "slot::int",
+}
+
 thread_local! {
     static STREAM_BY_ID: Plan = const { Plan::new(
-        "select id, first_position, tenant_id, name, category, slot::int from _eventstream.streams where id = $1",
+        concat!("select ", stream_columns!(), " from _eventstream.streams where id = $1"),
         &[INT8OID],
     ) };
     static NEVER_ENTERED: Plan = const { Plan::new(
@@ -208,8 +219,10 @@ fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> 
     as_owner(Planning::ByIndex, |db, catalog| {
         let found = STREAM_BY_ID.with(|plan| {
             plan.first(db, View::Caller, &[Some(Datum::from(stream_id))], |row| {
-                let stream = stream::Stream { id: row.int8(0)?, first_position: row.int8(1)? };
-                let (tenant_id, name, category, slot) = (row.int8(2)?, row.text(3)?, row.text(4)?, row.int4(5)?);
+                let first_position = row.int8(of_stream::FIRST_POSITION)?;
+                let stream = stream::Stream { id: row.int8(of_stream::ID)?, first_position };
+                let (tenant_id, slot) = (row.int8(of_stream::TENANT_ID)?, row.int4(of_stream::SLOT)?);
+                let (name, category) = (row.text(of_stream::NAME)?, row.text(of_stream::CATEGORY)?);
                 Ok((stream, Known::new(tenant_id, stream.first_position, name, category, slot, None)))
             })
         })?;
@@ -233,7 +246,7 @@ fn first_met(row: &Row, stream_id: i64, version: i64, partition: &Partition) -> 
     })
 }
 
-/// Compares one event with its predecessor and with its own hash; gives what the next one builds on.
+/// Compares one event with its predecessor, its stream and its partition; gives what the next one builds on.
 fn check(
     tenants: &mut HashMap<i64, Tenant>,
     row: &Row,
@@ -243,9 +256,6 @@ fn check(
     partition: &Partition,
     problems: &mut Vec<String>,
 ) -> Result<Head> {
-    let (occurred_at, max_occurred_at, recorded_at) =
-        (row.int8(verified::OCCURRED_AT)?, row.int8(verified::MAX_OCCURRED_AT)?, row.int8(verified::RECORDED_AT)?);
-    let stored = row.bytes_opt(verified::CHAIN_HASH)?.unwrap_or_default();
     match &known.head {
         None => problems.push(format!("version {} is missing: no event of the stream comes before", version - 1)),
         Some(before) if version <= before.version => {
@@ -254,34 +264,7 @@ fn check(
         Some(before) if version != before.version + 1 => {
             problems.push(missing_between(before.version, version));
         }
-        Some(before) => {
-            if position <= before.global_position {
-                problems.push(format!(
-                    "global_position {position} is not after {}, the one before it",
-                    before.global_position
-                ));
-            }
-            if recorded_at < before.recorded_at {
-                problems.push("recorded_at is earlier than that of the event before it".into());
-            }
-            if max_occurred_at != occurred_at.max(before.max_occurred_at) {
-                problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
-            }
-            let tenant = tenants.get_mut(&known.tenant_id);
-            let uuid = tenant.as_ref().map_or(Uuid::default(), |tenant| tenant.uuid);
-            let fits = recompute(&uuid, row, &before.chain_hash, known, version, problems)?.as_slice() == stored;
-            match tenant {
-                Some(tenant) if fits => tenant.has_fitted = true,
-                _ if fits => {}
-                tenant => {
-                    let or_else =
-                        if tenant.is_some_and(|tenant| tenant.has_fitted) { "" } else { ", or the tenant's uuid" };
-                    problems.push(format!(
-                        "this event, or the one before it{or_else}, is not what was recorded: the chain hash differs"
-                    ));
-                }
-            }
-        }
+        Some(before) => compare(tenants.get_mut(&known.tenant_id), row, known, before, position, problems)?,
     }
     if row.int8(verified::TENANT_ID)? != known.tenant_id {
         problems.push("the event is of another tenant than its stream".into());
@@ -306,12 +289,47 @@ fn check(
     }
     Ok(Head {
         version,
-        chain_hash: stored.try_into().unwrap_or_default(),
-        recorded_at,
-        max_occurred_at,
+        chain_hash: row.bytes_opt(verified::CHAIN_HASH)?.unwrap_or_default().try_into().unwrap_or_default(),
+        recorded_at: row.int8(verified::RECORDED_AT)?,
+        max_occurred_at: row.int8(verified::MAX_OCCURRED_AT)?,
         global_position: position,
         closed: row.text(verified::EVENT_TYPE)? == EventType::STREAM_CLOSED,
     })
+}
+
+/// Compares an event with the one that it follows, and computes its hash again.
+fn compare(
+    tenant: Option<&mut Tenant>,
+    row: &Row,
+    known: &Known,
+    before: &Head,
+    position: i64,
+    problems: &mut Vec<String>,
+) -> Result<()> {
+    if position <= before.global_position {
+        problems.push(format!("global_position {position} is not after {}, the one before it", before.global_position));
+    }
+    if row.int8(verified::RECORDED_AT)? < before.recorded_at {
+        problems.push("recorded_at is earlier than that of the event before it".into());
+    }
+    let latest = row.int8(verified::OCCURRED_AT)?.max(before.max_occurred_at);
+    if row.int8(verified::MAX_OCCURRED_AT)? != latest {
+        problems.push("max_occurred_at is not the latest occurred_at of the stream up to here".into());
+    }
+    let stored = row.bytes_opt(verified::CHAIN_HASH)?.unwrap_or_default();
+    let uuid = tenant.as_ref().map_or(Uuid::default(), |tenant| tenant.uuid);
+    let fits = recompute(&uuid, row, &before.chain_hash, known, before.version + 1, problems)?.as_slice() == stored;
+    match tenant {
+        Some(tenant) if fits => tenant.has_fitted = true,
+        _ if fits => {}
+        tenant => {
+            let or_else = if tenant.is_some_and(|tenant| tenant.has_fitted) { "" } else { ", or the tenant's uuid" };
+            problems.push(format!(
+                "this event, or the one before it{or_else}, is not what was recorded: the chain hash differs"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn recompute(

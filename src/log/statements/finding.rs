@@ -1,0 +1,32 @@
+//! Finding events and streams in a partition: its ends, heads, places.
+use super::definition::{Definition, RANGE};
+use pgrx::pg_sys::{INT8OID, TEXTOID};
+
+pub const NEWEST: Definition =
+    ("select global_position, stream_id, recorded_at from {events} order by global_position desc limit 1", &[]);
+
+pub const OLDEST: Definition =
+    ("select global_position, stream_id, recorded_at from {events} order by global_position limit 1", &[]);
+
+pub const EXISTS: Definition = ("select 1::bigint from {events} where global_position = $1 limit 1", &[INT8OID]);
+
+pub const NEWEST_WITHIN: Definition = (
+    "select max(global_position) from {events} where global_position > $2 and global_position <= $3 and tenant_id = $1",
+    RANGE,
+);
+
+pub const HEAD_UP_TO: Definition = (
+    "select * from {events} \
+                 where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",
+    &[INT8OID, INT8OID],
+);
+
+pub const STREAMS_FROM: Definition =
+    ("select distinct stream_id from {events} where global_position >= $1", &[INT8OID]);
+
+pub const PLACES: Definition = (
+    "select global_position, stream_id, version from {events} where tenant_id = $1 \
+                 and (category, global_position) > ($2, $3) and (category, global_position) <= ($2, $4) \
+                 order by category, global_position limit $5",
+    &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+);
