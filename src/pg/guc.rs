@@ -1,4 +1,5 @@
-//! Settings that are texts, and are looked at when somebody sets them; and the end of their definition. Others are pgrx's.
+//! Settings that are texts, and are looked at when somebody sets them; those that are whole numbers, by a table; and the end of their definition.
+//! Others are pgrx's.
 use super::error::entry::silent;
 use super::error::failure::refuse_setting;
 use eventstream_core::error::Error;
@@ -7,6 +8,7 @@ use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
 use pgrx::pg_sys::{self, GucSource};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::RangeInclusive;
 
 /// What a setting's text must be.
 pub trait Text {
@@ -44,6 +46,25 @@ pub fn define_text<T: Text>(short: &'static CStr, long: &'static CStr, setting: 
         );
     }
     DEFINING.set(false);
+}
+
+/// A setting that is a whole number.
+pub struct Integer {
+    pub name: &'static CStr,
+    pub short: &'static CStr,
+    pub long: &'static CStr,
+    pub setting: &'static GucSetting<i32>,
+    pub range: RangeInclusive<i32>,
+    /// Its unit.
+    pub flags: GucFlags,
+}
+
+/// Defines settings that are whole numbers.
+pub fn define_integers(integers: &[Integer], context: impl Fn() -> GucContext) {
+    for one in integers {
+        let (least, most) = (*one.range.start(), *one.range.end());
+        GucRegistry::define_int_guc(one.name, one.short, one.long, one.setting, least, most, context(), one.flags);
+    }
 }
 
 /// A misspelt setting that begins so is an error from now on, and not one without effect. Once, after all of them were defined.

@@ -1,5 +1,6 @@
 //! The settings of workers, projections and subscriptions. All but the databases' own are read again when the server's
 //! configuration is reloaded.
+use crate::pg::guc::{self, Integer};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
 use std::time::Duration;
@@ -31,86 +32,76 @@ static LAG_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 /// The most runners that a database can have.
 pub const MOST_WORKERS: i32 = 64;
 
+const INTEGERS: [Integer; 8] = [
+    Integer {
+        name: c"eventstream.max_workers",
+        short: c"How many background workers advance the projections of each database.",
+        long: c"0: none; es_run_projection() advances them. Each takes one of max_worker_processes, and so do the launcher and a scheduler for each database.",
+        setting: &MAX_WORKERS,
+        range: 0..=MOST_WORKERS,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.idle_interval",
+        short: c"How long a scheduler that nothing wakes sleeps.",
+        long: c"Appends wake it at once; this is the safety net.",
+        setting: &IDLE_INTERVAL,
+        range: 1_000..=3_600_000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.retry_pause",
+        short: c"The pause before a failed event is tried again for the first time; each further one is twice as long.",
+        long: c"",
+        setting: &RETRY_PAUSE,
+        range: 1..=3_600_000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.max_retry_pause",
+        short: c"The longest pause between two attempts at an event.",
+        long: c"",
+        setting: &MAX_RETRY_PAUSE,
+        range: 1..=86_400_000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.handler_timeout",
+        short: c"How long a worker lets one batch of a projection run.",
+        long: c"0: without end. A batch that takes longer is cancelled, and tried again with fewer events.",
+        setting: &HANDLER_TIMEOUT,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.max_append_transaction",
+        short: c"How long a transaction that has appended may stay open before eventstream.on_long_append is done to it.",
+        long: c"It holds projections and subscriptions back. 0: for ever.",
+        setting: &MAX_APPEND_TRANSACTION,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.lag_threshold",
+        short: c"How far a projection may be behind, in time, before that is reported.",
+        long: c"0: it is never reported.",
+        setting: &LAG_THRESHOLD,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.stale_after",
+        short: c"How old locks on the log, leases of consumers and attempts at an event may be before health warns of them.",
+        long: c"0: it never does.",
+        setting: &STALE_AFTER,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_MS,
+    },
+];
+
 /// Defines them; from `settings::init`.
 pub fn init() {
-    let milliseconds = GucFlags::UNIT_MS;
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 8] = [
-        (
-            c"eventstream.max_workers",
-            c"How many background workers advance the projections of each database.",
-            c"0: none; es_run_projection() advances them. Each takes one of max_worker_processes, and so do the launcher and a scheduler for each database.",
-            &MAX_WORKERS,
-            0,
-            MOST_WORKERS,
-            GucFlags::default(),
-        ),
-        (
-            c"eventstream.idle_interval",
-            c"How long a scheduler that nothing wakes sleeps.",
-            c"Appends wake it at once; this is the safety net.",
-            &IDLE_INTERVAL,
-            1_000,
-            3_600_000,
-            milliseconds,
-        ),
-        (
-            c"eventstream.retry_pause",
-            c"The pause before a failed event is tried again for the first time; each further one is twice as long.",
-            c"",
-            &RETRY_PAUSE,
-            1,
-            3_600_000,
-            milliseconds,
-        ),
-        (
-            c"eventstream.max_retry_pause",
-            c"The longest pause between two attempts at an event.",
-            c"",
-            &MAX_RETRY_PAUSE,
-            1,
-            86_400_000,
-            milliseconds,
-        ),
-        (
-            c"eventstream.handler_timeout",
-            c"How long a worker lets one batch of a projection run.",
-            c"0: without end. A batch that takes longer is cancelled, and tried again with fewer events.",
-            &HANDLER_TIMEOUT,
-            0,
-            i32::MAX,
-            milliseconds,
-        ),
-        (
-            c"eventstream.max_append_transaction",
-            c"How long a transaction that has appended may stay open before eventstream.on_long_append is done to it.",
-            c"It holds projections and subscriptions back. 0: for ever.",
-            &MAX_APPEND_TRANSACTION,
-            0,
-            i32::MAX,
-            milliseconds,
-        ),
-        (
-            c"eventstream.lag_threshold",
-            c"How far a projection may be behind, in time, before that is reported.",
-            c"0: it is never reported.",
-            &LAG_THRESHOLD,
-            0,
-            i32::MAX,
-            milliseconds,
-        ),
-        (
-            c"eventstream.stale_after",
-            c"How old locks on the log, leases of consumers and attempts at an event may be before health warns of them.",
-            c"0: it never does.",
-            &STALE_AFTER,
-            0,
-            i32::MAX,
-            milliseconds,
-        ),
-    ];
-    for (name, short, long, setting, least, most, flags) in integers {
-        GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Sighup, flags);
-    }
+    guc::define_integers(&INTEGERS, || GucContext::Sighup);
     GucRegistry::define_bool_guc(
         c"eventstream.log_conflicts",
         c"Whether version conflicts (ES001) are written to the server's log.",

@@ -1,5 +1,5 @@
 //! Settings `eventstream.*`. Limits and durability belong to the superuser: a session cannot talk itself out of them.
-use crate::pg::guc::{self, Text};
+use crate::pg::guc::{self, Integer, Text};
 use eventstream_core::error::Error;
 use eventstream_core::{json, moment, shown};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -60,6 +60,98 @@ static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// Whoever throws a log away, or changes its tables, says so first.
 static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
+const INTEGERS: [Integer; 11] = [
+    Integer {
+        name: c"eventstream.partition_size",
+        short: c"How many global positions a new partition of the log covers.",
+        long: c"The first partition always covers 1 to 16777215.",
+        setting: &PARTITION_SIZE,
+        range: 100..=1 << 30,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.max_payload_bytes",
+        short: c"The most bytes of text that a payload, or a metadata, may have.",
+        long: c"",
+        setting: &MAX_PAYLOAD_BYTES,
+        range: 1024..=64 << 20,
+        flags: GucFlags::UNIT_BYTE,
+    },
+    Integer {
+        name: c"eventstream.max_batch_events",
+        short: c"The most events that one call may append.",
+        long: c"",
+        setting: &MAX_BATCH_EVENTS,
+        range: 1..=1_000_000,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.max_json_depth",
+        short: c"The deepest nesting that a payload or metadata may have.",
+        long: c"",
+        setting: &MAX_JSON_DEPTH,
+        range: 1..=1_000,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.max_number_digits",
+        short: c"The most digits that a number in a payload or metadata may print as.",
+        long: c"",
+        setting: &MAX_NUMBER_DIGITS,
+        range: 20..=20_000,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.max_future_skew",
+        short: c"How far ahead of the database's clock occurred_at may lie.",
+        long: c"",
+        setting: &MAX_FUTURE_SKEW,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_S,
+    },
+    Integer {
+        name: c"eventstream.max_state_bytes",
+        short: c"The most bytes that a state may take while it is folded.",
+        long: c"",
+        setting: &MAX_STATE_BYTES,
+        range: 1024..=256 << 20,
+        flags: GucFlags::UNIT_BYTE,
+    },
+    Integer {
+        name: c"eventstream.gate_wait",
+        short: c"How long who needs a tenant's appends to rest lets them queue behind it at a time.",
+        long: c"After each such while it lets them pass for as long, and asks again, until eventstream.gate_timeout.",
+        setting: &GATE_WAIT,
+        range: 1..=60_000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.gate_timeout",
+        short: c"How long who needs a tenant's appends to rest tries to get that; then it fails with 55P03.",
+        long: c"Also how long its transaction may then stay idle before its session is ended.",
+        setting: &GATE_TIMEOUT,
+        range: 1..=3_600_000,
+        flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.snapshot_keep",
+        short: c"How many snapshots of each stream and fold es_maintain leaves, the newest ones.",
+        long: c"0: all of them.",
+        setting: &SNAPSHOT_KEEP,
+        range: 0..=i32::MAX,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.snapshot_max_age",
+        short: c"How old a snapshot must be before es_maintain removes it.",
+        long:
+            c"0: any age, where eventstream.snapshot_keep is set. The newest one of each stream and fold always stays.",
+        setting: &SNAPSHOT_MAX_AGE,
+        range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_S,
+    },
+];
+
 /// Defines the settings; once a backend, from _PG_init.
 pub fn init() {
     let plain = GucFlags::empty();
@@ -92,110 +184,7 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
-    let integers: [(_, _, _, &'static GucSetting<i32>, i32, i32, GucFlags); 11] = [
-        (
-            c"eventstream.partition_size",
-            c"How many global positions a new partition of the log covers.",
-            c"The first partition always covers 1 to 16777215.",
-            &PARTITION_SIZE,
-            100,
-            1 << 30,
-            plain,
-        ),
-        (
-            c"eventstream.max_payload_bytes",
-            c"The most bytes of text that a payload, or a metadata, may have.",
-            c"",
-            &MAX_PAYLOAD_BYTES,
-            1024,
-            64 << 20,
-            GucFlags::UNIT_BYTE,
-        ),
-        (
-            c"eventstream.max_batch_events",
-            c"The most events that one call may append.",
-            c"",
-            &MAX_BATCH_EVENTS,
-            1,
-            1_000_000,
-            plain,
-        ),
-        (
-            c"eventstream.max_json_depth",
-            c"The deepest nesting that a payload or metadata may have.",
-            c"",
-            &MAX_JSON_DEPTH,
-            1,
-            1_000,
-            plain,
-        ),
-        (
-            c"eventstream.max_number_digits",
-            c"The most digits that a number in a payload or metadata may print as.",
-            c"",
-            &MAX_NUMBER_DIGITS,
-            20,
-            20_000,
-            plain,
-        ),
-        (
-            c"eventstream.max_future_skew",
-            c"How far ahead of the database's clock occurred_at may lie.",
-            c"",
-            &MAX_FUTURE_SKEW,
-            0,
-            i32::MAX,
-            GucFlags::UNIT_S,
-        ),
-        (
-            c"eventstream.max_state_bytes",
-            c"The most bytes that a state may take while it is folded.",
-            c"",
-            &MAX_STATE_BYTES,
-            1024,
-            256 << 20,
-            GucFlags::UNIT_BYTE,
-        ),
-        (
-            c"eventstream.gate_wait",
-            c"How long who needs a tenant's appends to rest lets them queue behind it at a time.",
-            c"After each such while it lets them pass for as long, and asks again, until eventstream.gate_timeout.",
-            &GATE_WAIT,
-            1,
-            60_000,
-            GucFlags::UNIT_MS,
-        ),
-        (
-            c"eventstream.gate_timeout",
-            c"How long who needs a tenant's appends to rest tries to get that; then it fails with 55P03.",
-            c"Also how long its transaction may then stay idle before its session is ended.",
-            &GATE_TIMEOUT,
-            1,
-            3_600_000,
-            GucFlags::UNIT_MS,
-        ),
-        (
-            c"eventstream.snapshot_keep",
-            c"How many snapshots of each stream and fold es_maintain leaves, the newest ones.",
-            c"0: all of them.",
-            &SNAPSHOT_KEEP,
-            0,
-            i32::MAX,
-            plain,
-        ),
-        (
-            c"eventstream.snapshot_max_age",
-            c"How old a snapshot must be before es_maintain removes it.",
-            c"0: any age, where eventstream.snapshot_keep is set. The newest one of each stream and fold always stays.",
-            &SNAPSHOT_MAX_AGE,
-            0,
-            i32::MAX,
-            GucFlags::UNIT_S,
-        ),
-    ];
-    for (name, short, long, setting, least, most, flags) in integers {
-        GucRegistry::define_int_guc(name, short, long, setting, least, most, GucContext::Suset, flags);
-    }
+    guc::define_integers(&INTEGERS, || GucContext::Suset);
     GucRegistry::define_int_guc(
         c"eventstream.state_cache_size",
         c"How much memory a session keeps for the states of streams that it asked for.",

@@ -13,7 +13,7 @@ use super::walk::Walk;
 use crate::log::scan::Opened;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::function::call::{Code, Folded, Function, Position};
+use crate::pg::function::call::{Calls, Code, Folded, Function, Position};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::{self, Replaced, Room, Scratch};
 use crate::pg::process::session::Planning;
@@ -295,82 +295,127 @@ impl<'a> Folding<'a> {
         let mut page = page.into_iter().map(|stored| self.door.show(stored)).collect::<Result<Vec<_>>>()?;
         match (&self.fold.how, &mut self.function, accumulator) {
             (How::Rules(rules), _, Accumulator::Rules(state, latest)) => {
-                let scratch = Scratch::new()?;
-                for event in &page {
-                    scratch.step(|| {
-                        let placed = match latest {
-                            Some(latest) => Some((place(self.fold.order, event), latest)),
-                            None => None,
-                        };
-                        let source = Source::new(event)?;
-                        source::apply(rules, state, placed, &source, &self.fold.name, stream, event.version())
-                    })?;
-                    if let Some(after_each) = after_each {
-                        let stored = scratch.step(|| source::stored(state))?;
-                        after_each(event, &stored)?;
-                    }
-                }
-                Ok(())
+                by_rules(self.fold, rules, stream, &page, (state, latest), after_each)
             }
             (_, Some(function), Accumulator::Handler { state, scratch }) => {
-                let (fold, row_type) = (&self.fold.name, &self.row_type);
-                let what = CString::new(format!("fold \"{fold}\" of stream \"{stream}\"")).unwrap_or_default();
-                let at = Position::version(&what, 0);
-                let most = settings::max_state_bytes();
                 for event in &mut page {
                     event.fetch()?;
                 }
-                let mut rest = page.as_slice();
-                while !rest.is_empty() {
-                    // The states of a page may be too large to be kept all at once.
-                    let mut states = Vec::new();
-                    let (mut done, mut bytes) = (0, 0);
-                    let called = function.as_registrant(Code::Pure, &at, |calls| {
-                        while done < rest.len() && bytes < PAGE_BYTES {
-                            let end = if after_each.is_some() { done + 1 } else { rest.len() };
-                            let mut events = rest[done..end].iter();
-                            let folded = calls.fold(scratch, state, most, || {
-                                let event = events.next()?;
-                                at.set(event.version());
-                                Some(event.record(row_type))
-                            })?;
-                            let (document, version) = (state.value(), at.get());
-                            match folded {
-                                Folded::All => {}
-                                Folded::Null => {
-                                    return Err(Error::FoldFailed {
-                                        fold: fold.clone(),
-                                        stream: stream.into(),
-                                        version,
-                                        reason: "its handler returned NULL, and a state is never NULL".into(),
-                                    }
-                                    .into());
-                                }
-                                Folded::Large => {
-                                    return Err(source::too_large(document.size(), most, fold, stream, version));
-                                }
-                            }
-                            done = end;
-                            if after_each.is_some() {
-                                states.push(Stored::keep(document));
-                                bytes += document.size();
-                            }
-                        }
-                        Ok(())
-                    });
-                    called.map_err(|failure| failure.hinting_event(|| fold_hint(stream, at.get())))?;
-                    let (folded, later) = rest.split_at(done);
-                    if let Some(after_each) = after_each {
-                        for (event, stored) in folded.iter().zip(states) {
-                            after_each(event, &stored)?;
-                        }
-                    }
-                    rest = later;
-                }
-                Ok(())
+                let called = Called { row_type: &self.row_type, fold: &self.fold.name, stream };
+                called.fold(function, &page, (state, scratch), after_each)
             }
             _ => Err(Error::Internal { what: "a fold without handler or rules".into() }.into()),
         }
+    }
+}
+
+/// A page of events onto a state, by rules; `latest` where they come in any order.
+fn by_rules(
+    fold: &Fold,
+    rules: &Rules,
+    stream: &str,
+    page: &[Event],
+    (state, latest): (&mut State, &mut Option<Latest>),
+    after_each: &mut Option<AfterEach>,
+) -> Result<()> {
+    let scratch = Scratch::new()?;
+    for event in page {
+        scratch.step(|| {
+            let placed = latest.as_mut().map(|latest| (place(fold.order, event), latest));
+            let source = Source::new(event)?;
+            source::apply(rules, state, placed, &source, &fold.name, stream, event.version())
+        })?;
+        if let Some(after_each) = after_each {
+            let stored = scratch.step(|| source::stored(state))?;
+            after_each(event, &stored)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a handler folds, for the words of its errors, and how it is shown an event.
+struct Called<'a> {
+    row_type: &'a RowType,
+    fold: &'a str,
+    stream: &'a str,
+}
+
+impl Called<'_> {
+    /// A page of events, whose documents are there, onto a state, by a handler.
+    fn fold(
+        &self,
+        function: &mut Function,
+        page: &[Event],
+        (state, scratch): (&mut Replaced, &Scratch),
+        after_each: &mut Option<AfterEach>,
+    ) -> Result<()> {
+        let what = CString::new(format!("fold \"{}\" of stream \"{}\"", self.fold, self.stream)).unwrap_or_default();
+        let at = Position::version(&what, 0);
+        let mut rest = page;
+        while !rest.is_empty() {
+            let called = function.as_registrant(Code::Pure, &at, |calls| match after_each {
+                None => self.step(calls, &at, rest, (state, scratch)).map(|()| (rest.len(), Vec::new())),
+                Some(_) => self.step_by_step(calls, &at, rest, (state, scratch)),
+            });
+            let (done, states) =
+                called.map_err(|failure| failure.hinting_event(|| fold_hint(self.stream, at.get())))?;
+            let (folded, later) = rest.split_at(done);
+            if let Some(after_each) = after_each {
+                for (event, stored) in folded.iter().zip(states) {
+                    after_each(event, &stored)?;
+                }
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// All of these events.
+    fn step(
+        &self,
+        calls: &mut Calls,
+        at: &Position,
+        events: &[Event],
+        (state, scratch): (&mut Replaced, &Scratch),
+    ) -> Result<()> {
+        let (fold, most) = (self.fold, settings::max_state_bytes());
+        let mut events = events.iter();
+        let folded = calls.fold(scratch, state, most, || {
+            let event = events.next()?;
+            at.set(event.version());
+            Some(event.record(self.row_type))
+        })?;
+        let version = at.get();
+        match folded {
+            Folded::All => Ok(()),
+            Folded::Null => Err(Error::FoldFailed {
+                fold: fold.into(),
+                stream: self.stream.into(),
+                version,
+                reason: "its handler returned NULL, and a state is never NULL".into(),
+            }
+            .into()),
+            Folded::Large => Err(source::too_large(state.value().size(), most, fold, self.stream, version)),
+        }
+    }
+
+    /// As many of these as the states after each of them may be kept at once; how many, and these states.
+    fn step_by_step(
+        &self,
+        calls: &mut Calls,
+        at: &Position,
+        events: &[Event],
+        (state, scratch): (&mut Replaced, &Scratch),
+    ) -> Result<(usize, Vec<Stored>)> {
+        let (mut states, mut bytes) = (Vec::new(), 0);
+        while states.len() < events.len() && bytes < PAGE_BYTES {
+            let next = states.len();
+            self.step(calls, at, &events[next..=next], (&mut *state, scratch))?;
+            let document = state.value();
+            states.push(Stored::keep(document));
+            bytes += document.size();
+        }
+        Ok((states.len(), states))
     }
 }
 

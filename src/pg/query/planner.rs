@@ -316,6 +316,24 @@ unsafe fn order_by(
         if !is_plain || !is_position || asks_for_few {
             return false;
         }
+        say_order(query, target, order, (events, streams));
+        true
+    }
+}
+
+/// Orders a view of events by their position inside it, and says of the events what is known of their streams: the tenant, and which categories may
+/// be read.
+///
+/// # Safety
+/// The view's query, its column that is the position, a clause of the outer query's order, and the places of events and streams in it.
+unsafe fn say_order(
+    query: *mut pg_sys::Query,
+    target: *mut pg_sys::TargetEntry,
+    order: *mut pg_sys::SortGroupClause,
+    (events, streams): (i32, i32),
+) {
+    // SAFETY: as the caller says; the new nodes are made as makefuncs.c makes them, in the planner's memory.
+    unsafe {
         if (*target).ressortgroupref == 0 {
             let targets = members::<pg_sys::TargetEntry>((*query).targetList);
             (*target).ressortgroupref = targets.map(|target| (*target).ressortgroupref).max().unwrap_or(0) + 1;
@@ -335,7 +353,6 @@ unsafe fn order_by(
             }
             (*(*query).jointree).quals = ffi::make_and_qual((*(*query).jointree).quals, of_event);
         }
-        true
     }
 }
 
