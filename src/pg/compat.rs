@@ -300,45 +300,37 @@ compared! {
     fn object_ownercheck(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool;
 }
 
-/// Whether the role has the rights of the database's owner. PostgreSQL 16 made one function of those for each kind of object.
-///
-/// # Safety
-/// May raise: call it inside `catch`.
-pub unsafe fn owns_database(database: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a syscache look-up.
-    unsafe {
-        #[cfg(pre_pg16)]
-        return pg_database_ownercheck(database, role);
-        #[cfg(not(pre_pg16))]
-        return object_ownercheck(pg_sys::DatabaseRelationId, database, role);
-    }
+/// What has an owner.
+#[derive(Debug, Clone, Copy)]
+pub enum Owned {
+    Database(pg_sys::Oid),
+    Extension(pg_sys::Oid),
+    Relation(pg_sys::Oid),
 }
 
-/// Whether the role has the rights of the extension's owner.
+/// Whether the role has the rights of the owner. PostgreSQL 16 made one function of those for each kind of object.
 ///
 /// # Safety
 /// May raise: call it inside `catch`.
-pub unsafe fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+pub unsafe fn owns(owned: Owned, role: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
-    unsafe {
-        #[cfg(pre_pg16)]
-        return pg_extension_ownercheck(extension, role);
-        #[cfg(not(pre_pg16))]
-        return object_ownercheck(pg_sys::ExtensionRelationId, extension, role);
-    }
-}
-
-/// Whether the role has the rights of the relation's owner.
-///
-/// # Safety
-/// May raise: call it inside `catch`.
-pub unsafe fn owns_relation(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a syscache look-up.
-    unsafe {
-        #[cfg(pre_pg16)]
-        return pg_class_ownercheck(relation, role);
-        #[cfg(not(pre_pg16))]
-        return object_ownercheck(pg_sys::RelationRelationId, relation, role);
+    #[cfg(pre_pg16)]
+    return unsafe {
+        match owned {
+            Owned::Database(oid) => pg_database_ownercheck(oid, role),
+            Owned::Extension(oid) => pg_extension_ownercheck(oid, role),
+            Owned::Relation(oid) => pg_class_ownercheck(oid, role),
+        }
+    };
+    #[cfg(not(pre_pg16))]
+    {
+        let (class, object) = match owned {
+            Owned::Database(oid) => (pg_sys::DatabaseRelationId, oid),
+            Owned::Extension(oid) => (pg_sys::ExtensionRelationId, oid),
+            Owned::Relation(oid) => (pg_sys::RelationRelationId, oid),
+        };
+        // SAFETY: a syscache look-up.
+        unsafe { object_ownercheck(class, object, role) }
     }
 }
 

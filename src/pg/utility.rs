@@ -1,9 +1,10 @@
 //! Utility statements as they run: each is made known to [`guard`], and to a [`Listener`] those that need a database for themselves (only for
 //! those who may run them: nobody else can send its workers away), COMMIT PREPARED, and what renames or
 //! drops a role: its grants and registrations here are noted in the same transaction (in other databases upkeep notes it).
+use super::compat::{self, Owned};
 use super::error::entry::raising;
 use super::error::failure::{Result, catch};
-use super::{compat, ffi, guard};
+use super::{ffi, guard};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -176,7 +177,7 @@ unsafe fn empty_named(listener: &Listener, name: *const c_char) -> Result<()> {
         // SAFETY: look-ups; the statement itself takes the lock and looks again.
         unsafe {
             let oid = ffi::get_database_oid(name, true);
-            (oid != pg_sys::InvalidOid && may(|role| compat::owns_database(oid, role))).then_some(oid)
+            (oid != pg_sys::InvalidOid && may(|role| compat::owns(Owned::Database(oid), role))).then_some(oid)
         }
     })?;
     found.map_or(Ok(()), listener.needs_database)
@@ -187,7 +188,7 @@ fn empty_of_extension(listener: &Listener) -> Result<()> {
         // SAFETY: look-ups, and a plain variable of this backend.
         unsafe {
             let extension = ffi::get_extension_oid(c"eventstream".as_ptr(), true);
-            let may = extension != pg_sys::InvalidOid && may(|role| compat::owns_extension(extension, role));
+            let may = extension != pg_sys::InvalidOid && may(|role| compat::owns(Owned::Extension(extension), role));
             may.then_some(pg_sys::MyDatabaseId)
         }
     })?;

@@ -9,6 +9,7 @@ use crate::shared::catalog;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
+use crate::usercode::registrant_of;
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,9 +29,9 @@ thread_local! {
     static UPCASTERS_OF: RefCell<Known<i64, Rc<Upcasters>>> = RefCell::default();
     static UPCASTERS: Plan = const { Plan::new(
         concat!(
-            "select ", selected!(), " from _eventstream.upcasters u \
-             left join pg_roles r on r.oid = _eventstream.role_of(u.registrant, u.registrant_oid, (select _eventstream.is_home())) \
-             where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version"
+            "select ", selected!(), " from _eventstream.upcasters u",
+            registrant_of!("u"),
+            "where u.tenant_id = $1 order by u.event_type collate \"C\", u.from_schema_version"
         ),
         &[INT8OID],
     ) };

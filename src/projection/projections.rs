@@ -12,6 +12,7 @@ use crate::shared::catalog;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler;
+use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::word::{Mode, OnError, ProjectionKind, Word};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
@@ -90,8 +91,10 @@ columns! {
 
 macro_rules! from {
     () => {
-        " from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id \
-         left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) "
+        concat!(
+            " from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id",
+            registrant_of!("p")
+        )
     };
 }
 

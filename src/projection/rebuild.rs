@@ -27,7 +27,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of, unpacked_size, varlena};
+use crate::pg::value::datum::{from_text, text_array_of, unpacked_size, varlena};
 use crate::projection::outcome;
 use crate::shared::board;
 use crate::shared::board::runner;
@@ -39,7 +39,7 @@ use crate::state::folding::Folding;
 use crate::state::moment::{Moment, Selection};
 use eventstream_core::error::Error;
 use eventstream_core::word::Status;
-use pgrx::pg_sys::{BYTEAOID, Datum, INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{BYTEAOID, Datum, INT8ARRAYOID, INT8OID, JSONBARRAYOID, TEXTARRAYOID, TEXTOID};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -251,15 +251,8 @@ fn keep(db: &Db, projection: &Projection, rows: &[StateRow]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
-    let versions: Vec<i64> = rows.iter().map(|row| row.version).collect();
-    let mut states: Vec<Datum> = rows.iter().map(|row| row.state.view().datum()).collect();
-    let args = [
-        Some(Datum::from(projection.id)),
-        Some(text_array_of(&streams)?),
-        Some(int8_array_of(&versions)?),
-        Some(array(&mut states, JSONBOID, -1, b'i')?),
-    ];
+    let [streams, versions, states] = StateRow::columns(rows)?;
+    let args = [Some(Datum::from(projection.id)), streams, versions, states];
     KEEP.with(|plan| plan.write(db, &args)).map(drop)
 }
 

@@ -18,7 +18,7 @@ use crate::pg::process::session::{Db, Planning, as_current, by_index};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::value::datum::{array, from_text, int8_array_of, text_array_of};
+use crate::pg::value::datum::{Nullable, array, from_text, int8_array_of, text_array_of};
 use crate::present::event::StoredEvent;
 use crate::projection::behalf;
 use crate::shared::catalog;
@@ -50,6 +50,20 @@ pub struct StateRow {
     pub stream: String,
     pub version: i64,
     pub state: Rc<Stored>,
+}
+
+impl StateRow {
+    /// The streams, versions and states of rows, as arrays.
+    pub fn columns(rows: &[Self]) -> Result<[Nullable; 3]> {
+        let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
+        let versions: Vec<i64> = rows.iter().map(|row| row.version).collect();
+        let mut states: Vec<Datum> = rows.iter().map(|row| row.state.view().datum()).collect();
+        Ok([
+            Some(text_array_of(&streams)?),
+            Some(int8_array_of(&versions)?),
+            Some(array(&mut states, JSONBOID, -1, b'i')?),
+        ])
+    }
 }
 
 /// Rows are written once their states take so many bytes, however few they are: a state may be as large as eventstream.max_state_bytes.
@@ -364,15 +378,7 @@ impl<'a> StateTable<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        let streams: Vec<String> = rows.iter().map(|row| row.stream.clone()).collect();
-        let versions: Vec<i64> = rows.iter().map(|row| row.version).collect();
-        let mut states: Vec<Datum> = rows.iter().map(|row| row.state.view().datum()).collect();
-        let args = [
-            Some(text_array_of(&streams)?),
-            Some(int8_array_of(&versions)?),
-            Some(array(&mut states, JSONBOID, -1, b'i')?),
-        ];
-        self.run(|made| &made.upsert, UPSERT, &args).map(drop)
+        self.run(|made| &made.upsert, UPSERT, &StateRow::columns(rows)?).map(drop)
     }
 
     /// Removes the rows of the streams after `after`, up to `to` (None: to the end), that are not among `streams`.

@@ -16,6 +16,7 @@ use crate::shared::failing;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Handler, Purpose};
+use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{Hash, fingerprint};
 use eventstream_core::rules::Rules;
@@ -75,10 +76,7 @@ columns! {
 
 macro_rules! select {
     () => {
-        concat!(
-            "select ", selected!(), " from _eventstream.folds f \
-             left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) "
-        )
+        concat!("select ", selected!(), " from _eventstream.folds f", registrant_of!("f"))
     };
 }
 

@@ -16,6 +16,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::projection::progress::HIDDEN;
 use crate::shared::session::as_owner;
 use crate::shared::{live_settings, open_appends};
+use crate::usercode::registrant_of;
 use check::{Check, Level, Writing, dead_letters, seconds};
 use eventstream_core::word::Standing;
 use eventstream_core::{counted, quote_literal};
@@ -31,14 +32,16 @@ thread_local! {
         &[INT8OID],
     ) };
     static BROKEN_FOLDS: Plan = const { Plan::new(
-        "select t.name, f.name, f.handler, f.registrant, \
+        concat!(
+            "select t.name, f.name, f.handler, f.registrant, \
                 r.oid is not null \
-         from _eventstream.folds f join _eventstream.tenants t on t.id = f.tenant_id \
-         left join pg_roles r on r.oid = _eventstream.role_of(f.registrant, f.registrant_oid, (select _eventstream.is_home())) \
-         where f.handler is not null and ($1 is null or f.tenant_id = $1) \
+         from _eventstream.folds f join _eventstream.tenants t on t.id = f.tenant_id",
+            registrant_of!("f"),
+            "where f.handler is not null and ($1 is null or f.tenant_id = $1) \
            and (to_regprocedure(f.handler || '(jsonb, eventstream.event)') is null \
                 or r.oid is null) \
-         order by t.name collate \"C\", f.name collate \"C\"",
+         order by t.name collate \"C\", f.name collate \"C\""
+        ),
         &[INT8OID],
     ) };
 }

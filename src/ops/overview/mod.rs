@@ -13,6 +13,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::present::upcasters;
 use crate::shared::session::as_owner;
+use crate::usercode::registrant_of;
 use eventstream_core::word::{Standing, Status, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
 
@@ -131,9 +132,9 @@ thread_local! {
         concat!(
             "select ", selected!(),
             " from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
-             join _eventstream.tenants t on t.id = p.tenant_id \
-             left join pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home())) \
-             cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
+             join _eventstream.tenants t on t.id = p.tenant_id",
+            registrant_of!("p"),
+            "cross join lateral (select p.handler || case p.kind when 'event' then '(eventstream.event)' else '(eventstream.event[])' end, \
                                         p.reset || '()') f (handler, reset) \
              where $1 is null or p.tenant_id = $1 order by t.name collate \"C\", p.name collate \"C\""
         ),

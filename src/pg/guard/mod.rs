@@ -9,9 +9,10 @@
 mod catalog;
 mod statement;
 
+use super::compat::{self, Owned};
 use super::error::entry::raising;
 use super::error::failure::{Result, catch, finally};
-use super::{compat, ffi};
+use super::ffi;
 use catalog::is_lasting_table;
 use pgrx::pg_sys::{self, NodeTag, ObjectAccessType, Oid};
 pub use statement::names_extension;
@@ -178,7 +179,7 @@ pub unsafe fn refuse_alteration(node: *mut pg_sys::Node) -> Result<()> {
             let (class, object, part) = schemas.relation(relation)?;
             let passes = now.kind == Kind::Removal || now.kind == Kind::Upkeep && !is_view(class, object);
             // Whose it is not is refused by PostgreSQL, and learns nothing of the log.
-            let is_refused = !passes && compat::owns_relation(relation, pg_sys::GetUserId());
+            let is_refused = !passes && compat::owns(Owned::Relation(relation), pg_sys::GetUserId());
             is_refused.then(|| describe(class, object, part))
         })?;
         if let Some(described) = described {
@@ -206,7 +207,7 @@ unsafe fn of_users(statement: *mut pg_sys::AlterTableStmt, changed: Changed) -> 
         let relation = ffi::RangeVarGetRelidExtended((*statement).relation, 0, missing_ok, None, std::ptr::null_mut());
         let is_theirs = relation != pg_sys::InvalidOid
             && is_lasting_table(relation)
-            && compat::owns_relation(relation, pg_sys::GetUserId());
+            && compat::owns(Owned::Relation(relation), pg_sys::GetUserId());
         if !is_theirs {
             return None;
         }
