@@ -178,8 +178,8 @@ impl<'a> Pairs<'a> {
                 Token::WJB_DONE => return Ok(None),
                 // SAFETY: a key is a string within the document.
                 Token::WJB_KEY => self.key = unsafe { string(&*value.as_ptr()) },
-                // SAFETY: the token says that the value was filled.
                 Token::WJB_VALUE | Token::WJB_ELEM => {
+                    // SAFETY: the token says that the value was filled.
                     return Ok(Some((self.key, unsafe { Value::of_filled(value.as_mut_ptr()) }?)));
                 }
                 _ => {}
