@@ -45,6 +45,10 @@ test-verify: ## …only the verifier outside the database, tools/verify.py
 test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify:
 	@tools/test $(PG) $(@:test-%=%)
 
+.PHONY: accept
+accept: ## write what golden SQL and the documents print now into them; then read the difference
+	@EVENTSTREAM_ACCEPT=1 tools/test $(PG) regress docs
+
 .PHONY: demo
 demo: ## build it, start a private server and tell the ledger's story on it; DATA=path.csv uses a file of yours
 	@tools/demo $(PG) '$(DATA)'

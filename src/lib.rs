@@ -34,7 +34,8 @@ pgrx::extension_sql_file!(
     name = "subscription_tables",
     requires = ["projection_tables"]
 );
-pgrx::extension_sql_file!("../sql/log/partitions.sql", name = "log_partitions", requires = ["subscription_tables"]);
+pgrx::extension_sql_file!("../sql/log/audit.sql", name = "log_audit", requires = ["subscription_tables"]);
+pgrx::extension_sql_file!("../sql/log/partitions.sql", name = "log_partitions", requires = ["log_audit"]);
 pgrx::extension_sql_file!("../sql/log/append.sql", name = "log_append", requires = ["log_partitions"]);
 pgrx::extension_sql_file!("../sql/log/read.sql", name = "log_read", requires = ["log_append"]);
 pgrx::extension_sql_file!("../sql/proof/verify.sql", name = "proof_verify", requires = ["log_read"]);
@@ -85,6 +86,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::error::entry::init();
     shared::init();
     pg::pinned::init();
+    log::audit::init(command::acts::append_all);
     api::guard::note_roles();
     api::guard::init();
     pg::query::planner::init(shared::catalog::tables);

@@ -29,9 +29,9 @@ $$;
 grant usage on schema eventstream, eventstream_pinned to public;
 -- Views check the role that reads them.
 grant execute on function _eventstream.readable_tenant(text) to public;
-grant execute on function _eventstream.readable_categories() to public;
+grant execute on function _eventstream.readable_categories(), _eventstream.administered_tenant() to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;
-grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.grants to public;
+grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.grants to public;
 grant execute on function _eventstream.fold_fingerprint(text) to public;
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots to public;
 -- These check for manage or pg_monitor themselves.

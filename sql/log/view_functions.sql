@@ -4,6 +4,11 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readabl
 comment on function _eventstream.readable_tenant(text) is
 'Id of the current tenant, where the current role has the privilege there; 42501 otherwise.';
 
+create function _eventstream.administered_tenant() returns bigint
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_administered_tenant';
+comment on function _eventstream.administered_tenant() is
+'Under which id the acts of the current tenant stand, where the current role has audit there; 42501 otherwise.';
+
 create function _eventstream.readable_categories() returns text[]
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_categories';
 comment on function _eventstream.readable_categories() is

@@ -87,6 +87,33 @@ where s.tenant_id = (select _eventstream.readable_tenant('audit'))
 comment on view eventstream.audit is
 'Who recorded what, when, from where and on whose behalf; no payloads. Privilege audit.';
 
+create view eventstream.administration with (security_barrier) as
+select
+    e.global_position,
+    s.name as stream,
+    e.version,
+    e.event_id,
+    e.event_type,
+    e.schema_version,
+    e.payload,
+    e.metadata,
+    e.subject,
+    e.occurred_at,
+    e.recorded_at,
+    s.category,
+    t.name as tenant,
+    e.recorded_by,
+    e.salt,
+    e.chain_hash,
+    e.tags
+from _eventstream.events e
+join _eventstream.streams s on s.id = e.stream_id
+join _eventstream.tenants t on t.id = -s.tenant_id
+where s.tenant_id = (select _eventstream.administered_tenant())
+  and e.tenant_id = s.tenant_id;
+comment on view eventstream.administration is
+'Every act of administration of the current tenant: who granted, registered, created, altered, paused or dropped what, with what it was before and is after. The columns of eventstream.events. Privilege audit.';
+
 create view eventstream.grants with (security_barrier) as
 select
     coalesce(r.rolname::text, g.role) as role,

@@ -41,24 +41,25 @@ set transform_null_equals = off
 set array_nulls = on
 as $query$
     with guarded as (
-        select c.oid, c.relname, true as is_log, c.oid = '_eventstream.events'::regclass as is_parent
+        select c.oid, c.relname, true as is_log, c.oid = '_eventstream.events'::regclass as is_parent, false as is_defined
         from pg_class c
         where c.oid = '_eventstream.events'::regclass
            or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = '_eventstream.events'::regclass)
         union all
-        select c.oid, c.relname, false, true
+        select c.oid, c.relname, false, true, c.relname not in ('log_identities', 'first_appends', 'streams', 'stream_segments')
         from pg_class c
         where c.relnamespace = '_eventstream'::regnamespace
           and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters',
                             'activations', 'projections', 'subscriptions')
     ), functions (name, type) as (
         values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger')
-    ), wanted (is_log, name, function, kind, moment, is_cloned) as (
-        values (true, 'refuse_change_of_row', 'refuse_change', 27, 'before update or delete on %s for each row', true),
-               (true, 'refuse_insert', 'refuse_foreign', 7, 'before insert on %s for each row', true),
-               (true, 'refuse_change', 'refuse_change', 58, 'before update or delete or truncate on %s for each statement', false),
-               (false, 'refuse_foreign', 'refuse_foreign', 31, 'before insert or update or delete on %s for each row', false),
-               (false, 'refuse_truncate', 'refuse_foreign', 34, 'before truncate on %s for each statement', false)
+    ), wanted (is_log, name, function, kind, moment, is_cloned, is_of_all) as (
+        values (true, 'refuse_change_of_row', 'refuse_change', 27, 'before update or delete on %s for each row', true, true),
+               (true, 'refuse_insert', 'refuse_foreign', 7, 'before insert on %s for each row', true, true),
+               (true, 'refuse_change', 'refuse_change', 58, 'before update or delete or truncate on %s for each statement', false, true),
+               (false, 'refuse_foreign', 'refuse_foreign', 31, 'before insert or update or delete on %s for each row', false, true),
+               (false, 'refuse_truncate', 'refuse_foreign', 34, 'before truncate on %s for each statement', false, true),
+               (false, 'note_definition', 'note_definition', 29, 'after insert or update or delete on %s for each row', false, false)
     ), idle (enabled, words) as (
         values ('D', 'disabled'), ('O', 'enabled, but not under session_replication_role = replica'),
                ('R', 'enabled under session_replication_role = replica only')
@@ -70,7 +71,7 @@ as $query$
                     else i.words end as what,
                format('create or replace trigger %I ' || w.moment || ' execute function _eventstream.%I()',
                       w.name, format('_eventstream.%I', g.relname), w.function) as statement
-        from guarded g join wanted w on w.is_log = g.is_log
+        from guarded g join wanted w on w.is_log = g.is_log and (w.is_of_all or g.is_defined)
         left join pg_trigger t on t.tgrelid = g.oid and t.tgname = w.name and not t.tgisinternal
         left join idle i on i.enabled = t.tgenabled::text
     )

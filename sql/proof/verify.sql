@@ -14,6 +14,14 @@ comment on function es_verify(bigint, bigint) is
 $$Recomputes the chains of all events with from_position <= global_position <= to_position (NULL = the end) in bounded memory: no rows = intact. Finds changed, deleted, inserted, moved and swapped events, gaps, duplicate versions across partitions, and events without a stream. Superusers and the owner verify every tenant, others (privilege audit) the current one. A cut tail or a chain recomputed whole needs heads kept outside: es_chain_heads, tools/verify.py --anchor.
 Example: select * from es_verify();$$;
 
+create function es_verify_audit(
+    out tenant text, out kind text, out key jsonb, out global_position bigint, out problem text
+) returns setof record
+language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_verify_audit';
+comment on function es_verify_audit() is
+$$Compares what administers the log (tenants, grants, folds, upcasters, projections, subscriptions, activations) with the acts that made it, which are events of the stream $audit-<uuid of the tenant>: no rows = each is what its last act made it. A row names the kind, which one (key), the position of its last act, and what differs: written by hand, edited, or gone. The chain of the acts is verified first. Superusers and the owner verify every tenant, others (privilege audit) the current one.
+Example: select * from es_verify_audit();$$;
+
 create function es_chain_heads(
     up_to bigint default null, out tenant text, out tenant_uuid uuid, out stream text, out version bigint, out chain_hash bytea
 ) returns setof record

@@ -10,8 +10,11 @@ use crate::shared::catalog;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::argument::Argument;
+use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
+use eventstream_core::name::is_reserved;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -81,6 +84,16 @@ impl Access {
             }
         }
         (!categories.is_empty()).then_some(Scope::Categories(categories))
+    }
+
+    /// The tenant's reserved streams, for whoever may read them all.
+    fn reserved(&self) -> Self {
+        Self {
+            tenant_id: reserved_of(self.tenant_id),
+            tenant: self.tenant.clone(),
+            everything: true,
+            grants: Vec::new(),
+        }
     }
 
     fn covers(&self, privilege: Privilege, category: &str) -> bool {
@@ -239,6 +252,39 @@ fn must_choose(role: Oid, tenants: Vec<(i64, String)>) -> Result<Error> {
 pub fn authorize(privilege: Privilege, category: &str) -> Result<Rc<Access>> {
     let access = current(None, privilege)?;
     if access.covers(privilege, category) { Ok(access) } else { Err(access.refusal(privilege, Some(category))?.into()) }
+}
+
+/// Where the streams of a category are read: the current tenant, where the current role may; a reserved one is beside the tenant's own, for those
+/// with audit. Errors: 42501, ES040, ES041.
+pub fn authorize_reading(category: &str) -> Result<Rc<Access>> {
+    if is_reserved(category) {
+        Ok(Rc::new(authorize_tenant(None, Privilege::Audit)?.0.reserved()))
+    } else {
+        authorize(Privilege::Read, category)
+    }
+}
+
+/// Where the log is read, and of which of the categories: as [`authorize_reading`]. Reserved ones are read by themselves, and only by name.
+/// Errors: ES005, 42501, ES040, ES041.
+pub fn authorize_reading_log(categories: Option<Vec<String>>) -> Result<(Rc<Access>, Option<Vec<String>>)> {
+    let (reserved, others): (Vec<_>, Vec<_>) = categories.iter().flatten().partition(|category| is_reserved(category));
+    match (reserved.first(), others.first()) {
+        (None, _) => {
+            let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+            Ok((access, scope.narrow(categories)))
+        }
+        (Some(reserved), None) => Ok((authorize_reading(reserved)?, categories)),
+        (Some(reserved), Some(other)) => Err(Error::InvalidArgument {
+            argument: "categories".into(),
+            reason: format!(
+                "must be all reserved, or none of them: {} is, and {} is not",
+                shown(reserved),
+                shown(other)
+            ),
+            hint: Some("Acts of administration have a horizon of their own: read them by themselves.".into()),
+        }
+        .into()),
+    }
 }
 
 /// The tenant (None: the current one) and the categories that the privilege covers there. Errors: 42501, ES040, ES041.

@@ -35,7 +35,7 @@ sql_function!("eventstream_last_append", "", last);
 sql_function!("eventstream_new_event_id", "", new_id);
 
 fn append_one(args: &Args) -> Returned {
-    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let stream = StreamName::parse_own(args.text(0, "stream")?)?;
     let expected = ExpectedVersion::parse(args.int8_opt(3))?;
     let access = authorize(Privilege::Append, stream.category())?;
     let tags = args.text_array_opt(10, "tags")?.unwrap_or_default();
@@ -56,7 +56,7 @@ fn append_one(args: &Args) -> Returned {
 }
 
 fn append_events(args: &Args) -> Returned {
-    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let stream = StreamName::parse_own(args.text(0, "stream")?)?;
     let expected = ExpectedVersion::parse(args.int8_opt(2))?;
     let access = authorize(Privilege::Append, stream.category())?;
     let mut left = settings::max_batch_events();
@@ -107,7 +107,7 @@ fn append_streams(args: &Args) -> Returned {
 }
 
 fn close_stream(args: &Args) -> Returned {
-    let stream = StreamName::parse(args.text(0, "stream")?)?;
+    let stream = StreamName::parse_own(args.text(0, "stream")?)?;
     let reason = checked_reason(args.text(1, "reason")?)?;
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
@@ -191,7 +191,7 @@ pub fn batch<'a>(argument: &str, array: Jsonb<'a>, left: &mut i64) -> Result<Vec
 /// An element of es_append_streams.
 fn stream_request<'a>(element: Value<'a>, must_exist: bool, left: &mut i64) -> Result<Request<'a>> {
     let given: StreamElement<Jsonb> = element.read()?;
-    let stream = StreamName::parse(given.stream)?;
+    let stream = StreamName::parse_own(given.stream)?;
     let expected = ExpectedVersion::parse(given.expected_version)?;
     let events = given.events;
     let is_check = count("events", events)? == 0;

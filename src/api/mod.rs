@@ -2,6 +2,7 @@
 //! function and returns. Nobody uses this module.
 mod announce;
 mod append;
+mod audit;
 mod day;
 mod fold;
 pub mod guard;

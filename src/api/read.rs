@@ -1,6 +1,6 @@
 //! es_read and its kin, the horizon, and the small functions around ids and names.
 use super::{asks, target};
-use crate::access::{Access, authorize, authorize_tenant};
+use crate::access::{Access, authorize_reading, authorize_reading_log, authorize_tenant};
 use crate::log::horizon;
 use crate::log::identity::log_info;
 use crate::log::read::{self, Filter, LogRange, StreamRange};
@@ -57,7 +57,7 @@ fn read_stream(args: &Args) -> Returned {
     };
     let is_raw = args.boolean(5, "raw")?;
     range.check()?;
-    let access = authorize(Privilege::Read, name.category())?;
+    let access = authorize_reading(name.category())?;
     let upcasters = upcasters::of(access.tenant_id)?;
     let mut door = if is_raw { Door::raw() } else { Door::new(&upcasters)? };
     if !is_raw {
@@ -82,9 +82,9 @@ fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
     let categories = args.text_array_opt(2, "categories")?;
     let event_types = args.text_array_opt(3, "event_types")?;
     let mut filter = Filter::of(categories, event_types);
-    filter.check()?;
-    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-    filter.categories = scope.narrow(filter.categories);
+    filter.check_to_read()?;
+    let (access, categories) = authorize_reading_log(filter.categories)?;
+    filter.categories = categories;
     let filter = upcasters::following(access.tenant_id, filter)?;
     Ok((access, filter))
 }
@@ -131,14 +131,14 @@ fn event(args: &Args) -> Returned {
 
 fn stream_version(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
-    let access = authorize(Privilege::Read, name.category())?;
+    let access = authorize_reading(name.category())?;
     let version = read::stream_version(target(&access), &name)?;
     Ok(Some(Datum::from(version)))
 }
 
 fn stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
-    let access = authorize(Privilege::Read, name.category())?;
+    let access = authorize_reading(name.category())?;
     let info = read::stream_info(target(&access), &name)?;
     let row = [
         Some(from_text(name.as_str())?),

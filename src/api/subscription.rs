@@ -17,6 +17,7 @@ use crate::subscription::dead::Source;
 use crate::subscription::fetch::{self, Request};
 use crate::subscription::lease::{self, LONGEST, Nack};
 use crate::subscription::{Definition, dead};
+use eventstream_core::audit::act;
 use eventstream_core::name::check_label;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
@@ -175,6 +176,7 @@ fn retry(tenant_id: i64, id: i64) -> Result<String> {
         Source::Projection(projection_id) => dead_letter::retry_for_projection(id, projection_id, letter.position)?,
         Source::Subscription(subscription_id) => dead::retry(tenant_id, id, &letter, subscription_id)?,
     }
+    dead::note(tenant_id, act::DEAD_LETTER_RETRIED, &letter, None)?;
     Ok(letter.name)
 }
 

@@ -6,7 +6,8 @@ use crate::pg::function::{Args, Returned};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_text, from_uuid, varlena};
 use crate::proof::verify;
-use eventstream_core::name::StreamName;
+use eventstream_core::audit::reserved_of;
+use eventstream_core::name::{StreamName, is_reserved};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
@@ -17,8 +18,9 @@ asks!(Audit, "eventstream_chain_heads", "bigint", chain_heads);
 fn verify_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;
     let (access, _) = authorize_tenant(None, Privilege::Audit)?;
+    let tenant_id = if is_reserved(name.category()) { reserved_of(access.tenant_id) } else { access.tenant_id };
     let store = Store::begin(args)?;
-    verify::verify_stream(access.tenant_id, &name, &mut |found| {
+    verify::verify_stream(tenant_id, &name, &mut |found| {
         store.put(&[found.version.map(Datum::from), Some(from_text(&found.problem)?)])
     })?;
     Ok(None)
@@ -53,14 +55,19 @@ fn chain_heads(args: &Args) -> Returned {
     }
     let access = everything_or(Privilege::Audit)?;
     let store = Store::begin(args)?;
-    verify::chain_heads(up_to, access.map(|access| access.tenant_id), &mut |tenant, stream, head| {
-        store.put(&[
-            Some(from_text(&tenant.name)?),
-            Some(from_uuid(&tenant.uuid)?),
-            Some(from_text(stream)?),
-            Some(Datum::from(head.version)),
-            Some(varlena(&head.chain_hash)?),
-        ])
-    })?;
+    // Of one tenant: its reserved streams, too.
+    let tenants =
+        access.map_or(vec![None], |access| [access.tenant_id, reserved_of(access.tenant_id)].map(Some).into());
+    for tenant_id in tenants {
+        verify::chain_heads(up_to, tenant_id, &mut |tenant, stream, head| {
+            store.put(&[
+                Some(from_text(&tenant.name)?),
+                Some(from_uuid(&tenant.uuid)?),
+                Some(from_text(stream)?),
+                Some(Datum::from(head.version)),
+                Some(varlena(&head.chain_hash)?),
+            ])
+        })?;
+    }
     Ok(None)
 }

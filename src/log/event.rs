@@ -74,6 +74,22 @@ impl<'a> NewEvent<'a> {
         Self::check_rest(parts, "reason")
     }
 
+    /// An act of administration (src/log/audit.rs): as large as the definition is that it is of.
+    pub fn of_act(event_type: &'a str, payload: Jsonb<'a>) -> Result<Self> {
+        let metadata = metadata::with_defaults(Jsonb::parse("{}")?)?;
+        metadata::check(metadata)?;
+        Ok(Self {
+            event_type,
+            payload: Document { value: payload, text: payload.text()? },
+            metadata: print("metadata", metadata)?,
+            event_id: None,
+            occurred_at: None,
+            schema_version: 1,
+            subject: None,
+            tags: Vec::new(),
+        })
+    }
+
     fn check_rest(parts: Parts<'a>, payload: &str) -> Result<Self> {
         let metadata = match parts.metadata {
             Some(metadata) if !metadata.is_object() => {

@@ -2,7 +2,7 @@
 //! upcasters turn into it is said by whoever knows the upcasters.
 use crate::pg::error::failure::Result;
 use crate::pg::value::datum::{Nullable, text_array_of};
-use eventstream_core::name::{Category, EventType};
+use eventstream_core::name::{Category, EventType, is_reserved};
 
 /// Which events of the log.
 #[derive(Clone, Default)]
@@ -20,11 +20,23 @@ impl Filter {
         Self { categories, event_types, older: Vec::new() }
     }
 
-    /// Errors: ES005 for what no category or event type can be.
+    /// Errors: ES005 for what no category of users' or event type can be.
     pub fn check(&self) -> Result<()> {
         for category in self.categories.iter().flatten() {
             Category::parse("categories", category)?;
         }
+        self.check_types()
+    }
+
+    /// The same of a reader, who may ask for reserved categories.
+    pub fn check_to_read(&self) -> Result<()> {
+        for category in self.categories.iter().flatten().filter(|category| !is_reserved(category)) {
+            Category::parse("categories", category)?;
+        }
+        self.check_types()
+    }
+
+    fn check_types(&self) -> Result<()> {
         for event_type in self.event_types.iter().flatten() {
             EventType::parse_as("event_types", event_type)?;
         }

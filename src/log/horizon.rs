@@ -5,6 +5,7 @@ use crate::pg::invalidation;
 use crate::pg::process::{sequence, server};
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::{self, Whose};
+use eventstream_core::audit::is_of_acts;
 use eventstream_core::error::Error;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -78,9 +79,9 @@ impl Horizons {
         self.held.iter().map(|&(_, horizon)| horizon).fold(self.others, i64::min)
     }
 
-    /// That of the tenant that is held back least, where there are `tenants`.
+    /// That of the tenant that is held back least, where there are `tenants`; acts of administration hold back nobody.
     pub fn highest(&self, tenants: usize) -> i64 {
-        let held: BTreeSet<i64> = self.held.iter().map(|&(of, _)| of).collect();
+        let held: BTreeSet<i64> = self.held.iter().map(|&(of, _)| of).filter(|&of| !is_of_acts(of)).collect();
         if held.len() < tenants {
             return self.others;
         }

@@ -7,6 +7,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
+use eventstream_core::audit::owner_of;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::hash::Uuid;
@@ -40,6 +41,10 @@ thread_local! {
         const { Plan::new("select uuid from _eventstream.tenant_uuids() where id = $1", &[INT8OID]) };
     /// By id, of a log (its table of events) that has begun: from then on they never change.
     static TENANT_UUIDS: RefCell<(Oid, HashMap<i64, Uuid>)> = RefCell::new((pg_sys::InvalidOid, HashMap::new()));
+    static TENANTS: Plan = const { Plan::new(
+        "select id, name, uuid from _eventstream.tenant_uuids() where $1 is null or id = $1 order by id",
+        &[INT8OID],
+    ) };
     // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
     // under way the row that counts may still be this database's own; projections and subscriptions older than it are then another's:
     // what is made here is never noted as older, whatever the clock does.
@@ -84,7 +89,7 @@ pub fn tenant_uuid(db: &Db, catalog: &Catalog, tenant_id: i64) -> Result<Uuid> {
         return Ok(known);
     }
     let uuid = TENANT_UUID
-        .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(tenant_id))], |row| row.uuid(0)))?
+        .with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(owner_of(tenant_id)))], |row| row.uuid(0)))?
         .ok_or_else(|| Error::Internal { what: format!("there is no tenant with id {tenant_id}") })?;
     if first_append::is_settled(catalog)? {
         TENANT_UUIDS.with_borrow_mut(|(log, known)| {
@@ -105,6 +110,24 @@ pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &Uuid)
     }
     let (given, log_id) = (to_uuid_text(given), to_uuid_text(&log_id));
     Err(Error::PositionOfAnother { argument: argument.into(), position, given, log_id }.into())
+}
+
+/// A tenant, as what is kept of it outside names it.
+pub struct Tenant {
+    pub id: i64,
+    pub name: String,
+    pub uuid: String,
+}
+
+/// All of them, or that one.
+pub fn tenants(tenant_id: Option<i64>, view: View) -> Result<Vec<Tenant>> {
+    as_owner(Planning::ByIndex, |db, _| {
+        TENANTS.with(|plan| {
+            plan.rows(db, view, 0, &[tenant_id.map(Datum::from)], |row| {
+                Ok(Tenant { id: row.int8(0)?, name: row.text(1)?.to_owned(), uuid: to_uuid_text(&row.uuid(2)?) })
+            })
+        })
+    })
 }
 
 /// As a tenant sees it.

@@ -4,6 +4,7 @@ pub mod acting;
 pub mod activation;
 pub mod analyze;
 pub mod append;
+pub mod audit;
 pub mod chosen;
 pub mod delivery;
 pub mod document;

@@ -10,7 +10,7 @@ use super::projections::{self, Kind, Projection};
 use super::rebuild;
 use super::state_table::Relation;
 use crate::log::acting;
-use crate::log::event::checked_reason;
+use crate::log::audit;
 use crate::log::horizon;
 use eventstream_core::argument::Argument;
 
@@ -29,10 +29,12 @@ use crate::shared::catalog::{self, Catalog};
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
+use eventstream_core::audit::{act, checked_reference};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
 use eventstream_core::word::{Mode, OnError, ProjectionKind, Status};
 use pgrx::pg_sys::{Datum, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID};
+use serde_json::{Value, json};
 use std::rc::Rc;
 
 /// What es_alter_projection changes; None: as it was.
@@ -333,6 +335,11 @@ fn refuse_half_a_takeover(projection: &Projection, changes: &Changes, role: &str
     ))
 }
 
+/// An act on a projection, which its definition survives.
+fn note(projection: &Projection, event_type: &'static str, particulars: &Value) -> Result<()> {
+    audit::note_act(projection.tenant_id, event_type, (audit::Kind::Projection, &projection.name), particulars)
+}
+
 /// Errors: ES020.
 pub fn pause(target: Target, name: &str) -> Result<()> {
     server::must_be_writable(c"es_pause_projection")?;
@@ -340,6 +347,7 @@ pub fn pause(target: Target, name: &str) -> Result<()> {
     if progress.status == Status::Paused {
         return Ok(());
     }
+    note(&projection, act::PROJECTION_PAUSED, &json!({}))?;
     if projection.mode == Mode::Inline && progress.status == Status::Running {
         return inline::detach(&projection);
     }
@@ -353,7 +361,11 @@ pub fn pause(target: Target, name: &str) -> Result<()> {
 pub fn resume(target: Target, name: &str) -> Result<()> {
     server::must_be_writable(c"es_resume_projection")?;
     let (projection, progress) = locked(target, name)?;
-    if projection.mode == Mode::Inline {
+    let is_inline = projection.mode == Mode::Inline;
+    if !(is_inline && progress.status == Status::Running) {
+        note(&projection, act::PROJECTION_RESUMED, &json!({}))?;
+    }
+    if is_inline {
         return if progress.status == Status::Running {
             Ok(())
         } else {
@@ -404,6 +416,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
     if progress.status == Status::Rebuilding {
         return Err(Error::RebuildInProgress { projection: name.into() }.into());
     }
+    note(&projection, act::PROJECTION_REBUILT, &json!({}))?;
     if let Kind::Table(table) = &projection.kind {
         if projection.mode == Mode::Inline {
             return inline::attach(&projection, 0);
@@ -447,7 +460,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
 pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<()> {
     acting::refuse("es_skip_event")?;
     server::must_be_writable(c"es_skip_event")?;
-    checked_reason(reason)?;
+    checked_reference(reason)?;
     let (projection, progress) = locked(target, name)?;
     if progress.failed_position != Some(position) {
         let hangs = match progress.failed_position {
@@ -459,6 +472,7 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
             format!("must be the event that projection \"{name}\" fails on: {hangs}"),
         ));
     }
+    note(&projection, act::EVENT_SKIPPED, &json!({"global_position": position, "reason": reason}))?;
     let memory = Scratch::new()?;
     let event = dead_letter::event_at(&projection, position, &memory)?;
     let status = if progress.rebuild_to.is_some() { Status::Rebuilding } else { Status::Running };

@@ -32,10 +32,9 @@ pub enum Goal<'a> {
 pub fn position(tenant_id: i64, goal: &Goal) -> Result<i64> {
     as_owner(Planning::ByIndex, |db, catalog| match goal {
         Goal::Committed => {
-            // Above the tenant's horizon there is only what came since its oldest append that is still open.
-            let horizon = horizon::horizon(catalog, Whose::Tenant(tenant_id))?;
-            let newest = pending::newest(db, catalog, tenant_id, (horizon.position, horizon.last_position))?;
-            Ok(newest.unwrap_or(horizon.position))
+            // Not the horizon: nobody waits for positions of others, or of acts of administration.
+            let newest = pending::newest(db, catalog, tenant_id, (0, horizon::last_position(catalog)?))?;
+            Ok(newest.unwrap_or(0))
         }
         Goal::Position(position) => {
             let last_position = horizon::last_position(catalog)?;

@@ -1,3 +1,5 @@
-//! Whether the log is what it was: verification, and what may become of it by a command.
+//! Whether the log is what it was: verification, and whether what administers it is what its acts
+//! made it; and what may become of it by a command.
+pub mod audit;
 pub mod guard;
 pub mod verify;

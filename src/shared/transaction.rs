@@ -18,12 +18,20 @@ pub enum End {
 
 type OnEnd = fn(End);
 
+/// What is due before a commit: it may still refuse it.
+#[derive(Clone, Copy)]
+pub struct Due {
+    pub before_commit: fn() -> Result<()>,
+    pub on_end: OnEnd,
+}
+
 thread_local! {
     static APPENDED: Cell<bool> = const { Cell::new(false) };
     static GATED: Cell<bool> = const { Cell::new(false) };
     /// The tenant whose gate was entered last, and the subtransaction that did, whose rollback leaves it.
     static ENTERED: Cell<Option<(i64, u32)>> = const { Cell::new(None) };
     static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
+    static DUE: Cell<Option<Due>> = const { Cell::new(None) };
 }
 
 /// Whether this transaction has appended.
@@ -57,13 +65,25 @@ pub fn call_at_end(on_end: OnEnd) {
     ON_END.set(Some(on_end));
 }
 
+/// Does that before this transaction commits, which cannot be prepared, and calls it at the end as [`call_at_end`] does.
+pub fn call_before_commit(due: Due) {
+    DUE.set(Some(due));
+}
+
 /// What [`xact::init`] is given.
 pub fn note(event: Event) -> Result<()> {
     match event {
-        // No user code runs after it that could set another level.
-        Event::BeforeCommit if APPENDED.get() && settings::is_durability_strict() => xact::wait_for_flush(),
-        Event::BeforePrepare if APPENDED.get() || GATED.get() => return Err(refuse_prepare()),
-        Event::BeforeCommit | Event::BeforePrepare => (),
+        Event::BeforeCommit => {
+            if let Some(due) = DUE.get() {
+                xact::with_snapshot(due.before_commit)?;
+            }
+            // No user code runs after it that could set another level.
+            if APPENDED.get() && settings::is_durability_strict() {
+                xact::wait_for_flush();
+            }
+        }
+        Event::BeforePrepare if APPENDED.get() || GATED.get() || DUE.get().is_some() => return Err(refuse_prepare()),
+        Event::BeforePrepare => (),
         Event::Committed => finish(End::Committed),
         Event::RolledBack => finish(End::RolledBack),
         // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
@@ -72,7 +92,7 @@ pub fn note(event: Event) -> Result<()> {
             if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
                 ENTERED.set(None);
             }
-            if let Some(on_end) = ON_END.get() {
+            for on_end in [ON_END.get(), DUE.get().map(|due| due.on_end)].into_iter().flatten() {
                 on_end(End::SubtransactionRolledBack(this));
             }
         }
@@ -87,7 +107,7 @@ fn finish(end: End) {
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();
-    if let Some(on_end) = ON_END.take() {
+    for on_end in [ON_END.take(), DUE.take().map(|due| due.on_end)].into_iter().flatten() {
         on_end(end);
     }
     board::at_end(end == End::Committed, has_appended);
@@ -99,6 +119,11 @@ fn refuse_prepare() -> Failure {
         (
             "PREPARE TRANSACTION after an append is not supported",
             "Commit the append in a transaction of its own, with an event_id so that a retry is safe.",
+        )
+    } else if DUE.get().is_some() {
+        (
+            "PREPARE TRANSACTION after an act of administration is not supported",
+            "Do that in a transaction of its own, and COMMIT it: the act becomes an event at the commit.",
         )
     } else {
         (

@@ -1,8 +1,8 @@
 //! Dead letters of subscriptions: events that no consumer could process, and that their streams went past. Of projections: only what
 //! concerns both.
 use super::parked;
+use crate::log::audit;
 use crate::log::delivery::{self, Facts};
-use crate::log::event::checked_reason;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::shortened;
 use crate::pg::process::session::{Db, Planning};
@@ -12,8 +12,10 @@ use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
+use eventstream_core::audit::{act, checked_reference};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
+use serde_json::json;
 
 /// Whose a dead letter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +151,20 @@ fn one(plan: &'static std::thread::LocalKey<Plan>, view: View, tenant_id: i64, i
 /// The event is not processed. Errors: ES005.
 pub fn forget(tenant_id: i64, id: i64, reason: &str) -> Result<DeadLetter> {
     server::must_be_writable(c"es_drop_dead_letter")?;
-    checked_reason(reason)?;
-    one(&TAKE, View::Write, tenant_id, id)
+    checked_reference(reason)?;
+    let letter = one(&TAKE, View::Write, tenant_id, id)?;
+    note(tenant_id, act::DEAD_LETTER_DROPPED, &letter, Some(reason))?;
+    Ok(letter)
+}
+
+/// An act on a dead letter: of what, and which event.
+pub fn note(tenant_id: i64, event_type: &'static str, letter: &DeadLetter, reason: Option<&str>) -> Result<()> {
+    let kind = match letter.source {
+        Source::Projection(_) => audit::Kind::Projection,
+        Source::Subscription(_) => audit::Kind::Subscription,
+    };
+    let particulars = json!({"global_position": letter.position, "reason": reason});
+    audit::note_act(tenant_id, event_type, (kind, &letter.name), &particulars)
 }
 
 pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {

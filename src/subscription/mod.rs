@@ -20,6 +20,7 @@ mod look;
 mod parked;
 mod slots;
 
+use crate::log::audit;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
@@ -31,11 +32,13 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::shared::board;
 use crate::shared::session::as_owner;
+use eventstream_core::audit::act;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::name::check_label;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
+use serde_json::json;
 
 /// The most deliveries that can be asked for.
 const MOST_DELIVERIES: i64 = 1_000_000;
@@ -178,6 +181,8 @@ pub fn seek(tenant_id: i64, name: &str, after_position: i64) -> Result<()> {
             .with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?
             .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
         check_position(after_position, horizon::last_position(catalog)?)?;
+        let particulars = json!({"after_position": after_position});
+        audit::note_act(tenant_id, act::SUBSCRIPTION_MOVED, (audit::Kind::Subscription, name), &particulars)?;
         slots::lock_all(catalog, id)?;
         slots::move_all(db, id, after_position)?;
         parked::drop_all(db, id)?;

@@ -60,6 +60,31 @@ def rows(connection: psycopg.Connection, statement: str, *parameters) -> list[tu
     return connection.execute(statement, parameters or None).fetchall()
 
 
+#: Positions of the events that users appended. Acts of administration have positions, too, in between.
+POSITIONS = "select global_position from _eventstream.events where tenant_id > 0 order by 1"
+
+
+def numbers(connection: psycopg.Connection, positions: list[int]) -> list[int]:
+    """Which events of the log have these positions: 1 is the first. Needs a superuser."""
+    number_of = {position: number for number, (position,) in enumerate(rows(connection, POSITIONS), start=1)}
+    return [number_of[position] for position in positions]
+
+
+def passed(connection: psycopg.Connection, position: int | None) -> int | None:
+    """How many events of the log are at or below a position. Needs a superuser."""
+    return None if position is None else sum(of <= position for (of,) in rows(connection, POSITIONS))
+
+
+def position_of(connection: psycopg.Connection, number: int) -> int:
+    """Of the log's event of that number: 1 is the first. Needs a superuser."""
+    return rows(connection, POSITIONS)[number - 1][0]
+
+
+def last_position(connection: psycopg.Connection) -> int:
+    """The last one handed out. Needs a superuser."""
+    return value(connection, "select case when is_called then last_value else 0 end from _eventstream.positions")
+
+
 def near_edge(connection: psycopg.Connection, distance: int, edge: int = FIRST_PARTITION_END) -> None:
     """The next position handed out lies `distance` before the partition edge. Needs a superuser."""
     connection.execute("select setval('_eventstream.positions', %s, true)", (edge - distance - 1,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from types import SimpleNamespace
 
-from database import Database, rows
+from database import Database, numbers, rows
 from server import BIN, as_account, wait_until
 
 HANDLER = """create or replace function {name}(event eventstream.event) returns void language plpgsql as
@@ -64,4 +64,5 @@ def create_projection(session, name: str, **settings) -> None:
 
 
 def seen(session, name: str) -> list[int]:
-    return [position for (position,) in rows(session, "select global_position from seen where handler = %s order by 1", name)]
+    """Which events of the log it has seen: 1 is the first."""
+    return numbers(session, [position for (position,) in rows(session, "select global_position from seen where handler = %s order by 1", name)])

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import server as servers
-from database import Database, rows, value
+from database import Database, passed, rows, value
 from server import wait_until
 
 WAYS = ("worker", "session", "inline")
@@ -568,7 +568,7 @@ def test_a_projection_stops_with_a_reason_where_its_registrant_lost_what_it_need
         session.execute("select es_resume_projection('p')")
         if way == "session":
             assert value(session, "select es_run_projection('p')") == 1
-        wait_until(lambda: world.status("p")[3] == 1, 20, "the event")
+        wait_until(lambda: passed(session, world.status("p")[3]) == 1, 20, "the event")
 
 
 def test_a_function_that_another_role_chose_is_not_taken_over(make_world):

@@ -63,7 +63,7 @@ class Model:
         for position, name, version, event_type, payload in rows(
             self.admin,
             "select e.global_position, s.name, e.version, e.event_type, e.payload #>> '{}' from _eventstream.events e"
-            " join _eventstream.streams s on s.id = e.stream_id where e.global_position > %s order by 1",
+            " join _eventstream.streams s on s.id = e.stream_id where e.global_position > %s and e.tenant_id > 0 order by 1",
             last,
         ):
             self.events[position] = (name, version)

@@ -92,11 +92,14 @@ def test_a_tenants_uuid_is_changed_by_nobody_and_named_where_it_was_forced(datab
     with database.connect() as session:
         session.execute("set eventstream.tenant = 'acme'")
         assert uuid_of(session) != before
-        assert ["or the tenant's uuid" in problem for *_, problem in verify(session)] == [True, True]
+        assert ["or the tenant's uuid" in problem for stream, _, problem in verify(session) if stream == "account-1"] == [True, True]
+        # So are the acts of the tenant.
+        acts = f"$audit-{before}"
+        assert ["or the tenant's uuid" in problem for stream, _, problem in verify(session) if stream != "account-1"] == [True]
         # The other one is as intact as it was.
         session.execute("set eventstream.tenant = 'default'")
         append(session, "order-1", 1)
-        assert {stream for stream, *_ in verify(session)} == {"account-1"}
+        assert {stream for stream, *_ in verify(session)} == {"account-1", acts}
         assert check_outside(session)[0] == 0
 
 
@@ -115,7 +118,7 @@ def test_a_streams_slot_is_that_of_its_tenants_uuid_and_its_name(database):
         assert [slot for *_, slot in slots] == [slot_of(tenant_uuid, stream) for tenant_uuid, stream, _ in slots]
         assert verify(session) == []
         with forced(session):
-            session.execute("update _eventstream.streams set slot = (slot + 1) % 64 where id = 2")
+            session.execute("update _eventstream.streams set slot = (slot + 1) % 64 where name = 'account-2' and tenant_id = 1")
         assert [(stream, version, "names slot" in problem) for stream, version, problem in verify(session)] == [("account-2", 1, True)]
 
 

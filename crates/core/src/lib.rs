@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod argument;
+pub mod audit;
 pub mod backoff;
 pub mod command;
 pub mod decimal;

@@ -7,12 +7,20 @@ use crate::error::{Error, Result};
 use crate::quote::shortened;
 use unicode_normalization::is_nfc;
 
+/// What a category begins with that is no user's.
+pub const RESERVED: char = '$';
 /// Longest stream name, in bytes.
 pub const STREAM_MAX_BYTES: usize = 512;
 /// Longest category, in bytes: a stream name needs a `-` and an id too.
 pub const CATEGORY_MAX_BYTES: usize = STREAM_MAX_BYTES - 2;
 /// Longest event type, tenant name or subject, in bytes.
 pub const LABEL_MAX_BYTES: usize = 255;
+
+/// Whether a category is no user's.
+#[must_use]
+pub fn is_reserved(category: &str) -> bool {
+    category.starts_with(RESERVED)
+}
 
 macro_rules! text_type {
     ($type:ident) => {
@@ -48,6 +56,21 @@ impl<'a> StreamName<'a> {
             None => Ok(Self(name)),
             Some(reason) => Err(Error::InvalidStreamName { name: shortened(name), reason }),
         }
+    }
+
+    /// The same of a stream that users may append to.
+    ///
+    /// # Errors
+    /// [`Error::InvalidStreamName`], also for one of a reserved category.
+    pub fn parse_own(name: &'a str) -> Result<Self> {
+        let parsed = Self::parse(name)?;
+        if is_reserved(parsed.category()) {
+            let reason = format!(
+                "must not begin with {RESERVED}: such streams are written by eventstream's own acts of administration"
+            );
+            return Err(Error::InvalidStreamName { name: shortened(name), reason });
+        }
+        Ok(parsed)
     }
 
     /// The text before the first `-`.
@@ -94,8 +117,8 @@ pub struct Category<'a>(&'a str);
 text_type!(Category);
 
 impl<'a> Category<'a> {
-    /// Checks a category given as the argument `argument`: 1 to 510 bytes, no `-`, no control or unseen characters, no leading or
-    /// trailing blank, in Unicode's form NFC. It accepts exactly what [`StreamName::category`] can return, so that every stream can be asked for.
+    /// Checks a category given as the argument `argument`: 1 to 510 bytes, no `-`, not reserved, no control or unseen characters, no leading or
+    /// trailing blank, in Unicode's form NFC. It accepts exactly what [`StreamName::category`] can return of users' streams, so that each can be asked for.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], which names `argument`.
@@ -103,6 +126,8 @@ impl<'a> Category<'a> {
         checked(argument, category, CATEGORY_MAX_BYTES, |category| {
             if category.contains('-') {
                 Some("must not contain '-', which ends the category in a stream name".to_owned())
+            } else if is_reserved(category) {
+                Some(format!("must not begin with {RESERVED}, which is eventstream's own"))
             } else {
                 part_fault(category)
             }

@@ -61,6 +61,18 @@ fn a_stream_name_has_no_control_characters_and_no_outer_blanks() {
 }
 
 #[test]
+fn what_begins_with_a_dollar_is_no_users() {
+    let reserved = StreamName::parse_own("$audit-1").expect_err("reserved");
+    assert_eq!(reserved.sqlstate(), "ES004", "{reserved}");
+    assert!(reserved.to_string().contains("must not begin with $"), "{reserved}");
+    // It can be read.
+    assert_eq!(StreamName::parse("$audit-1").unwrap().category(), "$audit");
+    // Behind the first character it is as any other.
+    assert_eq!(StreamName::parse_own("us$-$1").unwrap().category(), "us$");
+    assert!(argument_refusal(Category::parse("category", "$audit")).contains("must not begin with $"));
+}
+
+#[test]
 fn names_that_look_the_same_are_the_same() {
     for unseen in [
         '\u{ad}',

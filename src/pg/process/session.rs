@@ -4,7 +4,28 @@ use crate::pg::compat::SearchPath;
 use crate::pg::error::failure::{Failure, Result, catch, speak_of_callers};
 use crate::pg::{ffi, guard, pinned};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::c_int;
+
+thread_local! {
+    /// Whose rights were on when the owner's came.
+    static CALLER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+}
+
+/// The role whose call our statements are at work for; outside of them the current one.
+pub fn caller() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this backend.
+    CALLER.get().unwrap_or_else(|| unsafe { pg_sys::GetUserId() })
+}
+
+/// The caller that was before, also when a panic passes.
+struct Caller(Option<pg_sys::Oid>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        CALLER.set(self.0);
+    }
+}
 
 /// Proof that SPI is connected, and that the rights which are on are the owner's, or a registrant's for statements of its own.
 pub struct Db {
@@ -130,6 +151,7 @@ pub fn as_role<T>(owner: pg_sys::Oid, planning: Planning, work: impl FnOnce(&Db)
     })?;
     let result = {
         let (_own, _callers) = (guard::own_work(), speak_of_callers());
+        let _caller = Caller(CALLER.replace(Some(CALLER.get().unwrap_or(user))));
         work(&Db { _private: () })
     };
     if matches!(result, Err(Failure::Postgres(_))) {

@@ -1,6 +1,6 @@
 //! The ends of transactions: who wants to know of them, and how far a commit waits.
 use crate::pg::error::entry::{logging, raising};
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, SubXactEvent, SyncCommitLevel, XactEvent};
 use std::cell::Cell;
@@ -54,6 +54,16 @@ extern "C-unwind" fn at_sub_event(event: SubXactEvent::Type, this: u32, _: u32, 
         // SAFETY: written once, before.
         logging("after a rollback to a savepoint", || unsafe { LISTENER(Event::SubtransactionRolledBack(this)) });
     }
+}
+
+/// Runs work that is due before a commit under a snapshot of its own: there is none by then.
+pub fn with_snapshot<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: the transaction is still in progress; a snapshot that stays behind goes with its abort.
+    catch(|| unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) })?;
+    let done = work()?;
+    // SAFETY: the one that was pushed.
+    catch(|| unsafe { pg_sys::PopActiveSnapshot() })?;
+    Ok(done)
 }
 
 /// The id of the current subtransaction; ids only grow within a transaction.

@@ -39,7 +39,7 @@ thread_local! {
         &[INT8OID],
     ) };
     static REGISTERS: Plan = const { Plan::new(
-        "select s.id, i.last_value, exists (select from _eventstream.tenants t where t.id = (select max(tenant_id) from _eventstream.streams)) \
+        "select s.id, i.last_value, exists (select from _eventstream.tenants t where t.id = (select greatest(max(tenant_id), -min(tenant_id)) from _eventstream.streams)) \
          from (select max(id) as id from _eventstream.streams) s cross join _eventstream.stream_ids i where s.id is not null",
         &[],
     ) };

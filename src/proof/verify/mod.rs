@@ -22,6 +22,7 @@ use crate::proof::verify::problem::Report;
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use crate::shared::tasks::Task;
+use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 pub use expected::{Seen, glance};
@@ -44,13 +45,16 @@ thread_local! {
     ) };
 }
 
+/// Also of their reserved streams.
 fn tenants(db: &Db) -> Result<HashMap<i64, Tenant>> {
     let tenants = TENANTS.with(|plan| {
         plan.rows(db, View::Caller, 0, &[], |row| {
-            Ok((row.int8(0)?, Tenant { name: row.text(1)?.to_owned(), uuid: row.uuid(2)?, has_fitted: false }))
+            let (id, name, uuid) = (row.int8(0)?, row.text(1)?, row.uuid(2)?);
+            let tenant = || Tenant { name: name.to_owned(), uuid, has_fitted: false };
+            Ok([(reserved_of(id), tenant()), (id, tenant())])
         })
     })?;
-    Ok(tenants.into_iter().collect())
+    Ok(tenants.into_iter().flatten().collect())
 }
 
 /// One stream. Errors: ES002 where there is none.

@@ -1,0 +1,208 @@
+//! Acts of administration as events: what they are called, where they go, and what may be said as their reason.
+
+use crate::error::{Error, Result};
+use crate::quote::shown;
+
+/// The category of acts of administration.
+pub const CATEGORY: &str = "$audit";
+/// The longest reference to why something was done, in bytes.
+const REFERENCE_MAX_BYTES: usize = 64;
+
+/// What an act defines, and takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    #[allow(missing_docs)]
+    Tenant,
+    #[allow(missing_docs)]
+    Grant,
+    #[allow(missing_docs)]
+    Fold,
+    #[allow(missing_docs)]
+    Upcaster,
+    #[allow(missing_docs)]
+    Projection,
+    #[allow(missing_docs)]
+    Subscription,
+    /// That a copy is the original now.
+    Activation,
+}
+
+impl Kind {
+    #[allow(missing_docs)]
+    pub const ALL: [Self; 7] =
+        [Self::Tenant, Self::Grant, Self::Fold, Self::Upcaster, Self::Projection, Self::Subscription, Self::Activation];
+
+    /// Its name in SQL and in events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Grant => "grant",
+            Self::Fold => "fold",
+            Self::Upcaster => "upcaster",
+            Self::Projection => "projection",
+            Self::Subscription => "subscription",
+            Self::Activation => "activation",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The type of the event that says so: it was made, changed, or taken back.
+    #[must_use]
+    pub const fn event_type(self, change: Change) -> &'static str {
+        use Change::{Altered, Dropped, Made};
+        match (self, change) {
+            (Self::Tenant, Made) => "TenantCreated",
+            (Self::Tenant, Altered) => "TenantAltered",
+            (Self::Tenant, Dropped) => "TenantDropped",
+            (Self::Grant, Made) => "PrivilegeGranted",
+            (Self::Grant, Altered) => "PrivilegeAltered",
+            (Self::Grant, Dropped) => "PrivilegeRevoked",
+            (Self::Fold, Made) => "FoldRegistered",
+            (Self::Fold, Altered) => "FoldAltered",
+            (Self::Fold, Dropped) => "FoldUnregistered",
+            (Self::Upcaster, Made) => "UpcasterRegistered",
+            (Self::Upcaster, Altered) => "UpcasterAltered",
+            (Self::Upcaster, Dropped) => "UpcasterUnregistered",
+            (Self::Projection, Made) => "ProjectionCreated",
+            (Self::Projection, Altered) => "ProjectionAltered",
+            (Self::Projection, Dropped) => "ProjectionDropped",
+            (Self::Subscription, Made) => "SubscriptionCreated",
+            (Self::Subscription, Altered) => "SubscriptionAltered",
+            (Self::Subscription, Dropped) => "SubscriptionDropped",
+            (Self::Activation, Made | Altered) => "LogActivated",
+            (Self::Activation, Dropped) => "LogDeactivated",
+        }
+    }
+}
+
+/// What became of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    #[allow(missing_docs)]
+    Made,
+    #[allow(missing_docs)]
+    Altered,
+    #[allow(missing_docs)]
+    Dropped,
+}
+
+impl Change {
+    /// By what there was and what there is; None where there was and is nothing.
+    #[must_use]
+    pub const fn of(was: bool, is: bool) -> Option<Self> {
+        match (was, is) {
+            (false, true) => Some(Self::Made),
+            (true, true) => Some(Self::Altered),
+            (true, false) => Some(Self::Dropped),
+            (false, false) => None,
+        }
+    }
+}
+
+/// The acts that change no definition.
+pub mod act {
+    #![allow(missing_docs)]
+    pub const PROJECTION_PAUSED: &str = "ProjectionPaused";
+    pub const PROJECTION_RESUMED: &str = "ProjectionResumed";
+    pub const PROJECTION_REBUILT: &str = "ProjectionRebuildBegun";
+    pub const EVENT_SKIPPED: &str = "EventSkipped";
+    pub const SUBSCRIPTION_MOVED: &str = "SubscriptionMoved";
+    pub const DEAD_LETTER_RETRIED: &str = "DeadLetterRetried";
+    pub const DEAD_LETTER_DROPPED: &str = "DeadLetterDropped";
+}
+
+/// The stream that a tenant's acts go to.
+#[must_use]
+pub fn stream_of(tenant_uuid: &str) -> String {
+    format!("{CATEGORY}-{tenant_uuid}")
+}
+
+/// Under which id a tenant's reserved streams stand: beside its own, so that whoever reads the tenant's does not come by them.
+#[must_use]
+pub const fn reserved_of(tenant_id: i64) -> i64 {
+    -tenant_id
+}
+
+/// Whether streams under that id are reserved ones.
+#[must_use]
+pub const fn is_of_acts(id: i64) -> bool {
+    id < 0
+}
+
+/// The tenant whose streams, reserved or not, stand under an id.
+#[must_use]
+pub const fn owner_of(id: i64) -> i64 {
+    id.abs()
+}
+
+/// Why something was done that becomes an event: a reference, such as the number of a ticket, and no free text, which could hold what must be
+/// erased one day.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for the argument `reason`.
+pub fn checked_reference(reason: &str) -> Result<&str> {
+    let fault = if reason.trim().is_empty() {
+        Some("must not be empty".to_owned())
+    } else if reason.len() > REFERENCE_MAX_BYTES {
+        Some(format!("must be a reference of at most {REFERENCE_MAX_BYTES} bytes, not of {}", reason.len()))
+    } else if reason.contains('@') {
+        Some(format!("must be a reference without @, not {}", shown(reason)))
+    } else if let Some(control) = reason.chars().find(|c| c.is_control()) {
+        Some(format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
+    } else {
+        None
+    };
+    match fault {
+        None => Ok(reason),
+        Some(reason) => Err(Error::InvalidArgument {
+            argument: "reason".to_owned(),
+            reason,
+            hint: Some("It is kept for ever in the log of acts: name a ticket, and say there why.".to_owned()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_of_every_kind_has_a_name_of_its_own_but_for_an_activation() {
+        let mut names: Vec<&str> = Kind::ALL
+            .iter()
+            .flat_map(|kind| [Change::Made, Change::Altered, Change::Dropped].map(|change| kind.event_type(change)))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Kind::ALL.len() * 3 - 1);
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(kind.as_str()), Some(kind));
+        }
+        assert_eq!(Kind::named("table"), None);
+    }
+
+    #[test]
+    fn what_was_and_is_makes_a_change() {
+        assert_eq!(Change::of(false, true), Some(Change::Made));
+        assert_eq!(Change::of(true, true), Some(Change::Altered));
+        assert_eq!(Change::of(true, false), Some(Change::Dropped));
+        assert_eq!(Change::of(false, false), None);
+    }
+
+    #[test]
+    fn a_reason_is_a_reference() {
+        for good in ["CHG-1", "ticket 4711", &"x".repeat(64)] {
+            assert_eq!(checked_reference(good), Ok(good));
+        }
+        for bad in ["", "   ", &"x".repeat(65), "ask ada@example.org", "two\nlines"] {
+            let error = checked_reference(bad).expect_err(bad);
+            assert_eq!(error.sqlstate(), "ES005", "{bad:?}");
+        }
+    }
+}

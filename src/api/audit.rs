@@ -1,0 +1,58 @@
+//! es_verify_audit, and what the triggers of the registers and the view of acts ask.
+use super::asks;
+use crate::access::{authorize_tenant, everything_or};
+use crate::log::audit::{self, Kind};
+use crate::log::{identity, whole};
+use crate::pg::error::failure::Result;
+use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::View;
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::from_text;
+use crate::proof;
+use crate::shared::session::as_owner;
+use eventstream_core::audit::reserved_of;
+use eventstream_core::error::Error;
+use eventstream_core::privilege::Privilege;
+use pgrx::pg_sys::Datum;
+
+asks!(Audit, "eventstream_verify_audit", "", verify);
+sql_function!("eventstream_note_act", "text, bigint, jsonb, jsonb", note);
+sql_function!("eventstream_administered_tenant", "", administered_tenant);
+
+fn verify(args: &Args) -> Returned {
+    let access = everything_or(Privilege::Audit)?;
+    let store = Store::begin(args)?;
+    for tenant in identity::tenants(access.as_ref().map(|access| access.tenant_id), View::Caller)? {
+        proof::audit::verify(tenant.id, &tenant.uuid, &mut |found| {
+            store.put(&[
+                Some(from_text(&tenant.name)?),
+                Some(from_text(&found.kind)?),
+                Some(Jsonb::parse(&found.key)?.datum()),
+                found.global_position.map(Datum::from),
+                Some(from_text(&found.problem)?),
+            ])
+        })?;
+    }
+    Ok(None)
+}
+
+fn note(args: &Args) -> Returned {
+    let kind = args.text(0, "kind")?;
+    let kind = Kind::named(kind).ok_or_else(|| Error::Internal { what: format!("{kind} is no kind of definition") })?;
+    let text = |place| -> Result<Option<String>> {
+        let Some(document) = args.jsonb_opt(place)? else { return Ok(None) };
+        Ok(Some(String::from_utf8_lossy(document.text()?).into_owned()))
+    };
+    audit::note_definition(kind, args.int8(1, "tenant_id")?, text(2)?.as_deref(), text(3)?.as_deref())?;
+    Ok(None)
+}
+
+/// Under which id the acts of the current tenant stand, where the current role may see them.
+fn administered_tenant(_: &Args) -> Returned {
+    let (access, _) = authorize_tenant(None, Privilege::Audit)?;
+    let id = reserved_of(access.tenant_id);
+    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(id)))?;
+    Ok(Some(Datum::from(id)))
+}

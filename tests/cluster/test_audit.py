@@ -1,0 +1,354 @@
+"""Acts of administration are events: each that commits is one, in its own transaction, at the commit; what was written by hand is found.
+
+Kinds: each act there is; savepoints, rollback, a pooler's long transaction, two acts at once, PREPARE; rights (only audit reads them); isolation levels;
+a role that is renamed, dropped, or bound in a copy; every register edited by hand; replicas' triggers; the tenant's own readers, who see none of it.
+"""
+
+import json
+import threading
+
+import psycopg
+import pytest
+
+from database import Database, rows, value
+from server import wait_until
+
+ACTS = "select event_type from es_read_all(0, 1000, categories => '{$audit}') order by global_position"
+LAST = "select event_type, payload from es_read_all(0, 1000, categories => '{$audit}') order by global_position desc limit 1"
+FUNCTIONS = """create function upcast(payload jsonb, metadata jsonb) returns jsonb immutable language sql as $$ select payload $$;
+create function handle(event eventstream.event) returns void language plpgsql as $$ begin null; end $$;
+create function handle_2(event eventstream.event) returns void language plpgsql as $$ begin null; end $$;
+create function start_over() returns void language plpgsql as $$ begin null; end $$;
+create function fails(event eventstream.event) returns void language plpgsql as $$ begin raise 'no'; end $$;"""
+#: What is called, and the acts that it is.
+CALLS = [
+    ("select es_create_tenant('b')", ["TenantCreated"]),
+    ("select es_create_tenant('b', if_not_exists => true)", []),
+    ("select es_grant('clerk', 'read')", ["PrivilegeGranted"]),
+    ("select es_grant('clerk', 'read')", []),
+    ("select es_grant('clerk', 'append', category => 'account')", ["PrivilegeGranted"]),
+    ("select es_revoke('clerk', 'read')", ["PrivilegeRevoked"]),
+    ("select es_register_fold('sums', 'account', rules => '{\"on\": {}}')", ["FoldRegistered"]),
+    ("select es_register_fold('sums', 'account', rules => '{\"on\": {}}')", []),
+    ("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.50}')", ["FoldAltered"]),
+    # The other one is the default no more.
+    ("select es_register_fold('others', 'account', rules => '{\"on\": {}}')", ["FoldAltered", "FoldRegistered"]),
+    ("select es_unregister_fold('sums')", ["FoldUnregistered"]),
+    ("select es_register_upcaster('Happened', 1, 'upcast(jsonb, jsonb)')", ["UpcasterRegistered"]),
+    ("select es_unregister_upcaster('Happened', 1)", ["UpcasterUnregistered"]),
+    ("select es_create_projection('p', 'handle(eventstream.event)', reset => 'start_over()')", ["ProjectionCreated"]),
+    ("select es_create_projection('p', 'handle(eventstream.event)', reset => 'start_over()', if_not_exists => true)", []),
+    ("select es_alter_projection('p', '{\"batch_size\": 7}')", ["ProjectionAltered"]),
+    ("select es_pause_projection('p')", ["ProjectionPaused"]),
+    ("select es_pause_projection('p')", []),
+    ("select es_resume_projection('p')", ["ProjectionResumed"]),
+    ("select es_rebuild_projection('p')", ["ProjectionRebuildBegun"]),
+    ("select es_drop_projection('p')", ["ProjectionDropped"]),
+    ("select es_create_state_table('balances', 'account', '[{\"name\": \"n\", \"type\": \"int\", \"path\": \"/n\"}]')", ["ProjectionCreated"]),
+    ("select es_drop_projection('balances', drop_table => true)", ["ProjectionDropped"]),
+    ("select es_create_subscription('s')", ["SubscriptionCreated"]),
+    ("select es_seek_subscription('s', 0)", ["SubscriptionMoved"]),
+    ("select es_drop_subscription('s')", ["SubscriptionDropped"]),
+]
+
+
+@pytest.fixture
+def log(quiet):
+    quiet.role("clerk")
+    with quiet.connect() as session:
+        for statement in FUNCTIONS.splitlines():
+            session.execute(statement)
+    return quiet
+
+
+def acts(session) -> list[str]:
+    return [act for (act,) in rows(session, ACTS)]
+
+
+def differences(session) -> list[tuple]:
+    return rows(session, "select kind, key, problem from es_verify_audit()")
+
+
+def test_every_act_is_an_event_and_nothing_else_is(log):
+    with log.connect() as session:
+        session.execute("set eventstream.tenant = 'default'")
+        seen = len(acts(session))
+        for call, expected in CALLS:
+            session.execute(call)
+            everything = acts(session)
+            if "es_create_tenant('b')" in call:
+                # It is the first act of the new tenant's.
+                session.execute("set eventstream.tenant = 'b'")
+                assert acts(session) == expected
+                session.execute("set eventstream.tenant = 'default'")
+                expected = []
+            assert everything[seen:] == expected, call
+            seen = len(everything)
+            assert differences(session) == [], call
+        assert rows(session, "select * from es_verify()") == []
+
+
+def test_an_act_says_who_did_it_and_what_was_before_and_is_after(log):
+    with log.connect() as session:
+        oid = log.role("joe")
+        session.execute("select es_grant('joe', 'admin'); grant joe to current_user")
+        session.execute("""set role joe; set eventstream.metadata = '{"actor": "user-7"}'; select es_grant('clerk', 'append', category => 'account')""")
+        session.execute("reset role; reset eventstream.metadata")
+        ((act, payload, metadata, recorded_by),) = rows(
+            session, "select event_type, payload, metadata, recorded_by from eventstream.administration order by global_position desc limit 1"
+        )
+        clerk = str(value(session, "select 'clerk'::regrole::oid"))
+        assert act == "PrivilegeGranted" and metadata == {"actor": "user-7"} and recorded_by == value(session, "select session_user")
+        assert payload == {
+            "kind": "grant",
+            "before": None,
+            "after": {"role": "clerk", "role_oid": clerk, "privilege": "append", "category": "account", "granted_by": "joe"},
+            "role": "joe",
+            "role_oid": str(value(session, "select 'joe'::regrole::oid")),
+        }
+        assert oid is None or oid
+        session.execute("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.50}')")
+        session.execute("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.5}')")
+        ((before, after),) = rows(
+            session, "select payload -> 'before' ->> 'initial_state', payload -> 'after' ->> 'initial_state' from eventstream.administration order by global_position desc limit 1"
+        )
+        assert (before, after) == ('{"n": 1.50}', '{"n": 1.5}')
+
+
+def test_what_is_rolled_back_is_no_act(log):
+    with log.connect() as session:
+        session.execute("begin; select es_grant('clerk', 'read'); rollback")
+        assert acts(session) == []
+        session.execute(
+            """begin; select es_grant('clerk', 'read'); savepoint a; select es_grant('clerk', 'append'); savepoint b; select es_grant('clerk', 'consume');
+               release savepoint b; rollback to savepoint a; select es_grant('clerk', 'audit'); commit"""
+        )
+        granted = rows(session, "select payload -> 'after' ->> 'privilege' from eventstream.administration order by version")
+        assert [one for (one,) in granted] == ["read", "audit"]
+        assert differences(session) == []
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_long_transaction_with_an_act_holds_up_nobody(log, level):
+    with log.connect() as long, log.connect() as other:
+        other.execute("select es_append('account-1', 'Happened', '{}')")
+        long.execute(f"begin isolation level {level}; select es_grant('clerk', 'read')")
+        other.execute("set statement_timeout = '5s'")
+        other.execute("select es_grant('clerk', 'append'); select es_append('account-1', 'Happened', '{}')")
+        # Readers go on: it holds no position.
+        assert len(rows(other, "select * from es_read_all(0, 10)")) == 2
+        assert value(other, "select es_horizon() >= max(global_position) from eventstream.events")
+        assert acts(other) == ["PrivilegeGranted"]
+        long.execute("commit")
+        assert acts(other) == ["PrivilegeGranted"] * 2
+        assert differences(other) == []
+
+
+def test_acts_at_once_all_come_through(log):
+    """Each in its tenant's one stream, which they lock one after the other at their commits."""
+    for number in range(8):
+        log.role(f"clerk_{number}")
+    failed = []
+
+    def work(number):
+        try:
+            with log.connect() as session:
+                for privilege in ["read", "append", "consume", "audit"] * 3:
+                    session.execute(f"begin; select es_grant('clerk_{number}', '{privilege}'); select es_append('account-{number}', 'Happened', '{{}}'); commit")
+                    session.execute(f"select es_revoke('clerk_{number}', '{privilege}')")
+        except psycopg.Error as error:
+            failed.append(error)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+    assert failed == []
+    with log.connect() as session:
+        assert len(acts(session)) == 8 * 12 * 2
+        assert differences(session) == [] and rows(session, "select * from es_verify()") == []
+
+
+def test_an_act_cannot_be_prepared(log):
+    with log.connect() as session:
+        session.execute("begin; select es_grant('clerk', 'read')")
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("prepare transaction 'act'")
+        assert error.value.sqlstate == "0A000" and "act of administration" in str(error.value)
+        session.execute("rollback")
+        assert acts(session) == []
+
+
+def test_only_audit_reads_acts_and_nobody_comes_by_them(log):
+    with log.connect() as session:
+        session.execute("select es_append('account-1', 'Happened', '{}')")
+        session.execute("select es_create_subscription('all'); select es_create_projection('all', 'handle(eventstream.event)')")
+        session.execute("select es_grant('clerk', 'read'); select es_grant('clerk', 'append'); select es_grant('clerk', 'consume'); select es_grant('clerk', 'manage')")
+        stream = value(session, "select stream from eventstream.administration limit 1")
+        assert value(session, "select count(*) from eventstream.events") == value(session, "select count(*) from eventstream.streams") == 1
+        assert [name for (name,) in rows(session, "select stream from es_read_all(0, 100)")] == ["account-1"]
+        assert [name for (name,) in rows(session, "select (event).stream from es_fetch('all', 'c')")] == ["account-1"]
+        session.execute("select es_run_projection('all')")
+        session.execute("select es_grant('clerk', 'audit'); select es_revoke('clerk', 'audit')")
+        assert rows(session, "select lag, events_applied from eventstream.projections where name = 'all'") == [(0, 1)]
+    asked = [
+        f"select * from es_read('{stream}')",
+        "select * from es_read_all(0, 10, categories => '{$audit}')",
+        f"select es_stream_version('{stream}')",
+        "select * from eventstream.administration",
+        "select * from es_verify_audit()",
+        f"select * from es_verify_stream('{stream}')",
+    ]
+    with log.connect("clerk") as clerk:
+        for statement in asked:
+            with pytest.raises(psycopg.Error) as error:
+                rows(clerk, statement)
+            assert error.value.sqlstate == "42501" and "audit" in str(error.value), statement
+        for call, sqlstate in [
+            (f"select es_append('{stream}', 'Forged', '{{}}')", "ES004"),
+            (f"select es_append_events('{stream}', '[{{\"type\": \"Forged\", \"payload\": {{}}}}]')", "ES004"),
+            (f"select * from es_append_streams('[{{\"stream\": \"{stream}\", \"events\": [{{\"type\": \"Forged\", \"payload\": {{}}}}]}}]')", "ES004"),
+            (f"select es_close_stream('{stream}', 'over')", "ES004"),
+            ("select es_register_fold('f', '$audit', rules => '{\"on\": {}}')", "ES005"),
+            ("select * from es_read_all(0, 10, categories => '{$audit,account}')", "ES005"),
+            ("select es_create_subscription('acts', categories => '{$audit}')", "ES005"),
+            ("select es_create_projection('acts', 'handle(eventstream.event)', categories => '{$audit}')", "ES005"),
+        ]:
+            with pytest.raises(psycopg.Error) as error:
+                rows(clerk, call)
+            assert error.value.sqlstate == sqlstate, (call, str(error.value))
+    log.role("auditor")
+    with log.connect() as session:
+        session.execute("select es_grant('auditor', 'audit')")
+    with log.connect("auditor") as auditor:
+        for statement in asked:
+            rows(auditor, statement)
+        assert len(rows(auditor, asked[0])) == value(auditor, asked[2]) == 9
+        assert value(auditor, f"select count(*) from es_chain_heads() where stream = '{stream}'") == 1
+
+
+def test_es_last_append_is_the_sessions_own(log):
+    with log.connect() as session:
+        session.execute("begin; select es_append('account-1', 'Happened', '{}'); select es_grant('clerk', 'read'); commit")
+        assert value(session, "select stream from es_last_append()") == "account-1"
+
+
+BY_HAND = {
+    "a grant": ("insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('clerk', 'clerk'::regrole, 'admin', 1, 'me')", "grant", "by no act"),
+    "a grant edited": ("update _eventstream.grants set category = null where category = 'account'", "grant", ""),
+    "a grant taken back": ("delete from _eventstream.grants where role = 'clerk'", "grant", "is gone"),
+    "a fold's rules": ("""update _eventstream.folds set rules = '{"on": {"Happened": []}}'""", "fold", "other rules"),
+    "a fold's scale": ("""update _eventstream.folds set initial_state = '{"n": 1.5}'""", "fold", "other initial_state"),
+    "a fold gone": ("delete from _eventstream.folds", "fold", "is gone"),
+    "an upcaster": ("update _eventstream.upcasters set handler = 'public.other'", "upcaster", "other handler"),
+    "a projection": ("update _eventstream.projections set categories = '{other}'", "projection", "other categories"),
+    "a subscription": ("delete from _eventstream.subscriptions", "subscription", "is gone"),
+    "a tenant": ("insert into _eventstream.tenants (id, name) values (7, 'x')", "tenant", "by no act"),
+    "an activation": ("insert into _eventstream.activations values (gen_random_uuid(), 1, 1, 'me')", "activation", "by no act"),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_what_was_written_by_hand_is_found(log, case):
+    statement, kind, told = BY_HAND[case]
+    with log.connect() as session:
+        session.execute("select es_grant('clerk', 'append', category => 'account')")
+        session.execute("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.50}')")
+        session.execute("select es_register_upcaster('Happened', 1, 'upcast(jsonb, jsonb)')")
+        session.execute("select es_create_projection('p', 'handle(eventstream.event)'); select es_create_subscription('s')")
+        assert differences(session) == []
+        table = statement.split("_eventstream.")[1].split()[0].rstrip(";")
+        if table == "tenants":
+            statement = statement.replace("(id, name) values (7, 'x')", with_uuid(session))
+        # As a superuser does who means it: with the guard's own trigger off, and as a replica's.
+        session.execute(f"set eventstream.allow_drop = on; alter table _eventstream.{table} disable trigger refuse_foreign; set session_replication_role = replica")
+        session.execute(statement)
+        session.execute(f"reset session_replication_role; alter table _eventstream.{table} enable always trigger refuse_foreign; reset eventstream.allow_drop")
+        found = differences(session)
+        assert found and {one[0] for one in found} == {kind}, found
+        assert any(told in problem for _, _, problem in found), found
+
+
+def with_uuid(session) -> str:
+    has = value(session, "select count(*) from pg_attribute where attrelid = '_eventstream.tenants'::regclass and attname = 'uuid'")
+    return "(id, name, uuid) values (7, 'x', gen_random_uuid())" if has else "(id, name) values (7, 'x')"
+
+
+def test_acts_are_noted_under_replica_as_well(log):
+    with log.connect() as session:
+        session.execute("set session_replication_role = replica; select es_grant('clerk', 'read'); reset session_replication_role")
+        assert acts(session) == ["PrivilegeGranted"] and differences(session) == []
+
+
+def test_a_role_that_is_renamed_or_dropped_is_seen_by_acts(log):
+    log.role("passing")
+    with log.connect() as session:
+        session.execute("select es_grant('passing', 'read')")
+        session.execute("alter role passing rename to passed")
+        session.execute("select es_grant('clerk', 'read')")
+        assert differences(session) == []
+        session.execute("drop role passed")
+        session.execute("select es_grant('clerk', 'append')")
+        assert differences(session) == []
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 65, "ask ada@example.org"])
+def test_reasons_of_acts_are_references(log, reason):
+    with log.connect() as session:
+        session.execute("select es_create_projection('p', 'fails(eventstream.event)', max_retries => 0); select es_append('account-1', 'Happened', '{}')")
+        position = value(session, "select max(global_position) from eventstream.events")
+        session.execute("select es_run_projection('p')")
+        for call in ["select es_skip_event('p', %s, %s)", "select es_drop_dead_letter(%s, %s)"]:
+            with pytest.raises(psycopg.Error) as error:
+                session.execute(call, (position, reason))
+            assert error.value.sqlstate == "ES005" and "reason" in str(error.value), call
+        session.execute("select es_skip_event('p', %s, 'CHG-1')", (position,))
+        ((act, payload),) = rows(session, LAST)
+        assert act == "EventSkipped" and payload["particulars"] == {"global_position": position, "reason": "CHG-1"}
+        letter = value(session, "select id from eventstream.dead_letters")
+        session.execute("select es_drop_dead_letter(%s, 'CHG-2')", (letter,))
+        assert rows(session, LAST)[0][0] == "DeadLetterDropped"
+
+
+def test_an_act_is_as_large_as_its_definition(log):
+    """What a definition may be, its act may be: with what was before and is after, over the bound of a payload."""
+    rules = json.dumps({"on": {f"Type{number}": [] for number in range(3000)}})
+    with log.connect() as session:
+        session.execute("alter system set eventstream.max_payload_bytes = 10000")
+        session.execute("select pg_reload_conf()")
+        try:
+            session.execute("select pg_sleep(0.2)")
+            session.execute("select es_register_fold('sums', 'account', rules => %s)", (rules,))
+            assert acts(session) == ["FoldRegistered"] and differences(session) == []
+        finally:
+            session.execute("alter system reset eventstream.max_payload_bytes")
+            session.execute("select pg_reload_conf()")
+
+
+def test_an_act_that_waits_for_its_standby_keeps_no_news_back(new_server):
+    """It holds its position until its commit returns: nobody's horizon but its own."""
+    server = new_server("act", **{"eventstream.durability": "session", "synchronous_commit": "local"})
+    database = Database(server, "ledger").create()
+    with database.connect() as session, database.connect() as listener:
+        session.execute("select es_append('account-1', 'Happened', '{}')")
+        server.configure(synchronous_standby_names="nobody")
+        server.reload()
+        listener.execute("listen eventstream")
+        holder = database.connect()
+        pid = holder.info.backend_pid
+
+        def hang():
+            with pytest.raises(psycopg.Error):
+                holder.execute("set synchronous_commit = on; begin; select es_create_subscription('s'); commit")
+                raise AssertionError("it did not wait")
+
+        hanging = threading.Thread(target=hang, daemon=True)
+        hanging.start()
+        there = "select exists (select from pg_stat_activity where pid = %s and wait_event = 'SyncRep')"
+        wait_until(lambda: value(listener, there, pid), 10, "the act to wait for its standby")
+        list(listener.notifies(timeout=1))
+        session.execute("select es_append('account-1', 'Happened', '{}')")
+        position = value(session, "select global_position from es_last_append()")
+        assert value(session, "select es_horizon()") == position
+        assert [int(one.payload) for one in listener.notifies(timeout=10, stop_after=1)] == [position]
+        listener.execute("select pg_terminate_backend(%s)", (pid,))
+        hanging.join(10)
