@@ -108,7 +108,7 @@ select
     e.tags
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
-join _eventstream.tenants t on t.id = -s.tenant_id
+join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
 where s.tenant_id = (select _eventstream.administered_tenant())
   and e.tenant_id = s.tenant_id;
 comment on view eventstream.administration is

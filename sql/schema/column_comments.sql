@@ -32,7 +32,7 @@ comment on column eventstream.administration.tenant is 'whose it is';
 comment on column eventstream.administration.recorded_by is 'the session''s user that appended it';
 comment on column eventstream.administration.salt is 'enters the chain hash with the content, so that the content can be erased one day and the chain still verifies';
 comment on column eventstream.administration.chain_hash is 'SHA-256 over the event and the stream''s previous chain hash';
-comment on column eventstream.administration.tags is 'none';
+comment on column eventstream.administration.tags is 'none: acts have no tags';
 comment on column eventstream.streams.stream is 'category-id';
 comment on column eventstream.streams.category is 'the name before its first -';
 comment on column eventstream.streams.version is 'of the newest event: how many there are';
