@@ -116,7 +116,8 @@ fn load(args: &Args) -> Returned {
         server::must_be_writable(c"es_load with for_update")?;
         gate::enter(target.id)?;
         as_owner(Planning::ByIndex, |db, catalog| {
-            let hold = Hold { strength: RowStrength::Append, absent: Absent::Leave, shares_name: false, partitions: 1 };
+            let (strength, absent) = (RowStrength::Append, Absent::Leave);
+            let hold = Hold { strength, absent, shares_name: false, partitions: 1, expected: 0 };
             stream::lock(db, catalog, target.id, &asked.name, &hold).map(drop)
         })?;
     }

@@ -1,6 +1,7 @@
 //! The highest position of the log: what an append's positions must be above, because a sequence can be set back by hand
 //! (setval tells nobody). Kept in shared memory, found in the log by the first append since the server's start; without shared memory by each one.
-use super::partition;
+use super::first_append;
+use super::partition::{self, Partition};
 use super::statements::Statement;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
@@ -10,13 +11,25 @@ use crate::shared::high_water;
 
 /// To be asked before a position is taken.
 pub fn known(db: &Db, catalog: &Catalog) -> Result<i64> {
-    let mark = high_water::of(catalog.positions);
-    if let Some(highest) = mark.and_then(|mark| mark.get()) {
+    if let Some(highest) = noted(catalog) {
         return Ok(highest);
     }
     let newest = newest(db, catalog, View::Latest)?;
     note(catalog, newest);
     Ok(newest)
+}
+
+/// As it is known without a look at the log, if so. It is no lower than any position that a committed append took; but what a restore brings, before the
+/// first append, raises no mark.
+fn noted(catalog: &Catalog) -> Option<i64> {
+    high_water::of(catalog.positions).and_then(|mark| mark.get())
+}
+
+/// Whether the log is known to end in that partition: a stream that begins in it has no other segment.
+pub fn is_within(catalog: &Catalog, partition: &Partition) -> Result<bool> {
+    let ends_here = noted(catalog).is_some_and(|highest| highest < partition.upper);
+    // Until then a restore may bring more.
+    Ok(ends_here && first_append::is_settled(catalog)?)
 }
 
 /// This transaction has taken positions up to that one.

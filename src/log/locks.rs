@@ -9,6 +9,7 @@ use crate::pg::process::session::Db;
 use crate::pg::query::probe::RowStrength;
 use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
+use eventstream_core::expected::ExpectedVersion;
 
 /// How many names of streams to be made a call keeps at once: the server's table of locks is not endless. Among more, two calls that make the
 /// same stream within microseconds may meet at its row, the one waiting for the other with its entry taken. A call checks no more of them, beside those that it
@@ -80,5 +81,10 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, request: &Request, keeps
     let shares_name = request.forbids() || request.is_check() && keeps_name;
     let has_ids = request.events.iter().any(|event| event.event_id.is_some());
     let partitions = if has_ids { retry::PARTITIONS } else { 1 };
-    stream::lock(db, catalog, tenant_id, &request.stream, &Hold { strength, absent, shares_name, partitions })
+    let expected = match request.expected {
+        ExpectedVersion::Exact(version) => version,
+        ExpectedVersion::Any | ExpectedVersion::NoStream => 0,
+    };
+    let hold = Hold { strength, absent, shares_name, partitions, expected };
+    stream::lock(db, catalog, tenant_id, &request.stream, &hold)
 }

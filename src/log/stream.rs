@@ -1,8 +1,8 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
-use super::identity;
 use super::partition::{self, Partition};
 use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
+use super::{highest, identity};
 
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
@@ -63,6 +63,8 @@ pub struct Hold {
     pub shares_name: bool,
     /// How many of its newest partitions the caller wants to know.
     pub partitions: usize,
+    /// The version that it is expected to have; 0: any.
+    pub expected: i64,
 }
 
 /// What came of locking.
@@ -146,7 +148,7 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold:
                     // read under a snapshot that is newer than the lock.
                     invalidation::take_in()?;
                     let newest = newest_partitions(db, catalog, &stream, View::Latest, partitions)?;
-                    let head = newest_in(db, &stream, &newest, View::Latest)?;
+                    let head = newest_in(db, &stream, &newest, View::Latest, hold.expected)?;
                     return Ok(Locked::Existing(stream, head, newest));
                 }
                 RowLock::Busy => {
@@ -310,12 +312,18 @@ mod row {
 
 /// The newest event: there is always one, unless somebody forced it away.
 pub fn newest(db: &Db, catalog: &Catalog, stream: &Stream, view: View) -> Result<Head> {
-    newest_in(db, stream, &newest_partitions(db, catalog, stream, view, 1)?, view)
+    newest_in(db, stream, &newest_partitions(db, catalog, stream, view, 1)?, view, 0)
 }
 
-fn newest_in(db: &Db, stream: &Stream, newest: &[Rc<Partition>], view: View) -> Result<Head> {
+/// From version `expected` on first: a scan of an index looks at all that is wanted of a page, whose last entry is wanted here alone.
+fn newest_in(db: &Db, stream: &Stream, newest: &[Rc<Partition>], view: View, expected: i64) -> Result<Head> {
     let newest = newest.first().ok_or_else(|| missing(stream, stream.first_position))?;
-    head_in(db, newest, stream.id, view)?.ok_or_else(|| missing(stream, newest.lower))
+    let bounds = [Bound::at_least(2, expected)];
+    let mut head = head_within(db, newest, stream.id, if expected > 0 { &bounds } else { &[] }, view)?;
+    if head.is_none() && expected > 0 {
+        head = head_in(db, newest, stream.id, view)?;
+    }
+    head.ok_or_else(|| missing(stream, newest.lower))
 }
 
 /// Somebody forced events away, or a partition.
@@ -338,19 +346,17 @@ pub fn read_head(row: &Row) -> Result<Head> {
 
 /// The stream's newest event within one partition.
 pub fn head_in(db: &Db, partition: &Partition, stream_id: i64, view: View) -> Result<Option<Head>> {
-    let mut head = None;
-    partition.versions.newest_first(db, view, Datum::from(stream_id), |row| {
-        head = Some(read_head(row)?);
-        Ok(false)
-    })?;
-    Ok(head)
+    head_within(db, partition, stream_id, &[], view)
 }
 
 /// The newest one of them before `version`.
 pub fn head_before(db: &Db, partition: &Partition, stream_id: i64, version: i64, view: View) -> Result<Option<Head>> {
+    head_within(db, partition, stream_id, &[Bound::at_most(2, version - 1)], view)
+}
+
+fn head_within(db: &Db, partition: &Partition, stream_id: i64, bounds: &[Bound], view: View) -> Result<Option<Head>> {
     let mut head = None;
-    let bounds = [Bound::at_most(2, version - 1)];
-    partition.versions.newest_first_within(db, view, Datum::from(stream_id), &bounds, |row| {
+    partition.versions.newest_first_within(db, view, Datum::from(stream_id), bounds, |row| {
         head = Some(read_head(row)?);
         Ok(false)
     })?;
@@ -409,10 +415,16 @@ pub fn newest_partitions(
     view: View,
     most: usize,
 ) -> Result<Vec<Rc<Partition>>> {
+    let first = partition::containing(db, catalog, stream.first_position)?;
+    if let Some(first) = &first
+        && highest::is_within(catalog, first)?
+    {
+        return Ok(vec![Rc::clone(first)]);
+    }
     let later = later_segments(db, catalog, stream, view, most)?;
     let mut newest: Vec<_> = later.into_iter().map(|segment| segment.partition).collect();
     if newest.len() < most {
-        newest.extend(partition::containing(db, catalog, stream.first_position)?);
+        newest.extend(first);
     }
     Ok(newest)
 }

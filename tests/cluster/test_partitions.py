@@ -1,12 +1,15 @@
 """The log grows into new partitions without anybody's append failing or waiting for a transaction that is not its own stream's."""
 
+import json
 import threading
 import time
+import uuid
 
+import psycopg
 import pytest
 from database import Database, all_at_once, gaps, near_edge, partitions, raised, rows, value, verify
 from psycopg.types.json import Jsonb
-from server import wait_until
+from server import SUPERUSER, WORK, run, wait_until
 
 
 @pytest.fixture
@@ -92,6 +95,40 @@ def test_a_batch_larger_than_a_partition_spans_several(small):
             range(1, 3 * SIZE + 1)
         )
         check(session, 3)
+
+
+def test_what_a_restore_brings_after_an_append_that_was_undone_is_built_on(small):
+    """What the undone one left in shared memory of the log's end is not where the restored log ends."""
+    copy, folder = Database(small.server, "copy"), WORK / f"dump-{uuid.uuid4().hex}"
+    restore = ("pg_restore", "-h", small.server.socket, "-U", SUPERUSER, "--exit-on-error", "-d", copy.name)
+    with small.connect() as session:
+        events = [{"type": "Moved", "payload": n} for n in range(2 * SIZE)]
+        session.execute("select es_append_events('account-1', %s)", (Jsonb(events),))
+    run("pg_dump", "-h", small.server.socket, "-U", SUPERUSER, "-Fd", "-f", folder, small.name)
+    copy.create(extension=False)
+    run(*restore, "--section=pre-data", folder)
+    with copy.connect(autocommit=False) as session:
+        session.execute("select es_append('account-2', 'Moved', '{}')")
+        session.rollback()
+    run(*restore, "--section=data", "--section=post-data", folder)
+    for version in (2 * SIZE + 1, 2 * SIZE + 2):
+        with copy.connect() as session:
+            assert value(session, "select es_append('account-1', 'Moved', '{}')") == version
+    with copy.connect() as session:
+        check(session, 3)
+
+
+@pytest.mark.parametrize("expected", [1, 250, 300])
+def test_a_version_is_judged_by_the_newest_event_wherever_the_expected_one_lies(small, expected):
+    """In another partition than the newest event, beside it, and nowhere."""
+    with small.connect() as session:
+        events = [{"type": "Moved", "payload": n} for n in range(299)]
+        session.execute("select es_append_events('account-1', %s)", (Jsonb(events),))
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("select es_append('account-1', 'Moved', '{}', %s)", (expected,))
+        assert (error.value.sqlstate, json.loads(error.value.diag.message_detail)["actual_version"]) == ("ES001", 299)
+        assert value(session, "select es_append('account-1', 'Moved', '{}', 299)") == 300
+        check(session, 2)
 
 
 def test_a_streams_row_stays_as_it_is_when_the_stream_enters_partitions(small):

@@ -29,7 +29,8 @@ pub fn last(sequence: Oid) -> Result<(i64, pg_sys::XLogRecPtr)> {
             let is_called = *data.add(16) != 0;
             let lsn = (*page_header).pd_lsn;
             ffi::UnlockReleaseBuffer(buffer);
-            ffi::relation_close(relation, pg_sys::AccessShareLock as i32);
+            // The lock is kept until the end of the transaction: whoever asks again does without the shared lock table.
+            ffi::relation_close(relation, pg_sys::NoLock as i32);
             let value = if is_called { value } else { value - 1 };
             (value, (u64::from(lsn.xlogid) << 32) | u64::from(lsn.xrecoff))
         }

@@ -221,7 +221,7 @@ impl Probe {
             unsafe {
                 let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
                 dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
-                let open = self.open(&mut dirty, key, bounds)?;
+                let open = self.open(&mut dirty, pg_sys::AccessShareLock, key, bounds)?;
                 let forward = pg_sys::ScanDirection::ForwardScanDirection;
                 let mut presence = Presence::Nowhere;
                 while presence == Presence::Nowhere && ffi::index_getnext_slot(open.scan, forward, open.slot) {
@@ -252,9 +252,9 @@ impl Probe {
             // SAFETY: the snapshot is pushed until the scan is closed; an error leaves both, and what waits, to the abort. The row's place is
             // copied, because the slot is filled again with the row as it is when locked.
             unsafe {
-                ffi::LockRelationOid(self.table, pg_sys::RowShareLock as i32);
                 ffi::PushActiveSnapshot(latest_snapshot());
-                let Some(open) = self.open(pg_sys::GetActiveSnapshot(), key, bounds) else { return (None, None) };
+                let snapshot = pg_sys::GetActiveSnapshot();
+                let Some(open) = self.open(snapshot, pg_sys::RowShareLock, key, bounds) else { return (None, None) };
                 if !ffi::index_getnext_slot(open.scan, pg_sys::ScanDirection::ForwardScanDirection, open.slot) {
                     return (Some(open), None);
                 }
@@ -292,7 +292,7 @@ impl Probe {
             unsafe {
                 let of_caller = view == View::Caller;
                 ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
-                self.open(pg_sys::GetActiveSnapshot(), key, bounds)
+                self.open(pg_sys::GetActiveSnapshot(), pg_sys::AccessShareLock, key, bounds)
             }
         })?;
         open.ok_or_else(|| self.without_index())
@@ -303,15 +303,14 @@ impl Probe {
         Error::Internal { what }.into()
     }
 
-    /// Runs inside `catch`.
+    /// Runs inside `catch`; `lock`: of the table.
     ///
     /// # Safety
     /// The snapshot outlives the scan.
-    unsafe fn open(&self, snapshot: pg_sys::Snapshot, key: Datum, bounds: &[Bound]) -> Option<Scan> {
+    unsafe fn open(&self, snapshot: pg_sys::Snapshot, lock: u32, key: Datum, bounds: &[Bound]) -> Option<Scan> {
         // SAFETY: as systable_beginscan of access/index/genam.c. The locks are kept until the end of the transaction, as a statement's are.
         unsafe {
-            let lock = pg_sys::AccessShareLock as i32;
-            let relation = ffi::relation_open(self.table, lock);
+            let relation = ffi::relation_open(self.table, lock as i32);
             let index = self.open_index(relation)?;
             let slot = ffi::MakeSingleTupleTableSlot((*relation).rd_att, ffi::table_slot_callbacks(relation));
             let count = 1 + bounds.len().min(MOST_CONDITIONS - 1);
