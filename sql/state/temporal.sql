@@ -40,6 +40,8 @@ as $$
 #variable_conflict error
 declare
     shape text := 'must be an array of {"name", "type", "path"}';
+    keys text := 'Keys: name, type, path.';
+    key text;
     col jsonb;
     type_oid oid;
     names text[] := '{}';
@@ -54,17 +56,27 @@ begin
         perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
     end if;
     for col in select * from jsonb_array_elements(columns) loop
-        if jsonb_typeof(col) <> 'object' or jsonb_typeof(col -> 'name') is distinct from 'string'
-           or jsonb_typeof(col -> 'type') is distinct from 'string' or jsonb_typeof(col -> 'path') is distinct from 'string'
-           or col - '{name,type,path}'::text[] <> '{}' then
-            perform eventstream.refuse('columns', shape || format(', all three strings, and one of its elements is %s', left(col::text, 100)), null);
+        if jsonb_typeof(col) <> 'object' then
+            perform eventstream.refuse(format('columns[%s]', place), 'must be an object, not ' || jsonb_typeof(col), keys);
         end if;
+        for key in select k from jsonb_object_keys(col) k where k not in ('name', 'type', 'path') order by k loop
+            perform eventstream.refuse(format('columns[%s].%s', place, left(key, 63)), 'is not a key that can stand here', keys);
+        end loop;
+        foreach key in array '{name,type,path}'::text[] loop
+            if jsonb_typeof(col -> key) is distinct from 'string' then
+                perform eventstream.refuse(format('columns[%s].%s', place, key),
+                                           coalesce('must be a string, not ' || jsonb_typeof(col -> key), 'must be given'), keys);
+            end if;
+        end loop;
         if octet_length(col ->> 'name') not between 1 and 63 then
-            perform eventstream.refuse('columns', format('must have names of 1 to 63 bytes, not %s', octet_length(col ->> 'name')), null);
+            perform eventstream.refuse(format('columns[%s].name', place), format('must have 1 to 63 bytes, not %s', octet_length(col ->> 'name')), null);
         end if;
-        if col ->> 'name' in ('stream', 'version') or col ->> 'name' = any (names) then
-            perform eventstream.refuse('columns', format('must have names that differ, from stream and version too: %s comes again',
-                                                         quote_ident(col ->> 'name')), null);
+        if col ->> 'name' in ('stream', 'version') then
+            perform eventstream.refuse(format('columns[%s].name', place), 'must not be stream or version: these two columns are always there', null);
+        end if;
+        if col ->> 'name' = any (names) then
+            perform eventstream.refuse(format('columns[%s].name', place), format('must be another than those before: %s comes again',
+                                                                                 quote_ident(col ->> 'name')), null);
         end if;
         names := names || (col ->> 'name');
         type_name := col ->> 'type';

@@ -26,8 +26,9 @@ use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::options::ProjectionSettings;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use eventstream_core::word::OnError;
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{Datum, Oid};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -130,6 +131,18 @@ fn state_table_is_there(args: &Args) -> Returned {
     Ok(Some(Datum::from(is_there)))
 }
 
+/// A function as it was given, with the types of its arguments.
+fn function_of(argument: &str, given: Option<&str>, types: &str) -> Result<Option<Oid>> {
+    if let Some(text) = given.filter(|text| !text.contains('(')) {
+        let reason = format!(
+            "must be a function with the types of its arguments, such as my_function({types}), not {}",
+            shown(text)
+        );
+        return Err(invalid(argument, reason));
+    }
+    given.map(read_regprocedure).transpose()
+}
+
 fn alter_projection(args: &Args) -> Returned {
     let name = args.text(0, "name")?;
     let given = args.jsonb(1, "settings")?;
@@ -148,8 +161,8 @@ fn alter_projection(args: &Args) -> Returned {
         batch_size: settings.batch_size,
         on_error: settings.on_error,
         max_retries: settings.max_retries,
-        handler: settings.handler.map(read_regprocedure).transpose()?,
-        reset: settings.reset.map(read_regprocedure).transpose()?,
+        handler: function_of("settings.handler", settings.handler, "eventstream.event")?,
+        reset: function_of("settings.reset", settings.reset, "")?,
     };
     // Whoever gives a function is shown the events from now on.
     let gives_code = changes.handler.is_some() || changes.reset.is_some();

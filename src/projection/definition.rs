@@ -113,7 +113,7 @@ fn hint(name: &str, is_table: bool) -> String {
     let drop_table = if is_table { ", drop_table => true" } else { "" };
     let whole = if is_table { "it and its table" } else { "it" };
     format!(
-        "es_alter_projection() changes it; to drop {whole}: select es_drop_projection({}{drop_table});",
+        "es_alter_projection() changes its settings; to drop {whole}: select es_drop_projection({}{drop_table});",
         quote_literal(name)
     )
 }
@@ -123,16 +123,32 @@ fn reshape_hint(name: &str) -> String {
     let (drop, next) = (quote_literal(name), quote_literal(&format!("{name}_new")));
     format!(
         "A state table is made anew to be changed. With readers: make it under another name (es_create_state_table({next}, …)), wait for it (es_wait_for), \
-         drop this one and rename that table in one transaction (docs/upgrade.md). Without: select es_drop_projection({drop}, drop_table => true); and make \
-         it again."
+         let them read that one, and drop this one (docs/upgrade.md). To drop it: select es_drop_projection({drop}, drop_table => true);"
     )
 }
 
+/// A state table's columns, each as `balance numeric /balance`.
+fn column_words(columns: &str) -> Result<Vec<String>> {
+    let columns: Vec<Column> = serde_json::from_str(columns)
+        .map_err(|error| Error::Internal { what: format!("the columns of a state table: {error}") })?;
+    Ok(columns.into_iter().map(|Column { name, of_type, path }| format!("{name} {of_type} {path}")).collect())
+}
+
+/// As eventstream.column_expressions has let it through.
+#[derive(serde::Deserialize)]
+struct Column {
+    name: String,
+    #[serde(rename = "type")]
+    of_type: String,
+    path: String,
+}
+
 fn taken(name: &str, is_table: bool) -> Error {
+    let mends = if is_table { reshape_hint(name) } else { hint(name, false) };
     Error::InvalidArgument {
         argument: "name".into(),
         reason: format!("must be new: there is a projection {} already", shown(name)),
-        hint: Some(hint(name, is_table)),
+        hint: Some(format!("if_not_exists => true leaves it as it is, where it is the same. {mends}")),
     }
 }
 
@@ -188,7 +204,11 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
         let parts = [
             Part::new("kind", existing.kind, ProjectionKind::Table.as_str()),
             Part::set("category", existing.categories.as_deref(), Some(&category)),
-            Part::optional("columns", existing.columns.as_deref(), Some(&columns)),
+            Part::list(
+                "columns",
+                &column_words(existing.columns.as_deref().unwrap_or("[]"))?,
+                &column_words(&columns)?,
+            ),
             Part::optional("fold", existing.fold.as_deref(), asked.fold),
             Part::new("mode", existing.mode, asked.mode),
             Part::optional("table", existing.table.as_deref(), Some(asked.table)),

@@ -292,7 +292,12 @@ pub fn alter(target: Target, name: &str, changes: &Changes) -> Result<()> {
     let (projection, _) = locked(target, name)?;
     let has_function = changes.handler.is_some() || changes.reset.is_some();
     if has_function && matches!(projection.kind, Kind::Table(_)) {
-        return Err(invalid("settings", format!("of a state table have no handler and no reset, and {name} is one")));
+        let argument = if changes.handler.is_some() { "settings.handler" } else { "settings.reset" };
+        let reason = format!(
+            "must not be given: {} is a state table, which has no handler and no reset",
+            eventstream_core::shown(name)
+        );
+        return Err(invalid(argument, reason));
     }
     if projection.registrant.oid != Some(registrant.oid) {
         refuse_half_a_takeover(&projection, changes, &registrant.role)?;
@@ -361,11 +366,11 @@ pub fn pause(target: Target, name: &str) -> Result<()> {
 pub fn resume(target: Target, name: &str) -> Result<()> {
     server::must_be_writable(c"es_resume_projection")?;
     let (projection, progress) = locked(target, name)?;
-    let is_inline = projection.mode == Mode::Inline;
-    if !(is_inline && progress.status == Status::Running) {
+    // One that retries goes on at once, which is no act.
+    if !matches!(progress.status, Status::Running | Status::Rebuilding) {
         note(&projection, act::PROJECTION_RESUMED, &json!({}))?;
     }
-    if is_inline {
+    if projection.mode == Mode::Inline {
         return if progress.status == Status::Running {
             Ok(())
         } else {

@@ -25,6 +25,24 @@ impl Part {
         Self { argument, there: shown(there), asked: shown(asked) }
     }
 
+    /// Two lists in an order, of which those elements are shown that are in one of them only.
+    #[must_use]
+    pub fn list(argument: &'static str, there: &[String], asked: &[String]) -> Self {
+        let others = |of: &[String], than: &[String]| {
+            let others: Vec<&str> = of.iter().filter(|one| !than.contains(one)).map(String::as_str).collect();
+            if others.is_empty() { "no other".to_owned() } else { others.join(", ") }
+        };
+        if there == asked {
+            return Self::new(argument, "", "");
+        }
+        match (others(there, asked), others(asked, there)) {
+            (one, other) if one == other => {
+                Self::new(argument, there.join(", "), format!("the order {}", asked.join(", ")))
+            }
+            (one, other) => Self::new(argument, one, other),
+        }
+    }
+
     /// Two lists, of which the order means nothing; None = all.
     #[must_use]
     pub fn set(argument: &'static str, there: Option<&[String]>, asked: Option<&[String]>) -> Self {

@@ -55,7 +55,7 @@ pub fn at_event(position: Option<i64>) -> String {
 pub fn stopped_hint(projection: &str, position: Option<i64>) -> String {
     let name = quote_literal(projection);
     let skip = position.map_or_else(String::new, |position| {
-        format!(" Or, to go on without the event: select es_skip_event({name}, {position}, 'reason');")
+        format!(" Or, to go on without the event: select es_skip_event({name}, {position}, 'CHG-4711');")
     });
     format!("Mend what is named, then run: select es_resume_projection({name});{skip}")
 }

@@ -35,3 +35,23 @@ fn no_list_is_not_the_empty_list_and_long_parts_are_cut() {
     let refused = same("name", "x", "p", &[Part::new("columns", "c".repeat(10_000), "d")], None).unwrap_err();
     assert!(refused.to_string().len() < 400);
 }
+
+#[test]
+fn of_two_long_lists_what_is_in_one_of_them_only_is_shown() {
+    let columns = |last: &[&str]| {
+        let same = (0..50).map(|n| format!("column_{n} numeric /path/{n}"));
+        same.chain(last.iter().map(|&one| one.to_owned())).collect::<Vec<_>>()
+    };
+    let refusal = |there: &[&str], asked: &[&str]| {
+        let part = Part::list("columns", &columns(there), &columns(asked));
+        same("name", "state table", "t", &[part], None).map_err(|refused| refused.to_string())
+    };
+    assert_eq!(refusal(&["a text /a"], &["a text /a"]), Ok(()));
+    let says = |refused: Result<(), String>, what: &str| assert!(refused.unwrap_err().ends_with(what), "{what}");
+    says(refusal(&["a text /a"], &["a int /a", "b int /b"]), "with columns a text /a, not a int /a, b int /b");
+    says(refusal(&["a text /a"], &[]), "with columns a text /a, not no other");
+    says(refusal(&[], &["b int /b"]), "with columns no other, not b int /b");
+    let (one, other) = (names(&["a", "b"]), names(&["b", "a"]));
+    let refused = same("name", "state table", "t", &[Part::list("columns", &one, &other)], None);
+    says(refused.map_err(|refused| refused.to_string()), "with columns a, b, not the order b, a");
+}

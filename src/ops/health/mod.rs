@@ -116,7 +116,7 @@ fn of_projection(projection: &Projection, moment: &Moment, writing: &Writing, is
         }
         (None, Standing::Stopped) => {
             let skip = projection.failed_position.map_or_else(String::new, |position| {
-                format!("; or go on without the event: es_skip_event({literal}, {position}, 'reason')")
+                format!("; or go on without the event: es_skip_event({literal}, {position}, 'CHG-4711')")
             });
             let attempts = counted(projection.attempts.into(), "attempt", "attempts");
             let detail = format!("stopped{at} after {attempts}, {lag}: {error}. Mend what is named, then resume{skip}");
