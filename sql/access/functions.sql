@@ -14,13 +14,13 @@ Example: select es_use_tenant('default');$$;
 create function es_grant(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_grant';
 comment on function es_grant(name, text, text, text) is
-$$Grants a privilege to a role (or to public): read, append, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, consume and manage can be narrowed to one). Needs admin. Returns what was granted.
+$$Grants a privilege to a role (or to public): read, append, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, consume and manage can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
 Example: select es_grant('app', 'append', category => 'account');$$;
 
 create function es_revoke(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_revoke';
 comment on function es_revoke(name, text, text, text) is
-$$Takes back what es_grant gave with the same arguments; open sessions notice at once. Needs admin. ES005 where there was no such grant.
+$$Takes back what es_grant gave with the same arguments; open sessions notice at once. Needs admin. A ticket is given as with es_grant, by eventstream.metadata. ES005 where there was no such grant.
 Example: select es_revoke('app', 'append', category => 'account');$$;
 
 -- Who a role is. Where the log is at home its oid says it: a role that was renamed is the same, one made again under its name is another. In a copy oids mean

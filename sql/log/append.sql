@@ -15,8 +15,8 @@ create function es_append(
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_append';
 comment on function es_append(text, text, jsonb, bigint, jsonb, uuid, timestamptz, int, text, bool, text[]) is
 $$Appends one event and returns the stream's new version.
-expected_version: NULL any, 0 the stream has no events yet, N > 0 exactly N; otherwise ES001 (version_conflict). must_exist: ES002 where the stream has no events yet. tags: up to 32 of 1 to 255 bytes, a set, such as order:42; no personal data.
-A retry with the same event_id and content writes nothing and returns the version of the first time; the same id with other content is ES006.
+expected_version: NULL any, 0 the stream has no events yet, N > 0 exactly N; otherwise ES001 (version_conflict). must_exist: ES002 where the stream has no events yet. tags: up to 32 of 1 to 255 bytes, a set, such as order:42, kept for ever; no personal data.
+A retry with the same event_id and content (type, payload, schema_version, subject, tags and, if given, occurred_at) writes nothing and returns the version of the first time; the same id with other content is ES006.
 Other errors: ES003 closed, ES004 stream name, ES005 argument, ES007 limit, 42501 privilege.
 Example: select es_append('account-1000', 'AccountCredited', '{"amount": 12.50}', expected_version => 0);$$;
 
@@ -40,7 +40,7 @@ language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_a
 comment on function es_append_streams(jsonb, bool) is
 $$Appends to several streams, all or nothing; returns each stream with its new version and the positions of its events, in the order given.
 appends: an array of objects {"stream", "expected_version"?, "events": [… as es_append_events]}, a stream at most once. Streams are locked in sorted order: two such calls never deadlock. must_exist: ES002 where one of the streams that get events has none yet.
-An element with "events": [] and expected_version only checks its stream (0: has no events yet), which stays as it is until the end of the transaction; others may check it at the same time. It takes no part in recognising a retry.
+An element with "events": [] and expected_version only checks its stream (0: has no events yet), which stays as it is until the end of the transaction; others may check it at the same time. Needs the privilege append on its category; PREPARE TRANSACTION is refused afterwards. It takes no part in recognising a retry.
 Errors as es_append.
 Example: select stream, version from es_append_streams('[{"stream": "account-1", "events": [{"type": "Debited", "payload": {"amount": 5}}]}, {"stream": "account-2", "events": [{"type": "Credited", "payload": {"amount": 5}}]}]');$$;
 

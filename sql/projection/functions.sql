@@ -144,7 +144,7 @@ Example: select es_create_state_table('balances', 'account', '[{"name": "balance
 create function es_alter_projection(name text, settings jsonb) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_projection';
 comment on function es_alter_projection(text, jsonb) is
-$$Changes a projection from its next batch on: an object with any of batch_size, on_error, max_retries, handler, reset, as in es_create_projection. Whoever gives a handler or a reset needs the privilege read, too, and becomes the role that both run as; where that was another role, both have to be given. Returns the name. Needs the privilege manage.
+$$Changes a projection from its next batch on: an object with any of batch_size, on_error, max_retries, handler, reset, as in es_create_projection. Whoever gives a handler or a reset needs the privilege read, too, and becomes the role that both run as; where that was another role, both have to be given. A migration that creates the projection with if_not_exists has to say what was changed, else it is ES005. Returns the name. Needs the privilege manage.
 Errors: ES005, ES020, 42501.
 Example: select es_alter_projection('turnover', '{"batch_size": 2000}');$$;
 
@@ -203,9 +203,9 @@ Example: select es_run_projection('turnover');$$;
 create function es_skip_event(projection text, global_position bigint, reason text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_skip_event';
 comment on function es_skip_event(text, bigint, text) is
-$$Puts the event that a projection fails on among the dead letters, with a reason, and lets the projection go on behind it. Returns the projection's name. Needs the privilege manage.
-Errors: ES005 where it does not fail on that event, ES020, 42501.
-Example: select es_skip_event('turnover', 4711, 'a test entry without amount');$$;
+$$Puts the event that a projection fails on among the dead letters, with a reason, and lets the projection go on behind it. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever. Returns the projection's name. Needs the privilege manage.
+Errors: ES005 where it does not fail on that event, or for the reason, ES020, 42501.
+Example: select es_skip_event('turnover', 15, 'CHG-4711');$$;
 
 create function es_wait_for(
     projection text,

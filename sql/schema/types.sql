@@ -54,6 +54,18 @@ create type eventstream.stream_info as (
 );
 comment on type eventstream.stream_info is
 'One stream at a glance: its version, the positions and times of its first and last event, how many events and bytes it holds, how many snapshots, and whether it is closed.';
+comment on column eventstream.stream_info.stream is 'category-id, e.g. account-1000';
+comment on column eventstream.stream_info.version is 'of the newest event';
+comment on column eventstream.stream_info.first_position is 'global position of version 1';
+comment on column eventstream.stream_info.last_position is 'global position of the newest event';
+comment on column eventstream.stream_info.first_occurred_at is 'when the event of version 1 happened, by its own word';
+comment on column eventstream.stream_info.last_occurred_at is 'when the newest event happened, by its own word';
+comment on column eventstream.stream_info.first_recorded_at is 'when the event of version 1 was recorded';
+comment on column eventstream.stream_info.last_recorded_at is 'when the newest event was recorded';
+comment on column eventstream.stream_info.events is 'how many there are';
+comment on column eventstream.stream_info.bytes is 'of the stored rows';
+comment on column eventstream.stream_info.snapshots is 'how many there are, of all folds';
+comment on column eventstream.stream_info.closed is 'whether es_close_stream ended it: no more appends';
 
 create type eventstream.delivery as (
     lease_id uuid,

@@ -77,6 +77,6 @@ Example: select es_retry_dead_letter(7);$$;
 create function es_drop_dead_letter(id bigint, reason text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_dead_letter';
 comment on function es_drop_dead_letter(bigint, text) is
-$$Forgets a dead letter: the event will not be processed. The reason, and who said so, go to the server's log. The name of the projection or subscription that it belonged to.
-Errors: ES005 there is no such dead letter, or an empty reason, 42501 without manage.
-Example: select es_drop_dead_letter(7, 'a test order');$$;
+$$Forgets a dead letter: the event will not be processed. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever and, with who said so, in the server's log. The name of the projection or subscription that it belonged to.
+Errors: ES005 there is no such dead letter, or for the reason, 42501 without manage.
+Example: select es_drop_dead_letter(7, 'CHG-4711');$$;
