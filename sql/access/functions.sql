@@ -52,16 +52,19 @@ declare
     changed bigint;
     all_changed bigint := 0;
 begin
-    if not _eventstream.is_home() then
+    -- What is there before the log has begun is being restored: whether it is at home is not known yet, and what is noted is an act, which would begin it.
+    if not _eventstream.is_home() or not exists (select from _eventstream.first_appends) then
         return false;
     end if;
-    -- One that was granted again under the new name before the old one was seen to have changed.
-    delete from _eventstream.grants g
-    using pg_roles r, _eventstream.grants o
-    where r.oid = g.role_oid and g.role <> r.rolname and o.role_oid = g.role_oid and o.role = r.rolname
-      and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
-    update _eventstream.grants g set role = r.rolname from pg_roles r where r.oid = g.role_oid and g.role <> r.rolname;
-    get diagnostics all_changed = row_count;
+    if exists (select from _eventstream.grants g join pg_roles r on r.oid = g.role_oid where g.role <> r.rolname) then
+        -- One that was granted again under the new name before the old one was seen to have changed.
+        delete from _eventstream.grants g
+        using pg_roles r, _eventstream.grants o
+        where r.oid = g.role_oid and g.role <> r.rolname and o.role_oid = g.role_oid and o.role = r.rolname
+          and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
+        update _eventstream.grants g set role = r.rolname from pg_roles r where r.oid = g.role_oid and g.role <> r.rolname;
+        get diagnostics all_changed = row_count;
+    end if;
     update _eventstream.grants g set role_oid = null
     where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid);
     get diagnostics changed = row_count;

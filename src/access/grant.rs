@@ -155,7 +155,6 @@ pub fn revoke(grant: &Grant) -> Result<()> {
     })
 }
 
-/// Runs `work` where the current role is admin of the grant's tenant.
 /// Notes what the roles of grants and registrations are called by now, and which are gone for good.
 pub fn see_roles(db: &Db, catalog: &Catalog) -> Result<()> {
     let changed = SEE_ROLES.with(|plan| plan.first(db, View::Write, &[], |row| row.boolean(0)))?;
@@ -167,6 +166,7 @@ pub fn see_roles(db: &Db, catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
+/// Runs `work` where the current role is admin of the grant's tenant.
 fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Access) -> Result<()>) -> Result<()> {
     if let Some(category) = grant.category {
         Category::parse("category", category)?;

@@ -8,12 +8,15 @@
 //! back leaves none. Until the commit an act holds neither a position nor a stream: however long its transaction is, it holds up nobody. Reserved
 //! streams stand under an id of their own beside the tenant's (`reserved_of`): what reads, counts, follows or folds the tenant's streams never comes
 //! by them.
+use super::metadata;
 use crate::pg::error::failure::Result;
 use crate::pg::guard;
 use crate::pg::process::{server, session, xact};
+use crate::shared::catalog::Catalog;
 use crate::shared::transaction::{self, Due, End};
 use eventstream_core::audit::Change;
 pub use eventstream_core::audit::Kind;
+use pgrx::pg_sys::Oid;
 use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,7 +28,11 @@ pub struct Act {
     pub event_type: &'static str,
     /// JSON.
     pub payload: String,
+    /// Those of the session when it was done, not when it commits. JSON.
+    pub metadata: String,
     done_in: u32,
+    /// The table of events of the log that it is of: the transaction may drop that one, and make another.
+    log: Oid,
 }
 
 /// Appends them (src/command/acts.rs).
@@ -77,15 +84,15 @@ fn note(tenant_id: i64, event_type: &'static str, payload: String) -> Result<()>
     if let Some(&before_commit) = APPENDED_BY.get() {
         transaction::call_before_commit(Due { before_commit, on_end });
     }
-    let done_in = xact::current_subtransaction();
-    ACTS.with_borrow_mut(|acts| acts.push(Act { tenant_id, event_type, payload, done_in }));
+    let (metadata, done_in, log) = (metadata::of_now()?, xact::current_subtransaction(), Catalog::current()?.events);
+    ACTS.with_borrow_mut(|acts| acts.push(Act { tenant_id, event_type, payload, metadata, done_in, log }));
     Ok(())
 }
 
-/// The acts that are due, a tenant after the other in the order of their ids, so that two commits never wait for each other in a circle.
-pub fn take() -> BTreeMap<i64, Vec<Act>> {
+/// The acts of that log that are due, a tenant after the other in the order of their ids, so that two commits never wait for each other in a circle.
+pub fn take(log: Option<Oid>) -> BTreeMap<i64, Vec<Act>> {
     let mut by_tenant: BTreeMap<i64, Vec<Act>> = BTreeMap::new();
-    for act in ACTS.take() {
+    for act in ACTS.take().into_iter().filter(|act| Some(act.log) == log) {
         by_tenant.entry(act.tenant_id).or_default().push(act);
     }
     by_tenant
@@ -94,6 +101,11 @@ pub fn take() -> BTreeMap<i64, Vec<Act>> {
 fn on_end(end: End) {
     ACTS.with_borrow_mut(|acts| match end {
         End::Committed | End::RolledBack => acts.clear(),
-        End::SubtransactionRolledBack(this) => acts.retain(|act| act.done_in < this),
+        End::SubtransactionRolledBack(this) => {
+            acts.retain(|act| act.done_in < this);
+            if acts.is_empty() {
+                transaction::nothing_due();
+            }
+        }
     });
 }

@@ -75,9 +75,7 @@ impl<'a> NewEvent<'a> {
     }
 
     /// An act of administration (src/log/audit.rs): as large as the definition is that it is of.
-    pub fn of_act(event_type: &'a str, payload: Jsonb<'a>) -> Result<Self> {
-        let metadata = metadata::with_defaults(Jsonb::parse("{}")?)?;
-        metadata::check(metadata)?;
+    pub fn of_act(event_type: &'a str, payload: Jsonb<'a>, metadata: Jsonb<'a>) -> Result<Self> {
         Ok(Self {
             event_type,
             payload: Document { value: payload, text: payload.text()? },

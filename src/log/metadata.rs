@@ -8,6 +8,13 @@ use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::{shown, trace};
 
+/// What an event without metadata of its own has now, printed and checked. Errors: ES005, ES007.
+pub fn of_now() -> Result<String> {
+    let metadata = with_defaults(Jsonb::parse("{}")?)?;
+    check(metadata)?;
+    Ok(String::from_utf8_lossy(print("metadata", metadata)?.text).into_owned())
+}
+
 /// The metadata with the session's defaults; the caller's own members win. Errors: ES005 where the setting is no JSON object: not every way to
 /// set it is checked (src/shared/settings.rs).
 pub fn with_defaults(given: Jsonb<'_>) -> Result<Jsonb<'_>> {

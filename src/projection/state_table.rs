@@ -402,7 +402,8 @@ impl<'a> StateTable<'a> {
         pinned::refuse_other_strings()?;
         let acting = behalf::acting(self.projection);
         call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write(db, args)))
+            // A row that was changed since the transaction's snapshot would stand there twice for it, as it was and as it is now.
+            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write_as(db, View::Lock, args)))
         })
         // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
         .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))

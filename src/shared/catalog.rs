@@ -189,6 +189,12 @@ impl Catalog {
         }))
     }
 
+    /// The table of the log's events, where the extension is installed.
+    pub fn events_if_any() -> Result<Option<Oid>> {
+        let known = CATALOG.get();
+        Ok(if known.is_some() { known } else { Self::look_up()? }.map(|catalog| catalog.events))
+    }
+
     pub fn current() -> Result<Self> {
         if let Some(known) = CATALOG.get() {
             return Ok(known);

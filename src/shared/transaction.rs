@@ -70,6 +70,11 @@ pub fn call_before_commit(due: Due) {
     DUE.set(Some(due));
 }
 
+/// What was to be done before the commit was rolled back to a savepoint.
+pub fn nothing_due() {
+    DUE.set(None);
+}
+
 /// What [`xact::init`] is given.
 pub fn note(event: Event) -> Result<()> {
     match event {

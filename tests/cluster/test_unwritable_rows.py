@@ -426,3 +426,57 @@ def test_who_may_not_read_is_told_the_column_and_the_kind_of_its_value_and_nothi
         assert reason == 'its row cannot be written: column "limit" (numeric) cannot take a string' and detail is None
         found = value(operator, "select detail from eventstream.health where name = 'dead letters of limits'")
         assert 'column "limit" (numeric) cannot take a string' in found and "many" not in found
+
+
+#: A fold's handler, or an upcaster before rules, that fails of one stream; whatever it keeps from call to call is not taken up again after that.
+CODE = {
+    "handler sql": "create function code(state jsonb, event eventstream.event) returns jsonb immutable language sql as"
+    " $$ select jsonb_build_object('limit', (event.payload ->> 'limit')::int) $$",
+    "handler plpgsql": "create function code(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as"
+    " $$ begin return jsonb_build_object('limit', (event.payload ->> 'limit')::int); end $$",
+    "upcaster sql": "create function code(payload jsonb, metadata jsonb) returns jsonb immutable language sql as"
+    " $$ select jsonb_build_object('limit', (payload ->> 'limit')::int) $$",
+    "upcaster plpgsql": "create function code(payload jsonb, metadata jsonb) returns jsonb immutable language plpgsql as"
+    " $$ begin return jsonb_build_object('limit', (payload ->> 'limit')::int); end $$",
+}
+
+
+@pytest.mark.parametrize("way", ["batch", "fill", "rebuild"])
+@pytest.mark.parametrize("code", CODE)
+def test_a_stream_whose_code_fails_leaves_nothing_in_the_code_for_the_next(quiet, code, way):
+    with quiet.connect() as session:
+        session.execute(CODE[code])
+        if "handler" in code:
+            session.execute("select es_register_fold('limits', 'account', 'code(jsonb, eventstream.event)')")
+        else:
+            session.execute("select es_register_fold('limits', 'account', rules => %s::jsonb)", (RULES,))
+            session.execute("select es_register_upcaster('Limited', 1, 'code(jsonb, jsonb)')")
+        if way != "fill":
+            table(session, "int", "")
+            run(session)
+        for number in range(9):
+            limit(session, number, "many" if number % 3 == 1 else number)
+        if way == "fill":
+            table(session, "int", "")
+        run(session)
+        if way == "rebuild":
+            session.execute("select es_rebuild_projection('limits')")
+            run(session)
+        assert of_table(session) == [(f"account-{number}", 1, str(number)) for number in range(9) if number % 3 != 1]
+        assert letters(session) == [(f"account-{number}", 1, "22P02") for number in range(9) if number % 3 == 1]
+        assert status(session) == "running"
+
+
+@pytest.mark.parametrize("language", ["sql", "plpgsql"])
+def test_a_handler_that_fails_of_one_event_is_called_anew_for_the_next(quiet, language):
+    body = "insert into seen values ((event.payload ->> 'limit')::int)"
+    body = f"begin {body}; end" if language == "plpgsql" else body
+    with quiet.connect() as session:
+        session.execute("create table seen (n int)")
+        session.execute(f"create function sees(event eventstream.event) returns void language {language} as $$ {body} $$")
+        session.execute("select es_create_projection('limits', 'sees(eventstream.event)', on_error => 'skip', max_retries => 0)")
+        for number in range(9):
+            limit(session, number, "many" if number % 3 == 1 else number)
+        run(session)
+        assert [n for (n,) in rows(session, "select n from seen order by n")] == [number for number in range(9) if number % 3 != 1]
+        assert len(letters(session)) == 3

@@ -12,7 +12,7 @@ use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 thread_local! {
     static IN_USER_CODE: Cell<bool> = const { Cell::new(false) };
@@ -51,7 +51,12 @@ pub struct Registrant {
 
 /// A function that was found and may be called, by its registrant.
 pub struct Function {
+    oid: Oid,
     info: pg_sys::FmgrInfo,
+    /// What the function keeps from call to call. It goes with the context that was current at the look-up.
+    memory: ManuallyDrop<Scratch>,
+    /// Whether a call was left by an error: a function in SQL would take its half-run execution up again.
+    was_left: bool,
     role: Oid,
     search_path: CString,
 }
@@ -110,12 +115,20 @@ pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
 impl Function {
     /// Prepares calls of the function. They must end in the memory context that is current now.
     pub fn look_up(oid: Oid, role: Oid, search_path: &CStr) -> Result<Self> {
-        let mut info = MaybeUninit::<pg_sys::FmgrInfo>::zeroed();
-        let into = info.as_mut_ptr();
-        // SAFETY: fills `info`, whose memory context is the current one.
-        catch(|| unsafe { ffi::fmgr_info(oid, into) })?;
-        // SAFETY: filled.
-        Ok(Self { info: unsafe { info.assume_init() }, role, search_path: search_path.to_owned() })
+        let memory = ManuallyDrop::new(Scratch::new()?);
+        let info = found(oid, &memory)?;
+        Ok(Self { oid, info, memory, was_left: false, role, search_path: search_path.to_owned() })
+    }
+
+    /// Makes a call. After one that an error ended, nothing of it is left: by now its (sub)transaction is, too.
+    fn called<T>(&mut self, call: impl FnOnce(*mut pg_sys::FmgrInfo) -> Result<T>) -> Result<T> {
+        if self.was_left {
+            self.info = found(self.oid, &self.memory)?;
+        }
+        self.was_left = true;
+        let result = call(&raw mut self.info)?;
+        self.was_left = false;
+        Ok(result)
     }
 
     /// Runs `work` with the registrant's rights; inside it, [`Calls::call`] calls the function.
@@ -129,6 +142,16 @@ impl Function {
         let (role, search_path) = (self.role, self.search_path.clone());
         as_registrant(role, &search_path, code, at, || work(&mut Calls(self)))
     }
+}
+
+/// Looks the function up, in memory that is emptied before.
+fn found(oid: Oid, memory: &Scratch) -> Result<pg_sys::FmgrInfo> {
+    let mut info = MaybeUninit::<pg_sys::FmgrInfo>::zeroed();
+    let into = info.as_mut_ptr();
+    // SAFETY: fills `info`, whose memory context is the current one.
+    memory.step(|| catch(|| unsafe { ffi::fmgr_info(oid, into) }))?;
+    // SAFETY: filled.
+    Ok(unsafe { info.assume_init() })
 }
 
 /// Runs `work` with a registrant's rights, security-restricted, and search path. After PostgreSQL's own error they are left to the abort of
@@ -262,17 +285,15 @@ impl Calls<'_> {
         if is_strict && arguments.iter().any(Option::is_none) {
             return Ok(None);
         }
-        let info = &raw mut self.0.info;
         // SAFETY: a function of so many arguments, as registration checked.
-        catch(|| unsafe { invoke(info, arguments) })
+        self.0.called(|info| catch(|| unsafe { invoke(info, arguments) }))
     }
 
     /// Calls the function of a record, in `scratch`, which is emptied before.
     pub fn handle(&mut self, scratch: &Scratch, record: &Record) -> Result<()> {
-        let info = &raw mut self.0.info;
         // SAFETY: a function of the record's type, as registration checked.
-        let is_made =
-            scratch.step(|| catch(|| unsafe { record.expanded().map(|record| invoke(info, &[Some(record)])) }))?;
+        let call = |info| catch(|| unsafe { record.expanded().map(|record| invoke(info, &[Some(record)])) });
+        let is_made = self.0.called(|info| scratch.step(|| call(info)))?;
         is_made.map(drop).ok_or_else(composite::mismatch)
     }
 
@@ -286,26 +307,24 @@ impl Calls<'_> {
         most: usize,
         mut next: impl FnMut() -> Option<Record<'r>>,
     ) -> Result<Folded> {
-        let info = &raw mut self.0.info;
-        let folded = scratch.inside(|| {
-            catch(|| {
-                while let Some(record) = next() {
-                    scratch.empty();
-                    // SAFETY: a function of a jsonb and the record's type that gives a jsonb, as registration checked.
-                    unsafe {
-                        let record = record.expanded()?;
-                        let Some(made) = invoke(info, &[Some(state.value().datum()), Some(record)]) else {
-                            return Some(Folded::Null);
-                        };
-                        state.replace(made);
-                    }
-                    if state.value().size() > most {
-                        return Some(Folded::Large);
-                    }
+        let mut fold = |info| {
+            while let Some(record) = next() {
+                scratch.empty();
+                // SAFETY: a function of a jsonb and the record's type that gives a jsonb, as registration checked.
+                unsafe {
+                    let record = record.expanded()?;
+                    let Some(made) = invoke(info, &[Some(state.value().datum()), Some(record)]) else {
+                        return Some(Folded::Null);
+                    };
+                    state.replace(made);
                 }
-                Some(Folded::All)
-            })
-        })?;
+                if state.value().size() > most {
+                    return Some(Folded::Large);
+                }
+            }
+            Some(Folded::All)
+        };
+        let folded = self.0.called(|info| scratch.inside(|| catch(|| fold(info))))?;
         folded.ok_or_else(composite::mismatch)
     }
 }

@@ -161,7 +161,12 @@ impl Plan {
 
     /// Runs a statement that returns nothing; how many rows it wrote.
     pub fn write(&self, db: &Db, args: &[Nullable]) -> Result<u64> {
-        self.rows(db, View::Write, 0, args, |_| Ok(()))?;
+        self.write_as(db, View::Write, args)
+    }
+
+    /// The same, of rows as `view` sees them.
+    pub fn write_as(&self, db: &Db, view: View, args: &[Nullable]) -> Result<u64> {
+        self.rows(db, view, 0, args, |_| Ok(()))?;
         // SAFETY: SPI's own result variable.
         Ok(unsafe { pg_sys::SPI_processed })
     }
