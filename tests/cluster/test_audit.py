@@ -352,3 +352,62 @@ def test_an_act_that_waits_for_its_standby_keeps_no_news_back(new_server):
         assert [int(one.payload) for one in listener.notifies(timeout=10, stop_after=1)] == [position]
         listener.execute("select pg_terminate_backend(%s)", (pid,))
         hanging.join(10)
+
+
+def test_an_acts_metadata_are_those_of_when_it_was_done(log):
+    """Not those of the commit, which a function that gave a ticket of its own has long left."""
+    with log.connect() as session:
+        session.execute("""create function granted_with_ticket() returns text language sql set eventstream.metadata = '{"ticket": "CHG-3"}'
+            as $$ select es_grant('clerk', 'read', category => 'm3') $$""")
+        session.execute("begin")
+        for ticket in ("CHG-1", "CHG-2"):
+            session.execute("select set_config('eventstream.metadata', %s, true)", (json.dumps({"ticket": ticket}),))
+            session.execute(f"select es_grant('clerk', 'read', category => 'm{ticket[-1]}')")
+        session.execute("select set_config('eventstream.metadata', '', true)")
+        session.execute("select granted_with_ticket()")
+        session.execute("commit")
+        tickets = "select metadata ->> 'ticket' from eventstream.administration order by global_position"
+        assert rows(session, tickets)[-3:] == [("CHG-1",), ("CHG-2",), ("CHG-3",)]
+
+
+def test_an_act_that_was_rolled_back_keeps_nothing_from_being_prepared(new_server):
+    server = new_server("prepared", max_prepared_transactions=1)
+    database = Database(server, "prepared").create()
+    database.role("clerk")
+    with database.connect() as session:
+        session.execute("begin; savepoint before; select es_grant('clerk', 'read'); rollback to before")
+        session.execute("prepare transaction 'nothing'")
+        session.execute("rollback prepared 'nothing'")
+        assert acts(session) == []
+
+
+def test_an_act_goes_with_the_log_that_its_transaction_drops(log):
+    with log.connect() as session:
+        session.execute("begin; set local eventstream.allow_drop = on")
+        session.execute("select es_grant('clerk', 'append')")
+        session.execute("drop extension eventstream cascade; create extension eventstream")
+        session.execute("select es_grant('clerk', 'read')")
+        session.execute("commit")
+        assert rows(session, "select payload -> 'after' ->> 'privilege' from eventstream.administration") == [("read",)]
+        assert differences(session) == []
+        session.execute("begin; set local eventstream.allow_drop = on")
+        session.execute("select es_grant('clerk', 'append')")
+        session.execute("drop extension eventstream cascade; commit")
+        assert value(session, "select count(*) from pg_extension where extname = 'eventstream'") == 0
+        # The fixture drops the database, whose extension is looked for.
+        session.execute("create extension eventstream")
+
+
+def test_an_act_says_that_it_cannot_be_written_where_the_transaction_became_read_only(log):
+    with log.connect() as session:
+        session.execute("begin; select es_grant('clerk', 'read'); set transaction read only")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="an act of administration"):
+            session.execute("commit")
+
+
+def test_a_thousand_grants_take_seconds(log):
+    """They were compared each with each, at each grant."""
+    with log.connect() as session:
+        session.execute("set statement_timeout = '60s'")
+        session.execute("select count(es_grant('clerk', 'read', category => 'k' || i)) from generate_series(1, 1000) i")
+        assert value(session, "select count(*) from eventstream.grants where role = 'clerk'") == 1000
