@@ -6,8 +6,9 @@
 //!                                                                                          └─(the runner died, or was taken away)──▶ behind
 //! failed: as behind, but not before its retry.
 //! ```
-//! Runners are shared fairly between tenants: the tenant that has fewest of them comes first, and up to half of them stay free for tenants
-//! that have none, so that handlers that take their time keep back nobody but their own tenant.
+//! Runners are shared fairly between tenants: the tenant that has fewest of them comes first, of those with as few the one whose last turn began
+//! longest ago, and up to half of the runners stay free for tenants that have none. So handlers that take their time keep back nobody but their own
+//! tenant, and where there is one runner alone another tenant waits for one turn, however many projections that tenant has.
 //! They are advanced in rounds: one begins when a horizon has moved, some time after the one before, and takes each of them to its tenant's horizon
 //! that it began with, one after another. What somebody waits for comes at once, and what is far behind need not wait for a round.
 use super::job::Done;
@@ -92,6 +93,8 @@ impl Shares {
 /// The projections of a database.
 pub struct Book {
     known: HashMap<i64, Known>,
+    /// When each tenant was last given a runner.
+    turns: HashMap<i64, Instant>,
     /// The horizons that the round takes them to.
     goal: Horizons,
     /// When the round began, how long it takes at least, and among how many that time is shared out.
@@ -104,6 +107,7 @@ impl Book {
     pub fn new() -> Self {
         Self {
             known: HashMap::new(),
+            turns: HashMap::new(),
             goal: Horizons::default(),
             started: Instant::now(),
             pace: Duration::ZERO,
@@ -119,6 +123,7 @@ impl Book {
     pub fn replace(&mut self, entries: &[Entry]) {
         let now = Instant::now();
         self.known.retain(|id, known| known.running.is_some() || entries.iter().any(|entry| entry.id == *id));
+        self.turns.retain(|tenant_id, _| entries.iter().any(|entry| entry.tenant_id == *tenant_id));
         for entry in entries {
             let known = self.known.entry(entry.id).or_insert_with(|| Known {
                 tenant_id: entry.tenant_id,
@@ -161,7 +166,7 @@ impl Book {
         Shares { busy, idle }
     }
 
-    /// Of the tenant that has fewest runners, the projection that waited longest for one of the free ones, and the runner that had it last,
+    /// Of the tenant that has fewest runners, and had its turn longest ago, the projection that waited longest for one of the free ones, and the runner that had it last,
     /// or else any.
     pub fn next(&mut self, horizons: &Horizons, runners: Runners) -> Option<(i64, usize)> {
         let (now, clock) = (Instant::now(), server::clock());
@@ -181,7 +186,8 @@ impl Book {
         let shares = self.shares();
         let ready = self.known.iter().filter(|(_, known)| known.ready_since.is_some() && (is_alone || known.is_wanted));
         let may_run = ready.filter(|(_, known)| shares.may_have_more(known.tenant_id, runners));
-        let (id, known) = may_run.min_by_key(|(id, known)| (shares.busy(known.tenant_id), known.ready_since, **id))?;
+        let turn = |known: &Known| (shares.busy(known.tenant_id), self.turns.get(&known.tenant_id));
+        let (id, known) = may_run.min_by_key(|(id, known)| (turn(known), known.ready_since, **id))?;
         let theirs = |place: &usize| self.known.values().any(|known| known.last_place == Some(*place));
         let place = known
             .last_place
@@ -200,7 +206,9 @@ impl Book {
 
     pub fn begun(&mut self, id: i64, place: usize, horizons: &Horizons) {
         if let Some(known) = self.known.get_mut(&id) {
-            known.running = Some((horizons.of(known.tenant_id), Instant::now()));
+            let now = Instant::now();
+            known.running = Some((horizons.of(known.tenant_id), now));
+            self.turns.insert(known.tenant_id, now);
             known.last_place = Some(place);
             known.ready_since = None;
             known.is_wanted = false;

@@ -103,6 +103,32 @@ def test_slow_handlers_of_one_tenant_keep_back_no_other_tenant(new_server):
         assert value(owner, busy) >= 3
 
 
+def test_where_there_is_one_runner_another_tenant_waits_for_one_turn(new_server):
+    """And not for a turn of each of the slow tenant's projections."""
+    server = new_server("single", **{"eventstream.max_workers": 1})
+    database = Database(server, "single").create()
+    make_projection(database, "quick")
+    with database.connect() as owner:
+        owner.execute("select es_create_tenant('slow')")
+        owner.execute("set eventstream.tenant = 'slow'")
+        owner.execute("create function sleeps(event eventstream.event) returns void language plpgsql as $$ begin perform pg_sleep(1); end $$")
+        for number in range(12):
+            owner.execute(f"select es_create_projection('slow_{number}', 'sleeps(eventstream.event)', batch_size => 1)")
+        for number in range(20):
+            owner.execute("select es_append('account-1', 'Opened', '{}')")
+        busy = "select count(*) from pg_stat_activity where backend_type = 'eventstream runner' and wait_event = 'PgSleep'"
+        wait_until(lambda: value(owner, busy) == 1, 20, "the slow tenant to have the runner")
+        owner.execute("set eventstream.tenant = 'default'")
+        took = []
+        for _ in range(5):
+            owner.execute("select es_append('account-1', 'Opened', '{}')")
+            began = time.monotonic()
+            owner.execute("select es_wait_for('quick', timeout => '30 s')")
+            took.append(time.monotonic() - began)
+        # A turn takes a second; a round of all of them twelve.
+        assert max(took) < 6, took
+
+
 def test_a_database_without_the_extension_takes_no_place(new_server):
     """1,024 databases can be served; those that are not, and those that are gone, leave room for others, also in the counters."""
     server = new_server("many", **{"eventstream.max_workers": 1, "max_worker_processes": 12})
