@@ -65,10 +65,19 @@ begin
         update _eventstream.grants g set role = r.rolname from pg_roles r where r.oid = g.role_oid and g.role <> r.rolname;
         get diagnostics all_changed = row_count;
     end if;
-    update _eventstream.grants g set role_oid = null
-    where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid);
-    get diagnostics changed = row_count;
-    all_changed := all_changed + changed;
+    if exists (select from _eventstream.grants g where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid)) then
+        -- Of two that had one name and are gone, the one that was seen to be gone first stands for both.
+        delete from _eventstream.grants g
+        using _eventstream.grants o
+        where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid) and o.role_oid is null and o.role = g.role
+          and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
+        get diagnostics changed = row_count;
+        all_changed := all_changed + changed;
+        update _eventstream.grants g set role_oid = null
+        where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid);
+        get diagnostics changed = row_count;
+        all_changed := all_changed + changed;
+    end if;
     foreach registrations in array '{folds,upcasters,projections}'::text[] loop
         execute format('update _eventstream.%I x set registrant = r.rolname from pg_roles r '
                        'where r.oid = x.registrant_oid and x.registrant <> r.rolname', registrations);
@@ -101,6 +110,10 @@ begin
     delete from _eventstream.grants g
     using _eventstream.grants o
     where g.ctid > o.ctid and g.role = o.role and g.role_oid is not null and o.role_oid is not null
+      and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
+    delete from _eventstream.grants g
+    using _eventstream.grants o
+    where g.role_oid is not null and _eventstream.role_of(g.role, g.role_oid, false) is null and o.role_oid is null and o.role = g.role
       and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
     update _eventstream.grants set role_oid = _eventstream.role_of(role, role_oid, false) where role_oid is not null;
     foreach registrations in array '{folds,upcasters,projections}'::text[] loop

@@ -19,7 +19,7 @@ create function es_verify_audit(
 ) returns setof record
 language c stable parallel restricted rows 1 as 'MODULE_PATHNAME', 'eventstream_verify_audit';
 comment on function es_verify_audit() is
-$$Compares what administers the log (tenants, grants, folds, upcasters, projections, subscriptions, activations) with the acts that made it, which are events of the stream $audit-<uuid of the tenant>: no rows = each is what its last act made it. A row names the kind, which one (key), the position of its last act, and what differs: written by hand, edited, or gone. Times (granted_at …), internal ids and where a projection or subscription stands are not compared. The chain of the acts is verified first. Superusers and the owner verify every tenant, others (privilege audit) the current one.
+$$Compares what administers the log (tenants, grants, folds, upcasters, projections, subscriptions, activations) with the acts that made it, which are events of the stream $audit-<uuid of the tenant>: no rows = each act met what the act before it on the same definition left, and each definition is what its last act made it. A row names the kind, which one (key), the position of its last act (or of the act that met what was changed by hand, which is told for ever), and what differs: written by hand, edited, or gone. tenant is NULL where the tenant itself is gone. Refused (0A000) after an act in the same transaction. Times (granted_at …), internal ids and where a projection or subscription stands are not compared. The chain of the acts is verified first. Superusers and the owner verify every tenant, others (privilege audit) the current one.
 Example: select * from es_verify_audit();$$;
 
 create function es_chain_heads(

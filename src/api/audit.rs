@@ -2,16 +2,16 @@
 use super::asks;
 use crate::access::{authorize_tenant, everything_or};
 use crate::log::audit::{self, Kind};
-use crate::log::{identity, whole};
+use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Planning;
-use crate::pg::query::plan::View;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
 use crate::proof;
 use crate::shared::session::as_owner;
+use crate::shared::transaction;
 use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -23,11 +23,19 @@ sql_function!("eventstream_administered_tenant", "", administered_tenant);
 
 fn verify(args: &Args) -> Returned {
     let access = everything_or(Privilege::Audit)?;
+    // Their rows are there, and what they are compared with comes at the commit.
+    if transaction::has_due() {
+        return Err(Error::FeatureNotSupported {
+            what: "es_verify_audit() after an act of administration in the same transaction is not supported".into(),
+            hint: Some("Commit first: the act becomes an event at the commit, with which it can be compared.".into()),
+        }
+        .into());
+    }
     let store = Store::begin(args)?;
-    for tenant in identity::tenants(access.as_ref().map(|access| access.tenant_id), View::Caller)? {
-        proof::audit::verify(tenant.id, &tenant.uuid, &mut |found| {
+    for tenant in proof::audit::administered(access.as_ref().map(|access| access.tenant_id))? {
+        proof::audit::verify(&tenant, &mut |found| {
             store.put(&[
-                Some(from_text(&tenant.name)?),
+                tenant.name.as_deref().map(from_text).transpose()?,
                 Some(from_text(&found.kind)?),
                 Some(Jsonb::parse(&found.key)?.datum()),
                 found.global_position.map(Datum::from),

@@ -42,7 +42,7 @@ thread_local! {
     /// By id, of a log (its table of events) that has begun: from then on they never change.
     static TENANT_UUIDS: RefCell<(Oid, HashMap<i64, Uuid>)> = RefCell::new((pg_sys::InvalidOid, HashMap::new()));
     static TENANTS: Plan = const { Plan::new(
-        "select id, name, uuid from _eventstream.tenant_uuids() where $1 is null or id = $1 order by id",
+        "select name, uuid from _eventstream.tenant_uuids() where $1 is null or id = $1 order by id",
         &[INT8OID],
     ) };
     // Asked anew each time: a restore fills these tables by COPY, which invalidates nothing that could be kept. While a restore is
@@ -114,7 +114,6 @@ pub fn must_be_of_this_log(db: &Db, argument: &str, position: i64, given: &Uuid)
 
 /// A tenant, as what is kept of it outside names it.
 pub struct Tenant {
-    pub id: i64,
     pub name: String,
     pub uuid: String,
 }
@@ -124,7 +123,7 @@ pub fn tenants(tenant_id: Option<i64>, view: View) -> Result<Vec<Tenant>> {
     as_owner(Planning::ByIndex, |db, _| {
         TENANTS.with(|plan| {
             plan.rows(db, view, 0, &[tenant_id.map(Datum::from)], |row| {
-                Ok(Tenant { id: row.int8(0)?, name: row.text(1)?.to_owned(), uuid: to_uuid_text(&row.uuid(2)?) })
+                Ok(Tenant { name: row.text(0)?.to_owned(), uuid: to_uuid_text(&row.uuid(1)?) })
             })
         })
     })

@@ -1,70 +1,190 @@
-//! Whether what administers the log is what its acts made it: the last act on each definition is compared with the row that there is. Trusts
-//! neither: the acts' own chain is verified first, and a row that no act gave was written by hand.
+//! Whether what administers the log is what its acts made it. The acts on each definition are gone through from the first: each must have met what the
+//! one before it left, and the last one must have left the row that there is. Trusts neither: the acts' own chain is verified first, and a row that no
+//! act gave was written by hand, also where a later act corrected it.
 use super::verify::{self, problem::Report};
 use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
 use crate::proof::verify::problem::Problem;
 use crate::shared::session::as_owner;
-use eventstream_core::audit::{reserved_of, stream_of};
+use eventstream_core::audit::{Kind, reserved_of};
 use eventstream_core::name::StreamName;
 use eventstream_core::shown;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 
-/// The tenant `default` is made by CREATE EXTENSION, which is no act.
+/// The tenant `default` is made by CREATE EXTENSION, which is no act, but says what it makes; in its stream stand the acts of the log itself, too.
 const FIRST: i64 = 1;
 
-/// A definition that is not what its last act made it.
+/// Of whom there are acts or definitions.
+pub struct Administered {
+    pub tenant_id: i64,
+    /// None: there is no such tenant any more, or never was.
+    pub name: Option<String>,
+    /// The stream of its acts.
+    stream: Option<String>,
+}
+
+/// A definition that is not what its acts made it.
 pub struct Difference {
     pub kind: String,
     /// Which one, as JSON.
     pub key: String,
-    /// Of the last act on it, if there is one.
+    /// Of the last act on it, or of the one that met something else than what the one before it left.
     pub global_position: Option<i64>,
     pub problem: String,
 }
 
 columns! {
     mod of, selected;
-    KIND = "coalesce(a.kind, r.kind)",
-    KEY = "coalesce(a.key, r.key)::text",
-    POSITION = "a.global_position",
-    IS_GIVEN = "a.after is not null",
-    IS_THERE = "r.definition is not null",
-    OTHER_MEMBERS = "array(select k from jsonb_object_keys(a.after || r.definition) k \
-                           where (a.after -> k)::text is distinct from (r.definition -> k)::text order by k)",
+    KIND = "f.kind",
+    KEY = "f.key::text",
+    POSITION = "f.global_position",
+    FOUND = "f.found",
+    IS_GIVEN = "f.given is not null",
+    IS_THERE = "f.there is not null",
+    OTHER_MEMBERS = "array(select k from jsonb_object_keys(f.given || f.there) k \
+                           where (f.given -> k)::text is distinct from (f.there -> k)::text order by k)",
 }
 
+const MET: &str = "met";
+const OLDER: &str = "older";
+
 thread_local! {
-    // jsonb compares numbers by value; their text shows the scale, too.
+    static ADMINISTERED: Plan = const { Plan::new(
+        "select i.id, t.name, \
+                coalesce('$audit-' || t.uuid, (select min(s.name) from _eventstream.streams s where s.tenant_id = -i.id and s.category = '$audit')) \
+         from (select $2 as id union select t.id from _eventstream.tenants t \
+               union select -s.tenant_id from _eventstream.streams s where s.tenant_id < 0 \
+               union select d.tenant_id from _eventstream.definitions() d) i \
+         left join _eventstream.tenant_uuids() t on t.id = i.id \
+         where $1 is null or i.id = $1 order by i.id",
+        &[INT8OID, INT8OID],
+    ) };
+    // jsonb compares numbers by value; their text shows the scale, too. What does not come along with a copy, as by logical replication, is made anew
+    // there: an act may miss it whose log was activated in between.
     static COMPARE: Plan = const { Plan::new(
         concat!("with acts as ( \
-             select distinct on (a.kind, a.key) a.kind, a.key, nullif(a.after, 'null') as after, a.global_position \
-             from (select e.payload ->> 'kind' as kind, \
-                          _eventstream.definition_key(e.payload ->> 'kind', coalesce(nullif(e.payload -> 'after', 'null'), e.payload -> 'before')) as key, \
-                          e.payload -> 'after' as after, e.global_position, e.version \
-                   from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
-                   where s.tenant_id = $2 and s.name = $3 and e.payload ? 'after') a \
-             order by a.kind, a.key, a.version desc), \
-         rows as (select d.kind, d.key, d.definition from _eventstream.definitions() d where d.tenant_id = $1) \
-         select ", selected!(), " \
-         from acts a full join rows r on r.kind = a.kind and r.key = a.key \
-         where a.after::text is distinct from r.definition::text \
-           and not (a.kind is null and r.kind = 'tenant' and $1 = $4) \
-         order by 1, 2"),
+             select e.payload ->> 'kind' as kind, nullif(e.payload -> 'before', 'null') as before, nullif(e.payload -> 'after', 'null') as after, \
+                    e.global_position, e.version \
+             from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+             where s.tenant_id = $2 and s.name = $3 and e.payload ? 'after' \
+             union all \
+             select 'tenant', null, '{\"name\": \"default\", \"uuid\": null}'::jsonb, null, 0 where $1 = $4), \
+         keyed as (select a.*, _eventstream.definition_key(a.kind, coalesce(a.after, a.before)) as key from acts a), \
+         told as ( \
+             select k.*, lag(k.after) over act_by_act as left_there, lag(k.global_position) over act_by_act as left_at, \
+                    lead(k.version) over act_by_act is null as is_last \
+             from keyed k window act_by_act as (partition by k.kind, k.key order by k.version)), \
+         rows as (select d.kind, d.key, d.definition from _eventstream.definitions() d where d.tenant_id = $1), \
+         found as ( \
+             select t.kind, t.key, t.global_position, 'met' as found, t.left_there as given, t.before as there \
+             from told t \
+             where t.left_there::text is distinct from t.before::text and t.global_position is not null \
+               and not (t.before is null and exists ( \
+                   select from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+                   where s.tenant_id = -$4 and e.event_type = 'LogActivated' \
+                     and e.global_position > t.left_at and e.global_position < t.global_position)) \
+             union all \
+             select coalesce(t.kind, r.kind), coalesce(t.key, r.key), t.global_position, 'last', t.after, r.definition \
+             from (select t.* from told t where t.is_last) t full join rows r on r.kind = t.kind and r.key = t.key \
+             where t.after::text is distinct from r.definition::text \
+             union all \
+             select m.kind, jsonb_build_object('name', m.name), null, 'older', null, null \
+             from (select 'projection', p.name, p.created_at from _eventstream.projections p where p.tenant_id = $1 \
+                   union all \
+                   select 'subscription', s.name, s.created_at from _eventstream.subscriptions s where s.tenant_id = $1) m (kind, name, created_at) \
+             where m.created_at < (select l.created_at from _eventstream.this_log() l)) \
+         select ", selected!(), " from found f order by f.kind, f.key, f.global_position, f.found"),
         &[INT8OID, INT8OID, TEXTOID, INT8OID],
     ) };
 }
 
-/// The chain of the tenant's acts, and then what differs from them.
-pub fn verify(tenant_id: i64, uuid: &str, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
-    let name = stream_of(uuid);
+/// All of whom there are acts or definitions, or that tenant.
+pub fn administered(tenant_id: Option<i64>) -> Result<Vec<Administered>> {
+    as_owner(Planning::ByCost, |db, _| {
+        ADMINISTERED.with(|plan| {
+            plan.rows(db, View::Caller, 0, &[tenant_id.map(Datum::from), Some(Datum::from(FIRST))], |row| {
+                let text = |column| -> Result<Option<String>> { Ok(row.text_opt(column)?.map(str::to_owned)) };
+                Ok(Administered { tenant_id: row.int8(0)?, name: text(1)?, stream: text(2)? })
+            })
+        })
+    })
+}
+
+/// The chain of a tenant's acts, and then what differs from them.
+pub fn verify(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
+    if of.name.is_some() {
+        return differences(of, report);
+    }
+    let id = of.tenant_id;
+    report(Difference {
+        kind: Kind::Tenant.as_str().into(),
+        key: format!("{{\"id\": {id}}}"),
+        global_position: None,
+        problem: format!("there is no tenant {id}"),
+    })?;
+    differences(of, &mut |found| {
+        report(Difference { problem: format!("{}; there is no tenant {id}", found.problem), ..found })
+    })
+}
+
+fn differences(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
+    if let Some(stream) = &of.stream {
+        verify_chain(of.tenant_id, stream, report)?;
+    }
+    let args = [
+        Some(Datum::from(of.tenant_id)),
+        Some(Datum::from(reserved_of(of.tenant_id))),
+        of.stream.as_deref().map(from_text).transpose()?,
+        Some(Datum::from(FIRST)),
+    ];
+    let found = as_owner(Planning::ByCost, |db, _| {
+        COMPARE.with(|plan| {
+            plan.rows(db, View::Caller, 0, &args, |row| {
+                Ok(Difference {
+                    kind: row.text(of::KIND)?.to_owned(),
+                    key: row.text(of::KEY)?.to_owned(),
+                    global_position: row.int8_opt(of::POSITION),
+                    problem: problem(row)?,
+                })
+            })
+        })
+    })?;
+    found.into_iter().try_for_each(report)
+}
+
+fn problem(row: &Row) -> Result<String> {
+    let found = row.text(of::FOUND)?;
+    let (is_given, is_there) = (row.boolean(of::IS_GIVEN)?, row.boolean(of::IS_THERE)?);
+    let others = || -> Result<String> { Ok(row.text_array_opt(of::OTHER_MEMBERS)?.unwrap_or_default().join(", ")) };
+    if found == OLDER {
+        return Ok("is older than the log: created_at was set back by hand".into());
+    }
+    if found == MET {
+        let what = match (is_given, is_there) {
+            (true, true) => format!("other {}", others()?),
+            (true, false) => "it was gone, and no act had taken it back".into(),
+            (false, _) => "it was there, and no act had given it".into(),
+        };
+        return Ok(format!("was changed by hand before this act: {what}"));
+    }
+    let by = if row.int8_opt(of::POSITION).is_some() { "its last act" } else { "CREATE EXTENSION" };
+    Ok(match (is_given, is_there) {
+        (true, true) => format!("is not what {by} made it: other {}", others()?),
+        (true, false) => format!("was given by {by}, and is gone"),
+        (false, _) if row.int8_opt(of::POSITION).is_some() => format!("was taken back by {by}, and is there"),
+        (false, _) => "was given by no act: it was written by hand".into(),
+    })
+}
+
+fn verify_chain(tenant_id: i64, name: &str, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
     let reserved = reserved_of(tenant_id);
     let mut broken = Vec::new();
-    let stream = StreamName::parse(&name)?;
+    let stream = StreamName::parse(name)?;
     let is_there = as_owner(Planning::ByIndex, |db, catalog| {
         whole::must_be_shown(db, catalog, Some(reserved))?;
         Ok(whole::look_up(db, catalog, View::Caller, reserved, &stream)?.is_some())
@@ -76,44 +196,13 @@ pub fn verify(tenant_id: i64, uuid: &str, report: &mut dyn FnMut(Difference) -> 
     if is_there {
         verify::verify_stream(reserved, &stream, note)?;
     }
-    for found in broken {
+    broken.into_iter().try_for_each(|found| {
         let version = found.version.map_or_else(String::new, |version| format!(" version {version}"));
         report(Difference {
             kind: "act".into(),
             key: format!("{{\"stream\": {}}}", serde_json::json!(name)),
             global_position: found.global_position,
-            problem: format!("{}{version}: {}", shown(&name), found.problem),
-        })?;
-    }
-    let differences = as_owner(Planning::ByCost, |db, _| {
-        let args = [
-            Some(Datum::from(tenant_id)),
-            Some(Datum::from(reserved)),
-            Some(from_text(&name)?),
-            Some(Datum::from(FIRST)),
-        ];
-        COMPARE.with(|plan| {
-            plan.rows(db, View::Caller, 0, &args, |row| {
-                let (is_given, is_there) = (row.boolean(of::IS_GIVEN)?, row.boolean(of::IS_THERE)?);
-                let problem = match (is_given, is_there) {
-                    (true, true) => {
-                        let members = row.text_array_opt(of::OTHER_MEMBERS)?.unwrap_or_default();
-                        format!("is not what its last act made it: other {}", members.join(", "))
-                    }
-                    (true, false) => "was given by its last act, and is gone".into(),
-                    (false, _) if row.int8_opt(of::POSITION).is_some() => {
-                        "was taken back by its last act, and is there".into()
-                    }
-                    (false, _) => "was given by no act: it was written by hand".into(),
-                };
-                Ok(Difference {
-                    kind: row.text(of::KIND)?.to_owned(),
-                    key: row.text(of::KEY)?.to_owned(),
-                    global_position: row.int8_opt(of::POSITION),
-                    problem,
-                })
-            })
+            problem: format!("{}{version}: {}", shown(name), found.problem),
         })
-    })?;
-    differences.into_iter().try_for_each(report)
+    })
 }

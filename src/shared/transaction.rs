@@ -75,6 +75,11 @@ pub fn nothing_due() {
     DUE.set(None);
 }
 
+/// Whether something is due before this transaction commits.
+pub fn has_due() -> bool {
+    DUE.get().is_some()
+}
+
 /// What [`xact::init`] is given.
 pub fn note(event: Event) -> Result<()> {
     match event {
@@ -87,7 +92,7 @@ pub fn note(event: Event) -> Result<()> {
                 xact::wait_for_flush();
             }
         }
-        Event::BeforePrepare if APPENDED.get() || GATED.get() || DUE.get().is_some() => return Err(refuse_prepare()),
+        Event::BeforePrepare if APPENDED.get() || GATED.get() || has_due() => return Err(refuse_prepare()),
         Event::BeforePrepare => (),
         Event::Committed => finish(End::Committed),
         Event::RolledBack => finish(End::RolledBack),
@@ -125,7 +130,7 @@ fn refuse_prepare() -> Failure {
             "PREPARE TRANSACTION after an append is not supported",
             "Commit the append in a transaction of its own, with an event_id so that a retry is safe.",
         )
-    } else if DUE.get().is_some() {
+    } else if has_due() {
         (
             "PREPARE TRANSACTION after an act of administration is not supported",
             "Do that in a transaction of its own, and COMMIT it: the act becomes an event at the commit.",

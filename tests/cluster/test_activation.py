@@ -50,7 +50,7 @@ def test_a_dump_that_is_restored_into_a_running_server_waits(database, jobs):
             assert rows(session, "select activated_by from _eventstream.activations") == [(SUPERUSER,)]
             session.execute("select es_wait_for('copied')")
             assert seen(session, "copied") == list(range(1, 37))
-            assert verify(session) == []
+            assert verify(session) == [] and rows(session, "select * from es_verify_audit()") == []
             wait_for_status(session, "activation", "ok")
     finally:
         copy.drop()

@@ -4,6 +4,7 @@ Kinds: each act there is; savepoints, rollback, a pooler's long transaction, two
 a role that is renamed, dropped, or bound in a copy; every register edited by hand; replicas' triggers; the tenant's own readers, who see none of it.
 """
 
+import contextlib
 import json
 import threading
 
@@ -67,6 +68,14 @@ def acts(session) -> list[str]:
 
 def differences(session) -> list[tuple]:
     return rows(session, "select kind, key, problem from es_verify_audit()")
+
+
+def by_hand(session, statement: str, trigger: str = "refuse_foreign") -> None:
+    """As a superuser does who means it: with that trigger off, and as a replica's."""
+    table = "_eventstream." + statement.split("_eventstream.")[1].split()[0].rstrip(";") if "_eventstream." in statement else "_eventstream.grants"
+    session.execute(f"set eventstream.allow_drop = on; alter table {table} disable trigger {trigger}; set session_replication_role = replica")
+    session.execute(statement)
+    session.execute(f"reset session_replication_role; alter table {table} enable always trigger {trigger}; reset eventstream.allow_drop")
 
 
 def test_every_act_is_an_event_and_nothing_else_is(log):
@@ -242,6 +251,9 @@ BY_HAND = {
     "an upcaster": ("update _eventstream.upcasters set handler = 'public.other'", "upcaster", "other handler"),
     "a projection": ("update _eventstream.projections set categories = '{other}'", "projection", "other categories"),
     "a subscription": ("delete from _eventstream.subscriptions", "subscription", "is gone"),
+    "the tenant default": ("update _eventstream.tenants set name = 'deflt' where name = 'default'", "tenant", "CREATE EXTENSION"),
+    "a projection dated back": ("update _eventstream.projections set created_at = '2001-01-01'", "projection", "older than the log"),
+    "a subscription dated back": ("update _eventstream.subscriptions set created_at = '2001-01-01'", "subscription", "older than the log"),
     "a tenant": ("insert into _eventstream.tenants (id, name) values (7, 'x')", "tenant", "by no act"),
     "an activation": ("insert into _eventstream.activations values (gen_random_uuid(), 1, 1, 'me')", "activation", "by no act"),
 }
@@ -256,16 +268,156 @@ def test_what_was_written_by_hand_is_found(log, case):
         session.execute("select es_register_upcaster('Happened', 1, 'upcast(jsonb, jsonb)')")
         session.execute("select es_create_projection('p', 'handle(eventstream.event)'); select es_create_subscription('s')")
         assert differences(session) == []
-        table = statement.split("_eventstream.")[1].split()[0].rstrip(";")
-        if table == "tenants":
-            statement = statement.replace("(id, name) values (7, 'x')", with_uuid(session))
-        # As a superuser does who means it: with the guard's own trigger off, and as a replica's.
-        session.execute(f"set eventstream.allow_drop = on; alter table _eventstream.{table} disable trigger refuse_foreign; set session_replication_role = replica")
-        session.execute(statement)
-        session.execute(f"reset session_replication_role; alter table _eventstream.{table} enable always trigger refuse_foreign; reset eventstream.allow_drop")
+        by_hand(session, statement.replace("(id, name) values (7, 'x')", with_uuid(session)))
         found = differences(session)
         assert found and {one[0] for one in found} == {kind}, found
         assert any(told in problem for _, _, problem in found), found
+
+
+#: What is written by hand, the legal acts that come after it, on what, and what is told of it.
+LAUNDERED = {
+    "a grant whose role's name is corrected": (
+        "insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('old_clerk', 'clerk'::regrole, 'admin', 1, 'postgres')",
+        ["select * from es_maintain()", "select es_grant('clerk', 'consume')"],
+        "grant",
+        "it was there",
+    ),
+    "a projection that is altered": (
+        "update _eventstream.projections set on_error = 'skip'",
+        ["select es_alter_projection('p', '{\"batch_size\": 79}')", "select es_alter_projection('p', '{\"on_error\": \"stop\"}')"],
+        "projection",
+        "other on_error",
+    ),
+    "a projection that is dropped": ("update _eventstream.projections set on_error = 'skip'", ["select es_drop_projection('p')"], "projection", "other on_error"),
+    "a fold that is registered as it was forged": (
+        """update _eventstream.folds set initial_state = '{"n": 7}'""",
+        ["select es_register_fold('sums', 'account', rules => '{\"on\": {\"A\": []}}', initial_state => '{\"n\": 7}')", "select es_unregister_fold('sums')"],
+        "fold",
+        "other initial_state",
+    ),
+    "a subscription that is made again": ("delete from _eventstream.subscriptions", ["select es_create_subscription('s')"], "subscription", "it was gone"),
+    "an upcaster that is taken back": (
+        "insert into _eventstream.upcasters select (jsonb_populate_record(u, '{\"from_schema_version\": 2}')).* from _eventstream.upcasters u",
+        ["select es_unregister_upcaster('Happened', 2)"],
+        "upcaster",
+        "it was there",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAUNDERED)
+def test_no_later_act_hides_what_was_written_by_hand(log, case):
+    statement, legal, kind, told = LAUNDERED[case]
+    with log.connect() as session:
+        session.execute("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.50}')")
+        session.execute("select es_register_upcaster('Happened', 1, 'upcast(jsonb, jsonb)')")
+        session.execute("select es_create_projection('p', 'handle(eventstream.event)'); select es_create_subscription('s')")
+        by_hand(session, statement)
+        assert [one[0] for one in differences(session)] == [kind]
+        for call in legal:
+            session.execute(call)
+            ((found, _, position, problem),) = rows(session, "select kind, key, global_position, problem from es_verify_audit()")
+            assert found == kind and "by hand before this act" in problem and told in problem
+            # It is the act that met it, and stays.
+            assert value(session, "select payload ->> 'kind' from eventstream.administration where global_position = %s", position) == kind
+
+
+def test_an_act_that_was_not_noted_is_missed_by_the_next_one(log):
+    with log.connect() as session:
+        by_hand(session, "select es_grant('clerk', 'read')", "note_definition")
+        session.execute("select es_revoke('clerk', 'read')")
+        assert acts(session) == ["PrivilegeRevoked"]
+        ((kind, key, problem),) = differences(session)
+        assert kind == "grant" and key["role"] == "clerk" and "before this act: it was there" in problem
+
+
+def test_a_tenant_that_is_gone_is_found(log):
+    with log.connect() as session:
+        session.execute("select es_create_tenant('b'); set eventstream.tenant = 'b'; select es_grant('clerk', 'read'); reset eventstream.tenant")
+        of_b = value(session, "select id from _eventstream.tenants where name = 'b'")
+        by_hand(session, "delete from _eventstream.tenants where name = 'b'")
+        by_hand(session, "delete from _eventstream.grants")
+        by_hand(session, "insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('clerk', 'clerk'::regrole, 'admin', 99, 'postgres')")
+        found = rows(session, "select tenant, kind, key, problem from es_verify_audit()")
+        assert {tenant for tenant, *_ in found} == {None}
+        told = [(kind, key.get("id") or key.get("name") or key["privilege"], problem) for _, kind, key, problem in found if kind != "act"]
+        assert [one[:2] for one in told] == [("tenant", of_b), ("grant", "read"), ("tenant", "b"), ("tenant", 99), ("grant", "admin")]
+        assert all(f"tenant {of_b}" in problem for _, _, problem in told[:3]) and all("tenant 99" in problem for _, _, problem in told[3:])
+        assert "is gone" in told[1][2] and "by no act" in told[4][2]
+
+
+def test_the_tenant_default_is_missed_as_well(log):
+    with log.connect() as session:
+        by_hand(session, "delete from _eventstream.tenants where name = 'default'")
+        assert [(kind, key) for kind, key, _ in differences(session)] == [("tenant", {"id": 1}), ("tenant", {"name": "default"})]
+
+
+def test_what_is_not_committed_is_not_compared(log):
+    """Its rows are there, and its acts not yet."""
+    with log.connect() as session:
+        session.execute("begin; select es_grant('clerk', 'read')")
+        with pytest.raises(psycopg.Error) as error:
+            differences(session)
+        assert error.value.sqlstate == "0A000" and "commit" in error.value.diag.message_hint.lower()
+        session.execute("rollback; begin; savepoint a; select es_grant('clerk', 'read'); rollback to savepoint a")
+        assert differences(session) == []
+        session.execute("commit; begin; select es_grant('clerk', 'read'); commit")
+        assert differences(session) == []
+
+
+@pytest.mark.parametrize("where", ["here", "in a copy"])
+def test_two_roles_that_had_one_name_after_the_other_leave_one_grant_behind(log, where):
+    for name in ["ada", "q1", "q2"]:
+        log.role(name)
+    with log.connect() as session:
+        session.execute("select es_grant('ada', 'admin'); select es_grant('q1', 'read'); grant ada to current_user")
+        session.execute("set role ada; select es_grant('q2', 'read'); reset role")
+        session.execute("drop role q1; alter role q2 rename to q1")
+        assert differences(session) == []
+    with contextlib.ExitStack() as ends:
+        if where == "here":
+            database = log
+        else:
+            database = copy_of(log)
+            ends.callback(database.drop)
+        with log.server.connect("postgres") as admin:
+            admin.execute("drop role q1")
+        session = ends.enter_context(database.connect())
+        session.execute("select es_maintain()" if where == "here" else "select es_activate()")
+        assert differences(session) == []
+        assert rows(session, "select granted_by from _eventstream.grants where role = 'q1' and role_oid is null") == [(value(session, "select current_user"),)]
+        # The next of that name takes its place.
+        log.role("q1")
+        session.execute("select es_grant('q1', 'read'); select es_revoke('q1', 'read')")
+        assert differences(session) == []
+
+
+def test_what_did_not_come_along_with_a_copy_is_made_anew(log):
+    """A log that came by logical replication has no grants; that they were there is known from their acts."""
+    with log.connect() as session:
+        session.execute("select es_grant('clerk', 'read'); select es_create_subscription('s')")
+    copy = copy_of(log)
+    try:
+        with copy.connect() as session:
+            by_hand(session, "delete from _eventstream.grants")
+            by_hand(session, "delete from _eventstream.subscriptions")
+            session.execute("select es_activate()")
+            assert sorted(kind for kind, _, _ in differences(session)) == ["grant", "subscription"]
+            session.execute("select es_grant('clerk', 'read'); select es_create_subscription('s')")
+            assert differences(session) == []
+            # Only until then.
+            by_hand(session, "delete from _eventstream.grants")
+            session.execute("select es_grant('clerk', 'read')")
+            assert [(kind, "it was gone" in problem) for kind, _, problem in differences(session)] == [("grant", True)]
+    finally:
+        copy.drop()
+
+
+def copy_of(log) -> Database:
+    copy = Database(log.server, f"copy_{log.name}"[:60])
+    with log.server.connect("postgres") as admin:
+        admin.execute(f'create database "{copy.name}" template "{log.name}"')
+    return copy
 
 
 def with_uuid(session) -> str:

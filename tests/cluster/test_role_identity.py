@@ -200,6 +200,8 @@ def test_in_a_restored_copy_names_count_until_it_is_activated(world, quiet_serve
             world.roles.append("senior")
             world.role("analyst")
         assert reads(copy, "senior") and not reads(copy, "analyst")
+        with copy.connect() as session:
+            assert rows(session, "select * from es_verify_audit()") == []
     finally:
         dump.unlink(missing_ok=True)
         copy.drop()
