@@ -153,10 +153,9 @@ pub fn checked_reference(reason: &str) -> Result<&str> {
         Some(format!("must be a reference of at most {REFERENCE_MAX_BYTES} bytes, not of {}", reason.len()))
     } else if reason.contains('@') {
         Some(format!("must be a reference without @, not {}", shown(reason)))
-    } else if let Some(control) = reason.chars().find(|c| c.is_control()) {
-        Some(format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
     } else {
-        None
+        let control = reason.chars().find(|c| c.is_control());
+        control.map(|control| format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
     };
     match fault {
         None => Ok(reason),
