@@ -1,7 +1,7 @@
 //! What a projection was created with, beside what another creation under its name asks for.
 use super::state_table::Relation;
 use crate::log::filter::Filter;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Result, invalid};
 use crate::pg::error::report;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::{Db, Planning};
@@ -130,7 +130,7 @@ fn reshape_hint(name: &str) -> String {
 /// A state table's columns, each as `balance numeric /balance`.
 fn column_words(columns: &str) -> Result<Vec<String>> {
     let columns: Vec<Column> = serde_json::from_str(columns)
-        .map_err(|error| Error::Internal { what: format!("the columns of a state table: {error}") })?;
+        .map_err(|_| invalid("columns", r#"must be an array of {"name", "type", "path"}, all three strings"#))?;
     Ok(columns.into_iter().map(|Column { name, of_type, path }| format!("{name} {of_type} {path}")).collect())
 }
 

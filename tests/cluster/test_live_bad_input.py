@@ -719,7 +719,7 @@ def test_each_bad_argument_is_named(quiet, function):
                         wrong[argument, text] = f"{error.sqlstate} {str(error)[:300]}"
                     elif error.sqlstate == "ES005":
                         named = json.loads(error.diag.message_detail)["argument"]
-                        if named.split(".")[0] not in WITHIN.get(argument, {argument}):
+                        if re.split(r"[.\[]", named)[0] not in WITHIN.get(argument, {argument}):
                             wrong[argument, text] = f"names {named}"
         assert wrong == {}
         # The same call with good arguments is not refused for its arguments.
