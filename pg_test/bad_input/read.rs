@@ -63,6 +63,37 @@ mod tests {
     use crate::pg_test::sql::{rows, run};
     use pgrx::pg_test;
 
+    /// PostgreSQL says no type of an array by its dimensions, and its elements would be taken as a flat list.
+    #[pg_test]
+    fn a_list_of_lists_is_no_list() {
+        run("create function h(eventstream.event) returns void language sql as 'select'");
+        let calls = [
+            ("es_append", "tags", "'kept-1', 'T', '{}'"),
+            ("es_read", "event_types", "'kept-1'"),
+            ("es_read_all", "categories", ""),
+            ("es_read_all", "event_types", ""),
+            ("es_read_backward", "categories", ""),
+            ("es_read_backward", "event_types", ""),
+            ("es_create_subscription", "categories", "'s'"),
+            ("es_create_subscription", "event_types", "'s'"),
+            ("es_create_projection", "categories", "'p', 'h(eventstream.event)'"),
+            ("es_create_projection", "event_types", "'p', 'h(eventstream.event)'"),
+        ];
+        let named: Vec<_> = calls.iter().map(|(function, argument, _)| format!("({function},{argument})")).collect();
+        let there = "select p.proname, a.name from pg_proc p, unnest(proargtypes, proargnames[1:pronargs]) a (type, name) \
+                     where p.proname like 'es\\_%' and a.type = 'text[]'::regtype";
+        let mut there: Vec<_> = rows(there).split_inclusive(')').map(|row| row.trim().to_owned()).collect();
+        there.sort();
+        let mut sorted = named.clone();
+        sorted.sort();
+        assert_eq!(there, sorted);
+        for (function, argument, before) in calls {
+            let comma = if before.is_empty() { "" } else { ", " };
+            let call = format!("select {function}({before}{comma}{argument} => '{{{{a,b}},{{c,d}}}}')");
+            assert_eq!(fault(&call, "ES005", &format!("{argument}|flat list|2 dimensions")), None);
+        }
+    }
+
     #[pg_test]
     fn es_read_refuses_bad_input() {
         argument_refuses(&READ, "stream", BAD_STREAM_NAMES);

@@ -120,16 +120,24 @@ pub fn grant(grant: &Grant) -> Result<()> {
         }
         write(db, &GRANT, grant.role, grant.privilege, access.tenant_id, grant.category, Some(&creator))?;
         let Some(category) = grant.category else { return Ok(()) };
-        let key = [Some(Datum::from(access.tenant_id)), Some(from_text(category)?)];
-        if HAS_STREAMS.with(|plan| plan.first(db, View::Latest, &key, |row| row.boolean(0)))? == Some(true) {
-            return Ok(());
-        }
-        // Also what is granted before the first event; a slip of the pen would else be found when somebody is refused.
-        report::notice(&format!(
-            "category {} has no streams yet: the grant counts from its first one on",
-            shown(category)
-        ))
+        notice_of_new(db, access.tenant_id, category, "the grant counts from its first one on")
     })
+}
+
+/// A NOTICE for each of the categories that has neither a stream nor a fold: a slip of the pen would else be found by silence.
+pub fn notice_of_new_categories(tenant_id: i64, categories: Option<&[String]>, then: &str) -> Result<()> {
+    let Some(categories) = categories else { return Ok(()) };
+    as_owner(Planning::ByIndex, |db, _| {
+        categories.iter().try_for_each(|category| notice_of_new(db, tenant_id, category, then))
+    })
+}
+
+fn notice_of_new(db: &Db, tenant_id: i64, category: &str, then: &str) -> Result<()> {
+    let key = [Some(Datum::from(tenant_id)), Some(from_text(category)?)];
+    if HAS_STREAMS.with(|plan| plan.first(db, View::Latest, &key, |row| row.boolean(0)))? == Some(true) {
+        return Ok(());
+    }
+    report::notice(&format!("category {} has no streams yet: {then}", shown(category)))
 }
 
 /// Errors: as [`grant`]; ES005 where there was no such grant.

@@ -1,6 +1,6 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
 use super::{asks, target, veiled};
-use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
+use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
 use crate::log::acting;
 use crate::log::activation;
 use crate::log::horizon;
@@ -91,6 +91,11 @@ fn create_projection(args: &Args) -> Returned {
     let handler = args.oid(1, "handler")?;
     let access = manage_and_read(settings.filter.categories.as_deref())?;
     steer::create(target(&access), &settings, &What::Handler(handler))?;
+    notice_of_new_categories(
+        access.tenant_id,
+        settings.filter.categories.as_deref(),
+        "the projection begins with its first one",
+    )?;
     from_text(name).map(Some)
 }
 

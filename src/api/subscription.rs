@@ -1,6 +1,6 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
 use super::{asks, target, veiled};
-use crate::access::{Access, authorize, authorize_all, authorize_tenant, shown_categories};
+use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
 use crate::log::activation;
 use crate::log::event::checked_reason;
 use crate::log::horizon;
@@ -50,6 +50,11 @@ fn create(args: &Args) -> Returned {
     };
     let access = authorize_all(Privilege::Manage, definition.filter.categories.as_deref())?;
     subscription::create(access.tenant_id, &definition)?;
+    notice_of_new_categories(
+        access.tenant_id,
+        definition.filter.categories.as_deref(),
+        "the subscription begins with its first one",
+    )?;
     from_text(definition.name).map(Some)
 }
 

@@ -297,7 +297,7 @@ pub fn metadata() -> Option<String> {
 
 /// What eventstream.metadata must be, for messages, and what to do.
 pub const METADATA_RULE: &str = "must be a JSON object of at most 16384 bytes";
-pub const METADATA_HINT: &str = r#"For example: set local eventstream.metadata = '{"actor": "ada@example.com"}'"#;
+pub const METADATA_HINT: &str = r#"For example: set local eventstream.metadata = '{"actor": "clerk-7"}'"#;
 
 const MOST_METADATA_BYTES: usize = 16_384;
 

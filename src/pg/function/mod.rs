@@ -232,13 +232,19 @@ impl<'call> Args<'call> {
         self.timestamptz_opt(place).ok_or_else(|| null(argument))
     }
 
-    /// The elements of an array of names: at most [`MOST_NAMES`], none longer than [`MOST_NAME_BYTES`]; NULL elements are an error.
+    /// The elements of an array of names: at most [`MOST_NAMES`], none longer than [`MOST_NAME_BYTES`]; NULL elements are an error, and so are
+    /// more dimensions than one.
     pub fn text_array_opt(&self, place: usize, argument: &str) -> Result<Option<Vec<String>>> {
         let Some(value) = self.datum(place, "text[]") else { return Ok(None) };
         let invalid = |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
         // SAFETY: declared as text[] in sql/.
         let elements = unsafe {
             let array = datum::Array::of_text(value)?;
+            if array.dimensions() > 1 {
+                return Err(
+                    invalid(format!("must be a flat list, not an array of {} dimensions", array.dimensions())).into()
+                );
+            }
             if array.len() > MOST_NAMES {
                 return Err(invalid(format!("must have at most {MOST_NAMES} elements, not {}", array.len())).into());
             }

@@ -44,6 +44,7 @@ pub struct Array {
     elements: *mut Datum,
     nulls: *mut bool,
     count: usize,
+    dimensions: i32,
 }
 
 impl Array {
@@ -54,9 +55,10 @@ impl Array {
         let mut nulls = ptr::null_mut();
         let mut count = 0;
         // SAFETY: text is a variable-length type of alignment int; deconstruct_array fills the three results.
-        catch(|| unsafe {
+        let dimensions = catch(|| unsafe {
+            let array: *mut pg_sys::ArrayType = ffi::pg_detoast_datum(value.cast_mut_ptr()).cast();
             ffi::deconstruct_array(
-                ffi::pg_detoast_datum(value.cast_mut_ptr()).cast(),
+                array,
                 pg_sys::TEXTOID,
                 -1,
                 false,
@@ -65,12 +67,18 @@ impl Array {
                 &mut nulls,
                 &mut count,
             );
+            (*array).ndim
         })?;
-        Ok(Self { elements, nulls, count: count as usize })
+        Ok(Self { elements, nulls, count: count as usize, dimensions })
     }
 
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// 1, or 0 of an empty one; more where each element is an array.
+    pub fn dimensions(&self) -> i32 {
+        self.dimensions
     }
 
     fn at(&self, place: usize) -> Option<Datum> {
