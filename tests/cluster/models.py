@@ -175,18 +175,18 @@ class Models:
             assert {name for name, at in checkpoints.items() if at < end and name in names} == set(), (checkpoints, end)
 
 
-class Appenders:
-    """Clients that append at a pace, some transactions held open or rolled back, and come back after every crash."""
+class Crowd:
+    """Threads that run `_run(number)` from `with` until its end, where what went wrong in them is raised."""
 
-    def __init__(self, database: Database, count: int = 4, streams: int = 25, pause: float = 0.002, category: str = "account"):
-        self.database, self.streams, self.pause, self.category = database, streams, pause, category
+    def __init__(self, count: int):
         self.done = threading.Event()
-        self.rest = threading.Event()
-        self.appended = [0] * count
         self.errors: list[BaseException] = []
         self.threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
 
-    def __enter__(self) -> "Appenders":
+    def _run(self, number: int) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Crowd:
         for thread in self.threads:
             thread.start()
         return self
@@ -195,8 +195,18 @@ class Appenders:
         self.done.set()
         for thread in self.threads:
             thread.join(60)
-            assert not thread.is_alive(), "a client hangs"
+            assert not thread.is_alive(), f"one of the {type(self).__name__.lower()} hangs"
         assert self.errors == []
+
+
+class Appenders(Crowd):
+    """Clients that append at a pace, some transactions held open or rolled back, and come back after every crash."""
+
+    def __init__(self, database: Database, count: int = 4, streams: int = 25, pause: float = 0.002, category: str = "account"):
+        super().__init__(count)
+        self.database, self.streams, self.pause, self.category = database, streams, pause, category
+        self.rest = threading.Event()
+        self.appended = [0] * count
 
     def wait_for(self, more: int, seconds: float = 60) -> None:
         until = sum(self.appended) + more

@@ -76,31 +76,47 @@ def test_a_table_that_a_stranger_holds_stalls_no_other_database(new_server):
     assert moves(other, "seen", seconds=15) < 15
 
 
+#: How many runners sleep in a handler.
+BUSY = "select count(*) from pg_stat_activity where backend_type = 'eventstream runner' and wait_event = 'PgSleep'"
+
+
+def make_slow_tenant(owner, seconds: int, settings: str, runners: int) -> None:
+    """A tenant with twelve projections and a backlog, whose handlers sleep for so long; it has that many runners then. The session goes back to default."""
+    owner.execute("select es_create_tenant('slow')")
+    owner.execute("set eventstream.tenant = 'slow'")
+    owner.execute(
+        f"create function sleeps(event eventstream.event) returns void language plpgsql as $$ begin perform pg_sleep({seconds}); end $$"
+    )
+    for number in range(12):
+        owner.execute(f"select es_create_projection('slow_{number}', 'sleeps(eventstream.event)'{settings})")
+    for _ in range(20):
+        owner.execute("select es_append('account-1', 'Opened', '{}')")
+    wait_until(lambda: value(owner, BUSY) == runners, 20, f"the slow tenant to have {runners} runners")
+    owner.execute("set eventstream.tenant = 'default'")
+
+
+def waits_of_quick(owner, times: int) -> list[float]:
+    """How long the projection `quick` of the tenant default needs for an event, so many times."""
+    took = []
+    for _ in range(times):
+        owner.execute("select es_append('account-1', 'Opened', '{}')")
+        began = time.monotonic()
+        owner.execute("select es_wait_for('quick', timeout => '30 s')")
+        took.append(time.monotonic() - began)
+    return took
+
+
 def test_slow_handlers_of_one_tenant_keep_back_no_other_tenant(new_server):
     server = new_server("fair", **{"eventstream.max_workers": 4})
     database = Database(server, "fair").create()
     make_projection(database, "quick")
     with database.connect() as owner:
-        owner.execute("select es_create_tenant('slow')")
-        owner.execute("set eventstream.tenant = 'slow'")
-        owner.execute("create function sleeps(event eventstream.event) returns void language plpgsql as $$ begin perform pg_sleep(20); end $$")
-        for number in range(12):
-            owner.execute(f"select es_create_projection('slow_{number}', 'sleeps(eventstream.event)')")
-        for number in range(20):
-            owner.execute("select es_append('account-1', 'Opened', '{}')")
-        busy = "select count(*) from pg_stat_activity where backend_type = 'eventstream runner' and wait_event = 'PgSleep'"
         # At most half of the runners are kept for others; one tenant is all the others here.
-        wait_until(lambda: value(owner, busy) == 3, 20, "the slow tenant to have three runners")
-        owner.execute("set eventstream.tenant = 'default'")
-        took = []
-        for _ in range(20):
-            owner.execute("select es_append('account-1', 'Opened', '{}')")
-            began = time.monotonic()
-            owner.execute("select es_wait_for('quick', timeout => '20 s')")
-            took.append(time.monotonic() - began)
+        make_slow_tenant(owner, seconds=20, settings="", runners=3)
+        took = waits_of_quick(owner, 20)
         print(f"median {sorted(took)[10] * 1000:.1f} ms, longest {max(took) * 1000:.1f} ms")
         assert max(took) < 2
-        assert value(owner, busy) >= 3
+        assert value(owner, BUSY) >= 3
 
 
 def test_where_there_is_one_runner_another_tenant_waits_for_one_turn(new_server):
@@ -109,22 +125,8 @@ def test_where_there_is_one_runner_another_tenant_waits_for_one_turn(new_server)
     database = Database(server, "single").create()
     make_projection(database, "quick")
     with database.connect() as owner:
-        owner.execute("select es_create_tenant('slow')")
-        owner.execute("set eventstream.tenant = 'slow'")
-        owner.execute("create function sleeps(event eventstream.event) returns void language plpgsql as $$ begin perform pg_sleep(1); end $$")
-        for number in range(12):
-            owner.execute(f"select es_create_projection('slow_{number}', 'sleeps(eventstream.event)', batch_size => 1)")
-        for number in range(20):
-            owner.execute("select es_append('account-1', 'Opened', '{}')")
-        busy = "select count(*) from pg_stat_activity where backend_type = 'eventstream runner' and wait_event = 'PgSleep'"
-        wait_until(lambda: value(owner, busy) == 1, 20, "the slow tenant to have the runner")
-        owner.execute("set eventstream.tenant = 'default'")
-        took = []
-        for _ in range(5):
-            owner.execute("select es_append('account-1', 'Opened', '{}')")
-            began = time.monotonic()
-            owner.execute("select es_wait_for('quick', timeout => '30 s')")
-            took.append(time.monotonic() - began)
+        make_slow_tenant(owner, seconds=1, settings=", batch_size => 1", runners=1)
+        took = waits_of_quick(owner, 5)
         # A turn takes a second; a round of all of them twelve.
         assert max(took) < 6, took
 

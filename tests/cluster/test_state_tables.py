@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 from database import Database, all_at_once, rows, value
-from models import Appenders
+from models import Appenders, Crowd
 from psycopg.types.json import Jsonb
 from server import kill_9, wait_until
 
@@ -78,28 +78,14 @@ def tables(new_server):
     return database
 
 
-class Readers:
+class Readers(Crowd):
     """Read the whole table in a loop; each read must be of one generation and without a gap."""
 
     def __init__(self, database: Database, count: int = 2, streams: int = STREAMS):
+        super().__init__(count)
         self.database, self.streams = database, streams
-        self.done = threading.Event()
         self.generations: list[list[int]] = [[] for _ in range(count)]
         self.longest, self.reads = 0.0, 0
-        self.errors: list[BaseException] = []
-        self.threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
-
-    def __enter__(self) -> "Readers":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.done.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a reader hangs"
-        assert self.errors == []
 
     def _run(self, number: int) -> None:
         seen = self.generations[number]
