@@ -58,6 +58,11 @@ pub fn horizon(catalog: &Catalog, whose: Whose) -> Result<Horizon> {
     Ok(Horizon { last_position, position: held.map_or(last_position, |held| last_position.min(held - 1)) })
 }
 
+/// As [`horizon`]: up to where all of the tenant is settled.
+pub fn settled(catalog: &Catalog, tenant_id: i64) -> Result<i64> {
+    Ok(horizon(catalog, Whose::Tenant(tenant_id))?.position)
+}
+
 /// The horizons of all tenants at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Horizons {

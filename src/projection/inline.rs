@@ -24,7 +24,6 @@ use crate::pg::process::session::Planning;
 use crate::present::event::StoredEvent;
 use crate::projection::outcome::unusable;
 use crate::shared::catalog;
-use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::word::Status;
@@ -168,9 +167,7 @@ pub fn attach(projection: &Projection, after: i64) -> Result<()> {
     // Most of it while others still append.
     let mut position = after;
     if !matches!(projection.kind, Kind::Table(_)) {
-        let settled = as_owner(Planning::ByIndex, |_, catalog| {
-            Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
-        })?;
+        let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, projection.tenant_id))?;
         position = catch_up(projection, position, settled)?;
     }
     let mut last = lock_appends(projection)?;

@@ -32,7 +32,6 @@ use crate::projection::outcome;
 use crate::shared::board;
 use crate::shared::board::runner;
 use crate::shared::catalog::{self, Catalog};
-use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use crate::state::answer;
 use crate::state::folding::Folding;
@@ -140,9 +139,7 @@ pub fn step(
             fill(projection, &state_table, table, (to, after), progress, is_careful)?
         }
         _ => {
-            let to = as_owner(Planning::ByIndex, |_, catalog| {
-                Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
-            })?;
+            let to = as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, projection.tenant_id))?;
             begin(projection, table, to)?;
             Outcome::Advanced { position: progress.position, events: 0, is_behind: true }
         }

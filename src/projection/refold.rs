@@ -17,7 +17,6 @@ use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::board;
-use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use eventstream_core::word::{Mode, Status};
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
@@ -87,9 +86,7 @@ pub fn refold(target: Target) -> Result<Vec<String>> {
         if projection.mode == Mode::Inline {
             inline::attach(&projection, 0)?;
         } else {
-            let settled = as_owner(Planning::ByIndex, |_, catalog| {
-                Ok(horizon::horizon(catalog, Whose::Tenant(target.id))?.position)
-            })?;
+            let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, target.id))?;
             rebuild::begin(&projection, table, settled)?;
             board::wake_at_commit();
         }

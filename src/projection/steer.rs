@@ -26,7 +26,6 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::shared::board;
 use crate::shared::catalog::{self, Catalog};
-use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
 use eventstream_core::audit::{act, checked_reference};
@@ -268,7 +267,7 @@ fn registered_handler(db: &Db, oid: Oid, registrant: Oid) -> Result<(ProjectionK
 }
 
 fn settled(target: Target) -> Result<i64> {
-    as_owner(Planning::ByIndex, |_, catalog| Ok(horizon::horizon(catalog, Whose::Tenant(target.id))?.position))
+    as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, target.id))
 }
 
 fn found(id: i64, name: &str) -> Result<Rc<Projection>> {
@@ -451,7 +450,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
     }
     applier::reset(&projection, reset)?.map_err(unusable)?;
     let start = as_owner(Planning::ByIndex, |db, catalog| {
-        let to = horizon::horizon(catalog, Whose::Tenant(target.id))?.position;
+        let to = horizon::settled(catalog, target.id)?;
         let key = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
         DROP_LETTERS.with(|plan| plan.write(db, &key[..1]))?;
         let start = START_AGAIN.with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?;

@@ -106,9 +106,7 @@ fn reached(projection: &Projection, progress: &Progress) -> Result<i64> {
     if projection.mode == Mode::Async || progress.status != Status::Running {
         return Ok(progress.position);
     }
-    as_owner(Planning::ByIndex, |_, catalog| {
-        Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
-    })
+    as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, projection.tenant_id))
 }
 
 /// ES021 with the last error.
@@ -118,9 +116,7 @@ pub fn stopped(name: &str, progress: &Progress) -> Error {
 }
 
 fn timeout(projection: &Projection, progress: &Progress, up_to: i64, reached: i64, most: Duration) -> Result<Error> {
-    let settled = as_owner(Planning::ByIndex, |_, catalog| {
-        Ok(horizon::horizon(catalog, Whose::Tenant(projection.tenant_id))?.position)
-    })?;
+    let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, projection.tenant_id))?;
     let oldest = open_appends::scan(Whose::Tenant(projection.tenant_id))
         .filter_map(|held| held.position.map(|position| (position, held)))
         .min_by_key(|held| held.0);

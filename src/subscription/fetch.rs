@@ -27,7 +27,6 @@ use crate::shared::board::waiter::{Awaited, Waiter};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 
-use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 
 use eventstream_core::delivery::{Batch, Limits, Offer, Standing, batch, share_among, wanted};
@@ -132,7 +131,7 @@ fn wait_for_event(tenant_id: i64, subscription: &Subscription, mut seen: i64, un
             return Ok(false);
         }
         let (horizon, is_there) = as_owner(Planning::ByIndex, |db, catalog| {
-            let horizon = horizon::horizon(catalog, Whose::Tenant(tenant_id))?.position;
+            let horizon = horizon::settled(catalog, tenant_id)?;
             let is_there =
                 horizon > seen && pending::is_there(db, catalog, tenant_id, &subscription.filter, (seen, horizon))?;
             Ok((horizon, is_there))
