@@ -340,10 +340,102 @@ def test_no_tracked_file_names(what, pattern):
     assert not bad, what
 
 
+#: What reads a column of a row by its place, as src/pg/query/row.rs declares it.
+READERS = "|".join(re.findall(r"pub fn (\w+)\(&self, column: usize\)", (ROOT / "src/pg/query/row.rs").read_text()))
+#: A place that is looked up and not written down: 5 and more.
+WIDE = r"(?<![\w.])(?:[5-9]|[1-9][\d_]+)(?:_?usize)?\b"
+#: Modules that number the columns of rows which come as they lie in a table, without a SELECT, as sql/ declares them.
+NUMBERED_BY_HAND = {
+    ("src/log/statements/mod.rs", "column"): "_eventstream.events",
+    ("src/log/statements/mod.rs", "segment"): "_eventstream.stream_segments",
+    ("src/log/stream.rs", "row"): "_eventstream.streams",
+    ("src/state/snapshot.rs", "column"): "_eventstream.snapshots",
+    ("src/present/event.rs", "field"): "eventstream.event",
+}
+
+
+def numbered(code: str) -> set[str]:
+    """What stands for a number from 5 on."""
+    return {match[1] for _, match in found_in(code, rf"\b(?:const|static|let(?: mut)?)\s+(\w+)\s*(?::\s*usize)?\s*=\s*{WIDE}\s*;")}
+
+
+def read_by_number(code: str, is_api: bool, elsewhere: set[str] = frozenset()) -> list[tuple[int, str]]:
+    """Columns that are read by a bare number from 5 on, or by a name for one. `args` of a function of src/api are the arguments of a call, and no row."""
+    found, known = [], numbered(code) | elsewhere
+    given = rf"(?:{WIDE}|\b(?:{'|'.join(sorted(known)) or '(?!)'})\b(?!\s*[.(:]))"
+    for line, match in found_in(code, rf"(\b\w+(?:\(\))?|[)\]?])\s*(?:\.|::)\s*(?:{READERS})\s*\(([^()]*)"):
+        if not (is_api and match[1] == "args") and re.search(given, match[2]):
+            found.append((line, match.group()))
+    found += [(line, match.group()) for line, match in found_in(code, rf"\bparts\(\)[^;]*?\[\s*{given}")]
+    # What was taken apart.
+    for values in re.findall(r"\blet \((\w+),\s*(\w+)\)\s*=\s*[^;]*\bparts\(\)", code):
+        found += [(line, match.group()) for line, match in found_in(code, rf"\b(?:{'|'.join(values)})\s*(?:\[|\.\s*get\()\s*{given}")]
+    return found
+
+
+def by_hand(code: str, module: str) -> re.Match:
+    return re.search(rf"(?ms)^(?:pub )?mod {module} \{{\n(.*?)^\}}", code)
+
+
 def test_wide_rows_are_read_by_name():
     """By `columns!`, whose one list writes the SELECT and numbers it: a number that is wrong reads another column."""
+    codes = {name(path): code_of(path) for path in files(".rs", "src") if not is_test(path)}
+    for path, module in NUMBERED_BY_HAND:
+        numbers = by_hand(codes[path], module)[1]
+        codes[path] = codes[path].replace(numbers, "\n" * numbers.count("\n"))
+    public = {
+        match[1]
+        for code in codes.values()
+        for _, match in found_in(code, rf"\bpub(?:\([^)]*\))? const (\w+): usize = {WIDE}\s*;")
+    }
     assert not [
-        f"{name(path)}:{line}: {match.group()}"
-        for path in files(".rs", "src")
-        for line, match in found_in(code_of(path), r"\brow\.\w+\((?:[5-9]|\d\d)\)")
+        f"{path}:{line}: {what}"
+        for path, code in codes.items()
+        for line, what in read_by_number(code, path.startswith("src/api/"), public)
     ]
+
+
+def test_columns_numbered_by_hand_have_the_places_that_sql_gives_them():
+    declared = {}
+    for path in files(".sql", "sql"):
+        for match in re.finditer(r"(?ms)^create (?:table|type) ([\w.]+) (?:as )?\((.*?)^\)", path.read_text()):
+            declared[match[1]] = [word for word in re.findall(r"(?m)^    (\w+)", match[2]) if word != "constraint"]
+    wrong, counted = [], 0
+    for (path, module), of in NUMBERED_BY_HAND.items():
+        for column, place in re.findall(r"const (\w+): usize = (\d+);", by_hand(code_of(ROOT / path), module)[1]):
+            counted += 1
+            if declared[of].index(column.lower()) != int(place):
+                wrong.append(f"{path}: {module}::{column} is not {place} in {of}")
+    assert not wrong and counted >= 43, counted
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "row.int8(7)",
+        "found.int8(7)",
+        "row\n    .text_opt(12)",
+        "row.get(16usize)",
+        "self.row().jsonb_opt(5)",
+        "rows[0].uuid(9)",
+        "next()?.hash(15)",
+        "row.text(at + 5)",
+        "Row::int8(&row, 7)",
+        "row.parts().0[7]",
+        "let (values, nulls) = row.parts(); values[16]",
+        "let (values, nulls) = row.parts(); nulls.get(16)",
+        "const P: usize = 16; row.get(P)",
+        "let p = 16; row.get(p)",
+        "row.get(FROM_ELSEWHERE)",
+        "row.get(column::FROM_ELSEWHERE)",
+    ],
+)
+def test_a_column_read_by_number_would_be_found(code):
+    assert read_by_number(code, False, {"FROM_ELSEWHERE"})
+    # Not by its name alone, and not where it is narrow.
+    assert not read_by_number(re.sub(r"\d+(?:usize)?", "4", code).replace("FROM_ELSEWHERE", "NAME"), False, {"FROM_ELSEWHERE"})
+
+
+def test_arguments_of_calls_are_told_from_columns():
+    assert not read_by_number("args.text_array_opt(10)?; args.uuid_opt(5)", True)
+    assert read_by_number("args.text(10)", False) and read_by_number("row.text(10)", True)
