@@ -30,7 +30,27 @@ create event trigger eventstream_guard on ddl_command_start execute function _ev
 comment on event trigger eventstream_guard is 'keeps a log with events from being dropped or altered (ES051)';
 alter event trigger eventstream_guard enable always;
 
--- What of the above, and of 40_partitions.sql, is not as it was made. tgtype: the bits of pg_trigger.h (ROW 1, BEFORE 2, INSERT 4, DELETE 8, UPDATE 16, TRUNCATE 32).
+create function _eventstream.enabling_guards() returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $text$
+    select $block$do $$
+declare
+    guard record;
+begin
+    for guard in select t.tgrelid::regclass as guarded, t.tgname
+                 from pg_trigger t join pg_class c on c.oid = t.tgrelid
+                 where c.relnamespace = '_eventstream'::regnamespace and not t.tgisinternal
+    loop
+        execute format('alter table only %s enable always trigger %I', guard.guarded, guard.tgname);
+    end loop;
+end
+$$$block$
+$text$;
+comment on function _eventstream.enabling_guards() is
+'The statement that enables every trigger which keeps the log.';
+
+-- What of the above, and of log/partitions.sql, is not as it was made. tgtype: the bits of pg_trigger.h (ROW 1, BEFORE 2, INSERT 4, DELETE 8, UPDATE 16, TRUNCATE 32).
 -- What a partition has by a trigger of the parent comes and goes with that one. Those that are merely not enabled always need no statement but the last.
 create function _eventstream.broken_guards() returns table (place int, what text, statements text[])
 language sql stable parallel restricted
@@ -106,19 +126,7 @@ as $query$
     from guarded g join pg_trigger t on t.tgrelid = g.oid
     where not t.tgisinternal and t.tgparentid = 0 and not exists (select from wanted w where w.is_log = g.is_log and w.name = t.tgname)
     union all
-    select 6, null, array[enable.block]
-    from (values ($text$do $$
-declare
-    guard record;
-begin
-    for guard in select t.tgrelid::regclass as guarded, t.tgname
-                 from pg_trigger t join pg_class c on c.oid = t.tgrelid
-                 where c.relnamespace = '_eventstream'::regnamespace and not t.tgisinternal
-    loop
-        execute format('alter table only %s enable always trigger %I', guard.guarded, guard.tgname);
-    end loop;
-end
-$$$text$)) as enable (block)
+    select 6, null, array[_eventstream.enabling_guards()]
     order by 1, 2
 $query$;
 comment on function _eventstream.broken_guards() is

@@ -27,6 +27,6 @@ create schema eventstream_pinned;
 comment on schema eventstream_pinned is
 'eventstream: always empty; while folds and handlers run it ends their search path, so that no plan is used that the session has made under settings of its own';
 
--- What is made without a schema from here on is made in one of ours, where nobody else can have planted anything. 90_privileges.sql moves the es_* functions to
+-- What is made without a schema from here on is made in one of ours, where nobody else can have planted anything. access/privileges.sql moves the es_* functions to
 -- the extension's schema.
 set local search_path = eventstream, pg_temp;

@@ -4,45 +4,98 @@ import re
 
 import pytest
 
-from source import ROOT, code_of, files, is_test, name, take_apart, tracked_files
+from source import ROOT, code_of, files, found_in, is_test, name, take_apart, tracked_files
 
 LONGEST_FUNCTION = 70
 
 
+def end_of(code: str, at: int) -> int:
+    """Of what opens at `at`."""
+    opens = code[at]
+    closes = {"{": "}", "(": ")", "[": "]"}[opens]
+    depth = 0
+    for end in range(at, len(code)):
+        depth += {opens: 1, closes: -1}.get(code[end], 0)
+        if not depth:
+            return end
+    raise AssertionError(f"{code[at : at + 40]!r} has no end")
+
+
 def functions(code: str) -> list[tuple[int, str, int]]:
-    """Line, name and length of each function that has a body; `code` has no literals and no comments."""
+    """Line, name and length of each function that has a body, of each macro, and of each closure (wherever it stands); `code` has no literals and
+    no comments."""
     found = []
+
+    def add(start: int, name: str, body: int) -> None:
+        found.append((code.count("\n", 0, start) + 1, name, code.count("\n", start, end_of(code, body)) + 1))
+
     for match in re.finditer(r"\bfn\s+(\w+)", code):
         at, inside = match.end(), 0
         # The body, or the end of a declaration: a semicolon also stands in the type of an array.
         while at < len(code) and (inside or code[at] not in "{;"):
             inside += {"(": 1, "[": 1, ")": -1, "]": -1}.get(code[at], 0)
             at += 1
-        if code[at : at + 1] != "{":
-            continue
-        end, depth = at + 1, 1
-        while depth:
-            depth += {"{": 1, "}": -1}.get(code[end], 0)
-            end += 1
-        line = code.count("\n", 0, match.start()) + 1
-        found.append((line, match[1], code.count("\n", match.start(), end) + 1))
+        if code[at : at + 1] == "{":
+            add(match.start(), match[1], at)
+    for match in re.finditer(r"\bmacro_rules!\s*(\w+)\s*[{(\[]", code):
+        add(match.start(), f"{match[1]}!", match.end() - 1)
+    for match in re.finditer(r"\|[^|;{}]*\|\s*(?:->\s*[^{;|]+)?\{", code):
+        add(match.start(), "a closure", match.end() - 1)
     return found
+
+
+def sql_functions(sql: str) -> list[tuple[int, str, int]]:
+    """The same of functions and DO blocks in SQL: the length is that of the body."""
+    bodies = r"(?s)\b(?:create (?:or replace )?(?:function|procedure) ([\w.]+)(?:(?!;\n).)*?(?:\bas|\bbegin atomic)|(do)(?: language \w+)?)\b\s*"
+    found = []
+    for match in re.finditer(bodies, sql):
+        at = match.end()
+        if quoted := re.match(r"\$\w*\$", sql[at:]):
+            at += quoted.end()
+            end = sql.index(quoted.group(), at)
+        elif match.group().rstrip().endswith("begin atomic"):
+            end = sql.index("\nend;", at)
+        else:
+            continue
+        body = sql[at:end].strip("\n")
+        found.append((sql.count("\n", 0, match.start()) + 1, match[1] or match[2], body.count("\n") + 1))
+    return found
+
+
+def too_long(path, found: list[tuple[int, str, int]]) -> list[str]:
+    return [f"{name(path)}:{line}: {what} has {lines} lines, more than {LONGEST_FUNCTION}" for line, what, lines in found if lines > LONGEST_FUNCTION]
 
 
 def test_functions_fit_a_screen():
     """One that does not does more than one thing: what these are called is what the parts are called."""
-    assert not [
-        f"{name(path)}:{line}: {function} has {length} lines, more than {LONGEST_FUNCTION}"
-        for path in files(".rs", "src", "crates")
-        if not is_test(path)
-        for line, function, length in functions(code_of(path))
-        if length > LONGEST_FUNCTION
-    ]
+    assert not [long for path in files(".rs", "src", "crates") if not is_test(path) for long in too_long(path, functions(code_of(path)))]
 
 
-def test_a_long_function_would_be_found():
-    code = 'fn a(b: [u8; 2]) -> [u8; 2] {\n    if c { "}" }\n}\ntrait T {\n    fn d(&self);\n    fn e() {}\n}'
-    assert functions(take_apart(code)[0]) == [(1, "a", 3), (6, "e", 1)]
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ('fn a(b: [u8; 2]) -> [u8; 2] {\n    if c { "}" }\n}', [(1, "a", 3)]),
+        ("trait T {\n    fn d(&self);\n    fn e() {}\n}", [(3, "e", 1)]),
+        ("macro_rules! m {\n    () => {\n    };\n}", [(1, "m!", 4)]),
+        ("static S: L = L::new(|a, b| -> u8 {\n    1\n});\nif a || b {\n}", [(1, "a closure", 3)]),
+        ("static S: L = L::new(|| {\n    1\n});", [(1, "a closure", 3)]),
+    ],
+)
+def test_a_long_function_would_be_found(code, found):
+    assert functions(take_apart(code)[0]) == found
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("\ncreate function a.f()\nlanguage plpgsql\nas $$\nbegin\n    x;\nend;\n$$;", [(2, "a.f", 3)]),
+        ("create function f() begin atomic\n    select 1;\n    select 2;\nend;", [(1, "f", 2)]),
+        ("do $do$\nbegin\n    x;\nend $do$;", [(1, "do", 3)]),
+        ("create function f() language c as 'MODULE_PATHNAME', 'f';\ncomment on function f() is $$a\nb\nc$$;", []),
+    ],
+)
+def test_a_long_function_of_sql_would_be_found(sql, found):
+    assert sql_functions(sql) == found
 
 
 def declared(sources: dict[str, str]) -> set[str]:
@@ -80,6 +133,21 @@ def test_a_file_that_no_module_names_would_be_found():
     }
     assert declared(sources) >= {"pg_test/mod.rs", "src/a/mod.rs", "src/a/b.rs", "src/a/c.rs", "crates/core/tests/f/mod.rs"}
     assert "src/a/d.rs" not in declared(sources)
+
+
+#: A file of the repository, by its whole path or from its room on; or by a number, as the files of sql/ were named once.
+PATH = r"(?<![\w/.*<>-])((?:src|sql|crates|docs|tests|tools|pg_test|bench|log|access|state|projection|subscription|proof|ops|schema)/[\w/.-]*\w\.(?:rs|sql|py|md)|\d\d_\w+\.sql)\b"
+
+
+def missing(text: str, there: set[str]) -> list[tuple[int, str]]:
+    return [(line, match[1]) for line, match in found_in(text, PATH) if not any(f"/{path}".endswith(f"/{match[1]}") for path in there)]
+
+
+def test_files_that_texts_name_exist():
+    tracked = [path for path in tracked_files() if path.suffix in (".rs", ".sql", ".md")]
+    there = {name(path) for path in tracked_files()}
+    assert not [f"{name(path)}:{line}: there is no {what}" for path in tracked for line, what in missing(path.read_text(), there)]
+    assert missing("see 40_partitions.sql, log/views.sql and\nsrc/gone.rs", {"sql/log/views.sql"}) == [(1, "40_partitions.sql"), (2, "src/gone.rs")]
 
 
 def test_every_part_of_the_tests_and_scripts_is_used_by_another():
