@@ -29,6 +29,17 @@ as $$
 $$;
 comment on function _eventstream.definition_key(text, jsonb) is 'The members of a definition that say which one of its kind and tenant it is.';
 
+create function _eventstream.home_of_log() returns jsonb
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+as $$ select to_jsonb(l) - '{created_at,has_begun}'::text[] from _eventstream.this_log() l $$;
+comment on function _eventstream.home_of_log() is
+'Where this log was made, as the row says that counts. Nothing changes it, es_activate neither: every act keeps what it was then.';
+
 create function _eventstream.note_act(kind text, tenant_id bigint, before jsonb, after jsonb) returns void
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_note_act';
 comment on function _eventstream.note_act(text, bigint, jsonb, jsonb) is

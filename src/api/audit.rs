@@ -32,17 +32,15 @@ fn verify(args: &Args) -> Returned {
         .into());
     }
     let store = Store::begin(args)?;
-    for tenant in proof::audit::administered(access.as_ref().map(|access| access.tenant_id))? {
-        proof::audit::verify(&tenant, &mut |found| {
-            store.put(&[
-                tenant.name.as_deref().map(from_text).transpose()?,
-                Some(from_text(&found.kind)?),
-                Some(Jsonb::parse(&found.key)?.datum()),
-                found.global_position.map(Datum::from),
-                Some(from_text(&found.problem)?),
-            ])
-        })?;
-    }
+    proof::audit::verify(access.as_ref().map(|access| access.tenant_id), &mut |tenant, found| {
+        store.put(&[
+            tenant.map(from_text).transpose()?,
+            Some(from_text(&found.kind)?),
+            Some(Jsonb::parse(&found.key)?.datum()),
+            found.global_position.map(Datum::from),
+            Some(from_text(&found.problem)?),
+        ])
+    })?;
     Ok(None)
 }
 

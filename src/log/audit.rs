@@ -8,7 +8,7 @@
 //! back leaves none. Until the commit an act holds neither a position nor a stream: however long its transaction is, it holds up nobody. Reserved
 //! streams stand under an id of their own beside the tenant's (`reserved_of`): what reads, counts, follows or folds the tenant's streams never comes
 //! by them.
-use super::metadata;
+use super::{identity, metadata};
 use crate::pg::error::failure::Result;
 use crate::pg::guard;
 use crate::pg::process::{server, session, xact};
@@ -54,7 +54,7 @@ pub fn note_definition(kind: Kind, tenant_id: i64, before: Option<&str>, after: 
     };
     let (before, after) = (before.unwrap_or("null"), after.unwrap_or("null"));
     let kind_name = json!(kind.as_str());
-    let payload = format!("{{\"kind\": {kind_name}, \"before\": {before}, \"after\": {after}, {}}}", by()?);
+    let payload = format!("{{\"kind\": {kind_name}, \"before\": {before}, \"after\": {after}, {}}}", circumstances()?);
     note(tenant_id, kind.event_type(change), payload)
 }
 
@@ -69,15 +69,16 @@ pub fn note_act(
         "{{\"kind\": {}, \"name\": {}, \"particulars\": {particulars}, {}}}",
         json!(kind.as_str()),
         json!(name),
-        by()?
+        circumstances()?
     );
     note(tenant_id, event_type, payload)
 }
 
-/// Members that say whose rights were used.
-fn by() -> Result<String> {
+/// Members that say whose rights were used, and where the log was at home.
+fn circumstances() -> Result<String> {
     let role = session::caller();
-    Ok(format!("\"role\": {}, \"role_oid\": \"{}\"", json!(server::role_name(role)?), u32::from(role)))
+    let (name, home) = (json!(server::role_name(role)?), identity::noted_home()?);
+    Ok(format!("\"role\": {name}, \"role_oid\": \"{}\", \"home\": {home}", u32::from(role)))
 }
 
 fn note(tenant_id: i64, event_type: &'static str, payload: String) -> Result<()> {

@@ -36,6 +36,8 @@ pub struct LogInfo {
 }
 
 thread_local! {
+    static NOTED_HOME: Plan =
+        const { Plan::new("select h::text from _eventstream.home_of_log() h where h is not null", &[]) };
     static LOG_ID: Plan = const { Plan::new("select log_id from _eventstream.this_log()", &[]) };
     static TENANT_UUID: Plan =
         const { Plan::new("select uuid from _eventstream.tenant_uuids() where id = $1", &[INT8OID]) };
@@ -68,6 +70,14 @@ pub fn home() -> Result<Home> {
                 Ok(Home { log_id: row.text(0)?.to_owned(), is_here: row.boolean(1)? })
             })
         })
+    })?
+    .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
+}
+
+/// Where the log was made, as the row says that counts now: JSON. Each act keeps it (src/log/audit.rs), so that a row that was edited is found.
+pub fn noted_home() -> Result<String> {
+    as_owner(Planning::ByIndex, |db, _| {
+        NOTED_HOME.with(|plan| plan.first(db, View::Latest, &[], |row| Ok(row.text(0)?.to_owned())))
     })?
     .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }

@@ -1,6 +1,7 @@
 //! Whether what administers the log is what its acts made it. The acts on each definition are gone through from the first: each must have met what the
 //! one before it left, and the last one must have left the row that there is. Trusts neither: the acts' own chain is verified first, and a row that no
-//! act gave was written by hand, also where a later act corrected it.
+//! act gave was written by hand, also where a later act corrected it. Where the log is at home decides what a role is: each act says where that was, and
+//! all of them, and the row that there is, must say the same; es_activate adds a place, and changes none.
 use super::verify::{self, problem::Report};
 use crate::log::whole;
 use crate::pg::error::failure::Result;
@@ -20,10 +21,10 @@ use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 const FIRST: i64 = 1;
 
 /// Of whom there are acts or definitions.
-pub struct Administered {
-    pub tenant_id: i64,
+struct Administered {
+    tenant_id: i64,
     /// None: there is no such tenant any more, or never was.
-    pub name: Option<String>,
+    name: Option<String>,
     /// The stream of its acts.
     stream: Option<String>,
 }
@@ -52,6 +53,8 @@ columns! {
 
 const MET: &str = "met";
 const OLDER: &str = "older";
+const STANDS: &str = "stands";
+const AT_HOME: &str = "at home";
 
 thread_local! {
     static ADMINISTERED: Plan = const { Plan::new(
@@ -65,7 +68,7 @@ thread_local! {
         &[INT8OID, INT8OID],
     ) };
     // jsonb compares numbers by value; their text shows the scale, too. What does not come along with a copy, as by logical replication, is made anew
-    // there: an act may miss it whose log was activated in between.
+    // there: an act may miss it whose log was activated in between, at a place that was neither its home nor activated before.
     static COMPARE: Plan = const { Plan::new(
         concat!("with acts as ( \
              select e.payload ->> 'kind' as kind, nullif(e.payload -> 'before', 'null') as before, nullif(e.payload -> 'after', 'null') as after, \
@@ -79,15 +82,22 @@ thread_local! {
              select k.*, lag(k.after) over act_by_act as left_there, lag(k.global_position) over act_by_act as left_at, \
                     lead(k.version) over act_by_act is null as is_last \
              from keyed k window act_by_act as (partition by k.kind, k.key order by k.version)), \
+         moves as materialized ( \
+             select m.global_position \
+             from (select e.global_position, (e.payload -> 'after') - 'activated_by' as place, \
+                          row_number() over (partition by (e.payload -> 'after') - 'activated_by' order by e.global_position) as nth \
+                   from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+                   where s.tenant_id = -$4 and s.category = '$audit' and e.event_type = 'LogActivated') m \
+             where m.nth = 1 and m.place not in ( \
+                 select e.payload -> 'home' from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+                 where s.tenant_id < 0 and s.category = '$audit' and e.payload ? 'home')), \
          rows as (select d.kind, d.key, d.definition from _eventstream.definitions() d where d.tenant_id = $1), \
          found as ( \
              select t.kind, t.key, t.global_position, 'met' as found, t.left_there as given, t.before as there \
              from told t \
              where t.left_there::text is distinct from t.before::text and t.global_position is not null \
                and not (t.before is null and exists ( \
-                   select from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
-                   where s.tenant_id = -$4 and e.event_type = 'LogActivated' \
-                     and e.global_position > t.left_at and e.global_position < t.global_position)) \
+                   select from moves m where m.global_position > t.left_at and m.global_position < t.global_position)) \
              union all \
              select coalesce(t.kind, r.kind), coalesce(t.key, r.key), t.global_position, 'last', t.after, r.definition \
              from (select t.* from told t where t.is_last) t full join rows r on r.kind = t.kind and r.key = t.key \
@@ -101,10 +111,51 @@ thread_local! {
          select ", selected!(), " from found f order by f.kind, f.key, f.global_position, f.found"),
         &[INT8OID, INT8OID, TEXTOID, INT8OID],
     ) };
+    static HOMES: Plan = const { Plan::new(
+        concat!("with told as ( \
+             select e.global_position, e.event_type, e.payload -> 'home' as home, e.payload -> 'after' as after, \
+                    lag(e.global_position) over act_by_act is null as is_first, lag(e.payload -> 'home') over act_by_act as left_there, \
+                    lead(e.global_position) over act_by_act is null as is_last \
+             from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+             where s.category = '$audit' and s.tenant_id < 0 and ($1 is null or s.tenant_id = -$1) \
+             window act_by_act as (order by e.global_position)), \
+         found as ( \
+             select 'log' as kind, t.global_position, 'met' as found, t.left_there as given, t.home as there \
+             from told t where not t.is_first and t.left_there is distinct from t.home \
+             union all \
+             select 'log', t.global_position, 'stands', t.home, l.home \
+             from told t, (select _eventstream.home_of_log() as home) l where t.is_last and t.home is distinct from l.home \
+             union all \
+             select 'activation', t.global_position, 'at home', null, null \
+             from told t where t.event_type = 'LogActivated' and t.after - 'activated_by' in (select o.home from told o where o.home is not null)), \
+         f as (select o.kind, o.global_position, o.found, o.given, o.there, \
+                      jsonb_build_object('log_id', coalesce(o.there, o.given) -> 'log_id') as key from found o) \
+         select ", selected!(), " from f order by f.global_position, f.kind, f.found"),
+        &[INT8OID],
+    ) };
+}
+
+/// What differs in all tenants, or in that one, in their order: the tenant's name, and what it is.
+pub fn verify(tenant_id: Option<i64>, report: &mut dyn FnMut(Option<&str>, Difference) -> Result<()>) -> Result<()> {
+    // What is the log's stands first, in the one tenant or in the first of all.
+    let mut homes = homes(tenant_id)?;
+    for of in administered(tenant_id)? {
+        let report: &mut dyn FnMut(Difference) -> Result<()> = &mut |found| report(of.name.as_deref(), found);
+        std::mem::take(&mut homes).into_iter().try_for_each(&mut *report)?;
+        verify_tenant(&of, report)?;
+    }
+    Ok(())
+}
+
+/// Where the log is not where its acts say that it is at home.
+fn homes(tenant_id: Option<i64>) -> Result<Vec<Difference>> {
+    as_owner(Planning::ByCost, |db, _| {
+        HOMES.with(|plan| plan.rows(db, View::Caller, 0, &[tenant_id.map(Datum::from)], difference))
+    })
 }
 
 /// All of whom there are acts or definitions, or that tenant.
-pub fn administered(tenant_id: Option<i64>) -> Result<Vec<Administered>> {
+fn administered(tenant_id: Option<i64>) -> Result<Vec<Administered>> {
     as_owner(Planning::ByCost, |db, _| {
         ADMINISTERED.with(|plan| {
             plan.rows(db, View::Caller, 0, &[tenant_id.map(Datum::from), Some(Datum::from(FIRST))], |row| {
@@ -116,7 +167,7 @@ pub fn administered(tenant_id: Option<i64>) -> Result<Vec<Administered>> {
 }
 
 /// The chain of a tenant's acts, and then what differs from them.
-pub fn verify(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
+fn verify_tenant(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
     if of.name.is_some() {
         return differences(of, report);
     }
@@ -142,19 +193,18 @@ fn differences(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<(
         of.stream.as_deref().map(from_text).transpose()?,
         Some(Datum::from(FIRST)),
     ];
-    let found = as_owner(Planning::ByCost, |db, _| {
-        COMPARE.with(|plan| {
-            plan.rows(db, View::Caller, 0, &args, |row| {
-                Ok(Difference {
-                    kind: row.text(of::KIND)?.to_owned(),
-                    key: row.text(of::KEY)?.to_owned(),
-                    global_position: row.int8_opt(of::POSITION),
-                    problem: problem(row)?,
-                })
-            })
-        })
-    })?;
+    let found =
+        as_owner(Planning::ByCost, |db, _| COMPARE.with(|plan| plan.rows(db, View::Caller, 0, &args, difference)))?;
     found.into_iter().try_for_each(report)
+}
+
+fn difference(row: &Row) -> Result<Difference> {
+    Ok(Difference {
+        kind: row.text(of::KIND)?.to_owned(),
+        key: row.text(of::KEY)?.to_owned(),
+        global_position: row.int8_opt(of::POSITION),
+        problem: problem(row)?,
+    })
 }
 
 fn problem(row: &Row) -> Result<String> {
@@ -163,6 +213,12 @@ fn problem(row: &Row) -> Result<String> {
     let others = || -> Result<String> { Ok(row.text_array_opt(of::OTHER_MEMBERS)?.unwrap_or_default().join(", ")) };
     if found == OLDER {
         return Ok("is older than the log: created_at was set back by hand".into());
+    }
+    if found == STANDS {
+        return Ok(format!("is not what the last act met: other {}: changed by hand", others()?));
+    }
+    if found == AT_HOME {
+        return Ok("the log was at home there already: where that was had been changed by hand".into());
     }
     if found == MET {
         let what = match (is_given, is_there) {

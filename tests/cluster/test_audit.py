@@ -114,6 +114,7 @@ def test_an_act_says_who_did_it_and_what_was_before_and_is_after(log):
             "after": {"role": "clerk", "role_oid": clerk, "privilege": "append", "category": "account", "granted_by": "joe"},
             "role": "joe",
             "role_oid": str(value(session, "select 'joe'::regrole::oid")),
+            "home": value(session, "select _eventstream.home_of_log()"),
         }
         assert oid is None or oid
         session.execute("select es_register_fold('sums', 'account', rules => '{\"on\": {}}', initial_state => '{\"n\": 1.50}')")
