@@ -57,19 +57,20 @@ begin
         return false;
     end if;
     if exists (select from _eventstream.grants g join pg_roles r on r.oid = g.role_oid where g.role <> r.rolname) then
-        -- One that was granted again under the new name before the old one was seen to have changed.
+        -- One that was granted again under a newer name before the old one was seen to have changed.
         delete from _eventstream.grants g
         using pg_roles r, _eventstream.grants o
-        where r.oid = g.role_oid and g.role <> r.rolname and o.role_oid = g.role_oid and o.role = r.rolname
+        where r.oid = g.role_oid and g.role <> r.rolname and o.role_oid = g.role_oid and (o.role = r.rolname or o.ctid < g.ctid)
           and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
         update _eventstream.grants g set role = r.rolname from pg_roles r where r.oid = g.role_oid and g.role <> r.rolname;
         get diagnostics all_changed = row_count;
     end if;
     if exists (select from _eventstream.grants g where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid)) then
-        -- Of two that had one name and are gone, the one that was seen to be gone first stands for both.
+        -- Of several that had one name and are gone, the one that was seen to be gone first stands for all; where all are seen now, one of them.
         delete from _eventstream.grants g
         using _eventstream.grants o
-        where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid) and o.role_oid is null and o.role = g.role
+        where g.role_oid <> 0 and not exists (select from pg_roles r where r.oid = g.role_oid) and o.role = g.role
+          and (o.role_oid is null or o.ctid < g.ctid and o.role_oid <> 0 and not exists (select from pg_roles r where r.oid = o.role_oid))
           and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
         get diagnostics changed = row_count;
         all_changed := all_changed + changed;
