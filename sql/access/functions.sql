@@ -37,7 +37,7 @@ return case when bound is null then null::oid when by_oid or bound = 0 then boun
 comment on function _eventstream.role_of(text, oid, bool) is
 'The role that a grant or a registration is of: by_oid as is_home() says. NULL where it is gone; an oid may be gone, too.';
 
-create function _eventstream.see_roles() returns bool
+create function _eventstream.see_roles(begins bool) returns bool
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
@@ -52,8 +52,9 @@ declare
     changed bigint;
     all_changed bigint := 0;
 begin
-    -- What is there before the log has begun is being restored: whether it is at home is not known yet, and what is noted is an act, which would begin it.
-    if not _eventstream.is_home() or not exists (select from _eventstream.first_appends) then
+    -- What is there before the log has begun is being restored: whether it is at home is not known yet, and what is noted is an act, which would begin it,
+    -- unless this transaction begins it anyhow.
+    if not _eventstream.is_home() or not (begins or exists (select from _eventstream.first_appends)) then
         return false;
     end if;
     if exists (select from _eventstream.grants g join pg_roles r on r.oid = g.role_oid where g.role <> r.rolname) then
@@ -92,8 +93,8 @@ begin
     return all_changed > 0;
 end
 $$;
-comment on function _eventstream.see_roles() is
-'Where the log is at home: notes what roles are called by now, and which are gone for good, so that no role of their name takes their place, here or in a copy. Whether anything had changed.';
+comment on function _eventstream.see_roles(bool) is
+'Where the log is at home: notes what roles are called by now, and which are gone for good, so that no role of their name takes their place, here or in a copy. begins: acts of this transaction will begin the log. Whether anything had changed.';
 
 create function _eventstream.bind_roles() returns void
 language plpgsql volatile parallel unsafe

@@ -1,5 +1,6 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
 use super::check::{Access, authorize_tenant, everything_or};
+use crate::log::audit;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
@@ -11,7 +12,7 @@ use eventstream_core::error::Error;
 use eventstream_core::name::{Category, TenantName};
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
 
 /// What is granted or revoked.
 pub struct Grant<'a> {
@@ -44,7 +45,7 @@ thread_local! {
              or exists (select from _eventstream.folds where tenant_id = $1 and category = $2)",
         &[INT8OID, TEXTOID],
     ) };
-    static SEE_ROLES: Plan = const { Plan::new("select _eventstream.see_roles()", &[]) };
+    static SEE_ROLES: Plan = const { Plan::new("select _eventstream.see_roles($1)", &[BOOLOID]) };
     static REVOKE: Plan = const { Plan::new(
         "delete from _eventstream.grants where role = $1 and privilege = $2 and tenant_id = $3 \
          and category is not distinct from $4",
@@ -165,7 +166,8 @@ pub fn revoke(grant: &Grant) -> Result<()> {
 
 /// Notes what the roles of grants and registrations are called by now, and which are gone for good.
 pub fn see_roles(db: &Db, catalog: &Catalog) -> Result<()> {
-    let changed = SEE_ROLES.with(|plan| plan.first(db, View::Write, &[], |row| row.boolean(0)))?;
+    let begins = Some(Datum::from(audit::are_due(catalog.events)));
+    let changed = SEE_ROLES.with(|plan| plan.first(db, View::Write, &[begins], |row| row.boolean(0)))?;
     if changed == Some(true) {
         announce_access_change(catalog)?;
         announce_fold_change(catalog)?;

@@ -99,6 +99,11 @@ pub fn take(log: Option<Oid>) -> BTreeMap<i64, Vec<Act>> {
     by_tenant
 }
 
+/// Whether this transaction has acts of that log, by its table of events.
+pub fn are_due(log: Oid) -> bool {
+    ACTS.with_borrow(|acts| acts.iter().any(|act| act.log == log))
+}
+
 fn on_end(end: End) {
     ACTS.with_borrow_mut(|acts| match end {
         End::Committed | End::RolledBack => acts.clear(),

@@ -1,9 +1,11 @@
-"""What becomes of grants whose roles are seen to have changed at once.
+"""What becomes of roles beside acts: names that several roles had one after the other, and what is done to a role before the log has begun.
 
-Kinds: role (dropped and made again, renamed twice, in another database), two sessions.
+Kinds: role (dropped and made again, renamed twice, in this database and in another, in the log's first transaction), two sessions.
 """
 
-from database import rows
+import pytest
+
+from database import rows, value
 from test_audit import differences, log  # noqa: F401 - a fixture
 
 GRANTED = "select role, role_oid is null from _eventstream.grants order by role"
@@ -48,3 +50,30 @@ def test_a_role_that_was_granted_something_under_two_names_has_it_once(log):  # 
         assert rows(session, GRANTED) == [("twice", False), ("twice_2", False)]
         session.execute("select * from es_maintain()")
         assert rows(session, GRANTED) == [("twice_3", False)] and differences(session) == []
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_what_is_done_to_a_role_in_the_logs_first_transaction_is_seen(log, end):  # noqa: F811
+    log.role("first")
+    log.roles.append("second")
+    with log.connect() as session:
+        session.execute("begin; select es_grant('first', 'read'); alter role first rename to second")
+        assert rows(session, GRANTED) == [("second", False)]
+        session.execute("select es_revoke('second', 'read'); select es_grant('second', 'append')")
+        # Another one of the old name has nothing, and takes nothing.
+        session.execute("create role first; select es_grant('first', 'append'); drop role first")
+        assert rows(session, GRANTED) == [("first", True), ("second", False)]
+        session.execute("create role first; select es_grant('first', 'append'); drop role first")
+        session.execute(end)
+        assert rows(session, GRANTED) == ([("first", True), ("second", False)] if end == "commit" else [])
+        session.execute("select * from es_maintain()")
+        assert differences(session) == []
+
+
+def test_a_role_is_not_noted_where_its_grant_was_rolled_back_before_the_log_began(log):  # noqa: F811
+    """What is there then may be a restore's."""
+    log.role("first")
+    log.roles.append("second")
+    with log.connect() as session:
+        session.execute("begin; savepoint s; select es_grant('first', 'read'); rollback to s; alter role first rename to second; commit")
+        assert value(session, "select count(*) from _eventstream.first_appends") == 0
