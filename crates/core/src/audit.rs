@@ -1,12 +1,16 @@
 //! Acts of administration as events: what they are called, where they go, and what may be said as their reason.
 
 use crate::error::{Error, Result};
+use crate::name::edge_fault;
 use crate::quote::shown;
 
 /// The category of acts of administration.
 pub const CATEGORY: &str = "$audit";
 /// The longest reference to why something was done, in bytes.
 const REFERENCE_MAX_BYTES: usize = 64;
+
+/// The sign of an address, also as it is written small and in full width.
+const AT_SIGNS: [char; 3] = ['@', '\u{FE6B}', '\u{FF20}'];
 
 /// What an act defines, and takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,11 +155,10 @@ pub fn checked_reference(reason: &str) -> Result<&str> {
         Some("must not be empty".to_owned())
     } else if reason.len() > REFERENCE_MAX_BYTES {
         Some(format!("must be a reference of at most {REFERENCE_MAX_BYTES} bytes, not of {}", reason.len()))
-    } else if reason.contains('@') {
+    } else if reason.contains(AT_SIGNS) {
         Some(format!("must be a reference without @, not {}", shown(reason)))
     } else {
-        let control = reason.chars().find(|c| c.is_control());
-        control.map(|control| format!("must not contain control characters (it has U+{:04X})", u32::from(control)))
+        edge_fault(reason)
     };
     match fault {
         None => Ok(reason),
@@ -200,6 +203,19 @@ mod tests {
             assert_eq!(checked_reference(good), Ok(good));
         }
         for bad in ["", "   ", &"x".repeat(65), "ask ada@example.org", "two\nlines"] {
+            let error = checked_reference(bad).expect_err(bad);
+            assert_eq!(error.sqlstate(), "ES005", "{bad:?}");
+        }
+        // As names and tags do: nothing that is not seen, no outer blank, one form for one text; and no address in other signs.
+        for bad in [
+            "\u{200B}",
+            "CHG\u{202E}-1",
+            "CHG-1 ",
+            "\u{A0}",
+            "CHG-e\u{301}",
+            "ada\u{FF20}example.org",
+            "ada\u{FE6B}example.org",
+        ] {
             let error = checked_reference(bad).expect_err(bad);
             assert_eq!(error.sqlstate(), "ES005", "{bad:?}");
         }

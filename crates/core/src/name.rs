@@ -282,7 +282,8 @@ fn is_unseen(character: char) -> bool {
         | '\u{E0000}'..='\u{E0FFF}')
 }
 
-fn edge_fault(value: &str) -> Option<String> {
+/// What no name may have: control and unseen characters, another form than NFC, a blank at an end.
+pub(crate) fn edge_fault(value: &str) -> Option<String> {
     let outer_blank = value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace);
     character_fault(value).or_else(|| outer_blank.then(outer_blank_rule))
 }
