@@ -39,7 +39,10 @@ fn append(due: BTreeMap<i64, Vec<Act>>) -> Result<()> {
         let stream = stream_of(&tenant.uuid);
         let events = acts
             .iter()
-            .map(|act| NewEvent::of_act(act.event_type, Jsonb::parse(&act.payload)?, Jsonb::parse(&act.metadata)?))
+            .map(|act| {
+                let (payload, metadata) = (Jsonb::parse(&act.payload)?, Jsonb::parse(&act.metadata)?);
+                NewEvent::of_act(act.event_type, payload, metadata, &act.recorded_by)
+            })
             .collect::<Result<Vec<_>>>()?;
         let stream = StreamName::parse(&stream)?;
         let request = Request { stream, expected: ExpectedVersion::Any, events, must_exist: false };

@@ -3,6 +3,7 @@
 use super::last_append;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
+use crate::pg::process::server;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::Datum;
@@ -26,6 +27,14 @@ thread_local! {
 /// Who acts, if a handler runs.
 pub fn current() -> Option<Rc<Acting>> {
     ACTING.with_borrow(Clone::clone)
+}
+
+/// Who is said to have recorded what is done now: the registrant of the handler that runs, else the session's user.
+pub fn recorded_by() -> Result<String> {
+    match current() {
+        Some(acting) => Ok(acting.role.clone()),
+        None => server::role_name(server::session_role()),
+    }
 }
 
 /// For what a projection's code cannot do while it is being applied. Errors: 0A000 inside of it.

@@ -63,10 +63,9 @@ pub struct Appended {
 /// Appends to all the streams or to none.
 pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
     server::must_be_writable(c"an append")?;
-    let recorded_by = match acting::current() {
-        Some(acting) => acting.role.clone(),
-        None => server::role_name(server::session_role())?,
-    };
+    // Acts say it themselves: who did them may be gone by the commit.
+    let is_said = requests.iter().flat_map(|request| &request.events).all(|event| event.recorded_by.is_some());
+    let recorded_by = if is_said { String::new() } else { acting::recorded_by()? };
     gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         transaction::call_at_end(whole::on_end);
@@ -292,7 +291,7 @@ fn insert(
             tags: &event.tags,
             occurred_at_unix_us: pg_to_unix_us(occurred_at),
             recorded_at_unix_us: pg_to_unix_us(recorded_at),
-            recorded_by: &call.recorded_by,
+            recorded_by: event.recorded_by.unwrap_or(&call.recorded_by),
             content_digest: &content_digest(&salt, event.payload.text, event.metadata.text),
         },
     );
@@ -309,7 +308,7 @@ fn insert(
         Some(Datum::from(event.schema_version)),
         Some(from_text(event.event_type)?),
         place.category,
-        call.recorded_by_datum,
+        event.recorded_by.map(from_text).transpose()?.or(call.recorded_by_datum),
         event.subject.map(from_text).transpose()?,
         call.recorded_from,
         Some(varlena(&salt)?),

@@ -8,7 +8,7 @@
 //! back leaves none. Until the commit an act holds neither a position nor a stream: however long its transaction is, it holds up nobody. Reserved
 //! streams stand under an id of their own beside the tenant's (`reserved_of`): what reads, counts, follows or folds the tenant's streams never comes
 //! by them.
-use super::{identity, metadata};
+use super::{acting, identity, metadata};
 use crate::pg::error::failure::Result;
 use crate::pg::guard;
 use crate::pg::process::{server, session, xact};
@@ -28,8 +28,10 @@ pub struct Act {
     pub event_type: &'static str,
     /// JSON.
     pub payload: String,
-    /// Those of the session when it was done, not when it commits. JSON.
+    /// As an event that is appended when it is done, and not when it commits, would have them. JSON.
     pub metadata: String,
+    /// So that of the event, too.
+    pub recorded_by: String,
     done_in: u32,
     /// The table of events of the log that it is of: the transaction may drop that one, and make another.
     log: Oid,
@@ -85,8 +87,16 @@ fn note(tenant_id: i64, event_type: &'static str, payload: String) -> Result<()>
     if let Some(&before_commit) = APPENDED_BY.get() {
         transaction::call_before_commit(Due { before_commit, on_end });
     }
-    let (metadata, done_in, log) = (metadata::of_now()?, xact::current_subtransaction(), Catalog::current()?.events);
-    ACTS.with_borrow_mut(|acts| acts.push(Act { tenant_id, event_type, payload, metadata, done_in, log }));
+    let act = Act {
+        tenant_id,
+        event_type,
+        payload,
+        metadata: metadata::of_now()?,
+        recorded_by: acting::recorded_by()?,
+        done_in: xact::current_subtransaction(),
+        log: Catalog::current()?.events,
+    };
+    ACTS.with_borrow_mut(|acts| acts.push(act));
     Ok(())
 }
 

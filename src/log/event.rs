@@ -22,6 +22,8 @@ pub struct NewEvent<'a> {
     pub occurred_at: Option<i64>,
     pub schema_version: i32,
     pub subject: Option<&'a str>,
+    /// None = who appends it.
+    pub recorded_by: Option<&'a str>,
     /// In byte order, each once.
     pub tags: Vec<&'a str>,
 }
@@ -75,7 +77,7 @@ impl<'a> NewEvent<'a> {
     }
 
     /// An act of administration (src/log/audit.rs): as large as the definition is that it is of.
-    pub fn of_act(event_type: &'a str, payload: Jsonb<'a>, metadata: Jsonb<'a>) -> Result<Self> {
+    pub fn of_act(event_type: &'a str, payload: Jsonb<'a>, metadata: Jsonb<'a>, recorded_by: &'a str) -> Result<Self> {
         Ok(Self {
             event_type,
             payload: Document { value: payload, text: payload.text()? },
@@ -84,6 +86,7 @@ impl<'a> NewEvent<'a> {
             occurred_at: None,
             schema_version: 1,
             subject: None,
+            recorded_by: Some(recorded_by),
             tags: Vec::new(),
         })
     }
@@ -122,6 +125,7 @@ impl<'a> NewEvent<'a> {
             occurred_at: parts.occurred_at,
             schema_version,
             subject: parts.subject,
+            recorded_by: None,
             tags: tag_set("tags", parts.tags)?,
         })
     }

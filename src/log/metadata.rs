@@ -1,5 +1,6 @@
 //! The metadata that an event is stored with: what the caller gave, and the session's defaults for what it left out
 //! (`eventstream.metadata`, for proxies and pools that know who acts when the statement does not say).
+use super::acting;
 use super::document::print;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
@@ -8,9 +9,9 @@ use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::{shown, trace};
 
-/// What an event without metadata of its own has now, printed and checked. Errors: ES005, ES007.
+/// What an event without metadata of its own has now, a handler's included, printed and checked. Errors: ES005, ES007.
 pub fn of_now() -> Result<String> {
-    let metadata = with_defaults(Jsonb::parse("{}")?)?;
+    let metadata = with_defaults(acting::complete(Jsonb::parse("{}")?)?)?;
     check(metadata)?;
     Ok(String::from_utf8_lossy(print("metadata", metadata)?.text).into_owned())
 }

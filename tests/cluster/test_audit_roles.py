@@ -1,6 +1,7 @@
 """What becomes of roles beside acts: names that several roles had one after the other, and what is done to a role before the log has begun.
 
-Kinds: role (dropped and made again, renamed twice, in this database and in another, in the log's first transaction), two sessions.
+Kinds: role (dropped and made again, renamed twice, in this database and in another, in the log's first transaction), two sessions, a session whose role changes or is
+gone by its COMMIT, a projection's handler.
 """
 
 import pytest
@@ -77,3 +78,48 @@ def test_a_role_is_not_noted_where_its_grant_was_rolled_back_before_the_log_bega
     with log.connect() as session:
         session.execute("begin; savepoint s; select es_grant('first', 'read'); rollback to s; alter role first rename to second; commit")
         assert value(session, "select count(*) from _eventstream.first_appends") == 0
+
+
+def test_an_act_is_recorded_by_who_was_in_the_session_when_it_was_done(log):  # noqa: F811
+    recorded = "select recorded_by from eventstream.administration order by global_position"
+    log.role("bob")
+    log.role("passing")
+    with log.connect() as session:
+        user = value(session, "select session_user")
+        session.execute("begin; select es_grant('clerk', 'read'); set session authorization bob; commit")
+        session.execute("reset session authorization")
+        assert rows(session, recorded) == [(user,)]
+        session.execute("alter role passing superuser")
+        with log.connect("passing") as passing:
+            passing.execute("begin; select es_grant('clerk', 'append')")
+            session.execute("drop role passing")
+            passing.execute("commit")
+        assert rows(session, recorded) == [(user,), ("passing",)]
+        assert differences(session) == [] and rows(session, "select * from es_verify()") == []
+
+
+@pytest.mark.parametrize("mode", ["async", "inline"])
+def test_an_act_of_a_handlers_says_whose_it_is_and_what_caused_it(log, mode):  # noqa: F811
+    log.role("registrant")
+    with log.connect() as session:
+        session.execute("grant all on schema public to public")
+        session.execute("select es_grant('registrant', p) from unnest('{read,append,manage,admin}'::text[]) p")
+        with log.connect("registrant") as registrant:
+            registrant.execute("""create function grants(event eventstream.event) returns void language plpgsql as $$
+                begin
+                    perform es_grant('clerk', 'read', category => 'k' || event.version);
+                    perform es_append('granted-' || event.version, 'Granted', '{}');
+                end $$""")
+            registrant.execute(f"select es_create_projection('ph', 'grants(eventstream.event)', categories => '{{account}}', mode => '{mode}')")
+        event = "00000000-0000-0000-0000-00000000000a"
+        session.execute(
+            "select es_append('account-1', 'Happened', '{}', event_id => %s, metadata => '{\"actor\": \"ada\", \"correlation_id\": \"c-1\"}')", (event,)
+        )
+        session.execute("select es_run_projection('ph')" if mode == "async" else "select 1")
+        ((by, metadata),) = rows(session, "select recorded_by, metadata from eventstream.events where category = 'granted'")
+        ((act, act_by, act_metadata),) = rows(
+            session, "select event_type, recorded_by, metadata from eventstream.administration order by global_position desc limit 1"
+        )
+        assert act == "PrivilegeGranted" and (act_by, act_metadata) == (by, metadata)
+        assert by == "registrant" and metadata == {"actor": "projection ph", "causation_id": event, "correlation_id": "c-1"}
+        assert differences(session) == []
