@@ -27,7 +27,8 @@ mod pg_test;
 pgrx::extension_sql_file!("../sql/schema/schemas.sql", name = "schema_schemas", bootstrap);
 pgrx::extension_sql_file!("../sql/schema/types.sql", name = "schema_types", requires = ["schema_schemas"]);
 pgrx::extension_sql_file!("../sql/log/tables.sql", name = "log_tables", requires = ["schema_types"]);
-pgrx::extension_sql_file!("../sql/state/tables.sql", name = "state_tables", requires = ["log_tables"]);
+pgrx::extension_sql_file!("../sql/access/tables.sql", name = "access_tables", requires = ["log_tables"]);
+pgrx::extension_sql_file!("../sql/state/tables.sql", name = "state_tables", requires = ["access_tables"]);
 pgrx::extension_sql_file!("../sql/projection/tables.sql", name = "projection_tables", requires = ["state_tables"]);
 pgrx::extension_sql_file!(
     "../sql/subscription/tables.sql",
@@ -49,19 +50,19 @@ pgrx::extension_sql_file!(
     requires = ["state_snapshots"]
 );
 pgrx::extension_sql_file!("../sql/ops/functions.sql", name = "ops_functions", requires = ["subscription_functions"]);
-pgrx::extension_sql_file!("../sql/log/view_functions.sql", name = "log_view_functions", requires = ["ops_functions"]);
 pgrx::extension_sql_file!(
-    "../sql/state/view_functions.sql",
-    name = "state_view_functions",
-    requires = ["log_view_functions"]
+    "../sql/access/view_functions.sql",
+    name = "access_view_functions",
+    requires = ["ops_functions"]
 );
 pgrx::extension_sql_file!(
     "../sql/ops/view_functions.sql",
     name = "ops_view_functions",
-    requires = ["state_view_functions"]
+    requires = ["access_view_functions"]
 );
 pgrx::extension_sql_file!("../sql/log/views.sql", name = "log_views", requires = ["ops_view_functions"]);
-pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["log_views"]);
+pgrx::extension_sql_file!("../sql/access/views.sql", name = "access_views", requires = ["log_views"]);
+pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["access_views"]);
 pgrx::extension_sql_file!("../sql/state/temporal.sql", name = "state_temporal", requires = ["state_views"]);
 pgrx::extension_sql_file!("../sql/ops/views.sql", name = "ops_views", requires = ["state_temporal"]);
 pgrx::extension_sql_file!("../sql/projection/functions.sql", name = "projection_functions", requires = ["ops_views"]);

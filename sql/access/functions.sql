@@ -1,4 +1,4 @@
--- Tenants, grants and upkeep.
+-- Tenants, grants, and who a role is.
 create function es_create_tenant(tenant text, if_not_exists bool default false) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_tenant';
 comment on function es_create_tenant(text, bool) is
@@ -126,9 +126,3 @@ end
 $$;
 comment on function _eventstream.bind_roles() is
 'Part of es_activate: from now on the roles are those that have the names now.';
-
-create function es_maintain(out task text, out done bigint) returns setof record
-language c volatile parallel unsafe rows 5 as 'MODULE_PATHNAME', 'eventstream_maintain';
-comment on function es_maintain() is
-$$Upkeep in bounded steps of about a second, safe at any time, also from several sessions at once: makes the next partition of the log ahead of need (in a transaction of its own), analyzes a table of the log that has grown since, takes the due snapshots (at versions that are multiples of the fold's snapshot_every), and removes those of earlier definitions, and those that eventstream.snapshot_keep and eventstream.snapshot_max_age leave no place for. One row a task, with how many were done; snapshots failed counts streams and folds that failed, each the subject of a WARNING. Call it again while snapshots are taken. Superusers and the owner do it for every tenant, roles with upkeep for the current one.
-Example: select * from es_maintain();$$;

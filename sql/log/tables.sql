@@ -1,5 +1,6 @@
--- Tables, sequences and indexes. Only src/log and src/access write them. Text of ours is compared byte by byte (collate "C"): the order of another
--- collation changes with the operating system's libraries, and a unique index that was built by the old order would let a name in twice.
+-- The log: who it is, streams, events, and those that readers went past. Only src/log writes them. Text of ours is compared byte by byte (collate "C"),
+-- in every table: the order of another collation changes with the operating system's libraries, and a unique index that was built by the old order would
+-- let a name in twice.
 create table _eventstream.log_identities (
     log_id uuid not null,
     system_identifier bigint not null,
@@ -34,58 +35,6 @@ create table _eventstream.first_appends (
 );
 comment on table _eventstream.first_appends is
 'A row as soon as this database has appended. No dump carries it: until there is one, a restore may bring rows into the tables.';
-
-create sequence _eventstream.tenant_ids as bigint start 2;
-comment on sequence _eventstream.tenant_ids is 'ids of tenants; 1 is the tenant default';
-
-create table _eventstream.tenants (
-    id bigint not null,
-    name text collate "C" not null,
-    created_at timestamptz not null default pg_catalog.clock_timestamp(),
-    uuid uuid,
-    constraint tenants_pkey primary key (id),
-    constraint tenants_name_key unique (name),
-    constraint tenants_uuid_key unique (uuid),
-    constraint tenants_uuid_check check ((uuid is null) = (id = 1))
-);
-comment on table _eventstream.tenants is 'Tenants: walls between streams. What outlives this database goes by their uuids (tenant_uuids).';
-comment on column _eventstream.tenants.uuid is 'random; NULL for the tenant default, whose row each CREATE EXTENSION makes and no dump has';
-comment on index _eventstream.tenants_pkey is 'a tenant by id';
-comment on index _eventstream.tenants_name_key is 'a tenant by name';
-comment on index _eventstream.tenants_uuid_key is 'no two tenants have one uuid';
-comment on constraint tenants_uuid_check on _eventstream.tenants is 'the uuid of the tenant default is the log''s id';
-insert into _eventstream.tenants (id, name) values (1, 'default');
-
-create function _eventstream.tenant_uuids() returns table (id bigint, name text, uuid uuid)
-language sql stable parallel safe
-begin atomic
-    select t.id, t.name, coalesce(t.uuid, l.log_id)
-    from _eventstream.tenants t
-    cross join _eventstream.this_log() l;
-end;
-comment on function _eventstream.tenant_uuids() is
-'What chain hashes cover of a tenant: its uuid, which never changes. That of the tenant default is the log''s id: the same in a copy, another in another log.';
-
-create table _eventstream.grants (
-    role text collate "C" not null,
-    role_oid oid,
-    privilege text collate "C" not null,
-    tenant_id bigint not null,
-    category text collate "C",
-    granted_by text collate "C" not null,
-    granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_privilege_check check (privilege in ('read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
-);
-comment on table _eventstream.grants is
-'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
-comment on column _eventstream.grants.role is 'its name when it was last seen, or public';
-comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role is gone, and the grant with it, whoever has the name now';
-create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
-    nulls not distinct where role_oid is not null;
-comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
-create index grants_tenant_idx on _eventstream.grants (tenant_id);
-comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
-comment on constraint grants_privilege_check on _eventstream.grants is 'the seven privileges';
 
 create sequence _eventstream.stream_ids as bigint;
 comment on sequence _eventstream.stream_ids is 'ids of streams';
@@ -162,3 +111,46 @@ comment on column _eventstream.events.recorded_from is 'the client''s address; N
 
 -- Indexes stand on the partitions only (_eventstream.make_partition): an index of the parent would come back with
 -- CREATE EXTENSION in a restore and collide with those that pg_dump recreates on each partition.
+
+create table _eventstream.activations (
+    log_id uuid not null,
+    system_identifier bigint not null,
+    database_oid oid not null,
+    activated_by text collate "C" not null,
+    activated_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint activations_pkey primary key (log_id, system_identifier, database_oid)
+);
+comment on table _eventstream.activations is
+'Where es_activate() said that this copy of a log is the original from now on. A log that is where the view log says needs no row here.';
+comment on index _eventstream.activations_pkey is 'one row a place';
+
+create sequence _eventstream.dead_letter_ids as bigint;
+comment on sequence _eventstream.dead_letter_ids is 'ids of dead letters';
+
+create table _eventstream.dead_letters (
+    id bigint not null default nextval('_eventstream.dead_letter_ids'),
+    tenant_id bigint not null,
+    projection_id bigint,
+    subscription_id bigint,
+    global_position bigint not null,
+    stream text collate "C" not null,
+    version bigint not null,
+    event_type text collate "C" not null,
+    attempts int not null,
+    reason text collate "C" not null,
+    error_sqlstate text collate "C",
+    error_detail text collate "C",
+    outline text collate "C",
+    died_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint dead_letters_pkey primary key (tenant_id, id),
+    constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
+);
+comment on table _eventstream.dead_letters is
+'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
+comment on column _eventstream.dead_letters.outline is 'what of the reason holds nothing of a payload, for those who may not read the event; NULL: nothing';
+comment on index _eventstream.dead_letters_pkey is 'a dead letter of a tenant by id';
+comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
+create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;
+comment on index _eventstream.dead_letters_projection_idx is 'an event is dead once a projection';
+create unique index dead_letters_subscription_idx on _eventstream.dead_letters (subscription_id, global_position) where subscription_id is not null;
+comment on index _eventstream.dead_letters_subscription_idx is 'an event is dead once a subscription';

@@ -114,21 +114,12 @@ where s.tenant_id = (select _eventstream.administered_tenant())
 comment on view eventstream.administration is
 'Every act of administration of the current tenant: who granted, registered, created, altered, paused or dropped what, with what it was before and is after. The columns of eventstream.events. Privilege audit.';
 
-create view eventstream.grants with (security_barrier) as
-select
-    coalesce(r.rolname::text, g.role) as role,
-    g.privilege,
-    t.name as tenant,
-    g.category,
-    r.oid is not null or g.role_oid = 0 and g.role_oid is not null as role_exists,
-    g.granted_by,
-    g.granted_at
-from _eventstream.grants g
-join _eventstream.tenants t on t.id = g.tenant_id
-left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home()))
-where g.tenant_id = (select _eventstream.readable_tenant('audit'));
-comment on view eventstream.grants is
-'What es_grant allowed in the current tenant. category NULL = all. role_exists: false where the role is gone, and the grant with it, also where another role has its name by now. Privilege audit.';
+create function _eventstream.horizon_holders(
+    out pid int, out since timestamptz, out global_position bigint, out tenant_id bigint
+) returns setof record
+language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_horizon_holders';
+comment on function _eventstream.horizon_holders() is
+'The open transactions of this database that have appended, a row for each tenant; NULL: all others.';
 
 create view eventstream.horizon_holders with (security_barrier) as
 select h.pid, h.since, h.global_position, t.name as tenant

@@ -1,5 +1,5 @@
--- What the views of projections and subscriptions ask. They check the role that reads the view: privilege manage for the current
--- tenant, or membership in pg_monitor.
+-- What the operator's views ask. Those of projections and subscriptions check the role that reads the view: privilege manage for the current tenant,
+-- or membership in pg_monitor.
 create function _eventstream.operated_tenant() returns bigint
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operated_tenant';
 comment on function _eventstream.operated_tenant() is
@@ -48,3 +48,10 @@ create function _eventstream.health(
 language c volatile parallel unsafe rows 20 as 'MODULE_PATHNAME', 'eventstream_health';
 comment on function _eventstream.health() is
 'One row a check of this database: see the view eventstream.health.';
+
+create function _eventstream.stats(
+    out name text, out value bigint, out scope text, out meaning text
+) returns setof record
+language c volatile parallel restricted rows 40 as 'MODULE_PATHNAME', 'eventstream_stats';
+comment on function _eventstream.stats() is
+'Counters of this database since the server started, and of this session.';

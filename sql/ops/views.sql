@@ -1,4 +1,4 @@
--- Projections and subscriptions, and what an operator looks at.
+-- What an operator looks at: projections and subscriptions first.
 create view eventstream.projections with (security_barrier) as
 select
     p.name,
@@ -151,3 +151,9 @@ select h.name, h.tenant, h.status, h.detail, h.fix
 from _eventstream.health() h;
 comment on view eventstream.health is
 'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, log, guards, clock, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, for each fold that cannot be used, for each that was seen to fail on streams that are in the log (by whoever asked for their states, by upkeep or a state table; the notes are kept until the server restarts), and where grants are of roles that are gone. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';
+
+create view eventstream.stats with (security_barrier) as
+select s.name, s.value, s.scope, s.meaning
+from _eventstream.stats() s;
+comment on view eventstream.stats is
+'What is counted: of the whole database since the server started (scope database), or of this session only. Without shared_preload_libraries all of it is of this session. For superusers and members of pg_monitor.';

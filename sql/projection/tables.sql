@@ -1,16 +1,4 @@
--- Projections, subscriptions and dead letters. Only src/projection, src/subscription and src/log/activation.rs write them.
-create table _eventstream.activations (
-    log_id uuid not null,
-    system_identifier bigint not null,
-    database_oid oid not null,
-    activated_by text collate "C" not null,
-    activated_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint activations_pkey primary key (log_id, system_identifier, database_oid)
-);
-comment on table _eventstream.activations is
-'Where es_activate() said that this copy of a log is the original from now on. A log that is where the view log says needs no row here.';
-comment on index _eventstream.activations_pkey is 'one row a place';
-
+-- Projections. Only src/projection writes them.
 create sequence _eventstream.projection_ids as bigint;
 comment on sequence _eventstream.projection_ids is 'ids of projections';
 
@@ -113,53 +101,3 @@ create table _eventstream.rebuilt_states (
 comment on table _eventstream.rebuilt_states is
 'What a rebuild of a state table has folded so far: it becomes visible in the table when it is complete, in one transaction.';
 comment on index _eventstream.rebuilt_states_pkey is 'one row a stream, in the order in which they are written';
-
-create sequence _eventstream.subscription_ids as bigint;
-comment on sequence _eventstream.subscription_ids is 'ids of subscriptions';
-
-create table _eventstream.subscriptions (
-    id bigint not null default nextval('_eventstream.subscription_ids'),
-    tenant_id bigint not null,
-    name text collate "C" not null,
-    categories text[] collate "C",
-    event_types text[] collate "C",
-    max_deliveries bigint not null,
-    created_by text collate "C" not null,
-    created_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint subscriptions_pkey primary key (id),
-    constraint subscriptions_name_key unique (tenant_id, name)
-);
-comment on table _eventstream.subscriptions is 'Places in the log for consumers outside of the database.';
-comment on index _eventstream.subscriptions_pkey is 'a subscription by id';
-comment on index _eventstream.subscriptions_name_key is 'a subscription by tenant and name';
-
-create sequence _eventstream.dead_letter_ids as bigint;
-comment on sequence _eventstream.dead_letter_ids is 'ids of dead letters';
-
-create table _eventstream.dead_letters (
-    id bigint not null default nextval('_eventstream.dead_letter_ids'),
-    tenant_id bigint not null,
-    projection_id bigint,
-    subscription_id bigint,
-    global_position bigint not null,
-    stream text collate "C" not null,
-    version bigint not null,
-    event_type text collate "C" not null,
-    attempts int not null,
-    reason text collate "C" not null,
-    error_sqlstate text collate "C",
-    error_detail text collate "C",
-    outline text collate "C",
-    died_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint dead_letters_pkey primary key (tenant_id, id),
-    constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
-);
-comment on table _eventstream.dead_letters is
-'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
-comment on column _eventstream.dead_letters.outline is 'what of the reason holds nothing of a payload, for those who may not read the event; NULL: nothing';
-comment on index _eventstream.dead_letters_pkey is 'a dead letter of a tenant by id';
-comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
-create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;
-comment on index _eventstream.dead_letters_projection_idx is 'an event is dead once a projection';
-create unique index dead_letters_subscription_idx on _eventstream.dead_letters (subscription_id, global_position) where subscription_id is not null;
-comment on index _eventstream.dead_letters_subscription_idx is 'an event is dead once a subscription';

@@ -1,4 +1,4 @@
--- Folds, upcasters and snapshots of the current tenant, and what is counted.
+-- Folds, upcasters and snapshots of the current tenant.
 create view eventstream.folds with (security_barrier) as
 select
     f.name,
@@ -39,6 +39,11 @@ where u.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.upcasters is
 'The upcasters of the current tenant: from which schema version of an event type to the next, by which function.';
 
+create function _eventstream.fold_fingerprint(fold text) returns bytea
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_fold_fingerprint';
+comment on function _eventstream.fold_fingerprint(text) is
+'The fingerprint of a fold of the current tenant as it is now, which its snapshots must have to be used; NULL where there is no such fold. Privilege read.';
+
 create view eventstream.snapshots with (security_barrier) as
 select
     s.name as stream,
@@ -67,9 +72,3 @@ where s.tenant_id = (select _eventstream.readable_tenant('read'))
        or s.category = any ((select _eventstream.readable_categories())::text[]));
 comment on view eventstream.snapshots is
 'The stored snapshots of streams that the role may read, without their states: bytes as stored, and whether each is of its fold''s definition as it is now (is_current; others are never used, and es_maintain removes them).';
-
-create view eventstream.stats with (security_barrier) as
-select s.name, s.value, s.scope, s.meaning
-from _eventstream.stats() s;
-comment on view eventstream.stats is
-'What is counted: of the whole database since the server started (scope database), or of this session only. Without shared_preload_libraries all of it is of this session. For superusers and members of pg_monitor.';

@@ -1,4 +1,23 @@
--- Where the consumers of subscriptions are. Only src/subscription writes these tables.
+-- Subscriptions, and where their consumers are. Only src/subscription writes them.
+create sequence _eventstream.subscription_ids as bigint;
+comment on sequence _eventstream.subscription_ids is 'ids of subscriptions';
+
+create table _eventstream.subscriptions (
+    id bigint not null default nextval('_eventstream.subscription_ids'),
+    tenant_id bigint not null,
+    name text collate "C" not null,
+    categories text[] collate "C",
+    event_types text[] collate "C",
+    max_deliveries bigint not null,
+    created_by text collate "C" not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint subscriptions_pkey primary key (id),
+    constraint subscriptions_name_key unique (tenant_id, name)
+);
+comment on table _eventstream.subscriptions is 'Places in the log for consumers outside of the database.';
+comment on index _eventstream.subscriptions_pkey is 'a subscription by id';
+comment on index _eventstream.subscriptions_name_key is 'a subscription by tenant and name';
+
 create table _eventstream.subscription_slots (
     subscription_id bigint not null,
     slot int not null,

@@ -1,4 +1,4 @@
-//! What the views eventstream.stats and eventstream.snapshots ask: see sql/state/view_functions.sql.
+//! What the views eventstream.stats and eventstream.snapshots ask.
 use crate::access::authorize_tenant;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::query::store::Store;

@@ -2,6 +2,7 @@
 use super::{asks, target, veiled};
 use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
 use crate::log::activation;
+use crate::log::dead_letters::{self, Source};
 use crate::log::event::checked_reason;
 use crate::log::horizon;
 use crate::log::read::Filter;
@@ -13,7 +14,6 @@ use crate::pg::value::datum::from_text;
 use crate::pg::{error::report, process::server};
 use crate::projection::dead_letter;
 use crate::subscription;
-use crate::subscription::dead::Source;
 use crate::subscription::fetch::{self, Request};
 use crate::subscription::lease::{self, LONGEST, Nack};
 use crate::subscription::{Definition, dead};
@@ -68,7 +68,7 @@ fn manage(name: &str) -> Result<Rc<Access>> {
 /// Where the role may manage the category of a dead letter, if there is one of that id.
 fn manage_letter(id: i64) -> Result<Rc<Access>> {
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    match dead::category(access.tenant_id, id)? {
+    match dead_letters::category(access.tenant_id, id)? {
         Some(category) => authorize(Privilege::Manage, &category),
         None => Ok(access),
     }
@@ -167,7 +167,7 @@ fn extend_lease(args: &Args) -> Returned {
 fn retry_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
     let access = manage_letter(id)?;
-    let category = dead::category(access.tenant_id, id)?;
+    let category = dead_letters::category(access.tenant_id, id)?;
     let is_shown = shown_categories()?.covers(category.map(|category| vec![category]).as_deref());
     from_text(&veiled(is_shown, || retry(access.tenant_id, id))?).map(Some)
 }
@@ -176,12 +176,12 @@ fn retry_dead_letter(args: &Args) -> Returned {
 /// ES005, and what the projection's handler raises.
 fn retry(tenant_id: i64, id: i64) -> Result<String> {
     server::must_be_writable(c"es_retry_dead_letter")?;
-    let letter = dead::find(tenant_id, id)?;
+    let letter = dead_letters::find(tenant_id, id)?;
     match letter.source {
-        Source::Projection(projection_id) => dead_letter::retry_for_projection(id, projection_id, letter.position)?,
-        Source::Subscription(subscription_id) => dead::retry(tenant_id, id, &letter, subscription_id)?,
+        Source::Projection(projection_id) => dead_letter::retry(tenant_id, id, projection_id, letter.position)?,
+        Source::Subscription(subscription_id) => dead::retry(tenant_id, id, subscription_id, letter.position)?,
     }
-    dead::note(tenant_id, act::DEAD_LETTER_RETRIED, &letter, None)?;
+    dead_letters::note(tenant_id, act::DEAD_LETTER_RETRIED, &letter, None)?;
     Ok(letter.name)
 }
 
@@ -190,7 +190,7 @@ fn drop_dead_letter(args: &Args) -> Returned {
     let reason = args.text(1, "reason")?;
     let access = manage_letter(id)?;
     let role = server::role_name(server::session_role())?;
-    let letter = dead::forget(access.tenant_id, id, reason)?;
+    let letter = dead_letters::forget(access.tenant_id, id, reason)?;
     report::log(&format!(
         "dead letter {id} of {} (event at position {}, {} version {}) is dropped by {role}: {}",
         shown(&letter.name),

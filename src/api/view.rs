@@ -1,4 +1,4 @@
-//! What the views ask: see sql/log/view_functions.sql.
+//! What the views ask: of the role that reads them, and of open appends.
 use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::log::{horizon, whole};
 use crate::pg::function::{Args, Returned, sql_function};

@@ -1,11 +1,12 @@
-//! The log: the sole owner of streams and events. `append` alone writes events, `partition` makes the tables that they lie in. ARCHITECTURE.md
-//! says what each file is for.
+//! The log: the sole owner of streams, events and dead letters. `append` alone writes events, `partition` makes the tables that they lie in.
+//! ARCHITECTURE.md says what each file is for.
 pub mod acting;
 pub mod activation;
 pub mod analyze;
 pub mod append;
 pub mod audit;
 pub mod chosen;
+pub mod dead_letters;
 pub mod delivery;
 pub mod document;
 pub mod event;

@@ -14,7 +14,7 @@
 //!
 //! Promises: effects and checkpoint are one transaction's; the events before a failing one stay applied; whatever fails is noted.
 use super::applier::{self, Applier};
-use super::dead_letter::{self, Cause};
+use super::dead_letter;
 use super::events::MOST_BYTES;
 use super::events::{self, Wanted};
 use super::outcome::Outcome;
@@ -22,6 +22,7 @@ use super::progress::{self, Failed, Lock, Progress};
 use super::projections::{self, Kind, Projection};
 use super::rebuild;
 use super::state_table::StateTable;
+use crate::log::dead_letters::Cause;
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::shortened;

@@ -1,4 +1,5 @@
-//! Dead letters of projections: events that could not be applied, and that the projection went past.
+//! Events that could not be applied, and that a projection went past: put among the dead letters (src/log/dead_letters.rs), forgotten where a row has them
+//! after all, tried again.
 use super::applier::{self, Applier};
 use super::events::{self, Wanted};
 use super::passed::{Fault, Passed};
@@ -6,74 +7,30 @@ use super::progress::{self, Lock};
 use super::projections::{self, Kind, Projection};
 use crate::log::acting;
 use crate::log::activation;
+use crate::log::dead_letters::{self, Cause, Dying, Source};
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::shortened;
 use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::{Db, Planning};
-use crate::pg::query::plan::{Plan, View};
-use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::present::event::StoredEvent;
-use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
-use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
 use std::collections::HashSet;
-
-thread_local! {
-    static PUT: Plan = const { Plan::new(
-        "insert into _eventstream.dead_letters (tenant_id, projection_id, global_position, stream, version, event_type, \
-                                                attempts, reason, error_sqlstate, error_detail, outline) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (projection_id, global_position) where projection_id is not null \
-         do update set attempts = excluded.attempts, reason = excluded.reason, error_sqlstate = excluded.error_sqlstate, \
-                       error_detail = excluded.error_detail, outline = excluded.outline, \
-                       died_at = excluded.died_at",
-        &[INT8OID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID],
-    ) };
-    static DELETE: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters where id = $1 and projection_id = $2 \
-         and tenant_id = (select p.tenant_id from _eventstream.projections p where p.id = $2)",
-        &[INT8OID, INT8OID],
-    ) };
-    static HAS: Plan = const { Plan::new(
-        "select exists (select from _eventstream.dead_letters where projection_id = $1)",
-        &[INT8OID],
-    ) };
-    static FORGET_WRITTEN: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters where projection_id = $1 and stream = any ($2) and global_position <= $3",
-        &[INT8OID, TEXTARRAYOID, INT8OID],
-    ) };
-}
-
-/// Why an event is dead.
-pub struct Cause<'a> {
-    pub attempts: i32,
-    pub reason: &'a str,
-    pub sqlstate: Option<&'a str>,
-    pub detail: Option<&'a str>,
-    /// What of it holds nothing of a payload, for those who may not read the event.
-    pub outline: Option<&'a str>,
-}
 
 /// The event is not applied, and not tried again by itself.
 pub fn put(db: &Db, projection: &Projection, event: &StoredEvent, cause: &Cause) -> Result<()> {
-    let row: [Nullable; 11] = [
-        Some(Datum::from(projection.tenant_id)),
-        Some(Datum::from(projection.id)),
-        Some(Datum::from(event.global_position())),
-        Some(from_text(event.stream()?)?),
-        Some(Datum::from(event.version())),
-        Some(from_text(event.event_type()?)?),
-        Some(Datum::from(cause.attempts)),
-        Some(from_text(cause.reason)?),
-        cause.sqlstate.map(from_text).transpose()?,
-        cause.detail.map(shortened).map(from_text).transpose()?,
-        cause.outline.map(from_text).transpose()?,
-    ];
-    counters::add(Counter::DeadLetters, 1);
-    PUT.with(|plan| plan.write(db, &row)).map(drop)
+    let dying = Dying {
+        tenant_id: projection.tenant_id,
+        source: Source::Projection(projection.id),
+        position: event.global_position(),
+        stream: event.stream()?,
+        version: event.version(),
+        event_type: event.event_type()?,
+    };
+    dead_letters::put(db, &dying, cause)
 }
 
 /// The table goes on with the other streams.
@@ -99,23 +56,13 @@ pub fn pass_over(projection: &Projection, passed: &[Passed]) -> Result<()> {
 
 /// The rows of these events' streams are written, but of those that are passed over: what was dead of them up to the position is in the rows now.
 pub fn forget_written(projection: &Projection, events: &[StoredEvent], passed: &[Passed], position: i64) -> Result<()> {
-    let id = Some(Datum::from(projection.id));
-    let has = as_owner(Planning::ByIndex, |db, _| {
-        HAS.with(|plan| plan.first(db, View::Latest, &[id], |row| row.boolean(0)))
-    })?;
-    if has != Some(true) {
+    if !dead_letters::has_any(projection.id)? {
         return Ok(());
     }
     let passed = passed.iter().map(|passed| passed.event.stream()).collect::<Result<HashSet<_>>>()?;
     let streams = events.iter().map(StoredEvent::stream).collect::<Result<HashSet<_>>>()?;
     let written: Vec<String> = streams.difference(&passed).map(|&stream| stream.to_owned()).collect();
-    forget_streams(projection, &written, position)
-}
-
-/// What is dead of these streams up to the position is in their rows now.
-pub fn forget_streams(projection: &Projection, streams: &[String], position: i64) -> Result<()> {
-    let args = [Some(Datum::from(projection.id)), Some(text_array_of(streams)?), Some(Datum::from(position))];
-    as_owner(Planning::ByIndex, |db, _| FORGET_WRITTEN.with(|plan| plan.write(db, &args))).map(drop)
+    dead_letters::forget_streams(projection.id, &written, position)
 }
 
 /// The event at a position, in `memory`. It is there: positions of dead letters and failures come from the log.
@@ -136,27 +83,16 @@ fn refuse_unreadable(projection: &Projection, filter: &Filter, event: &StoredEve
     Err(applier::unreadable(projection, category).into())
 }
 
-/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors:
-/// 42501; ES005 where another
-/// retry, or a rebuild, has taken the dead letter since it was found.
-pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Result<()> {
+/// Applies a dead event now, in the caller's transaction; its error is the caller's. The dead letter is gone where it succeeds. Errors: 42501; ES005
+/// where another retry, or a rebuild, has taken the dead letter since it was found.
+pub fn retry(tenant_id: i64, id: i64, projection_id: i64, position: i64) -> Result<()> {
     acting::refuse("es_retry_dead_letter")?;
     activation::must_be_active("es_retry_dead_letter")?;
     // Nobody else applies events of this projection meanwhile.
     progress::lock(projection_id, Lock::Wait)?;
     invalidation::take_in()?;
     // Undone with the transaction where the event fails again.
-    let taken = as_owner(Planning::ByIndex, |db, _| {
-        DELETE.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(Datum::from(projection_id))]))
-    })?;
-    if taken == 0 {
-        return Err(Error::InvalidArgument {
-            argument: "id".into(),
-            reason: format!("must be of a dead letter, not {id}, which was processed or dropped meanwhile"),
-            hint: Some("The view eventstream.dead_letters shows what there is.".into()),
-        }
-        .into());
-    }
+    dead_letters::take(tenant_id, id)?;
     let broken = |what: String| Error::FeatureNotSupported { what, hint: None };
     let projection = projections::by_id(projection_id)?
         .ok_or_else(|| broken("the projection of this dead letter does not exist any more".into()))?;
@@ -169,7 +105,7 @@ pub fn retry_for_projection(id: i64, projection_id: i64, position: i64) -> Resul
     applier.apply(std::slice::from_ref(&event))?;
     if let Kind::Table(_) = projection.kind {
         // The row is at this event: an older one, tried again after it, would take it back.
-        forget_streams(&projection, &[event.stream()?.to_owned()], position)?;
+        dead_letters::forget_streams(projection.id, &[event.stream()?.to_owned()], position)?;
     }
     Ok(())
 }

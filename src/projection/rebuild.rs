@@ -18,6 +18,7 @@ use super::passed::{Fault, Passed};
 use super::progress::{self, Progress};
 use super::projections::{Projection, Table};
 use super::state_table::{MOST_BYTES, StateRow, StateTable};
+use crate::log::dead_letters::{self, Source};
 use crate::log::scan::Opened;
 use crate::log::{horizon, known, stream};
 use crate::pg::error::failure::{Caught, Result};
@@ -66,13 +67,7 @@ thread_local! {
         "delete from _eventstream.rebuilt_states where projection_id = $1 and stream = any ($2)",
         &[INT8OID, TEXTARRAYOID],
     ) };
-    static DEAD: Plan = const { Plan::new(
-        "select distinct stream from _eventstream.dead_letters where projection_id = $1 and stream > $2 and ($3 is null or stream <= $3)",
-        &[INT8OID, TEXTOID, TEXTOID],
-    ) };
     static FORGET: Plan = const { Plan::new("delete from _eventstream.rebuilt_states where projection_id = $1", &[INT8OID]) };
-    // What could not be folded before is folded anew.
-    static FORGET_LETTERS: Plan = const { Plan::new("delete from _eventstream.dead_letters where projection_id = $1", &[INT8OID]) };
     static KEEP: Plan = const { Plan::new(
         "insert into _eventstream.rebuilt_states (projection_id, stream, version, state) \
          select $1, r.stream, r.version, r.state from unnest($2, $3, $4) as r (stream, version, state) \
@@ -109,7 +104,8 @@ pub fn begin(projection: &Projection, table: &Table, to: i64) -> Result<()> {
             Some(varlena(&state_table.fold().fingerprint)?),
         ];
         FORGET.with(|plan| plan.write(db, &row[..1]))?;
-        FORGET_LETTERS.with(|plan| plan.write(db, &row[..1]))?;
+        // What could not be folded before is folded anew.
+        dead_letters::forget_all(db, Source::Projection(projection.id))?;
         BEGIN.with(|plan| plan.write(db, &row))?;
         catalog::announce_projection_change(catalog)
     })
@@ -365,7 +361,7 @@ fn publish_around(projection: &Projection, state_table: &StateTable, to: i64, at
                 let done: Vec<String> = places.map(|(_, stream)| stream.clone()).collect();
                 (collisions, written) = (collisions - done.len(), written + done.len());
                 forget(projection, &done)?;
-                dead_letter::forget_streams(projection, &done, to)?;
+                dead_letters::forget_streams(projection.id, &done, to)?;
                 Ok(page.to().map(str::to_owned))
             })?;
         }
@@ -388,10 +384,7 @@ fn prune_around(projection: &Projection, state_table: &StateTable, after: &str, 
         Err(caught) if caught.is_of_event => {}
         Err(_) => return state_table.prune(after, page.to(), &page.streams),
     }
-    let range = [Some(Datum::from(projection.id)), Some(from_text(after)?), page.to().map(from_text).transpose()?];
-    let dead = as_owner(Planning::ByIndex, |db, _| {
-        DEAD.with(|plan| plan.rows(db, View::Latest, 0, &range, |row| Ok(row.text(0)?.to_owned())))
-    })?;
+    let dead = dead_letters::streams(projection.id, after, page.to())?;
     let kept: Vec<String> = page.streams.iter().cloned().chain(dead).collect();
     state_table.prune(after, page.to(), &kept)
 }

@@ -1,7 +1,7 @@
 //! Making projections and steering them: what es_create_projection and its neighbours do, after `access` was asked. Every change
 //! locks the projection's progress first, so that none is made while a batch runs, and wakes the workers at commit.
 use super::applier;
-use super::dead_letter::{self, Cause};
+use super::dead_letter;
 use super::definition::{self, Functions};
 use super::definition::{Settings, What};
 use super::inline;
@@ -11,6 +11,7 @@ use super::rebuild;
 use super::state_table::Relation;
 use crate::log::acting;
 use crate::log::audit;
+use crate::log::dead_letters::{self, Cause, Source};
 use crate::log::horizon;
 use eventstream_core::argument::Argument;
 
@@ -92,10 +93,6 @@ thread_local! {
     ) };
     static DROP_REBUILT: Plan = const { Plan::new(
         "delete from _eventstream.rebuilt_states where projection_id = $1",
-        &[INT8OID],
-    ) };
-    static DROP_LETTERS: Plan = const { Plan::new(
-        "delete from _eventstream.dead_letters where projection_id = $1",
         &[INT8OID],
     ) };
     static START_AGAIN: Plan = const { Plan::new(
@@ -402,9 +399,10 @@ pub fn drop(target: Target, name: &str, drop_table: bool) -> Result<Option<Strin
             return Err(invalid("drop_table", reason));
         }
         let key = [Some(Datum::from(projection.id))];
-        for plan in [&DROP_PROGRESS, &DROP_REBUILT, &DROP_LETTERS] {
+        for plan in [&DROP_PROGRESS, &DROP_REBUILT] {
             plan.with(|plan| plan.write(db, &key))?;
         }
+        dead_letters::forget_all(db, Source::Projection(projection.id))?;
         DROP.with(|plan| plan.write(db, &key))?;
         announce(catalog)?;
         Ok(relation.map(|relation| relation.name))
@@ -452,7 +450,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
     let start = as_owner(Planning::ByIndex, |db, catalog| {
         let to = horizon::settled(catalog, target.id)?;
         let key = [Some(Datum::from(projection.id)), Some(Datum::from(to))];
-        DROP_LETTERS.with(|plan| plan.write(db, &key[..1]))?;
+        dead_letters::forget_all(db, Source::Projection(projection.id))?;
         let start = START_AGAIN.with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?;
         announce(catalog)?;
         Ok(start.unwrap_or(0))

@@ -308,9 +308,8 @@ fn take_over(
                 let dies =
                     |event: &&lease::Event| !event.is_parked && event.slot == slot.slot && event.position <= dead_to;
                 let positions: Vec<i64> = held.iter().filter(dies).map(|event| event.position).collect();
-                let cause = dead::Cause { attempts, reason: ENDED, sqlstate: None };
                 for event in delivery::facts(db, catalog, &positions)? {
-                    dead::put(db, target.id, subscription.id, &event, &cause)?;
+                    dead::put(db, target.id, subscription.id, &event, attempts, ENDED)?;
                 }
             }
             freed.push((slot.slot, ended.standing));

@@ -1,7 +1,7 @@
 //! Leases: what es_fetch gave to whom, and what becomes of it: es_ack, es_nack, es_extend_lease. A lease is held while the clock says so
 //! and its slots still name it: whoever comes after that gets ES024, under whatever name.
 use super::consumers;
-use super::dead::{self, Cause};
+use super::dead;
 use super::known::{Subscription, by_id};
 use super::parked::{self, Parked};
 use super::slots::{self, Lease, Slot};
@@ -376,9 +376,8 @@ fn fail(
     };
     let is_dead = nack.is_dead || attempts >= subscription.max_deliveries;
     let retry_at = server::clock().saturating_add(nack.retry_after.unwrap_or_else(|| retry_pause(attempts)));
-    let cause = Cause { attempts, reason: nack.reason, sqlstate: None };
     if is_dead {
-        dead::put(db, tenant_id, subscription.id, facts, &cause)?;
+        dead::put(db, tenant_id, subscription.id, facts, attempts, nack.reason)?;
     }
     match rows.row(event) {
         Some(row) if row.is_single && is_dead => parked::drop_singles(db, subscription.id, &[event.position]),
@@ -436,7 +435,7 @@ pub fn end_parked(
     let attempts = if is_known { row.attempts + 1 } else { 1 };
     let mut row = Parked { attempts, failed_version: Some(event.version), ..row.clone() };
     if attempts >= subscription.max_deliveries {
-        dead::put(db, tenant_id, subscription.id, event, &Cause { attempts, reason, sqlstate: None })?;
+        dead::put(db, tenant_id, subscription.id, event, attempts, reason)?;
         if row.is_single {
             return parked::drop_singles(db, subscription.id, &[event.position]);
         }

@@ -21,6 +21,7 @@ mod parked;
 mod slots;
 
 use crate::log::audit;
+use crate::log::dead_letters::{self, Source};
 use crate::log::horizon;
 use crate::log::read::Filter;
 use crate::pg::error::failure::Result;
@@ -161,7 +162,7 @@ pub fn drop(tenant_id: i64, name: &str) -> Result<()> {
         slots::drop_all(db, id)?;
         lease::drop_all(db, id)?;
         // First the dead letters: es_retry_dead_letter takes one, which this waits for, and then parks its event.
-        dead::drop_all(db, id)?;
+        dead_letters::forget_all(db, Source::Subscription(id))?;
         parked::drop_all(db, id)?;
         consumers::drop_left(db)
     })

@@ -13,12 +13,12 @@ fn checked(sql: &str, constraint: &str) -> Vec<String> {
 
 #[test]
 fn tables_check_for_the_words_that_there_are() {
-    let log = include_str!("../../../sql/log/tables.sql");
+    let access = include_str!("../../../sql/access/tables.sql");
     let state = include_str!("../../../sql/state/tables.sql");
     let projection = include_str!("../../../sql/projection/tables.sql");
     let words = |all: &[&str]| all.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     let of = |all: Vec<&'static str>| words(&all);
-    assert_eq!(checked(log, "grants_privilege_check"), of(Privilege::ALL.iter().map(|one| one.as_str()).collect()));
+    assert_eq!(checked(access, "grants_privilege_check"), of(Privilege::ALL.iter().map(|one| one.as_str()).collect()));
     assert_eq!(checked(state, "folds_order_check"), of(Order::ALL.iter().map(|one| one.as_str()).collect()));
     assert_eq!(
         checked(projection, "projections_kind_check"),

@@ -1,4 +1,4 @@
--- What the views ask. They run with the rights of whoever reads the view, and check that role themselves.
+-- What the views ask of the role that reads them: they run with its rights, and check it themselves.
 create function _eventstream.readable_tenant(privilege text) returns bigint
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_tenant';
 comment on function _eventstream.readable_tenant(text) is
@@ -13,10 +13,3 @@ create function _eventstream.readable_categories() returns text[]
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_categories';
 comment on function _eventstream.readable_categories() is
 'The categories of the current tenant that the current role may read; NULL = all.';
-
-create function _eventstream.horizon_holders(
-    out pid int, out since timestamptz, out global_position bigint, out tenant_id bigint
-) returns setof record
-language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_horizon_holders';
-comment on function _eventstream.horizon_holders() is
-'The open transactions of this database that have appended, a row for each tenant; NULL: all others.';

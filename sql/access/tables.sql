@@ -1,0 +1,52 @@
+-- Tenants and grants. Only src/access writes them, and sql/access/functions.sql, which notes what roles are called by now.
+create sequence _eventstream.tenant_ids as bigint start 2;
+comment on sequence _eventstream.tenant_ids is 'ids of tenants; 1 is the tenant default';
+
+create table _eventstream.tenants (
+    id bigint not null,
+    name text collate "C" not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    uuid uuid,
+    constraint tenants_pkey primary key (id),
+    constraint tenants_name_key unique (name),
+    constraint tenants_uuid_key unique (uuid),
+    constraint tenants_uuid_check check ((uuid is null) = (id = 1))
+);
+comment on table _eventstream.tenants is 'Tenants: walls between streams. What outlives this database goes by their uuids (tenant_uuids).';
+comment on column _eventstream.tenants.uuid is 'random; NULL for the tenant default, whose row each CREATE EXTENSION makes and no dump has';
+comment on index _eventstream.tenants_pkey is 'a tenant by id';
+comment on index _eventstream.tenants_name_key is 'a tenant by name';
+comment on index _eventstream.tenants_uuid_key is 'no two tenants have one uuid';
+comment on constraint tenants_uuid_check on _eventstream.tenants is 'the uuid of the tenant default is the log''s id';
+insert into _eventstream.tenants (id, name) values (1, 'default');
+
+create function _eventstream.tenant_uuids() returns table (id bigint, name text, uuid uuid)
+language sql stable parallel safe
+begin atomic
+    select t.id, t.name, coalesce(t.uuid, l.log_id)
+    from _eventstream.tenants t
+    cross join _eventstream.this_log() l;
+end;
+comment on function _eventstream.tenant_uuids() is
+'What chain hashes cover of a tenant: its uuid, which never changes. That of the tenant default is the log''s id: the same in a copy, another in another log.';
+
+create table _eventstream.grants (
+    role text collate "C" not null,
+    role_oid oid,
+    privilege text collate "C" not null,
+    tenant_id bigint not null,
+    category text collate "C",
+    granted_by text collate "C" not null,
+    granted_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
+);
+comment on table _eventstream.grants is
+'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
+comment on column _eventstream.grants.role is 'its name when it was last seen, or public';
+comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role is gone, and the grant with it, whoever has the name now';
+create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
+    nulls not distinct where role_oid is not null;
+comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
+create index grants_tenant_idx on _eventstream.grants (tenant_id);
+comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the seven privileges';

@@ -1,0 +1,16 @@
+-- What was granted in the current tenant.
+create view eventstream.grants with (security_barrier) as
+select
+    coalesce(r.rolname::text, g.role) as role,
+    g.privilege,
+    t.name as tenant,
+    g.category,
+    r.oid is not null or g.role_oid = 0 and g.role_oid is not null as role_exists,
+    g.granted_by,
+    g.granted_at
+from _eventstream.grants g
+join _eventstream.tenants t on t.id = g.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home()))
+where g.tenant_id = (select _eventstream.readable_tenant('audit'));
+comment on view eventstream.grants is
+'What es_grant allowed in the current tenant. category NULL = all. role_exists: false where the role is gone, and the grant with it, also where another role has its name by now. Privilege audit.';
