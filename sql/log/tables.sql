@@ -121,7 +121,7 @@ create table _eventstream.activations (
     constraint activations_pkey primary key (log_id, system_identifier, database_oid)
 );
 comment on table _eventstream.activations is
-'Where es_activate() said that this copy of a log is the original from now on. A log that is where the view log says needs no row here.';
+'Where es_activate() said that this copy of a log is the original from now on. A log that is where this_log() says needs no row here.';
 comment on index _eventstream.activations_pkey is 'one row a place';
 
 create sequence _eventstream.dead_letter_ids as bigint;

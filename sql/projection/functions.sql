@@ -95,20 +95,13 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    parts text[];
-    target text;
+    parts text[] := eventstream.relation_asked_for('name', name, 63, schemas, category, columns, fold);
+    target text := format('%I.%I', parts[1], parts[2]);
     definitions text;
 begin
-    -- Rights come first.
-    perform eventstream.check_temporal_view(category, fold);
-    if name is null or columns is null then
-        perform eventstream.refuse(case when name is null then 'name' else 'columns' end, 'must not be NULL', null);
-    end if;
-    parts := eventstream.relation_name('name', name, 63, schemas);
     if parts[1] ~ '^pg_temp' then
         perform eventstream.refuse('name', 'must not be in a temporary schema: the workers do not see it', null);
     end if;
-    target := format('%I.%I', parts[1], parts[2]);
     if eventstream.state_table_is_there(name, target, category, columns, fold, mode, if_not_exists) then
         return name;
     end if;

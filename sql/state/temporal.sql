@@ -27,7 +27,13 @@ where s.tenant_id = (select _eventstream.readable_tenant('read'))
 comment on view eventstream.stream_names is
 'The names of the streams of the current tenant that the role may read: what temporal views look streams up in.';
 
-create function eventstream.column_expressions(columns jsonb)
+create function eventstream.read_columns(columns jsonb, of_view bool)
+returns table (place int, name text, type_name text, path text, steps text[])
+language c stable parallel safe rows 10 as 'MODULE_PATHNAME', 'eventstream_read_columns';
+comment on function eventstream.read_columns(jsonb, bool) is
+'Part of es_create_temporal_view and es_create_state_table: the columns asked for, of a view or a table, in order from 0, with the steps of their paths; ES005 for what is no such list. Types are not looked at.';
+
+create function eventstream.column_expressions(columns jsonb, of_view bool default false)
 returns table (place int, name text, type_name text, expression text, steps text[])
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -39,70 +45,28 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    shape text := 'must be an array of {"name", "type", "path"}';
-    keys text := 'Keys: name, type, path.';
-    key text;
-    col jsonb;
+    col record;
     type_oid oid;
-    names text[] := '{}';
-    -- A relation has 1600 columns at most.
-    most_columns constant int := 1598;
 begin
-    place := 0;
-    if jsonb_typeof(columns) <> 'array' or jsonb_array_length(columns) = 0 then
-        perform eventstream.refuse('columns', shape || ', and not empty', null);
-    end if;
-    if jsonb_array_length(columns) > most_columns then
-        perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
-    end if;
-    for col in select * from jsonb_array_elements(columns) loop
-        if jsonb_typeof(col) <> 'object' then
-            perform eventstream.refuse(format('columns[%s]', place), 'must be an object, not ' || jsonb_typeof(col), keys);
-        end if;
-        for key in select k from jsonb_object_keys(col) k where k not in ('name', 'type', 'path') order by k loop
-            perform eventstream.refuse(format('columns[%s].%s', place, left(key, 63)), 'is not a key that can stand here', keys);
-        end loop;
-        foreach key in array '{name,type,path}'::text[] loop
-            if jsonb_typeof(col -> key) is distinct from 'string' then
-                perform eventstream.refuse(format('columns[%s].%s', place, key),
-                                           coalesce('must be a string, not ' || jsonb_typeof(col -> key), 'must be given'), keys);
-            end if;
-        end loop;
-        if octet_length(col ->> 'name') not between 1 and 63 then
-            perform eventstream.refuse(format('columns[%s].name', place), format('must have 1 to 63 bytes, not %s', octet_length(col ->> 'name')), null);
-        end if;
-        if col ->> 'name' in ('stream', 'version') then
-            perform eventstream.refuse(format('columns[%s].name', place), 'must not be stream or version: these two columns are always there', null);
-        end if;
-        if col ->> 'name' = any (names) then
-            perform eventstream.refuse(format('columns[%s].name', place), format('must be another than those before: %s comes again',
-                                                                                 quote_ident(col ->> 'name')), null);
-        end if;
-        names := names || (col ->> 'name');
-        type_name := col ->> 'type';
+    for col in select c.place, c.name, c.type_name, c.steps from eventstream.read_columns(columns, of_view) c order by c.place loop
         type_oid := null;
         -- What a type's name can be made of: no comment hides in it.
-        if type_name ~ '^[[:alnum:]_ ".,()\[\]]+$' then
+        if col.type_name ~ '^[[:alnum:]_ ".,()\[\]]+$' then
             begin
-                type_oid := to_regtype(type_name);
+                type_oid := to_regtype(col.type_name);
             exception when others then
                 type_oid := null;
             end;
         end if;
         if type_oid is null or (select t.typtype = 'p' from pg_type t where t.oid = type_oid) then
-            perform eventstream.refuse('columns', format('must have types that exist, and %s has %s', quote_ident(col ->> 'name'),
-                                                         quote_literal(left(type_name, 100))),
+            perform eventstream.refuse('columns', format('must have types that exist, and %s has %s', quote_ident(col.name),
+                                                         quote_literal(left(col.type_name, 100))),
                                        'Types outside of pg_catalog are named with their schema.');
         end if;
-        if col ->> 'path' !~ '^(/([^~/]|~[01])*)*$' then
-            perform eventstream.refuse('columns', format('must have JSON Pointers as paths, such as /balance, and %s has %s',
-                                                         quote_ident(col ->> 'name'), quote_literal(left(col ->> 'path', 100))), null);
-        end if;
-        steps := case when col ->> 'path' = '' then '{}'::text[]
-                      else (select array_agg(replace(replace(step, '~1', '/'), '~0', '~') order by nth)
-                            from unnest(string_to_array(substr(col ->> 'path', 2), '/')) with ordinality as s (step, nth)) end;
-        place := place + 1;
-        name := col ->> 'name';
+        place := col.place;
+        name := col.name;
+        type_name := col.type_name;
+        steps := col.steps;
         expression := format(
             case type_oid when 'text'::regtype then 't.state #>> %1$L::pg_catalog.text[]'
                           when 'jsonb'::regtype then 't.state #> %1$L::pg_catalog.text[]'
@@ -112,8 +76,8 @@ begin
     end loop;
 end
 $$;
-comment on function eventstream.column_expressions(jsonb) is
-'Part of es_create_temporal_view and es_create_state_table: checks the columns asked for, and gives each with its type, the expression that takes it from t.state, and the way to it.';
+comment on function eventstream.column_expressions(jsonb, bool) is
+'Part of es_create_temporal_view and es_create_state_table: the columns asked for, whose types there are, each with the expression that takes it from t.state, and the way to it.';
 
 create function eventstream.misfit(
     columns jsonb, state jsonb, out column_name text, out type_name text, out value_kind text, out error_state text, out error_message text
@@ -158,20 +122,22 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    col jsonb;
+    col record;
 begin
     execute format('comment on column %s.stream is %L', target, 'the stream whose state it is');
     execute format('comment on column %s.version is %L', target, 'how many of its events are in it');
-    for col in select c.value from jsonb_array_elements(columns) c loop
-        execute format('comment on column %s.%I is %L', target, col ->> 'name',
-                       case when col ->> 'path' = '' then 'the whole state' else 'of the state: ' || (col ->> 'path') end);
+    for col in select c.name, c.path from eventstream.read_columns(columns, false) c order by c.place loop
+        execute format('comment on column %s.%I is %L', target, col.name,
+                       case when col.path = '' then 'the whole state' else 'of the state: ' || col.path end);
     end loop;
 end
 $$;
 comment on function eventstream.comment_columns(text, jsonb) is
 'Part of es_create_temporal_view and es_create_state_table: says of each column where it comes from, which reporting tools show.';
 
-create function eventstream.relation_name(argument text, given text, most_bytes int, schemas name[]) returns text[]
+create function eventstream.relation_asked_for(
+    argument text, given text, most_bytes int, schemas name[], category text, columns jsonb, fold text
+) returns text[]
 language plpgsql stable parallel unsafe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
@@ -184,6 +150,11 @@ as $$
 declare
     parts text[];
 begin
+    -- Rights come first.
+    perform eventstream.check_temporal_view(category, fold);
+    if given is null or columns is null then
+        perform eventstream.refuse(case when given is null then argument else 'columns' end, 'must not be NULL', null);
+    end if;
     begin
         parts := parse_ident(given);
     exception when invalid_parameter_value then
@@ -205,8 +176,8 @@ begin
     return parts;
 end
 $$;
-comment on function eventstream.relation_name(text, text, int, name[]) is
-'Part of es_create_temporal_view and es_create_state_table: schema and name of what is to be made, {schema, name}; the schema is the first of schemas where given names none.';
+comment on function eventstream.relation_asked_for(text, text, int, name[], text, jsonb, text) is
+'Part of es_create_temporal_view and es_create_state_table: schema and name of what is to be made, {schema, name}, for roles that may manage the category and read nothing else; the schema is the first of schemas where given names none.';
 
 create function eventstream.differing_parts(view regclass, schema name, query text) returns text
 language plpgsql volatile parallel unsafe
@@ -245,6 +216,72 @@ $$;
 comment on function eventstream.differing_parts(regclass, name, text) is
 'Part of es_create_temporal_view: which parts of a view are not what a query says; NULL: none.';
 
+create function eventstream.temporal_view_queries(category text, columns jsonb, fold text, out of_view text, out of_function text)
+language plpgsql stable parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    expressions text;
+    source text;
+begin
+    select string_agg(format(E',\n    %s as %I', c.expression, c.name), '' order by c.place) into expressions
+    from eventstream.column_expressions(columns, true) c;
+    source := format(
+        E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
+        replace(expressions, '%', '%%'), replace(category, '%', '%%'));
+    of_view := format(source, format('temporal_state(s.stream, %L::pg_catalog.text, %L::pg_catalog.text)', fold, columns::text));
+    of_function := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4, %L::pg_catalog.text)', fold, columns::text));
+end
+$$;
+comment on function eventstream.temporal_view_queries(text, jsonb, text) is
+'Part of es_create_temporal_view: what the view selects, and what its function does, whose arguments are a moment, a stream and on_error.';
+
+create function eventstream.temporal_view_is_there(target text, function_target text, schema name, query text, if_not_exists bool) returns bool
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    there regclass := to_regclass(target);
+    has_function bool := to_regprocedure(function_target) is not null;
+    mends text := 'Choose another name.';
+    differing text;
+begin
+    if there is null then
+        if has_function then
+            perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s', function_target), mends);
+        end if;
+        return false;
+    end if;
+    if has_function and (select c.relkind = 'v' from pg_class c where c.oid = there) then
+        mends := format('To drop it: drop function %s; drop view %s;', function_target, target);
+    end if;
+    if if_not_exists is not true or not has_function then
+        perform eventstream.refuse('view_name', format('must be new: there is a relation %s', target), mends);
+    end if;
+    differing := eventstream.differing_parts(there, schema, query);
+    if differing is not null then
+        perform eventstream.refuse('view_name', format('must be new, or of the same definition: there is a relation %s with another %s',
+                                                       target, differing), mends);
+    end if;
+    raise notice 'temporal view % is there already, as it was asked for', target;
+    return true;
+end
+$$;
+comment on function eventstream.temporal_view_is_there(text, text, name, text, bool) is
+'Part of es_create_temporal_view: true where the view is there as it is asked for; ES005 where its name or that of its function is taken.';
+
 create function eventstream.make_temporal_view(view_name text, category text, columns jsonb, fold text, if_not_exists bool, schemas name[])
 returns text
 language plpgsql volatile parallel unsafe
@@ -257,64 +294,17 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    parts text[];
-    target text;
-    function_target text;
-    expressions text;
-    source text;
-    query text;
-    query_at text;
-    has_function bool;
-    mends text;
-    differing text;
-    arguments constant text := '(text, text, text, text)';
-    -- A relation has 1600 columns at most, and a view three of ours.
-    most_columns constant int := 1597;
-begin
-    -- Rights come first.
-    perform eventstream.check_temporal_view(category, fold);
-    if view_name is null or columns is null then
-        perform eventstream.refuse(case when view_name is null then 'view_name' else 'columns' end, 'must not be NULL', null);
-    end if;
-    if jsonb_typeof(columns) = 'array' and jsonb_array_length(columns) > most_columns then
-        perform eventstream.refuse('columns', format('must be at most %s, not %s', most_columns, jsonb_array_length(columns)), null);
-    end if;
-    if jsonb_path_exists(columns, '$[*] ? (@.name == "problem")') then
-        perform eventstream.refuse('columns', 'must not be named problem: the view''s last column is', null);
-    end if;
     -- The name of its function has three bytes more.
-    parts := eventstream.relation_name('view_name', view_name, 60, schemas);
-    target := format('%I.%I', parts[1], parts[2]);
-    function_target := format('%I.%I', parts[1], parts[2] || '_at');
-    select string_agg(format(E',\n    %s as %I', c.expression, c.name), '' order by c.place) into expressions
-    from eventstream.column_expressions(columns) c;
-    source := format(
-        E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
-        replace(expressions, '%', '%%'), replace(category, '%', '%%'));
-    query := format(source, format('temporal_state(s.stream, %L::pg_catalog.text, %L::pg_catalog.text)', fold, columns::text));
-    query_at := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4, %L::pg_catalog.text)', fold, columns::text));
-    if to_regclass(target) is not null then
-        has_function := to_regprocedure(function_target || arguments) is not null;
-        mends := case when has_function and (select c.relkind = 'v' from pg_class c where c.oid = to_regclass(target))
-                      then format('To drop it: drop function %s%s; drop view %s;', function_target, arguments, target)
-                      else 'Choose another name.' end;
-        if if_not_exists is not true or not has_function then
-            perform eventstream.refuse('view_name', format('must be new: there is a relation %s', target), mends);
-        end if;
-        differing := eventstream.differing_parts(to_regclass(target), parts[1], query);
-        if differing is not null then
-            perform eventstream.refuse('view_name', format('must be new, or of the same definition: there is a relation %s with another %s',
-                                                           target, differing), mends);
-        end if;
-        raise notice 'temporal view % is there already, as it was asked for', target;
+    parts text[] := eventstream.relation_asked_for('view_name', view_name, 60, schemas, category, columns, fold);
+    target text := format('%I.%I', parts[1], parts[2]);
+    function_name text := format('%I.%I', parts[1], parts[2] || '_at');
+    queries record;
+begin
+    select q.of_view, q.of_function into queries from eventstream.temporal_view_queries(category, columns, fold) q;
+    if eventstream.temporal_view_is_there(target, function_name || '(text, text, text, text)', parts[1], queries.of_view, if_not_exists) then
         return target;
     end if;
-    if to_regprocedure(function_target || arguments) is not null then
-        perform eventstream.refuse('view_name', format('must leave the name of its function free: there is a function %s%s',
-                                                       function_target, arguments), 'Choose another name.');
-    end if;
-
-    execute format('create view %s as %s', target, query);
+    execute format('create view %s as %s', target, queries.of_view);
     perform eventstream.comment_columns(target, columns);
     execute format('comment on column %s.problem is %L', target, 'why the stream has no state; only of the function with on_error => report');
     execute format('comment on view %s is %L', target,
@@ -325,8 +315,8 @@ begin
         'create function %s(as_of pg_catalog.text, known_at pg_catalog.text default null, stream pg_catalog.text default null, '
         'on_error pg_catalog.text default ''fail'') '
         'returns setof %s language sql stable parallel unsafe begin atomic %s and $3 is null union all %s and s.stream = $3; end',
-        function_target, target, query_at, query_at);
-    execute format('comment on function %s is %L', function_target,
+        function_name, target, queries.of_function, queries.of_function);
+    execute format('comment on function %s is %L', function_name,
                    format('The rows of %s as of a moment in valid time (NULL = no bound), as known at a moment in transaction time (NULL = now), of one stream (NULL = all). Moments have a date, a time and a zone, as in eventstream.as_of. on_error: fail, or report, which tells in the column problem why a stream has no state.', target));
     return target;
 end

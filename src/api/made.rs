@@ -4,13 +4,17 @@ use crate::pg::error::failure::{self, invalid_with};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::process::session::as_current;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::value::datum::from_text;
-use pgrx::pg_sys::{BOOLOID, JSONBOID, TEXTOID};
+use crate::pg::query::store::Store;
+use crate::pg::value::datum::{from_text, text_array_of};
+use crate::state::columns;
+use eventstream_core::column::Over;
+use pgrx::pg_sys::{BOOLOID, Datum, JSONBOID, TEXTOID};
 use std::thread::LocalKey;
 
 sql_function!("eventstream_create_state_table", "text, text, jsonb, text, text, boolean", create_state_table);
 sql_function!("eventstream_create_temporal_view", "text, text, jsonb, text, boolean", create_temporal_view);
 asks!(Manage, "eventstream_drop_projection", "text, boolean", drop_projection);
+sql_function!("eventstream_read_columns", "jsonb, boolean", read_columns);
 sql_function!("eventstream_refuse", "text, text, text", refuse);
 
 thread_local! {
@@ -50,6 +54,23 @@ fn drop_projection(args: &Args) -> Returned {
         as_current(|db| DROP.with(|drop| drop.write(db, &table)))?;
     }
     from_text(name).map(Some)
+}
+
+/// The columns that are asked for, one a row.
+fn read_columns(args: &Args) -> Returned {
+    let over = if args.boolean(1, "of_view")? { Over::View } else { Over::Table };
+    let columns = columns::read(args.jsonb(0, "columns")?, over)?;
+    let store = Store::begin(args)?;
+    for (place, column) in columns.iter().enumerate() {
+        store.put(&[
+            Some(Datum::from(place as i32)),
+            Some(from_text(column.name)?),
+            Some(from_text(column.type_name)?),
+            Some(from_text(column.path)?),
+            Some(text_array_of(&column.steps)?),
+        ])?;
+    }
+    Ok(None)
 }
 
 /// What the functions of sql/ refuse.

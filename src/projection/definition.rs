@@ -1,7 +1,7 @@
 //! What a projection was created with, beside what another creation under its name asks for.
 use super::state_table::Relation;
 use crate::log::filter::Filter;
-use crate::pg::error::failure::{Result, invalid};
+use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::{Db, Planning};
@@ -10,6 +10,8 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
 use crate::shared::session::as_owner;
+use crate::state::columns;
+use eventstream_core::column::Over;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
 use eventstream_core::word::ProjectionKind;
@@ -128,19 +130,9 @@ fn reshape_hint(name: &str) -> String {
 }
 
 /// A state table's columns, each as `balance numeric /balance`.
-fn column_words(columns: &str) -> Result<Vec<String>> {
-    let columns: Vec<Column> = serde_json::from_str(columns)
-        .map_err(|_| invalid("columns", r#"must be an array of {"name", "type", "path"}, all three strings"#))?;
-    Ok(columns.into_iter().map(|Column { name, of_type, path }| format!("{name} {of_type} {path}")).collect())
-}
-
-/// As eventstream.column_expressions has let it through.
-#[derive(serde::Deserialize)]
-struct Column {
-    name: String,
-    #[serde(rename = "type")]
-    of_type: String,
-    path: String,
+fn column_words(columns: Jsonb) -> Result<Vec<String>> {
+    let columns = columns::read(columns, Over::Table)?;
+    Ok(columns.iter().map(|column| format!("{} {} {}", column.name, column.type_name, column.path)).collect())
 }
 
 fn taken(name: &str, is_table: bool) -> Error {
@@ -199,16 +191,12 @@ pub fn table_is_there(tenant_id: i64, asked: &TableDefinition, if_not_exists: bo
             return Err(taken(asked.name, is_table).into());
         }
         let category = [asked.category.to_owned()];
-        let columns = String::from_utf8_lossy(asked.columns.text()?).into_owned();
+        let columns = existing.columns.as_deref().map(|columns| column_words(Jsonb::parse(columns)?)).transpose()?;
         let mends = if is_table { reshape_hint(asked.name) } else { hint(asked.name, is_table) };
         let parts = [
             Part::new("kind", existing.kind, ProjectionKind::Table.as_str()),
             Part::set("category", existing.categories.as_deref(), Some(&category)),
-            Part::list(
-                "columns",
-                &column_words(existing.columns.as_deref().unwrap_or("[]"))?,
-                &column_words(&columns)?,
-            ),
+            Part::list("columns", &columns.unwrap_or_default(), &column_words(asked.columns)?),
             Part::optional("fold", existing.fold.as_deref(), asked.fold),
             Part::new("mode", existing.mode, asked.mode),
             Part::optional("table", existing.table.as_deref(), Some(asked.table)),

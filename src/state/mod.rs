@@ -4,6 +4,7 @@ pub mod answer;
 pub mod cache;
 pub mod category;
 mod checkpoints;
+pub mod columns;
 mod diff;
 pub mod due;
 pub mod explain;

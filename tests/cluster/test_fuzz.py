@@ -1,7 +1,7 @@
 """Every function that SQL can call, with boundary values in every argument, as roles with and without rights: an answer or an error that
 was meant, never an internal one (class XX), never a session that is spoilt, never a server that is gone; and the log is whole afterwards.
 
-`make fuzz SECONDS=600` goes on for longer; FUZZ_SEED repeats a run. Asked of kinds.md: role (five), size (megabytes, 20,000 elements,
+`make fuzz SECONDS=600` goes on for longer; FUZZ_SEED repeats a run. Kinds: role (five), size (megabytes, 20,000 elements,
 deep documents), time (both ends of each type), number and text (boundaries), session (our settings at random values), death (a restart is seen).
 """
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from source import ROOT, code_of, files, found_in, is_test, name, take_apart, tracked_files
+from source import ROOT, code_of, files, is_test, name, take_apart, tracked_files
 
 LONGEST_FUNCTION = 70
 
@@ -69,6 +69,7 @@ def too_long(path, found: list[tuple[int, str, int]]) -> list[str]:
 def test_functions_fit_a_screen():
     """One that does not does more than one thing: what these are called is what the parts are called."""
     assert not [long for path in files(".rs", "src", "crates") if not is_test(path) for long in too_long(path, functions(code_of(path)))]
+    assert not [long for path in files(".sql", "sql") for long in too_long(path, sql_functions(path.read_text()))]
 
 
 @pytest.mark.parametrize(
@@ -133,21 +134,6 @@ def test_a_file_that_no_module_names_would_be_found():
     }
     assert declared(sources) >= {"pg_test/mod.rs", "src/a/mod.rs", "src/a/b.rs", "src/a/c.rs", "crates/core/tests/f/mod.rs"}
     assert "src/a/d.rs" not in declared(sources)
-
-
-#: A file of the repository, by its whole path or from its room on; or by a number, as the files of sql/ were named once.
-PATH = r"(?<![\w/.*<>-])((?:src|sql|crates|docs|tests|tools|pg_test|bench|log|access|state|projection|subscription|proof|ops|schema)/[\w/.-]*\w\.(?:rs|sql|py|md)|\d\d_\w+\.sql)\b"
-
-
-def missing(text: str, there: set[str]) -> list[tuple[int, str]]:
-    return [(line, match[1]) for line, match in found_in(text, PATH) if not any(f"/{path}".endswith(f"/{match[1]}") for path in there)]
-
-
-def test_files_that_texts_name_exist():
-    tracked = [path for path in tracked_files() if path.suffix in (".rs", ".sql", ".md")]
-    there = {name(path) for path in tracked_files()}
-    assert not [f"{name(path)}:{line}: there is no {what}" for path in tracked for line, what in missing(path.read_text(), there)]
-    assert missing("see 40_partitions.sql, log/views.sql and\nsrc/gone.rs", {"sql/log/views.sql"}) == [(1, "40_partitions.sql"), (2, "src/gone.rs")]
 
 
 def test_every_part_of_the_tests_and_scripts_is_used_by_another():

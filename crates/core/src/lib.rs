@@ -9,6 +9,7 @@
 pub mod argument;
 pub mod audit;
 pub mod backoff;
+pub mod column;
 pub mod command;
 pub mod decimal;
 pub mod definition;

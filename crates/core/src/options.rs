@@ -37,6 +37,17 @@ pub struct StreamElement<'a, D> {
     pub events: D,
 }
 
+/// An element of the columns of es_create_state_table and es_create_temporal_view.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct ColumnElement<'a> {
+    pub name: &'a str,
+    #[serde(rename = "type")]
+    pub type_name: &'a str,
+    pub path: &'a str,
+}
+
 /// The settings of es_alter_projection: None is left as it is. None of them can be null.
 #[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! What JSON objects may say, and what is said of those that say something else. Where they lie is pg_test's and tests/regress's.
 use eventstream_core::error::Error;
-use eventstream_core::options::{EventElement, ProjectionSettings, StreamElement};
+use eventstream_core::options::{ColumnElement, EventElement, ProjectionSettings, StreamElement};
 use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserialize, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
@@ -106,6 +106,8 @@ fn an_unknown_key_is_named_beside_those_that_are_known() {
     let (reason, hint) = refused::<StreamElement<&str>>(&[("a key\nof another", Text("x"))]);
     assert_eq!(reason, "\"a key\\nof another\" is not a key that can stand here");
     assert_eq!(hint.unwrap(), "Keys: stream, expected_version, events.");
+    let (_, hint) = refused::<ColumnElement>(&[("kind", Text("x"))]);
+    assert_eq!(hint.unwrap(), "Keys: name, type, path.");
     let (_, hint) = refused::<ProjectionSettings>(&[("size", Text("x"))]);
     assert_eq!(hint.unwrap(), "Keys: batch_size, on_error, max_retries, handler, reset.");
 }
