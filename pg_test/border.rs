@@ -8,6 +8,7 @@ mod tests {
     use crate::pg::process::server;
     use crate::pg::process::session::as_caller;
     use crate::pg::query::plan::{Plan, View};
+    use crate::pg_test::sql::{rows, run};
     use pgrx::pg_sys::{Datum, INT8OID};
     use pgrx::pg_test;
 
@@ -35,6 +36,42 @@ mod tests {
                 "{refused:?}"
             );
         }
+    }
+
+    static mut BELOW: pgrx::pg_sys::get_relation_stats_hook_type = None;
+
+    /// What brincostestimate leaves as it was, as bad as it can be.
+    #[allow(unsafe_code, ffi_unwind_calls)] // it stands where PostgreSQL calls
+    unsafe extern "C-unwind" fn dirty(
+        root: *mut pgrx::pg_sys::PlannerInfo,
+        entry: *mut pgrx::pg_sys::RangeTblEntry,
+        column: pgrx::pg_sys::AttrNumber,
+        found: *mut pgrx::pg_sys::VariableStatData,
+    ) -> bool {
+        // SAFETY: called as the hook that it stands before.
+        unsafe {
+            let relation = (*found).rel;
+            (*found).rel = std::ptr::without_provenance_mut(0x67f0_0000_0000);
+            let is_known = BELOW.is_some_and(|below| below(root, entry, column, found));
+            (*found).rel = relation;
+            is_known
+        }
+    }
+
+    #[pg_test]
+    #[allow(unsafe_code)] // hooks are of the process, which has one thread
+    fn an_estimate_follows_no_pointer_that_the_planner_has_not_made() {
+        run("select es_append('account-1', 'T', '{}')");
+        let asked = "select name from _eventstream.streams where tenant_id = 1 and category = 'account' and name > 'a'";
+        // SAFETY: as above.
+        unsafe {
+            BELOW = pgrx::pg_sys::get_relation_stats_hook;
+            pgrx::pg_sys::get_relation_stats_hook = Some(dirty);
+        }
+        let found = rows(asked);
+        // SAFETY: as above.
+        unsafe { pgrx::pg_sys::get_relation_stats_hook = BELOW };
+        assert_eq!(found, "(account-1)");
     }
 
     #[pg_test(error = "column 0 is of the type 20, not [25]")]

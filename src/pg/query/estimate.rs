@@ -53,20 +53,20 @@ unsafe extern "C-unwind" fn know(
         {
             return true;
         }
+        if !(column == TENANT_ID || column == NAME || column == CATEGORY) {
+            return false;
+        }
+        let Some(relation) = planned(root, entry).filter(|&relation| relation == (*found).rel) else { return false };
         let distinct = match column {
             // Other tenants have no part in it.
             TENANT_ID => 1.0,
             // Unique, as far as there is one tenant.
             NAME => -1.0,
-            CATEGORY if !(*found).rel.is_null() => ((*(*found).rel).tuples / OF_A_CATEGORY).max(1.0),
-            _ => return false,
+            _ => ((*relation).tuples / OF_A_CATEGORY).max(1.0),
         };
-        if (*found).rel.is_null() {
-            return false;
-        }
         let make = || {
             let is_known =
-                is_of_streams((*entry).relid) && is_only_table((*root).parse) && asks_for_a_category((*found).rel);
+                is_of_streams((*entry).relid) && is_only_table((*root).parse) && asks_for_a_category(relation);
             if is_known {
                 (*found).statsTuple = statistics((*entry).relid, column, distinct as f32);
                 (*found).freefunc = Some(free);
@@ -74,6 +74,23 @@ unsafe extern "C-unwind" fn know(
             is_known
         };
         raising("an estimate", || catch(make))
+    }
+}
+
+/// The relation that is planned for an entry of the query. What the hook is given may say another, or, where a BRIN index is costed, be memory that
+/// nobody has written (brincostestimate of PostgreSQL's selfuncs.c): that is compared with this one, and never followed.
+///
+/// # Safety
+/// A query that is being planned.
+unsafe fn planned(
+    root: *mut pg_sys::PlannerInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> Option<*mut pg_sys::RelOptInfo> {
+    // SAFETY: both arrays have as many members; the first is none.
+    unsafe {
+        let size = usize::try_from((*root).simple_rel_array_size).unwrap_or(0);
+        let place = (1..size).find(|&place| *(*root).simple_rte_array.add(place) == entry)?;
+        Some(*(*root).simple_rel_array.add(place)).filter(|relation| !relation.is_null())
     }
 }
 
