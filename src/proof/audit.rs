@@ -9,13 +9,13 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
-use crate::pg::value::datum::from_text;
+use crate::pg::value::datum::{int8_array_of, text_array_of};
 use crate::proof::verify::problem::Problem;
 use crate::shared::session::as_owner;
 use eventstream_core::audit::{Kind, reserved_of};
 use eventstream_core::name::StreamName;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID};
 
 /// The tenant `default` is made by CREATE EXTENSION, which is no act, but says what it makes; in its stream stand the acts of the log itself, too.
 const FIRST: i64 = 1;
@@ -41,6 +41,7 @@ pub struct Difference {
 
 columns! {
     mod of, selected;
+    TENANT = "f.tenant_id",
     KIND = "f.kind",
     KEY = "f.key::text",
     POSITION = "f.global_position",
@@ -56,6 +57,60 @@ const OLDER: &str = "older";
 const STANDS: &str = "stands";
 const AT_HOME: &str = "at home";
 
+/// Of which tenants, the streams of their acts, [`FIRST`], and the one tenant where only one is asked for.
+const ASKED: &[Oid] = &[INT8ARRAYOID, TEXTARRAYOID, INT8OID, INT8OID];
+
+// All tenants are gone through at once: each by itself would go through what all of them define. Of one alone, only what is its own is read.
+// jsonb compares numbers by value; their text shows the scale, too. What does not come along with a copy, as by logical replication, is made anew
+// there: an act may miss it whose log was activated in between, at a place that was neither its home nor activated before.
+macro_rules! compare {
+    ($definitions:literal) => {
+        concat!("with asked as (select a.id, a.stream from unnest($1, $2) a (id, stream)), \
+         acts as ( \
+             select a.id as tenant_id, e.payload ->> 'kind' as kind, \
+                    nullif(e.payload -> 'before', 'null') as before, nullif(e.payload -> 'after', 'null') as after, e.global_position, e.version \
+             from asked a join _eventstream.streams s on s.tenant_id = -a.id and s.name = a.stream \
+             join _eventstream.events e on e.stream_id = s.id \
+             where e.payload ? 'after' \
+             union all \
+             select a.id, 'tenant', null, '{\"name\": \"default\", \"uuid\": null}'::jsonb, null, 0 from asked a where a.id = $3), \
+         keyed as (select a.*, _eventstream.definition_key(a.kind, coalesce(a.after, a.before)) as key from acts a), \
+         told as ( \
+             select k.*, lag(k.after) over act_by_act as left_there, lag(k.global_position) over act_by_act as left_at, \
+                    lead(k.version) over act_by_act is null as is_last \
+             from keyed k window act_by_act as (partition by k.tenant_id, k.kind, k.key order by k.version)), \
+         moves as materialized ( \
+             select m.global_position \
+             from (select e.global_position, (e.payload -> 'after') - 'activated_by' as place, \
+                          row_number() over (partition by (e.payload -> 'after') - 'activated_by' order by e.global_position) as nth \
+                   from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+                   where s.tenant_id = -$3 and s.category = '$audit' and e.event_type = 'LogActivated') m \
+             where m.nth = 1 and m.place not in ( \
+                 select e.payload -> 'home' from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
+                 where s.tenant_id < 0 and s.category = '$audit' and e.payload ? 'home')), \
+         rows as (select d.tenant_id, d.kind, d.key, d.definition from _eventstream.definitions() d where ", $definitions, "), \
+         made as ( \
+             select d.tenant_id, 'projection' as kind, d.name, d.created_at from _eventstream.projections d where ", $definitions, " \
+             union all \
+             select d.tenant_id, 'subscription', d.name, d.created_at from _eventstream.subscriptions d where ", $definitions, "), \
+         found as ( \
+             select t.tenant_id, t.kind, t.key, t.global_position, 'met' as found, t.left_there as given, t.before as there \
+             from told t \
+             where t.left_there::text is distinct from t.before::text and t.global_position is not null \
+               and not (t.before is null and exists ( \
+                   select from moves m where m.global_position > t.left_at and m.global_position < t.global_position)) \
+             union all \
+             select coalesce(t.tenant_id, r.tenant_id), coalesce(t.kind, r.kind), coalesce(t.key, r.key), t.global_position, 'last', t.after, r.definition \
+             from (select t.* from told t where t.is_last) t \
+             full join rows r on r.tenant_id = t.tenant_id and r.kind = t.kind and r.key = t.key \
+             where t.after::text is distinct from r.definition::text \
+             union all \
+             select m.tenant_id, m.kind, jsonb_build_object('name', m.name), null, 'older', null, null \
+             from made m where m.created_at < (select l.created_at from _eventstream.this_log() l)) \
+         select ", selected!(), " from found f order by f.tenant_id, f.kind, f.key, f.global_position, f.found")
+    };
+}
+
 thread_local! {
     static ADMINISTERED: Plan = const { Plan::new(
         "select i.id, t.name, \
@@ -67,50 +122,8 @@ thread_local! {
          where $1 is null or i.id = $1 order by i.id",
         &[INT8OID, INT8OID],
     ) };
-    // jsonb compares numbers by value; their text shows the scale, too. What does not come along with a copy, as by logical replication, is made anew
-    // there: an act may miss it whose log was activated in between, at a place that was neither its home nor activated before.
-    static COMPARE: Plan = const { Plan::new(
-        concat!("with acts as ( \
-             select e.payload ->> 'kind' as kind, nullif(e.payload -> 'before', 'null') as before, nullif(e.payload -> 'after', 'null') as after, \
-                    e.global_position, e.version \
-             from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
-             where s.tenant_id = $2 and s.name = $3 and e.payload ? 'after' \
-             union all \
-             select 'tenant', null, '{\"name\": \"default\", \"uuid\": null}'::jsonb, null, 0 where $1 = $4), \
-         keyed as (select a.*, _eventstream.definition_key(a.kind, coalesce(a.after, a.before)) as key from acts a), \
-         told as ( \
-             select k.*, lag(k.after) over act_by_act as left_there, lag(k.global_position) over act_by_act as left_at, \
-                    lead(k.version) over act_by_act is null as is_last \
-             from keyed k window act_by_act as (partition by k.kind, k.key order by k.version)), \
-         moves as materialized ( \
-             select m.global_position \
-             from (select e.global_position, (e.payload -> 'after') - 'activated_by' as place, \
-                          row_number() over (partition by (e.payload -> 'after') - 'activated_by' order by e.global_position) as nth \
-                   from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
-                   where s.tenant_id = -$4 and s.category = '$audit' and e.event_type = 'LogActivated') m \
-             where m.nth = 1 and m.place not in ( \
-                 select e.payload -> 'home' from _eventstream.streams s join _eventstream.events e on e.stream_id = s.id \
-                 where s.tenant_id < 0 and s.category = '$audit' and e.payload ? 'home')), \
-         rows as (select d.kind, d.key, d.definition from _eventstream.definitions() d where d.tenant_id = $1), \
-         found as ( \
-             select t.kind, t.key, t.global_position, 'met' as found, t.left_there as given, t.before as there \
-             from told t \
-             where t.left_there::text is distinct from t.before::text and t.global_position is not null \
-               and not (t.before is null and exists ( \
-                   select from moves m where m.global_position > t.left_at and m.global_position < t.global_position)) \
-             union all \
-             select coalesce(t.kind, r.kind), coalesce(t.key, r.key), t.global_position, 'last', t.after, r.definition \
-             from (select t.* from told t where t.is_last) t full join rows r on r.kind = t.kind and r.key = t.key \
-             where t.after::text is distinct from r.definition::text \
-             union all \
-             select m.kind, jsonb_build_object('name', m.name), null, 'older', null, null \
-             from (select 'projection', p.name, p.created_at from _eventstream.projections p where p.tenant_id = $1 \
-                   union all \
-                   select 'subscription', s.name, s.created_at from _eventstream.subscriptions s where s.tenant_id = $1) m (kind, name, created_at) \
-             where m.created_at < (select l.created_at from _eventstream.this_log() l)) \
-         select ", selected!(), " from found f order by f.kind, f.key, f.global_position, f.found"),
-        &[INT8OID, INT8OID, TEXTOID, INT8OID],
-    ) };
+    static COMPARE_ALL: Plan = const { Plan::new(compare!("true"), ASKED) };
+    static COMPARE_ONE: Plan = const { Plan::new(compare!("d.tenant_id = $4"), ASKED) };
     static HOMES: Plan = const { Plan::new(
         concat!("with told as ( \
              select e.global_position, e.event_type, e.payload -> 'home' as home, e.payload -> 'after' as after, \
@@ -128,7 +141,7 @@ thread_local! {
              union all \
              select 'activation', t.global_position, 'at home', null, null \
              from told t where t.event_type = 'LogActivated' and t.after - 'activated_by' in (select o.home from told o where o.home is not null)), \
-         f as (select o.kind, o.global_position, o.found, o.given, o.there, \
+         f as (select 0::bigint as tenant_id, o.kind, o.global_position, o.found, o.given, o.there, \
                       jsonb_build_object('log_id', coalesce(o.there, o.given) -> 'log_id') as key from found o) \
          select ", selected!(), " from f order by f.global_position, f.kind, f.found"),
         &[INT8OID],
@@ -139,10 +152,13 @@ thread_local! {
 pub fn verify(tenant_id: Option<i64>, report: &mut dyn FnMut(Option<&str>, Difference) -> Result<()>) -> Result<()> {
     // What is the log's stands first, in the one tenant or in the first of all.
     let mut homes = homes(tenant_id)?;
-    for of in administered(tenant_id)? {
+    let administered = administered(tenant_id)?;
+    let mut differences = differences(tenant_id, &administered)?.into_iter().peekable();
+    for of in &administered {
         let report: &mut dyn FnMut(Difference) -> Result<()> = &mut |found| report(of.name.as_deref(), found);
         std::mem::take(&mut homes).into_iter().try_for_each(&mut *report)?;
-        verify_tenant(&of, report)?;
+        let its_own = std::iter::from_fn(|| differences.next_if(|(tenant_id, _)| *tenant_id == of.tenant_id));
+        verify_tenant(of, its_own.map(|(_, found)| found), report)?;
     }
     Ok(())
 }
@@ -167,35 +183,46 @@ fn administered(tenant_id: Option<i64>) -> Result<Vec<Administered>> {
 }
 
 /// The chain of a tenant's acts, and then what differs from them.
-fn verify_tenant(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
-    if of.name.is_some() {
-        return differences(of, report);
-    }
+fn verify_tenant(
+    of: &Administered,
+    differences: impl Iterator<Item = Difference>,
+    report: &mut dyn FnMut(Difference) -> Result<()>,
+) -> Result<()> {
     let id = of.tenant_id;
-    report(Difference {
-        kind: Kind::Tenant.as_str().into(),
-        key: format!("{{\"id\": {id}}}"),
-        global_position: None,
-        problem: format!("there is no tenant {id}"),
-    })?;
-    differences(of, &mut |found| {
-        report(Difference { problem: format!("{}; there is no tenant {id}", found.problem), ..found })
-    })
+    let is_gone = of.name.is_none();
+    if is_gone {
+        report(Difference {
+            kind: Kind::Tenant.as_str().into(),
+            key: format!("{{\"id\": {id}}}"),
+            global_position: None,
+            problem: format!("there is no tenant {id}"),
+        })?;
+    }
+    let report: &mut dyn FnMut(Difference) -> Result<()> = &mut |found| {
+        let problem = if is_gone { format!("{}; there is no tenant {id}", found.problem) } else { found.problem };
+        report(Difference { problem, ..found })
+    };
+    if let Some(stream) = &of.stream {
+        verify_chain(id, stream, report)?;
+    }
+    differences.into_iter().try_for_each(report)
 }
 
-fn differences(of: &Administered, report: &mut dyn FnMut(Difference) -> Result<()>) -> Result<()> {
-    if let Some(stream) = &of.stream {
-        verify_chain(of.tenant_id, stream, report)?;
-    }
+/// Each with its tenant, in their order.
+fn differences(tenant_id: Option<i64>, of: &[Administered]) -> Result<Vec<(i64, Difference)>> {
+    let ids: Vec<i64> = of.iter().map(|of| of.tenant_id).collect();
+    // No stream has an empty name.
+    let streams: Vec<&str> = of.iter().map(|of| of.stream.as_deref().unwrap_or_default()).collect();
     let args = [
-        Some(Datum::from(of.tenant_id)),
-        Some(Datum::from(reserved_of(of.tenant_id))),
-        of.stream.as_deref().map(from_text).transpose()?,
+        Some(int8_array_of(&ids)?),
+        Some(text_array_of(&streams)?),
         Some(Datum::from(FIRST)),
+        tenant_id.map(Datum::from),
     ];
-    let found =
-        as_owner(Planning::ByCost, |db, _| COMPARE.with(|plan| plan.rows(db, View::Caller, 0, &args, difference)))?;
-    found.into_iter().try_for_each(report)
+    let compare = if tenant_id.is_some() { &COMPARE_ONE } else { &COMPARE_ALL };
+    as_owner(Planning::ByCost, |db, _| {
+        compare.with(|plan| plan.rows(db, View::Caller, 0, &args, |row| Ok((row.int8(of::TENANT)?, difference(row)?))))
+    })
 }
 
 fn difference(row: &Row) -> Result<Difference> {

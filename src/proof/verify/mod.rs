@@ -22,7 +22,7 @@ use crate::proof::verify::problem::Report;
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use crate::shared::tasks::Task;
-use eventstream_core::audit::reserved_of;
+use eventstream_core::audit::{owner_of, reserved_of};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 pub use expected::{Seen, glance};
@@ -32,6 +32,8 @@ use walk::{Tally, Tenant, Walk};
 
 thread_local! {
     static TENANTS: Plan = const { Plan::new("select id, name, uuid from _eventstream.tenant_uuids()", &[]) };
+    static TENANT: Plan =
+        const { Plan::new("select id, name, uuid from _eventstream.tenant_uuids() where id = $1", &[INT8OID]) };
     static STREAMS_BEGUN: Plan = const { Plan::new(
         "select count(*) from _eventstream.streams \
          where first_position >= $1 and first_position <= $2 and ($3 is null or tenant_id = $3)",
@@ -45,10 +47,12 @@ thread_local! {
     ) };
 }
 
-/// Also of their reserved streams.
-fn tenants(db: &Db) -> Result<HashMap<i64, Tenant>> {
-    let tenants = TENANTS.with(|plan| {
-        plan.rows(db, View::Caller, 0, &[], |row| {
+/// All, or the one whose streams stand under that id; also of their reserved streams.
+fn tenants(db: &Db, id: Option<i64>) -> Result<HashMap<i64, Tenant>> {
+    let key = id.map(|id| Some(Datum::from(owner_of(id))));
+    let plan = if key.is_some() { &TENANT } else { &TENANTS };
+    let tenants = plan.with(|plan| {
+        plan.rows(db, View::Caller, 0, key.as_slice(), |row| {
             let (id, name, uuid) = (row.int8(0)?, row.text(1)?, row.uuid(2)?);
             let tenant = || Tenant { name: name.to_owned(), uuid, has_fitted: false };
             Ok([(reserved_of(id), tenant()), (id, tenant())])
@@ -62,7 +66,7 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
     as_owner(Planning::ByIndex, |db, catalog| {
         let found = whole::look_up(db, catalog, View::Caller, tenant_id, name)?
             .ok_or_else(|| Error::StreamNotFound { stream: name.as_str().into() })?;
-        let mut walk = Walk::new(tenants(db)?, report)?;
+        let mut walk = Walk::new(tenants(db, Some(tenant_id))?, report)?;
         let id = Some(Datum::from(found.id));
         let partitions = partition::all(db, catalog)?;
         expected::check_stream(&partitions, found.id, walk.report())?;
@@ -81,7 +85,7 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
         // Where nothing can be, nothing is found wrong. From behind the last one is what a check says that goes on where it was.
         horizon::must_be_reached(catalog, "from_position", from.saturating_sub(1))?;
         whole::must_be_shown(db, catalog, tenant_id)?;
-        let mut walk = Walk::new(tenants(db)?, report)?;
+        let mut walk = Walk::new(tenants(db, None)?, report)?;
         let tenant = tenant_id.map(Datum::from);
         let partitions = partition::all(db, catalog)?;
         expected::check(db, catalog, &partitions, (from, to), tenant, walk.report())?;
@@ -180,7 +184,7 @@ pub fn chain_heads(
     const PAGE: i64 = 1000;
     as_owner(Planning::ByIndex, |db, catalog: &Catalog| {
         whole::must_be_shown(db, catalog, tenant_id)?;
-        let tenants = tenants(db)?;
+        let tenants = tenants(db, None)?;
         let mut after = 0;
         loop {
             let page = stream::page(db, View::Caller, after, tenant_id, PAGE)?;
