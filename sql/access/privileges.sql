@@ -30,6 +30,8 @@ grant usage on schema eventstream, eventstream_pinned to public;
 -- Views check the role that reads them.
 grant execute on function _eventstream.readable_tenant(text) to public;
 grant execute on function _eventstream.readable_categories(), _eventstream.administered_tenant() to public;
+-- What they show of an event that it lets through.
+grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), _eventstream.shown_metadata(bigint, text, int, jsonb) to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;
 grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.grants to public;
 grant execute on function _eventstream.fold_fingerprint(text) to public;

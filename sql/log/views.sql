@@ -1,6 +1,18 @@
 -- What people read: the current tenant, and no more than the role was granted. Every table of ours is asked for the tenant, or for a row of the
 -- tenant's, by a condition that an index serves: src/pg/query/own_rows.rs leaves no other way to read it, so that no plan counts the rows of others.
 -- The category is the stream's.
+
+-- What an event says is shown by the door (src/present/door.rs), a document at a time.
+create function _eventstream.shown_payload(tenant_id bigint, event_type text, schema_version int, payload jsonb) returns jsonb
+language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_shown_payload';
+comment on function _eventstream.shown_payload(bigint, text, int, jsonb) is
+'The payload of an event of that type and schema version as the views show it: as it is stored.';
+
+create function _eventstream.shown_metadata(tenant_id bigint, event_type text, schema_version int, metadata jsonb) returns jsonb
+language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_shown_metadata';
+comment on function _eventstream.shown_metadata(bigint, text, int, jsonb) is
+'The metadata of an event of that type and schema version as the views show them: as they are stored.';
+
 create view eventstream.events with (security_barrier) as
 select
     e.global_position,
@@ -9,8 +21,8 @@ select
     e.event_id,
     e.event_type,
     e.schema_version,
-    e.payload,
-    e.metadata,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) as payload,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) as metadata,
     e.subject,
     e.occurred_at,
     e.recorded_at,
@@ -72,10 +84,10 @@ select
     e.recorded_at,
     e.recorded_by,
     e.recorded_from,
-    e.metadata ->> 'actor' as actor,
-    e.metadata ->> 'correlation_id' as correlation_id,
-    e.metadata ->> 'causation_id' as causation_id,
-    e.metadata ->> 'traceparent' as traceparent,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) ->> 'actor' as actor,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) ->> 'correlation_id' as correlation_id,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) ->> 'causation_id' as causation_id,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) ->> 'traceparent' as traceparent,
     e.subject,
     e.tags,
     t.name as tenant
@@ -95,8 +107,8 @@ select
     e.event_id,
     e.event_type,
     e.schema_version,
-    e.payload,
-    e.metadata,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) as payload,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) as metadata,
     e.subject,
     e.occurred_at,
     e.recorded_at,

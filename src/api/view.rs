@@ -5,6 +5,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::text_array_of;
+use crate::present::door;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::argument::Argument;
@@ -15,6 +16,8 @@ sql_function!("eventstream_readable_tenant", "text", readable_tenant);
 sql_function!("eventstream_readable_categories", "", readable_categories);
 sql_function!("eventstream_operated_categories", "", operated);
 sql_function!("eventstream_shown_categories", "", shown);
+sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown_document);
+sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_document);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
 fn listed(scope: Scope) -> Returned {
@@ -44,6 +47,10 @@ fn readable_categories(_: &Args) -> Returned {
         Scope::All => Ok(None),
         Scope::Categories(categories) => text_array_of(&categories).map(Some),
     }
+}
+
+fn shown_document(args: &Args) -> Returned {
+    Ok(door::as_stored(args.value(3)))
 }
 
 fn horizon_holders(args: &Args) -> Returned {

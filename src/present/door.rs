@@ -1,8 +1,9 @@
-//! The door out. Whatever anybody is told of what an event says passes here, as a reader, a view's function, a consumer, a fold, a handler or a
-//! simulation; there is no other way from a [`StoredEvent`] to an [`Event`].
+//! The door out. Whatever anybody is told of what an event says passes here, as a reader, a consumer, a fold, a handler or a simulation: there is no
+//! other way from a [`StoredEvent`] to an [`Event`]. The views of events show each document by [`as_stored`].
 //!
 //! ```text
-//! stored row ─▶ its newest schema version (upcasters) ─▶ caller
+//! stored row ─┬▶ its newest schema version (upcasters) ─▶ caller
+//!             └▶ as it is stored ─▶ view
 //! ```
 //!
 //! Promises: an event that no upcaster is registered for goes out as it lies there, without a copy or a call; users' functions never run while the
@@ -19,6 +20,7 @@ use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::pages;
 use crate::pg::query::row::Row;
 use crate::pg::query::store::Store;
+use crate::pg::value::datum::Nullable;
 use crate::shared::catalog::Catalog;
 use eventstream_core::name::StreamName;
 
@@ -124,6 +126,11 @@ impl<'a> Door<'a> {
     pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
         self.upcasting.iter().flat_map(Upcasting::made)
     }
+}
+
+/// What a view shows of a document of an event (sql/log/views.sql): all of it, as it is stored. No upcaster runs, as behind [`Door::raw`].
+pub fn as_stored(document: Nullable) -> Nullable {
+    document
 }
 
 /// Events as they are stored, kept aside until the owner's rights are off.

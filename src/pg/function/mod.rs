@@ -100,6 +100,15 @@ impl<'call> Args<'call> {
         args.iter().map(|arg| (!arg.isnull).then_some(arg.value)).collect()
     }
 
+    /// The argument at `place` (from 0) as it is, whatever its type.
+    pub fn value(&self, place: usize) -> Nullable {
+        // SAFETY: as in `datum`.
+        unsafe {
+            let arg = &(*self.info).args.as_slice((*self.info).nargs as usize)[place];
+            (!arg.isnull).then_some(arg.value)
+        }
+    }
+
     /// The argument at `place` (from 0), None where it is NULL. The build with test points refuses to read it as what it is not.
     fn datum(&self, place: usize, kind: &str) -> Option<pg_sys::Datum> {
         if cfg!(feature = "pg_test") {
