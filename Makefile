@@ -46,8 +46,8 @@ test-core test-backend test-regress test-isolation test-cluster test-docs test-t
 	@tools/test $(PG) $(@:test-%=%)
 
 .PHONY: accept
-accept: ## write what golden SQL and the documents print now into them; then read the difference
-	@EVENTSTREAM_ACCEPT=1 tools/test $(PG) regress docs
+accept: ## renew golden SQL, interleavings, what documents print, signatures and the list of functions; then read the difference
+	@EVENTSTREAM_ACCEPT=1 tools/test $(PG) regress isolation docs
 
 .PHONY: demo
 demo: ## build it, start a private server and tell the ledger's story on it; DATA=path.csv uses a file of yours
