@@ -195,11 +195,8 @@ pub(super) fn plan(role: Oid, sql: &CStr, types: &'static [Oid]) -> Result<Rc<Pl
     KEPT.with_borrow_mut(|kept| {
         let generation = catalog::projections_generation();
         if kept.generation != generation {
-            // One that is at work (a table's trigger may append, and so write to others) is freed the next time.
-            for plan in kept.plans.values().filter(|plan| Rc::strong_count(plan) == 1) {
-                plan.free()?;
-            }
-            kept.plans.retain(|_, plan| Rc::strong_count(plan) > 1);
+            // One that is at work (a table's trigger may append, and so write to others) ends with its use.
+            kept.plans.clear();
             kept.tables.clear();
             kept.generation = generation;
         }

@@ -69,14 +69,10 @@ impl<'a> Columns<'a> {
         let casts = statement.map(|statement| Rc::new(Plan::made(statement, &[JSONBOID])));
         KEPT.with_borrow_mut(|kept| {
             if kept.len() >= MOST_KEPT {
-                for plan in kept.values().flatten().filter(|plan| Rc::strong_count(plan) == 1) {
-                    plan.free()?;
-                }
-                kept.retain(|_, plan| plan.as_ref().is_some_and(|plan| Rc::strong_count(plan) > 1));
+                kept.clear();
             }
             kept.insert(list.to_owned(), casts.clone());
-            Ok::<_, crate::pg::error::failure::Failure>(())
-        })?;
+        });
         Ok(Self { list, casts })
     }
 

@@ -208,9 +208,24 @@ def test_databases_beyond_the_places_are_told_work_by_hand_and_are_served_once_o
     assert moves(beyond, "seen") < 5
 
 
+#: What a session keeps for its plans.
+PLANS = "select sum(total_bytes) from pg_backend_memory_contexts where name like 'CachedPlan%%'"
+
+
+#: The same of partitions alone: PostgreSQL keeps those of dropped functions in PL/pgSQL.
+PLANS_OF_PARTITIONS = PLANS + " and ident like '%%\\_eventstream.events\\_%%'"
+
+
+def grows(turn, rounds: int = 15) -> float:
+    """How many bytes of plans a session keeps more after each turn, once it has made five."""
+    first = [turn(number) for number in range(5)][-1]
+    last = [turn(number) for number in range(5, 5 + rounds)][-1]
+    print(f"after 5 turns: {first} bytes, after {5 + rounds}: {last}")
+    return float(last - first) / rounds
+
+
 def test_plans_of_dropped_state_tables_are_freed(quiet):
     """A session that appends to categories with inline state tables keeps plans for them, and gives them back when tables go."""
-    memory = "select sum(total_bytes) from pg_backend_memory_contexts where name like 'CachedPlan%%'"
     columns = """[{"name": "sum", "type": "numeric", "path": "/sum"}]"""
     with quiet.connect() as session:
         session.execute("select es_register_fold('total', 'account', rules => '{\"on\": {}}', initial_state => '{\"sum\": 1}')")
@@ -220,9 +235,61 @@ def test_plans_of_dropped_state_tables_are_freed(quiet):
             session.execute("select es_append('account-1', 'Opened', '{}')")
             session.execute(f"select es_drop_projection('balances_{number}')")
             session.execute("select es_append('account-1', 'Opened', '{}')")
-            return value(session, memory)
+            return value(session, PLANS)
 
-        first = [turn(number) for number in range(5)][-1]
-        last = [turn(number) for number in range(5, 25)][-1]
-        print(f"after 5 tables: {first} bytes, after 25: {last}")
-        assert last < first + 20 * 10_000
+        assert grows(turn) < 10_000
+
+
+def use_everything(session) -> None:
+    """Asks of a partition what keeps a plan. The client keeps none of its own."""
+    session.prepare_threshold = None
+    session.execute("select es_append('account-1', 'Opened', '{}', tags => array['a:1'])")
+    session.execute("select es_append('account-1', 'Moved', '{}', occurred_at => now() - interval '1 day')")
+    for statement in (
+        "select es_read('account-1')",
+        "select es_read_all()",
+        "select es_read_all(categories => array['account'])",
+        "select es_read_all(event_types => array['Opened'])",
+        "select es_state('account-1', 'total')",
+        "select es_state_at('account-1', now(), fold => 'total')",
+        "select es_fetch('outside', 'me')",
+        "select es_verify()",
+    ):
+        session.execute(statement)
+
+
+def prepare(session) -> None:
+    session.execute("select es_register_fold('total', 'account', rules => '{\"on\": {}}', initial_state => '{}', is_default => true)")
+    session.execute("select es_create_subscription('outside')")
+
+
+def test_plans_of_partitions_of_a_dropped_log_are_freed(quiet):
+    with quiet.connect() as session:
+        session.execute("set eventstream.allow_drop = on")
+
+        def turn(_: int) -> int:
+            session.execute("drop extension eventstream cascade")
+            session.execute("create extension eventstream")
+            prepare(session)
+            use_everything(session)
+            return value(session, PLANS_OF_PARTITIONS)
+
+        assert grows(turn) < 10_000
+
+
+def test_plans_of_detached_partitions_are_freed(quiet):
+    """Each time they are attached again they are other partitions to a session."""
+    with quiet.connect() as session:
+        prepare(session)
+        use_everything(session)
+        session.execute("set eventstream.allow_drop = on")
+        (bound,) = session.execute("select pg_get_expr(relpartbound, oid) from pg_class where oid = '_eventstream.events_1'::regclass").fetchone()
+
+        def turn(_: int) -> int:
+            session.execute("alter table _eventstream.events detach partition _eventstream.events_1")
+            assert rows(session, "select * from es_read_all()") == []
+            session.execute(f"alter table _eventstream.events attach partition _eventstream.events_1 {bound}")
+            use_everything(session)
+            return value(session, PLANS)
+
+        assert grows(turn) < 10_000

@@ -9,7 +9,7 @@ use crate::pg::process::session::Db;
 use crate::pg::value::datum::Nullable;
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char, c_int};
 use std::ops::ControlFlow;
 use std::ptr;
@@ -27,44 +27,72 @@ pub enum View {
     Lock,
 }
 
-/// A statement and its kept plan.
+/// A statement and its plan, which PostgreSQL keeps as long as this lives.
 pub struct Plan {
     sql: std::borrow::Cow<'static, str>,
     types: &'static [Oid],
+    prepared: Prepared,
+}
+
+/// What PostgreSQL has prepared, or NULL.
+struct Prepared {
     plan: Cell<pg_sys::SPIPlanPtr>,
-    /// Whether the plan outlives the SPI connection it is made in.
+    /// Whether it outlives the SPI connection it is made in.
     is_kept: bool,
+}
+
+thread_local! {
+    /// Kept plans that nobody has any more.
+    static LEFT: RefCell<Vec<pg_sys::SPIPlanPtr>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Prepared {
+    const fn none(is_kept: bool) -> Self {
+        Self { plan: Cell::new(ptr::null_mut()), is_kept }
+    }
+}
+
+impl Drop for Prepared {
+    /// Calls nothing of PostgreSQL's: an error or a panic may be on its way, or the process at its end.
+    fn drop(&mut self) {
+        let plan = self.plan.get();
+        if self.is_kept && !plan.is_null() {
+            // At the end of the process the list may be gone, and all memory with it.
+            _ = LEFT.try_with(|left| left.borrow_mut().push(plan));
+        }
+    }
+}
+
+/// Gives the memory of the plans that nobody has any more back to PostgreSQL.
+fn free_those_left() -> Result<()> {
+    for plan in LEFT.take() {
+        // SAFETY: SPI_keepplan made it ours, and nobody runs it: whoever does borrows what it was dropped with.
+        catch(|| unsafe { ffi::SPI_freeplan(plan) })?;
+    }
+    Ok(())
 }
 
 impl Plan {
     pub const fn new(sql: &'static str, types: &'static [Oid]) -> Self {
-        Self { sql: std::borrow::Cow::Borrowed(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
+        Self { sql: std::borrow::Cow::Borrowed(sql), types, prepared: Prepared::none(true) }
     }
 
     pub const fn made(sql: String, types: &'static [Oid]) -> Self {
-        Self { sql: std::borrow::Cow::Owned(sql), types, plan: Cell::new(ptr::null_mut()), is_kept: true }
+        Self { sql: std::borrow::Cow::Owned(sql), types, prepared: Prepared::none(true) }
     }
 
     /// A plan that ends with the SPI connection: use it within one `as_owner`, and drop it there.
-    pub fn passing(sql: String, types: &'static [Oid]) -> Self {
-        Self { is_kept: false, ..Self::made(sql, types) }
-    }
-
-    /// Gives its memory back; the next use prepares it again.
-    pub fn free(&self) -> Result<()> {
-        let plan = self.plan.replace(ptr::null_mut());
-        if plan.is_null() || !self.is_kept {
-            return Ok(());
-        }
-        // SAFETY: SPI_keepplan made it ours, and nobody runs it: whoever does holds the only reference that is left.
-        catch(|| unsafe { ffi::SPI_freeplan(plan) }).map(drop)
+    pub const fn passing(sql: String, types: &'static [Oid]) -> Self {
+        Self { sql: std::borrow::Cow::Owned(sql), types, prepared: Prepared::none(false) }
     }
 
     fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
-        if self.plan.get().is_null() {
+        let Prepared { plan: prepared, is_kept } = &self.prepared;
+        if prepared.get().is_null() {
+            free_those_left()?;
             let sql = CString::new(self.sql.as_bytes())
                 .map_err(|_| Error::Internal { what: "a statement holds a zero byte".into() })?;
-            let (sql, types, is_kept) = (sql.as_ptr(), self.types, self.is_kept);
+            let (sql, types, is_kept) = (sql.as_ptr(), self.types, *is_kept);
             let plan = catch(|| {
                 // SAFETY: SPI is connected (the caller holds a Db); SPI copies the types.
                 unsafe {
@@ -79,9 +107,9 @@ impl Plan {
             if plan.is_null() {
                 return Err(Error::Internal { what: format!("cannot prepare: {}", self.sql) }.into());
             }
-            self.plan.set(plan);
+            prepared.set(plan);
         }
-        Ok(self.plan.get())
+        Ok(prepared.get())
     }
 
     /// One value for each parameter: PostgreSQL reads as many as the plan has.
