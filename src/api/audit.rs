@@ -15,6 +15,7 @@ use crate::shared::transaction;
 use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::word::Word as _;
 use pgrx::pg_sys::Datum;
 
 asks!(Audit, "eventstream_verify_audit", "", verify);

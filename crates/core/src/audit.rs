@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::name::edge_fault;
 use crate::quote::shown;
+use crate::word::words;
 
 /// The category of acts of administration.
 pub const CATEGORY: &str = "$audit";
@@ -12,50 +13,27 @@ const REFERENCE_MAX_BYTES: usize = 64;
 /// The sign of an address, also as it is written small and in full width.
 const AT_SIGNS: [char; 3] = ['@', '\u{FE6B}', '\u{FF20}'];
 
-/// What an act defines, and takes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    #[allow(missing_docs)]
-    Tenant,
-    #[allow(missing_docs)]
-    Grant,
-    #[allow(missing_docs)]
-    Fold,
-    #[allow(missing_docs)]
-    Upcaster,
-    #[allow(missing_docs)]
-    Projection,
-    #[allow(missing_docs)]
-    Subscription,
-    /// That a copy is the original now.
-    Activation,
+words! {
+    /// What an act defines, and takes back.
+    Kind {
+        #[allow(missing_docs)]
+        Tenant = "tenant",
+        #[allow(missing_docs)]
+        Grant = "grant",
+        #[allow(missing_docs)]
+        Fold = "fold",
+        #[allow(missing_docs)]
+        Upcaster = "upcaster",
+        #[allow(missing_docs)]
+        Projection = "projection",
+        #[allow(missing_docs)]
+        Subscription = "subscription",
+        /// That a copy is the original now.
+        Activation = "activation",
+    }
 }
 
 impl Kind {
-    #[allow(missing_docs)]
-    pub const ALL: [Self; 7] =
-        [Self::Tenant, Self::Grant, Self::Fold, Self::Upcaster, Self::Projection, Self::Subscription, Self::Activation];
-
-    /// Its name in SQL and in events.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Grant => "grant",
-            Self::Fold => "fold",
-            Self::Upcaster => "upcaster",
-            Self::Projection => "projection",
-            Self::Subscription => "subscription",
-            Self::Activation => "activation",
-        }
-    }
-
-    /// The one of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
     /// The type of the event that says so: it was made, changed, or taken back.
     #[must_use]
     pub const fn event_type(self, change: Change) -> &'static str {
@@ -173,6 +151,7 @@ pub fn checked_reference(reason: &str) -> Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::word::Word as _;
 
     #[test]
     fn every_change_of_every_kind_has_a_name_of_its_own_but_for_an_activation() {
@@ -183,7 +162,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Kind::ALL.len() * 3 - 1);
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             assert_eq!(Kind::named(kind.as_str()), Some(kind));
         }
         assert_eq!(Kind::named("table"), None);

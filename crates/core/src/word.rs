@@ -1,4 +1,4 @@
-//! Values that are written as one word, in arguments, tables and texts: each word stands once, here or in privilege.rs. tests/word.rs compares them with the
+//! Values that are written as one word, in arguments, tables and texts: each word stands once, here, in privilege.rs or in audit.rs. tests/word.rs compares them with the
 //! CHECKs of the tables.
 
 /// A value that is written as one word.
