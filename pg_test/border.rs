@@ -8,8 +8,9 @@ mod tests {
     use crate::pg::process::server;
     use crate::pg::process::session::as_caller;
     use crate::pg::query::plan::{Plan, View};
-    use crate::pg_test::sql::{rows, run};
-    use pgrx::pg_sys::{Datum, INT8OID};
+    use crate::pg::query::row::Row;
+    use crate::pg_test::sql::{rows, run, value};
+    use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
     use pgrx::pg_test;
 
     #[pg_test]
@@ -78,5 +79,42 @@ mod tests {
     fn the_build_with_test_points_refuses_to_read_a_column_as_what_it_is_not() {
         let plan = Plan::new("select 1::bigint", &[]);
         let _ = as_caller(|db| plan.first(db, View::Caller, &[], |row| row.text(0).map(str::to_owned)));
+    }
+
+    #[pg_test(error = "column 1 is of the type 20, not [25]")]
+    fn an_event_made_of_parts_is_not_read_as_what_it_is_not_either() {
+        let row = Row::of_parts(&[Datum::from(0_i64), Datum::from(1_i64)], &[true, false], &[TEXTOID, INT8OID]);
+        assert_eq!(row.text_opt(0).unwrap(), None);
+        let _ = row.text(1);
+    }
+
+    #[pg_test]
+    fn tables_have_the_columns_that_are_read_by_number() {
+        use crate::log::statements::{column, segment, stream_column};
+        for (table, columns) in [
+            ("events", column::COLUMNS),
+            ("events_1", column::COLUMNS),
+            ("streams", stream_column::COLUMNS),
+            ("stream_segments", segment::COLUMNS),
+            ("snapshots", crate::state::snapshot::column::COLUMNS),
+        ] {
+            // By their numbers: a column that was dropped keeps its own.
+            let there = value(&format!(
+                "select string_agg(attname, ' ' order by attnum) from pg_attribute where attrelid = '_eventstream.{table}'::regclass and attnum > 0"
+            ));
+            assert_eq!(there, columns.join(" ").to_lowercase(), "{table}");
+        }
+    }
+
+    #[pg_test]
+    fn walls_are_columns_of_ours() {
+        for wall in crate::log::planning::WALLS {
+            let there = format!(
+                "select count(*) > 0 from pg_attribute a join pg_class c on c.oid = a.attrelid \
+                 where c.relnamespace = '_eventstream'::regnamespace and c.relkind = 'r' and a.attname = '{}'",
+                wall.to_str().unwrap()
+            );
+            assert_eq!(value(&format!("select ({there})::text")), "true", "{wall:?}");
+        }
     }
 }

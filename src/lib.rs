@@ -90,9 +90,7 @@ pub extern "C-unwind" fn _PG_init() {
     log::audit::init(command::acts::append_all);
     api::guard::note_roles();
     api::guard::init();
-    pg::query::planner::init(shared::catalog::tables);
-    pg::query::estimate::init(shared::catalog::known_streams);
-    pg::query::own_rows::init();
+    log::planning::init();
     pg::error::log_hook::init(shared::live_settings::are_conflicts_logged);
     worker::init();
 }

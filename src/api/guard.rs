@@ -12,7 +12,12 @@ use eventstream_core::error::Error;
 
 sql_function!("eventstream_guard", "", loaded);
 
-static GUARDS: Guards = Guards { is_off: settings::allows_drop, ours: proof::guard::protect, users: keep_in_use };
+static GUARDS: Guards = Guards {
+    tables: &[c"events", c"first_appends", c"tenants", c"folds", c"upcasters", c"projections"],
+    is_off: settings::allows_drop,
+    ours: proof::guard::protect,
+    users: keep_in_use,
+};
 
 /// Once a backend, from _PG_init.
 pub fn init() {

@@ -25,6 +25,7 @@ mod metadata;
 pub mod partition;
 pub mod pending;
 pub mod places;
+pub mod planning;
 pub mod read;
 pub mod request;
 pub mod retry;

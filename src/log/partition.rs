@@ -8,6 +8,7 @@ use crate::pg::invalidation;
 use crate::pg::process::life::worker_function;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::worker::{self, Arguments, Kind};
+use crate::pg::query::columns::number;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Probe, Smaller};
 use crate::pg::{error::report, process::server};
@@ -53,13 +54,12 @@ const WAITS: &str = "eventstream: no worker process was to be had at the edge of
 const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry: c"eventstream_make_partition" };
 
 /// Columns of the indexes that are probed, numbered from 1.
-const VERSION_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1];
-const LATE_KEY: &[i16] = &[column::STREAM_ID as i16 + 1, column::VERSION as i16 + 1, column::OCCURRED_AT as i16 + 1];
-const IS_LATE: Smaller = Smaller(column::OCCURRED_AT as i16 + 1, column::MAX_OCCURRED_AT as i16 + 1);
-const TENANT_KEY: &[i16] = &[column::TENANT_ID as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
-const CATEGORY_KEY: &[i16] =
-    &[column::TENANT_ID as i16 + 1, column::CATEGORY as i16 + 1, column::GLOBAL_POSITION as i16 + 1];
-const EVENT_ID_KEY: &[i16] = &[column::EVENT_ID as i16 + 1, column::TENANT_ID as i16 + 1];
+const VERSION_KEY: &[i16] = &[number(column::STREAM_ID), number(column::VERSION)];
+const LATE_KEY: &[i16] = &[number(column::STREAM_ID), number(column::VERSION), number(column::OCCURRED_AT)];
+const IS_LATE: Smaller = Smaller(number(column::OCCURRED_AT), number(column::MAX_OCCURRED_AT));
+const TENANT_KEY: &[i16] = &[number(column::TENANT_ID), number(column::GLOBAL_POSITION)];
+const CATEGORY_KEY: &[i16] = &[number(column::TENANT_ID), number(column::CATEGORY), number(column::GLOBAL_POSITION)];
+const EVENT_ID_KEY: &[i16] = &[number(column::EVENT_ID), number(column::TENANT_ID)];
 
 /// All partitions, in the order of the log.
 pub type Partitions = Rc<Vec<Rc<Partition>>>;

@@ -1,7 +1,9 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
 use super::partition::{self, Partition};
-use super::statements::{STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment};
+use super::statements::{
+    STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment, stream_column,
+};
 use super::{highest, identity};
 
 use crate::pg::error::failure::{Failure, Result};
@@ -9,6 +11,7 @@ use crate::pg::invalidation;
 use crate::pg::process::lock::{self, Place};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
+use crate::pg::query::columns::number;
 use crate::pg::query::insert::Inserter;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Bound, Presence, Probe, RowLock, RowStrength};
@@ -24,6 +27,10 @@ use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::rc::Rc;
+
+/// Columns of the indexes that are probed, by their numbers: streams_name_key, stream_segments_pkey.
+const NAME_KEY: &[i16] = &[number(stream_column::TENANT_ID), number(stream_column::NAME)];
+const SEGMENT_KEY: &[i16] = &[number(segment::STREAM_ID), number(segment::PARTITION)];
 
 /// A stream's row.
 #[derive(Debug, Clone, Copy)]
@@ -213,7 +220,7 @@ fn lock_row(
 }
 
 fn read_row(row: &Row) -> Result<Stream> {
-    Ok(Stream { id: row.int8(row::ID)?, first_position: row.int8(row::FIRST_POSITION)? })
+    Ok(Stream { id: row.int8(stream_column::ID)?, first_position: row.int8(stream_column::FIRST_POSITION)? })
 }
 
 fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
@@ -297,17 +304,10 @@ pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: 
 
 fn with_name_probe<T>(catalog: &Catalog, ask: impl FnOnce(&Probe) -> Result<T>) -> Result<T> {
     let probe = NAME_PROBE.take().filter(|(table, _)| *table == catalog.streams);
-    let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, row::NAME_KEY)));
+    let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, NAME_KEY)));
     let outcome = ask(&probe);
     NAME_PROBE.set(Some((table, probe)));
     outcome
-}
-
-/// Columns of _eventstream.streams, from 0; and those of the index streams_name_key, from 1.
-mod row {
-    pub const ID: usize = 0;
-    pub const FIRST_POSITION: usize = 2;
-    pub const NAME_KEY: &[i16] = &[2, 4];
 }
 
 /// The newest event: there is always one, unless somebody forced it away.
@@ -432,7 +432,7 @@ pub fn newest_partitions(
 /// The `most` newest segments after the first, newest first.
 fn later_segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View, most: usize) -> Result<Vec<Segment>> {
     let probe = SEGMENT_PROBE.take().filter(|(table, _)| *table == catalog.segments);
-    let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, segment::KEY)));
+    let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, SEGMENT_KEY)));
     let mut rows = Vec::new();
     probe.newest_first(db, view, Datum::from(stream.id), |row| {
         rows.push((row.int8(segment::PARTITION)?, row.int8(segment::FIRST_VERSION)?));

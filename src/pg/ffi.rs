@@ -6,9 +6,6 @@
 use pgrx::pg_sys::*;
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-/// ByteaOutputType of utils/bytea.h, which pgrx does not bind.
-pub const BYTEA_OUTPUT_HEX: c_int = 1;
-
 /// Declares functions, each of which must be what pgrx binds under that name.
 macro_rules! compared {
     ($($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)?;)*) => {
@@ -37,6 +34,39 @@ macro_rules! unbound {
             }
         };
     };
+}
+
+/// PostgreSQL's numbers that pgrx does not bind; the same in all supported versions. One that it binds by now is ambiguous below: take that.
+macro_rules! unbound_numbers {
+    ($(pub const $name:ident: $kind:ty = $value:expr;)*) => {
+        $(#[allow(non_upper_case_globals)] pub const $name: $kind = $value;)*
+        const _: () = {
+            mod both {
+                mod declared {
+                    $(#[allow(non_upper_case_globals)] pub const $name: () = ();)*
+                }
+                #[allow(unused_imports)]
+                use {self::declared::*, pgrx::pg_sys::*};
+                $(const _: () = $name;)*
+            }
+        };
+    };
+}
+
+unbound_numbers! {
+    // utils/bytea.h (ByteaOutputType), utils/timeout.h (TimeoutId)
+    pub const BYTEA_OUTPUT_HEX: c_int = 1;
+    pub const STATEMENT_TIMEOUT: c_int = 3;
+    // catalog/pg_*.h: oids, which never change
+    pub const InheritsRelationId: Oid = Oid::from_u32(2611);
+    pub const ConstraintRelationId: Oid = Oid::from_u32(2606);
+    pub const RewriteRelationId: Oid = Oid::from_u32(2618);
+    pub const PolicyRelationId: Oid = Oid::from_u32(3256);
+    pub const AttrDefaultRelationId: Oid = Oid::from_u32(2604);
+    pub const DependRelationId: Oid = Oid::from_u32(2608);
+    pub const DependDependerIndexId: Oid = Oid::from_u32(2673);
+    // catalog/pg_operator.dat, where it has no name: bigint = bigint
+    pub const INT8_EQUAL_OPERATOR: Oid = Oid::from_u32(410);
 }
 
 compared! {

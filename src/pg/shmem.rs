@@ -105,7 +105,7 @@ impl<T: Sync> Area<T> {
 impl<T: Sync> Part for Area<T> {
     /// With room to align the first value as PostgreSQL does (to cache lines).
     fn bytes(&self) -> usize {
-        (self.wanted)() * size_of::<T>() + align_of::<T>() + 128
+        (self.wanted)() * size_of::<T>() + align_of::<T>() + pg_sys::PG_CACHE_LINE_SIZE as usize
     }
 
     fn attach(&self, _: &Startup) {

@@ -10,6 +10,7 @@ use crate::pg::process::server;
 use crate::pg::query::row::Row;
 use crate::pg::value::composite::{Record, RowType};
 use crate::pg::value::datum::{self, Nullable, from_text, from_uuid, text_array_of};
+use crate::shared::catalog::EVENT;
 use eventstream_core::hash::Hash;
 use eventstream_core::name::StreamName;
 use pgrx::pg_sys::Datum;
@@ -173,7 +174,7 @@ impl StoredEvent {
     }
 
     fn row(&self) -> Row<'_> {
-        Row::of_parts(&self.values, &self.nulls)
+        Row::of_parts(&self.values, &self.nulls, &EVENT)
     }
 
     pub fn global_position(&self) -> i64 {

@@ -32,7 +32,7 @@ pub struct Catalog {
 }
 
 /// The columns of eventstream.event (sql/schema/types.sql): what is made of that type is made by them.
-const EVENT: [Oid; 17] = [
+pub const EVENT: [Oid; 17] = [
     pg_sys::INT8OID,
     pg_sys::TEXTOID,
     pg_sys::INT8OID,

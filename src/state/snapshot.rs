@@ -15,6 +15,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::process::session::{Db, Planning};
+use crate::pg::query::columns::{number, table};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Bound, Probe};
 use crate::pg::query::row::Row;
@@ -28,17 +29,21 @@ use eventstream_core::hash::{Hash, SnapshotFields, Uuid, snapshot_checksum};
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
 use std::cell::RefCell;
 
-/// Columns of _eventstream.snapshots, from 0.
-mod column {
-    pub const VERSION: usize = 2;
-    pub const CHAIN_HASH: usize = 3;
-    pub const FINGERPRINT: usize = 4;
-    pub const CHECKSUM: usize = 5;
-    pub const STATE: usize = 7;
+table! {
+    /// The table snapshots.
+    pub mod column;
+    STREAM_ID,
+    FOLD,
+    VERSION,
+    CHAIN_HASH,
+    FINGERPRINT,
+    CHECKSUM,
+    TAKEN_AT,
+    STATE,
 }
 
-/// The columns of its primary key, from 1, and their places in it.
-const KEY: &[i16] = &[1, 2, 3];
+/// The columns of its primary key, by their numbers, and their places in it, from 1.
+const KEY: &[i16] = &[number(column::STREAM_ID), number(column::FOLD), number(column::VERSION)];
 const FOLD: i16 = 2;
 const VERSION: i16 = 3;
 

@@ -1,4 +1,6 @@
-"""Which module of a crate uses which: from `use` statements, paths in the code, and what a module calls in its children."""
+"""Which module of a crate uses which: from `use` statements, paths in the code, what a module calls in its children, and macros of a module above that
+are used without a path.
+"""
 
 import pathlib
 import re
@@ -47,9 +49,14 @@ def absolute(path: Module, module: Module) -> Module | None:
 
 def uses(paths: list[pathlib.Path], root: pathlib.Path) -> dict[Module, set[Module]]:
     modules = {module_of(path, root): path for path in paths}
+    codes = {module: code_of(path) for module, path in modules.items()}
+    # A macro that its module gives a path by `use` is counted by that.
+    macros = {
+        module: {name for name in re.findall(r"\bmacro_rules!\s*(\w+)", code) if not re.search(rf"\buse {name}\b", code)}
+        for module, code in codes.items()
+    }
     found: dict[Module, set[Module]] = {}
-    for module, path in modules.items():
-        code = code_of(path)
+    for module, code in codes.items():
         statement = re.compile(r"^\s*(?:pub(?:\([^)]*\))? )?use ([^;]+);", re.MULTILINE)
         wanted = [leaf for match in statement.finditer(code) for leaf in leaves(match[1])]
         rest = statement.sub("", code)
@@ -58,8 +65,11 @@ def uses(paths: list[pathlib.Path], root: pathlib.Path) -> dict[Module, set[Modu
         children = [child for child in modules if module and child[:-1] == module]
         targets += [child for child in children if re.search(rf"(?<![\w:]){child[-1]}::", rest)]
         targets += [(*module, *leaf) for leaf in wanted if (*module, leaf[0]) in children]
+        own = set(re.findall(r"\bmacro_rules!\s*(\w+)", code))
+        called = set(re.findall(r"(?<![\w:])(\w+)!\s*[(\[{]", rest)) - own - {leaf[-1] for leaf in wanted}
+        targets += [above for n in range(len(module)) if (above := module[:n]) in modules and called & macros[above]]
         known = [next((t[:n] for n in range(len(t), 0, -1) if t[:n] in modules), None) for t in targets]
-        found[module] = {target for target in known if target and target != module}
+        found[module] = {target for target in known if target is not None and target != module}
     return found
 
 

@@ -1,5 +1,23 @@
-//! What a statement is, and parameters that several have.
+//! What a statement is, and what several have: parameters, and the filter by types.
 use pgrx::pg_sys::{INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID};
+
+/// Whether a filter lets an event through: event types, and what upcasters turn into one of them, as `schema version:event type`.
+macro_rules! wanted {
+    ($types:literal, $older:literal) => {
+        concat!(
+            "(",
+            $types,
+            " is null or event_type = any (",
+            $types,
+            ") or ",
+            $older,
+            " is not null and schema_version::text || ':' || event_type = any (",
+            $older,
+            "))"
+        )
+    };
+}
+pub(super) use wanted;
 
 /// A statement, and the types of its parameters.
 pub type Definition = (&'static str, &'static [Oid]);

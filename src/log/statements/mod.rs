@@ -1,24 +1,8 @@
 //! The statements that look up and read events in one partition: finding.rs, reading.rs, verifying.rs, offers.rs. `{events}` is the partition's table: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used, and so does a
 //! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
+use crate::pg::query::columns::table;
 use pgrx::pg_sys::{INT2OID, INT8OID, Oid, TEXTOID};
-
-/// Whether a filter lets an event through: event types, and what upcasters turn into one of them, as `schema version:event type`.
-macro_rules! wanted {
-    ($types:literal, $older:literal) => {
-        concat!(
-            "(",
-            $types,
-            " is null or event_type = any (",
-            $types,
-            ") or ",
-            $older,
-            " is not null and schema_version::text || ':' || event_type = any (",
-            $older,
-            "))"
-        )
-    };
-}
 
 mod definition;
 mod finding;
@@ -31,33 +15,48 @@ pub use offers::fact;
 pub use reading::size;
 pub use verifying::verified;
 
-/// Places of the columns of a row of events, from 0, in the order of sql/log/tables.sql.
-pub mod column {
-    pub const TENANT_ID: usize = 0;
-    pub const STREAM_ID: usize = 1;
-    pub const VERSION: usize = 2;
-    pub const GLOBAL_POSITION: usize = 3;
-    pub const OCCURRED_AT: usize = 4;
-    pub const MAX_OCCURRED_AT: usize = 5;
-    pub const RECORDED_AT: usize = 6;
-    pub const EVENT_ID: usize = 7;
-    pub const SCHEMA_VERSION: usize = 8;
-    pub const EVENT_TYPE: usize = 9;
-    pub const CATEGORY: usize = 10;
-    pub const RECORDED_BY: usize = 11;
-    pub const SUBJECT: usize = 12;
-    pub const SALT: usize = 14;
-    pub const CHAIN_HASH: usize = 15;
-    pub const PAYLOAD: usize = 16;
-    pub const METADATA: usize = 17;
-    pub const TAGS: usize = 18;
+table! {
+    /// The table events, and each of its partitions.
+    pub mod column;
+    TENANT_ID,
+    STREAM_ID,
+    VERSION,
+    GLOBAL_POSITION,
+    OCCURRED_AT,
+    MAX_OCCURRED_AT,
+    RECORDED_AT,
+    EVENT_ID,
+    SCHEMA_VERSION,
+    EVENT_TYPE,
+    CATEGORY,
+    RECORDED_BY,
+    SUBJECT,
+    RECORDED_FROM,
+    SALT,
+    CHAIN_HASH,
+    PAYLOAD,
+    METADATA,
+    TAGS,
 }
 
-/// Places of the columns of a row of stream_segments, and its key by number, from 1.
-pub mod segment {
-    pub const PARTITION: usize = 1;
-    pub const FIRST_VERSION: usize = 2;
-    pub const KEY: &[i16] = &[1, 2];
+table! {
+    /// The table streams.
+    pub mod stream_column;
+    ID,
+    TENANT_ID,
+    FIRST_POSITION,
+    NAME,
+    CATEGORY,
+    SLOT,
+}
+
+table! {
+    /// The table stream_segments.
+    pub mod segment;
+    STREAM_ID,
+    PARTITION,
+    FIRST_VERSION,
+    FIRST_POSITION,
 }
 
 /// What is asked of a partition.

@@ -1,5 +1,5 @@
 //! The log as subscriptions read it: places first, then facts.
-use super::definition::Definition;
+use super::definition::{Definition, wanted};
 use crate::pg::query::columns::columns;
 use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, TEXTARRAYOID, TEXTOID};
 

@@ -1,5 +1,5 @@
 //! Reading events of a stream and of the log, for the door.
-use super::definition::{Definition, RANGE, STREAM_RANGE};
+use super::definition::{Definition, RANGE, STREAM_RANGE, wanted};
 use crate::pg::query::columns::columns;
 use pgrx::pg_sys::{INT8ARRAYOID, INT8OID, TEXTARRAYOID, TEXTOID, UUIDOID};
 

@@ -109,9 +109,9 @@ impl<'call> Args<'call> {
         }
     }
 
-    /// The argument at `place` (from 0), None where it is NULL. The build with test points refuses to read it as what it is not.
+    /// The argument at `place` (from 0), None where it is NULL. Debug builds and tests refuse to read it as what it is not.
     fn datum(&self, place: usize, kind: &str) -> Option<pg_sys::Datum> {
-        if cfg!(feature = "pg_test") {
+        if cfg!(any(debug_assertions, feature = "pg_test")) {
             let declared = self.types.split(", ").nth(place);
             assert!(declared == Some(kind), "argument {place} is read as {kind}, of ({})", self.types);
         }

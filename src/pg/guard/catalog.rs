@@ -1,4 +1,4 @@
-//! Catalogs by their oids, which never change (catalog/pg_*.h), and what they say of a relation. Those with a number pgrx does not bind.
+//! Catalogs by their oids, and what they say of a relation.
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, Oid};
 
@@ -8,14 +8,14 @@ pub const FUNCTION: Oid = pg_sys::ProcedureRelationId;
 pub const SCHEMA: Oid = pg_sys::NamespaceRelationId;
 pub const EXTENSION: Oid = pg_sys::ExtensionRelationId;
 pub const EVENT_TRIGGER: Oid = pg_sys::EventTriggerRelationId;
-pub const INHERITANCE: Oid = Oid::from_u32(2611);
+pub const INHERITANCE: Oid = ffi::InheritsRelationId;
 pub const TRIGGER: Oid = pg_sys::TriggerRelationId;
-pub const CONSTRAINT: Oid = Oid::from_u32(2606);
-pub const RULE: Oid = Oid::from_u32(2618);
-pub const POLICY: Oid = Oid::from_u32(3256);
-pub const COLUMN_DEFAULT: Oid = Oid::from_u32(2604);
-pub const DEPENDENCIES: Oid = Oid::from_u32(2608);
-pub const DEPENDENCIES_BY_DEPENDER: Oid = Oid::from_u32(2673);
+pub const CONSTRAINT: Oid = ffi::ConstraintRelationId;
+pub const RULE: Oid = ffi::RewriteRelationId;
+pub const POLICY: Oid = ffi::PolicyRelationId;
+pub const COLUMN_DEFAULT: Oid = ffi::AttrDefaultRelationId;
+pub const DEPENDENCIES: Oid = ffi::DependRelationId;
+pub const DEPENDENCIES_BY_DEPENDER: Oid = ffi::DependDependerIndexId;
 
 /// Whether it is a table, and no temporary one.
 ///

@@ -43,6 +43,8 @@ pub enum Users {
 
 /// What the guards decide: an error is the refusal. `command` is the statement's tag, `object` PostgreSQL's description.
 pub struct Guards {
+    /// The tables that are asked.
+    pub tables: &'static [&'static CStr],
     /// Whether the session has switched the guard off.
     pub is_off: fn() -> bool,
     pub ours: fn(act: Act, command: &str, object: &str) -> Result<()>,
@@ -355,9 +357,9 @@ impl Schemas {
     /// Whether the tables that are asked are still there: not while the extension goes, whose first object was let go.
     unsafe fn are_whole(self) -> bool {
         // SAFETY: look-ups in a cache.
-        [c"events", c"first_appends", c"tenants", c"folds", c"upcasters", c"projections"]
-            .iter()
-            .all(|name| unsafe { ffi::get_relname_relid(name.as_ptr(), self.hidden) } != pg_sys::InvalidOid)
+        let is_there =
+            |name: &&CStr| unsafe { ffi::get_relname_relid(name.as_ptr(), self.hidden) } != pg_sys::InvalidOid;
+        GUARDS.get().is_some_and(|guards| guards.tables.iter().all(is_there))
     }
 
     /// What of ours is concerned, to be described: None where it is a user's.

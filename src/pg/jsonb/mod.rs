@@ -54,13 +54,11 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// By the header of a container (JB_FSCALAR, JB_FOBJECT of utils/jsonb.h).
+    /// By the header of a container (utils/jsonb.h).
     pub(super) fn of_container(header: u32) -> Self {
-        const SCALAR: u32 = 0x1000_0000;
-        const OBJECT: u32 = 0x2000_0000;
         match header {
-            header if header & SCALAR != 0 => Shape::Scalar,
-            header if header & OBJECT != 0 => Shape::Object,
+            header if header & pg_sys::JB_FSCALAR != 0 => Shape::Scalar,
+            header if header & pg_sys::JB_FOBJECT != 0 => Shape::Object,
             _ => Shape::Array,
         }
     }
@@ -124,11 +122,10 @@ impl<'a> Jsonb<'a> {
         Shape::of_container(unsafe { (*self.root()).header })
     }
 
-    /// Members of an object, elements of an array; 1 for a scalar (JB_CMASK of utils/jsonb.h).
+    /// Members of an object, elements of an array; 1 for a scalar.
     pub fn len(self) -> usize {
-        const COUNT: u32 = 0x0fff_ffff;
         // SAFETY: the header of a valid container.
-        (unsafe { (*self.root()).header } & COUNT) as usize
+        (unsafe { (*self.root()).header } & pg_sys::JB_CMASK) as usize
     }
 
     pub fn is_object(self) -> bool {
@@ -330,15 +327,13 @@ unsafe fn find(
     index: Option<usize>,
     into: *mut pg_sys::JsonbValue,
 ) -> bool {
-    const OBJECT: u32 = 0x2000_0000;
-    const SCALAR: u32 = 0x1000_0000;
     // SAFETY: as the caller says.
     unsafe {
-        if (*container).header & OBJECT != 0 {
+        if (*container).header & pg_sys::JB_FOBJECT != 0 {
             let (key, length) = (key.as_ptr().cast(), key.len() as i32);
             return !ffi::getKeyJsonValueFromContainer(container, key, length, into).is_null();
         }
-        if (*container).header & SCALAR != 0 {
+        if (*container).header & pg_sys::JB_FSCALAR != 0 {
             return false;
         }
         let found = match index.and_then(|index| u32::try_from(index).ok()) {

@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 const SIGHUP: i32 = pg_sys::SIGHUP as i32;
 const SIGINT: i32 = pg_sys::SIGINT as i32;
 const SIGTERM: i32 = pg_sys::SIGTERM as i32;
-/// TimeoutId of utils/timeout.h, which pgrx does not bind; the same in all supported versions.
-const STATEMENT_TIMEOUT: c_int = 3;
 /// A handler that catches its cancel is cancelled again so often.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 const USER_LOCKMETHOD: u16 = pg_sys::USER_LOCKMETHOD as u16;
@@ -220,7 +218,7 @@ pub fn begin_timeout(time: Option<Duration>) {
     if let Some(time) = time {
         let first = super::server::clock().saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2));
         // SAFETY: the statement timeout's handler is registered since the connection.
-        unsafe { ffi::enable_timeout_every(STATEMENT_TIMEOUT, first, CANCEL_AGAIN.as_millis() as c_int) }
+        unsafe { ffi::enable_timeout_every(ffi::STATEMENT_TIMEOUT, first, CANCEL_AGAIN.as_millis() as c_int) }
     }
 }
 
@@ -252,7 +250,7 @@ pub fn end_timeout() {
     TIMEOUT.set(None);
     // SAFETY: as in postgres.c.
     unsafe {
-        ffi::disable_timeout(STATEMENT_TIMEOUT, false);
+        ffi::disable_timeout(ffi::STATEMENT_TIMEOUT, false);
         pg_sys::QueryCancelPending = 0;
     }
 }

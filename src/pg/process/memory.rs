@@ -16,18 +16,8 @@ impl Scratch {
     }
 
     fn under(parent: pg_sys::MemoryContext) -> Result<Self> {
-        let context = catch(|| {
-            // SAFETY: the parent is alive; the sizes are ALLOCSET_DEFAULT_SIZES.
-            unsafe {
-                ffi::AllocSetContextCreateInternal(
-                    parent,
-                    c"eventstream scratch".as_ptr(),
-                    0,
-                    8 * 1024,
-                    8 * 1024 * 1024,
-                )
-            }
-        })?;
+        // SAFETY: the parent is alive.
+        let context = unsafe { context_in(parent, c"eventstream scratch") }?;
         Ok(Self { context })
     }
 
@@ -70,13 +60,30 @@ pub fn expect_room(bytes: usize) -> Result<()> {
     catch(|| unsafe { ffi::pfree(ffi::MemoryContextAllocHuge(pg_sys::CurrentMemoryContext, bytes)) })
 }
 
+/// A context of PostgreSQL's ordinary sizes.
+///
+/// # Safety
+/// The parent is alive.
+pub unsafe fn context_in(
+    parent: pg_sys::MemoryContext,
+    name: &'static std::ffi::CStr,
+) -> Result<pg_sys::MemoryContext> {
+    // SAFETY: as the caller says.
+    catch(|| unsafe {
+        ffi::AllocSetContextCreateInternal(
+            parent,
+            name.as_ptr(),
+            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+        )
+    })
+}
+
 /// A context that lives as long as the process.
 pub fn lasting(name: &'static std::ffi::CStr) -> Result<pg_sys::MemoryContext> {
-    // SAFETY: the sizes are ALLOCSET_DEFAULT_SIZES.
-    catch(|| unsafe {
-        let top = pg_sys::TopMemoryContext;
-        ffi::AllocSetContextCreateInternal(top, name.as_ptr(), 0, 8 * 1024, 8 * 1024 * 1024)
-    })
+    // SAFETY: that context is always alive.
+    unsafe { context_in(pg_sys::TopMemoryContext, name) }
 }
 
 /// Room for copies of rows, one behind the other, to be emptied when these are not needed any more: a fold copies each event, and asks for memory

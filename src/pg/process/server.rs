@@ -241,11 +241,11 @@ pub fn print_time(moment: i64) -> Result<String> {
 
 /// A moment as JSON has it: ISO 8601 in UTC, whatever the session's zone and style are.
 pub fn print_time_utc(moment: i64) -> Result<String> {
-    let mut buffer = [0 as std::ffi::c_char; 129];
+    let mut buffer = [0 as std::ffi::c_char; pg_sys::MAXDATELEN as usize + 1];
     let into = buffer.as_mut_ptr();
     catch(|| {
         let utc: std::ffi::c_int = 0;
-        // SAFETY: it writes at most MAXDATELEN + 1 bytes (datatype/timestamp.h: 128 + 1).
+        // SAFETY: it writes at most MAXDATELEN + 1 bytes.
         unsafe { ffi::JsonEncodeDateTime(into, pg_sys::Datum::from(moment), pg_sys::TIMESTAMPTZOID, &utc) };
     })?;
     // SAFETY: zero-terminated.

@@ -7,17 +7,12 @@ use crate::pg::error::entry::raising;
 use crate::pg::error::failure::catch;
 use crate::pg::ffi::{self, members};
 use crate::pg::guard;
-
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
+use std::ffi::CStr;
 
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
-/// The table of streams, where it is known.
-static mut STREAMS: fn() -> Option<Oid> = || None;
-
-/// Numbers of columns, as sql/log/tables.sql has them.
-const TENANT_ID: i16 = 2;
-const NAME: i16 = 4;
-const CATEGORY: i16 = 5;
+/// What is known of streams.
+static mut STREAMS: Streams = Streams { oid: || None, table: c"", tenant: 0, name: 0, category: 0 };
 
 /// The operator = of two texts.
 const TEXT_EQUAL: Oid = Oid::from_u32(pg_sys::TextEqualOperator);
@@ -25,12 +20,27 @@ const TEXT_EQUAL: Oid = Oid::from_u32(pg_sys::TextEqualOperator);
 /// So many streams a category is taken to have.
 const OF_A_CATEGORY: f64 = 1_000.0;
 
-/// The columns of pg_statistic, and the place of the number of distinct values, from 0.
-const COLUMNS: usize = 31;
-const DISTINCT: usize = 5;
+/// The columns of pg_statistic, and places of theirs, from 0: the number of distinct values, and the first of those that may be NULL (numbers and values).
+const COLUMNS: usize = pg_sys::Natts_pg_statistic as usize;
+const RELATION: usize = pg_sys::Anum_pg_statistic_starelid as usize - 1;
+const COLUMN: usize = pg_sys::Anum_pg_statistic_staattnum as usize - 1;
+const DISTINCT: usize = pg_sys::Anum_pg_statistic_stadistinct as usize - 1;
+const NUMBERS: usize = pg_sys::Anum_pg_statistic_stanumbers1 as usize - 1;
+
+/// The table of streams, and numbers of its columns.
+#[derive(Clone, Copy)]
+pub struct Streams {
+    /// Where it is known.
+    pub oid: fn() -> Option<Oid>,
+    /// Its name, in the schema of our tables.
+    pub table: &'static CStr,
+    pub tenant: i16,
+    pub name: i16,
+    pub category: i16,
+}
 
 /// Sets the hook, once a process.
-pub fn init(streams: fn() -> Option<Oid>) {
+pub fn init(streams: Streams) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
         STREAMS = streams;
@@ -53,20 +63,21 @@ unsafe extern "C-unwind" fn know(
         {
             return true;
         }
-        if !(column == TENANT_ID || column == NAME || column == CATEGORY) {
+        let streams = STREAMS;
+        if !(column == streams.tenant || column == streams.name || column == streams.category) {
             return false;
         }
         let Some(relation) = planned(root, entry).filter(|&relation| relation == (*found).rel) else { return false };
-        let distinct = match column {
-            // Other tenants have no part in it.
-            TENANT_ID => 1.0,
-            // Unique, as far as there is one tenant.
-            NAME => -1.0,
-            _ => ((*relation).tuples / OF_A_CATEGORY).max(1.0),
+        let distinct = if column == streams.tenant {
+            1.0 // other tenants have no part in it
+        } else if column == streams.name {
+            -1.0 // unique, as far as there is one tenant
+        } else {
+            ((*relation).tuples / OF_A_CATEGORY).max(1.0)
         };
         let make = || {
             let is_known =
-                is_of_streams((*entry).relid) && is_only_table((*root).parse) && asks_for_a_category(relation);
+                is_of_streams((*entry).relid) && is_only_table((*root).parse) && asks_for(relation, streams.category);
             if is_known {
                 (*found).statsTuple = statistics((*entry).relid, column, distinct as f32);
                 (*found).freefunc = Some(free);
@@ -100,8 +111,9 @@ unsafe fn planned(
 /// May raise.
 unsafe fn is_of_streams(relation: Oid) -> bool {
     // SAFETY: written once, before.
-    if let Some(streams) = unsafe { STREAMS() } {
-        return streams == relation;
+    let streams = unsafe { STREAMS };
+    if let Some(known) = (streams.oid)() {
+        return known == relation;
     }
     // Nothing of ours has run yet in this session, or there is nothing.
     // SAFETY: look-ups by name.
@@ -109,7 +121,7 @@ unsafe fn is_of_streams(relation: Oid) -> bool {
         let schema = ffi::get_rel_namespace(relation);
         schema == ffi::get_namespace_oid(c"_eventstream".as_ptr(), true)
             && guard::own_schema(c"_eventstream") == Some(schema)
-            && ffi::get_relname_relid(c"streams".as_ptr(), schema) == relation
+            && ffi::get_relname_relid(streams.table.as_ptr(), schema) == relation
     }
 }
 
@@ -129,11 +141,11 @@ unsafe fn is_only_table(query: *mut pg_sys::Query) -> bool {
     }
 }
 
-/// Whether one category is asked for.
+/// Whether one value of a text column is asked for.
 ///
 /// # Safety
 /// A base relation whose conditions are known.
-unsafe fn asks_for_a_category(relation: *mut pg_sys::RelOptInfo) -> bool {
+unsafe fn asks_for(relation: *mut pg_sys::RelOptInfo, column: i16) -> bool {
     // SAFETY: the tag says what each node is.
     unsafe {
         members::<pg_sys::RestrictInfo>((*relation).baserestrictinfo).any(|condition| {
@@ -141,7 +153,7 @@ unsafe fn asks_for_a_category(relation: *mut pg_sys::RelOptInfo) -> bool {
             (*clause).xpr.type_ == NodeTag::T_OpExpr
                 && (*clause).opno == TEXT_EQUAL
                 && members::<pg_sys::Var>((*clause).args)
-                    .any(|side| (*side).xpr.type_ == NodeTag::T_Var && (*side).varattno == CATEGORY)
+                    .any(|side| (*side).xpr.type_ == NodeTag::T_Var && (*side).varattno == column)
         })
     }
 }
@@ -151,12 +163,12 @@ unsafe fn asks_for_a_category(relation: *mut pg_sys::RelOptInfo) -> bool {
 /// # Safety
 /// May raise.
 unsafe fn statistics(relation: Oid, column: i16, distinct: f32) -> pg_sys::HeapTuple {
-    // SAFETY: as many values as pg_statistic has columns, of its columns' types; the last ten, which may be NULL, are.
+    // SAFETY: as many values as pg_statistic has columns, of its columns' types; those that may be NULL, the last ones, are.
     unsafe {
         let mut values = [Datum::from(0_i64); COLUMNS];
         let mut nulls = [false; COLUMNS];
-        nulls[COLUMNS - 10..].fill(true);
-        (values[0], values[1]) = (Datum::from(relation), Datum::from(column));
+        nulls[NUMBERS..].fill(true);
+        (values[RELATION], values[COLUMN]) = (Datum::from(relation), Datum::from(column));
         values[DISTINCT] = Datum::from(distinct.to_bits());
         let catalog = ffi::table_open(pg_sys::StatisticRelationId, pg_sys::AccessShareLock as i32);
         let row = compat::form_row((*catalog).rd_att, values.as_ptr(), nulls.as_ptr());

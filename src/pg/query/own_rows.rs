@@ -12,12 +12,13 @@ use std::ffi::CStr;
 static mut PREVIOUS: pg_sys::set_rel_pathlist_hook_type = None;
 
 /// Columns that no view shows, so that only conditions of ours can compare them: with the tenant, or with a row of the tenant's.
-const WALLS: [&CStr; 5] = [c"tenant_id", c"stream_id", c"projection_id", c"subscription_id", c"id"];
+static mut WALLS: &[&CStr] = &[];
 
 /// Sets the hook, once a process.
-pub fn init() {
+pub fn init(walls: &'static [&'static CStr]) {
     // SAFETY: _PG_init runs once a process, single-threaded; the hook is chained.
     unsafe {
+        WALLS = walls;
         PREVIOUS = pg_sys::set_rel_pathlist_hook;
         pg_sys::set_rel_pathlist_hook = Some(choose);
     }
@@ -150,12 +151,13 @@ unsafe fn is_own(path: *mut Path, relation: pg_sys::Oid) -> bool {
 /// # Safety
 /// A column of a table, 0 for an expression. May raise.
 unsafe fn is_wall(relation: pg_sys::Oid, column: i32) -> bool {
-    // SAFETY: the name is a copy in the planner's memory.
+    // SAFETY: the name is a copy in the planner's memory; the list was written once, before.
     unsafe {
+        let walls = WALLS;
         if column <= 0 {
             return false;
         }
         let name = ffi::get_attname(relation, column as i16, true);
-        !name.is_null() && WALLS.contains(&CStr::from_ptr(name))
+        !name.is_null() && walls.contains(&CStr::from_ptr(name))
     }
 }

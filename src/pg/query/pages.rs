@@ -154,9 +154,9 @@ fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor) {
             memory: ffi::AllocSetContextCreateInternal(
                 pg_sys::CurrentMemoryContext,
                 c"eventstream page".as_ptr(),
-                0,
-                8 * 1024,
-                8 * 1024 * 1024,
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             ),
             rows: ffi::palloc(PAGE as usize * size_of::<Datum>()).cast(),
             count: 0,

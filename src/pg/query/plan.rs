@@ -279,17 +279,20 @@ impl Plan {
     }
 }
 
-/// The oid of pg_depend, which no syscache covers.
-const PG_DEPEND: Oid = Oid::from_u32(2608);
-
-/// A snapshot of now. GetLatestSnapshot is refused in parallel mode, also in the leader; a catalog snapshot is as new (a
-/// relation without a syscache makes PostgreSQL take a fresh one).
+/// A snapshot of now. GetLatestSnapshot is refused in parallel mode, also in the leader; a catalog snapshot is as new (for pg_trigger, of whose changes
+/// neither a syscache nor RelationInvalidatesSnapshotsOnly tells, PostgreSQL takes a fresh one).
 ///
 /// # Safety
 /// May raise: call it inside `catch`, and push the result at once.
 pub unsafe fn latest_snapshot() -> pg_sys::Snapshot {
     // SAFETY: as the caller says.
-    unsafe { if pg_sys::IsInParallelMode() { ffi::GetCatalogSnapshot(PG_DEPEND) } else { ffi::GetLatestSnapshot() } }
+    unsafe {
+        if pg_sys::IsInParallelMode() {
+            ffi::GetCatalogSnapshot(pg_sys::TriggerRelationId)
+        } else {
+            ffi::GetLatestSnapshot()
+        }
+    }
 }
 
 /// A DestReceiver (tcop/dest.h) that calls a closure for each row.

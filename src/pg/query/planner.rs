@@ -13,6 +13,18 @@ use pgrx::pg_sys::{self, NodeTag, Oid, Query};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 
+/// Numbers of columns of events and streams.
+#[derive(Clone, Copy)]
+pub struct Columns {
+    pub tenant_of_event: i16,
+    pub position: i16,
+    pub category_of_event: i16,
+    /// Those of events, of which there are few for one value.
+    pub rare: [i16; 2],
+    pub tenant_of_stream: i16,
+    pub category_of_stream: i16,
+}
+
 /// What the planner is to know of our relations.
 #[derive(Clone, Copy)]
 pub struct Tables {
@@ -24,6 +36,14 @@ pub struct Tables {
 
 static mut TABLES: fn() -> Result<Tables> =
     || Ok(Tables { events: pg_sys::InvalidOid, streams: pg_sys::InvalidOid, views: [pg_sys::InvalidOid; 2] });
+static mut COLUMNS: Columns = Columns {
+    tenant_of_event: 0,
+    position: 0,
+    category_of_event: 0,
+    rare: [0; 2],
+    tenant_of_stream: 0,
+    category_of_stream: 0,
+};
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 static mut PREVIOUS_INFO: pg_sys::get_relation_info_hook_type = None;
 
@@ -31,18 +51,6 @@ thread_local! {
     /// The schema of the log's tables, while a statement is planned that wants events in order.
     static IN_ORDER: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
-
-/// Numbers of columns, as sql/log/tables.sql has them.
-const EVENTS_TENANT_ID: i16 = 1;
-const EVENTS_GLOBAL_POSITION: i16 = 4;
-const EVENTS_EVENT_ID: i16 = 8;
-const EVENTS_CATEGORY: i16 = 11;
-const EVENTS_SUBJECT: i16 = 13;
-const STREAMS_TENANT_ID: i16 = 2;
-const STREAMS_CATEGORY: i16 = 5;
-
-/// The operator = of two bigints (pg_operator.dat).
-const INT8_EQUAL: Oid = Oid::from_u32(410);
 
 /// The operator family integer_ops of B-trees.
 const BIGINT_ORDER: Oid = pg_sys::INTEGER_BTREE_FAM_OID;
@@ -55,10 +63,10 @@ const PVC_RECURSE: c_int =
 const MOST_DEPTH: usize = 8;
 
 /// Sets the hooks, once a process.
-pub fn init(tables: fn() -> Result<Tables>) {
+pub fn init(tables: fn() -> Result<Tables>, columns: Columns) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
-        TABLES = tables;
+        (TABLES, COLUMNS) = (tables, columns);
         PREVIOUS = pg_sys::planner_hook;
         pg_sys::planner_hook = Some(plan);
         PREVIOUS_INFO = pg_sys::get_relation_info_hook;
@@ -131,7 +139,7 @@ unsafe extern "C-unwind" fn keep_index_in_order(
             return;
         }
         let is_it = |index: &*mut pg_sys::IndexOptInfo| {
-            let keys = [i32::from(EVENTS_TENANT_ID), i32::from(EVENTS_GLOBAL_POSITION)];
+            let keys = [i32::from(COLUMNS.tenant_of_event), i32::from(COLUMNS.position)];
             let index = &**index;
             index.relam == pg_sys::BTREE_AM_OID
                 && index.nkeycolumns == 2
@@ -303,15 +311,14 @@ unsafe fn order_by(
         let (Some(events), Some(streams)) = (place_of(tables.events), place_of(tables.streams)) else { return false };
         let is_plain = (*query).sortClause.is_null() && (*query).limitCount.is_null() && !(*query).hasAggs;
         let expression = (*target).expr.cast::<pg_sys::Node>();
-        let is_position = plain_column(expression) == Some(EVENTS_GLOBAL_POSITION)
-            && (*expression.cast::<pg_sys::Var>()).varno == events;
+        let is_position =
+            plain_column(expression) == Some(COLUMNS.position) && (*expression.cast::<pg_sys::Var>()).varno == events;
+        let rare = COLUMNS.rare;
         let asks_for_few = members::<pg_sys::TargetEntry>((*query).targetList).any(|target| {
             let var = (*target).expr.cast::<pg_sys::Var>();
             is_among(asked, (*target).resno)
-                && plain_column(var.cast()).is_some_and(|column| {
-                    (*var).varno == streams
-                        || (*var).varno == events && [EVENTS_EVENT_ID, EVENTS_SUBJECT].contains(&column)
-                })
+                && plain_column(var.cast())
+                    .is_some_and(|column| (*var).varno == streams || (*var).varno == events && rare.contains(&column))
         });
         if !is_plain || !is_position || asks_for_few {
             return false;
@@ -342,14 +349,15 @@ unsafe fn say_order(
         clause.write(*order);
         (*clause).tleSortGroupRef = (*target).ressortgroupref;
         (*query).sortClause = ffi::lappend(std::ptr::null_mut(), clause.cast());
-        let same_tenant = equal(bigint(events, EVENTS_TENANT_ID), bigint(streams, STREAMS_TENANT_ID));
+        let columns = COLUMNS;
+        let same_tenant = equal(bigint(events, columns.tenant_of_event), bigint(streams, columns.tenant_of_stream));
         let quals = (*(*query).jointree).quals;
         (*(*query).jointree).quals = ffi::make_and_qual(quals, same_tenant);
         for readable in members::<pg_sys::Node>(conditions_on_category(quals, streams)) {
             let of_event = ffi::copyObjectImpl(readable.cast()).cast::<pg_sys::Node>();
             for var in members::<pg_sys::Var>(ffi::pull_var_clause(of_event, PVC_RECURSE)) {
-                ((*var).varno, (*var).varattno) = (events, EVENTS_CATEGORY);
-                ((*var).varnosyn, (*var).varattnosyn) = (events as u32, EVENTS_CATEGORY);
+                ((*var).varno, (*var).varattno) = (events, columns.category_of_event);
+                ((*var).varnosyn, (*var).varattnosyn) = (events as u32, columns.category_of_event);
             }
             (*(*query).jointree).quals = ffi::make_and_qual((*(*query).jointree).quals, of_event);
         }
@@ -378,7 +386,8 @@ unsafe fn conditions_on_category(quals: *mut pg_sys::Node, streams: i32) -> *mut
             }
         }
         let columns = ffi::pull_var_clause(quals, PVC_RECURSE);
-        let is_category = |var: *mut pg_sys::Var| (*var).varno == streams && (*var).varattno == STREAMS_CATEGORY;
+        let category = COLUMNS.category_of_stream;
+        let is_category = |var: *mut pg_sys::Var| (*var).varno == streams && (*var).varattno == category;
         if !columns.is_null() && members::<pg_sys::Var>(columns).all(is_category) {
             found = ffi::lappend(found, quals.cast());
         }
@@ -401,6 +410,7 @@ unsafe fn equal(one: *mut pg_sys::Node, other: *mut pg_sys::Node) -> *mut pg_sys
     // SAFETY: as the caller says.
     unsafe {
         let none = pg_sys::InvalidOid;
-        ffi::make_opclause(INT8_EQUAL, pg_sys::BOOLOID, false, one.cast(), other.cast(), none, none).cast()
+        ffi::make_opclause(ffi::INT8_EQUAL_OPERATOR, pg_sys::BOOLOID, false, one.cast(), other.cast(), none, none)
+            .cast()
     }
 }

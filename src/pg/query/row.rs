@@ -15,9 +15,17 @@ pub struct Row<'a> {
     nulls: &'a [bool],
     /// Where the row came from, if it can be copied as a whole.
     slot: *mut pg_sys::TupleTableSlot,
-    /// What its columns are, where that is known; looked at in the build with test points only.
-    #[cfg(feature = "pg_test")]
-    desc: pg_sys::TupleDesc,
+    /// What its columns are; looked at in debug builds and tests only.
+    #[cfg(any(debug_assertions, feature = "pg_test"))]
+    types: Types<'a>,
+}
+
+/// Where the types of a row's columns stand.
+#[cfg(any(debug_assertions, feature = "pg_test"))]
+enum Types<'a> {
+    /// NULL: nowhere.
+    Described(pg_sys::TupleDesc),
+    Listed(&'a [Oid]),
 }
 
 /// What [`Row`]'s functions read: their types.
@@ -39,41 +47,52 @@ impl<'a> Row<'a> {
                 values: std::slice::from_raw_parts((*slot).tts_values, columns),
                 nulls: std::slice::from_raw_parts((*slot).tts_isnull, columns),
                 slot,
-                #[cfg(feature = "pg_test")]
-                desc: (*slot).tts_tupleDescriptor,
+                #[cfg(any(debug_assertions, feature = "pg_test"))]
+                types: Types::Described((*slot).tts_tupleDescriptor),
             }
         }
     }
 
-    /// Columns of a row of events, or of a composite value made from one, wherever they came from.
-    pub fn of_parts(values: &'a [Datum], nulls: &'a [bool]) -> Self {
-        Self::of_tuple(values, nulls, ptr::null_mut())
+    /// Columns of these types, wherever they came from.
+    #[inline]
+    pub fn of_parts(values: &'a [Datum], nulls: &'a [bool], types: &'a [Oid]) -> Self {
+        #[cfg(not(any(debug_assertions, feature = "pg_test")))]
+        let _ = types;
+        Self {
+            values,
+            nulls,
+            slot: ptr::null_mut(),
+            #[cfg(any(debug_assertions, feature = "pg_test"))]
+            types: Types::Listed(types),
+        }
     }
 
     /// Columns of a row that this describes, or NULL.
     pub fn of_tuple(values: &'a [Datum], nulls: &'a [bool], desc: pg_sys::TupleDesc) -> Self {
-        #[cfg(not(feature = "pg_test"))]
+        #[cfg(not(any(debug_assertions, feature = "pg_test")))]
         let _ = desc;
         Self {
             values,
             nulls,
             slot: ptr::null_mut(),
-            #[cfg(feature = "pg_test")]
-            desc,
+            #[cfg(any(debug_assertions, feature = "pg_test"))]
+            types: Types::Described(desc),
         }
     }
 
-    /// The build with test points refuses to read a column as what it is not; NULL, too, has a type.
-    #[cfg(feature = "pg_test")]
+    /// Debug builds and tests refuse to read a column as what it is not; NULL, too, has a type.
+    #[cfg(any(debug_assertions, feature = "pg_test"))]
     fn expect(&self, column: usize, wanted: &[Oid]) {
-        if !self.desc.is_null() {
+        let found = match self.types {
+            Types::Described(desc) if desc.is_null() => return,
             // SAFETY: the descriptor of this row; columns count from 1.
-            let found = unsafe { pg_sys::SPI_gettypeid(self.desc, column as i32 + 1) };
-            assert!(wanted.contains(&found), "column {column} is of the type {}, not {wanted:?}", found.to_u32());
-        }
+            Types::Described(desc) => unsafe { pg_sys::SPI_gettypeid(desc, column as i32 + 1) },
+            Types::Listed(types) => types[column],
+        };
+        assert!(wanted.contains(&found), "column {column} is of the type {}, not {wanted:?}", found.to_u32());
     }
 
-    #[cfg(not(feature = "pg_test"))]
+    #[cfg(not(any(debug_assertions, feature = "pg_test")))]
     #[inline(always)]
     fn expect(&self, _: usize, _: &[Oid]) {}
 

@@ -4,8 +4,8 @@ use eventstream_core::zone::Zone;
 use pgrx::pg_sys;
 use std::ffi::{CString, c_int, c_long};
 
-/// Seconds of a day, and between the epochs of Unix and PostgreSQL.
-const DAY: i64 = 86_400;
+const DAY: i64 = pg_sys::SECS_PER_DAY as i64;
+/// Seconds between the epochs of Unix and PostgreSQL.
 const EPOCH: i64 = (pg_sys::POSTGRES_EPOCH_JDATE as i64 - pg_sys::UNIX_EPOCH_JDATE as i64) * DAY;
 
 /// The first instant whose local date is `day` (days since 2000-01-01) or later, in microseconds since 2000-01-01 UTC; None where there is no such
