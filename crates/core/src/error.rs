@@ -29,7 +29,7 @@ macro_rules! facts {
 pub enum Error {
     /// ES001: `expected_version` is not the stream's (0 = it has no events).
     #[error("version conflict on stream \"{stream}\": expected version {expected}, actual version {actual}")]
-    VersionConflict { stream: String, expected: i64, actual: i64 },
+    VersionConflict { stream: String, expected: i64, actual: i64, is_closed: bool },
 
     /// ES002: no such stream in the current tenant.
     #[error("stream \"{stream}\" does not exist")]
@@ -274,7 +274,7 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> Option<Value> {
         Some(match self {
-            Self::VersionConflict { stream, expected, actual } => {
+            Self::VersionConflict { stream, expected, actual, .. } => {
                 facts!(stream, expected_version = expected, actual_version = actual)
             }
             Self::StreamNotFound { stream } => facts!(stream),
@@ -344,7 +344,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::VersionConflict { expected, actual, .. } => Some(conflict_hint(*expected, *actual)),
+            Self::VersionConflict { expected, actual, is_closed, .. } => {
+                Some(conflict_hint(*expected, *actual, *is_closed))
+            }
             Self::StreamNotFound { .. } => Some(error_hints::STREAM_NOT_FOUND.into()),
             Self::StreamClosed { .. } => Some(error_hints::STREAM_CLOSED.into()),
             Self::InvalidStreamName { .. } => Some(error_hints::INVALID_STREAM_NAME.into()),

@@ -4,8 +4,13 @@ use crate::privilege::Privilege;
 use crate::quote::{quote_identifier, quote_literal, shown};
 use crate::word::Word;
 
-pub fn conflict_hint(expected: i64, actual: i64) -> String {
-    if actual > expected {
+pub fn conflict_hint(expected: i64, actual: i64, is_closed: bool) -> String {
+    if is_closed {
+        format!(
+            "The stream is closed at version {actual}, and takes no more events: read it again, and decide without appending to it. A check alone \
+             may expect version {actual}."
+        )
+    } else if actual > expected {
         format!(
             "Read from version {}, decide again, and append with expected_version => {actual}.",
             expected.saturating_add(1)

@@ -273,13 +273,15 @@ fn character_fault(value: &str) -> Option<String> {
     (!is_nfc(value)).then(|| "must be in Unicode's form NFC (composed: é is one character)".to_owned())
 }
 
-/// Zero-width and bidirectional characters, joiners, variation selectors, fillers, tags, separators of lines and paragraphs, annotations.
+/// Zero-width and bidirectional characters, joiners, variation selectors, fillers, the empty pattern of Braille, tags, separators of lines and paragraphs,
+/// annotations; and noncharacters, which are no text. Private use and what Unicode has not assigned yet is let through: it may be seen one day.
 fn is_unseen(character: char) -> bool {
     matches!(character,
         '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
-        | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
+        | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
         | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
-        | '\u{E0000}'..='\u{E0FFF}')
+        | '\u{E0000}'..='\u{E0FFF}' | '\u{FDD0}'..='\u{FDEF}')
+        || matches!(u32::from(character) & 0xFFFF, 0xFFFE | 0xFFFF)
 }
 
 /// What no name may have: control and unseen characters, another form than NFC, a blank at an end.

@@ -38,10 +38,10 @@ fn a_conflict_has_both_numbers() {
         let dependency = Dependency { stream: "account-1", expected: ExpectedVersion::Exact(4), role };
         let error = dependency.judge(Found { version: 7, is_closed: true }).unwrap_err();
         assert!(
-            matches!(&error, Error::VersionConflict { stream, expected: 4, actual: 7 } if stream == "account-1"),
+            matches!(&error, Error::VersionConflict { stream, expected: 4, actual: 7, is_closed: true } if stream == "account-1"),
             "{error:?}"
         );
         let error = dependency.judge(Found::NOTHING).unwrap_err();
-        assert!(matches!(error, Error::VersionConflict { expected: 4, actual: 0, .. }), "{error:?}");
+        assert!(matches!(error, Error::VersionConflict { expected: 4, actual: 0, is_closed: false, .. }), "{error:?}");
     }
 }

@@ -4,7 +4,7 @@ use eventstream_core::{Error, quote_literal};
 use serde_json::json;
 
 fn conflict(expected: i64, actual: i64) -> Error {
-    Error::VersionConflict { stream: "account-1000".into(), expected, actual }
+    Error::VersionConflict { stream: "account-1000".into(), expected, actual, is_closed: false }
 }
 
 #[test]
@@ -23,6 +23,15 @@ fn a_conflict_with_a_shorter_stream_does_not_tell_to_read_what_is_not_there() {
     let empty = conflict(7, 0).hint().unwrap();
     assert!(empty.contains("has no events") && empty.contains("expected_version => 0"), "{empty}");
     assert!(conflict(i64::MAX, i64::MIN).hint().is_some(), "no overflow");
+}
+
+#[test]
+fn a_conflict_with_a_closed_stream_does_not_tell_to_append_to_it() {
+    for expected in [1, 9] {
+        let error = Error::VersionConflict { stream: "account-1".into(), expected, actual: 3, is_closed: true };
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("is closed at version 3") && !hint.contains("append with"), "{hint}");
+    }
 }
 
 /// One of each, with its SQLSTATE, and a part of its message, detail and hint.

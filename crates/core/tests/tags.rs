@@ -24,7 +24,9 @@ fn a_tag_follows_the_rules_of_event_types() {
     assert_eq!(refusal(&["a", ""]), "tags[1] must not be empty");
     assert!(tag_set("tags", [&*"x".repeat(255)]).is_ok());
     assert_eq!(refusal(&[&"x".repeat(256)]), "tags[0] must have at most 255 bytes, not 256");
-    for wrong in [" a", "a\u{a0}", "a\nb", "a\u{200b}b", "a\u{202e}b", "e\u{301}"] {
+    for wrong in
+        [" a", "a\u{a0}", "a\nb", "a\u{200b}b", "a\u{202e}b", "a\u{2800}b", "a\u{fffe}b", "\u{fdd0}", "e\u{301}"]
+    {
         assert!(refusal(&[wrong]).starts_with("tags[0] must "), "{wrong:?}");
     }
 }

@@ -54,7 +54,7 @@ impl Dependency<'_> {
         }
         match self.expected.as_option() {
             Some(expected) if !self.expected.accepts(actual) => {
-                Err(Error::VersionConflict { stream: stream.into(), expected, actual })
+                Err(Error::VersionConflict { stream: stream.into(), expected, actual, is_closed: found.is_closed })
             }
             _ if found.is_closed && self.role != Role::Checked => {
                 Err(Error::StreamClosed { stream: stream.into(), version: actual })
