@@ -61,7 +61,7 @@ fn create(args: &Args) -> Returned {
 /// Where the role may manage all that the subscription of that name is about. Errors: ES020, 42501.
 fn manage(name: &str) -> Result<Rc<Access>> {
     let (access, _) = authorize_tenant(None, Privilege::Manage)?;
-    let subscription = subscription::known::by_name(access.tenant_id, name)?;
+    let subscription = subscription::lookup::by_name(access.tenant_id, name)?;
     authorize_all(Privilege::Manage, subscription.filter.categories.as_deref())
 }
 
@@ -115,7 +115,7 @@ fn fetch(args: &Args) -> Returned {
     server::must_be_writable(c"es_fetch")?;
     horizon::must_be_known(c"es_fetch")?;
     activation::must_be_active("es_fetch")?;
-    let subscription = subscription::known::by_name(access.tenant_id, name)?;
+    let subscription = subscription::lookup::by_name(access.tenant_id, name)?;
     for privilege in [Privilege::Consume, Privilege::Read] {
         authorize_all(privilege, subscription.filter.categories.as_deref())?;
     }

@@ -2,13 +2,13 @@
 //! append by them. tests/tidy sees to it that nobody else calls `log::append`.
 //!
 //! ```text
-//! log::append: the tenant's gate → names and rows of the streams → judge → slot → positions → rows
+//! log::append: the tenant's gate → names and rows of the streams → judge → entry → positions → rows
 //!   → inline projections, brought up to what was written → counted
 //! ```
 //! Promises: what is written has been judged, and every inline projection of the tenant has it, or all of it is undone with the caller's
 //! (sub)transaction; what was not written is not counted as an append. Locks are taken in one order, by every append: the gate, what a condition
-//! locks, names and rows of streams in the order of their names, the slot, positions. What an inline projection's handler appends comes
-//! through here again: its locks are behind the slot, as those of a second append of one transaction are.
+//! locks, names and rows of streams in the order of their names, the entry, positions. What an inline projection's handler appends comes
+//! through here again: its locks are behind the entry, as those of a second append of one transaction are.
 use crate::log::append;
 use crate::log::last_append::LastAppend;
 use crate::log::request::Request;

@@ -231,8 +231,8 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
         }
         let Some((_, inserter)) = &mut open else { continue };
         let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
-        let place = Place { stream_id: stream.id, position, recorded_at, category };
-        head = insert(call, request, &place, &head, event, &event_id, inserter)?;
+        let recorded = Recorded { stream_id: stream.id, position, recorded_at, category };
+        head = insert(call, request, &recorded, &head, event, &event_id, inserter)?;
         event_ids.push(event_id);
     }
     if let Some((_, inserter)) = open {
@@ -256,7 +256,7 @@ fn enter(call: &Call, stream: &Stream, head: &Head, partition: &Partition, posit
 }
 
 /// Where and when an event is recorded.
-struct Place {
+struct Recorded {
     stream_id: i64,
     position: i64,
     recorded_at: i64,
@@ -267,14 +267,14 @@ struct Place {
 fn insert(
     call: &Call,
     request: &Request,
-    place: &Place,
+    recorded: &Recorded,
     head: &Head,
     event: &NewEvent,
     event_id: &[u8; 16],
     into: &mut Inserter,
 ) -> Result<Head> {
     let version = head.version + 1;
-    let recorded_at = place.recorded_at;
+    let recorded_at = recorded.recorded_at;
     let occurred_at = event.occurred_at.unwrap_or(recorded_at);
     let max_occurred_at = occurred_at.max(head.max_occurred_at);
     let salt = server::random_bytes()?;
@@ -298,16 +298,16 @@ fn insert(
     // In the order of the table's columns (sql/log/tables.sql).
     into.put(&[
         call.tenant_id,
-        Some(Datum::from(place.stream_id)),
+        Some(Datum::from(recorded.stream_id)),
         Some(Datum::from(version)),
-        Some(Datum::from(place.position)),
+        Some(Datum::from(recorded.position)),
         Some(Datum::from(occurred_at)),
         Some(Datum::from(max_occurred_at)),
         Some(Datum::from(recorded_at)),
         Some(from_uuid(event_id)?),
         Some(Datum::from(event.schema_version)),
         Some(from_text(event.event_type)?),
-        place.category,
+        recorded.category,
         event.recorded_by.map(from_text).transpose()?.or(call.recorded_by_datum),
         event.subject.map(from_text).transpose()?,
         call.recorded_from,
@@ -317,5 +317,12 @@ fn insert(
         Some(event.metadata.value.datum()),
         (!event.tags.is_empty()).then(|| text_array_of(&event.tags)).transpose()?,
     ])?;
-    Ok(Head { version, chain_hash: hash, recorded_at, max_occurred_at, global_position: place.position, closed: false })
+    Ok(Head {
+        version,
+        chain_hash: hash,
+        recorded_at,
+        max_occurred_at,
+        global_position: recorded.position,
+        closed: false,
+    })
 }

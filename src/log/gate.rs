@@ -12,7 +12,7 @@
 use super::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
-use crate::pg::process::lock::{self, Place};
+use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
@@ -35,8 +35,8 @@ thread_local! {
     ) };
 }
 
-fn place(catalog: &Catalog, tenant_id: i64) -> Place {
-    Place { table: catalog.tenants, object: tenant_id, part: 0 }
+fn tag(catalog: &Catalog, tenant_id: i64) -> LockTag {
+    LockTag { table: catalog.tenants, object: tenant_id, part: 0 }
 }
 
 /// Enters as one of many, until the end of the (sub)transaction. Waits while somebody has it alone.
@@ -44,17 +44,17 @@ pub fn enter(tenant_id: i64) -> Result<()> {
     if transaction::has_entered(tenant_id) {
         return Ok(());
     }
-    place(&Catalog::current()?, tenant_id).share()?;
+    tag(&Catalog::current()?, tenant_id).share()?;
     transaction::note_entered(tenant_id);
     invalidation::take_in()
 }
 
 /// Has it alone until the end of the transaction. To be called outside of `as_owner`. Errors: 55P03.
 pub fn close(target: Target) -> Result<()> {
-    let place = place(&Catalog::current()?, target.id);
+    let tag = tag(&Catalog::current()?, target.id);
     let (wait, begun) = (settings::gate_wait(), Instant::now());
     let most = lock::session_timeout().unwrap_or(settings::gate_timeout()).min(settings::gate_timeout());
-    while !place.lock_within(wait.min(most.saturating_sub(begun.elapsed())))? {
+    while !tag.lock_within(wait.min(most.saturating_sub(begun.elapsed())))? {
         let left = most.saturating_sub(begun.elapsed());
         if left.is_zero() {
             let (tenant, waited_ms) = (target.name.to_owned(), most.as_millis() as u64);

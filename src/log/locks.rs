@@ -4,7 +4,7 @@ use super::request::Request;
 use super::retry;
 use super::stream::{self, Absent, Hold, Locked};
 use crate::pg::error::failure::Result;
-use crate::pg::process::lock::Place;
+use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Db;
 use crate::pg::query::probe::RowStrength;
 use crate::shared::catalog::Catalog;
@@ -21,13 +21,13 @@ pub struct Locks {
     /// One for each request, in the order given.
     pub streams: Vec<Locked>,
     /// What a call with too many names to keep has instead of them.
-    unnamed: Option<Place>,
+    unnamed: Option<LockTag>,
 }
 
 impl Locks {
     /// The streams that were to be made are there: whoever looks for one of them meets its row.
     pub fn let_names_go(&mut self) -> Result<()> {
-        self.unnamed.take().map_or(Ok(()), Place::end_opposing)
+        self.unnamed.take().map_or(Ok(()), LockTag::end_opposing)
     }
 }
 
@@ -54,17 +54,17 @@ pub fn lock_all(db: &Db, catalog: &Catalog, tenant_id: i64, requests: &[Request]
 
 /// Those who may make more streams than they can keep the names of stay apart from those who found a stream absent: the latter, whose names
 /// are few, would not be met by name. Neither keeps its own kind out.
-fn lock_unnamed(catalog: &Catalog, tenant_id: i64, requests: &[Request]) -> Result<Option<Place>> {
+fn lock_unnamed(catalog: &Catalog, tenant_id: i64, requests: &[Request]) -> Result<Option<LockTag>> {
     let forbids = requests.iter().any(Request::forbids);
     let is_unnamed =
         requests.len() > MOST_NAMES && requests.iter().filter(|request| request.may_make()).count() > MOST_NAMES;
-    let place = stream::place_of_unnamed(catalog, tenant_id);
+    let tag = stream::tag_of_unnamed(catalog, tenant_id);
     match (forbids, is_unnamed) {
         (false, false) => Ok(None),
-        (true, false) => place.share().map(|()| None),
-        (false, true) => place.oppose().map(|()| Some(place)),
+        (true, false) => tag.share().map(|()| None),
+        (false, true) => tag.oppose().map(|()| Some(tag)),
         // Until the end: it is both.
-        (true, true) => place.lock().map(|()| None),
+        (true, true) => tag.lock().map(|()| None),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{highest, identity};
 
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
-use crate::pg::process::lock::{self, Place};
+use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
 use crate::pg::query::columns::number;
@@ -79,7 +79,7 @@ pub enum Locked {
     /// The stream has events; nobody else appends to it until this transaction ends. With its newest partitions, newest first.
     Existing(Stream, Head, Vec<Rc<Partition>>),
     /// There is none, and it is to be made; nobody else makes it before [`make`] where the name is kept.
-    Free(Option<Place>),
+    Free(Option<LockTag>),
     /// The row was made by this call, with the position that its first event is to have.
     Made(Stream),
     /// There is none, and none is to be made.
@@ -184,8 +184,8 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold:
 /// Stands in the line of those who check the stream. Who has its name alone may be waiting for its row, and the row may be this transaction's:
 /// then there is no line to stand in, and to wait would be a deadlock.
 fn share_name(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, key: &[Nullable; 2]) -> Result<()> {
-    let place = place_of_name(catalog, tenant_id, name);
-    if place.try_share()? {
+    let tag = tag_of_name(catalog, tenant_id, name);
+    if tag.try_share()? {
         return Ok(());
     }
     // As strong as a writer: who only shares the row with others must not pass one who waits for it.
@@ -195,7 +195,7 @@ fn share_name(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, key
     {
         return Ok(());
     }
-    place.share()
+    tag.share()
 }
 
 /// The locked row, if there is one and it is had.
@@ -228,26 +228,26 @@ fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result
 }
 
 /// What stands for the name of a stream that has no row. Two names in 2^48 share it, and wait for each other.
-fn place_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Place {
+fn tag_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> LockTag {
     let mut hasher = DefaultHasher::new();
     (tenant_id, name.as_str()).hash(&mut hasher);
     let hash = hasher.finish();
-    Place { table: catalog.streams, object: hash as i64, part: (hash >> 48) as u16 }
+    LockTag { table: catalog.streams, object: hash as i64, part: (hash >> 48) as u16 }
 }
 
 /// What stands for all names of a tenant's streams that were not kept; no name has it.
-pub fn place_of_unnamed(catalog: &Catalog, tenant_id: i64) -> Place {
-    Place { table: catalog.segments, object: tenant_id, part: 0 }
+pub fn tag_of_unnamed(catalog: &Catalog, tenant_id: i64) -> LockTag {
+    LockTag { table: catalog.segments, object: tenant_id, part: 0 }
 }
 
-fn keep_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<Place> {
-    let place = place_of_name(catalog, tenant_id, name);
-    place.lock()?;
-    Ok(place)
+fn keep_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<LockTag> {
+    let tag = tag_of_name(catalog, tenant_id, name);
+    tag.lock()?;
+    Ok(tag)
 }
 
-fn let_go(kept: Option<Place>) -> Result<()> {
-    kept.map_or(Ok(()), Place::unlock)
+fn let_go(kept: Option<LockTag>) -> Result<()> {
+    kept.map_or(Ok(()), LockTag::unlock)
 }
 
 /// Makes the row of a stream that [`lock`] found free, and lets its name go: whoever meets the row waits for this transaction. None where
@@ -257,7 +257,7 @@ pub fn make(
     catalog: &Catalog,
     tenant_id: i64,
     name: &StreamName,
-    kept: Option<Place>,
+    kept: Option<LockTag>,
     first_position: i64,
 ) -> Result<Option<Stream>> {
     let slot = slot_of(&identity::tenant_uuid(db, catalog, tenant_id)?, name.as_str());
@@ -271,7 +271,7 @@ pub fn make(
     let made = CREATE.with(|create| create.first(db, View::Write, &row, read))?;
     if server::is_serializable() {
         // Behind the row: who looks from now on meets that.
-        place_of_name(catalog, tenant_id, name).note_taking()?;
+        tag_of_name(catalog, tenant_id, name).note_taking()?;
     }
     let_go(kept)?;
     Ok(made)
@@ -283,7 +283,7 @@ fn is_known_absent(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName
     if !server::is_serializable() {
         return Ok(false);
     }
-    place_of_name(catalog, tenant_id, name).note_look()?;
+    tag_of_name(catalog, tenant_id, name).note_look()?;
     Ok(with_name_probe(catalog, |probe| presence(db, probe, tenant_id, name))? == Presence::Nowhere)
 }
 

@@ -53,7 +53,7 @@ const PATH_END: &str = "eventstream_pinned";
 
 /// Where a setting's value lies, and the value that it is to have.
 #[derive(Clone, Copy)]
-enum Place {
+enum Variable {
     Boolean(*const bool, bool),
     Number(*const c_int, c_int),
     Text(*const *mut c_char),
@@ -65,7 +65,7 @@ thread_local! {
     /// Whether users' code runs now.
     static IS_ON: Cell<bool> = const { Cell::new(false) };
     /// Of each pin; empty before they were looked up.
-    static PLACES: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+    static VARIABLES: RefCell<Vec<Variable>> = const { RefCell::new(Vec::new()) };
 }
 
 thread_local! {
@@ -134,18 +134,18 @@ pub fn refuse_other_strings() -> Result<()> {
 
 /// Gives each setting its value, in the nesting level of settings that was begun. To be called while it is on.
 pub fn set(search_path: &CStr) -> Result<()> {
-    PLACES.with_borrow_mut(|places| {
+    VARIABLES.with_borrow_mut(|variables| {
         catch(|| {
             // SAFETY: inside of a nesting level of settings, as the caller says; zero-terminated texts.
             unsafe {
-                places.resize(PINS.len(), Place::Unknown);
-                for (place, (name, value)) in places.iter_mut().zip(PINS) {
-                    let mut at = *place;
-                    if matches!(at, Place::Unknown) {
+                variables.resize(PINS.len(), Variable::Unknown);
+                for (variable, (name, value)) in variables.iter_mut().zip(PINS) {
+                    let mut at = *variable;
+                    if matches!(at, Variable::Unknown) {
                         let is_final;
                         (at, is_final) = look_up(name, value);
                         if is_final {
-                            *place = at;
+                            *variable = at;
                         }
                     }
                     if !at.has(value) {
@@ -171,19 +171,19 @@ pub unsafe fn save_setting(name: *const c_char, value: *const c_char) {
 ///
 /// # Safety
 /// May raise.
-unsafe fn look_up(name: &CStr, value: &CStr) -> (Place, bool) {
+unsafe fn look_up(name: &CStr, value: &CStr) -> (Variable, bool) {
     // SAFETY: the type of a setting's record says what the record is (utils/guc_tables.h); they live as long as the process, but for
     // placeholders.
     unsafe {
         let found = compat::find_setting(name);
         if found.is_null() {
-            return (Place::Unknown, false);
+            return (Variable::Unknown, false);
         }
-        let place = match (*found).vartype {
-            config_type::PGC_BOOL => Place::Boolean((*found.cast::<pg_sys::config_bool>()).variable, value == c"on"),
+        let variable = match (*found).vartype {
+            config_type::PGC_BOOL => Variable::Boolean((*found.cast::<pg_sys::config_bool>()).variable, value == c"on"),
             config_type::PGC_INT => {
                 let wanted = value.to_str().ok().and_then(|value| value.parse().ok()).unwrap_or(0);
-                Place::Number((*found.cast::<pg_sys::config_int>()).variable, wanted)
+                Variable::Number((*found.cast::<pg_sys::config_int>()).variable, wanted)
             }
             config_type::PGC_ENUM => {
                 let record = found.cast::<pg_sys::config_enum>();
@@ -191,27 +191,27 @@ unsafe fn look_up(name: &CStr, value: &CStr) -> (Place, bool) {
                 while !(*option).name.is_null() && CStr::from_ptr((*option).name) != value {
                     option = option.add(1);
                 }
-                Place::Number((*record).variable, (*option).val)
+                Variable::Number((*record).variable, (*option).val)
             }
-            config_type::PGC_STRING => Place::Text((*found.cast::<pg_sys::config_string>()).variable),
-            _ => Place::Unknown,
+            config_type::PGC_STRING => Variable::Text((*found.cast::<pg_sys::config_string>()).variable),
+            _ => Variable::Unknown,
         };
-        (place, (*found).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int == 0)
+        (variable, (*found).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int == 0)
     }
 }
 
-impl Place {
+impl Variable {
     /// # Safety
     /// The setting is still there.
     unsafe fn has(self, value: &CStr) -> bool {
         // SAFETY: as the caller says; a text is zero-terminated, or NULL, which is empty.
         unsafe {
             match self {
-                Place::Boolean(at, wanted) => *at == wanted,
-                Place::Number(at, wanted) => *at == wanted,
-                Place::Text(at) if (*at).is_null() => value.is_empty(),
-                Place::Text(at) => CStr::from_ptr(*at) == value,
-                Place::Unknown => true,
+                Variable::Boolean(at, wanted) => *at == wanted,
+                Variable::Number(at, wanted) => *at == wanted,
+                Variable::Text(at) if (*at).is_null() => value.is_empty(),
+                Variable::Text(at) => CStr::from_ptr(*at) == value,
+                Variable::Unknown => true,
             }
         }
     }

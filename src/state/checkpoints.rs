@@ -1,7 +1,7 @@
 //! States along a stream in the order of valid time, kept so that a late event can be folded in without going back to the beginning:
 //! many of the recent ones, fewer and fewer of the older ones, bounded in number and bytes.
 use crate::pg::jsonb::Stored;
-use eventstream_core::rules::Place;
+use eventstream_core::rules::Rank;
 use std::rc::Rc;
 
 /// The state made of the events known so far up to a place.
@@ -12,7 +12,7 @@ pub struct Checkpoint {
     /// Those that were not late are those up to this version.
     pub prefix: i64,
     /// In the order of valid time.
-    pub last: Place,
+    pub last: Rank,
     pub state: Rc<Stored>,
 }
 

@@ -28,7 +28,7 @@ use crate::shared::settings;
 use crate::usercode::handler;
 use eventstream_core::error::Error;
 use eventstream_core::hint::fold_hint;
-use eventstream_core::rules::{Inserted, Latest, Place, Rules, State};
+use eventstream_core::rules::{Inserted, Latest, Rank, Rules, State};
 use eventstream_core::word::Order;
 use std::ffi::CString;
 use std::ops::ControlFlow;
@@ -179,7 +179,7 @@ impl<'a> Folding<'a> {
                     memory::expect_room(4 * STEP_BYTES)?;
                     has_room_to = inserted.bytes() + STEP_BYTES;
                 }
-                scratch.step(|| inserted.insert(place(self.fold.order, event), &Source::new(event)?))?;
+                scratch.step(|| inserted.insert(rank(self.fold.order, event), &Source::new(event)?))?;
             }
         }
         Ok(())
@@ -321,7 +321,7 @@ fn by_rules(
     let scratch = Scratch::new()?;
     for event in page {
         scratch.step(|| {
-            let placed = latest.as_mut().map(|latest| (place(fold.order, event), latest));
+            let placed = latest.as_mut().map(|latest| (rank(fold.order, event), latest));
             let source = Source::new(event)?;
             source::apply(rules, state, placed, &source, &fold.name, stream, event.version())
         })?;
@@ -420,7 +420,7 @@ impl Called<'_> {
 }
 
 /// What sorts events into the order.
-fn place(order: Order, event: &Event) -> Place {
+fn rank(order: Order, event: &Event) -> Rank {
     match order {
         Order::Version => (event.version(), event.version()),
         Order::OccurredAt => (event.occurred_at(), event.version()),

@@ -23,7 +23,7 @@ use crate::present::event::Event;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::rules::Inserted;
-use eventstream_core::rules::Place;
+use eventstream_core::rules::Rank;
 use eventstream_core::word::Order;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -231,7 +231,7 @@ fn go_back(
             Ok((lates, opened.lates(db, 1, to, i64::MAX)?, opened.head_at(db, from - 1)?))
         }
     })?;
-    by_time.sort_unstable_by_key(place);
+    by_time.sort_unstable_by_key(rank);
     let latest = head.map_or(i64::MIN, |head| head.max_occurred_at);
     let mut back = GoneBack {
         name,
@@ -283,7 +283,7 @@ fn go_back(
     Ok(to + 1)
 }
 
-fn place(late: &Late) -> Place {
+fn rank(late: &Late) -> Rank {
     (late.occurred_at, late.version)
 }
 
@@ -311,7 +311,7 @@ impl GoneBack<'_> {
             Some(start) => start,
             None => self.before(folding, late)?,
         };
-        let first = self.lates.partition_point(|other| place(other) <= start.last);
+        let first = self.lates.partition_point(|other| rank(other) <= start.last);
         let last = self.lates.partition_point(|other| other.occurred_at <= self.latest);
         let behind = self.lates.get(first..last).unwrap_or_default().iter().copied();
         let behind = List::of(behind.filter(|other| other.version <= late.version))?;
@@ -321,7 +321,7 @@ impl GoneBack<'_> {
             let happened = Happened::of(event)?;
             let last = (happened.occurred_at, happened.version);
             folded += 1;
-            if self.lates.binary_search_by_key(&last, place).is_err() {
+            if self.lates.binary_search_by_key(&last, rank).is_err() {
                 prefix = happened.version;
             }
             self.checkpoints.keep(Checkpoint { folded, prefix, last, state: Rc::new(state.clone()) });

@@ -8,7 +8,7 @@ use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::json::Value;
-use eventstream_core::rules::{EventField, EventSource, Failed, Latest, Limits, Place, Pointer, Rules, State};
+use eventstream_core::rules::{EventField, EventSource, Failed, Latest, Limits, Pointer, Rank, Rules, State};
 
 /// An event that rules read.
 pub struct Source<'a> {
@@ -63,7 +63,7 @@ impl EventSource for Source<'_> {
 }
 
 /// Where the event of an unordered fold stands in the fold's order, and which event set each place of the state last.
-pub type Placed<'a> = (Place, &'a mut Latest);
+pub type Placed<'a> = (Rank, &'a mut Latest);
 
 /// What a state may not exceed.
 pub fn limits() -> Limits {

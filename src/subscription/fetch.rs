@@ -6,9 +6,9 @@
 //!   ─▶ look at the free slots ── nothing ──▶ move them on ─▶ wait: an append, a retry, the end of a lease, the end of the call
 //!   ─▶ lock (skipping what others have locked or changed) ─▶ lease ─▶ read, upcast ─▶ what cannot be upcast is nacked
 //! ```
-use super::known::{Subscription, following};
 use super::lease::{self, Nack};
 use super::look::{self, Look, MOST_BYTES, Wish};
+use super::lookup::{Subscription, following};
 use super::slots::{self, Lease, Slot};
 use super::{consumers, dead};
 use crate::log::target::Target;

@@ -2,7 +2,7 @@
 //! and its slots still name it: whoever comes after that gets ES024, under whatever name.
 use super::consumers;
 use super::dead;
-use super::known::{Subscription, by_id};
+use super::lookup::{Subscription, by_id};
 use super::parked::{self, Parked};
 use super::slots::{self, Lease, Slot};
 use crate::log::delivery::{self, Facts};

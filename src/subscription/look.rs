@@ -1,7 +1,7 @@
 //! What the free slots of a subscription have to give, found without locking anything: what is due among the parked, and the events of the
 //! log after the slots' positions. The horizon comes first and the snapshots after it, so nothing is skipped; whoever locks a slot
 //! afterwards finds it unchanged, or leaves it.
-use super::known::Subscription;
+use super::lookup::Subscription;
 use super::parked::{self, Parked};
 use super::slots;
 use super::slots::Slot;

@@ -14,9 +14,9 @@
 mod consumers;
 pub mod dead;
 pub mod fetch;
-pub mod known;
 pub mod lease;
 mod look;
+pub mod lookup;
 mod parked;
 mod slots;
 
@@ -120,7 +120,7 @@ fn hint(name: &str) -> String {
 /// Of a subscription whose name is taken. Errors: ES005 unless it is asked for again as it is; where it stands has moved since.
 fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
     let name = definition.name;
-    let existing = known::stored(db, tenant_id, name)?;
+    let existing = lookup::stored(db, tenant_id, name)?;
     let (Some(existing), true) = (existing, definition.if_not_exists) else {
         return Err(Error::InvalidArgument {
             argument: "name".into(),

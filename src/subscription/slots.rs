@@ -2,7 +2,7 @@
 //! (src/pg/process/lock.rs), skipping what others have locked, and only if it is still as it was read (`changes`). So nobody waits here but
 //! es_seek_subscription and es_drop_subscription.
 use crate::pg::error::failure::Result;
-use crate::pg::process::lock::Place;
+use crate::pg::process::lock::LockTag;
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
 use crate::pg::query::columns::columns;
@@ -169,15 +169,15 @@ pub fn read(db: &Db, subscription_id: i64) -> Result<Vec<Slot>> {
     READ.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(subscription_id))], read_slot))
 }
 
-fn place(catalog: &Catalog, subscription_id: i64, slot: usize) -> Place {
-    Place { table: catalog.events, object: subscription_id, part: slot as u16 }
+fn tag(catalog: &Catalog, subscription_id: i64, slot: usize) -> LockTag {
+    LockTag { table: catalog.events, object: subscription_id, part: slot as u16 }
 }
 
 /// Locks the first `most` of these that nobody has locked, and keeps those that are as they were read.
 pub fn lock(db: &Db, catalog: &Catalog, subscription_id: i64, wanted: &[&Slot], most: usize) -> Result<Vec<usize>> {
     let mut locked: Vec<&Slot> = Vec::new();
     for slot in wanted {
-        if locked.len() < most && place(catalog, subscription_id, slot.slot).try_lock()? {
+        if locked.len() < most && tag(catalog, subscription_id, slot.slot).try_lock()? {
             locked.push(slot);
         }
     }
@@ -195,7 +195,7 @@ pub fn lock(db: &Db, catalog: &Catalog, subscription_id: i64, wanted: &[&Slot], 
         if changes.get(&slot.slot) == Some(&slot.changes) {
             kept.push(slot.slot);
         } else {
-            place(catalog, subscription_id, slot.slot).unlock()?;
+            tag(catalog, subscription_id, slot.slot).unlock()?;
         }
     }
     Ok(kept)
@@ -203,7 +203,7 @@ pub fn lock(db: &Db, catalog: &Catalog, subscription_id: i64, wanted: &[&Slot], 
 
 /// Gives locks back that nothing was written under.
 pub fn unlock(catalog: &Catalog, subscription_id: i64, slots: impl Iterator<Item = usize>) -> Result<()> {
-    slots.into_iter().try_for_each(|slot| place(catalog, subscription_id, slot).unlock())
+    slots.into_iter().try_for_each(|slot| tag(catalog, subscription_id, slot).unlock())
 }
 
 /// Locks these slots, and gives those that the lease holds. Who only looks at a slot has it locked for a moment; who has it for longer has
@@ -217,7 +217,7 @@ pub fn lock_of_lease(
 ) -> Result<Vec<Slot>> {
     for &number in numbers {
         let mut tries = 0;
-        while !place(catalog, subscription_id, number).try_lock()? {
+        while !tag(catalog, subscription_id, number).try_lock()? {
             tries += 1;
             if tries == MOST_TRIES {
                 return Ok(Vec::new());
@@ -233,7 +233,7 @@ pub fn lock_of_lease(
 
 /// Waits for all of them.
 pub fn lock_all(catalog: &Catalog, subscription_id: i64) -> Result<()> {
-    (0..SLOTS).try_for_each(|slot| place(catalog, subscription_id, slot).lock())
+    (0..SLOTS).try_for_each(|slot| tag(catalog, subscription_id, slot).lock())
 }
 
 fn standings(subscription_id: i64, slots: &[(usize, Standing)]) -> Result<[Nullable; 5]> {

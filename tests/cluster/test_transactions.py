@@ -78,7 +78,7 @@ def test_commit_and_chain_begins_a_transaction_that_holds_nobody_back(session):
     assert value(session, "select es_stream_version('account-1')") == 1
 
 
-def test_thousands_of_subtransactions_that_fail_leave_no_gap_and_no_slot(session):
+def test_thousands_of_subtransactions_that_fail_leave_no_gap_and_no_entry(session):
     session.execute(
         """
         do $$

@@ -3,7 +3,7 @@
 
 mod fold_rules;
 
-use eventstream_core::rules::{Inserted, Limits, Place, Rules, State};
+use eventstream_core::rules::{Inserted, Limits, Rank, Rules, State};
 use fold_rules::{Event, LIMITS, message, rules, value};
 use proptest::prelude::*;
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 fn in_order(
     rules: &Rules,
     initial: &str,
-    events: &[(Place, &Event)],
+    events: &[(Rank, &Event)],
     limits: &Limits,
 ) -> Result<(String, usize), String> {
     let mut state = State::new(value(initial));
@@ -24,7 +24,7 @@ fn in_order(
 /// Puts the events in as they come and compares the state after each of `asked`; how often only the fold could tell, and how often it failed.
 fn compare(rules: &Rules, initial: &str, events: &[(i64, Event)], asked: impl Fn(usize) -> bool) -> (usize, usize) {
     let mut inserted = Inserted::new(rules, &value(initial), LIMITS).unwrap();
-    let mut so_far: Vec<(Place, &Event)> = Vec::new();
+    let mut so_far: Vec<(Rank, &Event)> = Vec::new();
     let (mut unsure, mut failed) = (0, 0);
     for (version, (time, event)) in events.iter().enumerate() {
         let at = (*time, version as i64);

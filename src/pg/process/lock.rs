@@ -17,14 +17,14 @@ const DEFAULT_METHOD: u8 = pg_sys::DEFAULT_LOCKMETHOD as u8;
 
 /// What is locked: a part of an object of one of our tables.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct LockTag {
     pub table: Oid,
     /// Objects whose numbers agree in the lower 32 bits share their locks.
     pub object: i64,
     pub part: u16,
 }
 
-impl Place {
+impl LockTag {
     fn tag(self) -> pg_sys::LOCKTAG {
         pg_sys::LOCKTAG {
             // SAFETY: a plain variable of this backend.

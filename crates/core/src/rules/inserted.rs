@@ -19,7 +19,7 @@ use super::read::resolved;
 use super::state::{Fault, Limits, Outcome, State};
 use super::steps::{Frame, Operand, Step};
 use super::tree::{Cells, Own, Tree, index};
-use super::unordered::Place;
+use super::unordered::Rank;
 use crate::json::Value;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -114,7 +114,7 @@ impl<'r> Inserted<'r> {
     ///
     /// # Errors
     /// An event that cannot be read.
-    pub fn insert<S: EventSource>(&mut self, at: Place, event: &S) -> Result<(), S::Failure> {
+    pub fn insert<S: EventSource>(&mut self, at: Rank, event: &S) -> Result<(), S::Failure> {
         event.checkpoint()?;
         self.events += 1;
         let mut steps: Vec<(u32, Step<'r>)> = Vec::new();
@@ -266,7 +266,7 @@ impl<'r> Inserted<'r> {
         number
     }
 
-    fn put(&mut self, component: u32, at: Place, steps: Vec<Step<'r>>) {
+    fn put(&mut self, component: u32, at: Rank, steps: Vec<Step<'r>>) {
         let cells = &self.components[component as usize].cells;
         let depths: Vec<usize> = cells.iter().map(|cell| self.cells[*cell as usize].pointer.len()).collect();
         let mut frame = Frame { effects: Vec::new(), depths: &depths, limits: &self.limits };

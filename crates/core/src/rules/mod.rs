@@ -19,4 +19,4 @@ pub use definition::{EventField, EventSource, Rules};
 pub use inserted::Inserted;
 pub use pointer::{Pointer, Token};
 pub use state::{Limits, State};
-pub use unordered::{Latest, Place};
+pub use unordered::{Latest, Rank};

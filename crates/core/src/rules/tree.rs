@@ -3,7 +3,7 @@
 use super::effect::{Effect, Held, Sure, Unsure};
 use super::state::Limits;
 use super::steps::{Frame, Step};
-use super::unordered::Place;
+use super::unordered::Rank;
 use std::rc::Rc;
 
 /// Events by their places.
@@ -15,7 +15,7 @@ pub(super) struct Tree<'r> {
 
 #[derive(Debug)]
 struct Node<'r> {
-    at: Place,
+    at: Rank,
     /// Not below that of its children: the tree is as high as one that grew in a random order.
     priority: u64,
     left: Option<u32>,
@@ -62,7 +62,7 @@ impl Own<'_> {
 
 impl<'r> Tree<'r> {
     /// The root is the event of the highest priority.
-    pub fn insert(&mut self, at: Place, priority: u64, own: Own<'r>) {
+    pub fn insert(&mut self, at: Rank, priority: u64, own: Own<'r>) {
         let new = index(self.nodes.len());
         self.nodes.push(Node { at, priority, left: None, right: None, own, whole: Whole::Unknown });
         self.root = Some(self.inserted(self.root, new));
@@ -93,7 +93,7 @@ impl<'r> Tree<'r> {
     }
 
     /// What lies before a place, and what lies behind it.
-    fn parted(&mut self, part: Option<u32>, at: Place) -> (Option<u32>, Option<u32>) {
+    fn parted(&mut self, part: Option<u32>, at: Rank) -> (Option<u32>, Option<u32>) {
         let Some(root) = part else { return (None, None) };
         self.nodes[root as usize].whole = Whole::Unknown;
         if self.nodes[root as usize].at < at {

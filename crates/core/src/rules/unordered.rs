@@ -8,13 +8,13 @@ use super::read::resolved;
 use super::state::{Limits, Outcome, State};
 use std::collections::HashMap;
 
-/// A place in the order of the fold: what it is ordered by, and the version.
-pub type Place = (i64, i64);
+/// Where an event stands in the order of the fold: by what that orders, then by its version.
+pub type Rank = (i64, i64);
 
 /// Which event set each place of the state last, in the order of the fold.
 #[derive(Debug, Default)]
 pub struct Latest {
-    set_by: HashMap<Pointer, Place>,
+    set_by: HashMap<Pointer, Rank>,
 }
 
 /// What may be done at a place of the state.
@@ -63,7 +63,7 @@ impl Rules {
         &self,
         state: &mut State,
         latest: &mut Latest,
-        at: Place,
+        at: Rank,
         event: &S,
         limits: &Limits,
     ) -> Result<(), Failed<S::Failure>> {
@@ -79,7 +79,7 @@ impl Rule {
         &self,
         state: &mut State,
         latest: &mut Latest,
-        at: Place,
+        at: Rank,
         event: &S,
         limits: &Limits,
     ) -> Outcome<(), S::Failure> {
