@@ -31,6 +31,8 @@ pub struct DeadLetter {
     pub position: i64,
     pub stream: String,
     pub version: i64,
+    attempts: i32,
+    sqlstate: Option<String>,
 }
 
 /// An event that is gone past.
@@ -60,6 +62,8 @@ columns! {
     POSITION = "d.global_position",
     STREAM = "d.stream",
     VERSION = "d.version",
+    ATTEMPTS = "d.attempts",
+    SQLSTATE = "d.error_sqlstate",
     NAME = "coalesce((select p.name from _eventstream.projections p where p.id = d.projection_id), \
             (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), '')",
 }
@@ -167,6 +171,8 @@ fn one(plan: &'static LocalKey<Plan>, view: View, tenant_id: i64, id: i64) -> Re
                     position: row.int8(of::POSITION)?,
                     stream: row.text(of::STREAM)?.to_owned(),
                     version: row.int8(of::VERSION)?,
+                    attempts: row.int4(of::ATTEMPTS)?,
+                    sqlstate: row.text_opt(of::SQLSTATE)?.map(str::to_owned),
                     name: row.text(of::NAME)?.to_owned(),
                 })
             })
@@ -203,13 +209,14 @@ pub fn forget(tenant_id: i64, id: i64, reason: &str) -> Result<DeadLetter> {
     Ok(letter)
 }
 
-/// An act on a dead letter: of what, and which event.
+/// An act on a dead letter: of what, which event, and how it had died; what its error said may hold a payload.
 pub fn note(tenant_id: i64, event_type: &'static str, letter: &DeadLetter, reason: Option<&str>) -> Result<()> {
     let kind = match letter.source {
         Source::Projection(_) => audit::Kind::Projection,
         Source::Subscription(_) => audit::Kind::Subscription,
     };
-    let particulars = json!({"global_position": letter.position, "reason": reason});
+    let before = json!({"attempts": letter.attempts, "sqlstate": letter.sqlstate});
+    let particulars = json!({"global_position": letter.position, "reason": reason, "before": before});
     audit::note_act(tenant_id, event_type, (kind, &letter.name), &particulars)
 }
 

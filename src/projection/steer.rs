@@ -336,9 +336,16 @@ fn refuse_half_a_takeover(projection: &Projection, changes: &Changes, role: &str
     ))
 }
 
-/// An act on a projection, which its definition survives.
-fn note(projection: &Projection, event_type: &'static str, particulars: &Value) -> Result<()> {
-    audit::note_act(projection.tenant_id, event_type, (audit::Kind::Projection, &projection.name), particulars)
+/// An act on a projection, which its definition survives; with how it stood before.
+fn note(
+    projection: &Projection,
+    before: &Progress,
+    event_type: &'static str,
+    mut particulars: serde_json::Map<String, Value>,
+) -> Result<()> {
+    particulars.insert("before".into(), json!({"status": before.status.as_str(), "global_position": before.position}));
+    let of = (audit::Kind::Projection, projection.name.as_str());
+    audit::note_act(projection.tenant_id, event_type, of, &Value::Object(particulars))
 }
 
 /// Errors: ES020.
@@ -348,7 +355,7 @@ pub fn pause(target: Target, name: &str) -> Result<()> {
     if progress.status == Status::Paused {
         return Ok(());
     }
-    note(&projection, act::PROJECTION_PAUSED, &json!({}))?;
+    note(&projection, &progress, act::PROJECTION_PAUSED, serde_json::Map::new())?;
     if projection.mode == Mode::Inline && progress.status == Status::Running {
         return inline::detach(&projection);
     }
@@ -364,7 +371,7 @@ pub fn resume(target: Target, name: &str) -> Result<()> {
     let (projection, progress) = locked(target, name)?;
     // One that retries goes on at once, which is no act.
     if !matches!(progress.status, Status::Running | Status::Rebuilding) {
-        note(&projection, act::PROJECTION_RESUMED, &json!({}))?;
+        note(&projection, &progress, act::PROJECTION_RESUMED, serde_json::Map::new())?;
     }
     if projection.mode == Mode::Inline {
         return if progress.status == Status::Running {
@@ -418,7 +425,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
     if progress.status == Status::Rebuilding {
         return Err(Error::RebuildInProgress { projection: name.into() }.into());
     }
-    note(&projection, act::PROJECTION_REBUILT, &json!({}))?;
+    note(&projection, &progress, act::PROJECTION_REBUILT, serde_json::Map::new())?;
     if let Kind::Table(table) = &projection.kind {
         if projection.mode == Mode::Inline {
             return inline::attach(&projection, 0);
@@ -474,7 +481,8 @@ pub fn skip(target: Target, name: &str, position: i64, reason: &str) -> Result<(
             format!("must be the event that projection \"{name}\" fails on: {hangs}"),
         ));
     }
-    note(&projection, act::EVENT_SKIPPED, &json!({"global_position": position, "reason": reason}))?;
+    let particulars = [("global_position".into(), position.into()), ("reason".into(), reason.into())];
+    note(&projection, &progress, act::EVENT_SKIPPED, particulars.into_iter().collect())?;
     let memory = Scratch::new()?;
     let event = dead_letter::event_at(&projection, position, &memory)?;
     let status = if progress.rebuild_to.is_some() { Status::Rebuilding } else { Status::Running };

@@ -467,9 +467,10 @@ pub fn extend(tenant_id: i64, lease_id: &[u8; 16], by: i64) -> Result<i64> {
 }
 
 /// Every lease of the subscription ends; `reason` reads "it …".
-pub fn end_all(db: &Db, subscription_id: i64, reason: &str) -> Result<()> {
+/// How many there were.
+pub fn end_all(db: &Db, subscription_id: i64, reason: &str) -> Result<u64> {
     let args = [Some(Datum::from(subscription_id)), Some(Datum::from(server::clock())), Some(from_text(reason)?)];
-    END_ALL.with(|plan| plan.write(db, &args)).map(drop)
+    END_ALL.with(|plan| plan.write(db, &args))
 }
 
 pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {

@@ -182,12 +182,21 @@ pub fn seek(tenant_id: i64, name: &str, after_position: i64) -> Result<()> {
             .with(|plan| plan.first(db, View::Write, &key, |row| row.int8(0)))?
             .ok_or_else(|| Error::SubscriptionNotFound { subscription: name.into() })?;
         check_position(after_position, horizon::last_position(catalog)?)?;
-        let particulars = json!({"after_position": after_position});
-        audit::note_act(tenant_id, act::SUBSCRIPTION_MOVED, (audit::Kind::Subscription, name), &particulars)?;
         slots::lock_all(catalog, id)?;
-        slots::move_all(db, id, after_position)?;
-        parked::drop_all(db, id)?;
-        lease::end_all(db, id, &format!("it ended when the subscription was moved to position {after_position}"))
+        let places: Vec<i64> = slots::read(db, id)?.iter().map(|slot| slot.standing.position).collect();
+        let moved = slots::move_all(db, id, after_position)?;
+        let parked = parked::drop_all(db, id)?;
+        let reason = format!("it ended when the subscription was moved to position {after_position}");
+        let leases = lease::end_all(db, id, &reason)?;
+        // One that stands there already, with nothing leased and nothing parked, is not moved.
+        if moved + parked + leases == 0 {
+            return Ok(());
+        }
+        let (lowest, highest) = (places.iter().min(), places.iter().max());
+        let before =
+            json!({"lowest_position": lowest, "highest_position": highest, "parked": parked, "leases": leases});
+        let particulars = json!({"after_position": after_position, "before": before});
+        audit::note_act(tenant_id, act::SUBSCRIPTION_MOVED, (audit::Kind::Subscription, name), &particulars)
     })?;
     board::wake_at_commit();
     Ok(())

@@ -270,6 +270,7 @@ pub fn drop_streams(db: &Db, subscription_id: i64, stream_ids: &[i64]) -> Result
     DROP_STREAMS.with(|plan| plan.write(db, &key(subscription_id, stream_ids)?)).map(drop)
 }
 
-pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {
-    DROP.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id))])).map(drop)
+/// How many there were.
+pub fn drop_all(db: &Db, subscription_id: i64) -> Result<u64> {
+    DROP.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id))]))
 }

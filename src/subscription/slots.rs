@@ -127,7 +127,8 @@ thread_local! {
     static MOVE_ALL: Plan = const { Plan::new(
         "update _eventstream.subscription_slots \
          set global_position = $2, redeliveries = 0, suspect_to = 0, changes = changes + 1, \
-             lease_id = null, consumer = null, lease_until = null, up_to = null where subscription_id = $1",
+             lease_id = null, consumer = null, lease_until = null, up_to = null \
+         where subscription_id = $1 and (global_position <> $2 or redeliveries <> 0 or suspect_to <> 0 or lease_id is not null)",
         &[INT8OID, INT8OID],
     ) };
     static DROP: Plan = const { Plan::new(
@@ -287,8 +288,9 @@ pub fn extend(db: &Db, subscription_id: i64, lease_id: &[u8; 16], until: i64) ->
     EXTEND.with(|plan| plan.write(db, &args)).map(drop)
 }
 
-pub fn move_all(db: &Db, subscription_id: i64, position: i64) -> Result<()> {
-    MOVE_ALL.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id)), Some(Datum::from(position))])).map(drop)
+/// How many of them stood elsewhere, or were leased.
+pub fn move_all(db: &Db, subscription_id: i64, position: i64) -> Result<u64> {
+    MOVE_ALL.with(|plan| plan.write(db, &[Some(Datum::from(subscription_id)), Some(Datum::from(position))]))
 }
 
 pub fn drop_all(db: &Db, subscription_id: i64) -> Result<()> {

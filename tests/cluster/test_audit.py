@@ -48,7 +48,18 @@ CALLS = [
     ("select es_create_state_table('balances', 'account', '[{\"name\": \"n\", \"type\": \"int\", \"path\": \"/n\"}]')", ["ProjectionCreated"]),
     ("select es_drop_projection('balances', drop_table => true)", ["ProjectionDropped"]),
     ("select es_create_subscription('s')", ["SubscriptionCreated"]),
+    # It stands there.
+    ("select es_seek_subscription('s', 0)", []),
+    ("select es_append('account-1', 'Happened', '{}')", []),
+    ("select es_seek_subscription('s', (select max(global_position) from eventstream.events))", ["SubscriptionMoved"]),
+    ("select es_seek_subscription('s', (select max(global_position) from eventstream.events))", []),
     ("select es_seek_subscription('s', 0)", ["SubscriptionMoved"]),
+    # What is leased is no more: that is a change.
+    ("select * from es_fetch('s', 'c')", []),
+    ("select es_seek_subscription('s', 0)", ["SubscriptionMoved"]),
+    ("select es_nack(lease_id, (event).global_position, 'no') from es_fetch('s', 'c')", []),
+    ("select es_seek_subscription('s', 0)", ["SubscriptionMoved"]),
+    ("select es_seek_subscription('s', 0)", []),
     ("select es_drop_subscription('s')", ["SubscriptionDropped"]),
 ]
 
@@ -456,10 +467,39 @@ def test_reasons_of_acts_are_references(log, reason):
             assert error.value.sqlstate == "ES005" and "reason" in str(error.value), call
         session.execute("select es_skip_event('p', %s, 'CHG-1')", (position,))
         ((act, payload),) = rows(session, LAST)
-        assert act == "EventSkipped" and payload["particulars"] == {"global_position": position, "reason": "CHG-1"}
+        assert act == "EventSkipped" and payload["particulars"].items() >= {"global_position": position, "reason": "CHG-1"}.items()
         letter = value(session, "select id from eventstream.dead_letters")
         session.execute("select es_drop_dead_letter(%s, 'CHG-2')", (letter,))
         assert rows(session, LAST)[0][0] == "DeadLetterDropped"
+
+
+#: What changes no definition, and what it says of before.
+BEFORE = [
+    ("select es_pause_projection('p')", {"status": "stopped", "global_position": 0}),
+    ("select es_resume_projection('p')", {"status": "paused", "global_position": 0}),
+    ("select es_rebuild_projection('p')", {"status": "running", "global_position": 0}),
+    ("select es_run_projection('p')", None),
+    ("select es_skip_event('p', 1, 'CHG-1')", {"status": "stopped", "global_position": 0}),
+    ("select es_seek_subscription('s', 1)", {"lowest_position": 0, "highest_position": 0, "parked": 0, "leases": 0}),
+    ("select es_seek_subscription('s', 0)", {"lowest_position": 1, "highest_position": 1, "parked": 0, "leases": 0}),
+    ("select * from es_fetch('s', 'c')", None),
+    ("select es_seek_subscription('s', 0)", {"lowest_position": 0, "highest_position": 0, "parked": 0, "leases": 1}),
+    ("select es_nack(lease_id, (event).global_position, 'no', dead_letter => true) from es_fetch('s', 'c')", None),
+    ("select es_retry_dead_letter((select max(id) from eventstream.dead_letters))", {"attempts": 1, "sqlstate": None}),
+    ("select es_drop_dead_letter((select max(id) from eventstream.dead_letters), 'CHG-2')", {"attempts": 1, "sqlstate": "P0001"}),
+]
+
+
+def test_an_act_that_changes_no_definition_says_what_was_before(log):
+    with log.connect() as session:
+        session.execute("select es_append('account-1', 'Happened', '{}')")
+        session.execute("select es_create_projection('p', 'fails(eventstream.event)', max_retries => 0, reset => 'start_over()')")
+        session.execute("select es_create_subscription('s'); select es_run_projection('p')")
+        for call, before in BEFORE:
+            session.execute(call)
+            if before is not None:
+                assert rows(session, LAST)[0][1]["particulars"]["before"] == before, call
+        assert differences(session) == []
 
 
 def test_an_act_is_as_large_as_its_definition(log):
