@@ -83,7 +83,8 @@ mod tests {
 
     #[pg_test(error = "column 1 is of the type 20, not [25]")]
     fn an_event_made_of_parts_is_not_read_as_what_it_is_not_either() {
-        let row = Row::of_parts(&[Datum::from(0_i64), Datum::from(1_i64)], &[true, false], &[TEXTOID, INT8OID]);
+        let values = [Datum::from(0_i64), Datum::from(1_i64)];
+        let row = Row::of_parts(&values, &[true, false], &[TEXTOID, INT8OID]);
         assert_eq!(row.text_opt(0).unwrap(), None);
         let _ = row.text(1);
     }
