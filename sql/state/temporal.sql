@@ -33,6 +33,25 @@ language c stable parallel safe rows 10 as 'MODULE_PATHNAME', 'eventstream_read_
 comment on function eventstream.read_columns(jsonb, bool) is
 'Part of es_create_temporal_view and es_create_state_table: the columns asked for, of a view or a table, in order from 0, with the steps of their paths; ES005 for what is no such list. Types are not looked at.';
 
+create function eventstream.is_of_this_session(type_oid oid) returns bool
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive made_of (oid) as (
+        select type_oid
+        union
+        select b.oid from made_of m join pg_type t on t.oid = m.oid
+        cross join lateral (
+            select t.typbasetype union select t.typelem
+            union select r.rngsubtype from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+            union select a.atttypid from pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        ) b (oid)
+    )
+    select exists (select from made_of m join pg_type t on t.oid = m.oid join pg_namespace n on n.oid = t.typnamespace where n.nspname ~ '^pg_(toast_)?temp_')
+$$;
+comment on function eventstream.is_of_this_session(oid) is
+'Part of es_create_temporal_view and es_create_state_table: whether a type, or one that it is made of, is temporary. It goes when its session ends, and takes a column with it.';
+
 create function eventstream.column_expressions(columns jsonb, of_view bool default false)
 returns table (place int, name text, type_name text, expression text, steps text[])
 language plpgsql stable parallel safe
@@ -62,6 +81,11 @@ begin
             perform eventstream.refuse('columns', format('must have types that exist, and %s has %s', quote_ident(col.name),
                                                          quote_literal(left(col.type_name, 100))),
                                        'Types outside of pg_catalog are named with their schema.');
+        end if;
+        if eventstream.is_of_this_session(type_oid) then
+            perform eventstream.refuse('columns', format('must have types that other sessions find too, and %s has %s, which is temporary',
+                                                         quote_ident(col.name), quote_literal(left(col.type_name, 100))),
+                                       'Make the type in a schema that stays.');
         end if;
         place := col.place;
         name := col.name;

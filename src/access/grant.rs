@@ -129,7 +129,8 @@ pub fn grant(grant: &Grant) -> Result<()> {
 pub fn notice_of_new_categories(tenant_id: i64, categories: Option<&[String]>, then: &str) -> Result<()> {
     let Some(categories) = categories else { return Ok(()) };
     as_owner(Planning::ByIndex, |db, _| {
-        categories.iter().try_for_each(|category| notice_of_new(db, tenant_id, category, then))
+        let new = categories.iter().enumerate().filter(|(place, category)| !categories[..*place].contains(category));
+        new.map(|(_, category)| category).try_for_each(|category| notice_of_new(db, tenant_id, category, then))
     })
 }
 

@@ -1,6 +1,8 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
 use super::{asks, target, veiled};
-use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
+use crate::access::{
+    Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories, shown_in,
+};
 use crate::log::activation;
 use crate::log::dead_letters::{self, Source};
 use crate::log::event::checked_reason;
@@ -50,9 +52,12 @@ fn create(args: &Args) -> Returned {
     };
     let access = authorize_all(Privilege::Manage, definition.filter.categories.as_deref())?;
     subscription::create(access.tenant_id, &definition)?;
+    // Of those only that the role may read: whether others have streams is not for it to know.
+    let named =
+        definition.filter.categories.map(|named| shown_in(None).map(|scope| scope.narrow(Some(named)))).transpose()?;
     notice_of_new_categories(
         access.tenant_id,
-        definition.filter.categories.as_deref(),
+        named.flatten().as_deref(),
         "the subscription begins with its first one",
     )?;
     from_text(definition.name).map(Some)

@@ -133,16 +133,16 @@ thread_local! {
              where s.category = '$audit' and s.tenant_id < 0 and ($1 is null or s.tenant_id = -$1) \
              window act_by_act as (order by e.global_position)), \
          found as ( \
-             select 'log' as kind, t.global_position, 'met' as found, t.left_there as given, t.home as there \
+             select 'log' as kind, null::jsonb as key, t.global_position, 'met' as found, t.left_there as given, t.home as there \
              from told t where not t.is_first and t.left_there is distinct from t.home \
              union all \
-             select 'log', t.global_position, 'stands', t.home, l.home \
+             select 'log', null, t.global_position, 'stands', t.home, l.home \
              from told t, (select _eventstream.home_of_log() as home) l where t.is_last and t.home is distinct from l.home \
              union all \
-             select 'activation', t.global_position, 'at home', null, null \
+             select 'activation', _eventstream.definition_key('activation', t.after), t.global_position, 'at home', null, null \
              from told t where t.event_type = 'LogActivated' and t.after - 'activated_by' in (select o.home from told o where o.home is not null)), \
          f as (select 0::bigint as tenant_id, o.kind, o.global_position, o.found, o.given, o.there, \
-                      jsonb_build_object('log_id', coalesce(o.there, o.given) -> 'log_id') as key from found o) \
+                      coalesce(o.key, jsonb_build_object('log_id', coalesce(o.there, o.given) -> 'log_id')) as key from found o) \
          select ", selected!(), " from f order by f.global_position, f.kind, f.found"),
         &[INT8OID],
     ) };
@@ -242,7 +242,11 @@ fn problem(row: &Row) -> Result<String> {
         return Ok("is older than the log: created_at was set back by hand".into());
     }
     if found == STANDS {
-        return Ok(format!("is not what the last act met: other {}: changed by hand", others()?));
+        return Ok(if is_there {
+            format!("is not what the last act met: other {}: changed by hand", others()?)
+        } else {
+            "is gone, and the last act had met it: taken away by hand".into()
+        });
     }
     if found == AT_HOME {
         return Ok("the log was at home there already: where that was had been changed by hand".into());

@@ -130,7 +130,7 @@ def test_a_guard_that_is_no_more(database, done, name):
         assert error.value.sqlstate == "ES051"
 
 
-@pytest.mark.parametrize("others", ["", "auto_explain"])
+@pytest.mark.parametrize("others", ["", "plpgsql"])
 def test_preload(new_server, others):
     server = new_server("plain", preload=False, **({"shared_preload_libraries": others} if others else {}))
     database = Database(server, "books").create()

@@ -17,7 +17,7 @@ OF_NAME = {
     "access": "administered_tenant bind_roles grants is_home role_of see_roles tenant_ids tenant_uuids",
     "log": """administration audit definition_key definition_of definitions events home_of_log horizon_holders make_partition note_act note_definition positions
               recorded_floor shown_metadata shown_payload stream_ids stream_segments streams this_log""",
-    "state": """column_expressions comment_columns differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
+    "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",

@@ -59,6 +59,8 @@ struct Statement {
 }
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
+/// So are only temporary objects removed, when their session ends or discards them.
+const QUIETLY: c_int = pg_sys::PERFORM_DELETION_QUIETLY as c_int;
 
 thread_local! {
     static GUARDS: Cell<Option<&'static Guards>> = const { Cell::new(None) };
@@ -304,7 +306,11 @@ unsafe fn show(
             Some(extension) if kind == Kind::DropsExtension => describe(catalog::EXTENSION, extension, 0),
             _ => describe(class, object, part),
         });
-        let is_users = act == Act::Remove && found.is_none() && kind != Kind::DropsExtension;
+        // What goes because a session's temporary objects do cannot be kept: PostgreSQL would leave them all behind, in the way of every later session
+        // of that place.
+        let is_swept = access == ObjectAccessType::OAT_DROP
+            && arg.cast::<pg_sys::ObjectAccessDrop>().as_ref().is_some_and(|drop| drop.dropflags & QUIETLY != 0);
+        let is_users = act == Act::Remove && found.is_none() && kind != Kind::DropsExtension && !is_swept;
         let user = match class {
             catalog::FUNCTION if is_users => Some(Users::Function(object)),
             catalog::RELATION if is_users && is_lasting_table(object) => Some(Users::Table(object, part)),
