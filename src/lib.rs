@@ -29,7 +29,8 @@ pgrx::extension_sql_file!("../sql/schema/types.sql", name = "schema_types", requ
 pgrx::extension_sql_file!("../sql/log/tables.sql", name = "log_tables", requires = ["schema_types"]);
 pgrx::extension_sql_file!("../sql/access/tables.sql", name = "access_tables", requires = ["log_tables"]);
 pgrx::extension_sql_file!("../sql/state/tables.sql", name = "state_tables", requires = ["access_tables"]);
-pgrx::extension_sql_file!("../sql/projection/tables.sql", name = "projection_tables", requires = ["state_tables"]);
+pgrx::extension_sql_file!("../sql/command/tables.sql", name = "command_tables", requires = ["state_tables"]);
+pgrx::extension_sql_file!("../sql/projection/tables.sql", name = "projection_tables", requires = ["command_tables"]);
 pgrx::extension_sql_file!(
     "../sql/subscription/tables.sql",
     name = "subscription_tables",
@@ -42,7 +43,8 @@ pgrx::extension_sql_file!("../sql/log/read.sql", name = "log_read", requires = [
 pgrx::extension_sql_file!("../sql/proof/verify.sql", name = "proof_verify", requires = ["log_read"]);
 pgrx::extension_sql_file!("../sql/access/functions.sql", name = "access_functions", requires = ["proof_verify"]);
 pgrx::extension_sql_file!("../sql/state/functions.sql", name = "state_functions", requires = ["access_functions"]);
-pgrx::extension_sql_file!("../sql/state/history.sql", name = "state_history", requires = ["state_functions"]);
+pgrx::extension_sql_file!("../sql/command/functions.sql", name = "command_functions", requires = ["state_functions"]);
+pgrx::extension_sql_file!("../sql/state/history.sql", name = "state_history", requires = ["command_functions"]);
 pgrx::extension_sql_file!("../sql/state/snapshots.sql", name = "state_snapshots", requires = ["state_history"]);
 pgrx::extension_sql_file!(
     "../sql/subscription/functions.sql",
@@ -63,7 +65,8 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!("../sql/log/views.sql", name = "log_views", requires = ["ops_view_functions"]);
 pgrx::extension_sql_file!("../sql/access/views.sql", name = "access_views", requires = ["log_views"]);
 pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["access_views"]);
-pgrx::extension_sql_file!("../sql/state/temporal.sql", name = "state_temporal", requires = ["state_views"]);
+pgrx::extension_sql_file!("../sql/command/views.sql", name = "command_views", requires = ["state_views"]);
+pgrx::extension_sql_file!("../sql/state/temporal.sql", name = "state_temporal", requires = ["command_views"]);
 pgrx::extension_sql_file!("../sql/ops/views.sql", name = "ops_views", requires = ["state_temporal"]);
 pgrx::extension_sql_file!("../sql/projection/functions.sql", name = "projection_functions", requires = ["ops_views"]);
 pgrx::extension_sql_file!(

@@ -5,8 +5,8 @@ declare
     register text;
 begin
     foreach register in array array[
-        'log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters', 'activations',
-        'projections', 'subscriptions'
+        'log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters', 'event_types',
+        'activations', 'projections', 'subscriptions'
     ] loop
         execute pg_catalog.format('create trigger refuse_foreign before insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.refuse_foreign()', register);
@@ -70,7 +70,7 @@ as $query$
         from pg_class c
         where c.relnamespace = '_eventstream'::regnamespace
           and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters',
-                            'activations', 'projections', 'subscriptions')
+                            'event_types', 'activations', 'projections', 'subscriptions')
     ), functions (name, type) as (
         values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger')
     ), wanted (is_log, name, function, kind, moment, is_cloned, is_of_all) as (

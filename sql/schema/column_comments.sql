@@ -91,6 +91,14 @@ comment on column eventstream.upcasters.registrant is 'the role whose rights the
 comment on column eventstream.upcasters.search_path is 'with which the handler runs';
 comment on column eventstream.upcasters.registered_at is 'when it was registered last';
 comment on column eventstream.upcasters.tenant is 'whose it is';
+comment on column eventstream.event_types.event_type is 'the type that is declared';
+comment on column eventstream.event_types.schema_version is 'of it, this version';
+comment on column eventstream.event_types.appendable is 'false: what is stored stays readable, and nothing more is appended';
+comment on column eventstream.event_types.json_schema is 'what a payload must satisfy; NULL = any';
+comment on column eventstream.event_types.description is 'what it means, for people';
+comment on column eventstream.event_types.example is 'a payload that satisfies the schema';
+comment on column eventstream.event_types.created_at is 'when it was declared';
+comment on column eventstream.event_types.tenant is 'whose it is';
 comment on column eventstream.snapshots.stream is 'whose state it is';
 comment on column eventstream.snapshots.fold is 'by which fold';
 comment on column eventstream.snapshots.version is 'after which version';

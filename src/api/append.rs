@@ -52,7 +52,7 @@ fn append_one(args: &Args) -> Returned {
     let must_exist = args.boolean(9, "must_exist")?;
     let event = NewEvent::check(parts, "event_type")?;
     let request = Request { stream, expected, events: vec![event], must_exist };
-    first(write(target(&access), &[request])?)
+    first(write(target(&access), &mut [request])?)
 }
 
 fn append_events(args: &Args) -> Returned {
@@ -62,7 +62,7 @@ fn append_events(args: &Args) -> Returned {
     let mut left = settings::max_batch_events();
     let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
     let must_exist = args.boolean(3, "must_exist")?;
-    first(write(target(&access), &[Request { stream, expected, events, must_exist }])?)
+    first(write(target(&access), &mut [Request { stream, expected, events, must_exist }])?)
 }
 
 fn append_streams(args: &Args) -> Returned {
@@ -99,7 +99,7 @@ fn append_streams(args: &Args) -> Returned {
         return Err(invalid("appends", reason));
     }
     let store = Store::begin(args)?;
-    for appended in write(target(&access), &requests)? {
+    for appended in write(target(&access), &mut requests)? {
         let positions = int8_array_of(&appended.positions)?;
         store.put(&[Some(from_text(&appended.stream)?), Some(Datum::from(appended.version)), Some(positions)])?;
     }
@@ -112,7 +112,7 @@ fn close_stream(args: &Args) -> Returned {
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
     let events = vec![NewEvent::closing(payload)?];
-    first(write(target(&access), &[Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
+    first(write(target(&access), &mut [Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
 }
 
 fn last(args: &Args) -> Returned {

@@ -1,6 +1,7 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
+use crate::command::event_type;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -146,6 +147,7 @@ fn register_upcaster(args: &Args) -> Returned {
     let key = (definition.event_type, definition.from_schema_version);
     let before = upcasters::of(target.id)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
+    event_type::must_agree(target, definition.event_type)?;
     let changed = refold::refold(target)?;
     if before.has(key.0, key.1) && before.definition() != upcasters::of(target.id)?.definition() {
         say_replaced(&format!("the upcaster of {} from schema version {}", shown(key.0), key.1), &changed)?;

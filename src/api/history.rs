@@ -2,6 +2,7 @@
 use super::append::batch;
 use super::asks;
 use super::state::{Asked, bound};
+use crate::command::declared;
 use crate::log::stream::Stream;
 use crate::log::whole;
 use crate::pg::error::failure::Result;
@@ -94,7 +95,9 @@ fn explain_state(args: &Args) -> Returned {
 fn simulate(args: &Args) -> Returned {
     let asked = Asked::read(args, 0, 2)?;
     let mut left = settings::max_batch_events();
-    let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
+    let mut events = batch("events", args.jsonb(1, "events")?, &mut left)?;
+    // What an append would give them.
+    declared::of(asked.target().id)?.complete(&mut events);
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
     simulate::state(&mut folding, &asked.name, &events)?.datum().map(Some)
 }

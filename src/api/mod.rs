@@ -4,6 +4,7 @@ mod announce;
 mod append;
 mod audit;
 mod day;
+mod event_type;
 mod fold;
 pub mod guard;
 mod history;

@@ -48,7 +48,7 @@ fn append(due: BTreeMap<i64, Vec<Act>>) -> Result<()> {
         let request = Request { stream, expected: ExpectedVersion::Any, events, must_exist: false };
         let target = Target { id: reserved_of(tenant_id), name: &tenant.name };
         // What the session has appended last stays its own.
-        last_append::apart(|| write(target, &[request]))?;
+        last_append::apart(|| write(target, &mut [request]))?;
     }
     Ok(())
 }

@@ -1,3 +1,5 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
+pub mod declared;
+pub mod event_type;
 pub mod write;

@@ -10,14 +10,14 @@
 use super::acting;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
-use super::judge::{Verdict, judge};
+use super::judge::{Rules, Verdict, judge};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
 use super::stream::{self, Head, Locked, Stream};
 use super::target::Target;
 use super::whole;
-use super::{first_append, gate, highest, identity, locks};
+use super::{first_append, highest, identity, locks};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
@@ -60,13 +60,11 @@ pub struct Appended {
     pub positions: Vec<i64>,
 }
 
-/// Appends to all the streams or to none.
-pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
-    server::must_be_writable(c"an append")?;
+/// Appends to all the streams or to none. Behind the tenant's gate, which whoever calls has entered.
+pub fn append(target: Target, requests: &mut [Request], rules: &dyn Rules) -> Result<Appended> {
     // Acts say it themselves: who did them may be gone by the commit.
     let is_said = requests.iter().flat_map(|request| &request.events).all(|event| event.recorded_by.is_some());
     let recorded_by = if is_said { String::new() } else { acting::recorded_by()? };
-    gate::enter(target.id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         transaction::call_at_end(whole::on_end);
         let mut call = Call {
@@ -81,6 +79,9 @@ pub fn append(target: Target, requests: &[Request]) -> Result<Appended> {
         };
         let mut locks = locks::lock_all(db, catalog, target.id, requests)?;
         let mut verdicts = judge(db, catalog, requests, &locks.streams)?;
+        for (request, _) in requests.iter_mut().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::New)) {
+            rules.judge(request)?;
+        }
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
             first_append::note(db, catalog)?;
@@ -286,7 +287,7 @@ fn insert(
             version,
             event_id,
             event_type: event.event_type,
-            schema_version: event.schema_version,
+            schema_version: event.schema_version(),
             subject: event.subject,
             tags: &event.tags,
             occurred_at_unix_us: pg_to_unix_us(occurred_at),
@@ -305,7 +306,7 @@ fn insert(
         Some(Datum::from(max_occurred_at)),
         Some(Datum::from(recorded_at)),
         Some(from_uuid(event_id)?),
-        Some(Datum::from(event.schema_version)),
+        Some(Datum::from(event.schema_version())),
         Some(from_text(event.event_type)?),
         recorded.category,
         event.recorded_by.map(from_text).transpose()?.or(call.recorded_by_datum),

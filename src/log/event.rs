@@ -20,7 +20,8 @@ pub struct NewEvent<'a> {
     pub event_id: Option<[u8; 16]>,
     /// Microseconds since 2000-01-01 UTC; None = when it is recorded.
     pub occurred_at: Option<i64>,
-    pub schema_version: i32,
+    /// None = the newest that may be appended, which whoever judges it says; 1 where nobody does.
+    pub schema_version: Option<i32>,
     pub subject: Option<&'a str>,
     /// None = who appends it.
     pub recorded_by: Option<&'a str>,
@@ -61,6 +62,11 @@ impl<'a> NewEvent<'a> {
         Self::check_rest(parts, "payload")
     }
 
+    /// The schema version that it has, or will.
+    pub fn schema_version(&self) -> i32 {
+        self.schema_version.unwrap_or(1)
+    }
+
     /// The event that closes a stream.
     pub fn closing(payload: Jsonb<'a>) -> Result<Self> {
         let parts = Parts {
@@ -84,7 +90,7 @@ impl<'a> NewEvent<'a> {
             metadata: print("metadata", metadata)?,
             event_id: None,
             occurred_at: None,
-            schema_version: 1,
+            schema_version: None,
             subject: None,
             recorded_by: Some(recorded_by),
             tags: Vec::new(),
@@ -110,8 +116,7 @@ impl<'a> NewEvent<'a> {
         if let Some(subject) = parts.subject {
             Subject::parse(subject)?;
         }
-        let schema_version = parts.schema_version.unwrap_or(1);
-        if schema_version < 1 {
+        if let Some(schema_version) = parts.schema_version.filter(|&version| version < 1) {
             return Err(invalid("schema_version", format!("must be 1 or more, not {schema_version}")));
         }
         if let Some(occurred_at) = parts.occurred_at {
@@ -123,7 +128,7 @@ impl<'a> NewEvent<'a> {
             metadata: print("metadata", metadata)?,
             event_id: parts.event_id,
             occurred_at: parts.occurred_at,
-            schema_version,
+            schema_version: parts.schema_version,
             subject: parts.subject,
             recorded_by: None,
             tags: tag_set("tags", parts.tags)?,

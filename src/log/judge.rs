@@ -10,6 +10,12 @@ use crate::shared::catalog::Catalog;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 
+/// What may be recorded, whoever has said so: asked of what is new, behind the locks.
+pub trait Rules {
+    /// Judges the events, and gives each the schema version that it is appended with where it names none.
+    fn judge(&self, request: &mut Request) -> Result<()>;
+}
+
 /// What becomes of a request.
 pub enum Verdict {
     /// Its events are to be written.

@@ -17,7 +17,7 @@ pub mod gate;
 pub mod highest;
 pub mod horizon;
 pub mod identity;
-mod judge;
+pub mod judge;
 pub mod known;
 pub mod last_append;
 pub mod locks;

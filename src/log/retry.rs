@@ -164,7 +164,7 @@ fn side_by_side(db: &Db, catalog: &Catalog, batch: &Batch, begin: i64) -> Result
     Ok(found)
 }
 
-/// None where the event has none of the ids. Type, payload, schema_version, subject, tags and (if given) occurred_at are compared; metadata is
+/// None where the event has none of the ids. Type, payload, subject, tags and (if given) schema_version and occurred_at are compared; metadata is
 /// not: a retry has another traceparent.
 fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
     let event_id = row.uuid(column::EVENT_ID)?;
@@ -174,7 +174,12 @@ fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
     let same = [
         ("type", row.text(column::EVENT_TYPE)? == event.event_type),
         ("payload", StoredContent::of_row(row).payload()? == Some(event.payload.text)),
-        ("schema_version", row.int4(column::SCHEMA_VERSION)? == event.schema_version),
+        (
+            "schema_version",
+            event
+                .schema_version
+                .map_or(Ok(true), |version| row.int4(column::SCHEMA_VERSION).map(|stored| stored == version))?,
+        ),
         ("occurred_at", event.occurred_at.is_none_or(|occurred_at| stored_at == occurred_at)),
         ("subject", row.text_opt(column::SUBJECT)? == event.subject),
         ("set of tags", row.text_array_opt(column::TAGS)?.unwrap_or_default() == event.tags),

@@ -141,7 +141,7 @@ impl StoredEvent {
         imagined.set(field::VERSION, Datum::from(version));
         imagined.set(field::EVENT_ID, from_uuid(&event_id)?);
         imagined.set(field::EVENT_TYPE, from_text(event.event_type)?);
-        imagined.set(field::SCHEMA_VERSION, Datum::from(event.schema_version));
+        imagined.set(field::SCHEMA_VERSION, Datum::from(event.schema_version()));
         imagined.set(field::PAYLOAD, event.payload.value.datum());
         imagined.set(field::METADATA, event.metadata.value.datum());
         if let Some(subject) = event.subject {

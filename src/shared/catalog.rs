@@ -24,6 +24,7 @@ pub struct Catalog {
     pub folds: Oid,
     pub snapshots: Oid,
     pub projections: Oid,
+    pub event_types: Oid,
     /// The views eventstream.events and eventstream.audit.
     pub views: [Oid; 2],
     /// The row type eventstream.event, and its entry among the relations.
@@ -62,6 +63,8 @@ thread_local! {
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of event types.
+    static EVENT_TYPES_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
@@ -79,6 +82,7 @@ fn note_relation(relation: Oid) {
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
         PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+        EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
         return;
     };
     if relation == pg_sys::InvalidOid
@@ -103,6 +107,10 @@ fn note_relation(relation: Oid) {
     if relation == pg_sys::InvalidOid || relation == catalog.folds {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    }
+    if relation == pg_sys::InvalidOid || relation == catalog.event_types {
+        CATALOG.set(None);
+        EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
     }
     if relation == pg_sys::InvalidOid || relation == catalog.projections {
         CATALOG.set(None);
@@ -139,6 +147,17 @@ pub fn folds_generation() -> u64 {
 /// A number that changes whenever a projection was made, dropped, altered, paused, resumed or is to be rebuilt.
 pub fn projections_generation() -> u64 {
     PROJECTIONS_CHANGED.get()
+}
+
+/// A number that changes whenever an event type was declared, altered or dropped.
+pub fn event_types_generation() -> u64 {
+    EVENT_TYPES_CHANGED.get()
+}
+
+/// Tells every session (at commit) that event types changed.
+pub fn announce_event_type_change(catalog: &Catalog) -> Result<()> {
+    EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
+    invalidation::announce(catalog.event_types)
 }
 
 /// Tells every session (at commit) that projections changed.
@@ -183,6 +202,7 @@ impl Catalog {
             snapshots: relation(c"snapshots")?,
             first_appends: relation(c"first_appends")?,
             projections: relation(c"projections")?,
+            event_types: relation(c"event_types")?,
             views: [public.relation(c"events")?, public.relation(c"audit")?],
             event_type,
             event_row,

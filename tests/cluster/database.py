@@ -187,6 +187,7 @@ REGISTERS = (
     "stream_segments",
     "folds",
     "upcasters",
+    "event_types",
     "activations",
     "projections",
     "subscriptions",

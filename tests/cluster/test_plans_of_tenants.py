@@ -33,6 +33,7 @@ def fill(session, tenant, count):
     for number in range(count):
         session.execute("select es_register_fold(%s, category => %s, rules => %s)", (f"{tenant}{number}", f"{tenant}{number}", RULES))
         session.execute("select es_register_upcaster(%s, 1, 'public.same(jsonb, jsonb)')", (f"{tenant}Type{number}",))
+        session.execute("select es_create_event_type(%s)", (f"{tenant}Type{number}",))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
         session.execute("select es_create_subscription(%s)", (f"{tenant}{number}",))
         session.execute("select es_grant('some_role', 'read', category => %s)", (f"{tenant}{number}",))
@@ -119,6 +120,7 @@ KEYS = {
     "subscriptions": ["name"],
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
+    "event_types": ["event_type"],
     "grants": ["category"],
 }
 

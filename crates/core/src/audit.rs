@@ -24,6 +24,8 @@ words! {
         Fold = "fold",
         #[allow(missing_docs)]
         Upcaster = "upcaster",
+        /// A schema version of an event type.
+        EventType = "event_type",
         #[allow(missing_docs)]
         Projection = "projection",
         #[allow(missing_docs)]
@@ -51,6 +53,9 @@ impl Kind {
             (Self::Upcaster, Made) => "UpcasterRegistered",
             (Self::Upcaster, Altered) => "UpcasterAltered",
             (Self::Upcaster, Dropped) => "UpcasterUnregistered",
+            (Self::EventType, Made) => "EventTypeCreated",
+            (Self::EventType, Altered) => "EventTypeAltered",
+            (Self::EventType, Dropped) => "EventTypeDropped",
             (Self::Projection, Made) => "ProjectionCreated",
             (Self::Projection, Altered) => "ProjectionAltered",
             (Self::Projection, Dropped) => "ProjectionDropped",

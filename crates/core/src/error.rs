@@ -4,13 +4,14 @@
 
 use serde_json::{Value, json};
 
+use crate::breach::Breach;
 use crate::error_hints;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, gate_hint,
     grant_hint, holder_hint, in_category, operator_hint, reused_hint, some_streams, state_limit_hint,
     states_failed_hint, stopped_hint, tenant_hint,
 };
-use crate::hint::{MISFIT_HINT, fold_hint, table_hint, upcast_hint};
+use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
@@ -126,6 +127,14 @@ pub enum Error {
         /// Its function or its registrant is gone, or has changed: it would fail for any event.
         is_unusable: bool,
     },
+
+    /// ES016: `what` ("payload of event 0 for stream …", "example") is none that the declared schema version allows.
+    #[error("{what} is refused by the schema of event type {} version {schema_version}: {breach}", shown(event_type))]
+    PayloadRefused { what: String, event_type: String, schema_version: i32, breach: Box<Breach> },
+
+    /// ES016: the event type is declared, and this cannot be appended of it; `reason` reads "… is not appendable".
+    #[error("event type {} is refused: {reason}", shown(event_type))]
+    EventTypeRefused { event_type: String, reason: String, hint: String },
 
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
@@ -248,6 +257,7 @@ impl Error {
             | Self::UnwrittenFailed { .. }
             | Self::StatesFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
+            Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
             Self::RebuildInProgress { .. } => "ES022",
@@ -278,7 +288,7 @@ impl Error {
                 facts!(stream, expected_version = expected, actual_version = actual)
             }
             Self::StreamNotFound { stream } => facts!(stream),
-            Self::StreamClosed { stream, version } => facts!(stream, version),
+            Self::StreamClosed { stream, version } | Self::NotInSnapshot { stream, version } => facts!(stream, version),
             Self::InvalidStreamName { name, reason } => facts!(stream = name, reason),
             Self::InvalidArgument { argument, reason, .. } => facts!(argument, reason),
             Self::EventIdReused { stream, event_id, version, reason } => facts!(stream, event_id, version, reason),
@@ -303,6 +313,10 @@ impl Error {
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
                 facts!(stream, version, event_type, from_schema_version, reason)
             }
+            Self::PayloadRefused { event_type, schema_version, breach, .. } => {
+                breach.facts(event_type, *schema_version)
+            }
+            Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
             Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => facts!(projection),
             Self::SubscriptionNotFound { subscription } => facts!(subscription),
             Self::ProjectionStopped { projection, position, sqlstate, message } => {
@@ -319,7 +333,6 @@ impl Error {
             Self::PositionOfAnother { argument, position, given, log_id } => {
                 facts!(argument, global_position = position, given_log_id = given, log_id)
             }
-            Self::NotInSnapshot { stream, version } => facts!(stream, version),
             Self::TenantNotFound { tenant } => facts!(tenant),
             Self::TenantRequired { role, tenants } => facts!(role, setting = "eventstream.tenant", tenants),
             Self::Immutable { operation, table } | Self::Foreign { operation, table } => facts!(operation, table),
@@ -368,6 +381,8 @@ impl Error {
             Self::StatesFailed { is_misfit: true, .. } => Some(MISFIT_HINT.into()),
             Self::StatesFailed { category, fold, .. } => Some(states_failed_hint(category, fold)),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
+            Self::PayloadRefused { event_type, schema_version, .. } => Some(schema_hint(event_type, *schema_version)),
+            Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
             Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),

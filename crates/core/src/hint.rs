@@ -37,3 +37,12 @@ pub fn table_hint(projection: &str) -> String {
         quote_literal(projection)
     )
 }
+
+/// Where the rule stands that a payload breaks.
+#[must_use]
+pub(crate) fn schema_hint(event_type: &str, schema_version: i32) -> String {
+    format!(
+        "The schema: select json_schema from eventstream.event_types where event_type = {} and schema_version = {schema_version};",
+        quote_literal(event_type)
+    )
+}

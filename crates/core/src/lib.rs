@@ -9,6 +9,7 @@
 pub mod argument;
 pub mod audit;
 pub mod backoff;
+pub mod breach;
 pub mod column;
 pub mod command;
 pub mod decimal;
@@ -32,6 +33,7 @@ pub mod partition;
 pub mod privilege;
 mod quote;
 pub mod rules;
+pub mod schema;
 pub mod time;
 pub mod trace;
 pub mod word;

@@ -65,6 +65,21 @@ pub struct ProjectionSettings<'a> {
     pub reset: Option<&'a str>,
 }
 
+/// The settings of es_alter_event_type: None is left as it is, and null is none.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct EventTypeSettings<'a, D> {
+    #[serde(default = "Option::default", deserialize_with = "given")]
+    pub json_schema: Option<Option<D>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub description: Option<Option<&'a str>>,
+    #[serde(default = "Option::default", deserialize_with = "given")]
+    pub example: Option<Option<D>>,
+    #[serde(default, deserialize_with = "given")]
+    pub appendable: Option<bool>,
+}
+
 /// What is there: null is a value like others.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)

@@ -1,0 +1,173 @@
+//! The places in a schema where subschemas stand: each gets the keyword that counts (fuel.rs), and references may lead to nothing else, so that none
+//! is tried without being counted.
+use super::fuel::KEYWORD;
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashSet};
+
+/// Keywords whose value is a schema.
+const ONE: [&str; 11] = [
+    "not",
+    "if",
+    "then",
+    "else",
+    "items",
+    "contains",
+    "additionalProperties",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "contentSchema",
+];
+/// Keywords whose value is an array of schemas.
+const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
+/// Keywords whose value is an object of schemas.
+const MAP: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "$defs"];
+/// The other keywords of JSON Schema 2020-12.
+const OTHER: [&str; 42] = [
+    "$schema",
+    "$id",
+    "$ref",
+    "$anchor",
+    "$dynamicRef",
+    "$dynamicAnchor",
+    "$vocabulary",
+    "$comment",
+    "type",
+    "enum",
+    "const",
+    "multipleOf",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "maxContains",
+    "minContains",
+    "maxProperties",
+    "minProperties",
+    "required",
+    "dependentRequired",
+    "format",
+    "contentEncoding",
+    "contentMediaType",
+    "title",
+    "description",
+    "default",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "examples",
+    "definitions",
+    "dependencies",
+    "$recursiveRef",
+    "$recursiveAnchor",
+];
+
+/// A pointer into the schema, and what is wrong there.
+type Fault = (String, String);
+
+#[derive(Default)]
+struct Found {
+    places: HashSet<String>,
+    anchors: HashSet<String>,
+    /// Where each stands, and where it leads.
+    references: Vec<(String, String)>,
+    unknown: BTreeSet<String>,
+}
+
+/// Puts the keyword into each subschema. Returns the keywords that JSON Schema does not have.
+pub fn prepare(schema: &mut Value) -> Result<Vec<String>, Fault> {
+    let mut found = Found::default();
+    found.walk(schema, String::new())?;
+    for (pointer, reference) in &found.references {
+        if !found.leads(reference) {
+            let reason = "must refer to a schema within this one: # with a JSON Pointer to it, or its anchor";
+            return Err((pointer.clone(), reason.into()));
+        }
+    }
+    Ok(found.unknown.into_iter().collect())
+}
+
+impl Found {
+    fn walk(&mut self, schema: &mut Value, pointer: String) -> Result<(), Fault> {
+        if let Value::Object(keywords) = schema {
+            self.note(keywords, &pointer)?;
+            for (keyword, value) in keywords.iter_mut() {
+                let below = format!("{pointer}/{}", escaped(keyword));
+                match value {
+                    value if ONE.contains(&keyword.as_str()) => self.walk(value, below)?,
+                    Value::Array(schemas) if LIST.contains(&keyword.as_str()) => {
+                        for (place, schema) in schemas.iter_mut().enumerate() {
+                            self.walk(schema, format!("{below}/{place}"))?;
+                        }
+                    }
+                    Value::Object(schemas) if MAP.contains(&keyword.as_str()) => {
+                        for (name, schema) in schemas.iter_mut() {
+                            self.walk(schema, format!("{below}/{}", escaped(name)))?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            keywords.insert(KEYWORD.into(), Value::Bool(true));
+        }
+        self.places.insert(pointer);
+        Ok(())
+    }
+
+    fn note(&mut self, keywords: &Map<String, Value>, pointer: &str) -> Result<(), Fault> {
+        for (keyword, value) in keywords {
+            let at = || format!("{pointer}/{}", escaped(keyword));
+            let keyword = keyword.as_str();
+            match (keyword, value) {
+                // Another document within this one: pointers would count from there.
+                ("$id", _) if !pointer.is_empty() => return Err((at(), "must stand at the top only".into())),
+                ("$ref" | "$dynamicRef", Value::String(reference)) => self.references.push((at(), reference.clone())),
+                ("$anchor" | "$dynamicAnchor", Value::String(name)) => {
+                    self.anchors.insert(name.clone());
+                }
+                _ => {}
+            }
+            let is_known =
+                ONE.contains(&keyword) || LIST.contains(&keyword) || MAP.contains(&keyword) || OTHER.contains(&keyword);
+            if !is_known && !keyword.starts_with("x-") && keyword != KEYWORD {
+                self.unknown.insert(keyword.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a reference leads to one of the places.
+    fn leads(&self, reference: &str) -> bool {
+        let Some(fragment) = reference.strip_prefix('#') else { return false };
+        let Some(fragment) = decoded(fragment) else { return false };
+        self.places.contains(&fragment) || self.anchors.contains(&fragment)
+    }
+}
+
+/// A key as JSON Pointer writes it.
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// Without percent signs that stand for others.
+fn decoded(fragment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(fragment.len());
+    let mut rest = fragment.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        rest = after;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,26 @@
+-- Event types: what may be recorded.
+create function es_create_event_type(
+    event_type text,
+    schema_version int default 1,
+    json_schema jsonb default null,
+    description text default null,
+    example jsonb default null,
+    appendable bool default true,
+    if_not_exists bool default false
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_create_event_type';
+comment on function es_create_event_type(text, int, jsonb, text, jsonb, bool, bool) is
+$$Declares a schema version of an event type. From now on an append of the type without schema_version means the newest version that is appendable, and one of a version that is not declared, or not appendable, is ES016. json_schema: a JSON Schema 2020-12 that every payload must satisfy, else ES016 says where and by which rule; it refers to nothing outside, and numbers are compared as decimals; NULL = any payload. example: a payload that satisfies it. A version above 1 whose version before is declared needs an upcaster from that one, registered before, which turns the example of the version before into a payload that satisfies the new schema. appendable => false: a version that is only read. if_not_exists: one that is there as it is asked for is left alone, with a NOTICE; else ES005 says what differs. Returns the event type. What is stored already is not looked at. Needs the privilege manage for all categories.
+Example: select es_create_event_type('AccountOpened', json_schema => '{"type": "object", "required": ["owner"]}', example => '{"owner": "customer-1"}');$$;
+
+create function es_alter_event_type(event_type text, schema_version int, settings jsonb) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_event_type';
+comment on function es_alter_event_type(text, int, jsonb) is
+$$Changes a declared schema version of an event type: an object with any of json_schema, description, example (null takes one away) and appendable, as in es_create_event_type. Appends that begin after its commit are judged by it; what is stored already is not looked at. Returns the event type. Needs the privilege manage for all categories.
+Example: select es_alter_event_type('AccountOpened', 1, '{"appendable": false}');$$;
+
+create function es_drop_event_type(event_type text, schema_version int default null) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_event_type';
+comment on function es_drop_event_type(text, int) is
+$$Takes back the declaration of a schema version of an event type; NULL = of all. What is stored stays, and is read as before; a type without any declared version is appended like one that never had one. To go on reading a version and append it no more, set appendable to false instead. Returns the event type. Needs the privilege manage for all categories.
+Example: select es_drop_event_type('AccountOpened', 1);$$;
