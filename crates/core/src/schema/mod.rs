@@ -83,7 +83,7 @@ impl Schema {
             catch_unwind(AssertUnwindSafe(|| {
                 self.validator.validate(&value).err().map(|error| Breach {
                     value: error.instance_path().as_str().to_owned(),
-                    kind: kind_of(&error.instance()),
+                    kind: kind_of(error.instance()),
                     rule: error.schema_path().as_str().to_owned(),
                     more: more(error.kind()),
                 })
