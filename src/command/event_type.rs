@@ -123,8 +123,10 @@ fn is_declared(db: &Db, tenant_id: i64, event_type: &str, schema_version: i32) -
 fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
     let Definition { event_type, schema_version, .. } = *definition;
     let name = format!("{event_type} version {schema_version}");
-    let hint =
-        format!("To change it: select es_alter_event_type({}, {schema_version}, '…');", quote_literal(event_type));
+    let hint = format!(
+        "es_alter_event_type changes it. As it is: select * from eventstream.event_types where event_type = {} and schema_version = {schema_version};",
+        quote_literal(event_type)
+    );
     let key = [Some(Datum::from(tenant_id)), Some(from_text(event_type)?), Some(Datum::from(schema_version))];
     let text = |document: Option<Jsonb>| -> Result<Option<String>> {
         Ok(document.map(Jsonb::text).transpose()?.map(|text| String::from_utf8_lossy(text).into_owned()))

@@ -55,6 +55,11 @@ CREATED = {
         {"category": "'account'", "columns": COLUMNS, "fold": "'balance'"},
         {"category": "'order'", "columns": OTHER_COLUMNS, "fold": "null"},
     ),
+    "es_create_event_type": (
+        "'Declared'",
+        {"json_schema": "'{\"required\": [\"a\"]}'", "description": "'what it is'", "example": "'{\"a\": 1}'", "appendable": "true"},
+        {"json_schema": "'{}'", "description": "null", "example": "'{\"a\": 2}'", "appendable": "false"},
+    ),
 }
 
 
@@ -84,7 +89,7 @@ AGAIN = ", if_not_exists => true"
 
 def everything(session):
     """What is there of what was created, with who made it when."""
-    tables = ("tenants", "subscriptions", "subscription_slots", "projections", "projection_progress")
+    tables = ("tenants", "event_types", "subscriptions", "subscription_slots", "projections", "projection_progress")
     found = [rows(session, f"select * from _eventstream.{table} order by 1, 2") for table in tables if table != "projection_progress"]
     relations = rows(session, "select oid, relname from pg_class where relnamespace = 'public'::regnamespace order by oid")
     return [*found, relations, rows(session, "select projection_id from _eventstream.projection_progress order by 1")]
