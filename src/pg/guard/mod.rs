@@ -2,7 +2,6 @@
 //! guards them, and so is each function, table, column or schema of a user's that is to go, to be renamed or to be of another type. PostgreSQL tells by
 //! object_access_hook, which is asked on every route (DROP, DROP OWNED, CASCADE, ALTER EXTENSION); a sql_drop event trigger of the
 //! extension would not be: it is gone with the extension. The library is loaded in time by the event trigger of sql/proof/guard.sql.
-//!
 //! Let through unseen: our own statements, the scripts of the extension, pg_upgrade, and upkeep (VACUUM, REINDEX, CLUSTER, SET TABLESPACE …),
 //! which makes, alters and drops relations of ours inside. Upkeep is judged by the innermost utility statement: what a function of a user's
 //! does meanwhile (an index expression that ANALYZE evaluates) comes as a statement of its own.
@@ -59,8 +58,6 @@ struct Statement {
 }
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
-/// So are only temporary objects removed, when their session ends or discards them.
-const QUIETLY: c_int = pg_sys::PERFORM_DELETION_QUIETLY as c_int;
 
 thread_local! {
     static GUARDS: Cell<Option<&'static Guards>> = const { Cell::new(None) };
@@ -306,10 +303,9 @@ unsafe fn show(
             Some(extension) if kind == Kind::DropsExtension => describe(catalog::EXTENSION, extension, 0),
             _ => describe(class, object, part),
         });
-        // What goes because a session's temporary objects do cannot be kept: PostgreSQL would leave them all behind, in the way of every later session
-        // of that place.
-        let is_swept = access == ObjectAccessType::OAT_DROP
-            && arg.cast::<pg_sys::ObjectAccessDrop>().as_ref().is_some_and(|drop| drop.dropflags & QUIETLY != 0);
+        // Quietly go temporary objects alone, and what is made of them: kept, they would be in the way of every later session of that place.
+        let dropped = arg.cast::<pg_sys::ObjectAccessDrop>().as_ref().filter(|_| access == ObjectAccessType::OAT_DROP);
+        let is_swept = dropped.is_some_and(|drop| drop.dropflags as u32 & pg_sys::PERFORM_DELETION_QUIETLY != 0);
         let is_users = act == Act::Remove && found.is_none() && kind != Kind::DropsExtension && !is_swept;
         let user = match class {
             catalog::FUNCTION if is_users => Some(Users::Function(object)),
