@@ -24,3 +24,13 @@ language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_even
 comment on function es_drop_event_type(text, int) is
 $$Takes back the declaration of a schema version of an event type; NULL = of all. What is stored stays, and is read as before; a type without any declared version is appended like one that never had one. To go on reading a version and append it no more, set appendable to false instead. Returns the event type. Needs the privilege manage for all categories.
 Example: select es_drop_event_type('AccountOpened', 1);$$;
+
+create function es_check_event_types(
+    thorough bool default false,
+    out event_type text, out schema_version int, out problem text, out events bigint, out last_recorded_at timestamptz,
+    out stream text, out version bigint, out global_position bigint, out value text, out rule text
+) returns setof record
+language c stable parallel restricted rows 10 as 'MODULE_PATHNAME', 'eventstream_check_event_types';
+comment on function es_check_event_types(bool) is
+$$Compares what is stored with what is declared: no rows = each schema version of an event type of which there are events is declared, and upcasters turn it into the newest declared one. A row names the event type and schema version, what does not fit, how many such events there are and when the newest was recorded. It reads the counts of eventstream.event_types, and not the log; where more events came since than are counted at once, a row without an event type says from which position on nothing was looked at. thorough => true: reads every event, in bounded memory, and judges each whose schema version is declared with a JSON Schema: a row for each that breaks it, with stream, version and position, the JSON Pointers of the value and of the rule, and never what stands there. Only categories that the role may read. Privilege read.
+Example: select * from es_check_event_types();$$;

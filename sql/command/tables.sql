@@ -1,4 +1,4 @@
--- What may be recorded: event types. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -16,3 +16,31 @@ comment on column _eventstream.event_types.json_schema is 'JSON Schema 2020-12; 
 comment on column _eventstream.event_types.example is 'a payload that satisfies the schema';
 comment on column _eventstream.event_types.appendable is 'false: what is stored stays readable, and nothing more is appended';
 comment on index _eventstream.event_types_pkey is 'a schema version of an event type';
+
+-- How many events there are of each, kept by upkeep up to a settled position; a restored log counts anew. Both are written together.
+create table _eventstream.event_counts (
+    tenant_id bigint not null,
+    event_type text collate "C" not null,
+    schema_version int not null,
+    category text collate "C" not null,
+    events bigint not null,
+    last_recorded_at timestamptz not null,
+    constraint event_counts_pkey primary key (tenant_id, event_type, schema_version, category)
+) with (fillfactor = 50);
+comment on table _eventstream.event_counts is
+'How many events of each type and schema version a category has, up to the position in event_count_progress, in tenants that declare event types. No dump carries it; what is missing is counted again.';
+comment on column _eventstream.event_counts.events is 'at or below that position';
+comment on column _eventstream.event_counts.last_recorded_at is 'when the newest of them was recorded';
+comment on index _eventstream.event_counts_pkey is 'the counts of a schema version of an event type, by category';
+
+create table _eventstream.event_count_progress (
+    tenant_id bigint not null,
+    global_position bigint not null,
+    counted_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint event_count_progress_pkey primary key (tenant_id)
+) with (fillfactor = 50);
+comment on table _eventstream.event_count_progress is
+'Up to which position a tenant''s events are in event_counts. No dump carries it.';
+comment on column _eventstream.event_count_progress.global_position is 'every event up to here is counted, and none behind it';
+comment on column _eventstream.event_count_progress.counted_at is 'the tenant that waited longest comes first';
+comment on index _eventstream.event_count_progress_pkey is 'one row a tenant';

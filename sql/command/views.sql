@@ -1,5 +1,16 @@
--- What is declared, for people.
+-- What is declared, for people, and how much of it there is.
+create function _eventstream.event_counts(
+    out event_type text, out schema_version int, out events bigint, out last_recorded_at timestamptz, out counted_to bigint
+) returns setof record
+language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_event_counts';
+comment on function _eventstream.event_counts() is
+'How many events of each type and schema version there are in the categories of the current tenant that the current role may read, and when the newest was recorded; last a row without a type, with the position up to which they are counted (NULL: all are). None where no event type is declared. Privilege read.';
+
 create view eventstream.event_types with (security_barrier) as
+with counted as materialized (
+    select c.event_type, c.schema_version, c.events, c.last_recorded_at, c.counted_to
+    from _eventstream.event_counts() c
+)
 select
     e.event_type,
     e.schema_version,
@@ -8,9 +19,18 @@ select
     e.description,
     e.example,
     e.created_at,
+    coalesce(n.events, 0) as events,
+    n.last_recorded_at,
+    (select pg_catalog.max(c.counted_to) from counted c) as counted_to,
     t.name as tenant
 from _eventstream.event_types e
 join _eventstream.tenants t on t.id = e.tenant_id
+left join (
+    -- Grouped, so that who asks for no counts has none made.
+    select c.event_type, c.schema_version, pg_catalog.max(c.events) as events, pg_catalog.max(c.last_recorded_at) as last_recorded_at
+    from counted c
+    group by c.event_type, c.schema_version
+) n on n.event_type = e.event_type and n.schema_version = e.schema_version
 where e.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.event_types is
-'The declared schema versions of event types of the current tenant: what a payload of each must look like, and whether it may still be appended.';
+'The declared schema versions of event types of the current tenant: what a payload of each must look like, whether it may still be appended, how many events of it there are in the categories that the role may read, and when the newest was recorded. Upkeep keeps the counts; what came since is counted when the view is read, 100,000 events at most: counted_to is the position up to which the counts go, NULL where they are complete.';

@@ -36,11 +36,11 @@ comment on function _eventstream.subscription_states() is
 'How each subscription of the current tenant stands: see the view eventstream.subscriptions.';
 
 create function _eventstream.tasks(
-    out pid int, out done bigint, out total bigint, out began_at timestamptz
+    out task text, out pid int, out done bigint, out total bigint, out began_at timestamptz
 ) returns setof record
 language c volatile parallel unsafe rows 2 as 'MODULE_PATHNAME', 'eventstream_tasks';
 comment on function _eventstream.tasks() is
-'Calls of es_verify under way in this database; done and total in global positions. None without shared_preload_libraries.';
+'Calls of es_verify (task verify) and of es_check_event_types (check) under way in this database; done and total in global positions. None without shared_preload_libraries.';
 
 create function _eventstream.health(
     out name text, out tenant text, out status text, out detail text, out fix text

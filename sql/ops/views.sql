@@ -140,11 +140,11 @@ from (
       and p.tenant_id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
       and t.id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
     union all
-    select 'verify', null, null, v.pid, v.done, v.total, 'positions', v.began_at
+    select v.task, null, null, v.pid, v.done, v.total, 'positions', v.began_at
     from _eventstream.tasks() v
 ) w;
 comment on view eventstream.progress is
-'What takes long and is under way: rebuilds of projections (in streams for a state table, else in global positions) and calls of es_verify (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Verifications are seen only with shared_preload_libraries.';
+'What takes long and is under way: rebuilds of projections (in streams for a state table, else in global positions) and calls of es_verify and es_check_event_types (in global positions, by the process pid). percent: 0 to 100; eta: when it ends if it goes on as it has so far. Superusers, the owner and members of pg_monitor see every tenant''s rebuilds, roles with manage the current tenant''s. Calls are seen only with shared_preload_libraries.';
 
 create view eventstream.health with (security_barrier) as
 select h.name, h.tenant, h.status, h.detail, h.fix

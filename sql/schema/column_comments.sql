@@ -98,6 +98,9 @@ comment on column eventstream.event_types.json_schema is 'what a payload must sa
 comment on column eventstream.event_types.description is 'what it means, for people';
 comment on column eventstream.event_types.example is 'a payload that satisfies the schema';
 comment on column eventstream.event_types.created_at is 'when it was declared';
+comment on column eventstream.event_types.events is 'how many there are in the categories that the role may read';
+comment on column eventstream.event_types.last_recorded_at is 'when the newest of them was recorded; NULL: there is none';
+comment on column eventstream.event_types.counted_to is 'the position up to which events are counted; NULL: all are';
 comment on column eventstream.event_types.tenant is 'whose it is';
 comment on column eventstream.snapshots.stream is 'whose state it is';
 comment on column eventstream.snapshots.fold is 'by which fold';
@@ -170,10 +173,10 @@ comment on column eventstream.dead_letters.error_sqlstate is 'of the error, if i
 comment on column eventstream.dead_letters.error_detail is 'of the error, if it had one';
 comment on column eventstream.dead_letters.died_at is 'when it became a dead letter';
 comment on column eventstream.dead_letters.tenant is 'whose it is';
-comment on column eventstream.progress.task is 'rebuild, or verify';
+comment on column eventstream.progress.task is 'rebuild, verify, or check';
 comment on column eventstream.progress.name is 'of the projection';
-comment on column eventstream.progress.tenant is 'whose it is; NULL for a verification';
-comment on column eventstream.progress.pid is 'of the process that verifies';
+comment on column eventstream.progress.tenant is 'whose it is; NULL for a call';
+comment on column eventstream.progress.pid is 'of the process that verifies or checks';
 comment on column eventstream.progress.done is 'so many units';
 comment on column eventstream.progress.total is 'of so many; NULL where that is not known';
 comment on column eventstream.progress.unit is 'streams, or positions';

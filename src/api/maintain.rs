@@ -36,6 +36,7 @@ fn maintain(args: &Args) -> Returned {
     let tasks = [
         ("partitions made ahead", done.partitions_made),
         ("tables analyzed", done.tables_analyzed),
+        ("events counted", done.counted.events),
         ("snapshots taken", done.snapshots.taken),
         ("snapshots failed", done.snapshots.failed),
         ("snapshots removed", done.snapshots.removed),

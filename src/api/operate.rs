@@ -89,6 +89,7 @@ fn running_tasks(args: &Args) -> Returned {
     let store = Store::begin(args)?;
     for task in tasks::under_way() {
         store.put(&[
+            Some(from_text(task.kind.as_str())?),
             Some(Datum::from(task.pid)),
             Some(Datum::from(task.done)),
             Some(Datum::from(task.total)),

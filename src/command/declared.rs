@@ -95,6 +95,24 @@ impl Declared {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The newest declared version of an event type, appendable or not.
+    pub fn newest(&self, event_type: &str) -> Option<i32> {
+        self.0.get(event_type)?.keys().next_back().copied()
+    }
+
+    pub fn has(&self, event_type: &str, version: i32) -> bool {
+        self.0.get(event_type).is_some_and(|versions| versions.contains_key(&version))
+    }
+
+    /// The schema of a version that has one.
+    pub fn schema(&self, event_type: &str, version: i32) -> Result<Option<&Schema>> {
+        self.0.get(event_type).and_then(|versions| versions.get(&version)).map_or(Ok(None), Version::schema)
+    }
+
     fn judge_event(&self, event: &mut NewEvent, what: &dyn Fn() -> String) -> Result<()> {
         let Some(versions) = self.0.get(event.event_type) else { return Ok(()) };
         let event_type = event.event_type;
@@ -128,10 +146,13 @@ fn newest(versions: &BTreeMap<i32, Version>) -> Option<i32> {
 }
 
 impl Version {
+    fn schema(&self) -> Result<Option<&Schema>> {
+        let Some(schema) = &self.schema else { return Ok(None) };
+        Ok(Some(self.ready.get_or_init(|| Schema::parse(schema)).as_ref().map_err(Clone::clone)?))
+    }
+
     fn check(&self, what: &dyn Fn() -> String, event_type: &str, schema_version: i32, payload: &[u8]) -> Result<()> {
-        let Some(schema) = &self.schema else { return Ok(()) };
-        let schema = self.ready.get_or_init(|| Schema::parse(schema)).as_ref().map_err(Clone::clone)?;
-        check(schema, what, event_type, schema_version, payload)
+        self.schema()?.map_or(Ok(()), |schema| check(schema, what, event_type, schema_version, payload))
     }
 }
 

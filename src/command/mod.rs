@@ -1,5 +1,7 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
+pub mod counted;
 pub mod declared;
 pub mod event_type;
+pub mod stored_types;
 pub mod write;

@@ -34,5 +34,6 @@ pub mod slots;
 pub mod statements;
 pub mod stored;
 pub mod stream;
+pub mod tally;
 pub mod target;
 pub mod whole;

@@ -1,6 +1,7 @@
-//! Upkeep: partitions ahead of need, statistics of tables that have grown, due snapshots, retention. One bounded step at a time, by
+//! Upkeep: partitions ahead of need, statistics of tables that have grown, counts of events, due snapshots, retention. One bounded step at a time, by
 //! es_maintain and by the workers.
 use crate::access;
+use crate::command::counted;
 use crate::log::{analyze, horizon, partition};
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -15,6 +16,7 @@ use std::collections::HashSet;
 pub struct Done {
     pub partitions_made: i64,
     pub tables_analyzed: i64,
+    pub counted: counted::Done,
     pub snapshots: due::Done,
 }
 
@@ -25,7 +27,7 @@ thread_local! {
     static SAID: RefCell<HashSet<String>> = RefCell::default();
 }
 
-/// One step, for one tenant's snapshots or (None) for everybody's. `say` gets each failure.
+/// One step, for one tenant's events and snapshots or (None) for everybody's. `say` gets each failure.
 pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
     let (partitions_made, tables_analyzed) = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
@@ -33,7 +35,8 @@ pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
         access::see_roles(db, catalog)?;
         Ok((partition::make_ahead(db, catalog, last_position)?, analyze::one(db, catalog)?))
     })?;
-    Ok(Done { partitions_made, tables_analyzed, snapshots: due::run(tenant_id, say)? })
+    let counted = counted::advance(tenant_id)?;
+    Ok(Done { partitions_made, tables_analyzed, counted, snapshots: due::run(tenant_id, say)? })
 }
 
 /// The same for a worker, which comes back again and again: a failure is told once. Whether there is more to do.
@@ -48,5 +51,5 @@ pub fn maintain() -> Result<bool> {
         });
         if is_new { report::warning(&message) } else { Ok(()) }
     })?;
-    Ok(done.snapshots.has_more)
+    Ok(done.snapshots.has_more || done.counted.has_more)
 }

@@ -2,6 +2,7 @@
 //! (https://prometheus.io/docs/instrumenting/exposition_formats/). Durations are in seconds.
 use super::health;
 use super::health::check::Level;
+use super::health::event_types;
 use super::overview::subscriptions;
 use super::overview::{self, Moment};
 use crate::log::horizon;
@@ -72,6 +73,7 @@ pub fn page() -> Result<String> {
     database(&mut page, &moment)?;
     projections(&mut page, &moment)?;
     subscriptions(&mut page, &moment)?;
+    schema_versions(&mut page)?;
     page.metric("health_status", "gauge", "The checks of eventstream.health: 0 ok, 1 warning, 2 critical");
     for check in health::look(None)? {
         let level = match check.level {
@@ -128,6 +130,18 @@ fn database(page: &mut Page, moment: &Moment) -> Result<()> {
     page.single("runners", "gauge", "Background workers that advance projections of this database", runners);
     let missing = board::missing_workers();
     page.single("runners_missing", "gauge", "Runners for which max_worker_processes leaves no place", missing);
+    Ok(())
+}
+
+fn schema_versions(page: &mut Page) -> Result<()> {
+    let all = event_types::unreadable(None)?;
+    if !all.is_empty() {
+        let help = "Stored schema versions that no upcasters turn into the newest declared one of their event type";
+        page.metric("schema_versions_without_upcaster", "gauge", help);
+    }
+    for (tenant, unreadable) in &all {
+        page.sample("schema_versions_without_upcaster", &[("tenant", tenant)], unreadable.len());
+    }
     Ok(())
 }
 

@@ -71,6 +71,11 @@ impl Upcasters {
         self.steps.get(event_type).is_some_and(|steps| steps.contains_key(&from_schema_version))
     }
 
+    /// The event type that the step from that schema version makes.
+    pub fn step(&self, event_type: &str, from_schema_version: i32) -> Option<&str> {
+        self.steps.get(event_type)?.get(&from_schema_version).map(|step| step.to_event_type.as_str())
+    }
+
     /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
         self.all().map(|(event_type, from, step)| step.definition(event_type, from)).collect::<Vec<_>>().concat()

@@ -24,6 +24,7 @@ MAY_READ = {
     "src/log/stored.rs": ({*CONSTANTS, "StoredContent", "of_door"}, "what the names below mean"),
     "src/log/retry.rs": ({"StoredContent", "'payload'"}, "compares a retried payload with the stored one, and says only whether they differ"),
     "src/proof/verify/walk.rs": ({"StoredContent"}, "hashes them, and says only whether the hash is right"),
+    "src/command/stored_types.rs": ({"StoredContent"}, "judges them by their schemas, and says only where and by which rule they break them"),
     "src/proof/audit.rs": ({"payload", "a.*", "k.*", "t.*"}, "compares acts of administration, which are no user's events, with what there is"),
     "src/present/event.rs": (CONSTANTS, "the door: the columns of an event"),
     "src/present/door.rs": ({"of_door"}, "the door"),

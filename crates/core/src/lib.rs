@@ -27,6 +27,7 @@ pub mod isolate;
 pub mod json;
 pub mod moment;
 pub mod name;
+pub mod newest;
 pub mod number;
 pub mod options;
 pub mod partition;

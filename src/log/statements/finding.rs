@@ -1,5 +1,6 @@
 //! Finding events and streams in a partition: its ends, heads, places.
 use super::definition::{Definition, RANGE};
+use crate::pg::query::columns::columns;
 use pgrx::pg_sys::{INT8OID, TEXTOID};
 
 pub const NEWEST: Definition =
@@ -29,4 +30,26 @@ pub const PLACES: Definition = (
                  and (category, global_position) > ($2, $3) and (category, global_position) <= ($2, $4) \
                  order by category, global_position limit $5",
     &[INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID],
+);
+
+columns! {
+    /// How many events of a kind there are.
+    pub mod tally, tally_columns;
+    CATEGORY = "category",
+    EVENT_TYPE = "event_type",
+    SCHEMA_VERSION = "schema_version",
+    EVENTS = "count(*)",
+    LAST_RECORDED_AT = "max(recorded_at)",
+    LAST_POSITION = "max(global_position)",
+}
+
+pub const TALLY: Definition = (
+    concat!(
+        "select ",
+        tally_columns!(),
+        " from (select category, event_type, schema_version, recorded_at, global_position from {events} \
+                     where (tenant_id, global_position) > ($1, $2) and (tenant_id, global_position) <= ($1, $3) \
+                     order by tenant_id, global_position limit $4) e group by category, event_type, schema_version"
+    ),
+    &[INT8OID, INT8OID, INT8OID, INT8OID],
 );

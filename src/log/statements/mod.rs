@@ -11,6 +11,7 @@ mod reading;
 mod verifying;
 
 use definition::Definition;
+pub use finding::tally;
 pub use offers::fact;
 pub use reading::size;
 pub use verifying::verified;
@@ -90,9 +91,10 @@ pub enum Statement {
     EventsAt,
     EventsAtBackward,
     StreamsFrom,
+    Tally,
 }
 
-pub const STATEMENTS: usize = Statement::StreamsFrom as usize + 1;
+pub const STATEMENTS: usize = Statement::Tally as usize + 1;
 
 impl Statement {
     /// The SQL, and the types of its parameters.
@@ -126,6 +128,7 @@ impl Statement {
             Statement::EventsAt => reading::EVENTS_AT,
             Statement::EventsAtBackward => reading::EVENTS_AT_BACKWARD,
             Statement::StreamsFrom => finding::STREAMS_FROM,
+            Statement::Tally => finding::TALLY,
         }
     }
 }

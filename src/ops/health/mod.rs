@@ -2,6 +2,7 @@
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 pub mod check;
 mod database;
+pub mod event_types;
 mod folds;
 mod guards;
 mod stale;
@@ -74,6 +75,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(broken_folds(tenant_id, &writing)?);
     checks.extend(folds::failing(tenant_id, &writing)?);
     checks.extend(upcasters::failing(tenant_id, &writing)?);
+    checks.extend(event_types::checks(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

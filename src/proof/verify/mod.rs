@@ -21,7 +21,7 @@ use crate::proof::verify::problem::Problem;
 use crate::proof::verify::problem::Report;
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
-use crate::shared::tasks::Task;
+use crate::shared::tasks::{Kind, Task};
 use eventstream_core::audit::{owner_of, reserved_of};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
@@ -90,7 +90,7 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
         let partitions = partition::all(db, catalog)?;
         expected::check(db, catalog, &partitions, (from, to), tenant, walk.report())?;
         let mut segments = None;
-        let task = Task::begin((to.min(sequence::last(catalog.positions)?.0) - from).max(0));
+        let task = Task::begin(Kind::Verify, (to.min(sequence::last(catalog.positions)?.0) - from).max(0));
         for partition in partitions.iter() {
             if partition.upper <= from || partition.lower > to {
                 continue;
