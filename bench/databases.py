@@ -57,6 +57,24 @@ INSERT_BATCH = """
 """
 
 
+# A payload of ten properties, and what is asked of it.
+TEN_PROPERTIES = json.dumps({
+    "account": "1000", "amount": 1234.50, "currency": "EUR", "counterparty": "CZ6508000000192000145399", "text": "Invoice 2024-10-0815",
+    "entry": "2024-0815", "booked": "2024-10-31", "lines": [1, 2, 3], "final": True, "clerk": {"id": 17},
+})
+SCHEMA = {
+    "type": "object", "additionalProperties": False,
+    "required": ["account", "amount", "currency", "counterparty", "text", "entry", "booked", "lines", "final", "clerk"],
+    "properties": {
+        "account": {"type": "string", "pattern": "^[0-9]+$"}, "amount": {"type": "number", "minimum": 0, "multipleOf": 0.01},
+        "currency": {"enum": ["EUR", "USD", "CZK"]}, "counterparty": {"type": "string", "maxLength": 34}, "text": {"type": "string", "minLength": 1},
+        "entry": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{4}$"}, "booked": {"type": "string"},
+        "lines": {"type": "array", "items": {"type": "integer"}, "maxItems": 100}, "final": {"type": "boolean"},
+        "clerk": {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}},
+    },
+}
+
+
 def event():
     return json.dumps({"type": "AccountCredited", "payload": json.loads(PAYLOAD), "metadata": json.loads(METADATA)})
 
@@ -92,6 +110,18 @@ def make_bench(bench):
             connection.execute(INSERT_BATCH, {"batch": batch(), "stream": 1_000_000 + ledger, "version": 0})
         connection.execute("vacuum analyze")
     return "bench"
+
+
+def make_declared(bench):
+    """Streams account-<n>, as in bench, in a log that declares event types: some that nobody appends here, and one with a schema."""
+    with create(bench, "declared") as connection:
+        size = {"streams": STREAMS, "events": EVENTS_A_STREAM, "event": event(), "payload": PAYLOAD, "metadata": METADATA}
+        connection.execute(FILL_STREAMS, {**size, "name": "account-%s"})
+        for number in range(10):
+            connection.execute("select es_create_event_type(%s, json_schema => %s)", (f"Other{number}", json.dumps(SCHEMA)))
+        connection.execute("select es_create_event_type('Judged', json_schema => %s, example => %s)", (json.dumps(SCHEMA), TEN_PROPERTIES))
+        connection.execute("vacuum analyze")
+    return "declared"
 
 
 # Folds that add up amounts, each in every category that is measured; and plain tables with the same rows and the same state.
