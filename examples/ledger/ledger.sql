@@ -8,6 +8,25 @@
 set timezone = 'UTC';
 
 -- == 1. The chart of accounts ==
+-- What an event says is kept for ever, so it is worth saying once what one looks like. That is optional; what is declared
+-- is judged whenever it is appended, by whoever. Amounts have two decimals at most, compared as decimals and never as floats.
+select es_create_event_type('AccountOpened', description => 'an account of the chart', json_schema => '{
+    "type": "object",
+    "required": ["number", "name", "class"],
+    "properties": {
+        "number": {"type": "integer"},
+        "name": {"type": "string"},
+        "class": {"enum": ["asset", "liability", "equity", "income", "expense"]}}}');
+select es_create_event_type(event_type, description => meaning,
+    json_schema => '{
+        "type": "object",
+        "required": ["amount"],
+        "properties": {
+            "amount": {"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.01},
+            "entry": {"type": "string"}}}',
+    example => '{"entry": "2024-001", "amount": 10000.00}')
+from (values ('AccountDebited', 'the left side of an entry'), ('AccountCredited', 'its right side')) as types (event_type, meaning);
+
 -- Every account is a stream: a list of events, in order, that is only ever added to.
 -- Its first event says that the account was opened. `expected_version => 0` means: only if the stream has no
 -- events yet. What comes back is the stream's new version, which is the number of its events.
@@ -107,6 +126,13 @@ select * from ledger.post('2024-005', '2024-02-01', 'Two digits swapped',
 \set ON_ERROR_STOP on
 select ledger.refused_with('GL001', :'got');
 
+-- An amount that is none gets in by no door. The event store says where it stands and by which rule it is refused: ES016.
+\set ON_ERROR_STOP off
+select es_append('account-cash', 'AccountDebited', '{"entry": "2024-005", "amount": "54,00"}');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES016', :'got');
+
 -- == 3. Reading back ==
 -- One account, oldest event first. Amounts are exact decimals: 1400.50 stays 1400.50, not 1400.5.
 select version, event_type, payload ->> 'entry' as entry, payload ->> 'amount' as amount, occurred_at::date as booked
@@ -170,7 +196,11 @@ select ledger.refused_with('ES006', :'got');
 -- Every event of every stream has a place in one log. Read on from the last place you saw: nothing is skipped,
 -- not even while others append. This is what feeds reports, search indexes and other systems.
 select global_position, stream, version, event_type, payload ->> 'amount' as amount
-from es_read_all(after_position => 6, max_count => 10);
+from es_read_all(after_position => 9, max_count => 10);
+
+-- How many events there are of each type that was declared, and whether all that is stored is as it was said.
+select event_type, schema_version, events from eventstream.event_types order by event_type;
+select event_type, problem, events from es_check_event_types(thorough => true);
 
 -- == 7. The trial balance, in plain SQL ==
 -- Each account's balance stands on its side, and both sides have the same sum, to the cent.
@@ -214,7 +244,7 @@ select * from ledger.post('2024-008', '2024-02-06', 'Landlord grants a rebate on
 select count(*) as problems from es_verify();
 
 -- Note the newest hash of every stream outside of the database, and not even somebody who can rewrite a
--- whole chain gets away with it: tools/verify.py --anchor compares.
+-- whole chain gets away with it: tools/verify.py --anchor compares. ($audit has the acts of administration: what was declared.)
 select stream, version, left(encode(chain_hash, 'hex'), 16) || '…' as chain_hash
 from es_chain_heads()
 order by stream;
