@@ -91,12 +91,15 @@ mod tests {
 
     #[pg_test]
     fn tables_have_the_columns_that_are_read_by_number() {
-        use crate::log::statements::{column, segment, stream_column};
+        use crate::log::statements::{column, segment, stream_column, tag_column, tag_partition};
         for (table, columns) in [
             ("events", column::COLUMNS),
             ("events_1", column::COLUMNS),
             ("streams", stream_column::COLUMNS),
             ("stream_segments", segment::COLUMNS),
+            ("event_tags", tag_column::COLUMNS),
+            ("event_tags_1", tag_column::COLUMNS),
+            ("tag_partitions", tag_partition::COLUMNS),
             ("snapshots", crate::state::snapshot::column::COLUMNS),
         ] {
             // By their numbers: a column that was dropped keeps its own.

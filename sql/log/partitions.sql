@@ -6,16 +6,22 @@ comment on function _eventstream.refuse_change() is
 
 -- A row trigger (cloned to every partition) catches writers that fire no statement triggers, such as logical
 -- replication; a statement trigger catches TRUNCATE and statements that touch no row.
-create trigger refuse_change_of_row
-    before update or delete on _eventstream.events
-    for each row execute function _eventstream.refuse_change();
-comment on trigger refuse_change_of_row on _eventstream.events is 'events are immutable (ES050)';
-create trigger refuse_change
-    before update or delete or truncate on _eventstream.events
-    for each statement execute function _eventstream.refuse_change();
-comment on trigger refuse_change on _eventstream.events is 'events are immutable (ES050)';
-alter table _eventstream.events enable always trigger refuse_change_of_row;
-alter table _eventstream.events enable always trigger refuse_change;
+do $$
+declare
+    log text;
+begin
+    foreach log in array array['events', 'event_tags'] loop
+        execute pg_catalog.format('create trigger refuse_change_of_row before update or delete on _eventstream.%I '
+                                  'for each row execute function _eventstream.refuse_change()', log);
+        execute pg_catalog.format('comment on trigger refuse_change_of_row on _eventstream.%I is %L', log, 'events are immutable (ES050)');
+        execute pg_catalog.format('create trigger refuse_change before update or delete or truncate on _eventstream.%I '
+                                  'for each statement execute function _eventstream.refuse_change()', log);
+        execute pg_catalog.format('comment on trigger refuse_change on _eventstream.%I is %L', log, 'events are immutable (ES050)');
+        execute pg_catalog.format('alter table _eventstream.%I enable always trigger refuse_change_of_row', log);
+        execute pg_catalog.format('alter table _eventstream.%I enable always trigger refuse_change', log);
+    end loop;
+end
+$$;
 
 create function _eventstream.refuse_foreign() returns trigger
 language c as 'MODULE_PATHNAME', 'eventstream_refuse_foreign';
@@ -23,11 +29,19 @@ comment on function _eventstream.refuse_foreign() is
 'Refuses with ES050 what others than eventstream''s own functions write: UPDATE, DELETE and TRUNCATE always, INSERT and COPY from the first append of this database on. Until then rows may come from a dump.';
 
 -- The append's own insert fires no triggers: this one meets INSERT, COPY and logical replication.
-create trigger refuse_insert
-    before insert on _eventstream.events
-    for each row execute function _eventstream.refuse_foreign();
-comment on trigger refuse_insert on _eventstream.events is 'events come by es_append and its kin only (ES050)';
-alter table _eventstream.events enable always trigger refuse_insert;
+do $$
+declare
+    log text;
+begin
+    foreach log in array array['events', 'event_tags'] loop
+        execute pg_catalog.format('create trigger refuse_insert before insert on _eventstream.%I '
+                                  'for each row execute function _eventstream.refuse_foreign()', log);
+        execute pg_catalog.format('comment on trigger refuse_insert on _eventstream.%I is %L', log,
+                                  'events come by es_append and its kin only (ES050)');
+        execute pg_catalog.format('alter table _eventstream.%I enable always trigger refuse_insert', log);
+    end loop;
+end
+$$;
 
 create function _eventstream.make_partition(lower_bound bigint, upper_bound bigint) returns bool
 language plpgsql
@@ -41,55 +55,62 @@ set plpgsql.extra_errors = none
 as $$
 #variable_conflict error
 declare
-    name text := 'events_' || lower_bound;
+    log text;
+    name text;
     index record;
     whose record;
 begin
     -- CREATE TABLE … PARTITION OF would take ACCESS EXCLUSIVE on the parent and stop every append. ONLY: old partitions
     -- may be under VACUUM or REINDEX CONCURRENTLY.
     lock table only _eventstream.events in share update exclusive mode;
-    if to_regclass(format('_eventstream.%I', name)) is not null then
+    if to_regclass(format('_eventstream.%I', 'events_' || lower_bound)) is not null then
         return false;
     end if;
-    execute format('create table _eventstream.%I (like _eventstream.events including all)', name);
-    for index in
-        select * from (values
-            ('position', '', '(global_position)', '', 'the log in order'),
-            ('version', 'unique', '(stream_id, version)', '', 'a stream in order; across partitions unique by the row lock'),
-            ('event_id', '', '(event_id, tenant_id)', '', 'an event by id'),
-            ('tenant', '', '(tenant_id, global_position)', '', 'the log of a tenant in order'),
-            ('category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
-            ('subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),
-            ('late', '', '(stream_id, version, occurred_at)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
-        ) as i (suffix, uniqueness, columns, condition, meaning)
-    loop
-        execute format('create %s index %I on _eventstream.%I %s %s',
-                       index.uniqueness, name || '_' || index.suffix || '_idx', name, index.columns, index.condition);
-        execute format('comment on index _eventstream.%I is %L', name || '_' || index.suffix || '_idx', index.meaning);
+    foreach log in array array['event_tags', 'events'] loop
+        name := log || '_' || lower_bound;
+        execute format('create table _eventstream.%I (like _eventstream.%I including all)', name, log);
+        for index in
+            select * from (values
+                ('event_tags', 'key', 'unique', '(tenant_id, tag, global_position)', '', 'the events of a tag in order'),
+                ('events', 'position', '', '(global_position)', '', 'the log in order'),
+                ('events', 'version', 'unique', '(stream_id, version)', '', 'a stream in order; across partitions unique by the row lock'),
+                ('events', 'event_id', '', '(event_id, tenant_id)', '', 'an event by id'),
+                ('events', 'tenant', '', '(tenant_id, global_position)', '', 'the log of a tenant in order'),
+                ('events', 'category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
+                ('events', 'subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),
+                ('events', 'late', '', '(stream_id, version, occurred_at)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
+            ) as i (of_log, suffix, uniqueness, columns, condition, meaning)
+            where i.of_log = log
+        loop
+            execute format('create %s index %I on _eventstream.%I %s %s',
+                           index.uniqueness, name || '_' || index.suffix || '_idx', name, index.columns, index.condition);
+            execute format('comment on index _eventstream.%I is %L', name || '_' || index.suffix || '_idx', index.meaning);
+        end loop;
+        execute format('comment on table _eventstream.%I is %L', name,
+                       format(case log when 'events' then 'Events with global_position from %s to %s.'
+                                       else 'Tags of the events with global_position from %s to %s.' end, lower_bound, upper_bound - 1));
+        execute format('create trigger refuse_change before update or delete or truncate on _eventstream.%I '
+                       'for each statement execute function _eventstream.refuse_change()', name);
+        execute format('comment on trigger refuse_change on _eventstream.%I is %L', name, 'events are immutable (ES050)');
+        execute format('alter table _eventstream.%I enable always trigger refuse_change', name);
+        -- Default privileges of the owner may have granted something; nobody but the owner gets anything.
+        for whose in
+            select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
+            from pg_class c, aclexplode(c.relacl) a
+            where c.oid = to_regclass(format('_eventstream.%I', name)) and a.grantee <> c.relowner
+        loop
+            execute format('revoke all on _eventstream.%I from %s', name, whose.grantee);
+        end loop;
+        execute format('alter table _eventstream.%I attach partition _eventstream.%I for values from (%s) to (%s)',
+                       log, name, lower_bound, upper_bound);
+        execute format('alter table _eventstream.%I enable always trigger refuse_change_of_row', name);
+        execute format('alter table _eventstream.%I enable always trigger refuse_insert', name);
     end loop;
-    execute format('comment on table _eventstream.%I is %L', name,
-                   format('Events with global_position from %s to %s.', lower_bound, upper_bound - 1));
-    execute format('create trigger refuse_change before update or delete or truncate on _eventstream.%I '
-                   'for each statement execute function _eventstream.refuse_change()', name);
-    execute format('comment on trigger refuse_change on _eventstream.%I is %L', name, 'events are immutable (ES050)');
-    execute format('alter table _eventstream.%I enable always trigger refuse_change', name);
-    -- Default privileges of the owner may have granted something; nobody but the owner gets anything.
-    for whose in
-        select distinct case when a.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end as grantee
-        from pg_class c, aclexplode(c.relacl) a
-        where c.oid = to_regclass(format('_eventstream.%I', name)) and a.grantee <> c.relowner
-    loop
-        execute format('revoke all on _eventstream.%I from %s', name, whose.grantee);
-    end loop;
-    execute format('alter table _eventstream.events attach partition _eventstream.%I for values from (%s) to (%s)',
-                   name, lower_bound, upper_bound);
-    execute format('alter table _eventstream.%I enable always trigger refuse_change_of_row', name);
-    execute pg_catalog.format('alter table _eventstream.%I enable always trigger refuse_insert', name);
     return true;
 end
 $$;
 comment on function _eventstream.make_partition(bigint, bigint) is
-'Makes and attaches the partition [lower_bound, upper_bound) of the log; false where it exists. Lets appends go on meanwhile.';
+'Makes and attaches the partition [lower_bound, upper_bound) of the log, of events and of tags; false where it exists. Lets appends go on meanwhile.';
 
 -- The first partition belongs to the extension; later ones are ordinary tables, so that pg_dump takes them whole.
 select _eventstream.make_partition(1, 16777216);

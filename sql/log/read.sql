@@ -22,11 +22,12 @@ create function es_read_all(
     event_types text[] default null,
     up_to bigint default null,
     log_id uuid default null,
-    timeline int default null
+    timeline int default null,
+    tags text[] default null
 ) returns setof eventstream.event
 language c volatile parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_all';
-comment on function es_read_all(bigint, bigint, text[], text[], bigint, uuid, int) is
-$$The log in order after after_position, up to the horizon (and up_to): safe to tail, nothing is ever skipped. At most max_count events (1 to 100000).
+comment on function es_read_all(bigint, bigint, text[], text[], bigint, uuid, int, text[]) is
+$$The log in order after after_position, up to the horizon (and up_to): safe to tail, nothing is ever skipped. At most max_count events (1 to 100000). tags: only events that bear all of these.
 A filtered consumer takes up_to => es_horizon() first; fewer rows than max_count then means: its checkpoint is that. log_id, timeline: of es_log_info(), as they were stored beside the position: where both are this log's, a position beyond its end gives no rows instead of ES025.
 Errors: ES025 after_position beyond the log (restored copy?), ES008 not preloaded, ES009 on a standby, 42501.
 Example: select global_position, stream, event_type from es_read_all(after_position => 0, max_count => 10);$$;
@@ -35,11 +36,12 @@ create function es_read_backward(
     before_position bigint default null,
     max_count bigint default 1000,
     categories text[] default null,
-    event_types text[] default null
+    event_types text[] default null,
+    tags text[] default null
 ) returns setof eventstream.event
 language c stable parallel unsafe rows 1000 as 'MODULE_PATHNAME', 'eventstream_read_backward';
-comment on function es_read_backward(bigint, bigint, text[], text[]) is
-$$The log newest first, from before before_position (NULL = from the end); at most max_count events (1 to 100000).
+comment on function es_read_backward(bigint, bigint, text[], text[], text[]) is
+$$The log newest first, from before before_position (NULL = from the end); at most max_count events (1 to 100000). tags: only events that bear all of these. All that is committed is shown, also above the horizon: what a decision under a condition reads (es_condition).
 Example: select stream, event_type from es_read_backward(max_count => 5);$$;
 
 create function es_read_subject(subject text, after_position bigint default 0, max_count bigint default 1000)

@@ -109,6 +109,25 @@ comment on column _eventstream.events.max_occurred_at is 'the largest occurred_a
 comment on column _eventstream.events.tags is 'what the event is about beside its stream: a set in the order of the bytes; NULL: none';
 comment on column _eventstream.events.recorded_from is 'the client''s address; NULL for a unix socket. Not covered by the chain hash';
 
+create table _eventstream.event_tags (
+    tenant_id bigint not null,
+    tag text collate "C" not null,
+    global_position bigint not null
+) partition by range (global_position);
+comment on table _eventstream.event_tags is
+'The tags of the log''s events once more, a row for each, in the order in which they are looked for; partitioned as the events are. Written by the append beside its event, and only where that has tags.';
+
+create table _eventstream.tag_partitions (
+    tenant_id bigint not null,
+    tag text collate "C" not null,
+    partition bigint not null
+);
+comment on table _eventstream.tag_partitions is
+'In which partitions of the log a tag is: whoever looks for one looks nowhere else. Two appends that bring a tag into a partition at once may both say so.';
+comment on column _eventstream.tag_partitions.partition is 'lower bound of the partition';
+create index tag_partitions_idx on _eventstream.tag_partitions (tenant_id, tag, partition);
+comment on index _eventstream.tag_partitions_idx is 'the partitions of a tag in order; not unique, so that nobody who appends waits for another one here';
+
 -- Indexes stand on the partitions only (_eventstream.make_partition): an index of the parent would come back with
 -- CREATE EXTENSION in a restore and collide with those that pg_dump recreates on each partition.
 

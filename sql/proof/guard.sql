@@ -5,8 +5,8 @@ declare
     register text;
 begin
     foreach register in array array[
-        'log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters', 'event_types',
-        'activations', 'projections', 'subscriptions'
+        'log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'tag_partitions', 'folds', 'upcasters',
+        'event_types', 'activations', 'projections', 'subscriptions'
     ] loop
         execute pg_catalog.format('create trigger refuse_foreign before insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.refuse_foreign()', register);
@@ -61,16 +61,15 @@ set transform_null_equals = off
 set array_nulls = on
 as $query$
     with guarded as (
-        select c.oid, c.relname, true as is_log, c.oid = '_eventstream.events'::regclass as is_parent, false as is_defined
-        from pg_class c
-        where c.oid = '_eventstream.events'::regclass
-           or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = '_eventstream.events'::regclass)
+        select c.oid, c.relname, true as is_log, c.oid = any (l.parents) as is_parent, false as is_defined
+        from (select array['_eventstream.events', '_eventstream.event_tags']::regclass[]::oid[]) l (parents), pg_class c
+        where c.oid = any (l.parents) or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = any (l.parents))
         union all
-        select c.oid, c.relname, false, true, c.relname not in ('log_identities', 'first_appends', 'streams', 'stream_segments')
+        select c.oid, c.relname, false, true, c.relname not in ('log_identities', 'first_appends', 'streams', 'stream_segments', 'tag_partitions')
         from pg_class c
         where c.relnamespace = '_eventstream'::regnamespace
-          and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'folds', 'upcasters',
-                            'event_types', 'activations', 'projections', 'subscriptions')
+          and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'streams', 'stream_segments', 'tag_partitions', 'folds',
+                            'upcasters', 'event_types', 'activations', 'projections', 'subscriptions')
     ), functions (name, type) as (
         values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger')
     ), wanted (is_log, name, function, kind, moment, is_cloned, is_of_all) as (

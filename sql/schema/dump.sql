@@ -22,6 +22,8 @@ select pg_catalog.pg_extension_config_dump('_eventstream.dead_letters', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.projection_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.subscription_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.dead_letter_ids', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.tag_partitions', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.event_tags_1', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.events_1', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.tenant_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.stream_ids', '');

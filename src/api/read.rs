@@ -28,8 +28,8 @@ asks!(
     "text, bigint, bigint, boolean, timestamp with time zone, boolean, bigint, text[]",
     read_stream
 );
-asks!(Read, "eventstream_read_all", "bigint, bigint, text[], text[], bigint, uuid, integer", read_all);
-asks!(Read, "eventstream_read_backward", "bigint, bigint, text[], text[]", read_backward);
+asks!(Read, "eventstream_read_all", "bigint, bigint, text[], text[], bigint, uuid, integer, text[]", read_all);
+asks!(Read, "eventstream_read_backward", "bigint, bigint, text[], text[], text[]", read_backward);
 asks!(Read, "eventstream_read_subject", "text, bigint, bigint", read_subject);
 asks!(Read, "eventstream_event", "uuid", event);
 asks!(Read, "eventstream_stream_version", "text", stream_version);
@@ -77,11 +77,11 @@ fn shown(args: &Args, tenant_id: i64, read: impl FnOnce(&StoredRows) -> Result<(
     Ok(None)
 }
 
-/// The tenant to read, and the arguments 2 and 3, narrowed to what may be read there.
-fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
+/// The tenant to read, and the arguments 2 and 3 and that with the tags, narrowed to what may be read there.
+fn filtered(args: &Args, tags: usize) -> Result<(Rc<Access>, Filter)> {
     let categories = args.text_array_opt(2, "categories")?;
     let event_types = args.text_array_opt(3, "event_types")?;
-    let mut filter = Filter::of(categories, event_types);
+    let mut filter = Filter::of(categories, event_types).bearing(args.text_array_opt(tags, "tags")?.as_deref())?;
     filter.check_to_read()?;
     let (access, categories) = authorize_reading_log(filter.categories)?;
     filter.categories = categories;
@@ -92,7 +92,7 @@ fn filtered(args: &Args) -> Result<(Rc<Access>, Filter)> {
 fn read_all(args: &Args) -> Returned {
     let after_position = args.int8(0, "after_position")?;
     let max_count = args.int8(1, "max_count")?;
-    let (access, filter) = filtered(args)?;
+    let (access, filter) = filtered(args, 7)?;
     let range = LogRange {
         after_position,
         up_to: args.int8_opt(4),
@@ -105,7 +105,7 @@ fn read_all(args: &Args) -> Returned {
 
 fn read_backward(args: &Args) -> Returned {
     let max_count = args.int8(1, "max_count")?;
-    let (access, filter) = filtered(args)?;
+    let (access, filter) = filtered(args, 4)?;
     shown(args, access.tenant_id, |into| {
         read::read_backward(target(&access), args.int8_opt(0), max_count, &filter, into)
     })

@@ -15,6 +15,7 @@ use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
 use super::stream::{self, Head, Locked, Stream};
+use super::tags::TagRows;
 use super::target::Target;
 use super::whole;
 use super::{first_append, highest, identity, locks};
@@ -98,6 +99,7 @@ pub fn append(target: Target, requests: &mut [Request], rules: &dyn Rules) -> Re
         locks.let_names_go()?;
         whole::note(&appended.positions);
         let mut positions = appended.positions.as_slice();
+        let mut tags = TagRows::default();
         for ((request, locked), verdict) in requests.iter().zip(locks.streams).zip(verdicts) {
             let last = match verdict {
                 Verdict::Checked(version) => {
@@ -108,12 +110,13 @@ pub fn append(target: Target, requests: &mut [Request], rules: &dyn Rules) -> Re
                 Verdict::New => {
                     let (own, others) = positions.split_at(request.events.len().min(positions.len()));
                     positions = others;
-                    write(&call, request, locked, own)?
+                    write(&call, request, locked, own, &mut tags)?
                 }
             };
             last_append::remember(last.clone());
             appended.streams.push(last);
         }
+        tags.close()?;
         last_append::note_written(appended.positions.len() as u64);
         Ok(appended)
     })
@@ -205,7 +208,7 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
 }
 
 /// Writes the events of one stream at these positions.
-fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> Result<LastAppend> {
+fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags: &mut TagRows) -> Result<LastAppend> {
     let (stream, mut head) = match locked {
         Locked::Existing(stream, head, _) => (stream, head),
         Locked::Made(stream) => (stream, stream::genesis()),
@@ -230,7 +233,8 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64]) -> R
             enter(call, &stream, &head, &partition, position)?;
             open = Some((partition, inserter));
         }
-        let Some((_, inserter)) = &mut open else { continue };
+        let Some((partition, inserter)) = &mut open else { continue };
+        tags.put(call.db, call.catalog, partition, call.target.id, &event.tags, position)?;
         let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
         let recorded = Recorded { stream_id: stream.id, position, recorded_at, category };
         head = insert(call, request, &recorded, &head, event, &event_id, inserter)?;

@@ -3,6 +3,7 @@
 //! category.
 use super::partition::Partition;
 use super::statements::column;
+use super::tags;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::merge::Merged;
@@ -24,6 +25,8 @@ pub struct Chosen<'a> {
     pub tenant_id: i64,
     /// None: all.
     pub categories: Option<&'a [String]>,
+    /// All of which an event must bear.
+    pub tags: &'a [String],
     /// The first and the last position.
     pub from: i64,
     pub to: i64,
@@ -38,6 +41,9 @@ pub fn each(
     chosen: Chosen,
     mut each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
+    if !chosen.tags.is_empty() {
+        return each_bearing(db, partition, view, chosen, &mut each);
+    }
     let tenant = Datum::from(chosen.tenant_id);
     let bounds = |place| [Bound::at_least(place, chosen.from), Bound::at_most(place, chosen.to)];
     let Some(categories) = chosen.categories else {
@@ -50,6 +56,30 @@ pub fn each(
     }
     let merged = Merged { key: tenant, ranges: &ranges, order: column::GLOBAL_POSITION, direction: chosen.direction };
     partition.categories.merged(db, view, merged, &mut each)
+}
+
+/// The same where there are tags: they say where the events are.
+fn each_bearing(
+    db: &Db,
+    partition: &Partition,
+    view: View,
+    chosen: Chosen,
+    each: &mut dyn FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    let tags = (chosen.tenant_id, chosen.tags);
+    tags::positions(db, partition, view, tags, (chosen.from, chosen.to), chosen.direction, &mut |position| {
+        let mut goes_on = true;
+        partition.positions.in_order(db, view, Datum::from(position), &[], |row| {
+            let category = row.text(column::CATEGORY)?;
+            if row.int8(column::TENANT_ID)? == chosen.tenant_id
+                && chosen.categories.is_none_or(|chosen| chosen.iter().any(|wanted| wanted == category))
+            {
+                goes_on = each(row)?;
+            }
+            Ok(goes_on)
+        })?;
+        Ok(goes_on)
+    })
 }
 
 /// The positions of at most `most` of the rows that `wants`.

@@ -2,6 +2,7 @@
 //! upcasters turn into it is said by whoever knows the upcasters.
 use crate::pg::error::failure::Result;
 use crate::pg::value::datum::{Nullable, text_array_of};
+use eventstream_core::command::tags::tag_set;
 use eventstream_core::name::{Category, EventType, is_reserved};
 
 /// Which events of the log.
@@ -10,6 +11,8 @@ pub struct Filter {
     /// None = every category.
     pub categories: Option<Vec<String>>,
     pub event_types: Option<Vec<String>>,
+    /// All of which an event must bear: a set. Asked for by readers of the log alone.
+    pub tags: Vec<String>,
     /// Event types and schema versions as stored that upcasters turn into one of `event_types`.
     pub older: Vec<(String, i32)>,
 }
@@ -17,7 +20,13 @@ pub struct Filter {
 impl Filter {
     /// By the names as they are asked for; None: all.
     pub fn of(categories: Option<Vec<String>>, event_types: Option<Vec<String>>) -> Self {
-        Self { categories, event_types, older: Vec::new() }
+        Self { categories, event_types, tags: Vec::new(), older: Vec::new() }
+    }
+
+    /// The same of events that bear all of these tags. Errors: ES005 for what cannot be an event's tags.
+    pub fn bearing(self, tags: Option<&[String]>) -> Result<Self> {
+        let tags = tag_set("tags", tags.unwrap_or_default().iter().map(String::as_str))?;
+        Ok(Self { tags: tags.into_iter().map(ToOwned::to_owned).collect(), ..self })
     }
 
     /// Errors: ES005 for what no category of users' or event type can be.

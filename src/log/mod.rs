@@ -34,6 +34,7 @@ pub mod slots;
 pub mod statements;
 pub mod stored;
 pub mod stream;
+pub mod tags;
 pub mod tally;
 pub mod target;
 pub mod whole;

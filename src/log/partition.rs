@@ -2,7 +2,7 @@
 //! transaction of its own, so that no caller's long transaction holds the parent's lock: ahead of need by upkeep, else by a background
 //! worker; where all worker slots are taken, by the launcher, which has one. Where there is no launcher either (not preloaded, or
 //! max_worker_processes is 0), in the caller's, with a WARNING: an append never fails for want of a partition.
-use super::statements::{STATEMENTS, Statement, column};
+use super::statements::{STATEMENTS, Statement, column, tag_column};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
 use crate::pg::process::life::worker_function;
@@ -39,6 +39,17 @@ pub struct Partition {
     pub tenants: Probe,
     /// (tenant_id, category, global_position)
     pub categories: Probe,
+    /// (global_position)
+    pub positions: Probe,
+    tags: Option<Tags>,
+}
+
+/// The tags of a partition's events.
+pub struct Tags {
+    pub table_oid: Oid,
+    table: String,
+    /// (tenant_id, tag, global_position)
+    pub rows: Probe,
 }
 
 /// How often to ask for a background worker before the caller's own transaction does the work, and the pause between.
@@ -59,6 +70,8 @@ const LATE_KEY: &[i16] = &[number(column::STREAM_ID), number(column::VERSION), n
 const IS_LATE: Smaller = Smaller(number(column::OCCURRED_AT), number(column::MAX_OCCURRED_AT));
 const TENANT_KEY: &[i16] = &[number(column::TENANT_ID), number(column::GLOBAL_POSITION)];
 const CATEGORY_KEY: &[i16] = &[number(column::TENANT_ID), number(column::CATEGORY), number(column::GLOBAL_POSITION)];
+const POSITION_KEY: &[i16] = &[number(column::GLOBAL_POSITION)];
+const TAG_KEY: &[i16] = &[number(tag_column::TENANT_ID), number(tag_column::TAG), number(tag_column::GLOBAL_POSITION)];
 const EVENT_ID_KEY: &[i16] = &[number(column::EVENT_ID), number(column::TENANT_ID)];
 
 /// All partitions, in the order of the log.
@@ -66,13 +79,17 @@ pub type Partitions = Rc<Vec<Rc<Partition>>>;
 
 thread_local! {
     static KNOWN: RefCell<Option<(u64, Partitions)>> = const { RefCell::new(None) };
+    // The tags lie in a table of the same bounds.
     static LIST: Plan = const { Plan::new(
         "select c.relname::text, \
                 (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[1]::bigint, \
-                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[2]::bigint, c.oid \
+                (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)'))[2]::bigint, c.oid, \
+                (select t.oid from pg_class t join pg_inherits j on j.inhrelid = t.oid \
+                 where t.relnamespace = c.relnamespace and t.relname = 'event_tags_' || substr(c.relname, 8) and j.inhparent = $2 \
+                 and not j.inhdetachpending and pg_get_expr(t.relpartbound, t.oid) = pg_get_expr(c.relpartbound, c.oid)) \
          from pg_inherits i join pg_class c on c.oid = i.inhrelid \
          where i.inhparent = $1 and not i.inhdetachpending order by 2",
-        &[OIDOID],
+        &[OIDOID, OIDOID],
     ) };
     static MAKE: Plan = const { Plan::new("select _eventstream.make_partition($1, $2)", &[INT8OID, INT8OID]) };
 }
@@ -82,14 +99,41 @@ impl Partition {
     pub fn plan(&self, statement: Statement) -> &Plan {
         self.plans[statement as usize].get_or_init(|| {
             let (sql, types) = statement.definition();
-            Plan::made(sql.replace("{events}", &self.table), types)
+            Plan::made(self.named(sql), types)
         })
     }
 
     /// A plan for `statement` that ends with its use: for walks through all partitions, whose plans would fill the session.
     pub fn passing_plan(&self, statement: Statement) -> Plan {
         let (sql, types) = statement.definition();
-        Plan::passing(sql.replace("{events}", &self.table), types)
+        Plan::passing(self.named(sql), types)
+    }
+
+    /// A statement about its tables. Of its tags is asked only where they are.
+    fn named(&self, sql: &str) -> String {
+        let sql = sql.replace("{events}", &self.table);
+        match &self.tags {
+            Some(tags) => sql.replace("{tags}", &tags.table),
+            None => sql,
+        }
+    }
+
+    /// Errors: XX000 where somebody forced the table away.
+    pub fn tags(&self) -> Result<&Tags> {
+        self.tags.as_ref().ok_or_else(|| {
+            let what = format!("the tags of the events from position {} on are missing: run es_verify()", self.lower);
+            Error::Internal { what }.into()
+        })
+    }
+
+    /// Its own table, and that of its events' tags.
+    fn tables(&self) -> (Oid, Option<Oid>) {
+        (self.table_oid, self.tags.as_ref().map(|tags| tags.table_oid))
+    }
+
+    /// Whether there is a table for its events' tags.
+    pub fn has_tags(&self) -> bool {
+        self.tags.is_some()
     }
 
     pub fn contains(&self, position: i64) -> bool {
@@ -108,30 +152,39 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
     }
     let before = known.map(|(_, partitions)| partitions).unwrap_or_default();
     let listed = LIST.with(|list| {
-        list.rows(db, View::Latest, 0, &[Some(Datum::from(catalog.events))], |row| {
-            Ok((format!("_eventstream.{}", row.text(0)?), row.int8(1)?, row.int8(2)?, row.oid(3)?))
+        let parents = [Some(Datum::from(catalog.events)), Some(Datum::from(catalog.event_tags))];
+        list.rows(db, View::Latest, 0, &parents, |row| {
+            let tables = (row.oid(3)?, row.oid_opt(4));
+            Ok((format!("_eventstream.{}", row.text(0)?), row.int8(1)?, row.int8(2)?, tables))
         })
     })?;
     let partitions: Partitions = Rc::new(
         listed
             .into_iter()
-            .map(|(table, lower, upper, table_oid)| {
+            .map(|(table, lower, upper, tables)| {
+                let (table_oid, tags) = tables;
                 // Plans survive: they find their table again by name.
                 let kept = before
                     .iter()
-                    .find(|known| known.table_oid == table_oid && known.upper == upper && known.lower == lower);
+                    .find(|known| known.tables() == tables && known.upper == upper && known.lower == lower);
                 kept.cloned().unwrap_or_else(|| {
                     Rc::new(Partition {
                         lower,
                         upper,
                         table_oid,
-                        table,
                         plans: [const { OnceCell::new() }; STATEMENTS],
                         versions: Probe::by_int8(table_oid, VERSION_KEY),
                         event_ids: Probe::by_uuid(table_oid, EVENT_ID_KEY),
                         lates: Probe::partial_by_int8(table_oid, LATE_KEY, IS_LATE),
                         tenants: Probe::by_int8(table_oid, TENANT_KEY),
                         categories: Probe::by_int8(table_oid, CATEGORY_KEY),
+                        positions: Probe::by_int8(table_oid, POSITION_KEY),
+                        tags: tags.map(|table_oid| Tags {
+                            table_oid,
+                            table: table.replace("_eventstream.events_", "_eventstream.event_tags_"),
+                            rows: Probe::by_int8(table_oid, TAG_KEY),
+                        }),
+                        table,
                     })
                 })
             })

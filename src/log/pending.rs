@@ -74,6 +74,7 @@ pub fn first(db: &Db, catalog: &Catalog, followed: Followed, (after, to): (i64, 
     let chosen = Chosen {
         tenant_id: followed.tenant_id,
         categories: followed.filter.categories.as_deref(),
+        tags: &[],
         from: after + 1,
         to,
         direction: Direction::Forward,
@@ -103,6 +104,7 @@ pub fn is_there(db: &Db, catalog: &Catalog, tenant_id: i64, filter: &Filter, (af
     let chosen = Chosen {
         tenant_id,
         categories: filter.categories.as_deref(),
+        tags: &[],
         from: after + 1,
         to,
         direction: Direction::Forward,

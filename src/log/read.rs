@@ -6,7 +6,7 @@ use super::partition::Partition;
 use super::statements::{Statement, column, size};
 use super::stored::StoredRows;
 use super::target::Target;
-use super::{horizon, identity, partition, stream, whole};
+use super::{horizon, identity, partition, stream, tags, whole};
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::process::server;
@@ -236,15 +236,16 @@ fn read_log(
 ) -> Result<()> {
     let tenant = Some(from_text(target.name)?);
     let mut left = count;
-    for partition in partition::all(db, catalog)?.iter() {
-        if left <= 0 || partition.upper <= after + 1 || partition.lower > last {
-            continue;
+    for partition in &tags::partitions(db, catalog, View::Latest, target.id, &filter.tags, (after + 1, last))? {
+        if left <= 0 {
+            break;
         }
         let (read, flow) = match filter.categories.as_deref() {
-            Some(categories) if categories.len() != 1 => {
+            categories if categories.is_some_and(|categories| categories.len() != 1) || !filter.tags.is_empty() => {
                 let chosen = Chosen {
                     tenant_id: target.id,
-                    categories: Some(categories),
+                    categories,
+                    tags: &filter.tags,
                     from: after + 1,
                     to: last,
                     direction: Direction::Forward,
@@ -272,7 +273,7 @@ fn read_log(
     Ok(())
 }
 
-/// The events of a partition that categories choose, at most so many: first their places, and then, page by page, what lies there.
+/// The events of a partition that categories and tags choose, at most so many: first their places, and then, page by page, what lies there.
 #[allow(clippy::too_many_arguments)]
 fn read_chosen(
     db: &Db,
@@ -325,14 +326,16 @@ pub fn read_backward(
         whole::must_be_shown(db, catalog, Some(target.id))?;
         let tenant = Some(from_text(target.name)?);
         let [types, older] = filter.types()?;
-        for partition in partition::all(db, catalog)?.iter().rev() {
-            if left <= 0 || partition.lower >= before {
-                continue;
+        let partitions = tags::partitions(db, catalog, View::Caller, target.id, &filter.tags, (0, before - 1))?;
+        for partition in partitions.iter().rev() {
+            if left <= 0 {
+                break;
             }
-            left -= if let Some(categories) = filter.categories.as_deref() {
+            left -= if filter.categories.is_some() || !filter.tags.is_empty() {
                 let chosen = Chosen {
                     tenant_id: target.id,
-                    categories: Some(categories),
+                    categories: filter.categories.as_deref(),
+                    tags: &filter.tags,
                     from: 0,
                     to: before - 1,
                     direction: Direction::Backward,

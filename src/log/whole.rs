@@ -7,6 +7,7 @@ use super::last_append;
 use super::partition::{self, Partition};
 use super::statements::{Statement, column};
 use super::stream::{self, Stream};
+use super::tags;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
 use crate::pg::process::session::Db;
@@ -48,6 +49,7 @@ pub fn note(positions: &[i64]) {
 /// Called at the end of a (sub)transaction that appended.
 pub fn on_end(end: End) {
     last_append::on_end(end);
+    tags::on_end(end);
     OWN.with_borrow_mut(|own| match (end, &mut *own) {
         (End::SubtransactionRolledBack(_), Some(own)) => own.runs.clear(),
         (End::SubtransactionRolledBack(_), None) => {}

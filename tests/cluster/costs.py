@@ -12,7 +12,7 @@ select count(*) from es_append_streams((
     select jsonb_agg(jsonb_build_object('stream', s.category || '-' || s.id, 'events', s.events))
     from (
         select n % {busy} as category_number, 'busy' || n % {busy} as category, n % {streams} as id,
-               jsonb_agg(jsonb_build_object('type', 'Moved', 'payload', jsonb_build_object('n', n))) as events
+               jsonb_agg(jsonb_build_object('type', 'Moved', 'payload', jsonb_build_object('n', n), 'tags', jsonb_build_array('busy', 'third:' || n % 3))) as events
         from generate_series(1, {count}) n group by 1, 2, 3
     ) s))
 """
@@ -28,7 +28,7 @@ def grow(session, events, busy=2):
 def rare(session, categories=("rare",)):
     for category in categories:
         for number in range(4):
-            session.execute("select es_append(%s, 'Seen', %s)", (f"{category}-{number}", '{"n": 1}'))
+            session.execute("select es_append(%s, 'Seen', %s, tags => %s)", (f"{category}-{number}", '{"n": 1}', [f"n:{number}", "busy", category]))
 
 
 def pages(session, statement) -> int:

@@ -103,6 +103,12 @@ def partitions(connection: psycopg.Connection) -> list[str]:
     ]
 
 
+def log_tables(connection: psycopg.Connection) -> list[str]:
+    """The tables of events and of their tags: parents and partitions."""
+    parts = partitions(connection)
+    return ["events", *parts, "event_tags", *(part.replace("events_", "event_tags_") for part in parts)]
+
+
 def verify(connection: psycopg.Connection) -> list[tuple]:
     """What es_verify finds; [] is an intact log."""
     return rows(connection, "select stream, version, problem from es_verify()")
@@ -157,13 +163,13 @@ def refusals(connection: psycopg.Connection) -> dict[tuple[str, str, str], str |
     """What SQLSTATE each way to change events gives, on the parent and every partition, also for replication; None: it worked."""
     found = {}
     for role in ("origin", "replica"):
-        for table in ["events", *partitions(connection)]:
+        for table in log_tables(connection):
             for statement in (
-                "update _eventstream.{} set payload = '1'",
+                "update _eventstream.{} set global_position = global_position + 1",
                 "delete from _eventstream.{}",
                 "delete from _eventstream.{} where false",
                 "truncate _eventstream.{}",
-                "merge into _eventstream.{} e using (values (1)) v(n) on e.version = v.n when matched then update set salt = null",
+                "merge into _eventstream.{} e using (values (1)) v(n) on e.tenant_id = v.n when matched then update set tenant_id = 2",
             ):
                 if statement.startswith("merge") and connection.info.server_version < 150000:
                     continue
@@ -185,6 +191,7 @@ REGISTERS = (
     "grants",
     "streams",
     "stream_segments",
+    "tag_partitions",
     "folds",
     "upcasters",
     "event_types",
@@ -207,7 +214,7 @@ def unguarded(connection: psycopg.Connection):
 @contextlib.contextmanager
 def forced(connection: psycopg.Connection):
     """What a superuser can do who owns the machine: the guard and the triggers of every table off, and on again afterwards."""
-    tables = ["events", *partitions(connection), *REGISTERS]
+    tables = [*log_tables(connection), *REGISTERS]
     guards = {
         table: rows(
             connection,

@@ -334,6 +334,7 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_create_event_type('Declared')")
             session.execute("select es_activate()")
             session.execute("select es_create_subscription('s')")
+            session.execute("select es_append('account-1', 'Tagged', '{}', tags => '{a}')")
         seen = 0
         for role in ("origin", "replica"):
             session.execute(f"set session_replication_role = {role}")

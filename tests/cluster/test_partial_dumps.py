@@ -26,7 +26,7 @@ def source():
         session.execute("create table public.beside (n int)")
         for round_ in range(3):
             for number in range(12):
-                session.execute("select es_append(%s, 'Moved', '{}')", (f"account-{number + round_ * 4}",))
+                session.execute(f"select es_append('account-{number + round_ * 4}', 'Moved', '{{}}', tags => '{{n:{number},all}}')")
             if round_ < 2:
                 near_edge(session, 3, 2**24 + round_ * SIZE)
                 for _ in range(6):
@@ -100,6 +100,13 @@ PARTS = {
     "-T _eventstream.positions": ALL,
     "-T _eventstream.stream_ids": ALL,
     "-T _eventstream.tenants": ALL,
+    "-T _eventstream.event_tags_1": ALL,
+    "--exclude-table-data=_eventstream.event_tags_1": ALL,
+    "-T _eventstream.event_tags_16777216": ALL,
+    "--exclude-table-data=_eventstream.event_tags_16777216": ALL,
+    "-T _eventstream.event_tags*": ALL,
+    "-T _eventstream.tag_partitions": ALL,
+    "--exclude-table-data=_eventstream.tag_partitions": ALL,
 }
 
 

@@ -151,5 +151,5 @@ def opened_for_insert(source: str) -> list[str]:
     """The tables that rows are put into without a statement: what `Inserter::open` is given. Every other mention of it is one as well."""
     code = take_apart(source)[0]
     opened = re.findall(r"\bInserter::open\(\s*[\w.&]+,\s*([^)]*?)\s*\)", code)
-    ordinary = re.findall(r"\buse [\w:]*\bInserter;|&mut Inserter\b|Inserter\)>|\bInserter::open\(", code)
+    ordinary = re.findall(r"\buse [\w:]*\bInserter;|&mut Inserter\b|Inserter\)>|Option<Inserter>|\bInserter::open\(", code)
     return opened + ["Inserter"] * (len(re.findall(r"\bInserter\b", code)) - len(ordinary))

@@ -88,6 +88,8 @@ LISTED = {
     ("src/log/statements/mod.rs", "column"): "events",
     ("src/log/statements/mod.rs", "stream_column"): "streams",
     ("src/log/statements/mod.rs", "segment"): "stream_segments",
+    ("src/log/statements/mod.rs", "tag_column"): "event_tags",
+    ("src/log/statements/mod.rs", "tag_partition"): "tag_partitions",
     ("src/state/snapshot.rs", "column"): "snapshots",
 }
 

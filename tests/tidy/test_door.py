@@ -206,7 +206,11 @@ def test_a_document_read_by_number_would_be_found(rust):
 
 
 #: Who puts rows into which table without a statement.
-INSERTS = {"src/log/append.rs": ["partition.table_oid"], "src/log/stream.rs": ["catalog.segments"]}
+INSERTS = {
+    "src/log/append.rs": ["partition.table_oid"],
+    "src/log/stream.rs": ["catalog.segments"],
+    "src/log/tags.rs": ["catalog.tag_partitions", "tags.table_oid"],
+}
 #: Statements that insert into a table that is chosen when they run.
 INSERTS_INTO_CHOSEN = {"projection/functions.sql": "a state table's rows"}
 #: What PostgreSQL offers to write a row past the executor's statements.

@@ -15,8 +15,8 @@ OF_FILE = {
 #: than its own (partitions, sequences).
 OF_NAME = {
     "access": "administered_tenant bind_roles grants is_home role_of see_roles tenant_ids tenant_uuids",
-    "log": """administration audit definition_key definition_of definitions events home_of_log horizon_holders make_partition note_act note_definition positions
-              recorded_floor shown_metadata shown_payload stream_ids stream_segments streams this_log""",
+    "log": """administration audit definition_key definition_of definitions event_tags events home_of_log horizon_holders make_partition note_act note_definition positions
+              recorded_floor shown_metadata shown_payload stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
     "command": "event_types",

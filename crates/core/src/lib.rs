@@ -15,6 +15,7 @@ pub mod command;
 pub mod decimal;
 pub mod definition;
 pub mod delivery;
+pub mod digest;
 pub mod error;
 mod error_hints;
 mod error_words;

@@ -1,4 +1,4 @@
-//! The statements that look up and read events in one partition: finding.rs, reading.rs, verifying.rs, offers.rs. `{events}` is the partition's table: appends, heads
+//! The statements that look up and read events in one partition: finding.rs, reading.rs, verifying.rs, tagged.rs, offers.rs. `{events}` is the partition's table, `{tags}` that of its tags: appends, heads
 //! and stream reads never plan over all partitions. `x + 0 = …` keeps a condition away from an index that must not be used, and so does a
 //! comparison of rows: `(category, global_position) > (…)` can only be asked of the index that has them in this order.
 use crate::pg::query::columns::table;
@@ -8,6 +8,7 @@ mod definition;
 mod finding;
 mod offers;
 mod reading;
+mod tagged;
 mod verifying;
 
 use definition::Definition;
@@ -60,6 +61,22 @@ table! {
     FIRST_POSITION,
 }
 
+table! {
+    /// The table event_tags, and each of its partitions.
+    pub mod tag_column;
+    TENANT_ID,
+    TAG,
+    GLOBAL_POSITION,
+}
+
+table! {
+    /// The table tag_partitions.
+    pub mod tag_partition;
+    TENANT_ID,
+    TAG,
+    PARTITION,
+}
+
 /// What is asked of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
@@ -92,9 +109,16 @@ pub enum Statement {
     EventsAtBackward,
     StreamsFrom,
     Tally,
+    TagsWithin,
+    LostTags,
+    LostTagsOfStream,
+    StrayTags,
+    UnlistedTags,
+    FirstTagLost,
+    LastTagLost,
 }
 
-pub const STATEMENTS: usize = Statement::Tally as usize + 1;
+pub const STATEMENTS: usize = Statement::LastTagLost as usize + 1;
 
 impl Statement {
     /// The SQL, and the types of its parameters.
@@ -129,6 +153,13 @@ impl Statement {
             Statement::EventsAtBackward => reading::EVENTS_AT_BACKWARD,
             Statement::StreamsFrom => finding::STREAMS_FROM,
             Statement::Tally => finding::TALLY,
+            Statement::TagsWithin => tagged::TAGS_WITHIN,
+            Statement::LostTags => tagged::LOST_TAGS,
+            Statement::LostTagsOfStream => tagged::LOST_TAGS_OF_STREAM,
+            Statement::StrayTags => tagged::STRAY_TAGS,
+            Statement::UnlistedTags => tagged::UNLISTED_TAGS,
+            Statement::FirstTagLost => tagged::FIRST_TAG_LOST,
+            Statement::LastTagLost => tagged::LAST_TAG_LOST,
         }
     }
 }

@@ -2,6 +2,7 @@
 pub mod columns;
 pub mod estimate;
 pub mod insert;
+pub mod intersect;
 pub mod merge;
 pub mod own_rows;
 pub mod pages;

@@ -21,6 +21,9 @@ pub enum View {
     Caller,
     /// Read as of now, also in REPEATABLE READ: what committed after the caller's snapshot is seen.
     Latest,
+    /// As [`View::Latest`]; a probe sees row by row what is committed by then, and SERIALIZABLE notes no dependency on it: for what locks of
+    /// our own, or the caller's comparison, keep in order. A probe's alone.
+    Now,
     /// Write, seeing what is committed by now.
     Write,
     /// As [`View::Write`]; but where the transaction keeps its snapshot, as of that: a row that was changed since is a serialization failure.

@@ -292,7 +292,11 @@ impl Probe {
             unsafe {
                 let of_caller = view == View::Caller;
                 ffi::PushActiveSnapshot(if of_caller { pg_sys::GetActiveSnapshot() } else { latest_snapshot() });
-                self.open(pg_sys::GetActiveSnapshot(), pg_sys::AccessShareLock, key, bounds)
+                let snapshot = match view {
+                    View::Now => &raw mut pg_sys::SnapshotSelfData,
+                    _ => pg_sys::GetActiveSnapshot(),
+                };
+                self.open(snapshot, pg_sys::AccessShareLock, key, bounds)
             }
         })?;
         open.ok_or_else(|| self.without_index())

@@ -1,6 +1,7 @@
 //! What should exist, asked before what is there is walked through: partitions without a hole between them, one for every stream's first
 //! position and segment; a sequence that is not behind the newest event; a floor of recorded_at that the clock will reach.
 use super::problem::{Problem, Report};
+use super::tagged;
 use crate::log::highest;
 use crate::log::partition::{self, Partition};
 use crate::log::statements::Statement;
@@ -101,6 +102,11 @@ pub fn check(
                 hole.from
             );
             report(of_log(problem))?;
+        }
+    }
+    for partition in partitions.iter().filter(|partition| partition.upper > from && partition.lower <= to) {
+        if !partition.has_tags() {
+            report(tagged::missing(partition))?;
         }
     }
     if to < newest {
@@ -255,6 +261,17 @@ fn missing_at_ends(db: &Db, partition: &Partition) -> Result<Option<String>> {
         let at = [Some(Datum::from(position))];
         if partition.plan(Statement::Exists).first(db, View::Latest, &at, |_| Ok(()))?.is_none() {
             return Ok(Some(format!("stream {name:?} begins at position {position}, where no event is")));
+        }
+    }
+    if !partition.has_tags() {
+        return Ok(Some(format!("no table holds the tags of the events from position {} on", partition.lower)));
+    }
+    for end in [Statement::FirstTagLost, Statement::LastTagLost] {
+        let lost = partition.plan(end).first(db, View::Latest, &range[..1], |row| row.int8(0))?;
+        if let Some(position) = lost {
+            return Ok(Some(format!(
+                "a tag of the event at position {position} is not found where tags are looked for"
+            )));
         }
     }
     for end in [Statement::Oldest, Statement::Newest] {

@@ -4,6 +4,7 @@
 mod expected;
 pub mod problem;
 mod recent;
+mod tagged;
 mod walk;
 
 use crate::log::horizon;
@@ -74,6 +75,7 @@ pub fn verify_stream(tenant_id: i64, name: &StreamName, report: Report) -> Resul
             walk_partition(&mut walk, partition, Statement::VerifyStream, &[id], &mut |_| {})?;
             let range = [Some(Datum::from(partition.lower)), Some(Datum::from(partition.upper - 1)), id];
             missing(walk.report(), partition, Statement::MissingOfStream, &range)?;
+            tagged::check_stream(partition, &range, walk.report())?;
         }
         Ok(())
     })
@@ -101,6 +103,7 @@ pub fn verify(from: i64, to: i64, tenant_id: Option<i64>, report: Report) -> Res
             let tally = walk_partition(&mut walk, partition, Statement::Verify, &range, &mut |position| {
                 task.note(position - from);
             })?;
+            tagged::check(partition, range, tally.tags, walk.report())?;
             if tally.problems > 0 || tally.begun != streams_begun(db, &range)? {
                 missing(walk.report(), partition, Statement::MissingFirst, &range)?;
             }

@@ -16,6 +16,7 @@ use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
 use crate::shared::session::as_owner;
 use eventstream_core::delivery::slot_of;
+use eventstream_core::digest::Digest;
 use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, are_in_order, chain_hash, content_digest};
 use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
@@ -87,6 +88,8 @@ pub struct Tally {
     /// Streams that came from an earlier partition.
     pub entered: i64,
     pub problems: u64,
+    /// What events bear.
+    pub tags: Digest,
 }
 
 impl<'a> Walk<'a> {
@@ -114,6 +117,10 @@ impl<'a> Walk<'a> {
     pub fn event(&mut self, row: &Row, partition: &Partition) -> Result<()> {
         let (stream_id, version, position) =
             (row.int8(verified::STREAM_ID)?, row.int8(verified::VERSION)?, row.int8(verified::GLOBAL_POSITION)?);
+        let tenant_id = row.int8(verified::TENANT_ID)?;
+        for tag in row.texts(verified::TAGS)?.iter().flatten() {
+            self.tally.tags.add_tag(tenant_id, position, tag);
+        }
         let is_used_twice = self.previous == Some(position);
         self.previous = self.previous.map(|_| position);
         if !self.recent.has(stream_id) {
