@@ -1,4 +1,4 @@
--- Event types: what may be recorded.
+-- What may be recorded: event types, closed periods.
 create function es_create_event_type(
     event_type text,
     schema_version int default 1,
@@ -34,3 +34,15 @@ language c stable parallel restricted rows 10 as 'MODULE_PATHNAME', 'eventstream
 comment on function es_check_event_types(bool) is
 $$Compares what is stored with what is declared: no rows = each schema version of an event type of which there are events is declared, and upcasters turn it into the newest declared one. A row names the event type and schema version, what does not fit, how many such events there are and when the newest was recorded. It reads the counts of eventstream.event_types, and not the log; where more events came since than are counted at once, a row without an event type says from which position on nothing was looked at. thorough => true: reads every event, in bounded memory, and judges each whose schema version is declared with a JSON Schema: a row for each that breaks it, with stream, version and position, the JSON Pointers of the value and of the rule, and never what stands there. Only categories that the role may read. Privilege read.
 Example: select * from es_check_event_types();$$;
+
+create function es_close_period(categories text[], closed_until timestamptz, reason text, tag text default null) returns timestamptz
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_period';
+comment on function es_close_period(text[], timestamptz, text, text) is
+$$Closes a period: once this transaction has committed, and until it is reopened, no event of these categories that says it occurred at or before closed_until can be appended (ES018). closed_until: a moment that has passed, the last one of the period (es_day_end). reason: a reference of at most 64 bytes, such as the number of a ticket, kept for ever. tag: only for events that bear this tag, such as company:1; NULL = all. Returns the known_at to quote as "as reported": all that was recorded of these categories until the closing is known at it, and nothing is recorded at or before it any more, whatever the clock does. Closing up to the same moment again returns what it returned the first time, with a NOTICE; closing up to an earlier one is ES005. Waits for the tenant's open appends, at most eventstream.gate_timeout (55P03), and no other append of the tenant begins before this transaction ends: commit at once. Needs the privilege manage for these categories.
+Example: select es_close_period('{account}', es_day_end('2024-12-31', 'Europe/Vienna'), 'CLOSE-2024-12');$$;
+
+create function es_reopen_period(categories text[], closed_until timestamptz, reason text, tag text default null) returns bigint
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_reopen_period';
+comment on function es_reopen_period(text[], timestamptz, text, text) is
+$$Opens what es_close_period closed after closed_until, which stays closed; NULL = nothing does. tag as in es_close_period: what was closed for a tag is opened by the tag. reason: a reference of at most 64 bytes, kept for ever. Returns how many closings that took back. A category that is not closed after closed_until is ES005. Waits for the tenant's open appends as es_close_period does (55P03). Needs the privilege admin.
+Example: select es_reopen_period('{account}', es_day_end('2024-11-30', 'Europe/Vienna'), 'CHG-4711');$$;

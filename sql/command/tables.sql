@@ -1,4 +1,4 @@
--- What may be recorded: event types, and how many events of each there are. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are; closed periods. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -44,3 +44,33 @@ comment on table _eventstream.event_count_progress is
 comment on column _eventstream.event_count_progress.global_position is 'every event up to here is counted, and none behind it';
 comment on column _eventstream.event_count_progress.counted_at is 'the tenant that waited longest comes first';
 comment on index _eventstream.event_count_progress_pkey is 'one row a tenant';
+
+create sequence _eventstream.period_ids as bigint;
+comment on sequence _eventstream.period_ids is 'ids of closed periods';
+
+create table _eventstream.periods (
+    tenant_id bigint not null,
+    period_id bigint not null,
+    category text collate "C" not null,
+    tag text collate "C",
+    closed_until timestamptz not null,
+    known_at timestamptz not null,
+    known_position bigint not null,
+    reason text collate "C" not null,
+    closed_by text collate "C" not null,
+    closed_at timestamptz not null default pg_catalog.clock_timestamp(),
+    reopened_at timestamptz,
+    reopened_by text collate "C",
+    reopen_reason text collate "C",
+    constraint periods_pkey primary key (tenant_id, period_id),
+    constraint periods_reopened check ((reopened_at is null) = (reopened_by is null) and (reopened_at is null) = (reopen_reason is null))
+);
+comment on table _eventstream.periods is
+'What was closed: no event of the category may say that it occurred at or before closed_until, from the closing''s commit on and until it is reopened.';
+comment on column _eventstream.periods.tag is 'only events that bear it; NULL = all';
+comment on column _eventstream.periods.known_at is 'all that was recorded of the category up to the closing was recorded up to here, and nothing was since';
+comment on column _eventstream.periods.known_position is 'up to this position, all of the category was recorded at or before known_at';
+comment on index _eventstream.periods_pkey is 'a closing of a tenant';
+comment on constraint periods_reopened on _eventstream.periods is 'who reopens it says why';
+create unique index periods_closed_idx on _eventstream.periods (tenant_id, category, tag, closed_until) nulls not distinct where reopened_at is null;
+comment on index _eventstream.periods_closed_idx is 'what is closed now, each moment once';

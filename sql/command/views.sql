@@ -34,3 +34,25 @@ left join (
 where e.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.event_types is
 'The declared schema versions of event types of the current tenant: what a payload of each must look like, whether it may still be appended, how many events of it there are in the categories that the role may read, and when the newest was recorded. Upkeep keeps the counts; what came since is counted when the view is read, 100,000 events at most: counted_to is the position up to which the counts go, NULL where they are complete.';
+
+create view eventstream.periods with (security_barrier) as
+select
+    p.period_id as id,
+    p.category,
+    p.tag,
+    p.closed_until,
+    p.known_at,
+    p.closed_at,
+    p.closed_by,
+    p.reason,
+    p.reopened_at,
+    p.reopened_by,
+    p.reopen_reason,
+    t.name as tenant
+from _eventstream.periods p
+join _eventstream.tenants t on t.id = p.tenant_id
+where p.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or p.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.periods is
+'What was closed in the current tenant, for categories that the role may read: no event may say that it occurred at or before closed_until, unless it was reopened.';

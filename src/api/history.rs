@@ -2,7 +2,7 @@
 use super::append::batch;
 use super::asks;
 use super::state::{Asked, bound};
-use crate::command::declared;
+use crate::command::ruling;
 use crate::log::stream::Stream;
 use crate::log::whole;
 use crate::pg::error::failure::Result;
@@ -97,7 +97,7 @@ fn simulate(args: &Args) -> Returned {
     let mut left = settings::max_batch_events();
     let mut events = batch("events", args.jsonb(1, "events")?, &mut left)?;
     // What an append would give them.
-    declared::of(asked.target().id)?.complete(&mut events);
+    ruling::of(asked.target().id)?.declared.complete(&mut events);
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
     simulate::state(&mut folding, &asked.name, &events)?.datum().map(Some)
 }

@@ -11,6 +11,7 @@ mod history;
 mod made;
 mod maintain;
 mod operate;
+mod period;
 mod projection;
 mod read;
 mod snapshot;

@@ -7,7 +7,7 @@
 //! Promises: what is answered is exact as of the caller's snapshot, up to the position that is said with it, under concurrent appends and whatever dies
 //! when: what a snapshot shows counted had been committed before, and so it shows it, too. A look counts a bounded number of events. Nothing is counted before the
 //! database has appended (a restore may still bring rows), nor without entries of open appends (anything may still be committed below the end).
-use super::declared;
+use super::ruling;
 use crate::log::{first_append, horizon, tally};
 use crate::pg::error::failure::Result;
 use crate::pg::process::lock::LockTag;
@@ -249,5 +249,5 @@ fn read_kept(
 
 /// Whether a tenant declares event types: else nothing is counted for it.
 pub fn is_counted(tenant_id: i64) -> Result<bool> {
-    Ok(!declared::of(tenant_id)?.is_empty())
+    Ok(!ruling::of(tenant_id)?.declared.is_empty())
 }

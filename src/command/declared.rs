@@ -3,23 +3,19 @@
 //! Promises: an event of a type that nobody has declared is not looked at, and where a tenant has declared none that costs one comparison a call; what is
 //! appended was judged by the declaration that had been committed when the append entered the tenant's gate. A schema is made ready once a backend.
 use crate::log::event::NewEvent;
-use crate::log::judge::Rules;
 use crate::log::request::Request;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
-use crate::shared::catalog;
-use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use eventstream_core::EventType;
 use eventstream_core::error::Error;
 use eventstream_core::schema::Schema;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID};
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 
 columns! {
     mod of, selected;
@@ -30,7 +26,6 @@ columns! {
 }
 
 thread_local! {
-    static DECLARED: RefCell<Known<i64, Rc<Declared>>> = RefCell::default();
     static LOAD: Plan = const { Plan::new(
         concat!("select ", selected!(), " from _eventstream.event_types where tenant_id = $1"),
         &[INT8OID],
@@ -49,12 +44,7 @@ struct Version {
 #[derive(Default)]
 pub struct Declared(HashMap<String, BTreeMap<i32, Version>>);
 
-/// Of a tenant; reserved streams have none.
-pub fn of(tenant_id: i64) -> Result<Rc<Declared>> {
-    Known::of(&DECLARED, catalog::event_types_generation, tenant_id, || load(tenant_id).map(Rc::new))
-}
-
-fn load(tenant_id: i64) -> Result<Declared> {
+pub fn load(tenant_id: i64) -> Result<Declared> {
     let mut declared = Declared::default();
     as_owner(Planning::ByIndex, |db, _| {
         LOAD.with(|plan| {
@@ -111,6 +101,22 @@ impl Declared {
     /// The schema of a version that has one.
     pub fn schema(&self, event_type: &str, version: i32) -> Result<Option<&Schema>> {
         self.0.get(event_type).and_then(|versions| versions.get(&version)).map_or(Ok(None), Version::schema)
+    }
+
+    /// Judges the events of a request, and gives each the schema version that it is appended with where it names none. Errors: ES016.
+    pub fn judge(&self, request: &mut Request) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let stream = request.stream.as_str();
+        for (place, event) in request.events.iter_mut().enumerate() {
+            if event.event_type != EventType::STREAM_CLOSED {
+                self.judge_event(event, &|| {
+                    format!("the payload of event {} for stream {}", place + 1, shown(stream))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn judge_event(&self, event: &mut NewEvent, what: &dyn Fn() -> String) -> Result<()> {
@@ -182,22 +188,5 @@ pub fn check(
                     .into(),
         }
         .into()),
-    }
-}
-
-impl Rules for Declared {
-    fn judge(&self, request: &mut Request) -> Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let stream = request.stream.as_str();
-        for (place, event) in request.events.iter_mut().enumerate() {
-            if event.event_type != EventType::STREAM_CLOSED {
-                self.judge_event(event, &|| {
-                    format!("the payload of event {} for stream {}", place + 1, shown(stream))
-                })?;
-            }
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: whatever is declared together agrees, whichever of it came last. Each example satisfies its own schema, and what upcasters make of it
 //! the schema of the version that it becomes; that is judged anew whenever a schema, an example or an upcaster changes, and what breaks it is refused.
-use super::declared;
+use super::ruling;
 use crate::log::document::print;
 use crate::log::event::{NewEvent, Parts};
 use crate::log::target::Target;
@@ -253,7 +253,8 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
     if examples.is_empty() {
         return Ok(());
     }
-    let (declared, upcasters) = (declared::of(target.id)?, upcasters::of(target.id)?);
+    let (ruling, upcasters) = (ruling::of(target.id)?, upcasters::of(target.id)?);
+    let declared = &ruling.declared;
     let stream = StreamName::parse("example-1")?;
     let common = Common::new(target, stream.as_str())?;
     for Example(event_type, version, example) in examples {

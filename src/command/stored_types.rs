@@ -4,7 +4,8 @@
 //! Promises: the quick look goes by the counts and does not read the log; the thorough one reads each event once, in bounded memory. What is told of an event is
 //! where it is, and where and by which rule it breaks its schema, and never what it says.
 use super::counted::{self, ByVersion, Count, add};
-use super::declared::{self, Declared};
+use super::declared::Declared;
+use super::ruling;
 use crate::log::chosen::{self, Chosen};
 use crate::log::statements::column;
 use crate::log::stored::StoredContent;
@@ -56,7 +57,7 @@ struct Known {
 
 impl Known {
     fn of(tenant_id: i64) -> Result<Self> {
-        Ok(Self { declared: declared::of(tenant_id)?, upcasters: upcasters::of(tenant_id)? })
+        Ok(Self { declared: Rc::clone(&ruling::of(tenant_id)?.declared), upcasters: upcasters::of(tenant_id)? })
     }
 }
 

@@ -9,7 +9,7 @@
 //! (sub)transaction; what was not written is not counted as an append. Locks are taken in one order, by every append: the gate, what a condition
 //! locks, names and rows of streams in the order of their names, the entry, positions. What an inline projection's handler appends comes
 //! through here again: its locks are behind the entry, as those of a second append of one transaction are.
-use super::declared;
+use super::ruling;
 use crate::log::append;
 use crate::log::gate;
 use crate::log::last_append::LastAppend;
@@ -23,15 +23,15 @@ use eventstream_core::audit::is_of_acts;
 use eventstream_core::error::Error;
 use std::time::Instant;
 
-/// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, ES016, and those
+/// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, ES016, ES018, and those
 /// of inline projections.
 pub fn write(target: Target, requests: &mut [Request]) -> Result<Vec<LastAppend>> {
     let began = Instant::now();
     server::must_be_writable(c"an append")?;
     gate::enter(target.id)?;
-    // Behind the gate: whatever was declared before it was entered is known.
-    let declared = declared::of(target.id)?;
-    let appended = append::append(target, requests, &*declared).inspect_err(|failure| {
+    // Behind the gate: whatever was declared or closed before it was entered is known.
+    let ruling = ruling::of(target.id)?;
+    let appended = append::append(target, requests, &*ruling).inspect_err(|failure| {
         if let Failure::Rule(Error::VersionConflict { .. }) = failure {
             counters::add(Counter::Conflicts, 1);
         }

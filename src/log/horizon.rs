@@ -162,3 +162,16 @@ pub fn settled_until(catalog: &Catalog, whose: Whose) -> Result<i64> {
     // Whoever is about to store a bound reads a floor that is no lower than ours.
     Ok(smallest(whose, |held| held.recorded_at)?.map_or(floor, |held| floor.min(held)) - 1)
 }
+
+/// Nothing that is recorded from now on is recorded before this moment (microseconds since 2000-01-01 UTC).
+pub fn recorded_from(catalog: &Catalog) -> Result<i64> {
+    let (floor, _) = sequence::last(catalog.recorded_floor)?;
+    Ok(floor.max(server::clock()))
+}
+
+/// Has everything of all tenants that is recorded from now on be recorded after that moment, whatever the clock says; at once, and whatever becomes of this
+/// transaction.
+pub fn record_after(catalog: &Catalog, moment: i64) -> Result<()> {
+    let (floor, _) = sequence::last(catalog.recorded_floor)?;
+    if floor > moment { Ok(()) } else { sequence::set_durably(catalog.recorded_floor, moment.saturating_add(1)) }
+}

@@ -56,3 +56,20 @@ pub fn walk(
     }
     Ok(to.max(after))
 }
+
+/// When the event that has the latest recorded_at of those after position `after`, up to `to`, was recorded, and its position.
+pub fn recorded_last(db: &Db, catalog: &Catalog, of: Of, (after, to): (i64, i64)) -> Result<Option<(i64, i64)>> {
+    let mut last: Option<(i64, i64)> = None;
+    for partition in partition::all(db, catalog)?.iter() {
+        if partition.upper <= after || partition.lower > to {
+            continue;
+        }
+        let category = Some(from_text(of.category)?);
+        let args = [Some(Datum::from(of.tenant_id)), category, Some(Datum::from(after)), Some(Datum::from(to))];
+        let found = partition
+            .passing_plan(Statement::RecordedLast)
+            .first(db, View::Latest, &args, |row| Ok((row.int8(0)?, row.int8(1)?)))?;
+        last = last.max(found);
+    }
+    Ok(last)
+}

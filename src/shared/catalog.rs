@@ -27,6 +27,7 @@ pub struct Catalog {
     pub snapshots: Oid,
     pub projections: Oid,
     pub event_types: Oid,
+    pub periods: Oid,
     /// The views eventstream.events and eventstream.audit.
     pub views: [Oid; 2],
     /// The row type eventstream.event, and its entry among the relations.
@@ -65,8 +66,8 @@ thread_local! {
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of event types.
-    static EVENT_TYPES_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of event types and closed periods.
+    static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
@@ -84,7 +85,7 @@ fn note_relation(relation: Oid) {
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
         PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
-        EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
+        RULES_CHANGED.set(RULES_CHANGED.get() + 1);
         return;
     };
     if relation == pg_sys::InvalidOid
@@ -112,9 +113,9 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     }
-    if relation == pg_sys::InvalidOid || relation == catalog.event_types {
+    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods].contains(&relation) {
         CATALOG.set(None);
-        EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
+        RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     }
     if relation == pg_sys::InvalidOid || relation == catalog.projections {
         CATALOG.set(None);
@@ -153,15 +154,21 @@ pub fn projections_generation() -> u64 {
     PROJECTIONS_CHANGED.get()
 }
 
-/// A number that changes whenever an event type was declared, altered or dropped.
-pub fn event_types_generation() -> u64 {
-    EVENT_TYPES_CHANGED.get()
+/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a period closed or reopened.
+pub fn rules_generation() -> u64 {
+    RULES_CHANGED.get()
 }
 
 /// Tells every session (at commit) that event types changed.
 pub fn announce_event_type_change(catalog: &Catalog) -> Result<()> {
-    EVENT_TYPES_CHANGED.set(EVENT_TYPES_CHANGED.get() + 1);
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     invalidation::announce(catalog.event_types)
+}
+
+/// Tells every session (at commit) that periods were closed or reopened.
+pub fn announce_period_change(catalog: &Catalog) -> Result<()> {
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+    invalidation::announce(catalog.periods)
 }
 
 /// Tells every session (at commit) that projections changed.
@@ -209,6 +216,7 @@ impl Catalog {
             first_appends: relation(c"first_appends")?,
             projections: relation(c"projections")?,
             event_types: relation(c"event_types")?,
+            periods: relation(c"periods")?,
             views: [public.relation(c"events")?, public.relation(c"audit")?],
             event_type,
             event_row,

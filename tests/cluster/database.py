@@ -195,6 +195,7 @@ REGISTERS = (
     "folds",
     "upcasters",
     "event_types",
+    "periods",
     "activations",
     "projections",
     "subscriptions",

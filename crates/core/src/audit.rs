@@ -26,6 +26,8 @@ words! {
         Upcaster = "upcaster",
         /// A schema version of an event type.
         EventType = "event_type",
+        /// That a period is closed.
+        Period = "period",
         #[allow(missing_docs)]
         Projection = "projection",
         #[allow(missing_docs)]
@@ -56,6 +58,9 @@ impl Kind {
             (Self::EventType, Made) => "EventTypeCreated",
             (Self::EventType, Altered) => "EventTypeAltered",
             (Self::EventType, Dropped) => "EventTypeDropped",
+            (Self::Period, Made) => "PeriodClosed",
+            (Self::Period, Altered) => "PeriodReopened",
+            (Self::Period, Dropped) => "PeriodForgotten",
             (Self::Projection, Made) => "ProjectionCreated",
             (Self::Projection, Altered) => "ProjectionAltered",
             (Self::Projection, Dropped) => "ProjectionDropped",

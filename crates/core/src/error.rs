@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::breach::Breach;
 use crate::error_hints;
 use crate::error_words::{
-    UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, gate_hint,
-    grant_hint, holder_hint, in_category, operator_hint, reused_hint, some_streams, state_limit_hint,
-    states_failed_hint, stopped_hint, tenant_hint,
+    UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
+    gate_hint, grant_hint, holder_hint, in_category, operator_hint, period_hint, reused_hint, some_streams,
+    state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
@@ -136,6 +136,13 @@ pub enum Error {
     #[error("event type {} is refused: {reason}", shown(event_type))]
     EventTypeRefused { event_type: String, reason: String, hint: String },
 
+    /// ES018: it says that it occurred in a closed period. `what` ("event 1 for stream …"); the times in UTC.
+    #[error(
+        "{what} occurred at {occurred_at}, and category \"{category}\" is closed until {closed_until}{}",
+        for_tag(tag.as_deref())
+    )]
+    PeriodClosed { what: String, category: String, tag: Option<String>, closed_until: Box<str>, occurred_at: Box<str> },
+
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
     ProjectionNotFound { projection: String },
@@ -258,6 +265,7 @@ impl Error {
             | Self::StatesFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
             Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
+            Self::PeriodClosed { .. } => "ES018",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
             Self::RebuildInProgress { .. } => "ES022",
@@ -313,10 +321,9 @@ impl Error {
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
                 facts!(stream, version, event_type, from_schema_version, reason)
             }
-            Self::PayloadRefused { event_type, schema_version, breach, .. } => {
-                breach.facts(event_type, *schema_version)
+            Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } | Self::PeriodClosed { .. } => {
+                return self.rule_detail();
             }
-            Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
             Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => facts!(projection),
             Self::SubscriptionNotFound { subscription } => facts!(subscription),
             Self::ProjectionStopped { projection, position, sqlstate, message } => {
@@ -353,6 +360,20 @@ impl Error {
         })
     }
 
+    /// Of what breaks a rule of what may be recorded.
+    fn rule_detail(&self) -> Option<Value> {
+        Some(match self {
+            Self::PayloadRefused { event_type, schema_version, breach, .. } => {
+                breach.facts(event_type, *schema_version)
+            }
+            Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
+            Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
+                facts!(category, tag, closed_until, occurred_at)
+            }
+            _ => return None,
+        })
+    }
+
     /// What to do about it, in a sentence or a statement to paste.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -383,6 +404,7 @@ impl Error {
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
             Self::PayloadRefused { event_type, schema_version, .. } => Some(schema_hint(event_type, *schema_version)),
             Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
+            Self::PeriodClosed { category, .. } => Some(period_hint(category)),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
             Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),

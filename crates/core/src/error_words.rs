@@ -89,6 +89,18 @@ pub fn in_category(category: Option<&str>) -> String {
     category.map_or_else(String::new, |category| format!(" for category \"{category}\""))
 }
 
+pub fn for_tag(tag: Option<&str>) -> String {
+    tag.map_or_else(String::new, |tag| format!(" for events with the tag {}", shown(tag)))
+}
+
+pub fn period_hint(category: &str) -> String {
+    format!(
+        "Record it with an occurred_at in the open period, and keep its own date in the payload. What is closed, and why: select closed_until, tag, \
+         closed_by, reason from eventstream.periods where category = {} and reopened_at is null;",
+        quote_literal(category)
+    )
+}
+
 pub fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
     match (fold, category) {
         (Some(fold), Some(category)) => format!("there is no fold {} for category \"{category}\"", shown(fold)),

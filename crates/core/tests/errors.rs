@@ -197,6 +197,23 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "Leave it out for all.",
         ),
         (
+            Error::PeriodClosed {
+                what: "event 2 for stream \"a-1\"".into(),
+                category: "a".into(),
+                tag: Some("company:1".into()),
+                closed_until: "2024-12-31T22:59:59.999999+00:00".into(),
+                occurred_at: "2024-12-30T12:00:00+00:00".into(),
+            },
+            "ES018",
+            "event 2 for stream \"a-1\" occurred at 2024-12-30T12:00:00+00:00, and category \"a\" is closed until \
+             2024-12-31T22:59:59.999999+00:00 for events with the tag \"company:1\"",
+            json!({
+                "category": "a", "tag": "company:1", "closed_until": "2024-12-31T22:59:59.999999+00:00",
+                "occurred_at": "2024-12-30T12:00:00+00:00"
+            }),
+            "where category = 'a' and reopened_at is null;",
+        ),
+        (
             Error::EventIdReused {
                 stream: "a-1".into(),
                 event_id: "00000000-0000-0000-0000-000000000001".into(),

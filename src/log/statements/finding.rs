@@ -16,6 +16,13 @@ pub const NEWEST_WITHIN: Definition = (
     RANGE,
 );
 
+pub const RECORDED_LAST: Definition = (
+    "select recorded_at, global_position from {events} where tenant_id = $1 \
+                 and (category, global_position) > ($2, $3) and (category, global_position) <= ($2, $4) \
+                 order by recorded_at desc limit 1",
+    &[INT8OID, TEXTOID, INT8OID, INT8OID],
+);
+
 pub const HEAD_UP_TO: Definition = (
     "select * from {events} \
                  where stream_id = $1 and global_position + 0 <= $2 order by version desc limit 1",

@@ -1,4 +1,5 @@
 //! What a decision may do. Pure; used by the append's judge.
 
 pub mod boundary;
+pub mod period;
 pub mod tags;

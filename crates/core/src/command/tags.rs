@@ -7,6 +7,14 @@ use crate::name::check_label;
 /// Tags that an event may have.
 pub const MOST_TAGS: usize = 32;
 
+/// One tag. `argument`: what the caller calls it.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for what is no label (1 to 255 bytes, as an event type).
+pub fn check_tag<'a>(argument: &str, tag: &'a str) -> Result<&'a str> {
+    check_label(argument, tag)
+}
+
 /// The set of these tags, as it is stored, hashed and compared: in the order of their bytes, each once, however often it was given.
 /// `argument`: what the caller calls them.
 ///
@@ -16,7 +24,7 @@ pub const MOST_TAGS: usize = 32;
 pub fn tag_set<'a>(argument: &str, given: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'a str>> {
     let mut tags = Vec::new();
     for (place, tag) in given.into_iter().enumerate() {
-        tags.push(check_label(&format!("{argument}[{place}]"), tag)?);
+        tags.push(check_tag(&format!("{argument}[{place}]"), tag)?);
     }
     tags.sort_unstable();
     tags.dedup();

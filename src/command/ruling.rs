@@ -1,0 +1,37 @@
+//! What may be recorded in a tenant, as this backend knows it: its declared event types and closed periods. The door in (src/command/write.rs) asks it of what is new.
+//!
+//! Promises: whoever asks behind the tenant's gate is answered by what had been committed when the gate was entered, also in a session that has known
+//! another answer before; where a tenant has no rules, that costs one look in a map.
+use super::closed;
+use super::declared::{self, Declared};
+use crate::log::judge::Rules;
+use crate::log::request::Request;
+use crate::pg::error::failure::Result;
+use crate::shared::catalog;
+use crate::shared::known::Known;
+use eventstream_core::command::period::Periods;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub struct Ruling {
+    pub declared: Rc<Declared>,
+    periods: Periods,
+}
+
+thread_local! {
+    static RULING: RefCell<Known<i64, Rc<Ruling>>> = RefCell::default();
+}
+
+/// Of a tenant; reserved streams have none.
+pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
+    Known::of(&RULING, catalog::rules_generation, tenant_id, || {
+        Ok(Rc::new(Ruling { declared: Rc::new(declared::load(tenant_id)?), periods: closed::load(tenant_id)? }))
+    })
+}
+
+impl Rules for Ruling {
+    fn judge(&self, request: &mut Request) -> Result<()> {
+        self.declared.judge(request)?;
+        closed::judge(&self.periods, request)
+    }
+}
