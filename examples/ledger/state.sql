@@ -97,3 +97,28 @@ select * from ledger.post('2024-010', '2024-03-15', 'Cellar for January paid',
 \endif
 commit;
 select es_state('account-cash') ->> 'balance' as cash;
+
+-- == 18. A closed period ==
+-- January and February are reported. From now on nothing can be booked into them, by whoever, and what comes back is the moment
+-- to quote with the report: what is known at it never changes any more.
+select es_close_period('{account,journal}', es_day_end('2024-02-29', 'UTC'), 'CLOSE-2024-02') as closed
+\gset
+select es_state_at('account-rent', as_of => es_day_end('2024-02-29', 'UTC'), known_at => :'closed') ->> 'balance' as reported;
+
+-- One more bill for January is found. It is too late for January: ES018 …
+\set ON_ERROR_STOP off
+select * from ledger.post('2024-011', '2024-01-31', 'Electricity in the cellar, January',
+    '[{"account": "rent", "debit": 35.20}, {"account": "payables", "credit": 35.20}]');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES018', :'got');
+
+-- … so it is booked in March, and its memo says of which month it is.
+select * from ledger.post('2024-011', '2024-03-16', 'Electricity in the cellar, for January',
+    '[{"account": "rent", "debit": 35.20}, {"account": "payables", "credit": 35.20}]');
+select es_state('account-rent') ->> 'balance' as now,
+       es_state_at('account-rent', as_of => es_day_end('2024-02-29', 'UTC'), known_at => :'closed') ->> 'balance' as reported;
+
+-- Only an admin opens it again, with a reference that says why, and both are kept for ever.
+select es_reopen_period('{account,journal}', null, 'CHG-4711') as taken_back;
+select category, closed_until::date, reason, reopen_reason from eventstream.periods order by category;
