@@ -413,6 +413,25 @@ def test_the_thorough_check_is_seen_at_work_and_can_be_cancelled(database):
         assert rows(watcher, "select from eventstream.progress") == []
 
 
+def test_the_thorough_check_has_little_memory(database):
+    """However many events break their schema: what is found flows into a tuplestore."""
+    with database.connect() as session:
+        for _ in range(6):
+            many(session, 10_000)
+        declare(session, schema={"type": "string"})
+    with database.connect() as session:
+        session.execute("set work_mem = '1MB'")
+        value(session, "select count(*) from es_check_event_types(true) where global_position < 100")
+        before = resident(session)
+        assert value(session, "select count(*) from es_check_event_types(true)") == 60_000
+        assert resident(session) - before < 16 << 10, (before, resident(session))
+
+
+def resident(session) -> int:
+    with open(f"/proc/{session.info.backend_pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+
 def test_the_quick_check_and_the_view_do_not_read_what_is_counted(database):
     with database.connect() as session:
         declare(session)

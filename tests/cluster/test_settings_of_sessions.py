@@ -58,6 +58,8 @@ SCENARIO = [
     ("select es_append('a-9', 'Declared', '{{\"n\": 0.001}}')", ()),
     ("select es_alter_event_type('Declared', 1, '{{\"appendable\": false}}')", ()),
     ("select es_append('a-9', 'Declared', '{{\"n\": 0.01}}')", ()),
+    ("select event_type, schema_version, problem, events, last_recorded_at, stream, version, value, rule from es_check_event_types(thorough => true)", ()),
+    ("select event_type, schema_version, appendable, json_schema, example, events, last_recorded_at from eventstream.event_types", ()),
     ("select es_drop_event_type('Declared')", ()),
     ("select es_close_period('{{a}}', '2024-01-01T00:00:00Z', 'x') <= clock_timestamp()", ()),
     ("select es_append('a-9', 'Declared', '{{}}', occurred_at => '2024-01-01 00:00+00')", ()),
@@ -134,6 +136,7 @@ SCENARIO = [
     ("select es_unregister_upcaster('Paid', 1)", ()),
     ("select es_unregister_fold('folded')", ()),
     ("select * from es_verify_audit()", ()),
+    ("select event_type, schema_version, problem, events from es_check_event_types()", ()),
     ("select event_type from eventstream.administration order by version", ()),
     ("select count(*) from es_maintain()", ()),
 ]
