@@ -38,7 +38,7 @@ create table _eventstream.grants (
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_privilege_check check (privilege in ('read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'command', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
 );
 comment on table _eventstream.grants is
 'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
@@ -49,4 +49,4 @@ create unique index grants_key on _eventstream.grants (role, role_oid, privilege
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
 create index grants_tenant_idx on _eventstream.grants (tenant_id);
 comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
-comment on constraint grants_privilege_check on _eventstream.grants is 'the seven privileges';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the eight privileges';

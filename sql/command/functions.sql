@@ -1,4 +1,4 @@
--- What may be recorded: event types, closed periods.
+-- What may be recorded: event types, closed periods. Operations that are executed outside.
 create function es_create_event_type(
     event_type text,
     schema_version int default 1,
@@ -46,3 +46,41 @@ language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_reopen_pe
 comment on function es_reopen_period(text[], timestamptz, text, text) is
 $$Opens what es_close_period closed after closed_until, which stays closed; NULL = nothing does. tag as in es_close_period: what was closed for a tag is opened by the tag. reason: a reference of at most 64 bytes, kept for ever. Returns how many closings that took back. A category that is not closed after closed_until is ES005. Waits for the tenant's open appends as es_close_period does (55P03). Needs the privilege admin.
 Example: select es_reopen_period('{account}', es_day_end('2024-11-30', 'Europe/Vienna'), 'CHG-4711');$$;
+
+create function es_begin_command(
+    operation text,
+    command_key text,
+    request jsonb,
+    lease interval default '5 min',
+    wait interval default '0',
+    keep interval default null,
+    subject text default null
+) returns jsonb
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_begin_command';
+comment on function es_begin_command(text, text, jsonb, interval, interval, interval, text) is
+$$Says whether an operation outside of the database, such as a payment at a bank, is to be executed: once a key, however often and by whomever it is asked. operation: what it is called; command_key: the client's name for this one intention, 1 to 1,024 bytes; request: what is asked, kept as a salted digest only. Returns an object: outcome execute (it is yours: attempt_token finishes it by es_complete_command or es_fail_command, and nobody else executes it before lease_until), replay (it was done: result; or it failed for good: error), or in_progress (another attempt is under way, until lease_until where that is known); attempt counts from 1. After lease_until another call takes over, as after a failure that is retryable. The same key with another request is ES030. lease: 1 millisecond to 1 day. wait: how long to wait for the end of an attempt that is under way, at most 1 minute. keep: how long the answer is kept after the end, at least 1 second; after that the key is as a new one; NULL = for ever. subject: whose data the answer is. In a transaction that is rolled back nothing was begun. In a copy of a log it is ES026 before es_activate. Needs the privilege command, of any category.
+Example: select es_begin_command('charge', 'order-4711', '{"amount": 12.50}');$$;
+
+create function es_complete_command(attempt_token uuid, result jsonb) returns int
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_complete_command';
+comment on function es_complete_command(uuid, jsonb) is
+$$Ends the attempt that es_begin_command gave that token: the operation was executed, and result is what every later call with its key is given. Appends that belong to it stand in the same transaction, or take their ids from es_command_event_id. An attempt that was superseded is ES031; the same said again is answered as the first time. Returns the attempt's number. Needs the privilege command, of any category.
+Example: select es_complete_command((es_begin_command('ship', 'order-4711', '{}') ->> 'attempt_token')::uuid, '{"parcel": "P-1"}');$$;
+
+create function es_fail_command(attempt_token uuid, error jsonb, retryable bool default true) returns int
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_fail_command';
+comment on function es_fail_command(uuid, jsonb, bool) is
+$$Ends the attempt that es_begin_command gave that token: it came to nothing. retryable: the next call with the key executes the operation again; false: it failed for good, and every later call is given error. An attempt that was superseded is ES031; the same said again is answered as the first time. Returns the attempt's number. Needs the privilege command, of any category.
+Example: select es_fail_command((es_begin_command('ship', 'order-4712', '{}') ->> 'attempt_token')::uuid, '{"code": "no_such_address"}', retryable => false);$$;
+
+create function es_extend_command(attempt_token uuid, by interval) returns timestamptz
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_extend_command';
+comment on function es_extend_command(uuid, interval) is
+$$Has the lease of an attempt end no sooner than that long from now, at most 1 day. Returns when it ends. An attempt that was superseded, or has ended, is ES031. Needs the privilege command, of any category.
+Example: select es_extend_command((es_begin_command('ship', 'order-4713', '{}') ->> 'attempt_token')::uuid, '10 min') > now() as longer;$$;
+
+create function es_command_event_id(attempt_token uuid, n bigint) returns uuid
+language c volatile parallel restricted as 'MODULE_PATHNAME', 'eventstream_command_event_id';
+comment on function es_command_event_id(uuid, bigint) is
+$$The id for the n-th event (from 1) that belongs to an operation outside: the same for every attempt, so that events appended in a transaction of their own are recorded once. An attempt that was superseded is ES031. Needs the privilege command, of any category.
+Example: select es_command_event_id((es_begin_command('ship', 'order-4714', '{}') ->> 'attempt_token')::uuid, 1) is not null as given;$$;

@@ -1,4 +1,4 @@
--- What may be recorded: event types, and how many events of each there are; closed periods. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are; closed periods; operations outside. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -74,3 +74,42 @@ comment on index _eventstream.periods_pkey is 'a closing of a tenant';
 comment on constraint periods_reopened on _eventstream.periods is 'who reopens it says why';
 create unique index periods_closed_idx on _eventstream.periods (tenant_id, category, tag, closed_until) nulls not distinct where reopened_at is null;
 comment on index _eventstream.periods_closed_idx is 'what is closed now, each moment once';
+
+-- Operations that are executed outside, once a key. Rows are never deleted: a key is for ever.
+create table _eventstream.operations (
+    tenant_id bigint not null,
+    operation text collate "C" not null,
+    command_key text collate "C" not null,
+    stage text collate "C" not null,
+    attempt int not null,
+    attempt_token uuid not null,
+    lease_until timestamptz not null,
+    salt bytea not null,
+    request_digest bytea not null,
+    is_retryable bool not null default false,
+    result jsonb,
+    last_error jsonb,
+    keep interval,
+    subject text collate "C",
+    begun_by text collate "C" not null,
+    begun_at timestamptz not null,
+    attempted_at timestamptz not null,
+    finished_at timestamptz,
+    forget_at timestamptz,
+    constraint operations_pkey primary key (tenant_id, operation, command_key),
+    constraint operations_token_key unique (attempt_token),
+    constraint operations_stage_check check (stage in ('executing', 'completed', 'failed', 'forgotten'))
+) with (fillfactor = 80);
+comment on table _eventstream.operations is
+'Operations that programs execute outside of the database, once a key: who is at it, and what came of it.';
+comment on column _eventstream.operations.attempt_token is 'of the newest attempt: it alone finishes it';
+comment on column _eventstream.operations.salt is 'random: of the request''s digest, and of the ids that events of the operation take';
+comment on column _eventstream.operations.request_digest is 'SHA-256 over the salt and the request: it is compared, and cannot be read';
+comment on column _eventstream.operations.keep is 'how long the answer is kept after the end; NULL = for ever';
+comment on index _eventstream.operations_pkey is 'an operation by its key';
+comment on index _eventstream.operations_token_key is 'an operation by its newest attempt';
+comment on constraint operations_stage_check on _eventstream.operations is 'the four stages';
+create index operations_forget_idx on _eventstream.operations (forget_at) where forget_at is not null;
+comment on index _eventstream.operations_forget_idx is 'answers that are to be forgotten, the next one first';
+create index operations_lease_idx on _eventstream.operations (lease_until) where stage = 'executing';
+comment on index _eventstream.operations_lease_idx is 'attempts that are under way, or were left, the oldest first';

@@ -56,3 +56,25 @@ where p.tenant_id = (select _eventstream.readable_tenant('read'))
        or p.category = any ((select _eventstream.readable_categories())::text[]));
 comment on view eventstream.periods is
 'What was closed in the current tenant, for categories that the role may read: no event may say that it occurred at or before closed_until, unless it was reopened.';
+
+create view eventstream.commands with (security_barrier) as
+select
+    o.operation,
+    o.command_key,
+    o.stage,
+    o.attempt,
+    o.stage = 'executing' and o.lease_until > pg_catalog.clock_timestamp() as is_under_way,
+    o.lease_until,
+    o.is_retryable,
+    case when (select _eventstream.readable_categories()) is null then o.last_error end as error,
+    o.begun_by,
+    o.begun_at,
+    o.attempted_at,
+    o.finished_at,
+    o.forget_at,
+    t.name as tenant
+from _eventstream.operations o
+join _eventstream.tenants t on t.id = o.tenant_id
+where o.tenant_id = (select _eventstream.readable_tenant('read'));
+comment on view eventstream.commands is
+'The operations of the current tenant that programs execute outside of the database, once a key: how far each is. What came of it is given by es_begin_command.';

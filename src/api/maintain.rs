@@ -37,6 +37,7 @@ fn maintain(args: &Args) -> Returned {
         ("partitions made ahead", done.partitions_made),
         ("tables analyzed", done.tables_analyzed),
         ("events counted", done.counted.events),
+        ("answers forgotten", done.answers_forgotten),
         ("snapshots taken", done.snapshots.taken),
         ("snapshots failed", done.snapshots.failed),
         ("snapshots removed", done.snapshots.removed),

@@ -11,6 +11,7 @@ mod history;
 mod made;
 mod maintain;
 mod operate;
+mod operation;
 mod period;
 mod projection;
 mod read;
@@ -26,7 +27,7 @@ mod view;
 
 use crate::access::{Access, everything_or};
 use crate::log::target::Target;
-use crate::pg::error::failure::{Failure, Result};
+use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::function::{Args, Returned};
 use crate::pg::{error::report, process::server};
 use crate::projection::progress::HIDDEN;
@@ -74,6 +75,15 @@ fn veiled<T>(is_shown: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The tenant as `log` knows it.
 fn target(access: &Access) -> Target<'_> {
     Target { id: access.tenant_id, name: &access.tenant }
+}
+
+/// An interval in microseconds, which must lie in that range.
+fn microseconds(args: &Args, place: usize, argument: &str, least: i64, most: i64, rule: &str) -> Result<i64> {
+    let interval = args.interval_opt(place).ok_or_else(|| invalid(argument, "must not be NULL"))?;
+    let now = server::clock();
+    // What leads beyond all times is longer than anything.
+    let length = server::before(now, interval).map_or(i64::MIN, |before| now.saturating_sub(before));
+    if (least..=most).contains(&length) { Ok(length) } else { Err(invalid(argument, format!("must be {rule}"))) }
 }
 
 /// A WARNING where what `function` sets until the end of the transaction is over as soon as it is set, as PostgreSQL's SET LOCAL gives.

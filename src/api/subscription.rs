@@ -1,5 +1,5 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
-use super::{asks, target, veiled};
+use super::{asks, microseconds, target, veiled};
 use crate::access::{
     Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories, shown_in,
 };
@@ -92,14 +92,6 @@ fn seek(args: &Args) -> Returned {
     let access = manage(name)?;
     subscription::seek(access.tenant_id, name, after_position)?;
     from_text(name).map(Some)
-}
-
-/// An interval in microseconds, which must lie in that range.
-fn microseconds(args: &Args, place: usize, argument: &str, least: i64, most: i64, rule: &str) -> Result<i64> {
-    let interval = args.interval_opt(place).ok_or_else(|| invalid(argument, "must not be NULL"))?;
-    let now = server::clock();
-    let length = now.saturating_sub(server::before(now, interval)?);
-    if (least..=most).contains(&length) { Ok(length) } else { Err(invalid(argument, format!("must be {rule}"))) }
 }
 
 fn fetch(args: &Args) -> Returned {

@@ -4,6 +4,7 @@ pub mod closed;
 pub mod counted;
 pub mod declared;
 pub mod event_type;
+pub mod operation;
 pub mod period;
 pub mod ruling;
 pub mod stored_types;

@@ -1,7 +1,7 @@
 //! Upkeep: partitions ahead of need, statistics of tables that have grown, counts of events, due snapshots, retention. One bounded step at a time, by
 //! es_maintain and by the workers.
 use crate::access;
-use crate::command::counted;
+use crate::command::{counted, operation};
 use crate::log::{analyze, horizon, partition};
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -17,6 +17,7 @@ pub struct Done {
     pub partitions_made: i64,
     pub tables_analyzed: i64,
     pub counted: counted::Done,
+    pub answers_forgotten: i64,
     pub snapshots: due::Done,
 }
 
@@ -36,7 +37,8 @@ pub fn step(tenant_id: Option<i64>, say: due::Say) -> Result<Done> {
         Ok((partition::make_ahead(db, catalog, last_position)?, analyze::one(db, catalog)?))
     })?;
     let counted = counted::advance(tenant_id)?;
-    Ok(Done { partitions_made, tables_analyzed, counted, snapshots: due::run(tenant_id, say)? })
+    let answers_forgotten = operation::forget(tenant_id)?;
+    Ok(Done { partitions_made, tables_analyzed, counted, answers_forgotten, snapshots: due::run(tenant_id, say)? })
 }
 
 /// The same for a worker, which comes back again and again: a failure is told once. Whether there is more to do.

@@ -2,7 +2,7 @@
 //! (https://prometheus.io/docs/instrumenting/exposition_formats/). Durations are in seconds.
 use super::health;
 use super::health::check::Level;
-use super::health::event_types;
+use super::health::{commands, event_types};
 use super::overview::subscriptions;
 use super::overview::{self, Moment};
 use crate::log::horizon;
@@ -74,6 +74,7 @@ pub fn page() -> Result<String> {
     projections(&mut page, &moment)?;
     subscriptions(&mut page, &moment)?;
     schema_versions(&mut page)?;
+    attempts(&mut page)?;
     page.metric("health_status", "gauge", "The checks of eventstream.health: 0 ok, 1 warning, 2 critical");
     for check in health::look(None)? {
         let level = match check.level {
@@ -142,6 +143,19 @@ fn schema_versions(page: &mut Page) -> Result<()> {
     for (tenant, unreadable) in &all {
         page.sample("schema_versions_without_upcaster", &[("tenant", tenant)], unreadable.len());
     }
+    Ok(())
+}
+
+fn attempts(page: &mut Page) -> Result<()> {
+    let all = commands::attempts(None)?;
+    fn labels(one: &commands::Attempts) -> [(&str, &str); 2] {
+        [("tenant", &one.tenant), ("kind", "operation")]
+    }
+    let under_way = ("attempts_under_way", "gauge", "Operations outside that somebody executes now");
+    page.each(under_way, &all, labels, |one| one.under_way);
+    let left =
+        ("attempts_left", "gauge", "Operations outside whose attempt was left without an end more than an hour ago");
+    page.each(left, &all, labels, |one| one.left);
     Ok(())
 }
 

@@ -30,9 +30,11 @@ pub enum Counter {
     EventsNacked,
     LeasesExpired,
     SnapshotsFailed,
+    CommandsReplayed,
+    CommandMismatches,
 }
 
-pub const COUNTERS: usize = Counter::SnapshotsFailed as usize + 1;
+pub const COUNTERS: usize = Counter::CommandMismatches as usize + 1;
 
 impl Counter {
     pub const ALL: [Self; COUNTERS] = [
@@ -54,6 +56,8 @@ impl Counter {
         Self::EventsNacked,
         Self::LeasesExpired,
         Self::SnapshotsFailed,
+        Self::CommandsReplayed,
+        Self::CommandMismatches,
     ];
 
     pub fn name(self) -> &'static str {
@@ -76,6 +80,8 @@ impl Counter {
             Self::EventsNacked => "events_nacked",
             Self::LeasesExpired => "leases_expired",
             Self::SnapshotsFailed => "snapshots_failed",
+            Self::CommandsReplayed => "commands_replayed",
+            Self::CommandMismatches => "command_mismatches",
         }
     }
 
@@ -101,6 +107,8 @@ impl Counter {
             Self::EventsNacked => "events that consumers gave back (es_nack)",
             Self::LeasesExpired => "leases that ended unacknowledged, so that what they held is delivered again",
             Self::SnapshotsFailed => "streams and folds of which es_maintain could take no snapshot",
+            Self::CommandsReplayed => "commands whose key was known, and that were given their first answer again",
+            Self::CommandMismatches => "commands refused because their key was used for another request (ES030)",
         }
     }
 }

@@ -196,6 +196,7 @@ REGISTERS = (
     "upcasters",
     "event_types",
     "periods",
+    "operations",
     "activations",
     "projections",
     "subscriptions",

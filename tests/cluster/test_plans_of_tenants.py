@@ -34,6 +34,7 @@ def fill(session, tenant, count):
         session.execute("select es_register_fold(%s, category => %s, rules => %s)", (f"{tenant}{number}", f"{tenant}{number}", RULES))
         session.execute("select es_register_upcaster(%s, 1, 'public.same(jsonb, jsonb)')", (f"{tenant}Type{number}",))
         session.execute("select es_create_event_type(%s)", (f"{tenant}Type{number}",))
+        session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
         session.execute("select es_create_subscription(%s)", (f"{tenant}{number}",))
@@ -122,6 +123,7 @@ KEYS = {
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
     "event_types": ["event_type"],
+    "commands": ["operation", "command_key"],
     "periods": ["id", "category", "tag"],
     "grants": ["category"],
 }

@@ -11,7 +11,7 @@ FILE = re.compile(r"(?<![\w/.*<>{}$%~-])(?:[\w-]+/)*[\w.-]*\w\.(?:rs|sql|py|md|s
 #: What is none of ours.
 OTHERS = {
     "self.sql": "a field in Rust", "target/bench/last.md": "written by each run of bench/",
-    "payments.py": "a program of the reader's", "consumer.py": "a program of the reader's", "tail.py": "a program of the reader's",
+    "payments.py": "a program of the reader's", "charge.py": "a program of the reader's", "consumer.py": "a program of the reader's", "tail.py": "a program of the reader's",
     "metrics.py": "a program of the reader's", "R__folds.sql": "a migration of the reader's, named as Flyway wants it",
 }  # fmt: skip
 #: What says nothing but to people, or in messages: all of it is read; of the others their comments.

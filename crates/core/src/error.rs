@@ -183,6 +183,14 @@ pub enum Error {
     #[error("could not serialize access: this transaction's snapshot does not show all of stream \"{stream}\"")]
     NotInSnapshot { stream: String, version: i64 },
 
+    /// ES030: the command key was used for another request before. `of` is what it is a key of: "operation …".
+    #[error("command key {} of {of} was used for another request", shown(key))]
+    CommandKeyReused { of: String, key: String },
+
+    /// ES031: the attempt is not under way any more; `reason` reads "it …".
+    #[error("attempt {attempt_token} is not under way: {reason}")]
+    AttemptLost { attempt_token: String, reason: String },
+
     /// ES040: no such tenant, or none that the role may know of.
     #[error("tenant {} does not exist", shown(tenant))]
     TenantNotFound { tenant: String },
@@ -273,6 +281,8 @@ impl Error {
             Self::LeaseLost { .. } => "ES024",
             Self::PositionAhead { .. } | Self::PositionOfAnother { .. } => "ES025",
             Self::NotActivated { .. } => "ES026",
+            Self::CommandKeyReused { .. } => "ES030",
+            Self::AttemptLost { .. } => "ES031",
             Self::NotInSnapshot { .. } => "40001",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
@@ -321,9 +331,6 @@ impl Error {
             Self::UpcastFailed { stream, version, event_type, from_schema_version, reason, .. } => {
                 facts!(stream, version, event_type, from_schema_version, reason)
             }
-            Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } | Self::PeriodClosed { .. } => {
-                return self.rule_detail();
-            }
             Self::ProjectionNotFound { projection } | Self::RebuildInProgress { projection } => facts!(projection),
             Self::SubscriptionNotFound { subscription } => facts!(subscription),
             Self::ProjectionStopped { projection, position, sqlstate, message } => {
@@ -356,11 +363,11 @@ impl Error {
             }
             Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
             Self::FeatureNotSupported { what, .. } => facts!(reason = what),
-            Self::Internal { .. } => return None,
+            _ => return self.rule_detail(),
         })
     }
 
-    /// Of what breaks a rule of what may be recorded.
+    /// Of what breaks a rule of what may be recorded, or of how often; None for an internal error.
     fn rule_detail(&self) -> Option<Value> {
         Some(match self {
             Self::PayloadRefused { event_type, schema_version, breach, .. } => {
@@ -370,6 +377,8 @@ impl Error {
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
+            Self::CommandKeyReused { of, key } => facts!(of, command_key = key),
+            Self::AttemptLost { attempt_token, reason } => facts!(attempt_token, reason),
             _ => return None,
         })
     }
@@ -413,6 +422,8 @@ impl Error {
             Self::WaitTimeout { holder: Some(pid), .. } => Some(holder_hint(*pid)),
             Self::WaitTimeout { .. } => Some(error_hints::WAIT_TIMEOUT.into()),
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
+            Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
+            Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
             Self::NotActivated { .. } => Some(error_hints::NOT_ACTIVATED.into()),
             Self::PositionAhead { .. } => Some(error_hints::POSITION_AHEAD.into()),
             Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),

@@ -41,6 +41,12 @@ pub const LEASE_LOST: &str = "Fetch again: what this lease held is delivered aga
      leases longer where it takes longer: a consumer that has acknowledged nothing lately gets a minute at most, and \
      makes it longer with es_extend_lease.";
 
+pub const COMMAND_KEY_REUSED: &str =
+    "A key is the name of one intention: send the first request again as it was, or give another one a key of its own.";
+
+pub const ATTEMPT_LOST: &str = "Begin again with the same key: es_begin_command says what has become of it, and whether it is to be executed. What this attempt \
+     did outside may have been done twice, unless its events took their ids from es_command_event_id.";
+
 pub const NOT_ACTIVATED: &str =
     "If the original is no longer in use, make this one the original: select es_activate();";
 

@@ -215,6 +215,14 @@ pub fn check_label<'a>(argument: &str, label: &'a str) -> Result<&'a str> {
     checked(argument, label, LABEL_MAX_BYTES, edge_fault)
 }
 
+/// As [`check_label`], of at most so many bytes.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for that argument.
+pub fn check_text<'a>(argument: &str, text: &'a str, max_bytes: usize) -> Result<&'a str> {
+    checked(argument, text, max_bytes, edge_fault)
+}
+
 /// `value` if it has 1 to `max_bytes` bytes and `fault` finds nothing; the error repeats it unless its length is at fault.
 fn checked<'a>(
     argument: &str,

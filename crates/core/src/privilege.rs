@@ -9,6 +9,8 @@ words! {
         Read = "read",
         /// Appending events.
         Append = "append",
+        /// Having decisions made: commands, and operations outside that are executed once. It does not allow to append past them.
+        Command = "command",
         /// Consuming subscriptions.
         Consume = "consume",
         /// Registering, creating, steering and dropping folds, upcasters, projections and subscriptions.
@@ -26,6 +28,6 @@ impl Privilege {
     /// Whether a grant of it may be limited to one category: the others concern the whole tenant.
     #[must_use]
     pub const fn may_be_narrowed(self) -> bool {
-        matches!(self, Self::Read | Self::Append | Self::Consume | Self::Manage)
+        matches!(self, Self::Read | Self::Append | Self::Command | Self::Consume | Self::Manage)
     }
 }

@@ -197,6 +197,25 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "Leave it out for all.",
         ),
         (
+            Error::CommandKeyReused { of: "operation \"charge\"".into(), key: "k-1".into() },
+            "ES030",
+            "command key \"k-1\" of operation \"charge\" was used for another request",
+            json!({"of": "operation \"charge\"", "command_key": "k-1"}),
+            "a key of its own",
+        ),
+        (
+            Error::AttemptLost {
+                attempt_token: "00000000-0000-0000-0000-000000000001".into(),
+                reason: "it was superseded by attempt 2".into(),
+            },
+            "ES031",
+            "attempt 00000000-0000-0000-0000-000000000001 is not under way: it was superseded by attempt 2",
+            json!({
+                "attempt_token": "00000000-0000-0000-0000-000000000001", "reason": "it was superseded by attempt 2"
+            }),
+            "Begin again with the same key",
+        ),
+        (
             Error::PeriodClosed {
                 what: "event 2 for stream \"a-1\"".into(),
                 category: "a".into(),

@@ -1,6 +1,7 @@
 //! Words that a table checks are those of the enum, in its order; those of an argument are told.
 use eventstream_core::Privilege;
 use eventstream_core::argument::Argument;
+use eventstream_core::command::operation::Stage;
 use eventstream_core::word::{Mode, OnError, Order, ProjectionKind, Status, Word};
 
 /// What the CHECK of that name lets in.
@@ -20,6 +21,8 @@ fn tables_check_for_the_words_that_there_are() {
     let of = |all: Vec<&'static str>| words(&all);
     assert_eq!(checked(access, "grants_privilege_check"), of(Privilege::ALL.iter().map(|one| one.as_str()).collect()));
     assert_eq!(checked(state, "folds_order_check"), of(Order::ALL.iter().map(|one| one.as_str()).collect()));
+    let command = include_str!("../../../sql/command/tables.sql");
+    assert_eq!(checked(command, "operations_stage_check"), of(Stage::ALL.iter().map(|one| one.as_str()).collect()));
     assert_eq!(
         checked(projection, "projections_kind_check"),
         of(ProjectionKind::ALL.iter().map(|one| one.as_str()).collect())

@@ -1,6 +1,7 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
 pub mod check;
+pub mod commands;
 mod database;
 pub mod event_types;
 mod folds;
@@ -76,6 +77,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(folds::failing(tenant_id, &writing)?);
     checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(event_types::checks(tenant_id, &writing)?);
+    checks.extend(commands::checks(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

@@ -1,8 +1,8 @@
 //! Locks by number, which end with the transaction. They are heavyweight locks on objects, which no SQL statement can name: nobody squats on
 //! them, as on advisory ones. Unlike FOR UPDATE SKIP LOCKED they can be given back at once, and never lock a newer version of a row than the one
 //! that was looked at. Who has got one sees, under a new snapshot, all that earlier holders wrote.
-use super::subtransaction::attempt;
-use crate::pg::error::failure::{Result, catch};
+use super::subtransaction::{attempt, attempt_but};
+use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, Oid};
 use std::time::Duration;
@@ -136,6 +136,13 @@ impl LockTag {
         // SAFETY: as above; held, as the caller says.
         catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
     }
+}
+
+/// Does `work`, and undoes it where it would wait for locks of others for longer than that: None. To be called outside of [`super::session::as_owner`].
+pub fn patiently<T>(patience: Duration, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let is_other =
+        |failure: &Failure| !matches!(failure, Failure::Postgres(error) if error.sqlstate() == LOCK_NOT_AVAILABLE);
+    Ok(with_lock_timeout(patience, || attempt_but(is_other, work))?.ok())
 }
 
 /// The SQLSTATE of a wait that lock_timeout ended.

@@ -1,5 +1,6 @@
 //! What a decision may do. Pure; used by the append's judge.
 
 pub mod boundary;
+pub mod operation;
 pub mod period;
 pub mod tags;
