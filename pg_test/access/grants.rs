@@ -47,7 +47,7 @@ mod tests {
     #[pg_test]
     fn each_privilege_opens_its_calls_and_no_others() {
         one_event();
-        for granted in ["read", "append", "consume", "manage", "upkeep", "audit", "admin"] {
+        for granted in ["read", "append", "command", "consume", "manage", "upkeep", "audit", "admin"] {
             let role = format!("t_only_{granted}");
             run(&format!("create role {role}"));
             run(&format!("select es_grant('{role}', '{granted}')"));
@@ -167,7 +167,7 @@ mod tests {
     fn no_role_has_a_privilege_on_the_tables() {
         run("create role t_peeper");
         run(
-            "select es_grant('t_peeper', privilege) from unnest(array['read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin']) privilege",
+            "select es_grant('t_peeper', privilege) from unnest(array['read', 'append', 'command', 'consume', 'manage', 'upkeep', 'audit', 'admin']) privilege",
         );
         as_role("t_peeper", || {
             for table in ["events", "events_1", "streams", "stream_segments", "tenants", "grants", "log_identities"] {

@@ -14,7 +14,7 @@ Example: select es_use_tenant('default');$$;
 create function es_grant(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_grant';
 comment on function es_grant(name, text, text, text) is
-$$Grants a privilege to a role (or to public): read, append, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, consume and manage can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
+$$Grants a privilege to a role (or to public): read, append, command, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, command, consume and manage can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
 Example: select es_grant('app', 'append', category => 'account');$$;
 
 create function es_revoke(role name, privilege text, tenant text default null, category text default null) returns text

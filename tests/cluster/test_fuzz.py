@@ -88,7 +88,7 @@ def fuzzed(new_server):
         admin.execute(fuzzing.SCENARIO)
         for role in fuzzing.ROLES[:-1]:
             database.role(role)
-        for (privilege,) in admin.execute("select unnest(array['read', 'append', 'consume', 'manage', 'upkeep', 'audit', 'admin'])").fetchall():
+        for (privilege,) in admin.execute("select unnest(array['read', 'append', 'command', 'consume', 'manage', 'upkeep', 'audit', 'admin'])").fetchall():
             admin.execute("select es_grant('fuzz_admin', %s)", (privilege,))
         admin.execute("select es_grant('fuzz_reader', 'read'); grant pg_monitor to fuzz_monitor; grant create on schema public to fuzz_admin")
     began = database_started(database)

@@ -238,7 +238,7 @@ def test_nothing_that_a_databases_owner_planted_runs_as_somebody_else(quiet_serv
                 every, readable = functions(other), views(other)
             assert len(every) > 50 and len(readable) > 10
             use_everything(session, [(f"{schema}.{name.split('.')[-1]}", arguments) for name, arguments in every], readable)
-            for privilege in ("read", "append", "consume", "manage", "upkeep", "audit"):
+            for privilege in ("read", "append", "command", "consume", "manage", "upkeep", "audit"):
                 session.execute(f"select {schema}.es_grant('clerk', '{privilege}')")
         with listening(clerk) as session:
             for view in readable:

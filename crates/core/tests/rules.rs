@@ -47,7 +47,7 @@ fn privileges_are_known_by_name_and_only_those_about_single_streams_narrow() {
         let error = Privilege::parse("privilege", wrong).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("privilege must be read, append, consume, manage, upkeep, audit or admin, not {wrong:?}")
+            format!("privilege must be read, append, command, consume, manage, upkeep, audit or admin, not {wrong:?}")
         );
         assert!(matches!(error, Error::InvalidArgument { .. }));
     }
