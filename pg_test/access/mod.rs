@@ -25,6 +25,8 @@ const CALLS: &[(&str, &str)] = &[
         "append",
         r#"select stream, version from es_append_streams('[{"stream": "a-1", "events": [{"type": "T", "payload": {}}]}]')"#,
     ),
+    ("append", r#"select es_condition('{"items": [{"tags": ["a"]}]}')"#),
+    ("append", r#"select es_condition('{"all": true}')"#),
     ("append", "select es_close_stream('a-1', 'over')"),
     ("read", "select * from es_read('a-1')"),
     ("read", "select * from es_read_all()"),

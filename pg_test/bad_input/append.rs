@@ -11,6 +11,13 @@ const APPEND_EVENTS: Call = Call {
 
 const APPEND_STREAMS: Call = Call { function: "es_append_streams", good: &[("appends", "'[]'")] };
 
+const CONDITION: Call = Call { function: "es_condition", good: &[] };
+
+const UNDER_CONDITION: Call = Call {
+    function: "es_append_streams",
+    good: &[("appends", r#"'[{"stream": "bad-1", "events": [{"type": "T", "payload": {}}]}]'"#)],
+};
+
 const CLOSE_STREAM: Call = Call { function: "es_close_stream", good: &[("stream", "'kept-1'"), ("reason", "'over'")] };
 
 /// Documents that are refused as payload.
@@ -324,6 +331,61 @@ mod tests {
             "appends[0]|version",
         ));
         refuses(&statements);
+    }
+
+    #[pg_test]
+    fn es_condition_refuses_bad_queries() {
+        let long = format!(r#"'{{"items": [{{"tags": ["{}"]}}]}}'"#, "k".repeat(2_000));
+        argument_refuses(
+            &CONDITION,
+            "query",
+            &[
+                ("null", "ES005", "query|must not be NULL"),
+                ("'null'", "ES005", "query|object"),
+                ("'[]'", "ES005", "query|object"),
+                ("'{}'", "ES005", "query|items"),
+                (r#"'{"items": [{}]}'"#, "ES005", "query.items[0]"),
+                (r#"'{"items": [{"tags": [""]}]}'"#, "ES005", "query.items[0].tags[0]|empty"),
+                (r#"'{"items": [{"colour": 1}]}'"#, "ES005", "query.items[0].colour"),
+                ("jsonb_build_object(repeat('k', 50000000), 1)", "ES005", "kkk"),
+                (
+                    "jsonb_build_object('items', array_fill('{\"tags\": [\"a\"]}'::jsonb, array[100000]))",
+                    "ES005",
+                    "query.items|100|100000",
+                ),
+            ],
+        );
+        refuses(&[(CONDITION.with("query", &long), "ES005", "query.items[0].tags[0]|255|2000")]);
+    }
+
+    #[pg_test]
+    fn es_append_streams_refuses_bad_conditions() {
+        argument_refuses(
+            &UNDER_CONDITION,
+            "condition",
+            &[
+                ("'null'", "ES005", "condition|object"),
+                ("'7'", "ES005", "condition|object"),
+                ("'{}'", "ES005", "condition.query"),
+                (r#"'{"query": {"all": true}}'"#, "ES005", "condition.after"),
+                (r#"'{"query": {"all": true}, "after": -1}'"#, "ES005", "condition.after|-1"),
+                (r#"'{"query": {"all": true}, "after": "1"}'"#, "ES005", "condition.after|string"),
+                (r#"'{"query": {"all": true}, "after": 1.5}'"#, "ES005", "condition.after|1.5"),
+                (r#"'{"query": {"all": false}, "after": 1}'"#, "ES005", "condition.query.all"),
+                (
+                    r#"'{"query": {"all": true}, "after": 0, "seen": {"count": 0, "digest": "x"}}'"#,
+                    "ES005",
+                    "condition.seen.digest",
+                ),
+                (
+                    "jsonb_build_object('query', '{\"all\": true}'::jsonb, 'after', 0, 'log', \
+                     jsonb_build_object('id', repeat('x', 50000000), 'tenant', '', 'timeline', 1, 'place', ''))",
+                    "ES005",
+                    "condition.log.id",
+                ),
+                (r#"'{"query": {"all": true}, "after": 1000000000000}'"#, "ES015", "position 1000000000000"),
+            ],
+        );
     }
 
     #[pg_test]

@@ -84,3 +84,11 @@ language c volatile parallel restricted as 'MODULE_PATHNAME', 'eventstream_comma
 comment on function es_command_event_id(uuid, bigint) is
 $$The id for the n-th event (from 1) that belongs to an operation outside: the same for every attempt, so that events appended in a transaction of their own are recorded once. An attempt that was superseded is ES031. Needs the privilege command, of any category.
 Example: select es_command_event_id((es_begin_command('ship', 'order-4714', '{}') ->> 'attempt_token')::uuid, 1) is not null as given;$$;
+
+create function es_condition(query jsonb) returns jsonb
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_condition';
+comment on function es_condition(jsonb) is
+$$How far the events that match a query are seen from now on, for es_append_streams(condition). Take it in a statement of its own, before reading; read in later ones, by what shows all that is committed, such as es_read_backward(tags) and es_read: es_read_all ends at the horizon.
+query: {"items": [{"event_types": [...]?, "tags": [...]?}, ...]}: an event matches that is of one of the types and bears all of the tags of one of up to 100 items; {"all": true}: every event. It matches in all categories of the tenant, whatever the caller may read; events of reserved streams never match.
+Privilege append; for items without tags, and for all, of every category. Errors: ES005 query, ES008 not preloaded, ES009 on a standby, 40001 where a transaction above READ COMMITTED has a snapshot that does not show all that matches.
+Example: select es_condition('{"items": [{"tags": ["course:1"]}, {"event_types": ["StudentRegistered"], "tags": ["student:7"]}]}');$$;

@@ -34,14 +34,15 @@ Errors as es_append; a wrong element is named by its place, from 0.
 Example: select es_append_events('account-1000', '[{"type": "AccountCredited", "payload": {"amount": 12.50}}]');$$;
 
 create function es_append_streams(
-    appends jsonb, must_exist bool default false, out stream text, out version bigint, out positions bigint[]
+    appends jsonb, must_exist bool default false, condition jsonb default null, out stream text, out version bigint, out positions bigint[]
 ) returns setof record
 language c volatile parallel unsafe rows 10 as 'MODULE_PATHNAME', 'eventstream_append_streams';
-comment on function es_append_streams(jsonb, bool) is
+comment on function es_append_streams(jsonb, bool, jsonb) is
 $$Appends to several streams, all or nothing; returns each stream with its new version and the positions of its events, in the order given.
 appends: an array of objects {"stream", "expected_version"?, "events": [… as es_append_events]}, a stream at most once. Streams are locked in sorted order: two such calls never deadlock. must_exist: ES002 where one of the streams that get events has none yet.
 An element with "events": [] and expected_version only checks its stream (0: has no events yet), which stays as it is until the end of the transaction; others may check it at the same time. Needs the privilege append on its category; PREPARE TRANSACTION is refused afterwards. It takes no part in recognising a retry.
-Errors as es_append.
+condition: as es_condition gave it before what was decided on was read. ES015 (condition_failed) where an event that matches its query has come since; a retry is recognised first. Whoever appends an event that matches waits until this transaction ends. A plain {"query", "after"} holds if nothing that matches came after that position; it is safe only if that was an es_horizon() taken before reading.
+Errors as es_append; 55P03 where the query has an item without tags, and the tenant's other appends do not come to rest.
 Example: select stream, version from es_append_streams('[{"stream": "account-1", "events": [{"type": "Debited", "payload": {"amount": 5}}]}, {"stream": "account-2", "events": [{"type": "Credited", "payload": {"amount": 5}}]}]');$$;
 
 create function es_close_stream(stream text, reason text) returns bigint

@@ -1,7 +1,8 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
 use super::{asks, target};
 use crate::access::{authorize, authorize_tenant};
-use crate::command::write::write;
+use crate::command::condition::Given;
+use crate::command::write::{write, write_under};
 use crate::log::event::{NewEvent, Parts, checked_reason};
 use crate::log::fresh_id::new_event_id;
 use crate::log::last_append::{self, LastAppend};
@@ -29,7 +30,7 @@ asks!(
     append_one
 );
 asks!(Append, "eventstream_append_events", "text, jsonb, bigint, boolean", append_events);
-asks!(Append, "eventstream_append_streams", "jsonb, boolean", append_streams);
+asks!(Append, "eventstream_append_streams", "jsonb, boolean, jsonb", append_streams);
 asks!(Append, "eventstream_close_stream", "text, text", close_stream);
 sql_function!("eventstream_last_append", "", last);
 sql_function!("eventstream_new_event_id", "", new_id);
@@ -98,8 +99,9 @@ fn append_streams(args: &Args) -> Returned {
             format!("must not check the absence of more than {MOST_NAMES} streams, and checks that of {absent}");
         return Err(invalid("appends", reason));
     }
+    let condition = args.jsonb_opt(2)?.map(Given::read).transpose()?;
     let store = Store::begin(args)?;
-    for appended in write(target(&access), &mut requests)? {
+    for appended in write_under(condition, target(&access), &mut requests)? {
         let positions = int8_array_of(&appended.positions)?;
         store.put(&[Some(from_text(&appended.stream)?), Some(Datum::from(appended.version)), Some(positions)])?;
     }

@@ -3,6 +3,7 @@
 mod announce;
 mod append;
 mod audit;
+mod condition;
 mod day;
 mod event_type;
 mod fold;

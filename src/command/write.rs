@@ -9,6 +9,7 @@
 //! (sub)transaction; what was not written is not counted as an append. Locks are taken in one order, by every append: the gate, what a condition
 //! locks, names and rows of streams in the order of their names, the entry, positions. What an inline projection's handler appends comes
 //! through here again: its locks are behind the entry, as those of a second append of one transaction are.
+use super::condition::{self, Given};
 use super::ruling;
 use crate::log::append;
 use crate::log::gate;
@@ -26,16 +27,27 @@ use std::time::Instant;
 /// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, ES016, ES018, and those
 /// of inline projections.
 pub fn write(target: Target, requests: &mut [Request]) -> Result<Vec<LastAppend>> {
+    write_under(None, target, requests)
+}
+
+/// The same where a condition holds. Errors: ES015 as well; 55P03 where it needs the tenant's gate, and others are appending all the time.
+pub fn write_under(condition: Option<Given>, target: Target, requests: &mut [Request]) -> Result<Vec<LastAppend>> {
     let began = Instant::now();
     server::must_be_writable(c"an append")?;
-    gate::enter(target.id)?;
+    if condition.as_ref().is_some_and(Given::needs_the_gate) {
+        gate::close(target)?;
+    } else {
+        gate::enter(target.id)?;
+    }
+    let condition = condition.map(|condition| condition.complete(target.id)).transpose()?;
     // Behind the gate: whatever was declared or closed before it was entered is known.
     let ruling = ruling::of(target.id)?;
-    let appended = append::append(target, requests, &*ruling).inspect_err(|failure| {
-        if let Failure::Rule(Error::VersionConflict { .. }) = failure {
+    let appended = append::append(target, requests, &*ruling, condition.as_ref()).inspect_err(|failure| {
+        if let Failure::Rule(Error::VersionConflict { .. } | Error::ConditionFailed { .. }) = failure {
             counters::add(Counter::Conflicts, 1);
         }
-    })?;
+    });
+    let appended = appended.map_err(condition::veiled)?;
     let written = appended.positions.len() as u64;
     inline::apply(target, appended.positions)?;
     if is_of_acts(target.id) {

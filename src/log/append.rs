@@ -1,13 +1,14 @@
 //! Append, the only writer of events, called by the door in alone (src/command/write.rs). Owns the order of steps that the invariants rest on:
 //!
 //! ```text
-//! the tenant's gate → lock the streams' rows and the names of new or absent ones, sorted → heads under newer snapshots → retry? expected version?
+//! the tenant's gate → lock the buckets of tags, then the streams' rows and the names of new or absent ones, sorted → heads under newer snapshots → retry? expected version? condition?
 //!   → entry (lower bounds of position and recorded_at) → positions → rows of new streams → recorded_at → hash chain → insert
 //! ```
 //!
 //! A call that only checks versions ends with the judge. Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
+use super::condition::Condition;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
 use super::judge::{Rules, Verdict, judge};
@@ -18,7 +19,7 @@ use super::stream::{self, Head, Locked, Stream};
 use super::tags::TagRows;
 use super::target::Target;
 use super::whole;
-use super::{first_append, highest, identity, locks};
+use super::{buckets, condition, first_append, highest, identity, locks};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
@@ -62,7 +63,12 @@ pub struct Appended {
 }
 
 /// Appends to all the streams or to none. Behind the tenant's gate, which whoever calls has entered.
-pub fn append(target: Target, requests: &mut [Request], rules: &dyn Rules) -> Result<Appended> {
+pub fn append(
+    target: Target,
+    requests: &mut [Request],
+    rules: &dyn Rules,
+    condition: Option<&Condition>,
+) -> Result<Appended> {
     // Acts say it themselves: who did them may be gone by the commit.
     let is_said = requests.iter().flat_map(|request| &request.events).all(|event| event.recorded_by.is_some());
     let recorded_by = if is_said { String::new() } else { acting::recorded_by()? };
@@ -78,8 +84,14 @@ pub fn append(target: Target, requests: &mut [Request], rules: &dyn Rules) -> Re
             recorded_by,
             recorded_from: client_address(db)?,
         };
+        buckets::lock(catalog, target.id, requests, condition.map(|condition| &condition.query))?;
         let mut locks = locks::lock_all(db, catalog, target.id, requests)?;
         let mut verdicts = judge(db, catalog, requests, &locks.streams)?;
+        if let Some(condition) =
+            condition.filter(|_| !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_))))
+        {
+            condition::judge(db, catalog, target.id, condition)?;
+        }
         for (request, _) in requests.iter_mut().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::New)) {
             rules.judge(request)?;
         }

@@ -59,6 +59,12 @@ pub struct Integer {
     pub flags: GucFlags,
 }
 
+/// Whether the server is starting, and settings can be defined that are fixed from then on.
+pub fn is_preloading() -> bool {
+    // SAFETY: a plain variable of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
 /// Defines settings that are whole numbers.
 pub fn define_integers(integers: &[Integer], context: impl Fn() -> GucContext) {
     for one in integers {

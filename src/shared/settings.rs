@@ -54,6 +54,8 @@ static STATE_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8192);
 /// Appends of the tenant wait behind who asks for its gate: so short is what the slowest of them notices.
 static GATE_WAIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 static GATE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Few enough that a transaction which meets them all leaves room in the table of locks, many enough that decisions on different tags seldom meet.
+static TAG_BUCKETS: GucSetting<i32> = GucSetting::<i32>::new(1024);
 /// Snapshots cost little beside their events, and old ones make old states quick.
 static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -203,8 +205,23 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::DISALLOW_IN_FILE,
     );
+    guc::define_integers(&FIXED, fixed);
     super::live_settings::init();
     guc::reserve(c"eventstream");
+}
+
+const FIXED: [Integer; 1] = [Integer {
+    name: c"eventstream.tag_buckets",
+    short: c"How many buckets the tags of each tenant are in, by which conditions and appends with tags keep out of each other's way.",
+    long: c"Each may be a lock of a transaction that appends events with many tags.",
+    setting: &TAG_BUCKETS,
+    range: 1..=1 << 16,
+    flags: GucFlags::empty(),
+}];
+
+/// All sessions must have the same: it is fixed when the server starts, and the default where the library is not preloaded.
+fn fixed() -> GucContext {
+    if guc::is_preloading() { GucContext::Postmaster } else { GucContext::Internal }
 }
 
 /// The tenant that the session names, if any; empty counts as none.
@@ -235,6 +252,10 @@ pub fn max_json_depth() -> i64 {
 
 pub fn max_number_digits() -> i64 {
     MAX_NUMBER_DIGITS.get().into()
+}
+
+pub fn tag_buckets() -> u32 {
+    TAG_BUCKETS.get().unsigned_abs().max(1)
 }
 
 pub fn gate_wait() -> Duration {

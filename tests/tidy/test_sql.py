@@ -6,7 +6,7 @@ from source import ROOT, files, is_test, literals_of, name
 
 #: Whose the functions are that a file of src/api binds.
 OF_FILE = {
-    "announce": "ops", "append": "log", "audit": "proof", "day": "state", "event_type": "command", "fold": "state", "guard": "proof", "history": "state",
+    "announce": "ops", "append": "log", "audit": "proof", "condition": "command", "day": "state", "event_type": "command", "fold": "state", "guard": "proof", "history": "state",
     "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "read": "log", "snapshot": "state",
     "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "trigger": "log",
     "verify": "proof", "view": "access",

@@ -8,8 +8,8 @@ use crate::breach::Breach;
 use crate::error_hints;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
-    gate_hint, grant_hint, holder_hint, in_category, operator_hint, period_hint, reused_hint, some_streams,
-    state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
+    gate_hint, grant_hint, holder_hint, in_category, matches_words, operator_hint, period_hint, reused_hint,
+    some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
@@ -128,6 +128,15 @@ pub enum Error {
         is_unusable: bool,
     },
 
+    /// ES015: events that match its query came since the condition was taken: after position `after` there are `matches` (at least, where nothing was
+    /// `seen`: a plain condition), the first of which is `first`.
+    #[error("the condition does not hold: {}", matches_words(*after, *seen, *matches))]
+    ConditionFailed { after: i64, seen: Option<i64>, matches: i64, first: Option<Box<Match>> },
+
+    /// ES015: the condition was taken of another log than this one, or of what this one was before; `reason` reads "it was taken …".
+    #[error("the condition does not hold: {reason}")]
+    ConditionOfAnother { reason: String },
+
     /// ES016: `what` ("payload of event 0 for stream …", "example") is none that the declared schema version allows.
     #[error("{what} is refused by the schema of event type {} version {schema_version}: {breach}", shown(event_type))]
     PayloadRefused { what: String, event_type: String, schema_version: i32, breach: Box<Breach> },
@@ -191,6 +200,10 @@ pub enum Error {
     #[error("attempt {attempt_token} is not under way: {reason}")]
     AttemptLost { attempt_token: String, reason: String },
 
+    /// 40001: the transaction's snapshot does not show all events that match the query of a condition: what it reads would not be what the condition had seen.
+    #[error("could not serialize access: this transaction's snapshot does not show all events that the query matches")]
+    MatchesNotInSnapshot,
+
     /// ES040: no such tenant, or none that the role may know of.
     #[error("tenant {} does not exist", shown(tenant))]
     TenantNotFound { tenant: String },
@@ -250,6 +263,20 @@ pub enum Error {
     Internal { what: String },
 }
 
+/// An event that a condition should have been told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct Match {
+    pub position: i64,
+    pub event_type: String,
+    pub tags: Vec<String>,
+    pub category: String,
+}
+
+fn facts_of_holders(holders: &[(i32, String)]) -> Vec<Value> {
+    holders.iter().map(|(pid, since)| facts!(pid, since)).collect()
+}
+
 impl Error {
     /// The five characters of its SQLSTATE.
     #[must_use]
@@ -272,6 +299,7 @@ impl Error {
             | Self::UnwrittenFailed { .. }
             | Self::StatesFailed { .. } => "ES013",
             Self::UpcastFailed { .. } => "ES014",
+            Self::ConditionFailed { .. } | Self::ConditionOfAnother { .. } => "ES015",
             Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
             Self::PeriodClosed { .. } => "ES018",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
@@ -283,7 +311,7 @@ impl Error {
             Self::NotActivated { .. } => "ES026",
             Self::CommandKeyReused { .. } => "ES030",
             Self::AttemptLost { .. } => "ES031",
-            Self::NotInSnapshot { .. } => "40001",
+            Self::NotInSnapshot { .. } | Self::MatchesNotInSnapshot => "40001",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
             Self::Immutable { .. } | Self::Foreign { .. } => "ES050",
@@ -357,12 +385,10 @@ impl Error {
                 facts!(role, privilege, tenant, category)
             }
             Self::OperatorRequired { role, tenant, category } => facts!(role, privilege = "manage", tenant, category),
-            Self::GateBusy { tenant, holders, .. } => {
-                let holders: Vec<_> = holders.iter().map(|(pid, since)| facts!(pid, since)).collect();
-                facts!(tenant, holders)
-            }
+            Self::GateBusy { tenant, holders, .. } => facts!(tenant, holders = facts_of_holders(holders)),
             Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
-            Self::FeatureNotSupported { what, .. } => facts!(reason = what),
+            Self::FeatureNotSupported { what: reason, .. } | Self::ConditionOfAnother { reason } => facts!(reason),
+            Self::MatchesNotInSnapshot => facts!(reason = "events that match came since the snapshot was taken"),
             _ => return self.rule_detail(),
         })
     }
@@ -370,6 +396,12 @@ impl Error {
     /// Of what breaks a rule of what may be recorded, or of how often; None for an internal error.
     fn rule_detail(&self) -> Option<Value> {
         Some(match self {
+            Self::ConditionFailed { after, seen, matches, first } => {
+                let facts = |first: &Match| {
+                    facts!(global_position = first.position, event_type = first.event_type, tags = first.tags)
+                };
+                facts!(after, seen, matches, first = first.as_deref().map(facts))
+            }
             Self::PayloadRefused { event_type, schema_version, breach, .. } => {
                 breach.facts(event_type, *schema_version)
             }
@@ -411,6 +443,7 @@ impl Error {
             Self::StatesFailed { is_misfit: true, .. } => Some(MISFIT_HINT.into()),
             Self::StatesFailed { category, fold, .. } => Some(states_failed_hint(category, fold)),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
+            Self::ConditionFailed { .. } | Self::ConditionOfAnother { .. } => Some(error_hints::CONDITION.into()),
             Self::PayloadRefused { event_type, schema_version, .. } => Some(schema_hint(event_type, *schema_version)),
             Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
             Self::PeriodClosed { category, .. } => Some(period_hint(category)),
@@ -428,6 +461,7 @@ impl Error {
             Self::PositionAhead { .. } => Some(error_hints::POSITION_AHEAD.into()),
             Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),
             Self::NotInSnapshot { .. } => Some(error_hints::NOT_IN_SNAPSHOT.into()),
+            Self::MatchesNotInSnapshot => Some(error_hints::MATCHES_NOT_IN_SNAPSHOT.into()),
             Self::TenantNotFound { tenant } => {
                 Some(format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant)))
             }

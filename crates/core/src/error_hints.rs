@@ -59,6 +59,11 @@ pub const POSITION_OF_ANOTHER: &str = "Connect to the database that the position
 pub const NOT_IN_SNAPSHOT: &str = "Others appended to it since the snapshot was taken, and this transaction after them. Roll back and run the transaction \
      again; in READ COMMITTED this does not happen, and es_load() reads what is committed by now at every level.";
 
+pub const CONDITION: &str =
+    "Take another condition with es_condition(query), read afterwards, and decide again on what was read.";
+
+pub const MATCHES_NOT_IN_SNAPSHOT: &str = "Roll back, take the condition before the transaction begins, and read in it. In READ COMMITTED this does not happen.";
+
 pub const IMMUTABLE: &str = "Append an event that corrects the earlier one; what was recorded stays.";
 
 pub const FOREIGN: &str = "Call the es_* function that does it. A dump is restored into a database without a log: one that has never \

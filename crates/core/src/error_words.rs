@@ -1,7 +1,7 @@
 //! The words of errors that depend on their values: parts of messages, and hints. Only `error` uses them.
 
 use crate::privilege::Privilege;
-use crate::quote::{quote_identifier, quote_literal, shown};
+use crate::quote::{counted, quote_identifier, quote_literal, shown};
 use crate::word::Word;
 
 pub fn conflict_hint(expected: i64, actual: i64, is_closed: bool) -> String {
@@ -23,6 +23,22 @@ pub fn conflict_hint(expected: i64, actual: i64, is_closed: bool) -> String {
             "The stream has only {actual} events; was version {expected} read elsewhere, or before a rollback or restore? Read \
              the stream again, decide again, and append with expected_version => {actual}."
         )
+    }
+}
+
+pub fn matches_words(after: i64, seen: Option<i64>, matches: i64) -> String {
+    let events = |count: i64| counted(count, "event", "events");
+    match seen {
+        None => format!("events that its query matches came after position {after}"),
+        Some(seen) if seen == matches => {
+            format!("its query matches {} after position {after}, and others were seen", events(matches))
+        }
+        Some(0) => format!("its query matches {} after position {after}, and none was seen", events(matches)),
+        Some(seen) => format!(
+            "its query matches {} after position {after}, and {} seen",
+            events(matches),
+            counted(seen, "was", "were")
+        ),
     }
 }
 

@@ -80,6 +80,65 @@ pub struct EventTypeSettings<'a, D> {
     pub appendable: Option<bool>,
 }
 
+/// A query: which events.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct QueryElement<'a> {
+    #[serde(borrow)]
+    pub items: Option<Items<'a>>,
+    pub all: Option<bool>,
+}
+
+/// An item of a query.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct ItemElement<'a> {
+    #[serde(borrow)]
+    pub event_types: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub tags: Option<Texts<'a>>,
+}
+
+/// The condition of es_append_streams.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct ConditionElement<'a> {
+    #[serde(borrow)]
+    pub query: QueryElement<'a>,
+    pub after: i64,
+    #[serde(borrow)]
+    pub seen: Option<SeenElement<'a>>,
+    #[serde(borrow)]
+    pub log: Option<LogElement<'a>>,
+}
+
+/// What a condition had seen.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct SeenElement<'a> {
+    pub count: i64,
+    #[serde(borrow)]
+    pub digest: &'a str,
+}
+
+/// Where a condition was taken.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct LogElement<'a> {
+    #[serde(borrow)]
+    pub id: &'a str,
+    #[serde(borrow)]
+    pub tenant: &'a str,
+    pub timeline: i64,
+    #[serde(borrow)]
+    pub place: &'a str,
+}
+
 /// What is there: null is a value like others.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
@@ -115,6 +174,42 @@ impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
                     texts.push(text);
                 }
                 Ok(Texts(texts))
+            }
+        }
+        value.deserialize_seq(Reading)
+    }
+}
+
+/// The items of a query.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Items<'a>(pub Vec<ItemElement<'a>>);
+
+impl Items<'_> {
+    /// A decision that depends on more is several.
+    pub const MOST: usize = 100;
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an array of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Items<'de>, A::Error> {
+                let (count, most) = (elements.size_hint().unwrap_or(0), Items::MOST);
+                if count > most {
+                    return Err(de::Error::custom(format_args!("must have at most {most} elements, not {count}")));
+                }
+                let mut items = Vec::with_capacity(count);
+                while let Some(item) = elements.next_element()? {
+                    items.push(item);
+                }
+                Ok(Items(items))
             }
         }
         value.deserialize_seq(Reading)

@@ -1,10 +1,22 @@
 //! Errors: SQLSTATE, message, DETAIL and HINT of each condition, as clients see them.
 
+use eventstream_core::error::Match;
 use eventstream_core::{Error, quote_literal};
 use serde_json::json;
 
 fn conflict(expected: i64, actual: i64) -> Error {
     Error::VersionConflict { stream: "account-1000".into(), expected, actual, is_closed: false }
+}
+
+#[test]
+fn a_failed_condition_says_how_many_were_seen() {
+    let words = |seen, matches| {
+        let error = Error::ConditionFailed { after: 2, seen: Some(seen), matches, first: None };
+        error.to_string().split_once("position 2").unwrap().1.to_owned()
+    };
+    assert_eq!(words(0, 1), ", and none was seen");
+    assert_eq!(words(2, 3), ", and 2 were seen");
+    assert_eq!(words(1, 1), ", and others were seen");
 }
 
 #[test]
@@ -379,6 +391,47 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 "stream": "a-1", "version": 3, "event_type": "Paid", "from_schema_version": 2, "reason": "it returned NULL"
             }),
             "raw => true",
+        ),
+        (
+            Error::ConditionFailed {
+                after: 17,
+                seen: Some(1),
+                matches: 3,
+                first: Some(Box::new(Match {
+                    position: 18,
+                    event_type: "Enrolled".into(),
+                    tags: vec!["course:1".into()],
+                    category: "student".into(),
+                })),
+            },
+            "ES015",
+            "the condition does not hold: its query matches 3 events after position 17, and 1 was seen",
+            json!({
+                "after": 17, "seen": 1, "matches": 3,
+                "first": {"global_position": 18, "event_type": "Enrolled", "tags": ["course:1"]}
+            }),
+            "es_condition(query)",
+        ),
+        (
+            Error::ConditionFailed { after: 17, seen: None, matches: 1, first: None },
+            "ES015",
+            "the condition does not hold: events that its query matches came after position 17",
+            json!({"after": 17, "seen": null, "matches": 1, "first": null}),
+            "decide again",
+        ),
+        (
+            Error::ConditionOfAnother { reason: "it was taken on timeline 1, and the server is on 2 now".into() },
+            "ES015",
+            "the condition does not hold: it was taken on timeline 1, and the server is on 2 now",
+            json!({"reason": "it was taken on timeline 1, and the server is on 2 now"}),
+            "es_condition(query)",
+        ),
+        (
+            Error::MatchesNotInSnapshot,
+            "40001",
+            "could not serialize access: this transaction's snapshot does not show all events that the query matches",
+            json!({"reason": "events that match came since the snapshot was taken"}),
+            "before the transaction begins",
         ),
         (
             Error::PositionAhead { argument: "after_position".into(), position: 500, last_position: 100 },

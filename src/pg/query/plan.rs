@@ -282,6 +282,17 @@ impl Plan {
     }
 }
 
+/// Whether no transaction that could have written has ended since the snapshot was taken that the caller's statement runs under: no newer one shows more.
+pub fn shows_what_is_committed() -> Result<bool> {
+    catch(|| {
+        // SAFETY: a snapshot is active while a function is called; neither is kept.
+        unsafe {
+            let (own, now) = (&*pg_sys::GetActiveSnapshot(), &*latest_snapshot());
+            own.xmin == now.xmin && own.xmax == now.xmax && own.xcnt == now.xcnt
+        }
+    })
+}
+
 /// A snapshot of now. GetLatestSnapshot is refused in parallel mode, also in the leader; a catalog snapshot is as new (for pg_trigger, of whose changes
 /// neither a syscache nor RelationInvalidatesSnapshotsOnly tells, PostgreSQL takes a fresh one).
 ///

@@ -1,6 +1,7 @@
 //! What a decision may do. Pure; used by the append's judge.
 
 pub mod boundary;
+pub mod condition;
 pub mod operation;
 pub mod period;
 pub mod tags;

@@ -1,0 +1,34 @@
+//! Locks on tags: of a tenant's tags some share a bucket, by a hash, and a bucket is what is locked, by who appends events that bear one of its tags and by who
+//! must not be overtaken by such an append. So the locks of a transaction are bounded however many tags it meets.
+//!
+//! Promises: a bucket is shared by appends, and had alone by conditions, until the end of the transaction; the buckets of a call are locked in their order, each once
+//! and as strongly as the call needs it, behind the tenant's gate and before names and rows of streams.
+use super::condition::Query;
+use super::request::Request;
+use crate::pg::error::failure::Result;
+use crate::pg::process::lock::LockTag;
+use crate::shared::catalog::Catalog;
+use crate::shared::settings;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Which bucket a tag is in. The same in every session of a server: the number of buckets is fixed at its start.
+fn bucket_of(tenant_id: i64, tag: &str) -> u16 {
+    let mut hasher = DefaultHasher::new();
+    (tenant_id, tag).hash(&mut hasher);
+    (hasher.finish() % u64::from(settings::tag_buckets())) as u16
+}
+
+/// Locks the buckets of all tags of these events as one of many, and those that the query's items are kept by alone.
+pub fn lock(catalog: &Catalog, tenant_id: i64, requests: &[Request], query: Option<&Query>) -> Result<()> {
+    let tags = requests.iter().flat_map(|request| &request.events).flat_map(|event| &event.tags);
+    let mut buckets: BTreeMap<u16, bool> = tags.map(|tag| (bucket_of(tenant_id, tag), false)).collect();
+    for tag in query.iter().flat_map(|query| query.locked_tags()) {
+        buckets.insert(bucket_of(tenant_id, tag), true);
+    }
+    for (part, is_alone) in buckets {
+        let bucket = LockTag { table: catalog.event_tags, object: tenant_id, part };
+        if is_alone { bucket.lock()? } else { bucket.share()? }
+    }
+    Ok(())
+}
