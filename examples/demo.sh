@@ -61,6 +61,9 @@ heading 'The states of all accounts, by rules and by a function, on three days'
 heading 'Read models that follow the log (examples/live)'
 "$here/live/live.sh"
 
+heading 'A course with a limited number of places (examples/course)'
+"$here/course/course.sh"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:
