@@ -42,7 +42,7 @@ create table _eventstream.event_count_progress (
 comment on table _eventstream.event_count_progress is
 'Up to which position a tenant''s events are in event_counts. No dump carries it.';
 comment on column _eventstream.event_count_progress.global_position is 'every event up to here is counted, and none behind it';
-comment on column _eventstream.event_count_progress.counted_at is 'the tenant that waited longest comes first';
+comment on column _eventstream.event_count_progress.counted_at is 'when';
 comment on index _eventstream.event_count_progress_pkey is 'one row a tenant';
 
 create sequence _eventstream.period_ids as bigint;
@@ -55,25 +55,32 @@ create table _eventstream.periods (
     tag text collate "C",
     closed_until timestamptz not null,
     known_at timestamptz not null,
-    known_position bigint not null,
+    is_whole bool not null,
+    closed_position bigint not null,
     reason text collate "C" not null,
     closed_by text collate "C" not null,
     closed_at timestamptz not null default pg_catalog.clock_timestamp(),
     reopened_at timestamptz,
+    reopened_position bigint,
     reopened_by text collate "C",
     reopen_reason text collate "C",
     constraint periods_pkey primary key (tenant_id, period_id),
-    constraint periods_reopened check ((reopened_at is null) = (reopened_by is null) and (reopened_at is null) = (reopen_reason is null))
+    constraint periods_reopened check ((reopened_at is null) = (reopened_by is null) and (reopened_at is null) = (reopen_reason is null)
+                                        and (reopened_at is null) = (reopened_position is null))
 );
 comment on table _eventstream.periods is
 'What was closed: no event of the category may say that it occurred at or before closed_until, from the closing''s commit on and until it is reopened.';
 comment on column _eventstream.periods.tag is 'only events that bear it; NULL = all';
 comment on column _eventstream.periods.known_at is 'all that was recorded of the category up to the closing was recorded up to here, and nothing was since';
-comment on column _eventstream.periods.known_position is 'up to this position, all of the category was recorded at or before known_at';
+comment on column _eventstream.periods.is_whole is 'false: a clock had run ahead, and something of the category was recorded after known_at';
+comment on column _eventstream.periods.closed_position is 'the last position that was handed out before the closing';
+comment on column _eventstream.periods.reopened_position is 'the last one before it was reopened';
 comment on index _eventstream.periods_pkey is 'a closing of a tenant';
 comment on constraint periods_reopened on _eventstream.periods is 'who reopens it says why';
 create unique index periods_closed_idx on _eventstream.periods (tenant_id, category, tag, closed_until) nulls not distinct where reopened_at is null;
 comment on index _eventstream.periods_closed_idx is 'what is closed now, each moment once';
+create index periods_category_idx on _eventstream.periods (tenant_id, category, closed_position) where is_whole;
+comment on index _eventstream.periods_category_idx is 'how far a category was looked at, whatever the tag';
 
 -- Operations that are executed outside, once a key. Rows are never deleted: a key is for ever.
 create table _eventstream.operations (

@@ -3,6 +3,7 @@ use crate::log::first_append;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::process::server::Fired;
 use crate::pg::{guard, process::server};
+use crate::shared::catalog;
 use eventstream_core::error::Error;
 
 sql_function!("eventstream_refuse_change", "", refuse_change);
@@ -25,7 +26,12 @@ fn refuse_foreign(args: &Args) -> Returned {
     let Fired { operation, table, goes_on } = fired(args)?;
     // A stream's row may be updated in the transaction that makes it: logical replication brings both.
     let may_come = operation == "INSERT" || operation == "UPDATE" && server::applies_replication();
-    if guard::is_own_work() || may_come && !first_append::is_there()? {
+    if guard::is_own_work() {
+        return Ok(Some(goes_on));
+    }
+    if may_come && !first_append::is_there()? {
+        // Sessions that are there already have known the table without it.
+        catalog::announce_foreign(&table)?;
         return Ok(Some(goes_on));
     }
     Err(Error::Foreign { operation: operation.into(), table }.into())

@@ -8,10 +8,11 @@ use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
-use eventstream_core::command::period::Periods;
+use eventstream_core::command::period::{Closing, Periods};
 use eventstream_core::error::Error;
 use eventstream_core::shown;
 use pgrx::pg_sys::{Datum, INT8OID};
+use std::collections::HashMap;
 
 columns! {
     mod of, selected;
@@ -20,11 +21,44 @@ columns! {
     CLOSED_UNTIL = "closed_until",
 }
 
+columns! {
+    mod of_history, columns_of_history;
+    CATEGORY = "category",
+    TAG = "tag",
+    CLOSED_UNTIL = "closed_until",
+    CLOSED_POSITION = "closed_position",
+    REOPENED_POSITION = "reopened_position",
+}
+
 thread_local! {
+    static HISTORY: Plan = const { Plan::new(
+        concat!("select ", columns_of_history!(), " from _eventstream.periods where tenant_id = $1"),
+        &[INT8OID],
+    ) };
     static LOAD: Plan = const { Plan::new(
         concat!("select ", selected!(), " from _eventstream.periods where tenant_id = $1 and reopened_at is null"),
         &[INT8OID],
     ) };
+}
+
+/// All closings that a tenant ever made, by category: those that stand, and those that were taken back.
+pub fn history(tenant_id: i64) -> Result<HashMap<String, Vec<Closing>>> {
+    let mut closings: HashMap<String, Vec<Closing>> = HashMap::new();
+    as_owner(Planning::ByIndex, |db, _| {
+        HISTORY.with(|plan| {
+            plan.rows(db, View::Caller, 0, &[Some(Datum::from(tenant_id))], |row| {
+                let closing = Closing {
+                    tag: row.text_opt(of_history::TAG)?.map(ToOwned::to_owned),
+                    until: row.int8(of_history::CLOSED_UNTIL)?,
+                    after_position: row.int8(of_history::CLOSED_POSITION)?,
+                    to_position: row.int8_opt(of_history::REOPENED_POSITION),
+                };
+                closings.entry(row.text(of_history::CATEGORY)?.to_owned()).or_default().push(closing);
+                Ok(())
+            })
+        })
+    })?;
+    Ok(closings)
 }
 
 pub fn load(tenant_id: i64) -> Result<Periods> {

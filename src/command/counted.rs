@@ -1,7 +1,7 @@
 //! How many events of each type and schema version there are, in tenants that declare event types: kept by upkeep, so that no append pays for it.
 //!
 //! ```text
-//! counted up to P ─▶ the tenant's lock, if it is free ─▶ the horizon ─▶ events after P, up to it ─▶ counts and the new P, in one transaction
+//! tenants in turn ─▶ counted up to P ─▶ the tenant's lock, if it is free ─▶ the horizon ─▶ events after P, up to it ─▶ counts and the new P, in one transaction
 //! who asks: counts as of its snapshot + the events after P that the snapshot shows
 //! ```
 //! Promises: what is answered is exact as of the caller's snapshot, up to the position that is said with it, under concurrent appends and whatever dies
@@ -20,6 +20,7 @@ use crate::shared::catalog::Catalog;
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,10 @@ const ENOUGH: Duration = Duration::from_millis(300);
 const PAGE: i64 = 10_000;
 /// The most events that are counted when somebody asks.
 const MOST_AT_ONCE: i64 = 100_000;
+/// The most tenants that one call writes for: each keeps a lock until its end.
+const MOST_WRITTEN: usize = 200;
+/// The part of a tenant's lock that is for counting.
+const COUNTING: u16 = 0;
 /// So many positions without an event of the tenant's are noted as counted, lest their partitions be looked through again and again.
 const MOST_BETWEEN: i64 = 1_000_000;
 
@@ -42,10 +47,11 @@ columns! {
 }
 
 thread_local! {
+    /// The tenant that this process looked at last.
+    static LAST: Cell<i64> = const { Cell::new(0) };
     static TENANTS: Plan = const { Plan::new(
-        "select t.id from _eventstream.tenants t left join _eventstream.event_count_progress p on p.tenant_id = t.id \
-         where ($1 is null or t.id = $1) and exists (select from _eventstream.event_types e where e.tenant_id = t.id) \
-         order by p.counted_at nulls first, t.id",
+        "select t.id from _eventstream.tenants t \
+         where ($1 is null or t.id = $1) and exists (select from _eventstream.event_types e where e.tenant_id = t.id) order by t.id",
         &[INT8OID],
     ) };
     static PROGRESS: Plan = const { Plan::new(
@@ -135,14 +141,21 @@ pub fn advance(tenant_id: Option<i64>) -> Result<Done> {
             return Ok(());
         }
         let horizons = horizon::horizons(catalog)?;
-        for tenant_id in tenants {
-            if begun.elapsed() > ENOUGH {
-                done.has_more = true;
+        let mut written = 0;
+        for tenant_id in in_turn(tenants) {
+            if begun.elapsed() > ENOUGH || written >= MOST_WRITTEN {
+                // Those that are left come first the next time. Where there was nothing yet, there is no hurry.
+                done.has_more |= done.events > 0;
                 break;
             }
-            let tag = LockTag { table: catalog.event_types, object: tenant_id, part: 0 };
+            LAST.set(tenant_id);
+            let tag = LockTag { table: catalog.event_types, object: tenant_id, part: COUNTING };
             if tag.try_lock()? {
-                advance_tenant(db, catalog, tenant_id, horizons.of(tenant_id), begun, &mut done)?;
+                if advance_tenant(db, catalog, tenant_id, horizons.of(tenant_id), begun, &mut done)? {
+                    written += 1;
+                } else {
+                    tag.unlock()?;
+                }
             }
         }
         Ok(())
@@ -150,7 +163,15 @@ pub fn advance(tenant_id: Option<i64>) -> Result<Done> {
     Ok(done)
 }
 
-/// Behind the tenant's lock, which stays until the end of the transaction: what is counted twice at a time would be counted twice.
+/// Those after the one that this process looked at last, then the others.
+fn in_turn(mut tenants: Vec<i64>) -> Vec<i64> {
+    let next = tenants.partition_point(|&tenant_id| tenant_id <= LAST.get());
+    tenants.rotate_left(next);
+    tenants
+}
+
+/// Whether anything was written. Behind the tenant's lock, which stays until the end of the transaction then: what is counted twice at a time would be counted
+/// twice.
 fn advance_tenant(
     db: &Db,
     catalog: &Catalog,
@@ -158,7 +179,7 @@ fn advance_tenant(
     settled: i64,
     begun: Instant,
     done: &mut Done,
-) -> Result<()> {
+) -> Result<bool> {
     let before = counted_to(db, View::Latest, tenant_id)?;
     let (mut position, mut found) = (before, BTreeMap::<(String, i32, String), Count>::new());
     while position < settled {
@@ -175,7 +196,7 @@ fn advance_tenant(
         }
     }
     if found.is_empty() && position - before < MOST_BETWEEN {
-        return Ok(());
+        return Ok(false);
     }
     for ((event_type, schema_version, category), count) in &found {
         let row = [
@@ -188,7 +209,9 @@ fn advance_tenant(
         ];
         ADD.with(|plan| plan.write(db, &row))?;
     }
-    NOTE_PROGRESS.with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(Datum::from(position))])).map(drop)
+    NOTE_PROGRESS
+        .with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(Datum::from(position))]))
+        .map(|_| true)
 }
 
 /// Up to which position a tenant's events are counted.

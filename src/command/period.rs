@@ -16,13 +16,14 @@ use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::{Catalog, announce_period_change};
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID, TIMESTAMPTZOID};
+use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID, TIMESTAMPTZOID};
 
 /// What es_close_period and es_reopen_period are given, checked. Moments in microseconds since 2000-01-01 UTC.
 pub struct Asked<'a> {
@@ -40,29 +41,34 @@ columns! {
     PERIOD_ID = "period_id",
     CLOSED_UNTIL = "closed_until",
     KNOWN_AT = "known_at",
-    KNOWN_POSITION = "known_position",
+    IS_WHOLE = "is_whole",
 }
 
 thread_local! {
-    // The one that is closed furthest first.
+    // The one that is closed furthest first. Two plans: no index knows IS NOT DISTINCT FROM.
     static CLOSED: Plan = const { Plan::new(
         concat!("select ", selected!(), " from _eventstream.periods \
-                 where tenant_id = $1 and category = $2 and tag is not distinct from $3 and reopened_at is null order by closed_until desc"),
+                 where tenant_id = $1 and category = $2 and tag is null and reopened_at is null order by closed_until desc"),
+        &[INT8OID, TEXTOID],
+    ) };
+    static CLOSED_FOR_TAG: Plan = const { Plan::new(
+        concat!("select ", selected!(), " from _eventstream.periods \
+                 where tenant_id = $1 and category = $2 and tag = $3 and reopened_at is null order by closed_until desc"),
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
     // Whatever was closed once needs no second look.
     static LOOKED_AT: Plan = const { Plan::new(
-        "select max(known_position) from _eventstream.periods where tenant_id = $1 and category = $2",
+        "select closed_position from _eventstream.periods where tenant_id = $1 and category = $2 and is_whole order by closed_position desc limit 1",
         &[INT8OID, TEXTOID],
     ) };
     static CLOSE: Plan = const { Plan::new(
-        "insert into _eventstream.periods (tenant_id, period_id, category, tag, closed_until, known_at, known_position, reason, closed_by) \
-         values ($1, nextval('_eventstream.period_ids'), $2, $3, $4, $5, $6, $7, $8)",
-        &[INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID],
+        "insert into _eventstream.periods (tenant_id, period_id, category, tag, closed_until, known_at, is_whole, closed_position, reason, closed_by) \
+         values ($1, nextval('_eventstream.period_ids'), $2, $3, $4, $5, $6, $7, $8, $9)",
+        &[INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, INT8OID, TEXTOID, TEXTOID],
     ) };
     static REOPEN: Plan = const { Plan::new(
-        "update _eventstream.periods set reopened_at = clock_timestamp(), reopened_by = $3, reopen_reason = $4 where tenant_id = $1 and period_id = $2",
-        &[INT8OID, INT8OID, TEXTOID, TEXTOID],
+        "update _eventstream.periods set reopened_at = clock_timestamp(), reopened_by = $3, reopen_reason = $4, reopened_position = $5 where tenant_id = $1 and period_id = $2",
+        &[INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID],
     ) };
 }
 
@@ -72,22 +78,30 @@ struct Closing {
     period_id: i64,
     closed_until: i64,
     known_at: i64,
-    known_position: i64,
+    is_whole: bool,
+    /// The last position before.
+    closed_position: i64,
 }
 
 /// Those of a category that stand, the furthest first.
 fn standing(db: &Db, target: Target, category: &str, tag: Option<&str>) -> Result<Vec<Closing>> {
-    let key = [Some(Datum::from(target.id)), Some(from_text(category)?), tag.map(from_text).transpose()?];
-    CLOSED.with(|plan| {
-        plan.rows(db, View::Latest, 0, &key, |row| {
-            Ok(Closing {
-                period_id: row.int8(of::PERIOD_ID)?,
-                closed_until: row.int8(of::CLOSED_UNTIL)?,
-                known_at: row.int8(of::KNOWN_AT)?,
-                known_position: row.int8(of::KNOWN_POSITION)?,
-            })
+    let (tenant, category) = (Some(Datum::from(target.id)), Some(from_text(category)?));
+    let closing = |row: &Row| {
+        Ok(Closing {
+            period_id: row.int8(of::PERIOD_ID)?,
+            closed_until: row.int8(of::CLOSED_UNTIL)?,
+            known_at: row.int8(of::KNOWN_AT)?,
+            is_whole: row.boolean(of::IS_WHOLE)?,
+            closed_position: 0,
         })
-    })
+    };
+    match tag {
+        None => CLOSED.with(|plan| plan.rows(db, View::Latest, 0, &[tenant, category], closing)),
+        Some(tag) => {
+            let key = [tenant, category, Some(from_text(tag)?)];
+            CLOSED_FOR_TAG.with(|plan| plan.rows(db, View::Latest, 0, &key, closing))
+        }
+    }
 }
 
 /// Closes; the known_at at which all that it takes in is known. Errors: ES005, 55P03.
@@ -111,13 +125,12 @@ pub fn close(target: Target, asked: &Asked, closed_until: i64) -> Result<i64> {
     let last = as_owner(Planning::ByIndex, |_, catalog| horizon::last_position(catalog))?;
     recorded.look(target, asked, last)?;
     let (known_at, is_all) = as_owner(Planning::ByIndex, |_, catalog| known_at(catalog, &recorded))?;
-    let known_position = if is_all { last } else { 0 };
     let closed_by = acting::recorded_by()?;
     as_owner(Planning::ByIndex, |db, catalog| {
         for category in &asked.categories {
             let standing = standing(db, target, category, asked.tag)?;
             if standing.iter().all(|closing| closing.closed_until < closed_until) {
-                let closing = Closing { period_id: 0, closed_until, known_at, known_position };
+                let closing = Closing { period_id: 0, closed_until, known_at, is_whole: is_all, closed_position: last };
                 write_down(db, target, category, asked, &closing, &closed_by)?;
             }
         }
@@ -245,13 +258,14 @@ fn write_down(
     closing: &Closing,
     closed_by: &str,
 ) -> Result<()> {
-    let row: [Nullable; 8] = [
+    let row: [Nullable; 9] = [
         Some(Datum::from(target.id)),
         Some(from_text(category)?),
         asked.tag.map(from_text).transpose()?,
         Some(Datum::from(closing.closed_until)),
         Some(Datum::from(closing.known_at)),
-        Some(Datum::from(closing.known_position)),
+        Some(Datum::from(closing.is_whole)),
+        Some(Datum::from(closing.closed_position)),
         Some(from_text(asked.reason)?),
         Some(from_text(closed_by)?),
     ];
@@ -265,16 +279,24 @@ pub fn reopen(target: Target, asked: &Asked, stays: Option<i64>) -> Result<i64> 
     gate::close(target)?;
     let by = acting::recorded_by()?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let mut taken_back = 0;
+        let (mut taken_back, last) = (0, horizon::last_position(catalog)?);
         for category in &asked.categories {
-            taken_back += reopen_one(db, target, category, asked, stays, &by)?;
+            taken_back += reopen_one(db, target, category, asked, (stays, last), &by)?;
         }
         announce_period_change(catalog)?;
         Ok(taken_back)
     })
 }
 
-fn reopen_one(db: &Db, target: Target, category: &str, asked: &Asked, stays: Option<i64>, by: &str) -> Result<i64> {
+/// `last`: the last position that was handed out.
+fn reopen_one(
+    db: &Db,
+    target: Target,
+    category: &str,
+    asked: &Asked,
+    (stays, last): (Option<i64>, i64),
+    by: &str,
+) -> Result<i64> {
     let all = standing(db, target, category, asked.tag)?;
     let (later, earlier): (Vec<Closing>, Vec<Closing>) =
         all.into_iter().partition(|closing| stays.is_none_or(|stays| closing.closed_until > stays));
@@ -287,6 +309,7 @@ fn reopen_one(db: &Db, target: Target, category: &str, asked: &Asked, stays: Opt
             Some(Datum::from(closing.period_id)),
             Some(from_text(by)?),
             Some(from_text(asked.reason)?),
+            Some(Datum::from(last)),
         ];
         REOPEN.with(|plan| plan.write(db, &row))?;
     }
@@ -294,7 +317,7 @@ fn reopen_one(db: &Db, target: Target, category: &str, asked: &Asked, stays: Opt
     if let Some(closed_until) =
         stays.filter(|&stays| earlier.first().is_none_or(|closing| closing.closed_until < stays))
     {
-        write_down(db, target, category, asked, &Closing { closed_until, ..nearest }, by)?;
+        write_down(db, target, category, asked, &Closing { closed_until, closed_position: last, ..nearest }, by)?;
     }
     Ok(later.len() as i64)
 }

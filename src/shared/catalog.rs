@@ -159,6 +159,20 @@ pub fn rules_generation() -> u64 {
     RULES_CHANGED.get()
 }
 
+/// Tells every session (at commit) of a row that no function of ours wrote: of a restore, or of logical replication.
+pub fn announce_foreign(table: &str) -> Result<()> {
+    let catalog = Catalog::current()?;
+    match table.trim_start_matches("_eventstream.") {
+        "log_identities" | "activations" | "tenants" | "grants" => announce_access_change(&catalog),
+        "folds" | "upcasters" => announce_fold_change(&catalog),
+        "projections" => announce_projection_change(&catalog),
+        "event_types" => announce_event_type_change(&catalog),
+        "periods" => announce_period_change(&catalog),
+        // What nobody has derived anything from: streams, and what is read as it is.
+        _ => Ok(()),
+    }
+}
+
 /// Tells every session (at commit) that event types changed.
 pub fn announce_event_type_change(catalog: &Catalog) -> Result<()> {
     RULES_CHANGED.set(RULES_CHANGED.get() + 1);

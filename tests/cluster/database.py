@@ -197,6 +197,8 @@ REGISTERS = (
     "event_types",
     "periods",
     "operations",
+    "event_counts",
+    "event_count_progress",
     "activations",
     "projections",
     "subscriptions",

@@ -457,3 +457,34 @@ def test_workers_count(new_server):
         for _ in range(3):
             many(session, 10_000)
         wait_until(lambda: kept(session) == {"Credited": 30_000}, 30, "the workers to count", every=0.2)
+
+
+def test_upkeep_takes_tenants_in_turn_and_keeps_locks_of_those_alone_that_it_wrote_for(new_server):
+    database = Database(new_server("many_tenants", max_locks_per_transaction=64), "many").create()
+    with database.connect() as session:
+        for number in range(450):
+            session.execute(f"select es_create_tenant('t{number}')")
+            session.execute(f"set eventstream.tenant = 't{number}'")
+            session.execute("select es_create_event_type('Counted')")
+            session.execute("select es_append('a-1', 'Counted', '1')")
+        counted = []
+        for _ in range(4):
+            session.execute("begin")
+            counted.append(maintain(session))
+            locks = value(session, "select count(*) from pg_locks where locktype = 'object' and classid = '_eventstream.event_types'::regclass")
+            assert locks == counted[-1]
+            session.execute("commit")
+        # Each of them once, wherever a call began.
+        assert sum(counted) == 450 and max(counted) <= 200 and counted[-1] == 0
+
+
+def test_nobody_empties_the_counts_by_hand(database):
+    with database.connect() as session:
+        session.execute("select es_create_event_type('Counted')")
+        session.execute("select es_append('a-1', 'Counted', '1')")
+        maintain(session)
+        for table in ("event_counts", "event_count_progress"):
+            for statement in (f"truncate _eventstream.{table}", f"delete from _eventstream.{table}", f"update _eventstream.{table} set tenant_id = 2"):
+                with pytest.raises(psycopg.Error) as error:
+                    session.execute(statement)
+                assert error.value.sqlstate == "ES050", statement

@@ -334,6 +334,8 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_create_event_type('Declared')")
             session.execute("select es_close_period('{account}', '2024-01-01Z', 'x')")
             session.execute("select es_begin_command('charge', 'k', '{}')")
+            session.execute("select es_append('account-1', 'Declared', '1')")
+            session.execute("select * from es_maintain()")
             session.execute("select es_activate()")
             session.execute("select es_create_subscription('s')")
             session.execute("select es_append('account-1', 'Tagged', '{}', tags => '{a}')")

@@ -468,6 +468,49 @@ def test_closed_stays_closed_after_kill_9_and_in_a_copy(new_server):
         close(session)
 
 
+def test_what_got_into_a_closed_period_all_the_same_is_found(session):
+    append(session, END)
+    append(session, END, stream="other-1")
+    close(session, tag="company:1")
+    append(session, END, tags=["company:2"])
+    reopen(session, tag="company:1")
+    append(session, END, tags=["company:1"])
+    close(session)
+    reopen(session, END - TICK)
+    append(session, END)
+    assert verify(session) == []
+    # As if it had been closed before the first event, and opened later than it was.
+    with forced(session):
+        session.execute("update _eventstream.periods set closed_position = 0, reopened_position = null, reopened_at = null, reopened_by = null, reopen_reason = null where period_id = 1")
+    found = verify(session)
+    assert [(stream, version) for stream, version, _ in found] == [("account-1", 3)]
+    assert found[0][2] == "it occurred at 2024-12-31T22:59:59.999999+00:00, in a period that had been closed until 2024-12-31T22:59:59.999999+00:00 when it was recorded"
+    with forced(session):
+        session.execute("update _eventstream.periods set closed_position = 0, tag = null where period_id = 1")
+    assert [(stream, version) for stream, version, _ in verify(session)] == [("account-1", version) for version in (1, 2, 3, 4)]
+
+
+def test_closing_looks_at_what_came_since_the_last_time_however_many_closings_there_were(database):
+    with database.connect() as session:
+        categories = [f"c{n}" for n in range(100)]
+
+        def looked_at(n):
+            """Rows of the table that a closing reads."""
+            for category in categories:
+                append(session, END, stream=f"{category}-1", tags=["a"])
+            session.execute("select pg_stat_force_next_flush()")
+            session.execute("select pg_stat_reset()")
+            close(session, END - TICK * (1000 - n), categories=categories, tag=f"company:{n}")
+            session.execute("select pg_stat_force_next_flush()")
+            session.execute("select 1")
+            return value(session, "select coalesce(sum(idx_tup_fetch), 0) + sum(seq_tup_read) from pg_stat_user_tables where relname = 'periods'")
+
+        first = looked_at(0)
+        for n in range(1, 20):
+            close(session, END - TICK * (1000 - n), categories=categories, tag=f"company:{n}")
+        assert looked_at(20) < first + 1500
+
+
 def test_many_closings_are_one_look_at_an_append(database):
     with database.connect() as session:
         categories = [f"c{n}" for n in range(500)]

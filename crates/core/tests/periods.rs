@@ -1,6 +1,6 @@
 //! Which events a closed period refuses.
 
-use eventstream_core::command::period::{Closed, Periods};
+use eventstream_core::command::period::{Closed, Closing, Periods};
 
 fn periods(closed: &[(&str, Option<&str>, i64)]) -> Periods {
     let mut periods = Periods::default();
@@ -61,4 +61,17 @@ fn the_furthest_is_said_and_of_equals_that_for_all() {
     );
     assert_eq!(periods.closed("account", &["company:2"], 250), Some(Closed { tag: Some("company:2"), until: 300 }));
     assert_eq!(periods.closed("account", &["company:1"], 250), None);
+}
+
+#[test]
+fn a_closing_is_broken_by_what_was_recorded_while_it_stood() {
+    let closing = Closing { tag: None, until: 100, after_position: 10, to_position: Some(20) };
+    for (position, occurred_at, is_broken) in
+        [(10, 100, false), (11, 100, true), (20, 0, true), (21, 100, false), (11, 101, false)]
+    {
+        assert_eq!(closing.is_broken_by::<&str>(position, occurred_at, &[]), is_broken, "{position}, {occurred_at}");
+    }
+    let closing = Closing { tag: Some("company:1".to_owned()), to_position: None, ..closing };
+    assert!(closing.is_broken_by(i64::MAX, 100, &["a", "company:1"]));
+    assert!(!closing.is_broken_by(11, 100, &["company:2"]));
 }

@@ -3,6 +3,7 @@
 use super::problem::SLACK;
 use super::problem::{Problem, Report};
 use super::recent::{Known, Recent};
+use crate::command::closed;
 use crate::log::partition::Partition;
 use crate::log::statements::verified;
 use crate::log::stored::StoredContent;
@@ -15,6 +16,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::int8_array_of;
 use crate::shared::session::as_owner;
+use eventstream_core::command::period::Closing;
 use eventstream_core::delivery::slot_of;
 use eventstream_core::digest::Digest;
 use eventstream_core::hash::{EventFields, SALT_BYTES, Uuid, are_in_order, chain_hash, content_digest};
@@ -22,6 +24,7 @@ use eventstream_core::name::EventType;
 use eventstream_core::time::pg_to_unix_us;
 use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Streams that entered the partition, kept until they are compared with stream_segments in one statement.
 const ENTERED: usize = 10_000;
@@ -62,6 +65,8 @@ pub struct Tenant {
 
 pub struct Walk<'a> {
     tenants: HashMap<i64, Tenant>,
+    /// Of the tenants that were met: what was closed of each category.
+    closings: HashMap<i64, HashMap<String, Vec<Closing>>>,
     recent: Recent,
     entered: Vec<Entered>,
     /// The position of the event before, in a walk through all of a partition.
@@ -96,7 +101,7 @@ impl<'a> Walk<'a> {
     pub fn new(tenants: HashMap<i64, Tenant>, report: Report<'a>) -> Result<Self> {
         let latest = server::clock().saturating_add(SLACK);
         let (recent, entered, tally) = (Recent::default(), Vec::new(), Tally::default());
-        Ok(Self { tenants, recent, entered, previous: None, latest, tally, report })
+        Ok(Self { tenants, closings: HashMap::new(), recent, entered, previous: None, latest, tally, report })
     }
 
     /// The events of a partition come in the order of their positions.
@@ -137,6 +142,7 @@ impl<'a> Walk<'a> {
         let Some(known) = self.recent.get(stream_id) else { return Ok(()) };
         let mut problems = Vec::new();
         let head = check(&mut self.tenants, row, known, version, position, partition, &mut problems)?;
+        problems.extend(broken_closing(&mut self.closings, row, tenant_id, position)?);
         if is_used_twice {
             problems.push(format!("global_position {position} is used twice: another event has it too"));
         }
@@ -211,6 +217,35 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// What is wrong with an event that was recorded while the period was closed in which it occurred.
+fn broken_closing(
+    closings: &mut HashMap<i64, HashMap<String, Vec<Closing>>>,
+    row: &Row,
+    tenant_id: i64,
+    position: i64,
+) -> Result<Option<String>> {
+    let of_tenant = match closings.entry(tenant_id) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(closed::history(tenant_id)?),
+    };
+    if of_tenant.is_empty() {
+        return Ok(None);
+    }
+    let Some(closings) = of_tenant.get(row.text(verified::CATEGORY)?) else { return Ok(None) };
+    let occurred_at = row.int8(verified::OCCURRED_AT)?;
+    let tags: Vec<String> = row.texts(verified::TAGS)?.into_iter().flatten().collect();
+    let broken = closings.iter().find(|closing| closing.is_broken_by(position, occurred_at, &tags));
+    broken
+        .map(|closing| {
+            let until = server::print_time_utc(closing.until)?;
+            let occurred_at = server::print_time_utc(occurred_at)?;
+            Ok(format!(
+                "it occurred at {occurred_at}, in a period that had been closed until {until} when it was recorded"
+            ))
+        })
+        .transpose()
 }
 
 /// A stream that is not remembered: version 1 brings its stream's row along, others are looked up with what they follow.

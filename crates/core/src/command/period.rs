@@ -5,12 +5,37 @@ use std::collections::HashMap;
 
 /// What is closed of a tenant's categories.
 #[derive(Debug, Default)]
-pub struct Periods(HashMap<String, Vec<Of>>);
+pub struct Periods(HashMap<String, Of>);
 
-#[derive(Debug)]
+/// What is closed of a category.
+#[derive(Debug, Default)]
 struct Of {
-    tag: Option<String>,
-    until: i64,
+    all: Option<i64>,
+    by_tag: HashMap<String, i64>,
+}
+
+/// A closing that was made, for whoever looks afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Only events that bear it; None: all.
+    pub tag: Option<String>,
+    /// What occurred then or before is closed.
+    pub until: i64,
+    /// The last position that was handed out before it.
+    pub after_position: i64,
+    /// The last one before it was taken back; None: it stands.
+    pub to_position: Option<i64>,
+}
+
+impl Closing {
+    /// Whether an event was recorded in spite of it.
+    #[must_use]
+    pub fn is_broken_by<T: AsRef<str>>(&self, position: i64, occurred_at: i64, tags: &[T]) -> bool {
+        position > self.after_position
+            && self.to_position.is_none_or(|to| position <= to)
+            && occurred_at <= self.until
+            && self.tag.as_deref().is_none_or(|closed| tags.iter().any(|tag| tag.as_ref() == closed))
+    }
 }
 
 /// Why an event is refused.
@@ -26,9 +51,12 @@ impl Periods {
     /// Closes a category up to that moment, for events that bear the tag (None: for all); what is closed further stays so.
     pub fn close(&mut self, category: &str, tag: Option<&str>, until: i64) {
         let closed = self.0.entry(category.to_owned()).or_default();
-        match closed.iter_mut().find(|of| of.tag.as_deref() == tag) {
-            Some(of) => of.until = of.until.max(until),
-            None => closed.push(Of { tag: tag.map(ToOwned::to_owned), until }),
+        match tag {
+            None => closed.all = closed.all.max(Some(until)),
+            Some(tag) => {
+                let of_tag = closed.by_tag.entry(tag.to_owned()).or_insert(until);
+                *of_tag = until.max(*of_tag);
+            }
         }
     }
 
@@ -42,9 +70,13 @@ impl Periods {
     /// all events.
     #[must_use]
     pub fn closed(&self, category: &str, tags: &[&str], occurred_at: i64) -> Option<Closed<'_>> {
-        let applies = |of: &&Of| of.until >= occurred_at && of.tag.as_deref().is_none_or(|tag| tags.contains(&tag));
-        let among = self.0.get(category)?.iter().filter(applies);
-        let furthest = among.max_by_key(|of| (of.until, of.tag.is_none()))?;
-        Some(Closed { tag: furthest.tag.as_deref(), until: furthest.until })
+        let of = self.0.get(category)?;
+        let all = of.all.map(|until| Closed { tag: None, until });
+        let by_tag = tags.iter().filter_map(|tag| {
+            let (tag, &until) = of.by_tag.get_key_value(*tag)?;
+            Some(Closed { tag: Some(tag), until })
+        });
+        let applies = all.into_iter().chain(by_tag).filter(|closed| closed.until >= occurred_at);
+        applies.max_by_key(|closed| (closed.until, closed.tag.is_none()))
     }
 }
