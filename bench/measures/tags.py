@@ -13,7 +13,7 @@ def measure(bench):
 
     def side(script):
         def run(seconds):
-            return bench.pgbench.run(database, "bench_client", [script], CLIENTS, seconds, streams=STREAMS, tags=TAGS, clients=CLIENTS)
+            return bench.pgbench.run(database, "bench_client", [script], CLIENTS, seconds, streams=STREAMS, tags=TAGS, sessions=CLIENTS)
 
         return run
 

@@ -1,6 +1,6 @@
 -- The same under a condition on one tag, of which each client has its own: nobody conflicts.
 \set s random(1, :streams)
-\set t random(1, :tags / :clients) * :clients + :client_id
+\set t random(1, :tags / :sessions) * :sessions + :client_id
 select es_append_streams(
     jsonb_build_array(jsonb_build_object('stream', 'account-' || :s, 'events', jsonb_build_array(
         jsonb_build_object('type', 'AccountCredited', 'payload', :payload::jsonb, 'metadata', :metadata::jsonb, 'tags', jsonb_build_array('seat:' || :t))))),

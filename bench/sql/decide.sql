@@ -1,6 +1,6 @@
 -- A decision over three tags: what it depends on, what that says, the event.
 \set s random(1, :streams)
-\set t random(1, :tags / :clients) * :clients + :client_id
+\set t random(1, :tags / :sessions) * :sessions + :client_id
 select es_condition(jsonb_build_object('items', jsonb_build_array(
     jsonb_build_object('tags', jsonb_build_array('a:' || :t)), jsonb_build_object('tags', jsonb_build_array('b:' || :t)),
     jsonb_build_object('tags', jsonb_build_array('c:' || :t))))) as condition \gset
@@ -9,4 +9,4 @@ select (select count(*) from es_read_backward(max_count => 10, tags => array['a:
 select es_append_streams(
     jsonb_build_array(jsonb_build_object('stream', 'account-' || :s, 'events', jsonb_build_array(
         jsonb_build_object('type', 'AccountCredited', 'payload', :payload::jsonb, 'metadata', :metadata::jsonb, 'tags', jsonb_build_array('a:' || :t, 'b:' || :t, 'c:' || :t))))),
-    condition => :'condition');
+    condition => :condition::jsonb);
