@@ -58,7 +58,11 @@ pub fn each(
     partition.categories.merged(db, view, merged, &mut each)
 }
 
-/// The same where there are tags: they say where the events are.
+/// So many events in a row that bear the tags and are of other categories are looked at, before the categories are asked where theirs go on.
+const MOST_MISSES: usize = 32;
+
+/// The same where there are tags: they say where the events are. A category that is rarer than they are is asked in between: what is read is not what bears
+/// the tags.
 fn each_bearing(
     db: &Db,
     partition: &Partition,
@@ -66,20 +70,60 @@ fn each_bearing(
     chosen: Chosen,
     each: &mut dyn FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
-    let tags = (chosen.tenant_id, chosen.tags);
-    tags::positions(db, partition, view, tags, (chosen.from, chosen.to), chosen.direction, &mut |position| {
-        let mut goes_on = true;
-        partition.positions.in_order(db, view, Datum::from(position), &[], |row| {
-            let category = row.text(column::CATEGORY)?;
-            if row.int8(column::TENANT_ID)? == chosen.tenant_id
-                && chosen.categories.is_none_or(|chosen| chosen.iter().any(|wanted| wanted == category))
-            {
-                goes_on = each(row)?;
+    let mut left = chosen;
+    loop {
+        let (mut misses, mut missed_to) = (0, None);
+        let tags = (left.tenant_id, left.tags);
+        tags::positions(db, partition, view, tags, (left.from, left.to), left.direction, &mut |position| {
+            let (mut goes_on, mut is_wanted) = (true, false);
+            partition.positions.in_order(db, view, Datum::from(position), &[], |row| {
+                let category = row.text(column::CATEGORY)?;
+                if row.int8(column::TENANT_ID)? == left.tenant_id
+                    && left.categories.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == category))
+                {
+                    is_wanted = true;
+                    goes_on = each(row)?;
+                }
+                Ok(goes_on)
+            })?;
+            misses = if is_wanted { 0 } else { misses + 1 };
+            if goes_on && misses >= MOST_MISSES && left.categories.is_some() {
+                missed_to = Some(position);
             }
-            Ok(goes_on)
+            Ok(goes_on && missed_to.is_none())
         })?;
-        Ok(goes_on)
-    })
+        let Some(position) = missed_to else { return Ok(()) };
+        left = left.beyond(position);
+        let Some(next) = next_of_categories(db, partition, view, left)? else { return Ok(()) };
+        left = left.starting_at(next);
+    }
+}
+
+/// Where the first of the rows is that the tenant and the categories choose, whatever they bear.
+fn next_of_categories(db: &Db, partition: &Partition, view: View, chosen: Chosen) -> Result<Option<i64>> {
+    let mut next = None;
+    each(db, partition, view, Chosen { tags: &[], ..chosen }, |row| {
+        next = Some(row.int8(column::GLOBAL_POSITION)?);
+        Ok(false)
+    })?;
+    Ok(next)
+}
+
+impl Chosen<'_> {
+    /// What comes after that position.
+    fn beyond(self, position: i64) -> Self {
+        match self.direction {
+            Direction::Forward => Self { from: position + 1, ..self },
+            Direction::Backward => Self { to: position - 1, ..self },
+        }
+    }
+
+    fn starting_at(self, position: i64) -> Self {
+        match self.direction {
+            Direction::Forward => Self { from: position, ..self },
+            Direction::Backward => Self { to: position, ..self },
+        }
+    }
 }
 
 /// The positions of at most `most` of the rows that `wants`.
