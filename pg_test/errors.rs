@@ -168,7 +168,9 @@ mod tests {
         let (bytes, resident) = (value(contexts), resident_bytes());
         calls(2_000);
         let grown: i64 = value(&format!("select ({contexts}) - {bytes}")).parse().expect("a number");
-        assert!(grown < 1 << 20, "PostgreSQL's memory contexts grew by {grown} bytes");
+        let largest =
+            rows("select name, total_bytes from pg_backend_memory_contexts order by total_bytes desc limit 6");
+        assert!(grown < 1 << 20, "PostgreSQL's memory contexts grew by {grown} bytes: {largest}");
         // Shared buffers that the backend touches for the first time count as its own.
         let grown = resident_bytes().saturating_sub(resident);
         assert!(grown < 32 << 20, "the process grew by {grown} bytes");

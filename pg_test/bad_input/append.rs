@@ -335,7 +335,6 @@ mod tests {
 
     #[pg_test]
     fn es_condition_refuses_bad_queries() {
-        let long = format!(r#"'{{"items": [{{"tags": ["{}"]}}]}}'"#, "k".repeat(2_000));
         argument_refuses(
             &CONDITION,
             "query",
@@ -347,6 +346,11 @@ mod tests {
                 (r#"'{"items": [{}]}'"#, "ES005", "query.items[0]"),
                 (r#"'{"items": [{"tags": [""]}]}'"#, "ES005", "query.items[0].tags[0]|empty"),
                 (r#"'{"items": [{"colour": 1}]}'"#, "ES005", "query.items[0].colour"),
+                (
+                    "jsonb_build_object('items', jsonb_build_array(jsonb_build_object('tags', jsonb_build_array(repeat('k', 50000000)))))",
+                    "ES005",
+                    "query.items[0].tags[0]|255|50000000",
+                ),
                 ("jsonb_build_object(repeat('k', 50000000), 1)", "ES005", "kkk"),
                 (
                     "jsonb_build_object('items', array_fill('{\"tags\": [\"a\"]}'::jsonb, array[100000]))",
@@ -355,7 +359,6 @@ mod tests {
                 ),
             ],
         );
-        refuses(&[(CONDITION.with("query", &long), "ES005", "query.items[0].tags[0]|255|2000")]);
     }
 
     #[pg_test]
