@@ -1,4 +1,4 @@
--- What may be recorded: event types, closed periods. Operations that are executed outside.
+-- What may be recorded: event types, closed periods. Operations that are executed outside. Commands, and what decides on them.
 create function es_create_event_type(
     event_type text,
     schema_version int default 1,
@@ -92,3 +92,95 @@ $$How far the events that match a query are seen from now on, for es_append_stre
 query: {"items": [{"event_types": [...]?, "tags": [...]?}, ...]}: an event matches that is of one of the types and bears all of the tags of one of up to 100 items; {"all": true}: every event. It matches in all categories of the tenant, whatever the caller may read; events of reserved streams never match.
 Privilege append; for items without tags, and for all, of every category. Errors: ES005 query, ES008 not preloaded, ES009 on a standby, 40001 where a transaction above READ COMMITTED has a snapshot that does not show all that matches.
 Example: select es_condition('{"items": [{"tags": ["course:1"]}, {"event_types": ["StudentRegistered"], "tags": ["student:7"]}]}');$$;
+
+create function es_register_decider(
+    name text,
+    category text,
+    handler regprocedure,
+    commands jsonb default null,
+    fold text default null,
+    boundary regprocedure default null,
+    is_default bool default true
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_decider';
+comment on function es_register_decider(text, text, regprocedure, jsonb, text, regprocedure, bool) is
+$$Registers what decides on the commands of a category (es_command): handler (state jsonb, command eventstream.command) returns jsonb, STABLE or IMMUTABLE. It answers an array of events (es_make_event), each for the command's stream or for the one that it names; [] = nothing happens; or an object {"events", "result"}, whose result the caller is given. It says no by es_require (ES033). It runs with the rights of the role that registers it, and with its search_path; it may read, es_* functions included, and write nothing. commands: {"Withdraw": {"schema": …, "example": …, "description": …}, …}: those that it takes, each with a JSON Schema of its payload; NULL = any. fold: of this category, whose state it is given; NULL = the default one. boundary: (command eventstream.command) returns jsonb, {"streams": […], "writes": […]}: other streams that the decision depends on; then the state is an object of the states of the command's stream and of streams, by their names, each by its category's default fold; writes are locked only. Its registrant must be allowed to read them. is_default: for commands that name no decider. A name that is registered already is replaced. Returns the name. Needs the privileges manage and read for the category.
+Example: select es_register_decider('cashier', 'account', 'decide(jsonb, eventstream.command)');$$;
+
+create function es_unregister_decider(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unregister_decider';
+comment on function es_unregister_decider(text) is
+$$Forgets a decider. What was decided stays, and so do the answers of its commands. Returns the name. Errors: ES036. Needs the privilege manage for its category.
+Example: select es_unregister_decider('cashier');$$;
+
+create function es_make_command(
+    command_type text,
+    payload jsonb default '{}',
+    stream text default null,
+    version bigint default 0,
+    metadata jsonb default '{}',
+    versions jsonb default null,
+    subject text default null,
+    occurred_at timestamptz default null,
+    decided_at timestamptz default null,
+    command_key text default null,
+    tenant text default 'default',
+    role text default null,
+    actor text default null
+) returns eventstream.command
+language c immutable parallel safe as 'MODULE_PATHNAME', 'eventstream_make_command';
+comment on function es_make_command(text, jsonb, text, bigint, jsonb, jsonb, text, timestamptz, timestamptz, text, text, text, text) is
+$$A command as a decider is given it, to call the decider by hand, in a test. versions NULL = the stream at version. Of occurred_at and decided_at, one that is NULL is the other.
+Example: select decide('{"balance": 5}', es_make_command('Withdraw', '{"amount": 3}', stream => 'account-1', version => 2));$$;
+
+create function es_make_event(
+    event_type text,
+    payload jsonb,
+    stream text default null,
+    tags text[] default null,
+    subject text default null,
+    schema_version int default null
+) returns jsonb
+language c immutable parallel safe as 'MODULE_PATHNAME', 'eventstream_make_event';
+comment on function es_make_event(text, jsonb, text, text[], text, int) is
+$$An event of a decider's answer: an object with the keys of es_append_events, and stream. stream NULL = the command's.
+Example: select jsonb_build_array(es_make_event('Withdrawn', '{"amount": 3.00}'));$$;
+
+create function es_require(condition bool, code text, message text, detail jsonb default '{}') returns bool
+language c volatile parallel safe as 'MODULE_PATHNAME', 'eventstream_require';
+comment on function es_require(bool, text, text, jsonb) is
+$$True where the condition holds; where it is false or NULL the command is refused: ES033 with that message, and DETAIL with the code and the detail. For deciders and their boundaries, in any language. Nothing of a refused command is recorded, not its key either: it may be sent again.
+Example: select es_require(5 >= 3, 'insufficient_funds', 'only 5 are there', '{"available": 5}');$$;
+
+create function es_command(
+    stream text,
+    command_type text,
+    payload jsonb,
+    expected_version bigint default null,
+    metadata jsonb default '{}',
+    command_key text default null,
+    occurred_at timestamptz default null,
+    decider text default null,
+    subject text default null
+) returns jsonb
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_command';
+comment on function es_command(text, text, jsonb, bigint, jsonb, text, timestamptz, text, text) is
+$$Executes a command: locks its stream and what its decider's boundary names, gives the decider their states as they are then, at every isolation level, and appends the events that it answers, all or none, in this transaction. command_key: 1 to 1,024 bytes, the client's name for this intention, within the tenant and category; sent again with the same stream, command_type, payload and occurred_at it is not executed, and answered as the first time (a read); with another one of them ES030; while the first runs it waits. decider NULL = the category's default one. metadata, occurred_at and subject are those of the events that say none of their own; the events' metadata.command says type, key, decider, and at which versions streams were read that were not written. Returns {"stream", "version", "versions", "global_position", "event_ids", "result", "replayed"}. Needs the privilege command for the categories of all streams that it appends to.
+Errors: ES001, ES005, ES007, ES010, ES013, ES016, ES030, ES033 refused by the decider, ES034 beyond its boundary, ES035 no such command, ES036 no such decider, ES037 the decider failed; those of es_append; whatever the decider raises.
+Example: select es_command('account-1000', 'Withdraw', '{"amount": 20.00}', command_key => 'order-4711');$$;
+
+create function es_simulate_command(
+    stream text,
+    command_type text,
+    payload jsonb,
+    expected_version bigint default null,
+    metadata jsonb default '{}',
+    command_key text default null,
+    occurred_at timestamptz default null,
+    decider text default null,
+    subject text default null
+) returns jsonb
+language c stable parallel unsafe as 'MODULE_PATHNAME', 'eventstream_simulate_command';
+comment on function es_simulate_command(text, text, jsonb, bigint, jsonb, text, timestamptz, text, text) is
+$$What es_command would come to now, without locking or writing anything, also on a standby: {"boundary", "versions", "states", "events", "result", "refusal"}. A refusal is told and not raised: {"code", "message", "detail"}, NULL where there is none; other errors are raised. Keys that were used do not matter. What the door in would refuse (event types, closed periods) is not asked. Needs the privilege command, and read for the streams whose states it shows.
+Example: select es_simulate_command('account-1000', 'Withdraw', '{"amount": 20.00}') -> 'refusal';$$;

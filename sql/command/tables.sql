@@ -1,4 +1,4 @@
--- What may be recorded: event types, and how many events of each there are; closed periods; operations outside. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are; closed periods; operations outside. What decides, and what was answered. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -120,3 +120,54 @@ create index operations_forget_idx on _eventstream.operations (forget_at) where 
 comment on index _eventstream.operations_forget_idx is 'answers that are to be forgotten, the next one first';
 create index operations_lease_idx on _eventstream.operations (lease_until) where stage = 'executing';
 comment on index _eventstream.operations_lease_idx is 'attempts that are under way, or were left, the oldest first';
+
+create table _eventstream.deciders (
+    tenant_id bigint not null,
+    name text collate "C" not null,
+    category text collate "C" not null,
+    handler text collate "C" not null,
+    boundary text collate "C",
+    fold text collate "C",
+    commands jsonb,
+    is_default bool not null,
+    source jsonb not null,
+    registrant text collate "C" not null,
+    registrant_oid oid,
+    search_path text collate "C" not null,
+    registered_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint deciders_pkey primary key (tenant_id, name)
+);
+comment on table _eventstream.deciders is
+'What decides on the commands of a category: a function of the state and the command that answers which events follow, called as the registrant.';
+comment on column _eventstream.deciders.boundary is 'the function that names the streams of a decision; NULL: the command''s alone';
+comment on column _eventstream.deciders.fold is 'of the category; NULL: the default one';
+comment on column _eventstream.deciders.commands is 'those that it takes, each with a schema, an example and a description; NULL: any';
+comment on column _eventstream.deciders.source is 'the functions as they were at registration: language, body and so on';
+comment on column _eventstream.deciders.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
+comment on column _eventstream.deciders.search_path is 'of the registrant at registration: the functions always run with it';
+comment on index _eventstream.deciders_pkey is 'a decider by tenant and name';
+create unique index deciders_default_idx on _eventstream.deciders (tenant_id, category) where is_default;
+comment on index _eventstream.deciders_default_idx is 'at most one default decider a category';
+
+create table _eventstream.command_answers (
+    tenant_id bigint not null,
+    category text collate "C" not null,
+    command_key text collate "C" not null,
+    stream text collate "C" not null,
+    command_type text collate "C" not null,
+    salt bytea not null,
+    request_digest bytea not null,
+    answer jsonb not null,
+    decider text collate "C" not null,
+    role text collate "C" not null,
+    executed_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint command_answers_pkey primary key (tenant_id, category, command_key)
+);
+comment on table _eventstream.command_answers is
+'The answers of commands that were executed with a key, for ever: who sends one again is given the same.';
+comment on column _eventstream.command_answers.command_key is 'the client''s name for one intention, within the tenant and category';
+comment on column _eventstream.command_answers.salt is 'random; it goes with the row';
+comment on column _eventstream.command_answers.request_digest is 'SHA-256 over salt, stream, command_type, payload and occurred_at: a repetition has the same, and nobody learns the payload';
+comment on column _eventstream.command_answers.answer is 'as a repetition is given it';
+comment on column _eventstream.command_answers.role is 'whose rights were checked, by the name of then';
+comment on index _eventstream.command_answers_pkey is 'what was answered to a key';

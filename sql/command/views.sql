@@ -78,3 +78,26 @@ join _eventstream.tenants t on t.id = o.tenant_id
 where o.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.commands is
 'The operations of the current tenant that programs execute outside of the database, once a key: how far each is. What came of it is given by es_begin_command.';
+
+create view eventstream.deciders with (security_barrier) as
+select
+    d.name,
+    d.category,
+    d.handler,
+    d.boundary,
+    d.fold,
+    d.commands,
+    d.is_default,
+    d.source,
+    coalesce(r.rolname::text, d.registrant) as registrant,
+    d.search_path,
+    d.registered_at,
+    t.name as tenant
+from _eventstream.deciders d
+join _eventstream.tenants t on t.id = d.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(d.registrant, d.registrant_oid, (select _eventstream.is_home()))
+where d.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or d.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.deciders is
+'The deciders of the current tenant, for categories that the role may read: which function decides, on which commands, and whose rights and search path it runs with.';

@@ -139,6 +139,18 @@ comment on column eventstream.periods.reopened_at is 'when it was reopened; NULL
 comment on column eventstream.periods.reopened_by is 'the session user who did';
 comment on column eventstream.periods.reopen_reason is 'as es_reopen_period was told';
 comment on column eventstream.periods.tenant is 'whose it is';
+comment on column eventstream.deciders.name is 'unique within the tenant';
+comment on column eventstream.deciders.category is 'whose commands it decides on';
+comment on column eventstream.deciders.handler is 'the function, of the state and the command';
+comment on column eventstream.deciders.boundary is 'the function that names the other streams of a decision; NULL: there are none';
+comment on column eventstream.deciders.fold is 'whose states it is given; NULL: the category''s default one';
+comment on column eventstream.deciders.commands is 'those that it takes, each with schema, example and description; NULL: any';
+comment on column eventstream.deciders.is_default is 'whether it decides where none is named';
+comment on column eventstream.deciders.source is 'handler and boundary as they were at registration: language, body, settings';
+comment on column eventstream.deciders.registrant is 'whose rights the functions run with';
+comment on column eventstream.deciders.search_path is 'and whose names they use';
+comment on column eventstream.deciders.registered_at is 'when it was registered last';
+comment on column eventstream.deciders.tenant is 'whose it is';
 comment on column eventstream.projections.name is 'of the projection, unique in the tenant';
 comment on column eventstream.projections.kind is 'event, batch (what the handler takes), or table (a state table)';
 comment on column eventstream.projections.mode is 'async: a worker moves it; inline: the append itself does';

@@ -38,6 +38,37 @@ comment on column eventstream.event.salt is '16 random bytes that go into the co
 comment on column eventstream.event.chain_hash is 'SHA-256 over the event and its predecessor''s chain hash';
 comment on column eventstream.event.tags is 'what the event is about beside its stream, e.g. order:42: a set in the order of the bytes; NULL: none';
 
+create type eventstream.command as (
+    command_type text,
+    payload jsonb,
+    metadata jsonb,
+    stream text,
+    version bigint,
+    versions jsonb,
+    subject text,
+    occurred_at timestamptz,
+    decided_at timestamptz,
+    command_key text,
+    tenant text,
+    role text,
+    actor text
+);
+comment on type eventstream.command is
+'A command as its decider sees it: what is wanted of which stream, by whom, and at which versions the streams of the decision are. es_make_command makes one for tests.';
+comment on column eventstream.command.command_type is 'what is wanted, in the imperative, e.g. Withdraw';
+comment on column eventstream.command.payload is 'the command''s data; numbers keep value and scale';
+comment on column eventstream.command.metadata is 'what its events will have: as the caller gave it, with the session''s defaults';
+comment on column eventstream.command.stream is 'the stream that it was sent to: category-id, e.g. account-1000';
+comment on column eventstream.command.version is 'of that stream, behind its lock; 0: it has no events; NULL for a boundary, which comes before';
+comment on column eventstream.command.versions is 'of all streams of the boundary, by their names; NULL for a boundary';
+comment on column eventstream.command.subject is 'the person that it is about (a pseudonym), if any';
+comment on column eventstream.command.occurred_at is 'when it happened, as the caller says; else decided_at';
+comment on column eventstream.command.decided_at is 'now, by the server''s clock';
+comment on column eventstream.command.command_key is 'the client''s name for this intention, if it gave one';
+comment on column eventstream.command.tenant is 'whose it is';
+comment on column eventstream.command.role is 'whose rights were checked';
+comment on column eventstream.command.actor is 'who acts, as the metadata say';
+
 create type eventstream.stream_info as (
     stream text,
     version bigint,

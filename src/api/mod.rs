@@ -3,8 +3,10 @@
 mod announce;
 mod append;
 mod audit;
+mod command;
 mod condition;
 mod day;
+mod decider;
 mod event_type;
 mod fold;
 pub mod guard;

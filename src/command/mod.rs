@@ -1,12 +1,21 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
+mod answers;
+mod bounds;
 pub mod closed;
+pub mod commanded;
 pub mod condition;
 pub mod counted;
+mod decide;
+pub mod decider;
+pub mod deciders;
+mod deciding;
 pub mod declared;
 pub mod event_type;
+pub mod execute;
 pub mod operation;
 pub mod period;
+pub mod rehearse;
 pub mod ruling;
 pub mod stored_types;
 pub mod write;

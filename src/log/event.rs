@@ -137,7 +137,13 @@ impl<'a> NewEvent<'a> {
 
     /// An element of a batch, an object with exactly the keys that sql-api names.
     pub fn from_element(element: Value<'a>) -> Result<Self> {
-        let given: EventElement<Jsonb> = element.read()?;
+        Self::check(Parts::of(element.read()?)?, "type")
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// Of an element, read but not checked.
+    pub fn of(given: EventElement<'a, Jsonb<'a>>) -> Result<Self> {
         let schema_version = given.schema_version.map(|version| {
             i32::try_from(version)
                 .map_err(|_| invalid("schema_version", format!("must be 1 to {}, not {version}", i32::MAX)))
@@ -145,7 +151,7 @@ impl<'a> NewEvent<'a> {
         let event_id = given.event_id.map(|id| {
             server::read_uuid(id).map_err(|_| invalid("event_id", format!("must be a uuid, not {}", shown(id))))
         });
-        let parts = Parts {
+        Ok(Self {
             event_type: given.event_type,
             payload: given.payload,
             metadata: given.metadata,
@@ -154,8 +160,7 @@ impl<'a> NewEvent<'a> {
             schema_version: schema_version.transpose()?,
             subject: given.subject,
             tags: given.tags.unwrap_or_default().0,
-        };
-        Self::check(parts, "type")
+        })
     }
 }
 
@@ -173,7 +178,8 @@ fn moment_of(key: &str, text: &str) -> Result<i64> {
     server::read_time(&read).map_err(|_| refused().into())
 }
 
-fn check_occurred_at(occurred_at: i64) -> Result<()> {
+/// Errors: ES005 where it is not finite, ES007 where it lies too far ahead.
+pub fn check_occurred_at(occurred_at: i64) -> Result<()> {
     // DT_NOBEGIN and DT_NOEND of datatype/timestamp.h.
     if occurred_at == i64::MIN || occurred_at == i64::MAX {
         return Err(invalid("occurred_at", "must be finite"));

@@ -223,12 +223,12 @@ fn read_row(row: &Row) -> Result<Stream> {
     Ok(Stream { id: row.int8(stream_column::ID)?, first_position: row.int8(stream_column::FIRST_POSITION)? })
 }
 
-fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
+pub(super) fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
     probe.presence(db, Datum::from(tenant_id), &[Bound::equal_text(2, from_text(name.as_str())?)])
 }
 
 /// What stands for the name of a stream that has no row. Two names in 2^48 share it, and wait for each other.
-fn tag_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> LockTag {
+pub(super) fn tag_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> LockTag {
     let mut hasher = DefaultHasher::new();
     (tenant_id, name.as_str()).hash(&mut hasher);
     let hash = hasher.finish();
@@ -302,7 +302,7 @@ pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: 
     Ok(found)
 }
 
-fn with_name_probe<T>(catalog: &Catalog, ask: impl FnOnce(&Probe) -> Result<T>) -> Result<T> {
+pub(super) fn with_name_probe<T>(catalog: &Catalog, ask: impl FnOnce(&Probe) -> Result<T>) -> Result<T> {
     let probe = NAME_PROBE.take().filter(|(table, _)| *table == catalog.streams);
     let (table, probe) = probe.unwrap_or((catalog.streams, Probe::by_int8(catalog.streams, NAME_KEY)));
     let outcome = ask(&probe);

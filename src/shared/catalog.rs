@@ -28,6 +28,11 @@ pub struct Catalog {
     pub projections: Oid,
     pub event_types: Oid,
     pub periods: Oid,
+    pub deciders: Oid,
+    pub command_answers: Oid,
+    /// The row type eventstream.command, and its entry among the relations.
+    pub command_type: Oid,
+    command_row: Oid,
     /// The views eventstream.events and eventstream.audit.
     pub views: [Oid; 2],
     /// The row type eventstream.event, and its entry among the relations.
@@ -56,6 +61,23 @@ pub const EVENT: [Oid; 17] = [
     pg_sys::TEXTARRAYOID,
 ];
 
+/// The columns of eventstream.command, as [`EVENT`].
+pub const COMMAND: [Oid; 13] = [
+    pg_sys::TEXTOID,
+    pg_sys::JSONBOID,
+    pg_sys::JSONBOID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::JSONBOID,
+    pg_sys::TEXTOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+];
+
 thread_local! {
     static CATALOG: Cell<Option<Catalog>> = const { Cell::new(None) };
     /// Counts invalidations of the log's tables (and their partitions' parent).
@@ -68,6 +90,8 @@ thread_local! {
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of event types and closed periods.
     static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
+    /// Counts invalidations of deciders, of functions, which they call, and of roles.
+    static DECIDERS_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers for PostgreSQL's invalidation messages; once a backend, from _PG_init.
@@ -86,6 +110,7 @@ fn note_relation(relation: Oid) {
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
         PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
         RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+        DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
         return;
     };
     if relation == pg_sys::InvalidOid
@@ -99,6 +124,8 @@ fn note_relation(relation: Oid) {
             catalog.streams,
             catalog.snapshots,
             catalog.event_row,
+            catalog.command_row,
+            catalog.command_answers,
         ]
         .contains(&relation)
     {
@@ -117,6 +144,10 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     }
+    if relation == pg_sys::InvalidOid || relation == catalog.deciders {
+        CATALOG.set(None);
+        DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
+    }
     if relation == pg_sys::InvalidOid || relation == catalog.projections {
         CATALOG.set(None);
         PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
@@ -125,6 +156,7 @@ fn note_relation(relation: Oid) {
 
 fn note_function() {
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
 }
 
 fn note_role() {
@@ -132,6 +164,7 @@ fn note_role() {
     // A registrant may be another, or none, by now.
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     PROJECTIONS_CHANGED.set(PROJECTIONS_CHANGED.get() + 1);
+    DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
 }
 
 /// A number that changes whenever partitions may have come or gone.
@@ -168,9 +201,21 @@ pub fn announce_foreign(table: &str) -> Result<()> {
         "projections" => announce_projection_change(&catalog),
         "event_types" => announce_event_type_change(&catalog),
         "periods" => announce_period_change(&catalog),
+        "deciders" => announce_decider_change(&catalog),
         // What nobody has derived anything from: streams, and what is read as it is.
         _ => Ok(()),
     }
+}
+
+/// A number that changes whenever a decider or a function that one calls may have.
+pub fn deciders_generation() -> u64 {
+    DECIDERS_CHANGED.get()
+}
+
+/// Tells every session (at commit) that deciders changed.
+pub fn announce_decider_change(catalog: &Catalog) -> Result<()> {
+    DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
+    invalidation::announce(catalog.deciders)
 }
 
 /// Tells every session (at commit) that event types changed.
@@ -214,6 +259,7 @@ impl Catalog {
             return Ok(None);
         }
         let (event_type, event_row) = public.composite(c"event")?;
+        let (command_type, command_row) = public.composite(c"command")?;
         Ok(Some(Self {
             owner: relation::owner(events)?,
             events,
@@ -231,6 +277,10 @@ impl Catalog {
             projections: relation(c"projections")?,
             event_types: relation(c"event_types")?,
             periods: relation(c"periods")?,
+            deciders: relation(c"deciders")?,
+            command_answers: relation(c"command_answers")?,
+            command_type,
+            command_row,
             views: [public.relation(c"events")?, public.relation(c"audit")?],
             event_type,
             event_row,
@@ -251,12 +301,16 @@ impl Catalog {
             what: "eventstream is not installed in this database".into(),
             hint: Some("create extension eventstream;".into()),
         })?;
-        if !relation::has_columns(catalog.event_row, &EVENT)? {
-            return Err(Error::FeatureNotSupported {
-                what: "the type eventstream.event has been altered: events cannot be made of it".into(),
-                hint: Some("Dump the log's data, and restore it where the extension was created anew.".into()),
+        for (row, columns, what) in
+            [(catalog.event_row, EVENT.as_slice(), "event"), (catalog.command_row, COMMAND.as_slice(), "command")]
+        {
+            if !relation::has_columns(row, columns)? {
+                return Err(Error::FeatureNotSupported {
+                    what: format!("the type eventstream.{what} has been altered: {what}s cannot be made of it"),
+                    hint: Some("Dump the log's data, and restore it where the extension was created anew.".into()),
+                }
+                .into());
             }
-            .into());
         }
         CATALOG.set(Some(catalog));
         Ok(catalog)

@@ -104,7 +104,7 @@ pub fn init() {
     guc::define_integers(&INTEGERS, || GucContext::Sighup);
     GucRegistry::define_bool_guc(
         c"eventstream.log_conflicts",
-        c"Whether version conflicts (ES001) and conditions that failed (ES015) are written to the server's log.",
+        c"Whether version conflicts (ES001), conditions that failed (ES015) and refusals of commands (ES033) are written to the server's log.",
         c"They are counted in any case: eventstream.stats, es_metrics(), eventstream.health.",
         &LOG_CONFLICTS,
         GucContext::Suset,

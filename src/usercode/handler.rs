@@ -25,6 +25,10 @@ pub enum Purpose {
     Batch,
     /// What empties a projection's read model before a rebuild.
     Reset,
+    /// What decides on a command.
+    Decider,
+    /// What such a decision depends on.
+    Boundary,
 }
 
 impl Purpose {
@@ -35,6 +39,8 @@ impl Purpose {
             Purpose::Event => "eventstream.event",
             Purpose::Batch => "eventstream.event[]",
             Purpose::Reset => "",
+            Purpose::Decider => "jsonb, eventstream.command",
+            Purpose::Boundary => "eventstream.command",
         }
     }
 
@@ -45,6 +51,8 @@ impl Purpose {
             Purpose::Event => "(event eventstream.event) returns void",
             Purpose::Batch => "(events eventstream.event[]) returns void",
             Purpose::Reset => "() returns void",
+            Purpose::Decider => "(state jsonb, command eventstream.command) returns jsonb stable",
+            Purpose::Boundary => "(command eventstream.command) returns jsonb stable",
         }
     }
 
@@ -55,13 +63,22 @@ impl Purpose {
                 Some("a state is a function of the stream's events alone, so that it can be proved and kept")
             }
             Purpose::Upcaster => Some("an event must read the same whenever it is read"),
-            Purpose::Event | Purpose::Batch | Purpose::Reset => None,
+            Purpose::Event | Purpose::Batch | Purpose::Reset | Purpose::Decider | Purpose::Boundary => None,
         }
+    }
+
+    /// Whether it answers a document, from what it may only read.
+    fn is_answer(self) -> bool {
+        matches!(self, Purpose::Decider | Purpose::Boundary)
     }
 
     /// What es_* functions call the argument.
     fn argument(self) -> &'static str {
-        if self == Purpose::Reset { "reset" } else { "handler" }
+        match self {
+            Purpose::Reset => "reset",
+            Purpose::Boundary => "boundary",
+            _ => "handler",
+        }
     }
 }
 
@@ -173,10 +190,11 @@ fn objection(purpose: Purpose, found: &Described) -> Option<String> {
     if !found.is_plain {
         return Some(format!("must be a plain function that returns one value, and {name} is not"));
     }
-    if found.arguments != purpose.arguments() || (purpose.why_immutable().is_some() && !found.returns_jsonb) {
+    let is_document = purpose.why_immutable().is_some() || purpose.is_answer();
+    if found.arguments != purpose.arguments() || is_document && !found.returns_jsonb {
         return Some(format!(
             "must have the signature {}, and {name} has another",
-            purpose.signature().trim_end_matches(" immutable")
+            purpose.signature().trim_end_matches(" immutable").trim_end_matches(" stable")
         ));
     }
     if found.is_temporary {
@@ -185,6 +203,11 @@ fn objection(purpose: Purpose, found: &Described) -> Option<String> {
     if let Some(why) = purpose.why_immutable().filter(|_| found.volatility != "i") {
         let is = if found.volatility == "s" { "STABLE" } else { "VOLATILE" };
         return Some(format!("must be IMMUTABLE, and {name} is {is}: {why}"));
+    }
+    if purpose.is_answer() && found.volatility == "v" {
+        return Some(format!(
+            "must be STABLE or IMMUTABLE, and {name} is VOLATILE: it is to see what was there when its locks were had, and to write nothing"
+        ));
     }
     None
 }

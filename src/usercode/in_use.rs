@@ -1,4 +1,4 @@
-//! Which folds and upcasters call a function: it is named in their rows, not by its oid, which would not survive a restore.
+//! Which folds, upcasters and deciders call a function: it is named in their rows, not by its oid, which would not survive a restore.
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Users;
 use crate::pg::process::session::Planning;
@@ -25,14 +25,23 @@ macro_rules! users_of {
              where ",
             $which,
             " and oidvectortypes(p.proargtypes) = 'jsonb, jsonb' \
-             order by 1 limit 5"
+             union all \
+             select 'decider ' || quote_ident(d.name) || ' of tenant ' || t.name \
+             from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+             join _eventstream.deciders d on quote_ident(n.nspname) || '.' || quote_ident(p.proname) \
+                 = case oidvectortypes(p.proargtypes) when 'jsonb, eventstream.command' then d.handler when 'eventstream.command' then d.boundary end \
+             join _eventstream.tenants t on t.id = d.tenant_id \
+             where ",
+            $which,
+            " order by 1 limit 5"
         )
     };
 }
 
 thread_local! {
     static ANY: Plan = const { Plan::new(
-        "select 1::bigint where exists (select from _eventstream.folds) or exists (select from _eventstream.upcasters)",
+        "select 1::bigint where exists (select from _eventstream.folds) or exists (select from _eventstream.upcasters) \
+         or exists (select from _eventstream.deciders)",
         &[],
     ) };
     // One for both would read all functions each time.

@@ -199,6 +199,8 @@ REGISTERS = (
     "operations",
     "event_counts",
     "event_count_progress",
+    "deciders",
+    "command_answers",
     "activations",
     "projections",
     "subscriptions",

@@ -34,6 +34,7 @@ def fill(session, tenant, count):
         session.execute("select es_register_fold(%s, category => %s, rules => %s)", (f"{tenant}{number}", f"{tenant}{number}", RULES))
         session.execute("select es_register_upcaster(%s, 1, 'public.same(jsonb, jsonb)')", (f"{tenant}Type{number}",))
         session.execute("select es_create_event_type(%s)", (f"{tenant}Type{number}",))
+        session.execute("select es_register_decider(%s, %s, 'public.decide(jsonb, eventstream.command)')", (f"{tenant}{number}", f"{tenant}{number}"))
         session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
@@ -65,6 +66,7 @@ def two():
         session.execute("set eventstream.durability = 'session'; set check_function_bodies = off")
         session.execute("create function same(payload jsonb, metadata jsonb) returns jsonb immutable language sql as 'select $1'")
         session.execute("create function handle(e eventstream.event) returns void language sql as ''")
+        session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as 'select null::jsonb'")
         for tenant in ("a", "b", *(f"other{number}" for number in range(THEIRS))):
             session.execute("select es_create_tenant(%s)", (tenant,))
         fill(session, "a", THEIRS)
@@ -123,6 +125,7 @@ KEYS = {
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
     "event_types": ["event_type"],
+    "deciders": ["name", "category"],
     "commands": ["operation", "command_key"],
     "periods": ["id", "category", "tag"],
     "grants": ["category"],

@@ -35,6 +35,13 @@ begin
     end if;
     insert into "The app".seen values (event.tenant, event.payload);
 end $$;
+create function "The app".decide(state jsonb, command eventstream.command) returns jsonb language plpgsql stable as $$
+begin
+    perform es_require(not command.payload ? 'refuse', 'refused', 'it''s a\\b', jsonb_build_object('at', command.occurred_at));
+    return jsonb_build_object('events', jsonb_build_array(es_make_event('Paid', command.payload, tags => '{"a:1", "b c"}')),
+                              'result', jsonb_build_array(state, command.occurred_at, command.payload ->> 'back', 0.1::float8));
+end $$;
+create function "The app".bounds(command eventstream.command) returns jsonb language sql immutable as $$ select '{"streams": ["a-2"], "writes": ["a-8"]}'::jsonb $$;
 create function "The app".empty() returns void language sql as $$ delete from "The app".seen where tenant = current_setting('eventstream.tenant') $$;
 """
 
@@ -61,6 +68,17 @@ SCENARIO = [
     ("select event_type, schema_version, problem, events, last_recorded_at, stream, version, value, rule from es_check_event_types(thorough => true)", ()),
     ("select event_type, schema_version, appendable, json_schema, example, events, last_recorded_at from eventstream.event_types", ()),
     ("select es_drop_event_type('Declared')", ()),
+    ("select es_register_decider('app', 'a', '\"The app\".decide(jsonb, eventstream.command)', commands => %s, boundary => '\"The app\".bounds(eventstream.command)')",
+     ('{"Pay": {"schema": {"properties": {"amount": {"multipleOf": 0.01}}}, "example": {"amount": 0.03}, "description": "it\'s"}}',)),
+    ("select es_command('a-7', 'Pay', %s, occurred_at => '2024-03-31 10:00+00', command_key => 'k-1') - 'event_ids' - 'global_position'", (PAYLOAD,)),
+    ("select es_command('a-7', 'Pay', %s, occurred_at => '2024-03-31 10:00+00', command_key => 'k-1') - 'event_ids' - 'global_position'", (PAYLOAD,)),
+    ("select es_command('a-7', 'Pay', '{{\"refuse\": 1}}', occurred_at => '2024-03-31 10:00+00')", ()),
+    ("select es_command('a-7', 'Pay', '{{\"amount\": 0.001}}')", ()),
+    ("select es_simulate_command('a-7', 'Pay', '{{\"refuse\": 1}}', occurred_at => '2024-03-31 10:00+00')", ()),
+    ("select es_simulate_command('a-7', 'Pay', %s, occurred_at => '2024-03-31 10:00+00')", (PAYLOAD,)),
+    ("select (es_make_command('Pay', %s, occurred_at => '2024-03-31 10:00+00')).payload, es_require(true, 'a', 'b'), es_make_event('Paid', %s, tags => '{{b,a}}')", (PAYLOAD, PAYLOAD)),
+    ("select name, commands, source from eventstream.deciders where name = 'app'", ()),
+    ("select es_unregister_decider('app')", ()),
     ("select es_begin_command('charge', 'k', '{{\"amount\": 1.50}}', keep => '100 days') - 'attempt_token' - 'lease_until'", ()),
     ("select es_extend_command(attempt_token, '1 h') > now() from _eventstream.operations where tenant_id = (select id from _eventstream.tenants where name = 'TENANT')", ()),
     ("select es_command_event_id(attempt_token, 1) is not null from _eventstream.operations where tenant_id = (select id from _eventstream.tenants where name = 'TENANT')", ()),

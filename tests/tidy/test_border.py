@@ -90,6 +90,7 @@ LISTED = {
     ("src/log/statements/mod.rs", "segment"): "stream_segments",
     ("src/log/statements/mod.rs", "tag_column"): "event_tags",
     ("src/log/statements/mod.rs", "tag_partition"): "tag_partitions",
+    ("src/command/answers.rs", "kept"): "command_answers",
     ("src/state/snapshot.rs", "column"): "snapshots",
 }
 

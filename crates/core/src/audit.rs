@@ -29,6 +29,8 @@ words! {
         /// That a period is closed.
         Period = "period",
         #[allow(missing_docs)]
+        Decider = "decider",
+        #[allow(missing_docs)]
         Projection = "projection",
         #[allow(missing_docs)]
         Subscription = "subscription",
@@ -61,6 +63,9 @@ impl Kind {
             (Self::Period, Made) => "PeriodClosed",
             (Self::Period, Altered) => "PeriodReopened",
             (Self::Period, Dropped) => "PeriodForgotten",
+            (Self::Decider, Made) => "DeciderRegistered",
+            (Self::Decider, Altered) => "DeciderAltered",
+            (Self::Decider, Dropped) => "DeciderUnregistered",
             (Self::Projection, Made) => "ProjectionCreated",
             (Self::Projection, Altered) => "ProjectionAltered",
             (Self::Projection, Dropped) => "ProjectionDropped",

@@ -13,6 +13,7 @@ use crate::error_words::{
 };
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
+use crate::undecided::Undecided;
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -204,6 +205,10 @@ pub enum Error {
     #[error("could not serialize access: this transaction's snapshot does not show all events that the query matches")]
     MatchesNotInSnapshot,
 
+    /// ES016, ES033 to ES037: a command comes to nothing.
+    #[error("{0}")]
+    Undecided(Box<Undecided>),
+
     /// ES040: no such tenant, or none that the role may know of.
     #[error("tenant {} does not exist", shown(tenant))]
     TenantNotFound { tenant: String },
@@ -311,6 +316,7 @@ impl Error {
             Self::NotActivated { .. } => "ES026",
             Self::CommandKeyReused { .. } => "ES030",
             Self::AttemptLost { .. } => "ES031",
+            Self::Undecided(undecided) => undecided.sqlstate(),
             Self::NotInSnapshot { .. } | Self::MatchesNotInSnapshot => "40001",
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
@@ -411,6 +417,7 @@ impl Error {
             }
             Self::CommandKeyReused { of, key } => facts!(of, command_key = key),
             Self::AttemptLost { attempt_token, reason } => facts!(attempt_token, reason),
+            Self::Undecided(undecided) => undecided.facts(),
             _ => return None,
         })
     }
@@ -457,6 +464,7 @@ impl Error {
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
             Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
             Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
+            Self::Undecided(undecided) => undecided.hint(),
             Self::NotActivated { .. } => Some(error_hints::NOT_ACTIVATED.into()),
             Self::PositionAhead { .. } => Some(error_hints::POSITION_AHEAD.into()),
             Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),

@@ -76,6 +76,6 @@ pub const TABLE_IN_USE: &str = "select es_drop_projection(name, drop_table => tr
      you; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours.";
 
 pub const IN_USE: &str = "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
-     es_alter_projection(), es_drop_projection().";
+     es_unregister_decider(), es_alter_projection(), es_drop_projection().";
 
 pub const INTERNAL: &str = "This is a mistake in eventstream: please report it with the server's log.";

@@ -38,6 +38,7 @@ pub mod rules;
 pub mod schema;
 pub mod time;
 pub mod trace;
+pub mod undecided;
 pub mod word;
 pub mod zone;
 

@@ -42,7 +42,7 @@ fn privileges_are_known_by_name_and_only_those_about_single_streams_narrow() {
     }
     let narrowed: Vec<_> =
         Privilege::ALL.iter().copied().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
-    assert_eq!(narrowed, ["read", "append", "consume", "manage"]);
+    assert_eq!(narrowed, ["read", "append", "command", "consume", "manage"]);
     for wrong in ["", "Read", "write"] {
         let error = Privilege::parse("privilege", wrong).unwrap_err();
         assert_eq!(

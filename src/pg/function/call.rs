@@ -1,4 +1,4 @@
-//! Calling a user's code (a fold's handler, an upcaster, a projection). Promises: it runs as the role that registered it and with that
+//! Calling a user's code (a fold's handler, an upcaster, a projection, a decider). Promises: it runs as the role that registered it and with that
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
@@ -68,6 +68,8 @@ pub enum Code {
     Pure,
     /// A projection: whatever its registrant may do.
     Handler,
+    /// A decider: whatever its registrant may read.
+    Decider,
 }
 
 /// Where the calls of a function stand, for the CONTEXT of its errors.
@@ -181,6 +183,7 @@ pub fn as_registrant<T>(
     let result = {
         let (_users, _all) = (crate::pg::guard::users_work(), speak_of_all());
         let _flag = (code == Code::Pure).then(InUserCode::enter);
+        let _reads = (code == Code::Decider).then(server::OnlyReading::begin);
         with_context(at, || {
             test_point("users' code");
             work()

@@ -4,7 +4,7 @@ use crate::pg::ffi;
 use crate::pg::value::{datum, input};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Oid};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
@@ -47,8 +47,40 @@ pub fn is_serializable() -> bool {
     unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
-/// ES009 on a standby, 25006 in a read-only transaction.
+thread_local! {
+    static ONLY_READS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What runs until this is dropped calls no function of ours that writes.
+pub struct OnlyReading(bool);
+
+impl OnlyReading {
+    pub fn begin() -> Self {
+        Self(ONLY_READS.replace(true))
+    }
+}
+
+impl Drop for OnlyReading {
+    fn drop(&mut self) {
+        ONLY_READS.set(self.0);
+    }
+}
+
+/// 0A000 where what runs may only read.
+pub fn must_not_only_read(call: &CStr) -> Result<()> {
+    if !ONLY_READS.get() {
+        return Ok(());
+    }
+    Err(Error::FeatureNotSupported {
+        what: format!("{} is not for a decider: it may only read", call.to_string_lossy()),
+        hint: Some("A decider answers which events follow, and es_command appends them.".into()),
+    }
+    .into())
+}
+
+/// ES009 on a standby, 25006 in a read-only transaction, 0A000 where what runs may only read.
 pub fn must_be_writable(call: &CStr) -> Result<()> {
+    must_not_only_read(call)?;
     must_be_primary(call)?;
     let call = call.as_ptr();
     // SAFETY: raises, or does nothing.

@@ -10,4 +10,5 @@ pub mod plan;
 pub mod planner;
 pub mod probe;
 pub mod row;
+pub mod snapshot;
 pub mod store;

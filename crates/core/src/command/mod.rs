@@ -2,6 +2,8 @@
 
 pub mod boundary;
 pub mod condition;
+pub mod decided;
+pub mod key;
 pub mod operation;
 pub mod period;
 pub mod tags;

@@ -1,0 +1,138 @@
+//! Why a command comes to nothing: a refusal, a boundary, a command that its decider does not take, a decider that is none or answers nothing that can be used. Owns the words
+//! of these errors; [`crate::Error`] carries them.
+use crate::breach::Breach;
+use crate::quote::{quote_literal, shown};
+use serde_json::{Map, Value, json};
+
+/// Why a command comes to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
+pub enum Undecided {
+    /// ES033: the decider says no, in its own words. `detail`: whatever it says beside the code.
+    #[error("{message}")]
+    Refused { code: String, message: String, detail: Map<String, Value> },
+
+    /// ES034: the decider's answer goes beyond its boundary; `reason` reads "it …".
+    #[error("decider {} goes beyond its boundary: {reason}", shown(decider))]
+    BeyondBoundary { decider: String, reason: String },
+
+    /// ES035: the decider takes none of that type; `known`: those that it takes.
+    #[error("decider {} takes no command {}", shown(decider), shown(command_type))]
+    TypeUnknown { decider: String, command_type: String, known: Vec<String> },
+
+    /// ES036: no decider of that name (None: no default one) for the category (None: in the tenant).
+    #[error("{}", not_found(decider.as_deref(), category.as_deref()))]
+    NotFound { decider: Option<String>, category: Option<String> },
+
+    /// ES016: `what` ("the payload", "the example") is none of that type of command.
+    #[error(
+        "{what} of command {} is refused by its schema, of decider {}: {breach}",
+        shown(command_type),
+        shown(decider)
+    )]
+    PayloadRefused { what: &'static str, decider: String, command_type: String, breach: Breach },
+
+    /// ES016: it cannot be judged; `reason` reads "it …".
+    #[error(
+        "{what} of command {} cannot be judged by its schema, of decider {}: {reason}",
+        shown(command_type),
+        shown(decider)
+    )]
+    PayloadUnjudged { what: &'static str, decider: String, command_type: String, reason: String },
+
+    /// ES037: the decider cannot be used as it was registered.
+    #[error("decider {} cannot be used: {reason}", shown(decider))]
+    Unusable { decider: String, reason: String },
+
+    /// ES037: the decider or its boundary answered what is no answer; `reason` reads "its answer …".
+    #[error(
+        "decider {} failed on command {} for stream {}: {reason}",
+        shown(decider),
+        shown(command_type),
+        shown(stream)
+    )]
+    Failed { decider: String, command_type: String, stream: String, reason: String, hint: Option<String> },
+}
+
+fn not_found(decider: Option<&str>, category: Option<&str>) -> String {
+    match (decider, category) {
+        (Some(decider), Some(category)) => {
+            format!("there is no decider {} for category {}", shown(decider), shown(category))
+        }
+        (Some(decider), None) => format!("there is no decider {}", shown(decider)),
+        (None, Some(category)) => format!("category {} has no default decider", shown(category)),
+        (None, None) => "there is no such decider".to_owned(),
+    }
+}
+
+impl Undecided {
+    /// The five characters of its SQLSTATE.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::PayloadRefused { .. } | Self::PayloadUnjudged { .. } => "ES016",
+            Self::Refused { .. } => "ES033",
+            Self::BeyondBoundary { .. } => "ES034",
+            Self::TypeUnknown { .. } => "ES035",
+            Self::NotFound { .. } => "ES036",
+            Self::Unusable { .. } | Self::Failed { .. } => "ES037",
+        }
+    }
+
+    /// The same facts for machines.
+    #[must_use]
+    pub fn facts(&self) -> Value {
+        match self {
+            Self::Refused { code, detail, .. } => {
+                let mut facts = detail.clone();
+                facts.insert("code".into(), json!(code));
+                Value::Object(facts)
+            }
+            Self::BeyondBoundary { decider, reason } | Self::Unusable { decider, reason } => {
+                json!({"decider": decider, "reason": reason})
+            }
+            Self::TypeUnknown { decider, command_type, known } => {
+                json!({"decider": decider, "command_type": command_type, "commands": known})
+            }
+            Self::NotFound { decider, category } => json!({"decider": decider, "category": category}),
+            Self::PayloadRefused { decider, command_type, breach, .. } => json!({
+                "decider": decider, "command_type": command_type, "value": breach.value, "kind": breach.kind, "rule": breach.rule
+            }),
+            Self::PayloadUnjudged { decider, command_type, reason, .. } => {
+                json!({"decider": decider, "command_type": command_type, "reason": reason})
+            }
+            Self::Failed { decider, command_type, stream, reason, .. } => {
+                json!({"decider": decider, "command_type": command_type, "stream": stream, "reason": reason})
+            }
+        }
+    }
+
+    /// What to do about it. A refusal says that itself.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { .. } => None,
+            Self::BeyondBoundary { .. } => Some(BEYOND_HINT.into()),
+            Self::TypeUnknown { known, .. } => Some(format!("It takes: {}.", known.join(", "))),
+            Self::NotFound { .. } => Some(
+                "The view eventstream.deciders shows what is registered; es_register_decider() registers one for a category."
+                    .into(),
+            ),
+            Self::PayloadRefused { decider, command_type, .. } | Self::PayloadUnjudged { decider, command_type, .. } => {
+                Some(format!(
+                    "The schema: select commands -> {} -> 'schema' from eventstream.deciders where name = {};",
+                    quote_literal(command_type),
+                    quote_literal(decider)
+                ))
+            }
+            Self::Unusable { .. } => {
+                Some("Mend what is named, or register the decider again with es_register_decider().".into())
+            }
+            Self::Failed { hint, .. } => hint.clone(),
+        }
+    }
+}
+
+/// What to do about a decider that goes beyond its boundary.
+const BEYOND_HINT: &str = "A decider appends to the command's stream, to the streams and writes that its boundary names (es_register_decider, boundary), \
+     and elsewhere only to streams that begin with it.";

@@ -1,0 +1,148 @@
+//! The answers of commands, kept by their keys for ever. Sole owner of the table command_answers.
+//!
+//! ```text
+//! a key that was answered? ─▶ the answer: a read, without a transaction id, a lock or a position
+//!          └─ not yet ─▶ the key's lock ─▶ answered meanwhile? ─▶ (executed) ─▶ kept, in the transaction of its events
+//! ```
+//! Promises: of all calls with a key one executes at a time, and none after one that committed; what is kept commits with the command's events, and is gone with their rollback;
+//! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
+use crate::log::first_append;
+use crate::log::target::Target;
+use crate::pg::error::failure::Result;
+use crate::pg::jsonb::Jsonb;
+use crate::pg::process::lock::LockTag;
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::query::columns::{number, table};
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::probe::{Bound, Probe};
+use crate::pg::value::datum::{from_text, varlena};
+use crate::shared::catalog::Catalog;
+use crate::shared::counters::{self, Counter};
+use crate::shared::session::as_owner;
+use crate::shared::transaction;
+use eventstream_core::command::key::Repeated;
+use eventstream_core::error::Error;
+use eventstream_core::shown;
+use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash as _, Hasher};
+
+table! {
+    /// The table command_answers.
+    pub mod kept;
+    TENANT_ID,
+    CATEGORY,
+    COMMAND_KEY,
+    STREAM,
+    COMMAND_TYPE,
+    SALT,
+    REQUEST_DIGEST,
+    ANSWER,
+    DECIDER,
+    ROLE,
+    EXECUTED_AT,
+}
+
+/// The columns of the index command_answers_pkey, by their numbers.
+const KEY: &[i16] = &[number(kept::TENANT_ID), number(kept::CATEGORY), number(kept::COMMAND_KEY)];
+
+thread_local! {
+    static PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
+    static KEEP: Plan = const { Plan::new(
+        "insert into _eventstream.command_answers (tenant_id, category, command_key, stream, command_type, salt, request_digest, answer, decider, role) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, JSONBOID, TEXTOID, TEXTOID],
+    ) };
+}
+
+/// Whose key it is.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub target: Target<'a>,
+    pub category: &'a str,
+    pub key: &'a str,
+}
+
+/// A key that this transaction executes a command for.
+pub struct Reserved(LockTag);
+
+impl Key<'_> {
+    /// The answer that a repetition is given; None: the key is new. Errors: ES030.
+    pub fn answer<'r>(&self, repeated: &Repeated) -> Result<Option<Jsonb<'r>>> {
+        let found = as_owner(Planning::ByIndex, |db, catalog| {
+            let mut found = None;
+            let bounds = [Bound::equal_text(2, from_text(self.category)?), Bound::equal_text(3, from_text(self.key)?)];
+            let probe = PROBE.take().filter(|(table, _)| *table == catalog.command_answers);
+            let (table, probe) =
+                probe.unwrap_or((catalog.command_answers, Probe::by_int8(catalog.command_answers, KEY)));
+            probe.in_order(db, View::Now, Datum::from(self.target.id), &bounds, |row| {
+                let salt = row.bytes_opt(kept::SALT)?.unwrap_or_default();
+                let is_same = row.bytes_opt(kept::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
+                found = Some(match row.jsonb_opt(kept::ANSWER)? {
+                    // Of a row that is left behind with the scan.
+                    Some(answer) if is_same => Some(crate::pg::jsonb::Stored::keep(answer)),
+                    _ => None,
+                });
+                Ok(false)
+            })?;
+            PROBE.set(Some((table, probe)));
+            Ok(found)
+        })?;
+        match found {
+            None => Ok(None),
+            Some(Some(answer)) => {
+                counters::add(Counter::CommandsReplayed, 1);
+                Jsonb::of_datum(answer.datum()?).map(Some)
+            }
+            Some(None) => {
+                counters::add(Counter::CommandMismatches, 1);
+                let of = format!("category {}", shown(self.category));
+                Err(Error::CommandKeyReused { of, key: self.key.into() }.into())
+            }
+        }
+    }
+
+    /// Waits until nobody else executes a command with this key; until the end of the (sub)transaction.
+    pub fn reserve(&self) -> Result<Reserved> {
+        let mut hasher = DefaultHasher::new();
+        (self.target.id, self.category, self.key).hash(&mut hasher);
+        let hash = hasher.finish();
+        // Two keys in 2^48 share it, and wait for each other.
+        let tag =
+            LockTag { table: Catalog::current()?.command_answers, object: hash as i64, part: (hash >> 48) as u16 };
+        tag.lock()?;
+        Ok(Reserved(tag))
+    }
+
+    /// Keeps what a repetition is to be answered, until the end of the log.
+    pub fn keep(&self, repeated: &Repeated, answer: Jsonb, decider: &str) -> Result<()> {
+        let role = server::role_name(server::current_role())?;
+        as_owner(Planning::ByIndex, |db, catalog| {
+            first_append::note(db, catalog)?;
+            // Its commit is as durable as an append's, also where it has no events.
+            transaction::note_append();
+            let salt = server::random_bytes()?;
+            let row = [
+                Some(Datum::from(self.target.id)),
+                Some(from_text(self.category)?),
+                Some(from_text(self.key)?),
+                Some(from_text(repeated.stream)?),
+                Some(from_text(repeated.command_type)?),
+                Some(varlena(&salt)?),
+                Some(varlena(&repeated.digest(&salt))?),
+                Some(answer.datum()),
+                Some(from_text(decider)?),
+                Some(from_text(&role)?),
+            ];
+            KEEP.with(|plan| plan.write(db, &row)).map(drop)
+        })
+    }
+}
+
+impl Reserved {
+    /// Somebody else has executed it meanwhile.
+    pub fn let_go(self) -> Result<()> {
+        self.0.unlock()
+    }
+}

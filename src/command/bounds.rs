@@ -1,0 +1,131 @@
+//! What a decision depends on: the command's stream, and whatever its decider's boundary names. Locked in one order before anything is read, and read as it is then.
+use super::deciding::Deciding;
+use crate::log::held::Held;
+use crate::log::scan::Opened;
+use crate::log::target::Target;
+use crate::log::whole;
+use crate::pg::error::failure::{Failure, Result, invalid};
+use crate::pg::jsonb::{Jsonb, Stored, Value};
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::View;
+use crate::pg::query::snapshot;
+use crate::shared::session::as_owner;
+use crate::state::answer;
+use crate::state::folding::Folding;
+use crate::state::folds;
+use crate::state::moment::Moment;
+use eventstream_core::command::decided::Bounded;
+use eventstream_core::error::Error;
+use eventstream_core::name::StreamName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// The streams of a boundary.
+pub struct Bounds {
+    /// All of them, in the order of the locks.
+    pub all: BTreeSet<String>,
+    /// Those whose states the decider is given.
+    pub read: BTreeSet<String>,
+}
+
+/// The streams of a boundary as they are.
+pub type Streams = BTreeMap<String, Held>;
+
+/// Their states.
+pub type States = Vec<(String, Rc<Stored>)>;
+
+impl Bounds {
+    /// Asks the decider's boundary. Errors: ES037; whatever it raises.
+    pub fn of(deciding: &Deciding) -> Result<Self> {
+        let own = deciding.command.stream.as_str().to_owned();
+        let mut bounds = Self { all: BTreeSet::from([own.clone()]), read: BTreeSet::from([own]) };
+        let Some(mut function) = deciding.decider.boundary()? else { return Ok(bounds) };
+        let command = deciding.command.value(deciding.target, None)?;
+        let answer = snapshot::of_now(|| deciding.call(&mut function, ("boundary", 0), || Ok(()), &[Some(command)]))?;
+        bounds.add(answer).map_err(|failure| deciding.answered(failure.within(|| "boundary".into())))?;
+        Ok(bounds)
+    }
+
+    fn add(&mut self, answer: Jsonb) -> Result<()> {
+        if !answer.is_object() {
+            return Err(invalid("", "must be a JSON object"));
+        }
+        let given: Bounded<Jsonb> = Value::Object(answer).read()?;
+        if given.items.is_some() {
+            return Err(Error::FeatureNotSupported {
+                what: "a boundary cannot have items yet: a query over tags is not read for deciders".into(),
+                hint: Some("Name the streams: streams, writes.".into()),
+            }
+            .into());
+        }
+        for (key, names) in [("streams", given.streams), ("writes", given.writes)] {
+            for (place, name) in names.unwrap_or_default().0.into_iter().enumerate() {
+                StreamName::parse_own(name).map_err(|error| match error {
+                    Error::InvalidStreamName { name, reason } => {
+                        invalid(format!("{key}[{place}]"), format!("is no stream name: {name:?} {reason}"))
+                    }
+                    other => Failure::from(other),
+                })?;
+                self.all.insert(name.to_owned());
+                if key == "streams" {
+                    self.read.insert(name.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams as the caller sees them, without a lock.
+    pub fn look(&self, target: Target) -> Result<Streams> {
+        as_owner(Planning::ByIndex, |db, catalog| {
+            let look = |name: &String| {
+                let stream = whole::look_up(db, catalog, View::Caller, target.id, &StreamName::parse_own(name)?)?;
+                let version = match stream {
+                    Some(stream) => Opened::open(db, catalog, stream, View::Caller)?.head.version,
+                    None => 0,
+                };
+                Ok((name.clone(), Held { stream, version }))
+            };
+            self.all.iter().map(look).collect()
+        })
+    }
+
+    /// The states that the decider is given. Errors: ES010, and those of folding.
+    pub fn states(&self, deciding: &Deciding, streams: &Streams, view: View) -> Result<States> {
+        let state = |name: &String| {
+            let category = StreamName::parse_own(name)?.category();
+            let fold = deciding.decider.fold.as_deref().filter(|_| category == deciding.decider.category);
+            let fold = folds::of(deciding.target.id, category, fold)?;
+            let state = match streams.get(name).and_then(|held| held.stream) {
+                None => Rc::clone(&fold.initial_state),
+                Some(stream) => {
+                    let mut folding = Folding::new(deciding.target, &fold)?;
+                    answer::of_stream(&mut folding, name, stream, Moment::NOW, view)?.state
+                }
+            };
+            Ok((name.clone(), state))
+        };
+        self.read.iter().map(state).collect()
+    }
+
+    /// The categories whose states the decider is given.
+    pub fn categories(&self) -> Result<Vec<String>> {
+        let of = |name: &String| Ok(StreamName::parse_own(name)?.category().to_owned());
+        let categories: BTreeSet<String> = self.read.iter().map(of).collect::<Result<_>>()?;
+        Ok(categories.into_iter().collect())
+    }
+}
+
+/// An object of states, by the names of their streams.
+pub fn object_of<'a>(states: &States) -> Result<Jsonb<'a>> {
+    let mut text = String::from("{");
+    for (place, (name, state)) in states.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        text += &format!(
+            "{comma}{}: {}",
+            serde_json::Value::from(name.as_str()),
+            String::from_utf8_lossy(state.view().text()?)
+        );
+    }
+    Jsonb::parse(&(text + "}"))
+}

@@ -1,0 +1,161 @@
+//! A command as it was sent: checked before anything is locked, shown to its decider as a value of type eventstream.command, and told of in the metadata of the events that follow.
+use crate::log::document::{Document, print};
+use crate::log::event::check_occurred_at;
+use crate::log::target::Target;
+use crate::log::{acting, metadata};
+use crate::pg::error::failure::{Result, invalid};
+use crate::pg::jsonb::{Jsonb, Value};
+use crate::pg::process::server;
+use crate::pg::value::composite::RowType;
+use crate::pg::value::datum::{Nullable, from_text};
+use crate::shared::catalog::{COMMAND, Catalog};
+use eventstream_core::command::key::{Repeated, check_key};
+use eventstream_core::expected::ExpectedVersion;
+use eventstream_core::name::{EventType, StreamName, Subject};
+use pgrx::pg_sys::Datum;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What es_command is given.
+pub struct Given<'a> {
+    pub stream: &'a str,
+    pub command_type: &'a str,
+    pub payload: Jsonb<'a>,
+    pub expected_version: Option<i64>,
+    pub metadata: Jsonb<'a>,
+    pub key: Option<&'a str>,
+    pub occurred_at: Option<i64>,
+    pub decider: Option<&'a str>,
+    pub subject: Option<&'a str>,
+}
+
+/// The same, checked.
+pub struct Command<'a> {
+    pub stream: StreamName<'a>,
+    pub command_type: &'a str,
+    pub payload: Document<'a>,
+    pub expected: ExpectedVersion,
+    pub key: Option<&'a str>,
+    pub occurred_at: Option<i64>,
+    pub decider: Option<&'a str>,
+    pub subject: Option<&'a str>,
+    /// As it was given.
+    metadata: Document<'a>,
+}
+
+/// Versions of streams, by their names.
+pub type Versions<'a> = BTreeMap<&'a str, i64>;
+
+/// What events may not say by themselves.
+const RESERVED_KEY: &str = "command";
+
+impl<'a> Command<'a> {
+    /// Errors: ES004, ES005, ES007.
+    pub fn check(given: Given<'a>) -> Result<Self> {
+        EventType::parse_as("command_type", given.command_type)?;
+        if let Some(key) = given.key {
+            check_key(key)?;
+        }
+        if let Some(occurred_at) = given.occurred_at {
+            check_occurred_at(occurred_at)?;
+        }
+        if let Some(subject) = given.subject {
+            Subject::parse(subject)?;
+        }
+        refuse_reserved("metadata", given.metadata)?;
+        Ok(Self {
+            stream: StreamName::parse_own(given.stream)?,
+            command_type: given.command_type,
+            payload: print("payload", given.payload)?,
+            expected: ExpectedVersion::parse(given.expected_version)?,
+            key: given.key,
+            occurred_at: given.occurred_at,
+            decider: given.decider,
+            subject: given.subject,
+            metadata: print("metadata", given.metadata)?,
+        })
+    }
+
+    /// What a repetition must have in common with it.
+    pub fn repeated(&self) -> Repeated<'_> {
+        Repeated {
+            stream: self.stream.as_str(),
+            command_type: self.command_type,
+            payload: self.payload.text,
+            occurred_at: self.occurred_at,
+        }
+    }
+
+    /// The command as a value of type eventstream.command, in the current memory context. `versions`: None before anything was looked at.
+    pub fn value(&self, target: Target, versions: Option<&Versions>) -> Result<Datum> {
+        let metadata = metadata::with_defaults(acting::complete(self.metadata.value)?)?;
+        metadata::check(metadata)?;
+        let decided_at = server::clock();
+        let version = versions.map(|versions| versions.get(self.stream.as_str()).copied().unwrap_or(0));
+        let versions = versions.map(|versions| Jsonb::parse(&json!(versions).to_string())).transpose()?;
+        // In the order of the type's columns (sql/schema/types.sql).
+        let columns: [Nullable; COMMAND.len()] = [
+            Some(from_text(self.command_type)?),
+            Some(self.payload.value.datum()),
+            Some(metadata.datum()),
+            Some(from_text(self.stream.as_str())?),
+            version.map(Datum::from),
+            versions.map(Jsonb::datum),
+            self.subject.map(from_text).transpose()?,
+            Some(Datum::from(self.occurred_at.unwrap_or(decided_at))),
+            Some(Datum::from(decided_at)),
+            self.key.map(from_text).transpose()?,
+            Some(from_text(target.name)?),
+            Some(from_text(&server::role_name(server::current_role())?)?),
+            actor(metadata)?.map(from_text).transpose()?,
+        ];
+        let values = columns.map(|column| column.unwrap_or(Datum::null()));
+        let nulls = columns.map(|column| column.is_none());
+        RowType::look_up(Catalog::current()?.command_type)?.record(&values, &nulls).flat()
+    }
+
+    /// The metadata of an event that follows: what the command has, what the decider says, and what was decided on. `read`: versions of streams that were looked at and not written.
+    pub fn metadata_of_event(&self, own: Option<Jsonb>, decider: &str, read: &Versions) -> Result<Jsonb<'a>> {
+        let own = own.map(|own| print("metadata", own)).transpose()?;
+        let mut members = inner(self.metadata.text);
+        if let Some(own) = own.map(|own| inner(own.text)).filter(|own| !own.is_empty()) {
+            // Of two members of one name jsonb keeps the later one.
+            members = if members.is_empty() { own } else { format!("{members}, {own}") };
+        }
+        let command = json!({"type": self.command_type, "key": self.key, "decider": decider, "read": read});
+        let comma = if members.is_empty() { "" } else { ", " };
+        Jsonb::parse(&format!("{{{members}{comma}\"{RESERVED_KEY}\": {command}}}"))
+    }
+}
+
+/// The members of an object as text.
+fn inner(object: &[u8]) -> String {
+    let text = String::from_utf8_lossy(object);
+    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().to_owned()
+}
+
+/// Metadata that say who decided what are written by es_command alone. Errors: ES005.
+pub fn refuse_reserved(argument: &str, metadata: Jsonb) -> Result<()> {
+    if !metadata.is_object() {
+        return Err(invalid(argument, "must be a JSON object"));
+    }
+    metadata.each(|key, _| {
+        if key == RESERVED_KEY {
+            let reason =
+                format!("must not have the key {RESERVED_KEY}, which says what was decided on, and is es_command's");
+            return Err(invalid(argument, reason));
+        }
+        Ok(())
+    })
+}
+
+fn actor(metadata: Jsonb<'_>) -> Result<Option<&str>> {
+    let mut actor = None;
+    metadata.each(|key, value| {
+        if let ("actor", Value::Text(name)) = (key, value) {
+            actor = Some(name);
+        }
+        Ok(())
+    })?;
+    Ok(actor)
+}

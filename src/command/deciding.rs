@@ -1,0 +1,80 @@
+//! A decision on its way: the command, its decider, and how the decider's functions are called: as the registrant, in the command's tenant, and so that they may only read.
+use super::commanded::Command;
+use super::deciders::{Decider, undecided};
+use crate::log::target::Target;
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::function::call::{self, Code, Function, Position};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::value::datum::Nullable;
+use crate::shared::settings;
+use eventstream_core::error::Error;
+use eventstream_core::undecided::Undecided;
+use std::ffi::CString;
+
+#[derive(Clone, Copy)]
+pub struct Deciding<'a> {
+    pub target: Target<'a>,
+    pub command: &'a Command<'a>,
+    pub decider: &'a Decider,
+}
+
+impl Deciding<'_> {
+    /// What the function answers. `before` runs with the registrant's rights, too; `version`: of the command's stream. Errors: ES037 for NULL; whatever the function raises.
+    pub fn call<'r>(
+        &self,
+        function: &mut Function,
+        (what, version): (&str, i64),
+        before: impl FnOnce() -> Result<()>,
+        arguments: &[Nullable],
+    ) -> Result<Jsonb<'r>> {
+        let Self { target, command, decider } = self;
+        let where_it_stands = format!(
+            "decider \"{}\" of command \"{}\" for stream \"{}\"",
+            decider.name, command.command_type, command.stream
+        );
+        let where_it_stands = CString::new(where_it_stands).unwrap_or_default();
+        let at = Position::version(&where_it_stands, version);
+        let answer = function.as_registrant(Code::Decider, &at, |calls| {
+            if settings::tenant().as_deref() != Some(target.name) {
+                call::set(c"eventstream.tenant", target.name)?;
+            }
+            before()?;
+            calls.call(arguments)
+        })?;
+        match answer {
+            Some(answer) => Jsonb::of_datum(answer),
+            None => {
+                Err(self.failed(format!("its {what} is NULL"), Some("An empty array of events is: nothing happens.")))
+            }
+        }
+    }
+
+    /// That the decider answered what is no answer. Errors: ES037.
+    pub fn failed(&self, reason: String, hint: Option<&str>) -> Failure {
+        undecided(Undecided::Failed {
+            decider: self.decider.name.clone(),
+            command_type: self.command.command_type.into(),
+            stream: self.command.stream.as_str().into(),
+            reason,
+            hint: hint.map(Into::into),
+        })
+    }
+
+    /// That the decider appends where it may not. Errors: ES034.
+    pub fn beyond(&self, reason: String) -> Failure {
+        undecided(Undecided::BeyondBoundary { decider: self.decider.name.clone(), reason })
+    }
+
+    /// What is wrong with a part of the answer is wrong with the decider, and not with an argument of the caller's.
+    pub fn answered(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
+                self.failed(format!("its {argument} {reason}"), hint.as_deref())
+            }
+            Failure::Rule(error @ Error::InvalidStreamName { .. }) => {
+                self.failed(format!("its answer has an {error}"), None)
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! es_simulate_command: what a command would come to, as the caller sees the log. Locks and writes nothing, and a refusal is a part of the answer.
+use super::bounds::{Bounds, object_of};
+use super::commanded::Command;
+use super::decide::{Decision, decide};
+use super::deciders;
+use super::deciding::Deciding;
+use crate::access::authorize;
+use crate::log::target::Target;
+use crate::log::whole;
+use crate::pg::error::failure::{Caught, Failure, Result};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::process::subtransaction::attempt_but;
+use crate::pg::query::plan::View;
+use crate::shared::session::as_owner;
+use eventstream_core::command::boundary::{Dependency, Found, Role};
+use eventstream_core::name::StreamName;
+use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
+use serde_json::json;
+
+/// The SQLSTATE of a refusal.
+const REFUSED: &str = "ES033";
+
+/// A JSON object: boundary, versions, states, events, result, refusal. Errors: those of es_command, but for refusals; 42501 where the role may not read a stream of the boundary.
+pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
+    server::must_not_only_read(c"es_simulate_command")?;
+    let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
+    decider.must_take(command.command_type, command.payload.text)?;
+    let deciding = Deciding { target, command, decider: &decider };
+    let bounds = match unless_refused(|| Bounds::of(&deciding))? {
+        Ok(bounds) => bounds,
+        Err(refused) => return answer("null", "null", "null", None, Some(&refused)),
+    };
+    for name in &bounds.read {
+        authorize(Privilege::Read, StreamName::parse_own(name)?.category())?;
+    }
+    let streams = bounds.look(target)?;
+    let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
+    let dependency = Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
+    dependency.judge(Found { version, is_closed: false })?;
+    let states = bounds.states(&deciding, &streams, View::Caller)?;
+    let decided = unless_refused(|| decide(&deciding, &bounds, &streams, &states))?;
+    if let Ok(decision) = &decided {
+        stays_inside(&deciding, &bounds, decision)?;
+    }
+    let writes: Vec<_> = bounds.all.difference(&bounds.read).collect();
+    let boundary = json!({"streams": bounds.read, "writes": writes}).to_string();
+    let versions: serde_json::Map<_, _> =
+        streams.iter().map(|(name, held)| (name.clone(), json!(held.version))).collect();
+    let states = object_of(&states)?;
+    let states = String::from_utf8_lossy(states.text()?);
+    let (decision, refused) = decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
+    answer(&boundary, &serde_json::Value::Object(versions).to_string(), &states, decision.as_ref(), refused.as_ref())
+}
+
+/// What `work` makes, or the refusal that it raises; other errors pass.
+fn unless_refused<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, Caught>> {
+    let passes = |failure: &Failure| match failure {
+        Failure::Postgres(error) => error.sqlstate() != REFUSED,
+        Failure::Rule(error) => error.sqlstate() != REFUSED,
+    };
+    attempt_but(passes, work)
+}
+
+/// Errors: 42501, ES034.
+fn stays_inside(deciding: &Deciding, bounds: &Bounds, decision: &Decision) -> Result<()> {
+    for decided in &decision.events {
+        let stream = StreamName::parse_own(&decided.stream)?;
+        authorize(Privilege::Command, stream.category())?;
+        if bounds.all.contains(&decided.stream) {
+            continue;
+        }
+        let found = as_owner(Planning::ByIndex, |db, catalog| {
+            whole::look_up(db, catalog, View::Caller, deciding.target.id, &stream)
+        })?;
+        if found.is_some() {
+            let name = shown(&decided.stream);
+            return Err(deciding.beyond(format!("it appends to stream {name}, which has events already")));
+        }
+    }
+    Ok(())
+}
+
+fn answer<'a>(
+    boundary: &str,
+    versions: &str,
+    states: &str,
+    decision: Option<&Decision>,
+    refused: Option<&Caught>,
+) -> Result<Jsonb<'a>> {
+    let mut events = Vec::new();
+    for decided in decision.iter().flat_map(|decision| &decision.events) {
+        let own = String::from_utf8_lossy(decided.document.text()?);
+        // Of two members of one name jsonb keeps the later one.
+        events.push(format!("{}, \"stream\": {}}}", own.strip_suffix('}').unwrap_or_default(), json!(decided.stream)));
+    }
+    let result = decision.and_then(|decision| decision.result).map(Jsonb::text).transpose()?.unwrap_or(b"null");
+    let refusal = refused.map_or("null".to_owned(), |refused| {
+        let detail =
+            refused.detail.as_deref().and_then(|detail| serde_json::from_str::<serde_json::Value>(detail).ok());
+        let code = detail.as_ref().and_then(|detail| detail.get("code")).cloned();
+        json!({"code": code, "message": refused.message, "detail": detail}).to_string()
+    });
+    Jsonb::parse(&format!(
+        "{{\"boundary\": {boundary}, \"versions\": {versions}, \"states\": {states}, \"events\": {}, \"result\": {}, \"refusal\": {refusal}}}",
+        if decision.is_some() { format!("[{}]", events.join(", ")) } else { "null".into() },
+        String::from_utf8_lossy(result)
+    ))
+}
