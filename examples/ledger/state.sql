@@ -122,3 +122,80 @@ select es_state('account-rent') ->> 'balance' as now,
 -- Only an admin opens it again, with a reference that says why, and both are kept for ever.
 select es_reopen_period('{account,journal}', null, 'CHG-4711') as taken_back;
 select category, closed_until::date, reason, reopen_reason from eventstream.periods order by category;
+
+-- == 19. The entry as a decision ==
+-- Until here ledger.post was trusted to know the accounts, and to be called once. A decider is given the accounts as they are, behind
+-- their locks, and answers the events of the entry, or says no: debits are credits, and every account is open. What the entry
+-- depends on is said by its boundary: the accounts of its lines.
+select es_close_period('{account,journal}', es_day_end('2024-02-29', 'UTC'), 'CLOSE-2024-02') is not null as closed;
+select es_register_fold('journal', 'journal', initial_state => '{"entries": 0}', rules => '{"on": {"EntryPosted": [{"increment": "/entries"}]}}');
+
+create function ledger.accounts_of(command eventstream.command) returns jsonb
+language sql immutable as $$
+    select jsonb_build_object('streams', jsonb_agg('account-' || (line ->> 'account')))
+    from jsonb_array_elements(command.payload -> 'lines') line
+$$;
+
+create function ledger.decide(state jsonb, command eventstream.command) returns jsonb
+language plpgsql stable as $$
+declare
+    debits numeric := (select coalesce(sum((line ->> 'debit')::numeric), 0) from jsonb_array_elements(command.payload -> 'lines') line);
+    credits numeric := (select coalesce(sum((line ->> 'credit')::numeric), 0) from jsonb_array_elements(command.payload -> 'lines') line);
+    unopened jsonb := (
+        select jsonb_agg(line -> 'account') from jsonb_array_elements(command.payload -> 'lines') line
+        where state -> ('account-' || (line ->> 'account')) -> 'number' is null);
+begin
+    perform es_require(debits = credits and debits > 0, 'not_balanced', format('debits are %s, and credits %s', debits, credits));
+    perform es_require(unopened is null, 'not_open', format('not in the chart of accounts: %s', unopened));
+    return (
+        select jsonb_build_array(es_make_event('EntryPosted', command.payload - 'lines'))
+               || jsonb_agg(es_make_event(
+                   case when line ? 'debit' then 'AccountDebited' else 'AccountCredited' end,
+                   jsonb_build_object('entry', command.payload -> 'entry', 'amount', coalesce(line -> 'debit', line -> 'credit')),
+                   stream => 'account-' || (line ->> 'account')))
+        from jsonb_array_elements(command.payload -> 'lines') line);
+end
+$$;
+select es_register_decider('entries', 'journal', 'ledger.decide(jsonb, eventstream.command)', boundary => 'ledger.accounts_of(eventstream.command)',
+    commands => '{"PostEntry": {
+        "description": "an entry of the journal, with its lines",
+        "schema": {"type": "object", "required": ["entry", "memo", "lines"], "properties": {"lines": {"type": "array", "minItems": 2}}}}}');
+
+-- The clerk's program gives each entry a key of its own, and sends it until it is answered. Here the first answer was lost:
+select es_command('journal-2024', 'PostEntry', '{"entry": "2024-012", "memo": "Rent for February",
+    "lines": [{"account": "rent", "debit": 650.00}, {"account": "payables", "credit": 650.00}]}',
+    command_key => 'entry-2024-012', occurred_at => '2024-03-20 00:00Z') - array['event_ids', 'global_position'] as answer;
+select es_command('journal-2024', 'PostEntry', '{"entry": "2024-012", "memo": "Rent for February",
+    "lines": [{"account": "rent", "debit": 650.00}, {"account": "payables", "credit": 650.00}]}',
+    command_key => 'entry-2024-012', occurred_at => '2024-03-20 00:00Z') - array['event_ids', 'global_position'] as the_same_again;
+select count(*) as recorded from es_read('account-rent') where payload ->> 'entry' = '2024-012';
+
+-- A refusal is an answer: ES033, in the decider's words, and nothing is recorded.
+\set ON_ERROR_STOP off
+select es_command('journal-2024', 'PostEntry', '{"entry": "2024-013", "memo": "Two digits swapped",
+    "lines": [{"account": "cash", "debit": 54.00}, {"account": "sales", "credit": 45.00}]}', command_key => 'entry-2024-013');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES033', :'got');
+
+\set ON_ERROR_STOP off
+select es_command('journal-2024', 'PostEntry', '{"entry": "2024-013", "memo": "Into an account that there is not",
+    "lines": [{"account": "yacht", "debit": 45.00}, {"account": "cash", "credit": 45.00}]}', command_key => 'entry-2024-013');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES033', :'got');
+
+-- And a decision is judged as every append is: February is closed, ES018.
+\set ON_ERROR_STOP off
+select es_command('journal-2024', 'PostEntry', '{"entry": "2024-013", "memo": "Too late",
+    "lines": [{"account": "rent", "debit": 1.00}, {"account": "cash", "credit": 1.00}]}',
+    command_key => 'entry-2024-013', occurred_at => '2024-02-28 00:00Z');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES018', :'got');
+
+-- An auditor sees what each event was decided by.
+select stream, event_type, metadata -> 'command' as command from es_read_all(max_count => 1000) where payload ->> 'entry' = '2024-012';
+
+-- The import below books earlier years into this category, so it is opened once more.
+select es_reopen_period('{account,journal}', null, 'CHG-4712') as taken_back;
