@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, consume, event_types, filtered, follow, hot_stream, live, message_db, partitions, read, rebuild, state, tags, type_index, verify
+from . import append, batch, command, consume, event_types, filtered, follow, hot_stream, live, message_db, partitions, read, rebuild, state, tags, type_index, verify
 
 MEASURES = {
     "append": append.measure,
@@ -13,6 +13,7 @@ MEASURES = {
     "consume": consume.measure,
     "filtered": filtered.measure,
     "tags": tags.measure,
+    "command": command.measure,
     "type_index": type_index.measure,
     "follow": follow.measure,
     "rebuild": rebuild.measure,
