@@ -11,6 +11,7 @@ SCRIPT = """
 create role restored_clerk login;
 create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p || '{"b": 2}' $$;
 create function seen(event eventstream.event) returns void language sql as '';
+create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '{"result": "decided"}'::jsonb $$;
 """
 DEFINITIONS = """
 select es_append('account-1', 'Credited', '{"a": 1}', occurred_at => '2024-12-01Z');
@@ -18,6 +19,8 @@ select es_create_event_type('Credited', json_schema => '{"required": ["a"]}');
 select es_register_upcaster('Credited', 1, 'up(jsonb, jsonb)');
 select es_register_fold('count', 'account', rules => '{"on": {"Credited": [{"increment": "/n"}]}}', initial_state => '{"n": 0}');
 select es_close_period('{account}', '2024-12-31 23:59:59Z', 'CLOSE-1');
+select es_register_decider('decides', 'account', 'decide(jsonb, eventstream.command)');
+select es_command('account-1', 'Any', '{}', command_key => 'k');
 select es_create_tenant('acme');
 select es_grant('restored_clerk', 'read', tenant => 'default', category => 'account');
 """
@@ -26,6 +29,8 @@ ASKED = {
     "upcasters": "select payload, schema_version from es_read('account-1')",
     "folds": "select es_state('account-1')",
     "periods": "select es_append('account-1', 'Else', '{}', occurred_at => '2024-12-02Z')",
+    "deciders": "select es_command('account-1', 'Any', '{}')",
+    "answers": "select es_command('account-1', 'Any', '{}', command_key => 'k')",
     "tenants": "select es_use_tenant('acme')",
 }
 
