@@ -3,7 +3,7 @@ it is lost by what happens to transactions, partitions and copies; and es_verify
 
 Asked of the kinds: isolation (SERIALIZABLE with other tags, REPEATABLE READ), transaction (savepoints, rollbacks), session (extension made anew), role, tenant,
 size (partitions, 20,000 tagged appends; what reading costs is in test_reading_costs), text, DDL and upkeep, copies (dump, replication; parts of dumps are in
-test_partial_dumps), death (test_crash's workload has tags), load, verification. EVENTSTREAM_SEED=<number> draws the same events again."""
+test_partial_dumps), death (an event and its tags are of one transaction), load, verification. EVENTSTREAM_SEED=<number> draws the same events again."""
 
 import os
 import random
