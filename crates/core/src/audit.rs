@@ -28,6 +28,8 @@ words! {
         EventType = "event_type",
         /// That a period is closed.
         Period = "period",
+        /// What a category asks of its events.
+        CategoryRule = "category_rule",
         #[allow(missing_docs)]
         Decider = "decider",
         #[allow(missing_docs)]
@@ -63,6 +65,8 @@ impl Kind {
             (Self::Period, Made) => "PeriodClosed",
             (Self::Period, Altered) => "PeriodReopened",
             (Self::Period, Dropped) => "PeriodForgotten",
+            (Self::CategoryRule, Made | Altered) => "CategoryAltered",
+            (Self::CategoryRule, Dropped) => "CategoryForgotten",
             (Self::Decider, Made) => "DeciderRegistered",
             (Self::Decider, Altered) => "DeciderAltered",
             (Self::Decider, Dropped) => "DeciderUnregistered",
@@ -169,14 +173,14 @@ mod tests {
     use crate::word::Word as _;
 
     #[test]
-    fn every_change_of_every_kind_has_a_name_of_its_own_but_for_an_activation() {
+    fn every_change_of_every_kind_has_a_name_of_its_own_but_for_an_activation_and_a_category() {
         let mut names: Vec<&str> = Kind::ALL
             .iter()
             .flat_map(|kind| [Change::Made, Change::Altered, Change::Dropped].map(|change| kind.event_type(change)))
             .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Kind::ALL.len() * 3 - 1);
+        assert_eq!(names.len(), Kind::ALL.len() * 3 - 2);
         for &kind in Kind::ALL {
             assert_eq!(Kind::named(kind.as_str()), Some(kind));
         }

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::breach::Breach;
+use crate::broken::Broken;
 use crate::error_hints;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
@@ -145,6 +146,10 @@ pub enum Error {
     /// ES016: the event type is declared, and this cannot be appended of it; `reason` reads "… is not appendable".
     #[error("event type {} is refused: {reason}", shown(event_type))]
     EventTypeRefused { event_type: String, reason: String, hint: String },
+
+    /// ES017: an append breaks a rule of its category.
+    #[error("{0}")]
+    RuleBroken(Box<Broken>),
 
     /// ES018: it says that it occurred in a closed period. `what` ("event 1 for stream …"); the times in UTC.
     #[error(
@@ -306,6 +311,7 @@ impl Error {
             Self::UpcastFailed { .. } => "ES014",
             Self::ConditionFailed { .. } | Self::ConditionOfAnother { .. } => "ES015",
             Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
+            Self::RuleBroken(_) => "ES017",
             Self::PeriodClosed { .. } => "ES018",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
@@ -412,6 +418,7 @@ impl Error {
                 breach.facts(event_type, *schema_version)
             }
             Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
+            Self::RuleBroken(broken) => broken.facts(),
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
@@ -453,6 +460,7 @@ impl Error {
             Self::ConditionFailed { .. } | Self::ConditionOfAnother { .. } => Some(error_hints::CONDITION.into()),
             Self::PayloadRefused { event_type, schema_version, .. } => Some(schema_hint(event_type, *schema_version)),
             Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
+            Self::RuleBroken(broken) => Some(broken.hint.clone()),
             Self::PeriodClosed { category, .. } => Some(period_hint(category)),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),

@@ -10,6 +10,7 @@ pub mod argument;
 pub mod audit;
 pub mod backoff;
 pub mod breach;
+pub mod broken;
 pub mod column;
 pub mod command;
 pub mod decimal;

@@ -139,6 +139,29 @@ pub struct LogElement<'a> {
     pub place: &'a str,
 }
 
+/// The settings of es_alter_category, and of its row: None is left as it is, and null is back at the default.
+#[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct CategorySettings<'a> {
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub event_types: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub expected_version: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub actor: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub event_id: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub id_pattern: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub foldable: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub max_future: Option<Option<&'a str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub personal_data: Option<Option<&'a str>>,
+}
+
 /// What is there: null is a value like others.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)

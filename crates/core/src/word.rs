@@ -114,4 +114,48 @@ words! {
         /// By a failure.
         Stopped = "stopped",
     }
+
+    /// Which event types a category takes.
+    TypesTaken {
+        /// Whatever comes.
+        Any = "any",
+        /// Those that are declared.
+        Declared = "declared",
+    }
+
+    /// Whether something must be given, or hold.
+    Needed {
+        #[allow(missing_docs)]
+        Optional = "optional",
+        #[allow(missing_docs)]
+        Required = "required",
+    }
+
+    /// What becomes of names that look like personal data.
+    PersonalNames {
+        /// They are taken as others are.
+        Any = "any",
+        #[allow(missing_docs)]
+        Refused = "refused",
+    }
+
+    /// The rules that a category can have, as its settings name them.
+    CategoryRule {
+        #[allow(missing_docs)]
+        EventTypes = "event_types",
+        #[allow(missing_docs)]
+        ExpectedVersion = "expected_version",
+        #[allow(missing_docs)]
+        Actor = "actor",
+        #[allow(missing_docs)]
+        EventId = "event_id",
+        #[allow(missing_docs)]
+        IdPattern = "id_pattern",
+        #[allow(missing_docs)]
+        Foldable = "foldable",
+        #[allow(missing_docs)]
+        MaxFuture = "max_future",
+        #[allow(missing_docs)]
+        PersonalData = "personal_data",
+    }
 }

@@ -1,5 +1,7 @@
 //! Errors: SQLSTATE, message, DETAIL and HINT of each condition, as clients see them.
 
+use eventstream_core::broken::{Broken, Failed};
+use eventstream_core::word::CategoryRule;
 use eventstream_core::error::Match;
 use eventstream_core::{Error, quote_literal};
 use serde_json::json;
@@ -226,6 +228,36 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 "attempt_token": "00000000-0000-0000-0000-000000000001", "reason": "it was superseded by attempt 2"
             }),
             "Begin again with the same key",
+        ),
+        (
+            Error::RuleBroken(Box::new(Broken {
+                what: "event 1 for stream \"a-1\"".into(),
+                rule: CategoryRule::EventId,
+                category: "a".into(),
+                stream: Some("a-1".into()),
+                reason: "it has no event_id".into(),
+                hint: "Give an event_id.".into(),
+                failed: None,
+            })),
+            "ES017",
+            "event 1 for stream \"a-1\" breaks the rule event_id of category \"a\": it has no event_id",
+            json!({"rule": "event_id", "category": "a", "stream": "a-1"}),
+            "Give an event_id.",
+        ),
+        (
+            Error::RuleBroken(Box::new(Broken {
+                what: "the append to stream \"a-1\"".into(),
+                rule: CategoryRule::Foldable,
+                category: "a".into(),
+                stream: Some("a-1".into()),
+                reason: "fold \"f\" cannot take it".into(),
+                hint: "Mend it.".into(),
+                failed: Some(Failed { fold: "f".into(), sqlstate: "P0001".into(), message: None }),
+            })),
+            "ES017",
+            "the append to stream \"a-1\" breaks the rule foldable of category \"a\": fold \"f\" cannot take it",
+            json!({"rule": "foldable", "category": "a", "stream": "a-1", "fold": "f", "sqlstate": "P0001", "error": null}),
+            "Mend it.",
         ),
         (
             Error::PeriodClosed {
