@@ -1,4 +1,4 @@
--- What may be recorded: event types, closed periods. Operations that are executed outside. Commands, and what decides on them.
+-- What may be recorded: event types, rules of categories, closed periods. Operations that are executed outside. Commands, and what decides on them.
 create function es_create_event_type(
     event_type text,
     schema_version int default 1,
@@ -34,6 +34,12 @@ language c stable parallel restricted rows 10 as 'MODULE_PATHNAME', 'eventstream
 comment on function es_check_event_types(bool) is
 $$Compares what is stored with what is declared: no rows = each schema version of an event type of which there are events is declared, and upcasters turn it into the newest declared one. A row names the event type and schema version, what does not fit, how many such events there are and when the newest was recorded. It reads the counts of eventstream.event_types, and not the log; where more events came since than are counted at once, a row without an event type says from which position on nothing was looked at. thorough => true: reads every event, in bounded memory, and judges each whose schema version is declared with a JSON Schema: a row for each that breaks it, with stream, version and position, the JSON Pointers of the value and of the rule, and never what stands there. Only categories that the role may read. Privilege read.
 Example: select * from es_check_event_types();$$;
+
+create function es_alter_category(category text, settings jsonb) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_category';
+comment on function es_alter_category(text, jsonb) is
+$$Sets what a category asks of whatever is appended to it, whoever appends it; what breaks a rule is ES017. An object with any of event_types (any, declared: no event of a type that is not declared), expected_version, actor, event_id (optional, required: each append says its expected_version, names an actor in its metadata, gives each event its id), id_pattern (uuid, ulid, or a regular expression that all of a new stream's name after its category must match), foldable (optional, required: what the category's default fold cannot take is not recorded), max_future (an interval such as 24 hours: how far ahead of the clock an event may have occurred) and personal_data (any, refused: no name of a new stream, event type or tag that looks like an e-mail address, a telephone number or the number of a payment card). A key that is left out stays as it is; null takes it back to its default, which asks nothing. Appends that begin after its commit are judged by it; what is stored already is not looked at, and a retry is recognised as ever. Returns the category. Needs the privilege manage for it.
+Example: select es_alter_category('account', '{"event_types": "declared", "expected_version": "required", "max_future": "24 hours"}');$$;
 
 create function es_close_period(categories text[], closed_until timestamptz, reason text, tag text default null) returns timestamptz
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_period';

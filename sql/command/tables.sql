@@ -1,4 +1,4 @@
--- What may be recorded: event types, and how many events of each there are; closed periods; operations outside. What decides, and what was answered. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are; rules of categories; closed periods; operations outside. What decides, and what was answered. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -44,6 +44,17 @@ comment on table _eventstream.event_count_progress is
 comment on column _eventstream.event_count_progress.global_position is 'every event up to here is counted, and none behind it';
 comment on column _eventstream.event_count_progress.counted_at is 'when';
 comment on index _eventstream.event_count_progress_pkey is 'one row a tenant';
+
+create table _eventstream.category_rules (
+    tenant_id bigint not null,
+    category text collate "C" not null,
+    settings jsonb not null,
+    constraint category_rules_pkey primary key (tenant_id, category)
+);
+comment on table _eventstream.category_rules is
+'What categories ask of whatever is appended to them, as es_alter_category has set it.';
+comment on column _eventstream.category_rules.settings is 'what is no default; {} = nothing is asked any more';
+comment on index _eventstream.category_rules_pkey is 'the rules of a category';
 
 create sequence _eventstream.period_ids as bigint;
 comment on sequence _eventstream.period_ids is 'ids of closed periods';

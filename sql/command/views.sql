@@ -35,6 +35,28 @@ where e.tenant_id = (select _eventstream.readable_tenant('read'));
 comment on view eventstream.event_types is
 'The declared schema versions of event types of the current tenant: what a payload of each must look like, whether it may still be appended, how many events of it there are in the categories that the role may read, and when the newest was recorded. Upkeep keeps the counts; what came since is counted when the view is read, 100,000 events at most: counted_to is the position up to which the counts go, NULL where they are complete.';
 
+create function _eventstream.category_settings(out category text, out settings jsonb) returns setof record
+language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_category_settings';
+comment on function _eventstream.category_settings() is
+'The categories of the current tenant that the current role may read, those with streams and those with rules, and what was set of each; NULL: nothing. It goes from one category to the next, however many streams each has. Privilege read.';
+
+create view eventstream.categories with (security_barrier) as
+select
+    c.category,
+    coalesce(c.settings ->> 'event_types', 'any') as event_types,
+    coalesce(c.settings ->> 'expected_version', 'optional') as expected_version,
+    coalesce(c.settings ->> 'actor', 'optional') as actor,
+    coalesce(c.settings ->> 'event_id', 'optional') as event_id,
+    c.settings ->> 'id_pattern' as id_pattern,
+    coalesce(c.settings ->> 'foldable', 'optional') as foldable,
+    (c.settings ->> 'max_future')::pg_catalog.interval as max_future,
+    coalesce(c.settings ->> 'personal_data', 'any') as personal_data,
+    t.name as tenant
+from _eventstream.category_settings() c
+join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('read'));
+comment on view eventstream.categories is
+'The categories of the current tenant that the role may read: those that have streams, and those that have rules. What each asks of whatever is appended to it, as es_alter_category sets it; any, optional and NULL ask nothing.';
+
 create view eventstream.periods with (security_barrier) as
 select
     p.period_id as id,

@@ -3,6 +3,7 @@
 mod announce;
 mod append;
 mod audit;
+mod category;
 mod command;
 mod condition;
 mod day;

@@ -1,5 +1,6 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
+pub mod category;
 mod answers;
 mod bounds;
 pub mod closed;
@@ -12,6 +13,7 @@ pub mod deciders;
 mod deciding;
 pub mod declared;
 pub mod event_type;
+pub mod foldable;
 pub mod execute;
 pub mod operation;
 pub mod period;

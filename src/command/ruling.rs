@@ -1,7 +1,8 @@
-//! What may be recorded in a tenant, as this backend knows it: its declared event types and closed periods. The door in (src/command/write.rs) asks it of what is new.
+//! What may be recorded in a tenant, as this backend knows it: its declared event types, the rules of its categories, and its closed periods. The door in (src/command/write.rs) asks it of what is new.
 //!
 //! Promises: whoever asks behind the tenant's gate is answered by what had been committed when the gate was entered, also in a session that has known
 //! another answer before; where a tenant has no rules, that costs one look in a map.
+use super::category::{self, Categories};
 use super::closed;
 use super::declared::{self, Declared};
 use crate::log::judge::Rules;
@@ -9,12 +10,14 @@ use crate::log::request::Request;
 use crate::pg::error::failure::Result;
 use crate::shared::catalog;
 use crate::shared::known::Known;
+use eventstream_core::command::boundary::Found;
 use eventstream_core::command::period::Periods;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub struct Ruling {
     pub declared: Rc<Declared>,
+    pub categories: Categories,
     periods: Periods,
 }
 
@@ -25,12 +28,18 @@ thread_local! {
 /// Of a tenant; reserved streams have none.
 pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
     Known::of(&RULING, catalog::rules_generation, tenant_id, || {
-        Ok(Rc::new(Ruling { declared: Rc::new(declared::load(tenant_id)?), periods: closed::load(tenant_id)? }))
+        Ok(Rc::new(Ruling {
+            declared: Rc::new(declared::load(tenant_id)?),
+            categories: category::load(tenant_id)?,
+            periods: closed::load(tenant_id)?,
+        }))
     })
 }
 
 impl Rules for Ruling {
-    fn judge(&self, request: &mut Request) -> Result<()> {
+    fn judge(&self, request: &mut Request, found: Found) -> Result<()> {
+        // First, so that nobody repeats what looks like personal data.
+        self.categories.judge(&self.declared, request, found)?;
         self.declared.judge(request)?;
         closed::judge(&self.periods, request)
     }

@@ -92,9 +92,7 @@ pub fn append(
         {
             condition::judge(db, catalog, target.id, condition)?;
         }
-        for (request, _) in requests.iter_mut().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::New)) {
-            rules.judge(request)?;
-        }
+        judge_new(rules, requests, &locks.streams, &verdicts)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
         while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
             first_append::note(db, catalog)?;
@@ -132,6 +130,16 @@ pub fn append(
         last_append::note_written(appended.positions.len() as u64);
         Ok(appended)
     })
+}
+
+/// Whether what is new may be recorded.
+fn judge_new(rules: &dyn Rules, requests: &mut [Request], locked: &[Locked], verdicts: &[Verdict]) -> Result<()> {
+    for ((request, locked), verdict) in requests.iter_mut().zip(locked).zip(verdicts) {
+        if matches!(verdict, Verdict::New) {
+            rules.judge(request, locked.found())?;
+        }
+    }
+    Ok(())
 }
 
 /// Says, before the first position of the tenant is taken, from which position and recorded_at on this transaction may own events of it.

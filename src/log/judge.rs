@@ -7,13 +7,14 @@ use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
 use crate::shared::catalog::Catalog;
+use eventstream_core::command::boundary::Found;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 
 /// What may be recorded, whoever has said so: asked of what is new, behind the locks.
 pub trait Rules {
-    /// Judges the events, and gives each the schema version that it is appended with where it names none.
-    fn judge(&self, request: &mut Request) -> Result<()>;
+    /// Judges the events for a stream that was found so, and gives each the schema version that it is appended with where it names none.
+    fn judge(&self, request: &mut Request, found: Found) -> Result<()>;
 }
 
 /// What becomes of a request.

@@ -2,7 +2,7 @@
 use super::event::NewEvent;
 use eventstream_core::command::boundary::{Dependency, Role};
 use eventstream_core::expected::ExpectedVersion;
-use eventstream_core::name::StreamName;
+use eventstream_core::name::{EventType, StreamName};
 
 pub struct Request<'a> {
     pub stream: StreamName<'a>,
@@ -27,6 +27,12 @@ impl Request<'_> {
     /// Whether the stream is made where there is none.
     pub fn may_make(&self) -> bool {
         !self.is_check() && !self.must_exist && self.expected.accepts(0)
+    }
+
+    /// Whether nothing has come to the stream since the caller decided: by its version, or because what is decided, that it is over, holds of whatever came.
+    pub fn keeps_what_it_was_decided_on(&self) -> bool {
+        self.expected != ExpectedVersion::Any
+            || self.events.iter().all(|event| event.event_type == EventType::STREAM_CLOSED)
     }
 
     /// What it depends on.

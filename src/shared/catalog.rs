@@ -28,6 +28,7 @@ pub struct Catalog {
     pub projections: Oid,
     pub event_types: Oid,
     pub periods: Oid,
+    pub category_rules: Oid,
     pub deciders: Oid,
     pub command_answers: Oid,
     /// The row type eventstream.command, and its entry among the relations.
@@ -88,7 +89,7 @@ thread_local! {
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of event types and closed periods.
+    /// Counts invalidations of event types, rules of categories and closed periods.
     static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of deciders, of functions, which they call, and of roles.
     static DECIDERS_CHANGED: Cell<u64> = const { Cell::new(0) };
@@ -140,7 +141,7 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     }
-    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods].contains(&relation) {
+    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods, catalog.category_rules].contains(&relation) {
         CATALOG.set(None);
         RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     }
@@ -187,7 +188,7 @@ pub fn projections_generation() -> u64 {
     PROJECTIONS_CHANGED.get()
 }
 
-/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a period closed or reopened.
+/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a category altered, a period closed or reopened.
 pub fn rules_generation() -> u64 {
     RULES_CHANGED.get()
 }
@@ -228,6 +229,12 @@ pub fn announce_event_type_change(catalog: &Catalog) -> Result<()> {
 pub fn announce_period_change(catalog: &Catalog) -> Result<()> {
     RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     invalidation::announce(catalog.periods)
+}
+
+/// Tells every session (at commit) that rules of categories changed.
+pub fn announce_category_change(catalog: &Catalog) -> Result<()> {
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+    invalidation::announce(catalog.category_rules)
 }
 
 /// Tells every session (at commit) that projections changed.
@@ -277,6 +284,7 @@ impl Catalog {
             projections: relation(c"projections")?,
             event_types: relation(c"event_types")?,
             periods: relation(c"periods")?,
+            category_rules: relation(c"category_rules")?,
             deciders: relation(c"deciders")?,
             command_answers: relation(c"command_answers")?,
             command_type,

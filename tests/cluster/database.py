@@ -195,6 +195,7 @@ REGISTERS = (
     "folds",
     "upcasters",
     "event_types",
+    "category_rules",
     "periods",
     "operations",
     "event_counts",

@@ -34,6 +34,7 @@ def fill(session, tenant, count):
         session.execute("select es_register_fold(%s, category => %s, rules => %s)", (f"{tenant}{number}", f"{tenant}{number}", RULES))
         session.execute("select es_register_upcaster(%s, 1, 'public.same(jsonb, jsonb)')", (f"{tenant}Type{number}",))
         session.execute("select es_create_event_type(%s)", (f"{tenant}Type{number}",))
+        session.execute("select es_alter_category(%s, '{\"actor\": \"required\"}')", (f"{tenant}{number}",))
         session.execute("select es_register_decider(%s, %s, 'public.decide(jsonb, eventstream.command)')", (f"{tenant}{number}", f"{tenant}{number}"))
         session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
@@ -125,6 +126,7 @@ KEYS = {
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
     "event_types": ["event_type"],
+    "categories": ["category"],
     "deciders": ["name", "category"],
     "commands": ["operation", "command_key"],
     "periods": ["id", "category", "tag"],

@@ -178,6 +178,7 @@ def test_a_view_over_a_view_of_documents_is_one():
 #: Who reads documents of other tables' rows.
 OTHER_DOCUMENTS = {
     "src/command/answers.rs": "answers of commands",
+    "src/command/category.rs": "settings of categories",
     "src/command/deciders.rs": "which commands a decider takes",
     "src/state/folds.rs": "a fold's initial state and rules",
     "src/state/snapshot.rs": "states of snapshots",
