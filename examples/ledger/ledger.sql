@@ -133,6 +133,15 @@ select es_append('account-cash', 'AccountDebited', '{"entry": "2024-005", "amoun
 \set ON_ERROR_STOP on
 select ledger.refused_with('ES016', :'got');
 
+-- What is asked of accounts is asked of each, whoever appends: no type that nobody has declared (a slip of the pen is one), and
+-- nothing dated a week ahead. Other categories, such as the journal, take what comes.
+select es_alter_category('account', '{"event_types": "declared", "max_future": "24 hours"}');
+\set ON_ERROR_STOP off
+select es_append('account-cash', 'AccountDebitted', '{"entry": "2024-005", "amount": 54.00}');
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES017', :'got');
+
 -- == 3. Reading back ==
 -- One account, oldest event first. Amounts are exact decimals: 1400.50 stays 1400.50, not 1400.5.
 select version, event_type, payload ->> 'entry' as entry, payload ->> 'amount' as amount, occurred_at::date as booked
