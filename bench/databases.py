@@ -124,6 +124,27 @@ def make_declared(bench):
     return "declared"
 
 
+RULES = {"event_types": "declared", "actor": "required", "id_pattern": "[0-9]{1,10}", "max_future": "24 hours", "personal_data": "refused"}
+
+
+def make_ruled(bench):
+    """Streams account-<n>, as in bench, without rules; ruled-<n> and folded-<n> with some; and ten categories with rules where nobody appends."""
+    with create(bench, "ruled") as connection:
+        size = {"streams": STREAMS, "events": EVENTS_A_STREAM, "event": event(), "payload": PAYLOAD, "metadata": METADATA}
+        for name in ("account-%s", "ruled-%s", "folded-%s"):
+            connection.execute(FILL_STREAMS, {**size, "name": name})
+        connection.execute("select es_create_event_type('AccountCredited')")
+        for number in range(10):
+            connection.execute("select es_alter_category(%s, %s)", (f"other{number}", json.dumps(RULES)))
+        connection.execute("select es_alter_category('ruled', %s)", (json.dumps(RULES),))
+        connection.execute(
+            """select es_register_fold('folded', 'folded', initial_state => '{"sum": 0}', rules => '{"on": {"AccountCredited": [{"add": {"/sum": "/amount"}}]}}')"""
+        )
+        connection.execute("select es_alter_category('folded', '{\"foldable\": \"required\"}')")
+        connection.execute("vacuum analyze")
+    return "ruled"
+
+
 # Folds that add up amounts, each in every category that is measured; and plain tables with the same rows and the same state.
 DEFINE_FOLDS = """
     create schema plain;

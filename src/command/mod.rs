@@ -1,8 +1,8 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
-pub mod category;
 mod answers;
 mod bounds;
+pub mod category;
 pub mod closed;
 pub mod commanded;
 pub mod condition;
@@ -13,8 +13,8 @@ pub mod deciders;
 mod deciding;
 pub mod declared;
 pub mod event_type;
-pub mod foldable;
 pub mod execute;
+pub mod foldable;
 pub mod operation;
 pub mod period;
 pub mod rehearse;
