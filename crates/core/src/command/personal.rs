@@ -27,8 +27,13 @@ impl fmt::Display for Looks {
 #[must_use]
 pub fn looks_like(text: &str) -> Option<Looks> {
     if is_email(text) {
-        Some(Looks::EMail)
-    } else if is_card(text) {
+        return Some(Looks::EMail);
+    }
+    // Most names are words.
+    if text.bytes().filter(u8::is_ascii_digit).count() < *DIGITS.start() {
+        return None;
+    }
+    if is_card(text) {
         Some(Looks::Card)
     } else if is_telephone(text) {
         Some(Looks::Telephone)
@@ -136,7 +141,7 @@ fn has_check_digit(number: &str) -> bool {
             if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// What stands before a number that is one of a telephone.
