@@ -46,6 +46,8 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "select * from eventstream.event_types"),
     ("read", "select * from es_check_event_types()"),
     ("manage", "select es_create_event_type('Declared', if_not_exists => true)"),
+    ("read", "select * from eventstream.categories"),
+    ("manage", "select es_alter_category('a', '{\"max_future\": \"24 hours\"}')"),
     ("read", "select * from eventstream.periods"),
     ("manage", "select es_close_period('{a}', '2024-01-01Z', 'CHG-1')"),
     ("admin", "select es_reopen_period('{a}', '2023-01-01Z', 'CHG-1')"),

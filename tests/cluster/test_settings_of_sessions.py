@@ -106,7 +106,6 @@ SCENARIO = [
     ("select es_close_stream('a-2', %s)", ("it's a\\b",)),
     ("select es_append('a-2', 'Paid', %s)", (PAYLOAD,)),
     ("select es_append('b', 'Paid', %s)", (PAYLOAD,)),
-    ("select event_type, schema_version, problem from es_check_event_types() order by 1, 2, 3", ()),
     ("select es_state('a-1')", ()),
     ("select es_state('a-1', 'folded')", ()),
     ("select es_state('a-1', 'no such fold')", ()),
