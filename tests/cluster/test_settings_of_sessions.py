@@ -93,7 +93,7 @@ SCENARIO = [
     ("select id_pattern, extract(epoch from max_future)::text from eventstream.categories where category = 'a'", ()),
     ("select es_append('a-x', 'Paid', %s)", (PAYLOAD,)),
     ("select es_append('a-9', 'Paid', %s, occurred_at => clock_timestamp() + interval '2 hours')", (PAYLOAD,)),
-    ("select es_append('a-9', 'Odd', %s)", ('{"divisor": 0, "refuse": 1}',)),
+    ("select es_append('a-9', 'Paid', %s)", ('{"amount": "x", "divisor": 0}',)),
     ("select es_alter_category('a', '{{\"max_future\": null, \"id_pattern\": null, \"foldable\": null}}')", ()),
     ("select es_append('a-1', 'Paid', %s, event_id => '01890a5d-ac96-774b-bcce-b302099a8057', occurred_at => '2024-03-31 10:00+00', subject => 'Ada')", (PAYLOAD,)),
     ("select es_append('a-1', 'Paid', %s, event_id => '01890a5d-ac96-774b-bcce-b302099a8057', occurred_at => '2024-03-31 10:00+00', subject => 'Ada')", (PAYLOAD,)),
