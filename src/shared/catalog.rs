@@ -201,6 +201,7 @@ pub fn announce_foreign(table: &str) -> Result<()> {
         "folds" | "upcasters" => announce_fold_change(&catalog),
         "projections" => announce_projection_change(&catalog),
         "event_types" => announce_event_type_change(&catalog),
+        "category_rules" => announce_category_change(&catalog),
         "periods" => announce_period_change(&catalog),
         "deciders" => announce_decider_change(&catalog),
         // What nobody has derived anything from: streams, and what is read as it is.

@@ -18,6 +18,7 @@ select es_append('account-1', 'Credited', '{"a": 1}', occurred_at => '2024-12-01
 select es_create_event_type('Credited', json_schema => '{"required": ["a"]}');
 select es_register_upcaster('Credited', 1, 'up(jsonb, jsonb)');
 select es_register_fold('count', 'account', rules => '{"on": {"Credited": [{"increment": "/n"}]}}', initial_state => '{"n": 0}');
+select es_alter_category('ruled', '{"actor": "required"}');
 select es_close_period('{account}', '2024-12-31 23:59:59Z', 'CLOSE-1');
 select es_register_decider('decides', 'account', 'decide(jsonb, eventstream.command)');
 select es_command('account-1', 'Any', '{}', command_key => 'k');
@@ -28,6 +29,7 @@ ASKED = {
     "event types": "select es_append('other-1', 'Credited', '{}')",
     "upcasters": "select payload, schema_version from es_read('account-1')",
     "folds": "select es_state('account-1')",
+    "category rules": "select es_append('ruled-1', 'Else', '{}')",
     "periods": "select es_append('account-1', 'Else', '{}', occurred_at => '2024-12-02Z')",
     "deciders": "select es_command('account-1', 'Any', '{}')",
     "answers": "select es_command('account-1', 'Any', '{}', command_key => 'k')",

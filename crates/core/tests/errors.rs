@@ -1,8 +1,8 @@
 //! Errors: SQLSTATE, message, DETAIL and HINT of each condition, as clients see them.
 
 use eventstream_core::broken::{Broken, Failed};
-use eventstream_core::word::CategoryRule;
 use eventstream_core::error::Match;
+use eventstream_core::word::CategoryRule;
 use eventstream_core::{Error, quote_literal};
 use serde_json::json;
 
