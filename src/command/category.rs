@@ -96,6 +96,11 @@ impl Categories {
         if self.0.is_empty() { None } else { self.0.get(category) }
     }
 
+    /// Whether a category asks for a rule.
+    pub fn asks(&self, category: &str, rule: CategoryRule) -> bool {
+        self.of(category).is_some_and(|rules| rules.asks(rule))
+    }
+
     /// Errors: ES017.
     pub fn judge(&self, declared: &Declared, request: &Request, found: Found) -> Result<()> {
         let Some(rules) = self.of(request.stream.category()) else { return Ok(()) };

@@ -13,8 +13,10 @@ use super::commanded::Command;
 use super::decide::{Decided, Decision, decide};
 use super::deciders::{self, Reach};
 use super::deciding::Deciding;
+use super::ruling;
 use super::write::write;
 use crate::access::authorize;
+use crate::log::fresh_id::new_event_id;
 use crate::log::gate;
 use crate::log::held::{self, Begin};
 use crate::log::last_append::LastAppend;
@@ -34,6 +36,7 @@ use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
+use eventstream_core::word::CategoryRule;
 use serde_json::json;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +68,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     let deciding = Deciding { target, command, decider: &decider };
     let (streams, decision) = settle(&deciding)?;
     let result = decision.result;
-    let done = append(target, &streams, decision.events)?;
+    let done = append(target, &streams, decision.events, command.key.is_some())?;
     if let Some(key) = key {
         key.keep(&repeated, done.answer(&deciding, streams.iter(), result, true)?, &decider.name)?;
     }
@@ -172,8 +175,8 @@ struct Done {
     event_ids: Vec<String>,
 }
 
-/// Appends the events, those of a stream in their order.
-fn append(target: Target, streams: &Streams, events: Vec<Decided>) -> Result<Done> {
+/// Appends the events, those of a stream in their order. `is_once`: by the command's key.
+fn append(target: Target, streams: &Streams, events: Vec<Decided>, is_once: bool) -> Result<Done> {
     let (mut places, mut names, mut by_stream) = (Vec::with_capacity(events.len()), Vec::new(), Vec::<Vec<_>>::new());
     for Decided { stream, event, .. } in events {
         let at = names.iter().position(|name| *name == stream).unwrap_or(names.len());
@@ -187,10 +190,18 @@ fn append(target: Target, streams: &Streams, events: Vec<Decided>) -> Result<Don
         }
     }
     let mut requests = Vec::with_capacity(names.len());
-    for (name, events) in names.iter().zip(by_stream) {
+    let ruling = ruling::of(target.id)?;
+    for (name, mut events) in names.iter().zip(by_stream) {
+        let stream = StreamName::parse_own(name)?;
+        if is_once && ruling.categories.asks(stream.category(), CategoryRule::EventId) {
+            // Nobody has to name an id where the key keeps the events from being recorded twice.
+            for event in events.iter_mut().filter(|event| event.event_id.is_none()) {
+                event.event_id = Some(new_event_id()?);
+            }
+        }
         let version = streams.get(name).map_or(0, |held| held.version);
         let expected = ExpectedVersion::parse(Some(version))?;
-        requests.push(Request { stream: StreamName::parse_own(name)?, expected, events, must_exist: false });
+        requests.push(Request { stream, expected, events, must_exist: false });
     }
     let streams = if requests.is_empty() { Vec::new() } else { write(target, &mut requests)? };
     let id =

@@ -32,9 +32,10 @@ use std::rc::Rc;
 pub fn judge(target: Target, categories: &Categories, requests: &[Request], appended: &[LastAppend]) -> Result<()> {
     let mut asked: BTreeMap<&str, Vec<StreamName>> = BTreeMap::new();
     for (request, appended) in requests.iter().zip(appended) {
-        let is_asked = |category| categories.of(category).is_some_and(|rules| rules.asks(CategoryRule::Foldable));
-        if !appended.replayed && !appended.positions.is_empty() && is_asked(request.stream.category()) {
-            asked.entry(request.stream.category()).or_default().push(request.stream);
+        let category = request.stream.category();
+        let is_new = !appended.replayed && !appended.positions.is_empty();
+        if is_new && categories.asks(category, CategoryRule::Foldable) {
+            asked.entry(category).or_default().push(request.stream);
         }
     }
     for (category, streams) in asked {

@@ -12,6 +12,7 @@ import uuid
 import psycopg
 import pytest
 from database import Database, forced, rows, value, verify
+from deciding import open_bank, send
 from operating import run_psql
 from psycopg.types.json import Jsonb
 from server import run, wait_until
@@ -158,6 +159,21 @@ def test_every_door_in_is_judged(session):
     session.execute("set eventstream.metadata = '{\"actor\": \"ada\"}'")
     # What closes a stream is eventstream's own: neither its type nor its id is anybody's, and it is over whatever came.
     session.execute("select es_close_stream('account-1', 'over')")
+
+
+def test_what_is_decided_on_behind_a_lock_needs_no_version_and_under_a_key_no_ids(session):
+    open_bank(session)
+    alter(session, expected_version="required", foldable="required", personal_data="refused")
+    assert send(session)["version"] == 1 and send(session)["version"] == 2
+    breaks("personal_data", send, session, stream="account-ada@example.org")
+    alter(session, event_id="required")
+    breaks("event_id", send, session)
+    first = send(session, command_key="k-1")
+    assert len(first["event_ids"]) == 1 and send(session, command_key="k-1") == first | {"replayed": True}
+    assert str(value(session, "select event_id from es_read('account-1', 3)")) == first["event_ids"][0]
+    alter(session, actor="required")
+    breaks("actor", send, session, command_key="k-2")
+    assert send(session, command_key="k-2", metadata={"actor": "ada"})["version"] == 4
 
 
 def test_a_retry_is_recognised_before_it_is_judged(session):
