@@ -88,7 +88,7 @@ select
     o.stage = 'executing' and o.lease_until > pg_catalog.clock_timestamp() as is_under_way,
     o.lease_until,
     o.is_retryable,
-    case when (select _eventstream.readable_categories()) is null then o.last_error end as error,
+    o.last_error as error,
     o.begun_by,
     o.begun_at,
     o.attempted_at,
@@ -97,9 +97,9 @@ select
     t.name as tenant
 from _eventstream.operations o
 join _eventstream.tenants t on t.id = o.tenant_id
-where o.tenant_id = (select _eventstream.readable_tenant('read'));
+where o.tenant_id = (select _eventstream.readable_tenant('read')) and (select _eventstream.readable_categories()) is null;
 comment on view eventstream.commands is
-'The operations of the current tenant that programs execute outside of the database, once a key: how far each is. What came of it is given by es_begin_command.';
+'The operations of the current tenant that programs execute outside of the database, once a key: how far each is; for roles that may read all categories. What came of it is given by es_begin_command.';
 
 create view eventstream.deciders with (security_barrier) as
 select

@@ -130,7 +130,7 @@ comment on column eventstream.commands.attempt is 'the newest, from 1';
 comment on column eventstream.commands.is_under_way is 'false where executing: the attempt was left, and the next call takes over';
 comment on column eventstream.commands.lease_until is 'until when the attempt is its owner''s alone';
 comment on column eventstream.commands.is_retryable is 'it failed, and the next call executes it again';
-comment on column eventstream.commands.error is 'as es_fail_command was told, for roles that may read all categories';
+comment on column eventstream.commands.error is 'as es_fail_command was told';
 comment on column eventstream.commands.begun_by is 'the session user who began the newest attempt';
 comment on column eventstream.commands.begun_at is 'when the first attempt was begun';
 comment on column eventstream.commands.attempted_at is 'when the newest attempt was';

@@ -71,7 +71,12 @@ fn complete(args: &Args) -> Returned {
 
 fn fail(args: &Args) -> Returned {
     let token = args.uuid(0, "attempt_token")?;
-    let end = End::Failed { error: args.jsonb(1, "error")?, is_retryable: args.boolean(2, "retryable")? };
+    let error = args.jsonb(1, "error")?;
+    // It is what tells a failure from a success.
+    if error.text()? == b"null" {
+        return Err(invalid("error", "must say what went wrong, and not be null"));
+    }
+    let end = End::Failed { error, is_retryable: args.boolean(2, "retryable")? };
     finish(args, &token, end, c"es_fail_command")
 }
 

@@ -30,9 +30,13 @@ use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::hash::Hash;
 use eventstream_core::shown;
 use eventstream_core::word::Word as _;
-use pgrx::pg_sys::{BOOLOID, BYTEAOID, Datum, INT8OID, INTERVALOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, UUIDOID};
+use pgrx::pg_sys::{
+    BOOLOID, BYTEAOID, Datum, INT8OID, INTERVALOID, JSONBOID, TEXTOID, TIMESTAMPTZOID, TransactionId, UUIDOID,
+};
 use std::time::{Duration, Instant};
 
+/// The first id of a transaction that was ever given.
+const FIRST_NORMAL: u32 = 3;
 /// How often somebody who waits looks again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What is waited for a row that somebody has in hand, where the caller would not wait.
@@ -75,6 +79,7 @@ columns! {
     FORGET_AT = "forget_at",
     RESULT = "result::text",
     LAST_ERROR = "last_error::text",
+    CHANGED_BY = "xmax::text::bigint",
 }
 
 thread_local! {
@@ -106,7 +111,7 @@ thread_local! {
         &[INT8OID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID],
     ) };
     static FINISH: Plan = const { Plan::new(
-        "update _eventstream.operations set stage = $3, result = $4, last_error = $5, is_retryable = $6, finished_at = $7, forget_at = $7 + keep \
+        "update _eventstream.operations set stage = $3, result = $4, last_error = $5, is_retryable = $6, finished_at = $7, forget_at = case when $6 then null else $7 + keep end \
          where attempt_token = $1 and tenant_id = $2 and stage = 'executing' returning attempt",
         &[UUIDOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, BOOLOID, TIMESTAMPTZOID],
     ) };
@@ -138,6 +143,8 @@ struct Found {
     forget_at: Option<i64>,
     result: Option<String>,
     error: Option<String>,
+    /// The transaction that has its row in hand, or had.
+    changed_by: i64,
 }
 
 fn found(row: &Row) -> Result<Found> {
@@ -152,6 +159,7 @@ fn found(row: &Row) -> Result<Found> {
         forget_at: row.int8_opt(of::FORGET_AT),
         result: row.text_opt(of::RESULT)?.map(ToOwned::to_owned),
         error: row.text_opt(of::LAST_ERROR)?.map(ToOwned::to_owned),
+        changed_by: row.int8(of::CHANGED_BY)?,
     })
 }
 
@@ -164,11 +172,25 @@ struct Call<'a> {
     begun_by: String,
 }
 
+/// An attempt that is under way.
+#[derive(Clone, Copy)]
+struct Attempt {
+    number: i32,
+    lease_until: i64,
+    changed_by: i64,
+}
+
+impl Attempt {
+    fn of(row: &Found) -> Self {
+        Self { number: row.attempt, lease_until: row.lease_until, changed_by: row.changed_by }
+    }
+}
+
 /// What a look at the row came to.
 enum Step {
     Done(Begun),
     /// By an attempt that is under way, if it can be seen already.
-    InProgress(Option<(i32, i64)>),
+    InProgress(Option<Attempt>),
     /// Somebody else was faster: look again.
     Changed,
 }
@@ -187,12 +209,12 @@ pub fn begin(target: Target, asked: &Asked) -> Result<Begun> {
             Step::Changed => server::check_for_interrupts()?,
             Step::InProgress(attempt) if left.is_zero() => {
                 return Ok(Begun {
-                    attempt: attempt.map(|(attempt, _)| attempt),
-                    lease_until: attempt.map(|(_, lease_until)| lease_until),
+                    attempt: attempt.map(|attempt| attempt.number),
+                    lease_until: attempt.map(|attempt| attempt.lease_until),
                     ..Begun::of("in_progress")
                 });
             }
-            Step::InProgress(_) => server::pause(PAUSE.min(left))?,
+            Step::InProgress(attempt) => call.wait(attempt, left)?,
         }
     }
 }
@@ -226,7 +248,18 @@ impl Call<'_> {
                 Some(_) => self.take_over(db),
             })
         })?;
-        Ok(had.unwrap_or(Step::InProgress(row.map(|row| (row.attempt, row.lease_until)))))
+        Ok(had.unwrap_or(Step::InProgress(row.as_ref().map(Attempt::of))))
+    }
+
+    /// Waits for the end of the transaction that has the row in hand, so that a deadlock is one; where nobody has, for a moment.
+    fn wait(&self, attempt: Option<Attempt>, left: Duration) -> Result<()> {
+        let began = Instant::now();
+        if let Some(changed_by) =
+            attempt.and_then(|attempt| u32::try_from(attempt.changed_by).ok()).filter(|&id| id >= FIRST_NORMAL)
+        {
+            lock::patiently(left, || lock::wait_for_end_of(TransactionId::from(changed_by)))?;
+        }
+        if began.elapsed() < PAUSE { server::pause(PAUSE.min(left)) } else { Ok(()) }
     }
 
     fn outcome(&self, row: &Found) -> Outcome {
@@ -254,7 +287,7 @@ impl Call<'_> {
                 let (result, error) = (row.result.clone(), row.error.clone());
                 Ok(Step::Done(Begun { attempt: Some(row.attempt), result, error, ..Begun::of("replay") }))
             }
-            Outcome::InProgress => Ok(Step::InProgress(Some((row.attempt, row.lease_until)))),
+            Outcome::InProgress => Ok(Step::InProgress(Some(Attempt::of(row)))),
             Outcome::First | Outcome::Again => Ok(Step::Changed),
         }
     }

@@ -1,6 +1,8 @@
 //! Locks on tags: of a tenant's tags some share a bucket, by a hash, and a bucket is what is locked, by who appends events that bear one of its tags and by who
 //! must not be overtaken by such an append. So the locks of a transaction are bounded however many tags it meets.
 //!
+//! A call whose events are in many buckets takes none of them: it opposes all of the tenant's conditions at once, by a lock that neither kind keeps its own kind from.
+//!
 //! Promises: a bucket is shared by appends, and had alone by conditions, until the end of the transaction; the buckets of a call are locked in their order, each once
 //! and as strongly as the call needs it, behind the tenant's gate and before names and rows of streams.
 use super::condition::Query;
@@ -19,16 +21,31 @@ fn bucket_of(tenant_id: i64, tag: &str) -> u16 {
     (hasher.finish() % u64::from(settings::tag_buckets())) as u16
 }
 
+/// The most buckets that a call shares; beyond it, it opposes conditions.
+const MOST_SHARED: usize = 64;
+
 /// Locks the buckets of all tags of these events as one of many, and those that the query's items are kept by alone.
 pub fn lock(catalog: &Catalog, tenant_id: i64, requests: &[Request], query: Option<&Query>) -> Result<()> {
     let tags = requests.iter().flat_map(|request| &request.events).flat_map(|event| &event.tags);
     let mut buckets: BTreeMap<u16, bool> = tags.map(|tag| (bucket_of(tenant_id, tag), false)).collect();
+    let has_many = buckets.len() > MOST_SHARED;
+    if has_many {
+        buckets.clear();
+    }
     for tag in query.iter().flat_map(|query| query.locked_tags()) {
         buckets.insert(bucket_of(tenant_id, tag), true);
     }
+    let lock = |part| LockTag { table: catalog.event_tags, object: tenant_id, part };
+    let conditions = LockTag { table: catalog.tag_partitions, object: tenant_id, part: 0 };
+    match (has_many, buckets.values().any(|&is_alone| is_alone)) {
+        (false, false) => {}
+        (false, true) => conditions.share()?,
+        (true, false) => conditions.oppose()?,
+        // It is both.
+        (true, true) => conditions.lock()?,
+    }
     for (part, is_alone) in buckets {
-        let bucket = LockTag { table: catalog.event_tags, object: tenant_id, part };
-        if is_alone { bucket.lock()? } else { bucket.share()? }
+        if is_alone { lock(part).lock()? } else { lock(part).share()? }
     }
     Ok(())
 }

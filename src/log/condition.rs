@@ -14,6 +14,7 @@ use super::target::Target;
 use super::{horizon, identity, tags};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
+use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::{View, shows_what_is_committed};
@@ -21,6 +22,7 @@ use crate::pg::query::probe::{Bound, Direction};
 use crate::pg::query::row::Row;
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
+use crate::shared::server_run;
 use crate::shared::session::as_owner;
 use eventstream_core::command::condition;
 use eventstream_core::digest::Digest;
@@ -49,7 +51,7 @@ pub struct Place {
     pub log_id: String,
     pub tenant: String,
     pub timeline: i64,
-    /// Server and database: a restored copy keeps the log's id.
+    /// Server, database and run of the server: a restored copy keeps the log's id, and what was committed last may be lost with the end of a run.
     pub place: String,
 }
 
@@ -108,13 +110,15 @@ impl Query {
         }
         let from = after.saturating_add(1);
         let mut goes_on = true;
+        // A row's tags are read into it.
+        let scratch = Scratch::new()?;
         for (place, item) in self.items.iter().enumerate() {
             let tags = &item.filter.tags;
             for partition in tags::partitions(db, catalog, view, tenant_id, tags, (from, i64::MAX))? {
                 let mut look = |row: &Row| -> Result<bool> {
                     let is_new = row.int8(column::TENANT_ID)? == tenant_id
                         && item.filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?)
-                        && !is_matched(&self.items[..place], row)?;
+                        && !scratch.step(|| is_matched(&self.items[..place], row))?;
                     goes_on = !is_new || each(row)?;
                     Ok(goes_on)
                 };
@@ -146,9 +150,10 @@ impl Query {
     ) -> Result<()> {
         let bounds = [Bound::at_least(TENANT_POSITION, after.saturating_add(1))];
         let mut goes_on = true;
+        let scratch = Scratch::new()?;
         for partition in partition::all(db, catalog)?.iter().filter(|partition| partition.upper > after) {
             partition.tenants.in_order(db, view, Datum::from(tenant_id), &bounds, |row| {
-                goes_on = !is_matched(&self.items, row)? || each(row)?;
+                goes_on = !scratch.step(|| is_matched(&self.items, row))? || each(row)?;
                 Ok(goes_on)
             })?;
             if !goes_on {
@@ -215,7 +220,12 @@ impl Place {
             log_id: to_uuid_text(&identity::log_id(db)?),
             tenant: to_uuid_text(&identity::tenant_uuid(db, catalog, tenant_id)?),
             timeline: server::timeline()?.into(),
-            place: format!("{}/{}", server::system_identifier()?, server::database().to_u32()),
+            place: format!(
+                "{}/{}/{:016x}",
+                server::system_identifier()?,
+                server::database().to_u32(),
+                server_run::id().unwrap_or_default()
+            ),
         })
     }
 
@@ -225,10 +235,13 @@ impl Place {
             format!("it was taken of the log {}, and this one is {}", self.log_id, here.log_id)
         } else if self.tenant != here.tenant {
             format!("it was taken of the tenant with the uuid {}, and this one has {}", self.tenant, here.tenant)
-        } else if self.place != here.place {
-            format!("it was taken in {} (server/database), and this copy of the log is in {}", self.place, here.place)
         } else if self.timeline != here.timeline {
             format!("it was taken on timeline {}, and the server is on {} now", self.timeline, here.timeline)
+        } else if self.place != here.place {
+            format!(
+                "it was taken in {} (server/database/run of the server), and this copy of the log is in {}",
+                self.place, here.place
+            )
         } else {
             return Ok(());
         };
@@ -267,8 +280,8 @@ pub fn judge(db: &Db, catalog: &Catalog, tenant_id: i64, condition: &Condition) 
         let reason = format!("it was taken at position {after}, and the last position of this log is {last_position}");
         return Err(Error::ConditionOfAnother { reason }.into());
     }
-    // A plain condition fails by the first one.
-    let most = if condition.seen.is_some() { u64::MAX } else { 1 };
+    // One more than was seen is enough to tell; a plain condition fails by the first one.
+    let most = condition.seen.map_or(1, |seen| seen.count().saturating_add(1));
     let found = condition.query.matches(db, catalog, View::Now, tenant_id, condition.after, most)?;
     if found.digest == condition.seen.unwrap_or_default() {
         return Ok(());

@@ -11,6 +11,7 @@ pub mod known;
 pub mod live_settings;
 pub mod notes;
 pub mod open_appends;
+pub mod server_run;
 pub mod session;
 pub mod settings;
 pub mod tasks;
@@ -20,7 +21,7 @@ use crate::pg::process::xact;
 use crate::pg::shmem::{self, Part};
 use crate::pg::utility;
 
-static MEMORY: [&dyn Part; 10] = [
+static MEMORY: [&dyn Part; 11] = [
     &open_appends::ENTRIES,
     &counters::BLOCKS,
     &tasks::ENTRIES,
@@ -31,6 +32,7 @@ static MEMORY: [&dyn Part; 10] = [
     &board::runner::AREA,
     &board::waiter::AREA,
     &high_water::AREA,
+    &server_run::AREA,
 ];
 
 /// Once a process, from _PG_init.

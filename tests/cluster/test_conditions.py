@@ -573,6 +573,55 @@ def test_twenty_thousand_tags_of_one_transaction_leave_room_for_others(database,
     assert verify(session) == []
 
 
+def test_a_call_with_many_tags_takes_one_lock_and_still_meets_conditions(database, session):
+    events = [{"type": "Placed", "payload": 1, "tags": [f"order:{n}"]} for n in range(500)]
+    with database.connect(autocommit=False) as writer, database.connect(autocommit=False) as other, database.connect() as decider:
+        condition = take(decider, of_tags("order:77"))
+        writer.execute("select es_append_events('order-0', %s)", (Jsonb(events),))
+        assert value(writer, "select count(*) from pg_locks where pid = pg_backend_pid()") < 150
+        # Its own kind is not in its way, and conditions on what it does not bear wait all the same.
+        other.execute("select es_append_events('order-1', %s)", (Jsonb(events),))
+        other.rollback()
+        decider.execute("set lock_timeout = '300ms'")
+        for tag in ("order:77", "else:1"):
+            with pytest.raises(psycopg.Error) as error:
+                decide(decider, take(decider, of_tags(tag)), placed("order-2", tags=[tag]))
+            assert error.value.sqlstate == "55P03"
+        writer.commit()
+        decider.execute("set lock_timeout = 0")
+        with pytest.raises(psycopg.Error) as error:
+            decide(decider, condition, placed("order-2", tags=["order:77"]))
+        assert error.value.sqlstate == "ES015"
+        # A condition that is kept is in its way.
+        decider.execute("begin")
+        decide(decider, take(decider, of_tags("order:78")), placed("order-2", tags=["order:78"]))
+        other.execute("set lock_timeout = '300ms'")
+        with pytest.raises(psycopg.Error) as error:
+            other.execute("select es_append_events('order-1', %s)", (Jsonb(events),))
+        assert error.value.sqlstate == "55P03"
+        decider.execute("rollback")
+        other.rollback()
+
+
+@pytest.mark.parametrize("how", ["restart", "kill -9"])
+def test_a_condition_ends_with_the_run_of_the_server(new_server, how):
+    """What it has seen may be lost with it: a commit that was not flushed, files that were put back."""
+    database = Database(new_server("condition_runs"), "log").create()
+    with database.connect() as session:
+        append(session, "order-1", tags=["order:1"])
+        condition = take(session, of_tags("order:1"))
+    if how == "restart":
+        database.server.stop()
+    else:
+        database.server.kill_everything()
+    database.server.start()
+    with database.connect() as session:
+        with pytest.raises(psycopg.Error) as error:
+            decide(session, condition, placed("order-2", tags=["order:1"]))
+        assert error.value.sqlstate == "ES015" and "run of the server" in error.value.diag.message_primary
+        decide(session, take(session, of_tags("order:1")), placed("order-2", tags=["order:1"]))
+
+
 def test_two_who_have_appended_and_then_want_everything_do_not_wait_for_ever(database, session):
     with database.connect(autocommit=False) as one, database.connect(autocommit=False) as two:
         for number, connection in enumerate((one, two)):
