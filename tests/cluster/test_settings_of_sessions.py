@@ -89,6 +89,7 @@ SCENARIO = [
     ("select es_close_period('{{a}}', '2024-01-01T00:00:00Z', 'x') <= clock_timestamp()", ()),
     ("select es_append('a-9', 'Declared', '{{}}', occurred_at => '2024-01-01 00:00+00')", ()),
     ("select es_reopen_period('{{a}}', null, 'x')", ()),
+    ("select (es_condition('{{\"items\": [{{\"tags\": [\"order:1\"]}}]}}') - 'after' - 'log')::text", ()),
     ("select es_alter_category('a', %s)", ('{"max_future": "01:00", "id_pattern": "[0-9]+", "foldable": "required"}',)),
     ("select id_pattern, extract(epoch from max_future)::text from eventstream.categories where category = 'a'", ()),
     ("select es_append('a-x', 'Paid', %s)", (PAYLOAD,)),
