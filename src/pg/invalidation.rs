@@ -49,8 +49,19 @@ extern "C-unwind" fn cache_changed(callback: Datum, _: i32, _: u32) {
     });
 }
 
-/// Tells every session, this one too, at the commit that a relation changed.
+/// Tells every session at the commit that a relation changed, by a statement of ours which is over; this one at once, and again when the (sub)transaction is
+/// undone: it may have derived something from it by then.
 pub fn announce(relation: Oid) -> Result<()> {
+    announce_with_command(relation)?;
+    // SAFETY: the counter is PostgreSQL's to be counted up. Only what was announced by a command that is over is announced again.
+    catch(|| unsafe {
+        ffi::GetCurrentCommandId(true);
+        ffi::CommandCounterIncrement();
+    })
+}
+
+/// The same by a statement that is still at work: this session learns of it with the end of that.
+pub fn announce_with_command(relation: Oid) -> Result<()> {
     // SAFETY: raises where the relation does not exist.
     catch(|| unsafe { ffi::CacheInvalidateRelcacheByRelid(relation) })
 }

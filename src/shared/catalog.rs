@@ -193,20 +193,21 @@ pub fn rules_generation() -> u64 {
     RULES_CHANGED.get()
 }
 
-/// Tells every session (at commit) of a row that no function of ours wrote: of a restore, or of logical replication.
+/// Tells every session (at commit) of a row that no function of ours wrote: of a restore, or of logical replication. This session with the end of the statement
+/// that writes it.
 pub fn announce_foreign(table: &str) -> Result<()> {
     let catalog = Catalog::current()?;
-    match table.trim_start_matches("_eventstream.") {
-        "log_identities" | "activations" | "tenants" | "grants" => announce_access_change(&catalog),
-        "folds" | "upcasters" => announce_fold_change(&catalog),
-        "projections" => announce_projection_change(&catalog),
-        "event_types" => announce_event_type_change(&catalog),
-        "category_rules" => announce_category_change(&catalog),
-        "periods" => announce_period_change(&catalog),
-        "deciders" => announce_decider_change(&catalog),
+    invalidation::announce_with_command(match table.trim_start_matches("_eventstream.") {
+        "log_identities" | "activations" | "tenants" | "grants" => catalog.grants,
+        "folds" | "upcasters" => catalog.folds,
+        "projections" => catalog.projections,
+        "event_types" => catalog.event_types,
+        "category_rules" => catalog.category_rules,
+        "periods" => catalog.periods,
+        "deciders" => catalog.deciders,
         // What nobody has derived anything from: streams, and what is read as it is.
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    })
 }
 
 /// A number that changes whenever a decider or a function that one calls may have.
