@@ -37,7 +37,7 @@ Example: select es_register_upcaster('AccountCredited', 1, 'ledger.credited_1_to
 create function es_unregister_upcaster(event_type text, from_schema_version int) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unregister_upcaster';
 comment on function es_unregister_upcaster(text, int) is
-$$Forgets the upcaster of an event type from a schema version on. Returns event_type. Needs the privilege manage. ES005 where there is none.
+$$Forgets the upcaster of an event type from a schema version on. Returns event_type. Needs the privilege manage. ES005 where there is none. ES005 also where a declared version of an event type rests on the step.
 Example: select es_unregister_upcaster('AccountCredited', 1);$$;
 
 create function es_state(stream text, fold text default null) returns jsonb

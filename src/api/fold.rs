@@ -1,7 +1,7 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
-use crate::command::event_type;
+use crate::command::agreement;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -144,10 +144,12 @@ fn register_upcaster(args: &Args) -> Returned {
     let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
+    agreement::begin(target.id, c"es_register_upcaster")?;
     let key = (definition.event_type, definition.from_schema_version);
     let before = upcasters::of(target.id)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
-    event_type::must_agree(target, definition.event_type)?;
+    agreement::must_lead(target, definition.event_type, "to_event_type")?;
+    agreement::must_agree(target, definition.event_type)?;
     let changed = refold::refold(target)?;
     if before.has(key.0, key.1) && before.definition() != upcasters::of(target.id)?.definition() {
         say_replaced(&format!("the upcaster of {} from schema version {}", shown(key.0), key.1), &changed)?;
@@ -161,6 +163,8 @@ fn unregister_upcaster(args: &Args) -> Returned {
     let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
+    agreement::begin(target.id, c"es_unregister_upcaster")?;
+    agreement::must_not_rest(target.id, event_type, from_schema_version)?;
     fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;
     refold::refold(target)?;
     from_text(event_type).map(Some)

@@ -97,7 +97,7 @@ fn simulate(args: &Args) -> Returned {
     let mut left = settings::max_batch_events();
     let mut events = batch("events", args.jsonb(1, "events")?, &mut left)?;
     // What an append would give them.
-    ruling::of(asked.target().id)?.declared.complete(&mut events);
+    ruling::of(asked.target().id)?.declared.complete(&mut events)?;
     let mut folding = Folding::new(asked.target(), &asked.fold)?;
     simulate::state(&mut folding, &asked.name, &events)?.datum().map(Some)
 }

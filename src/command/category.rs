@@ -111,7 +111,7 @@ impl Categories {
             let event = OneEvent {
                 event_type: event.event_type,
                 tags: &event.tags,
-                is_declared: !rules.asks(CategoryRule::EventTypes) || declared.newest(event.event_type).is_some(),
+                is_declared: !rules.asks(CategoryRule::EventTypes) || declared.has(event.event_type)?,
                 has_actor: !rules.asks(CategoryRule::Actor) || has_actor(event)?,
                 has_id: event.event_id.is_some(),
                 ahead: event.occurred_at.map_or(0, |occurred_at| occurred_at.saturating_sub(clock)),

@@ -1,6 +1,7 @@
 //! Registering deciders. Registering again replaces; every session notices at the commit (src/shared/catalog.rs). Sole owner of the table deciders: what it holds, the functions'
 //! sources as they were registered too, is what an act of administration says.
 use super::deciders::{each_command, must_satisfy, undecided};
+use super::schemas;
 use crate::log::document::print;
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::jsonb::Jsonb;
@@ -160,7 +161,7 @@ fn check_commands(decider: &str, commands: Jsonb) -> Result<()> {
         if schema.measure(Schema::MOST_BYTES as u64)?.bytes > Schema::MOST_BYTES as u64 {
             return Err(invalid("schema", format!("must have at most {} bytes", Schema::MOST_BYTES)));
         }
-        let schema = Schema::parse(&String::from_utf8_lossy(schema.text()?)).map_err(of_a_command)?;
+        let schema = schemas::made(&String::from_utf8_lossy(schema.text()?))?.map_err(of_a_command)?;
         match example {
             Some(example) => must_satisfy(&schema, "the example", (decider, name), example.text),
             None => Ok(()),

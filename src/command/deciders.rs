@@ -1,5 +1,6 @@
 //! Deciders as this backend knows them: which function decides on the commands of a category, as whom, and which commands it takes. Read once, and again when one of them, or
 //! any function of the database, has changed (src/shared/catalog.rs counts). A schema is made ready once a backend.
+use super::schemas;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call::{Function, Registrant};
 use crate::pg::jsonb::{Jsonb, Value};
@@ -165,7 +166,14 @@ impl Decider {
             }));
         };
         let Some(schema) = &command.schema else { return Ok(()) };
-        let schema = command.ready.get_or_init(|| Schema::parse(schema)).as_ref().map_err(Clone::clone)?;
+        let ready = match command.ready.get() {
+            Some(ready) => ready,
+            None => {
+                let made = schemas::made(schema)?;
+                command.ready.get_or_init(|| made)
+            }
+        };
+        let schema = ready.as_ref().map_err(Clone::clone)?;
         must_satisfy(schema, "the payload", (&self.name, command_type), payload)
     }
 
@@ -198,10 +206,12 @@ pub fn must_satisfy(
     payload: &[u8],
 ) -> Result<()> {
     let (decider, command_type) = (decider.to_owned(), command_type.to_owned());
-    // What PostgreSQL prints is UTF-8, as its database is.
-    match schema.breach(&String::from_utf8_lossy(payload)) {
+    match schemas::breach(schema, payload)? {
         Ok(None) => Ok(()),
         Ok(Some(breach)) => Err(undecided(Undecided::PayloadRefused { what, decider, command_type, breach })),
-        Err(reason) => Err(undecided(Undecided::PayloadUnjudged { what, decider, command_type, reason })),
+        Err(reason) => {
+            let reason = reason.to_string();
+            Err(undecided(Undecided::PayloadUnjudged { what, decider, command_type, reason }))
+        }
     }
 }

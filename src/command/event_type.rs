@@ -1,26 +1,17 @@
-//! Declaring event types: their schema versions, and whether examples agree with schemas and upcasters.
-//!
-//! Promises: whatever is declared together agrees, whichever of it came last. Each example satisfies its own schema, and what upcasters make of it
-//! the schema of the version that it becomes; that is judged anew whenever a schema, an example or an upcaster changes, and what breaks it is refused.
-use super::ruling;
+//! Declaring event types: their schema versions, each by itself; what must agree with the others is judged in agreement.rs.
+use super::{agreement, schemas};
 use crate::log::document::print;
-use crate::log::event::{NewEvent, Parts};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::error::report;
 use crate::pg::jsonb::Jsonb;
-use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
-use crate::present::door::Door;
-use crate::present::event::{Common, StoredEvent};
-use crate::present::upcasters;
 use crate::shared::catalog::announce_event_type_change;
 use crate::shared::session::as_owner;
 use eventstream_core::definition::{Part, same};
 use eventstream_core::error::Error;
-use eventstream_core::name::StreamName;
 use eventstream_core::options::EventTypeSettings;
 use eventstream_core::schema::Schema;
 use eventstream_core::{EventType, quote_literal, shown};
@@ -61,12 +52,6 @@ thread_local! {
         "delete from _eventstream.event_types where tenant_id = $1 and event_type = $2 and ($3 is null or schema_version = $3)",
         &[INT8OID, TEXTOID, INT4OID],
     ) };
-    static EXAMPLES: Plan = const { Plan::new(
-        "select e.event_type, e.schema_version, e.example::text from _eventstream.event_types e where e.tenant_id = $1 and e.example is not null \
-         and (e.event_type = $2 or exists (select from _eventstream.upcasters u \
-                                           where u.tenant_id = e.tenant_id and u.event_type = e.event_type and u.to_event_type = $2))",
-        &[INT8OID, TEXTOID],
-    ) };
 }
 
 /// Errors: ES005, ES016, and what upcasters raise of an example.
@@ -74,7 +59,7 @@ pub fn create(target: Target, definition: &Definition) -> Result<()> {
     let Definition { event_type, schema_version, .. } = *definition;
     check_key(event_type, Some(schema_version))?;
     check_parts(definition.json_schema, definition.description, definition.example)?;
-    server::must_be_writable(c"es_create_event_type")?;
+    agreement::begin(target.id, c"es_create_event_type")?;
     let row: [Nullable; 7] = [
         Some(Datum::from(target.id)),
         Some(from_text(event_type)?),
@@ -88,36 +73,13 @@ pub fn create(target: Target, definition: &Definition) -> Result<()> {
         if CREATE.with(|plan| plan.write(db, &row))? == 0 {
             return is_there(db, target.id, definition).map(|()| false);
         }
-        announce_event_type_change(catalog)?;
-        must_have_upcaster(db, target, event_type, schema_version).map(|()| true)
+        announce_event_type_change(catalog).map(|()| true)
     })?;
-    if is_new { must_agree(target, event_type) } else { Ok(()) }
-}
-
-/// Whoever reads a version's events as the next one's needs to know how.
-fn must_have_upcaster(db: &Db, target: Target, event_type: &str, schema_version: i32) -> Result<()> {
-    let before = schema_version - 1;
-    if !is_declared(db, target.id, event_type, before)? || upcasters::of(target.id)?.has(event_type, before) {
+    if !is_new {
         return Ok(());
     }
-    let event_type_shown = shown(event_type);
-    Err(Error::InvalidArgument {
-        argument: "schema_version".into(),
-        reason: format!(
-            "must have an upcaster: version {before} of {event_type_shown} is declared, and nothing turns its payloads into those of version \
-             {schema_version}"
-        ),
-        hint: Some(format!(
-            "Register it first: select es_register_upcaster({}, {before}, 'your_function(jsonb, jsonb)');",
-            quote_literal(event_type)
-        )),
-    }
-    .into())
-}
-
-fn is_declared(db: &Db, tenant_id: i64, event_type: &str, schema_version: i32) -> Result<bool> {
-    let key = [Some(Datum::from(tenant_id)), Some(from_text(event_type)?), Some(Datum::from(schema_version))];
-    Ok(STORED.with(|plan| plan.first(db, View::Latest, &key, |_| Ok(())))?.is_some())
+    agreement::must_lead(target, event_type, "schema_version")?;
+    agreement::must_agree(target, event_type)
 }
 
 fn is_there(db: &Db, tenant_id: i64, definition: &Definition) -> Result<()> {
@@ -159,7 +121,7 @@ pub fn alter(target: Target, event_type: &str, schema_version: i32, settings: &E
     check_key(event_type, Some(schema_version))?;
     check_parts(settings.json_schema.flatten(), settings.description.flatten(), settings.example.flatten())
         .map_err(|failure| failure.within(|| "settings".into()))?;
-    server::must_be_writable(c"es_alter_event_type")?;
+    agreement::begin(target.id, c"es_alter_event_type")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let row: [Nullable; 10] = [
             Some(Datum::from(target.id)),
@@ -178,13 +140,13 @@ pub fn alter(target: Target, event_type: &str, schema_version: i32, settings: &E
         }
         announce_event_type_change(catalog)
     })?;
-    must_agree(target, event_type)
+    agreement::must_agree(target, event_type)
 }
 
 /// Errors: ES005 where it is not declared.
 pub fn drop(tenant_id: i64, event_type: &str, schema_version: Option<i32>) -> Result<()> {
     check_key(event_type, schema_version)?;
-    server::must_be_writable(c"es_drop_event_type")?;
+    agreement::begin(tenant_id, c"es_drop_event_type")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let key = [Some(Datum::from(tenant_id)), Some(from_text(event_type)?), schema_version.map(Datum::from)];
         if DROP.with(|plan| plan.write(db, &key))? == 0 {
@@ -222,7 +184,7 @@ fn check_parts(json_schema: Option<Jsonb>, description: Option<&str>, example: O
         if json_schema.measure(Schema::MOST_BYTES as u64)?.bytes > Schema::MOST_BYTES as u64 {
             return Err(invalid("json_schema", format!("must have at most {} bytes", Schema::MOST_BYTES)));
         }
-        let schema = Schema::parse(&String::from_utf8_lossy(json_schema.text()?))?;
+        let schema = schemas::ready(&String::from_utf8_lossy(json_schema.text()?))?;
         if !schema.unknown_keywords.is_empty() {
             let unknown: Vec<_> = schema.unknown_keywords.iter().take(10).map(|keyword| shown(keyword)).collect();
             report::notice(&format!(
@@ -235,50 +197,4 @@ fn check_parts(json_schema: Option<Jsonb>, description: Option<&str>, example: O
         return Err(invalid("description", format!("must have at most {MOST_DESCRIPTION_BYTES} bytes, not {long}")));
     }
     example.map_or(Ok(()), |example| print("example", example).map(|_| ()))
-}
-
-/// An example: of which event type and version, JSON as text.
-struct Example(String, i32, String);
-
-/// Whether the examples of an event type, and of those that upcasters turn into it, satisfy their schemas, and after upcasting those of what they become.
-/// Errors: ES016, and what upcasters raise.
-pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
-    let examples = as_owner(Planning::ByIndex, |db, _| {
-        EXAMPLES.with(|plan| {
-            plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id)), Some(from_text(event_type)?)], |row| {
-                Ok(Example(row.text(0)?.to_owned(), row.int4(1)?, row.text(2)?.to_owned()))
-            })
-        })
-    })?;
-    if examples.is_empty() {
-        return Ok(());
-    }
-    let (ruling, upcasters) = (ruling::of(target.id)?, upcasters::of(target.id)?);
-    let declared = &ruling.declared;
-    let stream = StreamName::parse("example-1")?;
-    let common = Common::new(target, stream.as_str())?;
-    for Example(event_type, version, example) in examples {
-        let what = || "the example".to_owned();
-        declared.check_payload(&what, &event_type, version, example.as_bytes())?;
-        if !upcasters.has(&event_type, version) {
-            continue;
-        }
-        let parts = Parts {
-            event_type: &event_type,
-            payload: Jsonb::parse(&example)?,
-            metadata: Some(Jsonb::parse("{}")?),
-            event_id: None,
-            occurred_at: None,
-            schema_version: Some(version),
-            subject: None,
-            tags: Vec::new(),
-        };
-        let event = NewEvent::check(parts, "event_type")?;
-        let stored = StoredEvent::imagined(&common, &stream, &event, 1, server::clock())?;
-        let shown_as = Door::new(&upcasters)?.show(stored)?;
-        let Some(payload) = shown_as.payload()? else { continue };
-        let what = || format!("what upcasters make of the example of {} version {version}", shown(&event_type));
-        declared.check_payload(&what, shown_as.event_type()?, shown_as.schema_version(), payload.text()?)?;
-    }
-    Ok(())
 }

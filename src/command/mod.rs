@@ -1,5 +1,6 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
+pub mod agreement;
 mod answers;
 mod bounds;
 pub mod category;
@@ -19,5 +20,6 @@ pub mod operation;
 pub mod period;
 pub mod rehearse;
 pub mod ruling;
+pub mod schemas;
 pub mod stored_types;
 pub mod write;

@@ -3,9 +3,9 @@
 //!
 //! Promises: the quick look goes by the counts and does not read the log; the thorough one reads each event once, in bounded memory. What is told of an event is
 //! where it is, and where and by which rule it breaks its schema, and never what it says.
+use super::agreement::Known;
 use super::counted::{self, ByVersion, Count, add};
-use super::declared::Declared;
-use super::ruling;
+use super::schemas;
 use crate::log::chosen::{self, Chosen};
 use crate::log::statements::column;
 use crate::log::stored::StoredContent;
@@ -17,14 +17,11 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::Direction;
 use crate::pg::query::row::Row;
-use crate::present::upcast::Upcasters;
-use crate::present::upcasters;
 use crate::shared::session::as_owner;
 use crate::shared::tasks::{Kind, Task};
 use eventstream_core::EventType;
-use eventstream_core::newest::{EventTypes, Misfit, misfits};
+use eventstream_core::newest::{Misfit, misfits};
 use eventstream_core::schema::Breach;
-use std::rc::Rc;
 
 /// Where an event stands that breaks its schema, and what of it.
 pub struct Place {
@@ -49,38 +46,12 @@ pub struct Found<'a> {
 /// Takes what does not fit.
 pub type Report<'a> = &'a mut dyn FnMut(Found) -> Result<()>;
 
-/// What is known of a tenant's event types.
-struct Known {
-    declared: Rc<Declared>,
-    upcasters: Rc<Upcasters>,
-}
-
-impl Known {
-    fn of(tenant_id: i64) -> Result<Self> {
-        Ok(Self { declared: Rc::clone(&ruling::of(tenant_id)?.declared), upcasters: upcasters::of(tenant_id)? })
-    }
-}
-
-impl EventTypes for Known {
-    fn step(&self, event_type: &str, schema_version: i32) -> Option<&str> {
-        self.upcasters.step(event_type, schema_version)
-    }
-
-    fn newest(&self, event_type: &str) -> Option<i32> {
-        self.declared.newest(event_type)
-    }
-
-    fn is_declared(&self, event_type: &str, schema_version: i32) -> bool {
-        self.declared.has(event_type, schema_version)
-    }
-}
-
 /// Of the categories (None: of all), as of the caller's snapshot.
 pub fn check(tenant_id: i64, categories: Option<&[String]>, is_thorough: bool, report: Report) -> Result<()> {
     as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(tenant_id)))?;
     let known = Known::of(tenant_id)?;
     if is_thorough {
-        let counts = judge_all(&known.declared, tenant_id, categories, report)?;
+        let counts = judge_all(tenant_id, categories, report)?;
         return compare(&known, &counts, report);
     }
     let counts = counted::counts(tenant_id, categories)?;
@@ -110,7 +81,7 @@ fn compare(known: &Known, counts: &ByVersion, report: Report) -> Result<()> {
 }
 
 /// Reads every event, and reports those that break the schema of their version; how many there are of each.
-fn judge_all(declared: &Declared, tenant_id: i64, categories: Option<&[String]>, report: Report) -> Result<ByVersion> {
+fn judge_all(tenant_id: i64, categories: Option<&[String]>, report: Report) -> Result<ByVersion> {
     let mut counts = ByVersion::new();
     as_owner(Planning::ByIndex, |db, catalog| {
         let task = Task::begin(Kind::Check, sequence::last(catalog.positions)?.0);
@@ -127,7 +98,7 @@ fn judge_all(declared: &Declared, tenant_id: i64, categories: Option<&[String]>,
                     Count { events: 1, last_recorded_at: row.int8(column::RECORDED_AT)? },
                 );
                 task.note(row.int8(column::GLOBAL_POSITION)?);
-                scratch.step(|| judge(db, declared, row, (event_type, version), report)).map(|()| true)
+                scratch.step(|| judge(db, tenant_id, row, (event_type, version), report)).map(|()| true)
             })?;
         }
         Ok(())
@@ -135,14 +106,13 @@ fn judge_all(declared: &Declared, tenant_id: i64, categories: Option<&[String]>,
     Ok(counts)
 }
 
-fn judge(db: &Db, declared: &Declared, row: &Row, of: (&str, i32), report: Report) -> Result<()> {
+fn judge(db: &Db, tenant_id: i64, row: &Row, of: (&str, i32), report: Report) -> Result<()> {
     if of.0 == EventType::STREAM_CLOSED {
         return Ok(());
     }
-    let Some(schema) = declared.schema(of.0, of.1)? else { return Ok(()) };
+    let Some(schema) = schemas::schema(tenant_id, of.0, of.1)? else { return Ok(()) };
     let Some(payload) = StoredContent::of_row(row).payload()? else { return Ok(()) };
-    // What PostgreSQL prints is UTF-8, as its database is.
-    let (problem, breach) = match schema.breach(&String::from_utf8_lossy(payload)) {
+    let (problem, breach) = match schemas::breach(&schema, payload)? {
         Ok(None) => return Ok(()),
         Ok(Some(breach)) => (format!("the payload breaks its schema: {breach}"), Some(breach)),
         Err(reason) => (format!("the payload cannot be judged by its schema: {reason}"), None),

@@ -62,6 +62,16 @@ impl<'a> Door<'a> {
         Ok(stored.shown())
     }
 
+    /// As [`Door::show`], and `each` is shown the event after every step. A step that fails is an error, whatever the session would skip.
+    pub fn show_steps(&mut self, mut stored: StoredEvent, each: &mut dyn FnMut(&Event) -> Result<()>) -> Result<()> {
+        if let Some(upcasting) = &mut self.upcasting {
+            while upcasting.step(&mut stored, false)? {
+                each(&stored.clone().shown())?;
+            }
+        }
+        Ok(())
+    }
+
     /// The same, where what a user's function raises costs this event only.
     pub fn try_to_show(&mut self, mut stored: StoredEvent) -> Result<std::result::Result<Event, Unshown>> {
         if let Some(upcasting) = &mut self.upcasting

@@ -148,43 +148,50 @@ impl<'a> Upcasting<'a> {
     /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
     /// the last step that succeeded left it.
     pub fn apply(&mut self, event: &mut StoredEvent) -> Result<()> {
-        while let Some((key, step)) = self.next_step(event)? {
-            if event.get(field::PAYLOAD).is_none() {
-                return Ok(()); // erased: there is nothing to bring up to date
-            }
-            let made = if settings::are_failed_upcasts_skipped() && subtransaction::is_possible() {
-                subtransaction::attempt(|| self.call(event, key, step))?
-            } else {
-                Ok(self.call(event, key, step).inspect_err(|failure| {
-                    let is_own = failure.is_of_event() || matches!(failure, Failure::Rule(Error::UpcastFailed { .. }));
-                    self.note(is_own, event, key, step);
-                })?)
-            };
-            let payload = match made {
-                Ok(payload) => payload,
-                Err(caught) => {
-                    self.note(caught.is_of_event || caught.sqlstate == "ES014", event, key, step);
-                    self.has_skipped = true;
-                    return report::warning(&format!(
-                        "upcaster of \"{}\" from schema version {} is skipped for stream \"{}\" at version {}: {} ({})",
-                        key.0,
-                        key.1,
-                        event.stream()?,
-                        event.version(),
-                        caught.message,
-                        caught.sqlstate
-                    ));
-                }
-            };
-            if self.noted.contains(&event.global_position()) {
-                failing::upcast(event.global_position(), || self.upcasters.key(key.0, key.1, step));
-            }
-            event.set(field::PAYLOAD, payload);
-            event.set(field::SCHEMA_VERSION, Datum::from(key.1 + 1));
-            event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
-            *self.made.entry(key).or_default() += 1;
-        }
+        while self.step(event, settings::are_failed_upcasts_skipped())? {}
         Ok(())
+    }
+
+    /// Brings the event to its next schema version, where there is a step to it; whether one was made. As [`Upcasting::apply`], and one that fails is skipped where
+    /// it `may_skip`.
+    pub fn step(&mut self, event: &mut StoredEvent, may_skip: bool) -> Result<bool> {
+        let Some((key, step)) = self.next_step(event)? else { return Ok(false) };
+        if event.get(field::PAYLOAD).is_none() {
+            return Ok(false); // erased: there is nothing to bring up to date
+        }
+        let made = if may_skip && subtransaction::is_possible() {
+            subtransaction::attempt(|| self.call(event, key, step))?
+        } else {
+            Ok(self.call(event, key, step).inspect_err(|failure| {
+                let is_own = failure.is_of_event() || matches!(failure, Failure::Rule(Error::UpcastFailed { .. }));
+                self.note(is_own, event, key, step);
+            })?)
+        };
+        let payload = match made {
+            Ok(payload) => payload,
+            Err(caught) => {
+                self.note(caught.is_of_event || caught.sqlstate == "ES014", event, key, step);
+                self.has_skipped = true;
+                let warning = format!(
+                    "upcaster of \"{}\" from schema version {} is skipped for stream \"{}\" at version {}: {} ({})",
+                    key.0,
+                    key.1,
+                    event.stream()?,
+                    event.version(),
+                    caught.message,
+                    caught.sqlstate
+                );
+                return report::warning(&warning).map(|()| false);
+            }
+        };
+        if self.noted.contains(&event.global_position()) {
+            failing::upcast(event.global_position(), || self.upcasters.key(key.0, key.1, step));
+        }
+        event.set(field::PAYLOAD, payload);
+        event.set(field::SCHEMA_VERSION, Datum::from(key.1 + 1));
+        event.set(field::EVENT_TYPE, from_text(&step.to_event_type)?);
+        *self.made.entry(key).or_default() += 1;
+        Ok(true)
     }
 
     /// Leaves a note of an event that a step cannot take, for whoever looks after the database, where it `is_own`: the event's fault, or the step's.

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::thread::LocalKey;
 
+/// So many values are kept; where there would be more, all are read anew.
+const MOST: usize = 1_000;
+
 pub struct Known<K, V> {
     generation: u64,
     values: HashMap<K, V>,
@@ -42,6 +45,9 @@ impl<K: Eq + Hash, V: Clone> Known<K, V> {
             known.with_borrow_mut(|known| {
                 // Another generation's where the loading has asked for something meanwhile.
                 if known.generation == before {
+                    if known.values.len() >= MOST {
+                        known.values.clear();
+                    }
                     known.values.insert(key, found.clone());
                 }
             });

@@ -195,6 +195,8 @@ def test_alter_changes_what_is_named_and_leaves_the_rest(session):
 
 
 def test_drop_takes_one_version_or_all_of_one_type(session):
+    for version in range(3, 7):
+        upcaster(session, "same", "p", version=version)
     for version in (3, 5, 7):
         declare(session, version=version)
     declare(session, event_type="Other")
@@ -233,13 +235,16 @@ def test_the_bounds_are_those_that_are_said(session):
     assert rows(session, "select schema_version from es_read('account-1')") == [(2_147_483_647,)]
 
 
-def test_a_version_whose_version_before_is_not_declared_needs_no_upcaster(session):
+def test_a_version_needs_upcasters_from_the_nearest_declared_one_below(session):
     declare(session, version=1)
+    diag = refused(declare, session, version=3)
+    assert diag.sqlstate == "ES005" and "version 1 of" in diag.message_primary
+    upcaster(session, "up", "p")
+    assert "'Credited', 2," in refused(declare, session, version=3).message_hint
+    upcaster(session, "up", "p", version=2)
     declare(session, version=3)
     diag = refused(declare, session, version=4)
     assert diag.sqlstate == "ES005" and "version 3 of" in diag.message_primary
-    assert refused(declare, session, version=2).sqlstate == "ES005"
-    upcaster(session, "up", "p")
     declare(session, version=2)
 
 

@@ -134,7 +134,8 @@ def test_a_new_version_needs_its_upcaster_and_that_the_example_before_becomes_on
     # Whatever of it comes last.
     assert refused(upcaster, session, "worse", "p || '{\"b\": 2}'").sqlstate == "ES016"
     assert refused(session.execute, "select es_alter_event_type('Credited', 2, '{\"json_schema\": {\"required\": [\"z\"]}}')").sqlstate == "ES016"
-    assert refused(session.execute, "select es_alter_event_type('Credited', 1, '{\"example\": {\"a\": 1, \"b\": 2}}')") is not None
+    # The upcaster that was refused is not the one that is asked.
+    session.execute("select es_alter_event_type('Credited', 1, '{\"example\": {\"a\": 1, \"b\": 2}}')")
     assert refused(session.execute, "select es_alter_event_type('Credited', 1, '{\"example\": {}}')").sqlstate == "ES016"
     session.execute("create function raises(p jsonb, m jsonb) returns jsonb immutable language plpgsql as $$ begin raise 'no' using errcode = 'P0042'; end $$")
     assert refused(session.execute, "select es_register_upcaster('Credited', 1, 'raises(jsonb, jsonb)')").sqlstate == "P0042"
@@ -178,7 +179,7 @@ def test_no_schema_keeps_a_backend_busy(session):
     declare(session, schema={"$defs": doubled, "$ref": "#/$defs/a0"})
     session.execute("set statement_timeout = '20 s'")
     diag = refused(append, session, 1)
-    assert diag.sqlstate == "ES016" and "1000000 steps" in diag.message_primary
+    assert diag.sqlstate == "ES016" and "10000000 steps" in diag.message_primary
     declare(session, event_type="Deep", schema={"properties": {"a": {"$ref": "#"}}})
     session.execute("set eventstream.max_json_depth = 1000")
     deep = 1

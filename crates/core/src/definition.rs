@@ -74,7 +74,8 @@ pub fn same(argument: &str, kind: &str, name: &str, parts: &[Part], hint: Option
     Err(Error::InvalidArgument {
         argument: argument.to_owned(),
         reason: format!(
-            "must be new, or of the same definition: there is a {kind} {} with {}",
+            "must be new, or of the same definition: there is {} {kind} {} with {}",
+            if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" },
             crate::shown(name),
             differing.join("; ")
         ),

@@ -95,3 +95,40 @@ pub fn misfits(types: &impl EventTypes, event_type: &str, schema_version: i32) -
     }
     misfits
 }
+
+/// Where upcasters lead a version of an event type on the way to a higher version: there, if they lead so far.
+#[must_use]
+pub fn way_end<'a>(types: &'a impl EventTypes, event_type: &'a str, from: i32, to: i32) -> (&'a str, i32) {
+    let mut at = (event_type, from);
+    while at.1 < to
+        && let Some(next) = types.step(at.0, at.1)
+    {
+        at = (next, at.1 + 1);
+    }
+    at
+}
+
+/// A version of an event type.
+pub type Of<'a> = (&'a str, i32);
+
+/// Which of the `declared` versions a step leads to the next declared one, and to which: that one rests on it.
+pub fn resting<'a>(
+    types: &'a impl EventTypes,
+    step: Of,
+    declared: impl Iterator<Item = Of<'a>>,
+) -> Option<(Of<'a>, Of<'a>)> {
+    for from in declared {
+        let (mut at, mut has_passed) = (from, false);
+        while let (Some(next), Some(version)) = (types.step(at.0, at.1), at.1.checked_add(1)) {
+            has_passed |= at == step;
+            at = (next, version);
+            if types.is_declared(at.0, at.1) {
+                if has_passed {
+                    return Some((from, at));
+                }
+                break;
+            }
+        }
+    }
+    None
+}

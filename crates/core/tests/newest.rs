@@ -1,5 +1,5 @@
 //! Whether stored schema versions are read in the newest declared one: every way in which they are not, said with what it is about.
-use eventstream_core::newest::{EventTypes, Misfit, misfits};
+use eventstream_core::newest::{EventTypes, Misfit, misfits, resting, way_end};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -80,4 +80,29 @@ fn a_chain_to_what_is_not_declared_does_not() {
 fn the_highest_version_ends_a_chain() {
     let known = Known::of(&[("A", i32::MAX)], &[("A", i32::MAX, "A")]);
     assert!(misfits(&known, "A", i32::MAX).is_empty());
+}
+
+#[test]
+fn a_way_ends_where_a_step_is_missing_or_where_it_was_to_lead() {
+    let known = Known::of(&[], &[("A", 1, "A"), ("A", 2, "B"), ("B", 3, "A"), ("A", 5, "A")]);
+    assert_eq!(way_end(&known, "A", 1, 4), ("A", 4));
+    assert_eq!(way_end(&known, "A", 1, 3), ("B", 3));
+    assert_eq!(way_end(&known, "A", 1, 6), ("A", 4));
+    assert_eq!(way_end(&known, "A", 2, 2), ("A", 2));
+    let last = Known::of(&[], &[("A", i32::MAX - 1, "A")]);
+    assert_eq!(way_end(&last, "A", i32::MAX - 1, i32::MAX), ("A", i32::MAX));
+}
+
+#[test]
+fn the_next_declared_version_rests_on_the_steps_to_it() {
+    let all = [("A", 1), ("B", 3), ("A", 5)];
+    let known =
+        Known::of(&all, &[("A", 1, "A"), ("A", 2, "B"), ("B", 3, "A"), ("A", 4, "A"), ("A", 5, "A"), ("C", 1, "A")]);
+    let rests = |step| resting(&known, step, all.into_iter());
+    assert_eq!(rests(("A", 1)), Some((("A", 1), ("B", 3))));
+    assert_eq!(rests(("A", 2)), Some((("A", 1), ("B", 3))));
+    assert_eq!(rests(("B", 3)), Some((("B", 3), ("A", 5))));
+    assert_eq!(rests(("A", 4)), Some((("B", 3), ("A", 5))));
+    // To nothing declared, from nothing declared, and no step at all.
+    assert_eq!((rests(("A", 5)), rests(("C", 1)), rests(("X", 1))), (None, None, None));
 }

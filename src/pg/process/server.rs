@@ -313,6 +313,12 @@ pub fn check_for_interrupts() -> Result<()> {
     catch(crate::pg::jsonb::check_for_interrupts)
 }
 
+/// Whether something waits to be done, as [`check_for_interrupts`] does it.
+pub fn is_interrupted() -> bool {
+    // SAFETY: a flag that signal handlers set.
+    unsafe { std::ptr::read_volatile(&raw const pg_sys::InterruptPending) != 0 }
+}
+
 /// Sleeps, and wakes up for a cancel.
 pub fn pause(time: Duration) -> Result<()> {
     catch(|| {

@@ -1,30 +1,41 @@
 //! JSON Schema 2020-12 for payloads: which documents are schemas here, and what of a payload breaks one.
 //!
-//! Promises: a schema is judged by itself alone (it refers to nothing outside, reads nothing, asks nobody); no schema and no payload makes a
-//! judgement endless or overflows the stack (each step of it spends [`fuel`]); numbers are compared as the decimals that they are; what is said of a
-//! breach is where it is and by which rule, and never what stands there.
+//! Promises: a schema is judged by itself alone (it refers to nothing outside, reads nothing, asks nobody); making one ready and judging by it end
+//! within about a second, or at once where somebody wants that, and never overflow the stack: each step spends [`fuel`]; numbers are compared as the
+//! decimals that they are; what is said of a breach is where it is and by which rule, in the schema's own words, and never what stands there.
 
+mod decimal;
 mod fuel;
+mod metered;
+mod normal;
 mod number;
+mod patterns;
 mod places;
+mod tank;
 
 pub use crate::breach::Breach;
+pub use fuel::Undecided;
+
 use crate::error::{Error, Result};
 use crate::quote::shown;
+use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{PatternOptions, Validator};
+use metered::{Metered, Seen};
 use serde_json::Value;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The only dialect.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// The most bytes that the compiled form of a pattern may have: what judging takes grows with it.
-const MOST_PATTERN_BYTES: usize = 128 << 10;
 
 /// A schema, ready to judge.
 #[derive(Debug)]
 pub struct Schema {
-    validator: Validator,
+    validator: Validator<Metered>,
+    /// The properties that it names.
+    names: HashSet<String>,
+    weights: patterns::Weights,
     /// Keywords in it that mean nothing to JSON Schema.
     pub unknown_keywords: Vec<String>,
 }
@@ -33,11 +44,11 @@ impl Schema {
     /// The largest schema, in bytes as text.
     pub const MOST_BYTES: usize = 256 << 10;
 
-    /// Reads a schema.
+    /// Reads a schema. `wants_end` is asked now and then whether somebody wants an end of it.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `json_schema`.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str, wants_end: fn() -> bool) -> Result<Self> {
         if text.len() > Self::MOST_BYTES {
             return Err(mistake("", format!("must have at most {} bytes, not {}", Self::MOST_BYTES, text.len())));
         }
@@ -47,52 +58,73 @@ impl Schema {
             return Err(mistake("", format!("must be a JSON Schema, an object, not {}", kind_of(&schema))));
         }
         if let Some(dialect) = schema.get("$schema")
-            && dialect.as_str().map(|dialect| dialect.trim_end_matches('#')) != Some(DIALECT)
+            && dialect.as_str().map(|dialect| dialect.strip_suffix('#').unwrap_or(dialect)) != Some(DIALECT)
         {
             return Err(mistake("/$schema", format!("must be {DIALECT}, or not be there")));
         }
-        let unknown_keywords = places::prepare(&mut schema).map_err(|(pointer, reason)| mistake(&pointer, reason))?;
-        let mut options = jsonschema::draft202012::options()
-            .offline()
-            .with_pattern_options(
-                PatternOptions::regex().size_limit(MOST_PATTERN_BYTES).dfa_size_limit(MOST_PATTERN_BYTES),
-            )
-            .with_keyword(fuel::KEYWORD, fuel::tank);
-        for name in number::KEYWORDS {
-            options = options.with_keyword(name, move |_, value, _| number::keyword(name, value));
-        }
-        let built = catch_unwind(AssertUnwindSafe(|| options.build(&schema)));
-        let validator = match built {
-            Ok(Ok(validator)) => validator,
-            Ok(Err(error)) => {
-                return Err(mistake(error.instance_path().as_str(), refusal(&error.to_string(), error.kind())));
-            }
-            Err(_) => return Err(mistake("", "must be a schema that can be made ready")),
-        };
-        Ok(Self { validator, unknown_keywords })
+        let prepared = places::prepare(&mut schema).map_err(|(pointer, reason)| mistake(&pointer, reason))?;
+        let validator = fuel::fill(wants_end, prepared.weights, || build(&schema))
+            .map_err(|_| mistake("", "must be a simpler one: it takes too long to make it ready"))??;
+        Ok(Self { validator, names: prepared.names, weights: prepared.weights, unknown_keywords: prepared.unknown })
     }
 
-    /// What of a payload, JSON as text, breaks the schema; the inner result says that it could not be judged, "…, which no schema judges".
+    /// What of a payload, JSON as text, breaks the schema. `wants_end` is asked now and then whether somebody wants an end of it.
     ///
     /// # Errors
-    /// Why the payload cannot be judged.
-    pub fn breach(&self, payload: &str) -> Result<Option<Breach>, String> {
-        let value: Value =
-            serde_json::from_str(payload).map_err(|_| "it is nested deeper than 127 levels".to_owned())?;
-        let judged = fuel::fill(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                self.validator.validate(&value).err().map(|error| Breach {
-                    value: error.instance_path().as_str().to_owned(),
-                    kind: kind_of(error.instance()),
-                    rule: error.schema_path().as_str().to_owned(),
-                    more: more(error.kind()),
-                })
-            }))
-        });
-        judged.map_err(|panic| match panic.downcast::<fuel::Spent>() {
-            Ok(spent) => spent.to_string(),
-            Err(other) => resume_unwind(other),
+    /// Why the payload cannot be judged: "it is nested …".
+    pub fn breach(&self, payload: &str, wants_end: fn() -> bool) -> Result<Option<Breach>, Undecided> {
+        let value: Value = serde_json::from_str(payload).map_err(|_| Undecided::Nested)?;
+        fuel::fill(wants_end, self.weights, || {
+            // Whether it does costs less than where.
+            if self.validator.is_valid(Seen(&value)) {
+                return None;
+            }
+            self.validator.validate(Seen(&value)).err().map(|error| Breach {
+                value: self.place(&value, error.instance_path().as_str()),
+                kind: kind_of(error.instance()),
+                rule: error.schema_path().as_str().to_owned(),
+                more: more(error.kind()),
+            })
         })
+    }
+
+    /// A pointer into the payload as it may be told: keys that the schema does not name are the payload's content, and read `*`.
+    fn place(&self, value: &Value, pointer: &str) -> String {
+        let mut shown = String::new();
+        let mut at = Some(value);
+        for segment in pointer.split('/').skip(1) {
+            let key = segment.replace("~1", "/").replace("~0", "~");
+            let is_index = at.is_some_and(Value::is_array);
+            at = match at {
+                Some(Value::Array(elements)) => key.parse().ok().and_then(|place: usize| elements.get(place)),
+                Some(Value::Object(members)) => members.get(&key),
+                _ => None,
+            };
+            shown.push('/');
+            shown.push_str(if is_index || self.names.contains(&key) { segment } else { "*" });
+        }
+        shown
+    }
+}
+
+fn build(schema: &Value) -> Result<Validator<Metered>> {
+    let mut options = jsonschema::options_for::<Metered>()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .offline()
+        .with_pattern_options(
+            PatternOptions::regex()
+                .size_limit(patterns::MOST_COMPILED_BYTES)
+                .dfa_size_limit(patterns::MOST_COMPILED_BYTES),
+        )
+        .with_keyword(places::KEYWORD, tank::tank);
+    for name in number::KEYWORDS {
+        options = options.with_keyword(name, move |_, value, _| number::keyword(name, value));
+    }
+    match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
+        Ok(Ok(validator)) => Ok(validator),
+        Ok(Err(error)) => Err(mistake(error.instance_path().as_str(), refusal(&error))),
+        Err(panic) if panic.is::<Undecided>() => std::panic::resume_unwind(panic),
+        Err(_) => Err(mistake("", "must be a schema that can be made ready")),
     }
 }
 
@@ -113,13 +145,11 @@ fn more(kind: &ValidationErrorKind) -> Option<String> {
 }
 
 /// What is wrong with a schema, without the values that stand in it.
-fn refusal(message: &str, kind: &ValidationErrorKind) -> String {
-    match kind {
+fn refusal(error: &ValidationError) -> String {
+    match error.kind() {
         ValidationErrorKind::Referencing(_) => "must refer to a place that is there".to_owned(),
-        ValidationErrorKind::Format { format } if format == "regex" => format!(
-            "must be a regular expression without references back and looks around, of at most {MOST_PATTERN_BYTES} bytes when it is compiled"
-        ),
-        _ => format!("breaks the rules of JSON Schema 2020-12: {}", crate::quote::shortened(message)),
+        ValidationErrorKind::Custom { message, .. } => message.clone(),
+        kind => format!("breaks the rules of JSON Schema 2020-12: {}", kind.keyword()),
     }
 }
 

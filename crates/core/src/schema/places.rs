@@ -1,8 +1,13 @@
-//! The places in a schema where subschemas stand: each gets the keyword that counts (fuel.rs), and references may lead to nothing else, so that none
-//! is tried without being counted.
-use super::fuel::KEYWORD;
+//! The places in a schema where subschemas stand: each gets the keyword that counts (tank.rs), and references may lead to nothing else, so that none
+//! is tried without being counted. On the way: what else the schema says of itself, which names of properties and which patterns it has.
+use super::patterns::{Patterns, Weights};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashSet};
+
+/// The keyword of our own (tank.rs); a schema that has it by itself has it replaced.
+pub const KEYWORD: &str = "$eventstream";
+/// The most bytes of all pointers to keywords: the library keeps one for each.
+const MOST_POINTER_BYTES: usize = 16 << 20;
 
 /// Keywords whose value is a schema.
 const ONE: [&str; 11] = [
@@ -71,17 +76,29 @@ const OTHER: [&str; 42] = [
 /// A pointer into the schema, and what is wrong there.
 type Fault = (String, String);
 
+/// What a schema says of itself.
+pub struct Prepared {
+    /// Keywords that JSON Schema does not have.
+    pub unknown: Vec<String>,
+    /// The properties that it names.
+    pub names: HashSet<String>,
+    pub weights: Weights,
+}
+
 #[derive(Default)]
 struct Found {
     places: HashSet<String>,
+    pointer_bytes: usize,
+    names: HashSet<String>,
+    patterns: Patterns,
     anchors: HashSet<String>,
     /// Where each stands, and where it leads.
     references: Vec<(String, String)>,
     unknown: BTreeSet<String>,
 }
 
-/// Puts the keyword into each subschema. Returns the keywords that JSON Schema does not have.
-pub fn prepare(schema: &mut Value) -> Result<Vec<String>, Fault> {
+/// Puts the keyword into each subschema.
+pub fn prepare(schema: &mut Value) -> Result<Prepared, Fault> {
     let mut found = Found::default();
     found.walk(schema, String::new())?;
     for (pointer, reference) in &found.references {
@@ -90,12 +107,18 @@ pub fn prepare(schema: &mut Value) -> Result<Vec<String>, Fault> {
             return Err((pointer.clone(), reason.into()));
         }
     }
-    Ok(found.unknown.into_iter().collect())
+    Ok(Prepared { unknown: found.unknown.into_iter().collect(), names: found.names, weights: found.patterns.weights })
 }
 
 impl Found {
     fn walk(&mut self, schema: &mut Value, pointer: String) -> Result<(), Fault> {
         if let Value::Object(keywords) = schema {
+            self.pointer_bytes += (pointer.len() + KEYWORD.len()) * (keywords.len() + 1);
+            if self.pointer_bytes > MOST_POINTER_BYTES {
+                let reason =
+                    format!("must be flatter: pointers to its keywords have more than {MOST_POINTER_BYTES} bytes");
+                return Err((String::new(), reason));
+            }
             self.note(keywords, &pointer)?;
             for (keyword, value) in keywords.iter_mut() {
                 let below = format!("{pointer}/{}", escaped(keyword));
@@ -128,8 +151,23 @@ impl Found {
                 // Another document within this one: pointers would count from there.
                 ("$id", _) if !pointer.is_empty() => return Err((at(), "must stand at the top only".into())),
                 ("$ref" | "$dynamicRef", Value::String(reference)) => self.references.push((at(), reference.clone())),
-                ("$anchor" | "$dynamicAnchor", Value::String(name)) => {
-                    self.anchors.insert(name.clone());
+                ("$anchor" | "$dynamicAnchor", Value::String(name)) if !self.anchors.insert(name.clone()) => {
+                    return Err((at(), "must be an anchor that stands once in the schema".into()));
+                }
+                ("pattern", Value::String(pattern)) => {
+                    self.patterns.note(pattern, false).map_err(|fault| (at(), fault))?
+                }
+                ("patternProperties", Value::Object(schemas)) => {
+                    for pattern in schemas.keys() {
+                        let fault = |fault| (format!("{}/{}", at(), escaped(pattern)), fault);
+                        self.patterns.note(pattern, true).map_err(fault)?;
+                    }
+                }
+                ("required", Value::Array(names)) => {
+                    self.names.extend(names.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
+                }
+                ("properties" | "dependentSchemas" | "dependentRequired", Value::Object(of)) => {
+                    self.names.extend(of.keys().cloned());
                 }
                 _ => {}
             }
