@@ -69,6 +69,7 @@ mod tests {
         run("create function h(eventstream.event) returns void language sql as 'select'");
         let calls = [
             ("es_append", "tags", "'kept-1', 'T', '{}'"),
+            ("es_make_event", "tags", "'T', '1'"),
             ("es_read", "event_types", "'kept-1'"),
             ("es_read_all", "categories", ""),
             ("es_read_all", "event_types", ""),

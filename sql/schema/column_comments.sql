@@ -72,7 +72,7 @@ comment on column eventstream.horizon_holders.since is 'when it first appended i
 comment on column eventstream.horizon_holders.global_position is 'the tenant''s consumers do not get past the position before this one until it ends';
 comment on column eventstream.horizon_holders.tenant is 'whose horizon it holds; NULL: that of all tenants without a row of this session''s';
 comment on column eventstream.folds.name is 'of the fold, unique in the tenant';
-comment on column eventstream.folds.category is 'whose streams it folds';
+comment on column eventstream.folds.category is 'whose streams it folds; NULL: of no category, for what the queries of deciders match';
 comment on column eventstream.folds.handler is 'function (state jsonb, event eventstream.event) returns jsonb, or NULL';
 comment on column eventstream.folds.rules is 'what is folded without a function, or NULL';
 comment on column eventstream.folds.initial_state is 'the state before the first event';

@@ -19,6 +19,7 @@ create table _eventstream.folds (
 );
 comment on table _eventstream.folds is
 'How the events of a category become a state: by a function (handler, schema-qualified, called as the registrant) or by rules.';
+comment on column _eventstream.folds.category is 'empty: of no one category, for what the queries of deciders'' boundaries match';
 comment on column _eventstream.folds.search_path is 'of the registrant at registration: the handler always runs with it';
 comment on column _eventstream.folds.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
 comment on index _eventstream.folds_pkey is 'a fold by tenant and name';

@@ -2,7 +2,7 @@
 create view eventstream.folds with (security_barrier) as
 select
     f.name,
-    f.category,
+    nullif(f.category, '') as category,
     f.handler,
     f.rules,
     f.initial_state,

@@ -13,6 +13,7 @@ use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::folds;
 use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
+use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
 use eventstream_core::word::Order;
@@ -46,21 +47,36 @@ fn manage_what_all_read() -> Result<Rc<Access>> {
 }
 
 fn register_fold(args: &Args) -> Returned {
+    let category = args.text_opt(1)?;
     let definition = Definition {
         name: args.text(0, "name")?,
-        category: args.text(1, "category")?,
+        category: category.unwrap_or_default(),
         handler: args.oid_opt(2),
         rules: args.jsonb_opt(3)?,
         initial_state: args.jsonb(4, "initial_state")?,
         snapshot_every: args.int8(5, "snapshot_every")?,
         order: Order::parse("fold_order", args.text(6, "fold_order")?)?,
-        is_default: args.boolean(7, "is_default")?,
+        is_default: args.boolean(7, "is_default")? && category.is_some(),
     };
-    let access = authorize(Privilege::Manage, definition.category)?;
     // A handler is shown the events, and can say them.
-    authorize(Privilege::Read, definition.category)?;
+    let access = match category {
+        Some(category) => {
+            if category.is_empty() {
+                Category::parse("category", category)?;
+            }
+            let access = authorize(Privilege::Manage, category)?;
+            authorize(Privilege::Read, category)?;
+            access
+        }
+        None => manage_what_all_read()?,
+    };
     may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
+    if category.is_none() {
+        // No table follows it.
+        fold::register(access.tenant_id, &definition)?;
+        return from_text(definition.name).map(Some);
+    }
     refold::prepare(target, Some(definition.category))?;
     let before = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
     if !definition.is_default {

@@ -1,5 +1,6 @@
 //! What a decision depends on: the command's stream, and whatever its decider's boundary names. Locked in one order before anything is read, and read as it is then.
 use super::deciding::Deciding;
+use super::queried::{Asked, Seen};
 use crate::log::held::Held;
 use crate::log::scan::Opened;
 use crate::log::target::Target;
@@ -26,38 +27,39 @@ pub struct Bounds {
     pub all: BTreeSet<String>,
     /// Those whose states the decider is given.
     pub read: BTreeSet<String>,
+    /// And of which events beside.
+    pub query: Option<Asked>,
 }
 
 /// The streams of a boundary as they are.
 pub type Streams = BTreeMap<String, Held>;
 
-/// Their states.
-pub type States = Vec<(String, Rc<Stored>)>;
+/// Their states, and what the boundary's query matches.
+pub struct States {
+    pub streams: Vec<(String, Rc<Stored>)>,
+    pub query: Option<Seen>,
+}
 
 impl Bounds {
     /// Asks the decider's boundary. Errors: ES037; whatever it raises.
     pub fn of(deciding: &Deciding) -> Result<Self> {
         let own = deciding.command.stream.as_str().to_owned();
-        let mut bounds = Self { all: BTreeSet::from([own.clone()]), read: BTreeSet::from([own]) };
+        let mut bounds = Self { all: BTreeSet::from([own.clone()]), read: BTreeSet::from([own]), query: None };
         let Some(mut function) = deciding.decider.boundary()? else { return Ok(bounds) };
         let command = deciding.command.value(deciding.target, None)?;
         let answer = snapshot::of_now(|| deciding.call(&mut function, ("boundary", 0), || Ok(()), &[Some(command)]))?;
-        bounds.add(answer).map_err(|failure| deciding.answered(failure.within(|| "boundary".into())))?;
+        bounds
+            .add(deciding.target.id, answer)
+            .map_err(|failure| deciding.answered(failure.within(|| "boundary".into())))?;
         Ok(bounds)
     }
 
-    fn add(&mut self, answer: Jsonb) -> Result<()> {
+    fn add(&mut self, tenant_id: i64, answer: Jsonb) -> Result<()> {
         if !answer.is_object() {
             return Err(invalid("", "must be a JSON object"));
         }
-        let given: Bounded<Jsonb> = Value::Object(answer).read()?;
-        if given.items.is_some() {
-            return Err(Error::FeatureNotSupported {
-                what: "a boundary cannot have items yet: a query over tags is not read for deciders".into(),
-                hint: Some("Name the streams: streams, writes.".into()),
-            }
-            .into());
-        }
+        let mut given: Bounded = Value::Object(answer).read()?;
+        self.query = Asked::read(tenant_id, &mut given)?;
         for (key, names) in [("streams", given.streams), ("writes", given.writes)] {
             for (place, name) in names.unwrap_or_default().0.into_iter().enumerate() {
                 StreamName::parse_own(name).map_err(|error| match error {
@@ -92,9 +94,12 @@ impl Bounds {
 
     /// The states that the decider is given. Errors: ES010, and those of folding.
     pub fn states(&self, deciding: &Deciding, streams: &Streams, view: View) -> Result<States> {
+        let own_fold = deciding.decider.fold.as_deref();
+        let is_of_queries = own_fold.map_or(Ok(false), |fold| folds::is_of_queries(deciding.target.id, fold))?;
+        let own_fold = own_fold.filter(|_| !is_of_queries);
         let state = |name: &String| {
             let category = StreamName::parse_own(name)?.category();
-            let fold = deciding.decider.fold.as_deref().filter(|_| category == deciding.decider.category);
+            let fold = own_fold.filter(|_| category == deciding.decider.category);
             let fold = folds::of(deciding.target.id, category, fold)?;
             let state = match streams.get(name).and_then(|held| held.stream) {
                 None => Rc::clone(&fold.initial_state),
@@ -105,27 +110,32 @@ impl Bounds {
             };
             Ok((name.clone(), state))
         };
-        self.read.iter().map(state).collect()
+        let streams = self.read.iter().map(state).collect::<Result<_>>()?;
+        Ok(States { streams, query: self.query.as_ref().map(|query| query.state(deciding)).transpose()? })
     }
 
-    /// The categories whose states the decider is given.
-    pub fn categories(&self) -> Result<Vec<String>> {
+    /// The categories whose states the decider is given; None: of all, because a query does not ask for them.
+    pub fn categories(&self) -> Result<Option<Vec<String>>> {
+        if self.query.is_some() {
+            return Ok(None);
+        }
         let of = |name: &String| Ok(StreamName::parse_own(name)?.category().to_owned());
         let categories: BTreeSet<String> = self.read.iter().map(of).collect::<Result<_>>()?;
-        Ok(categories.into_iter().collect())
+        Ok(Some(categories.into_iter().collect()))
     }
 }
 
+/// The key of the query's state: no name of a stream, which has a hyphen.
+pub const QUERY: &str = "query";
+
 /// An object of states, by the names of their streams.
 pub fn object_of<'a>(states: &States) -> Result<Jsonb<'a>> {
-    let mut text = String::from("{");
-    for (place, (name, state)) in states.iter().enumerate() {
-        let comma = if place == 0 { "" } else { ", " };
-        text += &format!(
-            "{comma}{}: {}",
-            serde_json::Value::from(name.as_str()),
-            String::from_utf8_lossy(state.view().text()?)
-        );
+    let query = states.query.iter().map(|seen| (QUERY, &seen.state));
+    let all = states.streams.iter().map(|(name, state)| (name.as_str(), state)).chain(query);
+    let mut members = Vec::new();
+    for (name, state) in all {
+        let state = String::from_utf8_lossy(state.view().text()?);
+        members.push(format!("{}: {state}", serde_json::Value::from(name)));
     }
-    Jsonb::parse(&(text + "}"))
+    Jsonb::parse(&format!("{{{}}}", members.join(", ")))
 }

@@ -114,8 +114,8 @@ impl<'a> Command<'a> {
         RowType::look_up(Catalog::current()?.command_type)?.record(&values, &nulls).flat()
     }
 
-    /// The metadata of an event that follows: what the command has, what the decider says, and what was decided on. `read`: versions of streams that were looked at and not written.
-    pub fn metadata_of_event(&self, own: Option<Jsonb>, decider: &str, read: &Versions) -> Result<Jsonb<'a>> {
+    /// The metadata of an event that follows: what the command has, what the decider says, and what was decided on. `read`: what was looked at and not written.
+    pub fn metadata_of_event(&self, own: Option<Jsonb>, decider: &str, read: &serde_json::Value) -> Result<Jsonb<'a>> {
         let own = own.map(|own| print("metadata", own)).transpose()?;
         let mut members = inner(self.metadata.text);
         if let Some(own) = own.map(|own| inner(own.text)).filter(|own| !own.is_empty()) {

@@ -94,7 +94,8 @@ fn authorize(query: &core::Query) -> Result<Rc<Access>> {
     }
 }
 
-fn following(tenant_id: i64, query: core::Query) -> Result<Query> {
+/// With the types of what upcasters make of others.
+pub fn following(tenant_id: i64, query: core::Query) -> Result<Query> {
     Query::new(query, |filter| upcasters::following(tenant_id, filter))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Promises: the decider sees what its registrant may read, and what is committed when it is called; an answer is taken whole or not at all, and what is wrong with it is told by
 //! its place.
-use super::bounds::{Bounds, States, Streams, object_of};
+use super::bounds::{Bounds, QUERY, States, Streams, object_of};
 use super::commanded::{Versions, refuse_reserved};
 use super::deciding::Deciding;
 use crate::access::authorize_tenant;
@@ -14,6 +14,7 @@ use eventstream_core::command::decided::{Answer, DecidedEvent};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// An event of the answer.
@@ -46,7 +47,7 @@ pub fn decide<'a>(
     states: &States,
 ) -> Result<Decision<'a>> {
     let mut function = deciding.decider.function()?;
-    let state = match states.first() {
+    let state = match states.streams.first() {
         Some((_, only)) if !deciding.decider.has_boundary() => only.view(),
         _ => object_of(states)?,
     };
@@ -55,15 +56,10 @@ pub fn decide<'a>(
     let command = deciding.command.value(deciding.target, Some(&versions))?;
     let categories = bounds.categories()?;
     let arguments = [Some(state.datum()), Some(command)];
-    let answer = deciding.call(&mut function, ("answer", version), || must_read(deciding, &categories), &arguments)?;
+    let answer =
+        deciding.call(&mut function, ("answer", version), || must_read(deciding, categories.as_deref()), &arguments)?;
     let (events, result) = read(deciding, answer).map_err(|failure| deciding.answered(failure))?;
-    let written: BTreeSet<&str> = events.iter().map(|event| event.stream.as_str()).collect();
-    let read: Versions = bounds
-        .read
-        .iter()
-        .filter(|name| !written.contains(name.as_str()))
-        .map(|name| (name.as_str(), versions.get(name.as_str()).copied().unwrap_or(0)))
-        .collect();
+    let seen = seen(bounds, &versions, states, &events);
     let mut shared = None;
     let mut complete = |event: &Read<'a>| -> Result<Jsonb<'a>> {
         let own = event.parts.metadata;
@@ -71,7 +67,7 @@ pub fn decide<'a>(
             (None, Some(shared)) => Ok(shared),
             _ => {
                 own.map_or(Ok(()), |own| refuse_reserved("metadata", own))?;
-                let made = deciding.command.metadata_of_event(own, &deciding.decider.name, &read)?;
+                let made = deciding.command.metadata_of_event(own, &deciding.decider.name, &seen)?;
                 shared = own.map_or(Some(made), |_| shared);
                 Ok(made)
             }
@@ -90,19 +86,31 @@ pub fn decide<'a>(
     Ok(Decision { events: decided, result })
 }
 
-/// What the decider is given its registrant must be allowed to read. Runs with the registrant's rights.
-fn must_read(deciding: &Deciding, categories: &[String]) -> Result<()> {
-    let (_, scope) = authorize_tenant(Some(deciding.target.name), Privilege::Read)?;
-    match scope.first_missing(Some(categories)) {
-        None => Ok(()),
-        Some(category) => Err(Error::InsufficientPrivilege {
-            role: deciding.decider.registrant.role.clone(),
-            privilege: Privilege::Read.as_str(),
-            tenant: deciding.target.name.into(),
-            category: Some(category.into()),
-        }
-        .into()),
+/// What the decision was made on beside what it writes: versions of streams, and how much its query matched.
+fn seen(bounds: &Bounds, versions: &Versions, states: &States, events: &[Read]) -> serde_json::Value {
+    let written: BTreeSet<&str> = events.iter().map(|event| event.stream.as_str()).collect();
+    let read = bounds.read.iter().filter(|name| !written.contains(name.as_str()));
+    let mut seen: serde_json::Map<String, serde_json::Value> =
+        read.map(|name| (name.clone(), json!(versions.get(name.as_str()).copied().unwrap_or(0)))).collect();
+    if let Some(query) = &states.query {
+        seen.insert(QUERY.into(), json!({"events": query.events, "last_position": query.last_position}));
     }
+    seen.into()
+}
+
+/// What the decider is given its registrant must be allowed to read. Runs with the registrant's rights.
+fn must_read(deciding: &Deciding, categories: Option<&[String]>) -> Result<()> {
+    let (_, scope) = authorize_tenant(Some(deciding.target.name), Privilege::Read)?;
+    if scope.covers(categories) {
+        return Ok(());
+    }
+    Err(Error::InsufficientPrivilege {
+        role: deciding.decider.registrant.role.clone(),
+        privilege: Privilege::Read.as_str(),
+        tenant: deciding.target.name.into(),
+        category: scope.first_missing(categories).map(Into::into),
+    }
+    .into())
 }
 
 /// The events of an answer, and its result. Errors: ES005, named by the place within the answer, ES007; 0A000.

@@ -69,7 +69,9 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String
         check_commands(definition.name, commands).map_err(|failure| failure.within(|| "commands".into()))?;
     }
     if let Some(fold) = definition.fold {
-        folds::of(tenant_id, definition.category, Some(fold))?;
+        if !folds::is_of_queries(tenant_id, fold)? {
+            folds::of(tenant_id, definition.category, Some(fold))?;
+        }
     }
     server::must_be_writable(c"es_register_decider")?;
     let registrant = server::current_role();

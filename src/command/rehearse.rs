@@ -4,7 +4,7 @@ use super::commanded::Command;
 use super::decide::{Decision, decide};
 use super::deciders;
 use super::deciding::Deciding;
-use crate::access::authorize;
+use crate::access::{authorize, authorize_all};
 use crate::log::target::Target;
 use crate::log::whole;
 use crate::pg::error::failure::{Caught, Failure, Result};
@@ -33,9 +33,7 @@ pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         Ok(bounds) => bounds,
         Err(refused) => return answer("null", "null", "null", None, Some(&refused)),
     };
-    for name in &bounds.read {
-        authorize(Privilege::Read, StreamName::parse_own(name)?.category())?;
-    }
+    authorize_all(Privilege::Read, bounds.categories()?.as_deref())?;
     let streams = bounds.look(target)?;
     let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
     let dependency = Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
@@ -46,7 +44,11 @@ pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         stays_inside(&deciding, &bounds, decision)?;
     }
     let writes: Vec<_> = bounds.all.difference(&bounds.read).collect();
-    let boundary = json!({"streams": bounds.read, "writes": writes}).to_string();
+    let mut boundary = json!({"streams": bounds.read, "writes": writes});
+    if let (Some(query), Some(members)) = (&bounds.query, boundary.as_object_mut()) {
+        members.insert("items".into(), query.items());
+    }
+    let boundary = boundary.to_string();
     let versions: serde_json::Map<_, _> =
         streams.iter().map(|(name, held)| (name.clone(), json!(held.version))).collect();
     let states = object_of(&states)?;

@@ -21,6 +21,7 @@ use pgrx::pg_sys::{BOOLOID, Datum, INT4OID, INT8OID, JSONBOID, Oid, TEXTOID};
 /// What es_register_fold is given.
 pub struct Definition<'a> {
     pub name: &'a str,
+    /// Empty: of no one category, for what queries match.
     pub category: &'a str,
     pub handler: Option<Oid>,
     pub rules: Option<Jsonb<'a>>,
@@ -91,11 +92,15 @@ thread_local! {
 fn of_another(name: &str, category: &str) -> Error {
     Error::InvalidArgument {
         argument: "name".into(),
-        reason: format!(
-            "must be new in the tenant, or of the same category: {} is the fold of category {}",
-            shown(name),
-            shown(category)
-        ),
+        reason: if category.is_empty() {
+            format!("must be new in the tenant: {} is a fold for queries, of no one category", shown(name))
+        } else {
+            format!(
+                "must be new in the tenant, or of the same category: {} is the fold of category {}",
+                shown(name),
+                shown(category)
+            )
+        },
         hint: Some(format!(
             "Choose another name. To move the name, unregister that fold first: select es_unregister_fold({});",
             quote_literal(name)
@@ -106,7 +111,9 @@ fn of_another(name: &str, category: &str) -> Error {
 /// Returns the fold that was the category's default one until now, if another was. Errors: ES005, ES011 for the rules.
 pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String>> {
     FoldName::parse(definition.name)?;
-    Category::parse("category", definition.category)?;
+    if !definition.category.is_empty() {
+        Category::parse("category", definition.category)?;
+    }
     if definition.snapshot_every < 1 {
         return Err(invalid("snapshot_every", format!("must be 1 or more, not {}", definition.snapshot_every)));
     }

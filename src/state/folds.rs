@@ -34,6 +34,7 @@ pub enum How {
 
 pub struct Fold {
     pub name: String,
+    /// Empty: of no one category, for what queries match.
     pub category: String,
     pub how: How,
     pub initial_state: Rc<Stored>,
@@ -102,6 +103,17 @@ pub fn of(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>
     found.ok_or_else(|| {
         Error::FoldNotFound { fold: name.map(ToOwned::to_owned), category: Some(category.into()) }.into()
     })
+}
+
+/// The fold of that name that folds what queries match, whatever its category. Errors: ES010.
+pub fn of_queries(tenant_id: i64, name: Option<&str>) -> Result<Rc<Fold>> {
+    let found = name.map_or(Ok(None), |name| named(tenant_id, name))?.filter(|fold| fold.category.is_empty());
+    found.ok_or_else(|| Error::FoldNotFound { fold: name.map(ToOwned::to_owned), category: None }.into())
+}
+
+/// Whether the fold of that name is one for queries.
+pub fn is_of_queries(tenant_id: i64, name: &str) -> Result<bool> {
+    Ok(named(tenant_id, name)?.is_some_and(|fold| fold.category.is_empty()))
 }
 
 /// The fold of that name, whatever its category.

@@ -307,7 +307,12 @@ def test_a_boundary_gives_states_of_several_streams(session):
         ("'{\"streams\": [5]}'", "ES037", "its boundary.streams[0] must be a string"),
         ("'{\"streams\": [\"account-2\", \"nonsense\"]}'", "ES037", "its boundary.streams[1] is no stream name"),
         ("'{\"writes\": [\"$audit-1\"]}'", "ES037", "its boundary.writes[0] is no stream name"),
-        ("'{\"items\": [{\"tags\": [\"a:1\"]}]}'", "0A000", "items"),
+        ("'{\"items\": [{\"tags\": [\"a:1\"]}]}'", "ES010", "there is no such fold"),
+        ("'{\"items\": []}'", "ES037", "its boundary.items must have at least one element"),
+        ("'{\"items\": [{\"event_types\": [\"T\"]}]}'", "ES037", "its boundary.items[0] must have tags"),
+        ("'{\"items\": [{\"tags\": []}]}'", "ES037", "its boundary.items[0].tags must have at least one element"),
+        ("'{\"items\": [{\"tag\": []}]}'", "ES037", "its boundary.items[0].tag is not a key"),
+        ("(select jsonb_build_object('items', jsonb_agg('{\"tags\": [\"a:1\"]}'::jsonb)) from generate_series(1, 101) n)", "ES037", "its boundary.items must have at most 100"),
         ("(select jsonb_build_object('streams', jsonb_agg('account-' || n)) from generate_series(1, 1001) n)", "ES037", "must have at most 1000 elements"),
         ("(select jsonb_build_object('writes', jsonb_agg('account-' || n)) from generate_series(1, 65) n)", "ES037", "more than 64 streams that have no events yet"),
         ("jsonb_build_object('refused', es_require(false, 'c', 'not now'))", "ES033", "not now"),
@@ -442,6 +447,129 @@ def test_rights_are_asked_for_each_category_that_is_written(there, session):
         # A replay asks for the right, too.
         session.execute("select es_revoke(%s, 'command', category => 'account')", (clerk,))
         assert refused(send, clerks, "Pay", {}, decider="other", command_key="k").sqlstate == "42501"
+
+
+# -- over tags ------------------------------------------------------------------------------------------------------------------------
+
+COURSE = """
+select es_register_fold('student', 'student', rules => '{"on": {}}');
+select es_register_fold('places', null, initial_state => '{"taken": 0}', rules => '{"on": {"Registered": [{"increment": "/taken"}], "Left": [{"add": {"/taken": {"value": -1}}}]}}');
+create function course_of(command eventstream.command) returns jsonb immutable language sql as
+$$ select jsonb_build_object('items', jsonb_build_array(jsonb_build_object('event_types', '["Registered", "Left"]'::jsonb, 'tags', jsonb_build_array('course:' || (command.payload ->> 'course'))))) $$;
+create function register(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$
+begin
+    perform es_require((state -> 'query' ->> 'taken')::int < 5, 'full', 'no place is left', jsonb_build_object('taken', state -> 'query' -> 'taken'));
+    return jsonb_build_array(es_make_event('Registered', command.payload, tags => array['course:' || (command.payload ->> 'course'), 'student:' || command.stream]));
+end $$;
+select es_register_decider('register', 'student', 'register(jsonb, eventstream.command)', fold => 'places', boundary => 'course_of(eventstream.command)');
+"""
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_decision_over_tags_is_made_on_all_that_bear_them(there, session, level):
+    session.execute(COURSE)
+
+    def student(number):
+        with there.connect(autocommit=False) as other:
+            while True:
+                other.execute(f"set transaction isolation level {level}")
+                value(other, "select 1")
+                try:
+                    answer = send(other, "Register", {"course": f"c{number % 2}"}, stream=f"student-{number}", command_key=f"r-{number}")
+                    other.commit()
+                    return answer["version"]
+                except psycopg.Error as error:
+                    other.rollback()
+                    # An index notes what is read by the page.
+                    if level != "serializable" or error.sqlstate != "40001":
+                        return error.sqlstate
+
+    outcomes = all_at_once(24, student)
+    assert raised(outcomes) == []
+    assert sorted(outcomes, key=str) == [1] * 10 + ["ES033"] * 14
+    read = [read for (read,) in rows(session, "select metadata -> 'command' -> 'read' from es_read_all(tags => '{course:c0}')")]
+    assert [each["query"]["events"] for each in read] == [0, 1, 2, 3, 4]
+    shown = value(session, "select es_simulate_command('student-99', 'Register', '{\"course\": \"c1\"}')")
+    assert shown["states"]["query"] == {"taken": 5} and shown["refusal"]["code"] == "full" and shown["boundary"]["items"][0]["tags"] == ["course:c1"]
+    # A place that is given back, by a plain append.
+    session.execute("select es_append('student-0', 'Left', '{}', tags => '{course:c0}')")
+    assert send(session, "Register", {"course": "c0"}, stream="student-99")["version"] == 1
+    assert verify(session) == [] == gaps(session)
+
+
+def test_a_decision_over_tags_waits_for_who_appends_such_and_is_waited_for(there, session):
+    session.execute(COURSE)
+    with there.connect(autocommit=False) as holder:
+        # An append that is open.
+        value(holder, "select es_append('other-1', 'Registered', '{}', tags => '{course:c}')")
+        outcome = []
+
+        def later():
+            with there.connect() as other:
+                outcome.append(send(other, "Register", {"course": "c"}, stream="student-1"))
+
+        thread = threading.Thread(target=later)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        holder.commit()
+        thread.join(20)
+    assert value(session, "select metadata -> 'command' -> 'read' -> 'query' ->> 'events' from es_read('student-1')") == "1"
+    with there.connect(autocommit=False) as holder:
+        send(holder, "Register", {"course": "c"}, stream="student-2")
+        session.execute("set lock_timeout = '300ms'")
+        assert refused(session.execute, "select es_append('other-1', 'Registered', '{}', tags => '{course:c}')").sqlstate == "55P03"
+        # Who meets none of its tags is not waited for.
+        send(session, "Register", {"course": "d"}, stream="student-3")
+        value(session, "select es_append('other-1', 'Registered', '{}', tags => '{course:e}')")
+
+
+def test_tags_of_what_is_decided_and_queries_of_others_do_not_wait_in_a_circle(there, session):
+    """One decides over the tag that the other's events bear, and the other way round: locks of tags come before those of streams, but events are known only behind those."""
+    session.execute(COURSE)
+    session.execute("create function ab(command eventstream.command) returns jsonb immutable language sql as $$ select jsonb_build_object('items', jsonb_build_array(jsonb_build_object('tags', command.payload -> 'looks'))) $$")
+    decider(session, "begin return (select jsonb_agg(es_make_event('Done', '1', tags => array[command.payload ->> 'bears', 'wide:' || n])) from generate_series(1, (command.payload ->> 'wide')::int) n); end",
+            name="crossing", category="student",
+            fold="places", boundary="ab(eventstream.command)", is_default=False)  # fmt: skip
+
+    def one(number):
+        choice, seen = random.Random(number), []
+        with there.connect() as other:
+            for _ in range(40):
+                looks, bears = choice.sample(["a:1", "b:1", "c:1"], 2)
+                try:
+                    # Beyond 64 buckets a call takes none of them, and opposes all that are had alone.
+                    send(other, "Cross", {"looks": [looks], "bears": bears, "wide": choice.choice([1, 1, 1, 80])}, stream=f"student-{choice.randrange(3)}", decider="crossing")
+                    seen.append("done")
+                except psycopg.Error as error:
+                    seen.append(error.sqlstate)
+        return seen
+
+    outcomes = all_at_once(4, one)
+    assert raised(outcomes) == []
+    assert {each for seen in outcomes for each in seen} == {"done"}
+    assert value(session, "select count(*) from es_read_all(max_count => 10000) where event_type = 'Done' and 'wide:1' = any (tags)") == 160
+
+
+def test_folds_for_queries_are_of_no_category(there, session):
+    session.execute(COURSE)
+    assert rows(session, "select name, category, is_default from eventstream.folds where name = 'places'") == [("places", None, False)]
+    assert refused(session.execute, "select es_state('student-1', 'places')").sqlstate == "ES010"
+    assert refused(session.execute, "select es_register_fold('places', 'account', rules => '{\"on\": {}}')").sqlstate == "ES005"
+    assert refused(session.execute, "select es_register_fold('x', '', rules => '{\"on\": {}}')").sqlstate == "ES005"
+    assert refused(session.execute, "select es_create_state_table('t', 'student', '[{\"name\": \"n\", \"type\": \"int\", \"path\": \"/n\"}]', fold => 'places')").sqlstate == "ES010"
+    narrow = there.role(f"{there.name}_narrow")
+    for privilege in ("manage", "read"):
+        session.execute("select es_grant(%s, %s, category => 'student')", (narrow, privilege))
+    with there.connect(user=narrow) as narrowed:
+        assert refused(narrowed.execute, "select es_register_fold('mine', null, rules => '{\"on\": {}}')").sqlstate == "42501"
+        assert refused(narrowed.execute, "select es_unregister_fold('places')").sqlstate == "42501"
+        session.execute(f'grant create on schema public to "{narrow}"')
+        decider(narrowed, "begin return '[]'; end", name="peeks", category="student", fold="places", boundary="course_of(eventstream.command)", is_default=False)
+    # What a query matches may be of any category: its decider's registrant must be allowed to read them all.
+    assert refused(send, session, "Any", {"course": "c"}, stream="student-1", decider="peeks").sqlstate == "42501"
+    session.execute("select es_unregister_decider('peeks'), es_unregister_decider('register'), es_unregister_fold('places')")
+    assert rows(session, "select * from es_verify_audit()") == []
 
 
 # -- beside others ----------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ of what is in use), copies (dump and restore; a standby is in test_commands), ve
 import threading
 
 import pytest
-from database import Database, forced, rows, value, verify
+from database import Database, forced, rows, unguarded, value, verify
 from deciding import COMMANDS, balance, decider, open_bank, refused, send
-from operating import run_psql
+from operating import check, run_psql
 from server import run
 
 
@@ -467,6 +467,28 @@ def test_deciders_and_answers_come_along_with_a_dump(new_server):
         session.execute("select es_activate()")
         assert send(session, "Withdraw", {"amount": 5})["version"] == 2
         assert rows(session, "select * from es_verify_audit()") == [] == verify(session)
+
+
+def test_health_tells_of_deciders_that_cannot_decide_and_of_those_of_superusers(database, session):
+    found = check(session, "decider cashier")
+    assert found.status == "warning" and "postgres, a superuser" in found.detail and len(rows(session, found.fix)) == 1
+    owner = database.role(f"{database.name}_owner")
+    session.execute(f'alter function decide(jsonb, eventstream.command) owner to "{owner}"')
+    for privilege in ("manage", "read"):
+        session.execute("select es_grant(%s, %s)", (owner, privilege))
+    with database.connect(user=owner) as there:
+        there.execute("select es_register_decider('cashier', 'account', 'decide(jsonb, eventstream.command)')")
+    assert check(session, "decider cashier") is None
+    send(session, "Deposit")
+    with unguarded(session):
+        session.execute("alter function decide(jsonb, eventstream.command) owner to postgres")
+        session.execute(f'drop owned by "{owner}"')
+    database.roles.remove(owner)
+    session.execute(f'drop role "{owner}"')
+    found = check(session, "decider cashier")
+    assert found.status == "critical" and f"role {owner} that registered it does not exist any more" in found.detail
+    diag = refused(send, session, "Deposit")
+    assert diag.sqlstate == "ES037" and owner in diag.message_primary
 
 
 def test_a_fold_is_no_place_for_commands(session):

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod commands;
 mod database;
+mod deciders;
 pub mod event_types;
 mod folds;
 mod guards;
@@ -78,6 +79,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(event_types::checks(tenant_id, &writing)?);
     checks.extend(commands::checks(tenant_id, &writing)?);
+    checks.extend(deciders::checks(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

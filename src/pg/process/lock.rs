@@ -72,6 +72,13 @@ impl LockTag {
         catch(|| unsafe { ffi::LockAcquire(&tag, OPPOSED, false, false) }).map(drop)
     }
 
+    /// As [`Self::oppose`], where nobody has to be waited for; whether it was had.
+    pub fn try_oppose(self) -> Result<bool> {
+        let tag = self.tag();
+        // SAFETY: as above.
+        catch(|| unsafe { ffi::LockAcquire(&tag, OPPOSED, false, true) != NOT_AVAILABLE })
+    }
+
     /// Gives back what one [`Self::oppose`] got.
     pub fn end_opposing(self) -> Result<()> {
         let tag = self.tag();

@@ -1,6 +1,6 @@
 //! What deciders and their boundaries answer, and what is registered of the commands that they take: JSON objects, which keys each may have, and which it must. A document
 //! within them stays what it is (`D`).
-use crate::options::{EventElement, Texts};
+use crate::options::{EventElement, Items, Texts};
 use serde::Deserialize;
 
 /// An event of an answer: an element of es_append_events, with the stream that it is for.
@@ -53,16 +53,17 @@ pub struct Answer<D> {
 
 /// What a decision depends on.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
-pub struct Bounded<'a, D> {
+#[serde(deny_unknown_fields)]
+pub struct Bounded<'a> {
     /// Locked, and their states given.
     #[serde(borrow)]
     pub streams: Option<Texts<'a>>,
     /// Locked only.
     #[serde(borrow)]
     pub writes: Option<Texts<'a>>,
-    /// A query over tags.
-    pub items: Option<D>,
+    /// A query over tags: its state is given, too.
+    #[serde(borrow)]
+    pub items: Option<Items<'a>>,
 }
 
 /// What is registered of a command.
