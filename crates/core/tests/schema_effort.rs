@@ -223,7 +223,7 @@ fn payloads() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_time: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_time: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_schema_takes_long_for_any_payload(schema in schemas(), other in schemas(), payload in payloads()) {
         let mut schema = schema;
