@@ -2,6 +2,7 @@
 use super::{asks, projection};
 use crate::pg::error::failure::{self, invalid_with};
 use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::process::server;
 use crate::pg::process::session::as_current;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::store::Store;
@@ -34,6 +35,7 @@ fn create_state_table(args: &Args) -> Returned {
 }
 
 fn create_temporal_view(args: &Args) -> Returned {
+    server::must_be_writable(c"es_create_temporal_view")?;
     make(args, &TEMPORAL_VIEW)
 }
 

@@ -1,11 +1,13 @@
 //! What a decision depends on: the command's stream, and whatever its decider's boundary names. Locked in one order before anything is read, and read as it is then.
 use super::deciding::Deciding;
+use super::foldable::may_read;
 use super::queried::{Asked, Seen};
 use crate::log::held::Held;
 use crate::log::scan::Opened;
 use crate::log::target::Target;
 use crate::log::whole;
 use crate::pg::error::failure::{Failure, Result, invalid};
+use crate::pg::error::report;
 use crate::pg::jsonb::{Jsonb, Stored, Value};
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
@@ -105,7 +107,7 @@ impl Bounds {
                 None => Rc::clone(&fold.initial_state),
                 Some(stream) => {
                     let mut folding = Folding::new(deciding.target, &fold)?;
-                    answer::of_stream(&mut folding, name, stream, Moment::NOW, view)?.state
+                    veiled(category, || answer::of_stream(&mut folding, name, stream, Moment::NOW, view))?.state
                 }
             };
             Ok((name.clone(), state))
@@ -127,6 +129,28 @@ impl Bounds {
 
 /// The key of the query's state: no name of a stream, which has a hyphen.
 pub const QUERY: &str = "query";
+
+/// What a fold says of an event that it cannot take holds what stands in it: who may not read the category is told where that was, and not what.
+fn veiled<T>(category: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if may_read(category)? {
+        return work();
+    }
+    let reason = || "what it says is shown to roles that may read the event".to_owned();
+    report::silently(work).map_err(|failure| match failure {
+        Failure::Rule(Error::FoldFailed { fold, stream, version, .. }) => {
+            Error::FoldFailed { fold, stream, version, reason: reason() }.into()
+        }
+        Failure::Rule(Error::UpcastFailed {
+            stream, version, event_type, from_schema_version, is_unusable, ..
+        }) => {
+            let reason = reason();
+            Error::UpcastFailed { stream, version, event_type, from_schema_version, reason, is_unusable }.into()
+        }
+        other => {
+            other.in_other_words(&format!("a state cannot be made: {}", reason())).unwrap_or_else(|failure| failure)
+        }
+    })
+}
 
 /// An object of states, by the names of their streams.
 pub fn object_of<'a>(states: &States) -> Result<Jsonb<'a>> {

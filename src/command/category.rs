@@ -20,6 +20,7 @@ use crate::state::folds;
 use eventstream_core::command::boundary::Found;
 use eventstream_core::command::category::{CategoryRules, OneEvent, ToStream};
 use eventstream_core::error::Error;
+use eventstream_core::name::check_text;
 use eventstream_core::options::CategorySettings;
 use eventstream_core::word::CategoryRule;
 use eventstream_core::{quote_literal, shown};
@@ -126,7 +127,8 @@ fn has_actor(event: &NewEvent) -> Result<bool> {
     let mut is_named = false;
     event.metadata.value.each(|key, value| {
         if let ("actor", Value::Text(actor)) = (key, value) {
-            is_named = !actor.trim().is_empty();
+            // What nobody sees names nobody.
+            is_named = check_text("actor", actor, usize::MAX).is_ok();
         }
         Ok(())
     })?;

@@ -47,7 +47,8 @@ pub fn judge(target: Target, categories: &Categories, requests: &[Request], appe
     Ok(())
 }
 
-fn may_read(category: &str) -> Result<bool> {
+/// Whether the caller may.
+pub fn may_read(category: &str) -> Result<bool> {
     match authorize(Privilege::Read, category) {
         Err(Failure::Rule(Error::InsufficientPrivilege { .. })) => Ok(false),
         asked => asked.map(|_| true),
