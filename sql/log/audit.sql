@@ -111,7 +111,6 @@ $$;
 -- No view, which a session may have forbidden to itself (restrict_nonsystem_relation_kind).
 create function _eventstream.definitions() returns table (tenant_id bigint, kind text, key jsonb, definition jsonb)
 language sql stable parallel safe
-set timezone = 'UTC'
 begin atomic
     select d.tenant_id, d.kind, _eventstream.definition_key(d.kind, d.definition), d.definition
     from (
@@ -127,7 +126,14 @@ begin atomic
         union all
         select c.tenant_id, 'category_rule', _eventstream.definition_of(pg_catalog.to_jsonb(c)) from _eventstream.category_rules c
         union all
-        select p.tenant_id, 'period', _eventstream.definition_of(pg_catalog.to_jsonb(p)) from _eventstream.periods p
+        -- Times as the trigger has them: a setting of this function would keep it from being planned with what asks for it.
+        select p.tenant_id, 'period',
+               _eventstream.definition_of(pg_catalog.to_jsonb(p) || pg_catalog.jsonb_build_object(
+                   'closed_until', (pg_catalog.to_jsonb(p.closed_until at time zone 'UTC') #>> '{}') || '+00:00',
+                   'known_at', (pg_catalog.to_jsonb(p.known_at at time zone 'UTC') #>> '{}') || '+00:00',
+                   'closed_at', (pg_catalog.to_jsonb(p.closed_at at time zone 'UTC') #>> '{}') || '+00:00',
+                   'reopened_at', (pg_catalog.to_jsonb(p.reopened_at at time zone 'UTC') #>> '{}') || '+00:00'))
+        from _eventstream.periods p
         union all
         select d.tenant_id, 'decider', _eventstream.definition_of(pg_catalog.to_jsonb(d)) from _eventstream.deciders d
         union all

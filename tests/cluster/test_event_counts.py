@@ -459,8 +459,7 @@ def test_workers_count(new_server):
         wait_until(lambda: kept(session) == {"Credited": 30_000}, 30, "the workers to count", every=0.2)
 
 
-def test_upkeep_takes_tenants_in_turn_and_keeps_locks_of_those_alone_that_it_wrote_for(new_server):
-    database = Database(new_server("many_tenants", max_locks_per_transaction=64), "many").create()
+def test_upkeep_takes_tenants_in_turn_and_keeps_locks_of_those_alone_that_it_wrote_for(database):
     with database.connect() as session:
         for number in range(450):
             session.execute(f"select es_create_tenant('t{number}')")

@@ -16,7 +16,9 @@ SECRET_ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 DEFAULT_ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8058")
 
 #: These compute from their arguments, or say nothing about any tenant; everybody may call them.
-PURE = {"es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_day_end", "es_set_as_of", "es_last_append"}
+#: They give what they are given, in another form.
+MAKERS = {"es_make_command", "es_make_event"}
+PURE = MAKERS | {"es_require", "es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_day_end", "es_set_as_of", "es_last_append"}
 
 REFUSED = {"42501", "ES040", "ES041"}
 
@@ -175,7 +177,7 @@ def test_without_a_grant_no_function_reads_or_writes_anything(books, tenant):
             result, error = attempt(lambda: call(session, name, arguments, tenant or "default"))
             said = everything_said(result, error)
             # What the caller gave (the subject) may be named in a message; what is stored may not.
-            if SECRET in (said if "subject" not in dict(arguments) else repr(result)):
+            if name not in MAKERS and SECRET in (said if "subject" not in dict(arguments) else repr(result)):
                 wrong.append((name, "leaks", said))
             if name in PURE:
                 continue
