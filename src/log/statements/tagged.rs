@@ -27,7 +27,7 @@ pub const LOST_TAGS: Definition =
     (lost!("e.global_position >= $1 and e.global_position <= $2 and ($3 is null or e.tenant_id = $3)"), RANGE);
 
 pub const LOST_TAGS_OF_STREAM: Definition =
-    (lost!("e.stream_id = $3 and e.global_position >= $1 and e.global_position <= $2"), RANGE);
+    (lost!("e.stream_id = $3 and e.global_position + 0 >= $1 and e.global_position + 0 <= $2"), RANGE);
 
 /// Rows of tags that no event bears there.
 pub const STRAY_TAGS: Definition = (
