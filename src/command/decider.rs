@@ -68,10 +68,10 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String
     if let Some(commands) = definition.commands {
         check_commands(definition.name, commands).map_err(|failure| failure.within(|| "commands".into()))?;
     }
-    if let Some(fold) = definition.fold {
-        if !folds::is_of_queries(tenant_id, fold)? {
-            folds::of(tenant_id, definition.category, Some(fold))?;
-        }
+    if let Some(fold) = definition.fold
+        && !folds::is_of_queries(tenant_id, fold)?
+    {
+        folds::of(tenant_id, definition.category, Some(fold))?;
     }
     server::must_be_writable(c"es_register_decider")?;
     let registrant = server::current_role();
