@@ -9,13 +9,13 @@
 use crate::log::first_append;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
-use crate::pg::jsonb::Jsonb;
-use crate::pg::process::lock::LockTag;
+use crate::pg::jsonb::{Jsonb, Stored};
+use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
-use crate::pg::process::session::Planning;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::{number, table};
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::probe::{Bound, Probe};
+use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
@@ -67,27 +67,29 @@ pub struct Key<'a> {
 /// A key that this transaction executes a command for.
 pub struct Reserved(LockTag);
 
+/// What a look for a key behind its lock came to.
+pub enum Turn<'r> {
+    /// Somebody else has executed it meanwhile.
+    Answered(Jsonb<'r>),
+    /// It is this call's to execute.
+    Own(Reserved),
+}
+
 impl Key<'_> {
     /// The answer that a repetition is given; None: the key is new. Errors: ES030.
     pub fn answer<'r>(&self, repeated: &Repeated) -> Result<Option<Jsonb<'r>>> {
-        let found = as_owner(Planning::ByIndex, |db, catalog| {
-            let mut found = None;
-            let bounds = [Bound::equal_text(2, from_text(self.category)?), Bound::equal_text(3, from_text(self.key)?)];
-            let probe = PROBE.take().filter(|(table, _)| *table == catalog.command_answers);
-            let (table, probe) =
-                probe.unwrap_or((catalog.command_answers, Probe::by_int8(catalog.command_answers, KEY)));
-            probe.in_order(db, View::Now, Datum::from(self.target.id), &bounds, |row| {
+        let mut found = None;
+        self.probed(|db, probe, bounds| {
+            probe.in_order(db, View::Now, Datum::from(self.target.id), bounds, |row| {
                 let salt = row.bytes_opt(kept::SALT)?.unwrap_or_default();
                 let is_same = row.bytes_opt(kept::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
                 found = Some(match row.jsonb_opt(kept::ANSWER)? {
                     // Of a row that is left behind with the scan.
-                    Some(answer) if is_same => Some(crate::pg::jsonb::Stored::keep(answer)),
+                    Some(answer) if is_same => Some(Stored::keep(answer)),
                     _ => None,
                 });
                 Ok(false)
-            })?;
-            PROBE.set(Some((table, probe)));
-            Ok(found)
+            })
         })?;
         match found {
             None => Ok(None),
@@ -103,16 +105,40 @@ impl Key<'_> {
         }
     }
 
-    /// Waits until nobody else executes a command with this key; until the end of the (sub)transaction.
-    pub fn reserve(&self) -> Result<Reserved> {
+    /// Waits until nobody else executes a command with this key: behind the key's lock until an answer is written, and then for the end of the transaction that
+    /// wrote it, so that a transaction has no lock for each of its commands. Errors: ES030.
+    pub fn take_turn<'r>(&self, repeated: &Repeated) -> Result<Turn<'r>> {
         let mut hasher = DefaultHasher::new();
         (self.target.id, self.category, self.key).hash(&mut hasher);
         let hash = hasher.finish();
         // Two keys in 2^48 share it, and wait for each other.
         let tag =
             LockTag { table: Catalog::current()?.command_answers, object: hash as i64, part: (hash >> 48) as u16 };
-        tag.lock()?;
-        Ok(Reserved(tag))
+        loop {
+            tag.lock()?;
+            let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
+            if presence == Presence::Nowhere {
+                return Ok(Turn::Own(Reserved(tag)));
+            }
+            tag.unlock()?;
+            if let Presence::Coming(transaction) = presence {
+                lock::wait_for_end_of(transaction)?;
+            } else if let Some(answer) = self.answer(repeated)? {
+                return Ok(Turn::Answered(answer));
+            }
+        }
+    }
+
+    fn probed<T>(&self, look: impl FnOnce(&Db, &Probe, &[Bound]) -> Result<T>) -> Result<T> {
+        as_owner(Planning::ByIndex, |db, catalog| {
+            let bounds = [Bound::equal_text(2, from_text(self.category)?), Bound::equal_text(3, from_text(self.key)?)];
+            let probe = PROBE.take().filter(|(table, _)| *table == catalog.command_answers);
+            let (table, probe) =
+                probe.unwrap_or((catalog.command_answers, Probe::by_int8(catalog.command_answers, KEY)));
+            let found = look(db, &probe, &bounds)?;
+            PROBE.set(Some((table, probe)));
+            Ok(found)
+        })
     }
 
     /// Keeps what a repetition is to be answered, until the end of the log.
@@ -141,7 +167,7 @@ impl Key<'_> {
 }
 
 impl Reserved {
-    /// Somebody else has executed it meanwhile.
+    /// Its answer is written.
     pub fn let_go(self) -> Result<()> {
         self.0.unlock()
     }

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The streams of a boundary.
+#[derive(PartialEq)]
 pub struct Bounds {
     /// All of them, in the order of the locks.
     pub all: BTreeSet<String>,

@@ -46,9 +46,6 @@ pub struct Command<'a> {
 /// Versions of streams, by their names.
 pub type Versions<'a> = BTreeMap<&'a str, i64>;
 
-/// What events may not say by themselves.
-const RESERVED_KEY: &str = "command";
-
 impl<'a> Command<'a> {
     /// Errors: ES004, ES005, ES007.
     pub fn check(given: Given<'a>) -> Result<Self> {
@@ -62,7 +59,7 @@ impl<'a> Command<'a> {
         if let Some(subject) = given.subject {
             Subject::parse(subject)?;
         }
-        refuse_reserved("metadata", given.metadata)?;
+        refuse_reserved(given.metadata)?;
         Ok(Self {
             stream: StreamName::parse_own(given.stream)?,
             command_type: given.command_type,
@@ -72,7 +69,7 @@ impl<'a> Command<'a> {
             occurred_at: given.occurred_at,
             decider: given.decider,
             subject: given.subject,
-            metadata: print("metadata", given.metadata)?,
+            metadata: print("metadata", of_session(given.metadata)?)?,
         })
     }
 
@@ -89,7 +86,7 @@ impl<'a> Command<'a> {
     /// The command as a value of type eventstream.command, in the current memory context. `versions`: None before anything was looked at.
     pub fn value(&self, target: Target, versions: Option<&Versions>) -> Result<Datum> {
         let metadata = metadata::with_defaults(acting::complete(self.metadata.value)?)?;
-        metadata::check(metadata)?;
+        metadata::check(metadata, false)?;
         let decided_at = server::clock();
         let version = versions.map(|versions| versions.get(self.stream.as_str()).copied().unwrap_or(0));
         let versions = versions.map(|versions| Jsonb::parse(&json!(versions).to_string())).transpose()?;
@@ -124,7 +121,7 @@ impl<'a> Command<'a> {
         }
         let command = json!({"type": self.command_type, "key": self.key, "decider": decider, "read": read});
         let comma = if members.is_empty() { "" } else { ", " };
-        Jsonb::parse(&format!("{{{members}{comma}\"{RESERVED_KEY}\": {command}}}"))
+        Jsonb::parse(&format!("{{{members}{comma}\"{}\": {command}}}", metadata::COMMAND))
     }
 }
 
@@ -135,18 +132,20 @@ fn inner(object: &[u8]) -> String {
 }
 
 /// Metadata that say who decided what are written by es_command alone. Errors: ES005.
-pub fn refuse_reserved(argument: &str, metadata: Jsonb) -> Result<()> {
+pub fn refuse_reserved(metadata: Jsonb) -> Result<()> {
     if !metadata.is_object() {
-        return Err(invalid(argument, "must be a JSON object"));
+        return Err(invalid("metadata", "must be a JSON object"));
     }
-    metadata.each(|key, _| {
-        if key == RESERVED_KEY {
-            let reason =
-                format!("must not have the key {RESERVED_KEY}, which says what was decided on, and is es_command's");
-            return Err(invalid(argument, reason));
-        }
-        Ok(())
-    })
+    metadata::check(metadata, false)
+}
+
+/// Whoever speaks for the session says who acts: what a call claims of it counts only where the session says nothing.
+fn of_session(given: Jsonb) -> Result<Jsonb> {
+    let Some(actor) = metadata::default_of("actor")? else { return Ok(given) };
+    let own = inner(print("metadata", given)?.text);
+    let comma = if own.is_empty() { "" } else { ", " };
+    // Of two members of one name jsonb keeps the later one.
+    Jsonb::parse(&format!("{{{own}{comma}\"actor\": {}}}", serde_json::Value::from(actor)))
 }
 
 fn actor(metadata: Jsonb<'_>) -> Result<Option<&str>> {

@@ -66,7 +66,7 @@ pub fn decide<'a>(
         match (own, shared) {
             (None, Some(shared)) => Ok(shared),
             _ => {
-                own.map_or(Ok(()), |own| refuse_reserved("metadata", own))?;
+                own.map_or(Ok(()), refuse_reserved)?;
                 let made = deciding.command.metadata_of_event(own, &deciding.decider.name, &seen)?;
                 shared = own.map_or(Some(made), |_| shared);
                 Ok(made)
@@ -78,7 +78,7 @@ pub fn decide<'a>(
         let place = event.place.clone();
         let checked = complete(&event).and_then(|metadata| {
             event.parts.metadata = Some(metadata);
-            NewEvent::check(event.parts, "type")
+            NewEvent::decided(event.parts)
         });
         let event_of = checked.map_err(|failure| deciding.answered(failure.within(|| place)))?;
         decided.push(Decided { stream: event.stream, document: event.document, event: event_of });

@@ -19,7 +19,7 @@ use eventstream_core::error::Error;
 use eventstream_core::schema::Schema;
 use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -33,20 +33,11 @@ struct CommandType {
     ready: OnceCell<std::result::Result<Schema, Error>>,
 }
 
-/// Whether a decider was seen to append to streams outside of its boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    Unknown,
-    Inside,
-    Outside,
-}
-
 pub struct Decider {
     pub name: String,
     pub category: String,
     /// Of its category; None: the default one.
     pub fold: Option<String>,
-    pub reach: Cell<Reach>,
     handler: Found,
     boundary: Option<Found>,
     /// None: any.
@@ -124,7 +115,6 @@ fn read(db: &Db, row: &Row) -> Result<Decider> {
         name: row.text(of::NAME)?.to_owned(),
         category: row.text(of::CATEGORY)?.to_owned(),
         fold: row.text_opt(of::FOLD)?.map(ToOwned::to_owned),
-        reach: Cell::new(Reach::Unknown),
         handler: registered(Purpose::Decider, row.text(of::HANDLER)?)?,
         boundary: row.text_opt(of::BOUNDARY)?.map(|name| registered(Purpose::Boundary, name)).transpose()?,
         commands: row.jsonb_opt(of::COMMANDS)?.map(commands).transpose()?,
@@ -179,6 +169,11 @@ impl Decider {
 
     pub fn has_boundary(&self) -> bool {
         self.boundary.is_some()
+    }
+
+    /// Whether what its boundary is may depend on more than the command.
+    pub fn looks_for_its_boundary(&self) -> bool {
+        matches!(&self.boundary, Some(Ok(boundary)) if !boundary.is_immutable)
     }
 
     /// Ready to be called; it must be by the end of the current memory context. Errors: ES037.

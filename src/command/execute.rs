@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! key answered? ─▶ the tenant's gate ─▶ the key's lock; answered meanwhile? ─▶ decider, command as it takes it ─▶ decided behind its locks (settle.rs)
-//!   ─▶ the door in (write.rs) ─▶ the answer kept
+//!   ─▶ the door in (write.rs) ─▶ the answer kept, the key's lock let go
 //! ```
 //! Promises: what the decider sees stays so until the commit, and what it decides is appended whole, or not at all; a repetition with the same key is answered as the first time; no two
 //! decisions wait for each other in a circle.
-use super::answers::Key;
+use super::answers::{Key, Turn};
 use super::bounds::Streams;
 use super::commanded::Command;
-use super::decide::Decided;
-use super::deciders;
+use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;
 use super::settle::settle;
 use super::write::write;
+use crate::log::document::print;
 use crate::log::fresh_id::new_event_id;
 use crate::log::gate;
 use crate::log::held::Held;
@@ -24,14 +24,17 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
+use eventstream_core::command::key::Repeated;
+use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::word::CategoryRule;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
-/// The answer: a JSON object. Errors: ES001, ES016, ES030, ES033 to ES037, and those of appending.
+/// The answer: a JSON object. Errors: ES001, ES006, ES016, ES030, ES033 to ES037, and those of appending.
 pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_command")?;
     let (category, repeated) = (command.stream.category(), command.repeated());
@@ -40,24 +43,48 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         return Ok(answer);
     }
     server::must_be_writable(c"es_command")?;
-    gate::enter(target.id)?;
-    if let Some(key) = key {
-        let reserved = key.reserve()?;
-        if let Some(answer) = key.answer(&repeated)? {
+    let passing = gate::pass(target.id)?;
+    let Some(key) = key else { return decided(target, command, None) };
+    match key.take_turn(&repeated)? {
+        Turn::Answered(answer) => {
+            passing.leave()?;
+            Ok(answer)
+        }
+        Turn::Own(reserved) => {
+            let answer = decided(target, command, Some((key, &repeated)))?;
             reserved.let_go()?;
-            return Ok(answer);
+            Ok(answer)
         }
     }
-    let decider = deciders::of(target.id, category, command.decider)?;
-    decider.must_take(command.command_type, command.payload.text)?;
-    let deciding = Deciding { target, command, decider: &decider };
-    let (streams, decision) = settle(&deciding)?;
-    let result = decision.result;
-    let done = append(target, &streams, decision.events, command.key.is_some())?;
-    if let Some(key) = key {
-        key.keep(&repeated, done.answer(&deciding, streams.iter(), result, true)?, &decider.name)?;
+}
+
+/// Decided, appended, and kept under its key.
+fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>) -> Result<Jsonb<'a>> {
+    settle(target, command, |deciding, streams, decision| {
+        let result = decision.result;
+        result.map(|result| print("the answer's result", result)).transpose()?;
+        judge_names(deciding, streams, &decision)?;
+        let done = append(target, streams, decision.events, kept.is_some())?;
+        let answer = |replayed| done.answer(deciding, streams.iter(), result, replayed);
+        if let Some((key, repeated)) = kept {
+            key.keep(repeated, answer(true)?, &deciding.decider.name)?;
+        }
+        // Without a key the ids of its events may make it a retry.
+        answer(done.streams.iter().any(|last| last.replayed))
+    })
+}
+
+/// The command's key, and the streams that it looks at, are told of where its events are. Errors: ES017.
+fn judge_names(deciding: &Deciding, streams: &Streams, decision: &Decision) -> Result<()> {
+    let (ruling, command) = (ruling::of(deciding.target.id)?, deciding.command);
+    let written = decision.events.iter().map(|decided| decided.stream.as_str());
+    for stream in iter::once(command.stream.as_str()).chain(written).collect::<BTreeSet<_>>() {
+        let stream = StreamName::parse_own(stream)?;
+        if let Some(rules) = ruling.categories.of(stream.category()) {
+            rules.judge_command(stream, command.key, streams.keys().map(String::as_str))?;
+        }
     }
-    done.answer(&deciding, streams.iter(), result, false)
+    Ok(())
 }
 
 /// What was appended.
@@ -97,10 +124,25 @@ fn append(target: Target, streams: &Streams, events: Vec<Decided>, is_once: bool
         requests.push(Request { stream, expected, events, must_exist: false });
     }
     let streams = if requests.is_empty() { Vec::new() } else { write(target, &mut requests)? };
+    if is_once {
+        refuse_old_events(&streams)?;
+    }
     let id =
         |(at, place): &(usize, usize)| streams.get(*at).and_then(|last| last.event_ids.get(*place)).map(to_uuid_text);
     let event_ids = places.iter().filter_map(id).collect();
     Ok(Done { streams, event_ids })
+}
+
+/// A new key is a new command: ids of events that are there already, of another one, would make it done with nothing recorded. Errors: ES006.
+fn refuse_old_events(streams: &[LastAppend]) -> Result<()> {
+    let Some(old) = streams.iter().find(|last| last.replayed) else { return Ok(()) };
+    Err(Error::EventIdReused {
+        stream: old.stream.clone(),
+        event_id: old.event_ids.first().map(to_uuid_text).unwrap_or_default(),
+        version: Some(old.version - old.event_ids.len() as i64 + 1),
+        reason: "and the decider gives it to an event of another command".into(),
+    }
+    .into())
 }
 
 impl Done {

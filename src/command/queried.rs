@@ -43,6 +43,12 @@ pub struct Seen {
     pub last_position: i64,
 }
 
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        self.query == other.query
+    }
+}
+
 impl Asked {
     /// What a boundary's `items` say, if there are any. Errors: ES005, named by the place.
     pub fn read(tenant_id: i64, given: &mut Bounded) -> Result<Option<Self>> {

@@ -11,7 +11,7 @@ use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
-use crate::pg::process::subtransaction::attempt_but;
+use crate::pg::process::subtransaction::{attempt_but, undone};
 use crate::pg::query::plan::View;
 use crate::shared::session::as_owner;
 use eventstream_core::command::boundary::{Dependency, Found, Role};
@@ -26,6 +26,11 @@ const REFUSED: &str = "ES033";
 /// A JSON object: boundary, versions, states, events, result, refusal. Errors: those of es_command, but for refusals; 42501 where the role may not read a stream of the boundary.
 pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_simulate_command")?;
+    // A decider writes nothing, but what it calls may.
+    undone(|| looked_ahead(target, command))
+}
+
+fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
     decider.must_take(command.command_type, command.payload.text)?;
     let deciding = Deciding { target, command, decider: &decider };

@@ -1,18 +1,25 @@
-//! A decision behind its locks: the boundary's buckets of tags and streams, in the one order; the decision; and what it locks beyond them, out of that order and so without
-//! waiting.
+//! A decision behind its locks, and what is done with it: the boundary's buckets of tags and streams, in the one order; the decision; what it locks beyond them, out of that order
+//! and so without waiting; and its events and answer. All in a subtransaction: what was decided with other locks, by another decider or in another boundary than there are by then is
+//! undone, its locks with it, and decided again.
 //!
 //! ```text
-//! buckets ─▶ streams, by name ─▶ expected version? ─▶ newer snapshot: states, decider ─▶ rights ─▶ streams begun outside, buckets of the events' tags: tried ─▶ settled
-//!    ▲──────────── undone, and those locked in order, too ◀─────────────────────────────────────── somebody has one of them
+//! decider, boundary ─▶ buckets ─▶ streams, by name ─▶ the same decider, the same boundary? ─▶ expected version? ─▶ newer snapshot: states, decider ─▶ rights
+//!    ▲                    ▲                                           │ no                                                                            │
+//!    └────────────────────┼──────────── undone ◀──────────────────────┘                                                                            ▼
+//!                         └──────────── undone, and those locked in order, too ◀── somebody has one ◀── streams begun outside, buckets of the events' tags: tried
+//!                                                                                                                      └─ had ─▶ appended and answered
 //! ```
 use super::bounds::{Bounds, Streams};
+use super::commanded::Command;
 use super::decide::{Decision, decide};
-use super::deciders::Reach;
+use super::deciders;
 use super::deciding::Deciding;
 use crate::access::authorize;
 use crate::log::buckets;
 use crate::log::held::{self, Begin, Held};
-use crate::pg::error::failure::Result;
+use crate::log::target::Target;
+use crate::pg::error::failure::{Failure, Result};
+use crate::pg::invalidation;
 use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::attempt_but;
 use crate::pg::query::plan::View;
@@ -22,10 +29,11 @@ use eventstream_core::command::boundary::{Dependency, Found, Role};
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
-/// How often a decision is made anew because somebody else had in hand what it locks beyond its boundary.
+/// How often a decision is made anew because of what others have in hand, or have changed.
 const MOST_ROUNDS: usize = 5;
 /// Streams that a decision may begin outside of its boundary: their names are kept beside all others.
 const MOST_OUTSIDE: usize = 64;
@@ -39,117 +47,163 @@ struct Beyond {
     buckets: BTreeSet<u16>,
 }
 
-impl Beyond {
-    fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.buckets.is_empty()
-    }
+/// Why a round has to be followed by another; None: it does not.
+#[derive(Clone, Copy)]
+enum Again {
+    /// Others have in hand what the decision locks beyond its boundary.
+    Busy,
+    /// Behind its locks the boundary is another one than before: what it looks at has changed, or the decider.
+    Moved,
 }
 
-/// The decision, with the streams that it was made behind the locks of. Errors: ES001, ES034, 42501; those of the boundary, and of the decider.
-pub fn settle<'a>(deciding: &Deciding<'a>) -> Result<(Streams, Decision<'a>)> {
-    let bounds = Bounds::of(deciding)?;
-    let mut beyond = Beyond::default();
-    for _ in 0..MOST_ROUNDS {
-        let busy = RefCell::new(Beyond::default());
-        let once = |waits| once(deciding, &bounds, &beyond, waits, &busy);
-        // What stays inside costs no subtransaction. The first time that it does not, it waits, and PostgreSQL finds a circle if that makes one.
-        let decided = match deciding.decider.reach.get() {
-            Reach::Inside => Ok(once(true)?),
-            Reach::Unknown | Reach::Outside => attempt_but(|_| busy.borrow().is_empty(), || once(false))?,
+impl Again {
+    fn reason(self) -> String {
+        let (what, times) = match self {
+            Self::Busy => (
+                "it begins other streams outside of it, or its events have other tags, each time that it decides",
+                "and others have them in hand",
+            ),
+            Self::Moved => ("behind its locks the boundary is another one, each time", "than before"),
         };
-        if let Ok(decided) = decided {
-            return Ok(decided);
-        }
-        let mut busy = busy.borrow_mut();
-        beyond.names.append(&mut busy.names);
-        beyond.buckets.append(&mut busy.buckets);
+        format!("{what}, {MOST_ROUNDS} times, {times}")
     }
-    let reason = format!(
-        "it begins other streams outside of it, or its events have other tags, each time that it decides, {MOST_ROUNDS} times, and others have them in hand"
-    );
-    Err(deciding.beyond(reason))
 }
 
-/// One decision. Where others have in hand what it locks beyond its boundary it fails, and `busy` has that, unless it `waits`.
-fn once<'a>(
-    deciding: &Deciding<'a>,
-    bounds: &Bounds,
-    beyond: &Beyond,
-    waits: bool,
-    busy: &RefCell<Beyond>,
-) -> Result<(Streams, Decision<'a>)> {
-    let Deciding { target, command, decider } = *deciding;
-    let mut streams: Streams = as_owner(Planning::ByIndex, |db, catalog| {
-        let query = bounds.query.as_ref().map(|query| &query.kept);
-        buckets::hold(catalog, target.id, &beyond.buckets, query)?;
-        let names: BTreeSet<&str> = bounds.all.iter().chain(&beyond.names).map(String::as_str).collect();
-        let held = held::hold(db, catalog, target.id, names.into_iter())?;
-        Ok(held.into_iter().map(|(name, held)| (name.to_owned(), held)).collect())
-    })
-    .map_err(|failure| deciding.answered(failure))?;
-    let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
-    let dependency = Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
-    dependency.judge(Found { version, is_closed: false })?;
-    let decision = snapshot::of_now(|| {
-        let states = bounds.states(deciding, &streams, View::Latest)?;
-        decide(deciding, bounds, &streams, &states)
-    })?;
-    let goes_outside = lock_beyond(deciding, (bounds, beyond), &decision, &mut streams, waits, busy)?;
-    let is_outside = goes_outside || decider.reach.get() == Reach::Outside;
-    decider.reach.set(if is_outside { Reach::Outside } else { Reach::Inside });
-    if busy.borrow().is_empty() {
+/// One round after the other.
+struct Rounds<'a> {
+    target: Target<'a>,
+    command: &'a Command<'a>,
+    beyond: RefCell<Beyond>,
+    again: Cell<Option<Again>>,
+}
+
+/// Does `then` with the decision, and with the streams that it was made behind the locks of. Errors: ES001, ES016, ES034 to ES036, 42501; those of the boundary, of the decider, and of
+/// `then`.
+pub fn settle<'a, T>(
+    target: Target<'a>,
+    command: &'a Command<'a>,
+    then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>,
+) -> Result<T> {
+    let rounds = Rounds { target, command, beyond: RefCell::default(), again: Cell::new(None) };
+    for _ in 0..MOST_ROUNDS {
+        rounds.again.set(None);
+        if let Ok(done) = attempt_but(|_| rounds.again.get().is_none(), || rounds.once(&then))? {
+            return Ok(done);
+        }
+    }
+    let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
+    let reason = rounds.again.get().map(Again::reason).unwrap_or_default();
+    Err(Deciding { target, command, decider: &decider }.beyond(reason))
+}
+
+impl Rounds<'_> {
+    fn once<T>(&self, then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>) -> Result<T> {
+        let Self { target, command, .. } = *self;
+        let of_now = || deciders::of(target.id, command.stream.category(), command.decider);
+        let decider = of_now()?;
+        decider.must_take(command.command_type, command.payload.text)?;
+        let deciding = Deciding { target, command, decider: &decider };
+        let bounds = Bounds::of(&deciding)?;
+        let mut streams = self.lock(&deciding, &bounds)?;
+        // Behind the locks: whatever was waited for, what follows is of now.
+        invalidation::take_in()?;
+        let before = decider;
+        let decider = of_now()?;
+        let is_another = !Rc::ptr_eq(&before, &decider);
+        let deciding = Deciding { target, command, decider: &decider };
+        if is_another {
+            decider.must_take(command.command_type, command.payload.text)?;
+        }
+        if (is_another || decider.looks_for_its_boundary()) && bounds != Bounds::of(&deciding)? {
+            return Err(self.again(&deciding, Again::Moved));
+        }
+        let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
+        let dependency =
+            Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
+        dependency.judge(Found { version, is_closed: false })?;
+        let decision = snapshot::of_now(|| {
+            let states = bounds.states(&deciding, &streams, View::Latest)?;
+            decide(&deciding, &bounds, &streams, &states)
+        })?;
+        self.lock_beyond(&deciding, &bounds, &decision, &mut streams)?;
         // Streams that were locked for an earlier decision, and are not of this one.
         streams.retain(|name, held| bounds.all.contains(name) || held.stream.is_none() && decision.is_of(name));
-        return Ok((streams, decision));
+        then(&deciding, &streams, decision)
     }
-    Err(deciding.beyond("others have in hand what it locks beyond it".into()))
-}
 
-/// Locks what the decision appends to outside of its boundary, and the buckets of its events' tags; whether there is any of it.
-fn lock_beyond(
-    deciding: &Deciding,
-    (bounds, beyond): (&Bounds, &Beyond),
-    decision: &Decision,
-    streams: &mut Streams,
-    waits: bool,
-    busy: &RefCell<Beyond>,
-) -> Result<bool> {
-    let written: BTreeSet<&str> = decision.events.iter().map(|decided| decided.stream.as_str()).collect();
-    let (tenant_id, mut begun) = (deciding.target.id, 0);
-    for name in written {
-        let stream = StreamName::parse_own(name)?;
-        authorize(Privilege::Command, stream.category())?;
-        if bounds.all.contains(name) {
-            continue;
-        }
-        begun += 1;
-        if begun > MOST_OUTSIDE {
-            return Err(deciding.beyond(format!("it begins more than {MOST_OUTSIDE} streams outside of it")));
-        }
-        let begin = match streams.get(name) {
-            Some(held) if held.version == 0 => Begin::Free,
-            Some(_) => Begin::There,
-            None => as_owner(Planning::ByIndex, |db, catalog| held::begin(db, catalog, tenant_id, &stream, waits))?,
-        };
-        match begin {
-            Begin::Free => {
-                streams.entry(name.to_owned()).or_insert(Held { stream: None, version: 0 });
-            }
-            Begin::Busy => {
-                busy.borrow_mut().names.insert(name.to_owned());
-            }
-            Begin::There => {
-                return Err(deciding.beyond(format!("it appends to stream {}, which has events already", shown(name))));
-            }
-        }
+    fn again(&self, deciding: &Deciding, why: Again) -> Failure {
+        self.again.set(Some(why));
+        deciding.beyond(why.reason())
     }
-    let tags = decision.events.iter().flat_map(|decided| decided.event.tags.iter().copied());
-    let wanted = buckets::of(tenant_id, tags);
-    let (held, query) = (&beyond.buckets, bounds.query.as_ref().map(|query| &query.kept));
-    if !as_owner(Planning::ByIndex, |_, catalog| buckets::share(catalog, tenant_id, &wanted, (held, query), waits))? {
-        busy.borrow_mut().buckets.extend(&wanted);
+
+    /// The boundary's buckets and streams, with those that an earlier round was refused.
+    fn lock(&self, deciding: &Deciding, bounds: &Bounds) -> Result<Streams> {
+        let (tenant_id, beyond) = (self.target.id, self.beyond.borrow());
+        as_owner(Planning::ByIndex, |db, catalog| {
+            let query = bounds.query.as_ref().map(|query| &query.kept);
+            buckets::hold(catalog, tenant_id, &beyond.buckets, query)?;
+            let names: BTreeSet<&str> = bounds.all.iter().chain(&beyond.names).map(String::as_str).collect();
+            let held = held::hold(db, catalog, tenant_id, names.into_iter())?;
+            Ok(held.into_iter().map(|(name, held)| (name.to_owned(), held)).collect())
+        })
+        .map_err(|failure| deciding.answered(failure))
     }
-    Ok(begun > 0 || !wanted.is_empty())
+
+    /// Locks what the decision appends to outside of its boundary, and the buckets of its events' tags. Where others have one of them in hand it fails, and the next round locks
+    /// them in order.
+    fn lock_beyond(
+        &self,
+        deciding: &Deciding,
+        bounds: &Bounds,
+        decision: &Decision,
+        streams: &mut Streams,
+    ) -> Result<()> {
+        let written: BTreeSet<&str> = decision.events.iter().map(|decided| decided.stream.as_str()).collect();
+        let (tenant_id, mut begun, mut busy) = (self.target.id, 0, Beyond::default());
+        for name in written {
+            let stream = StreamName::parse_own(name)?;
+            authorize(Privilege::Command, stream.category())?;
+            if bounds.all.contains(name) {
+                continue;
+            }
+            begun += 1;
+            if begun > MOST_OUTSIDE {
+                return Err(deciding.beyond(format!("it begins more than {MOST_OUTSIDE} streams outside of it")));
+            }
+            let begin = match streams.get(name) {
+                Some(held) if held.version == 0 => Begin::Free,
+                Some(_) => Begin::There,
+                None => as_owner(Planning::ByIndex, |db, catalog| held::begin(db, catalog, tenant_id, &stream))?,
+            };
+            match begin {
+                Begin::Free => {
+                    streams.entry(name.to_owned()).or_insert(Held { stream: None, version: 0 });
+                }
+                Begin::Busy => {
+                    busy.names.insert(name.to_owned());
+                }
+                Begin::There => {
+                    return Err(
+                        deciding.beyond(format!("it appends to stream {}, which has events already", shown(name)))
+                    );
+                }
+            }
+        }
+        let tags = decision.events.iter().flat_map(|decided| decided.event.tags.iter().copied());
+        let wanted = buckets::of(tenant_id, tags);
+        let query = bounds.query.as_ref().map(|query| &query.kept);
+        let mut beyond = self.beyond.borrow_mut();
+        let held = (&beyond.buckets, query);
+        if !as_owner(Planning::ByIndex, |_, catalog| buckets::share(catalog, tenant_id, &wanted, held))? {
+            busy.buckets.extend(&wanted);
+        }
+        if busy.names.is_empty() && busy.buckets.is_empty() {
+            return Ok(());
+        }
+        beyond.names.append(&mut busy.names);
+        beyond.buckets.append(&mut busy.buckets);
+        Err(self.again(deciding, Again::Busy))
+    }
 }
 
 impl Decision<'_> {

@@ -34,29 +34,24 @@ pub fn of<'a>(tenant_id: i64, tags: impl Iterator<Item = &'a str>) -> BTreeSet<u
     tags.map(|tag| bucket_of(tenant_id, tag)).collect()
 }
 
-/// Has these buckets as [`lock`] has those of events, beside what [`hold`] was given, `held` and the query's: out of the order of locks, and so without waiting unless `waits`.
+/// Has these buckets as [`lock`] has those of events, beside what [`hold`] was given, `held` and the query's: out of the order of locks, and so without waiting.
 /// Whether all of them were had.
 pub fn share(
     catalog: &Catalog,
     tenant_id: i64,
     buckets: &BTreeSet<u16>,
     (held, query): (&BTreeSet<u16>, Option<&Query>),
-    waits: bool,
 ) -> Result<bool> {
     // What is held more strongly would be refused while somebody waits for it.
     if held.len() > MOST_SHARED {
         return Ok(true);
     }
     if buckets.len() > MOST_SHARED {
-        let conditions = conditions(catalog, tenant_id);
-        return if waits { conditions.oppose().map(|()| true) } else { conditions.try_oppose() };
+        return conditions(catalog, tenant_id).try_oppose();
     }
     let alone = of(tenant_id, query.iter().flat_map(|query| query.locked_tags()));
     for &part in buckets.difference(&alone) {
-        let bucket = LockTag { table: catalog.event_tags, object: tenant_id, part };
-        if waits {
-            bucket.share()?;
-        } else if !bucket.try_share()? {
+        if !(LockTag { table: catalog.event_tags, object: tenant_id, part }).try_share()? {
             return Ok(false);
         }
     }

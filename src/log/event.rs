@@ -50,6 +50,15 @@ impl<'a> NewEvent<'a> {
     /// Checks every part; `type_argument` is what the caller calls the event's type. Errors: ES005 naming the argument, ES007
     /// naming the setting.
     pub fn check(parts: Parts<'a>, type_argument: &str) -> Result<Self> {
+        Self::check_all(parts, type_argument, false)
+    }
+
+    /// The same of an event that a command came to: its metadata say so.
+    pub fn decided(parts: Parts<'a>) -> Result<Self> {
+        Self::check_all(parts, "type", true)
+    }
+
+    fn check_all(parts: Parts<'a>, type_argument: &str, is_decided: bool) -> Result<Self> {
         EventType::parse_as(type_argument, parts.event_type)?;
         if parts.event_type == EventType::STREAM_CLOSED {
             return Err(Error::InvalidArgument {
@@ -59,7 +68,7 @@ impl<'a> NewEvent<'a> {
             }
             .into());
         }
-        Self::check_rest(parts, "payload")
+        Self::check_rest(parts, "payload", is_decided)
     }
 
     /// The schema version that it has, or will.
@@ -79,7 +88,7 @@ impl<'a> NewEvent<'a> {
             subject: None,
             tags: Vec::new(),
         };
-        Self::check_rest(parts, "reason")
+        Self::check_rest(parts, "reason", false)
     }
 
     /// An act of administration (src/log/audit.rs): as large as the definition is that it is of.
@@ -97,7 +106,7 @@ impl<'a> NewEvent<'a> {
         })
     }
 
-    fn check_rest(parts: Parts<'a>, payload: &str) -> Result<Self> {
+    fn check_rest(parts: Parts<'a>, payload: &str, is_decided: bool) -> Result<Self> {
         let metadata = match parts.metadata {
             Some(metadata) if !metadata.is_object() => {
                 return Err(invalid("metadata", "must be a JSON object"));
@@ -112,7 +121,7 @@ impl<'a> NewEvent<'a> {
             None => acting::complete(Jsonb::parse("{}")?)?,
         };
         let metadata = metadata::with_defaults(metadata)?;
-        metadata::check(metadata)?;
+        metadata::check(metadata, is_decided)?;
         if let Some(subject) = parts.subject {
             Subject::parse(subject)?;
         }

@@ -49,6 +49,25 @@ pub fn enter(tenant_id: i64) -> Result<()> {
     invalidation::take_in()
 }
 
+/// What [`pass`] has entered anew.
+pub struct Passing(Option<LockTag>);
+
+/// As [`enter`], for who may yet find that there is nothing to be done.
+pub fn pass(tenant_id: i64) -> Result<Passing> {
+    let had = transaction::has_entered(tenant_id);
+    enter(tenant_id)?;
+    Ok(Passing(if had { None } else { Some(tag(&Catalog::current()?, tenant_id)) }))
+}
+
+impl Passing {
+    /// Nothing was done behind it.
+    pub fn leave(self) -> Result<()> {
+        let Some(tag) = self.0 else { return Ok(()) };
+        transaction::note_left();
+        tag.end_sharing()
+    }
+}
+
 /// Has it alone until the end of the transaction. To be called outside of `as_owner`. Errors: 55P03.
 pub fn close(target: Target) -> Result<()> {
     let tag = tag(&Catalog::current()?, target.id);

@@ -3,7 +3,6 @@
 use super::locks::MOST_NAMES;
 use super::stream::{self, Absent, Hold, Locked, Stream};
 use crate::pg::error::failure::Result;
-use crate::pg::process::lock;
 use crate::pg::process::session::Db;
 use crate::pg::query::probe::{Presence, RowStrength};
 use crate::shared::catalog::Catalog;
@@ -64,26 +63,17 @@ pub fn hold<'a>(
     Ok(held)
 }
 
-/// Keeps the name of a stream that is to be begun, beside what is held already: out of the order of locks, and so without waiting unless `waits`.
-pub fn begin(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, waits: bool) -> Result<Begin> {
+/// Keeps the name of a stream that is to be begun, beside what is held already: out of the order of locks, and so without waiting.
+pub fn begin(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<Begin> {
     let tag = stream::tag_of_name(catalog, tenant_id, name);
-    if waits {
-        tag.lock()?;
-    } else if !tag.try_lock()? {
+    if !tag.try_lock()? {
         return Ok(Begin::Busy);
     }
-    loop {
-        match stream::with_name_probe(catalog, |probe| stream::presence(db, probe, tenant_id, name))? {
-            Presence::Nowhere => return Ok(Begin::Free),
-            Presence::There => {
-                tag.unlock()?;
-                return Ok(Begin::There);
-            }
-            Presence::Coming(transaction) if waits => lock::wait_for_end_of(transaction)?,
-            Presence::Coming(_) => {
-                tag.unlock()?;
-                return Ok(Begin::Busy);
-            }
-        }
-    }
+    let begin = match stream::with_name_probe(catalog, |probe| stream::presence(db, probe, tenant_id, name))? {
+        Presence::Nowhere => return Ok(Begin::Free),
+        Presence::There => Begin::There,
+        Presence::Coming(_) => Begin::Busy,
+    };
+    tag.unlock()?;
+    Ok(begin)
 }

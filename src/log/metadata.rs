@@ -12,7 +12,7 @@ use eventstream_core::{shown, trace};
 /// What an event without metadata of its own has now, a handler's included, printed and checked. Errors: ES005, ES007.
 pub fn of_now() -> Result<String> {
     let metadata = with_defaults(acting::complete(Jsonb::parse("{}")?)?)?;
-    check(metadata)?;
+    check(metadata, false)?;
     Ok(String::from_utf8_lossy(print("metadata", metadata)?.text).into_owned())
 }
 
@@ -40,9 +40,31 @@ pub fn with_defaults(given: Jsonb<'_>) -> Result<Jsonb<'_>> {
     Jsonb::parse(&format!("{defaults}{comma}{}", own.strip_prefix('{').unwrap_or_default()))
 }
 
-/// Refuses a traceparent that no tracer could follow. Errors: ES005.
-pub fn check(metadata: Jsonb<'_>) -> Result<()> {
+/// What only es_command writes: who decided, and on what.
+pub const COMMAND: &str = "command";
+
+/// The session's default for one member, where it is a text.
+pub fn default_of(member: &str) -> Result<Option<String>> {
+    let mut found = None;
+    if settings::metadata().is_some() {
+        with_defaults(Jsonb::parse("{}")?)?.each(|key, value| {
+            if let (true, Value::Text(text)) = (key == member, value) {
+                found = Some(text.to_owned());
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// Refuses a traceparent that no tracer could follow, and what says of an event that it was decided upon where it was not. Errors: ES005.
+pub fn check(metadata: Jsonb<'_>, is_decided: bool) -> Result<()> {
     metadata.each(|key, value| {
+        if key == COMMAND && !is_decided {
+            let reason =
+                format!("must not have the key {COMMAND}, which says what was decided on, and is es_command's");
+            return Err(invalid("metadata", reason));
+        }
         if key != "traceparent" {
             return Ok(());
         }

@@ -302,6 +302,7 @@ compared! {
     pub fn setval_oid(info: FunctionCallInfo) -> Datum;
     pub fn relation_open(relation: Oid, lock: LOCKMODE) -> Relation;
     pub fn LockRelationOid(relation: Oid, lock: LOCKMODE);
+    pub fn LockDatabaseObject(catalog: Oid, object: Oid, part: u16, lock: LOCKMODE);
     pub fn relation_close(relation: Relation, lock: LOCKMODE);
     pub fn ReadBuffer(relation: Relation, block: BlockNumber) -> Buffer;
     pub fn LockBuffer(buffer: Buffer, mode: c_int);
@@ -339,6 +340,7 @@ compared! {
     // catalog/namespace.c, utils/cache/syscache.c
     pub fn SearchSysCache1(cache: c_int, key: Datum) -> HeapTuple;
     pub fn ReleaseSysCache(row: HeapTuple);
+    pub fn SearchSysCacheExists(cache: c_int, a: Datum, b: Datum, c: Datum, d: Datum) -> bool;
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;
     // replication/syncrep.c
     #[cfg(pre_pg16)]

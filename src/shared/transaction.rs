@@ -55,6 +55,11 @@ pub fn note_entered(tenant_id: i64) {
     ENTERED.set(Some((tenant_id, xact::current_subtransaction())));
 }
 
+/// It has left it again.
+pub fn note_left() {
+    ENTERED.set(None);
+}
+
 /// Whether this transaction is known to be within that tenant's gate.
 pub fn has_entered(tenant_id: i64) -> bool {
     ENTERED.get().is_some_and(|(entered, _)| entered == tenant_id)

@@ -3,15 +3,15 @@
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::function::call::{self, Function, Registrant};
-use crate::pg::process::server;
 use crate::pg::process::session::Db;
+use crate::pg::process::{lock, server};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
 use eventstream_core::error::Error;
 use eventstream_core::quote_identifier;
-use pgrx::pg_sys::{Datum, OIDOID, Oid, TEXTOID};
+use pgrx::pg_sys::{Datum, OIDOID, Oid, ProcedureRelationId, TEXTOID};
 use std::ffi::CString;
 
 /// What a function is registered for.
@@ -91,6 +91,7 @@ pub struct Handler {
     pub owner: Oid,
     /// Its definition as the server holds it: language, body and so on.
     pub definition: String,
+    pub is_immutable: bool,
 }
 
 /// A row of pg_proc as far as it matters.
@@ -143,6 +144,7 @@ fn describe(row: &Row) -> Result<Described> {
             name: row.text(of::NAME)?.to_owned(),
             owner: row.oid(of::OWNER)?,
             definition: row.text(of::DEFINITION)?.to_owned(),
+            is_immutable: row.text(of::VOLATILITY)? == "i",
         },
         is_plain: flag(of::IS_PLAIN),
         volatility: row.text(of::VOLATILITY)?.to_owned(),
@@ -159,10 +161,11 @@ pub fn registrant(row: &Row, [role, search_path, oid]: [usize; 3]) -> Result<Reg
     Ok(Registrant { role: row.text(role)?.to_owned(), oid: row.oid_opt(oid), search_path })
 }
 
-/// The function that is to be registered, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.
+/// The function that is to be registered, which whoever would drop it waits for from now on, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.
 pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) -> Result<Handler> {
-    let found =
-        BY_OID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe))?.ok_or_else(|| {
+    let found = lock::object(ProcedureRelationId, oid)
+        .and_then(|()| BY_OID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe)))?
+        .ok_or_else(|| {
             invalid(purpose.argument(), format!("must be a function: there is none with oid {}", oid.to_u32()))
         })?;
     if let Some(reason) = objection(purpose, &found) {
@@ -269,6 +272,9 @@ pub fn callable(handler: &Handler, registrant: &Registrant) -> Result<std::resul
     let Some(role) = registrant.existing()? else {
         return Ok(Err(format!("the role {} that registered it does not exist any more", registrant.role)));
     };
+    if !call::exists(handler.oid)? {
+        return Ok(Err(format!("its function {} does not exist any more", handler.name)));
+    }
     if !call::may_execute(handler.oid, role)? {
         return Ok(Err(format!(
             "the role {} that registered it may not execute {} any more",

@@ -114,6 +114,14 @@ pub fn may_execute(function: Oid, role: Oid) -> Result<bool> {
     catch(|| unsafe { compat::may_execute(function, role) })
 }
 
+/// Whether there is a function of that oid.
+pub fn exists(function: Oid) -> Result<bool> {
+    let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+    let (key, none) = (Datum::from(function), Datum::null());
+    // SAFETY: a syscache look-up.
+    catch(|| unsafe { ffi::SearchSysCacheExists(cache, key, none, none, none) })
+}
+
 impl Function {
     /// Prepares calls of the function. They must end in the memory context that is current now.
     pub fn look_up(oid: Oid, role: Oid, search_path: &CStr) -> Result<Self> {

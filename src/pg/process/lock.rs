@@ -65,6 +65,13 @@ impl LockTag {
         catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, true) != NOT_AVAILABLE })
     }
 
+    /// Gives back what one [`Self::share`] got.
+    pub fn end_sharing(self) -> Result<()> {
+        let tag = self.tag();
+        // SAFETY: as above; held, as the caller says.
+        catch(|| unsafe { ffi::LockRelease(&tag, SHARED, false) }).map(drop)
+    }
+
     /// Waits for it as one of many whom those that share it keep out, and the other way round.
     pub fn oppose(self) -> Result<()> {
         let tag = self.tag();
@@ -188,6 +195,12 @@ pub fn wait_for_end_of(transaction: pg_sys::TransactionId) -> Result<()> {
     catch(|| unsafe {
         ffi::XactLockTableWait(transaction, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
     })
+}
+
+/// Locks an object of a catalog, as who refers to it, until the end of the transaction: who would drop it waits. Nothing is checked: it may be gone already.
+pub fn object(catalog: Oid, object: Oid) -> Result<()> {
+    // SAFETY: takes a lock, and in what others have changed until they let it go.
+    catch(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessShareLock as i32) })
 }
 
 /// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.

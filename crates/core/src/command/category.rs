@@ -239,6 +239,37 @@ impl CategoryRules {
         Ok(())
     }
 
+    /// Whether a command is refused from which events for that stream follow: its key, and the names of the streams that it was decided on, are told of in their metadata.
+    ///
+    /// # Errors
+    /// [`Error::RuleBroken`].
+    pub fn judge_command<'a>(
+        &self,
+        stream: StreamName,
+        key: Option<&str>,
+        mut decided_on: impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        if !self.asks(CategoryRule::PersonalData) {
+            return Ok(());
+        }
+        let of_key = key.and_then(looks_like).map(|looks| ("its command_key looks", looks));
+        let of_name = || {
+            decided_on
+                .find_map(name_looks_like)
+                .map(|looks| ("its boundary has the name of a stream that looks", looks))
+        };
+        let Some((which, looks)) = of_key.or_else(of_name) else { return Ok(()) };
+        Err(Error::RuleBroken(Box::new(Broken {
+            what: "the command".into(),
+            rule: CategoryRule::PersonalData,
+            category: stream.category().into(),
+            stream: None,
+            reason: format!("{which} like {looks}"),
+            hint: PERSONAL_HINT.into(),
+            failed: None,
+        })))
+    }
+
     /// Whether the event at that place (from 0 on) of an append to that stream is refused. That a stream is closed is told by an event of eventstream's own, of
     /// which neither declaration nor id is asked.
     ///
@@ -293,6 +324,10 @@ fn seconds(microseconds: i64) -> i64 {
 fn broken(rule: CategoryRule, what: String, stream: StreamName, reason: String, hint: String) -> Error {
     let (category, stream) = (stream.category().into(), Some(stream.as_str().into()));
     Error::RuleBroken(Box::new(Broken { what, rule, category, stream, reason, hint, failed: None }))
+}
+
+fn name_looks_like(name: &str) -> Option<Looks> {
+    StreamName::parse_own(name).ok().and_then(looks_personal)
 }
 
 fn looks_personal(stream: StreamName) -> Option<Looks> {
