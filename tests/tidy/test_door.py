@@ -27,7 +27,6 @@ MAY_READ = {
     "src/command/stored_types.rs": ({"StoredContent"}, "judges them by their schemas, and says only where and by which rule they break them"),
     "src/api/command.rs": ({"'payload'", "'metadata'"}, "names of arguments"),
     "src/command/commanded.rs": ({"'payload'", "'metadata'"}, "names of what a command has, for errors"),
-    "src/command/decide.rs": ({"'metadata'"}, "the same of what is to be appended"),
     "src/proof/audit.rs": ({"payload", "a.*", "k.*", "t.*"}, "compares acts of administration, which are no user's events, with what there is"),
     "src/present/event.rs": (CONSTANTS, "the door: the columns of an event"),
     "src/present/door.rs": ({"of_door"}, "the door"),
