@@ -11,7 +11,7 @@ use super::acting;
 use super::condition::Condition;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
-use super::judge::{Rules, Verdict, judge};
+use super::judge::{Rules, Verdict, judge, old_retry};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
@@ -89,8 +89,9 @@ pub fn append(
         let mut verdicts = judge(db, catalog, requests, &locks.streams)?;
         if let Some(condition) =
             condition.filter(|_| !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_))))
+            && let Err(failure) = condition::judge(db, catalog, target.id, condition)
         {
-            condition::judge(db, catalog, target.id, condition)?;
+            verdicts = old_retry(db, catalog, requests, &locks.streams)?.ok_or(failure)?;
         }
         judge_new(rules, requests, &locks.streams, &verdicts)?;
         let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };

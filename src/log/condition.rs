@@ -29,20 +29,19 @@ use eventstream_core::digest::Digest;
 use eventstream_core::error::{Error, Match};
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::Datum;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The place of the position in the index (tenant_id, global_position), from 1.
 const TENANT_POSITION: i16 = 2;
 
 /// Which events: those that match one of the items.
 pub struct Query {
+    /// Those of the same tags are one.
     items: Vec<Item>,
+    /// One of each item that has tags.
+    first_tags: Vec<String>,
     is_of_any_tags: bool,
-}
-
-struct Item {
-    first_tag: Option<String>,
-    /// Of tags and types.
-    filter: Filter,
 }
 
 /// Where a condition was taken, or is used.
@@ -79,20 +78,58 @@ struct Matches {
     first: Option<Match>,
 }
 
+struct Item {
+    /// A set.
+    tags: Vec<String>,
+    /// None: any.
+    types: Option<BTreeSet<String>>,
+    /// Types as they are stored, with their schema versions, that upcasters turn into one of `types`.
+    older: BTreeSet<(String, i32)>,
+}
+
+impl Item {
+    fn of(filter: Filter) -> Self {
+        let Filter { tags, event_types, older, .. } = filter;
+        Self { tags, types: event_types.map(BTreeSet::from_iter), older: older.into_iter().collect() }
+    }
+
+    fn lets_through(&self, event_type: &str, schema_version: i32) -> bool {
+        let Some(types) = &self.types else { return true };
+        types.contains(event_type)
+            || !self.older.is_empty() && self.older.contains(&(event_type.to_owned(), schema_version))
+    }
+}
+
 impl Query {
     /// `following` completes a filter by what upcasters make of the types that it names.
     pub fn new(query: condition::Query, following: impl Fn(Filter) -> Result<Filter>) -> Result<Self> {
         let is_of_any_tags = query.is_of_any_tags();
-        let items = query.items.into_iter().map(|item| {
-            let filter = Filter { tags: item.tags, ..Filter::of(None, item.event_types) };
-            Ok(Item { first_tag: item.first_tag, filter: following(filter)? })
-        });
-        Ok(Self { items: items.collect::<Result<_>>()?, is_of_any_tags })
+        let first_tags = query.items.iter().filter_map(|item| item.first_tag.clone()).collect();
+        let mut by_tags: BTreeMap<Vec<String>, Option<Vec<String>>> = BTreeMap::new();
+        for item in query.items {
+            match by_tags.entry(item.tags) {
+                Entry::Vacant(place) => {
+                    place.insert(item.event_types);
+                }
+                Entry::Occupied(mut place) => {
+                    // Of one that is of any type, and another, any type is meant.
+                    let both = place.get_mut().take().zip(item.event_types);
+                    *place.get_mut() = both.map(|(mut types, others)| {
+                        types.extend(others);
+                        types
+                    });
+                }
+            }
+        }
+        let items = by_tags
+            .into_iter()
+            .map(|(tags, types)| following(Filter { tags, ..Filter::of(None, types) }).map(Item::of));
+        Ok(Self { items: items.collect::<Result<_>>()?, first_tags, is_of_any_tags })
     }
 
     /// One of each item: no event comes that matches it while this one is kept.
     pub fn locked_tags(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().filter_map(|item| item.first_tag.as_deref())
+        self.first_tags.iter().map(String::as_str)
     }
 
     /// Gives each event of the tenant after a position that matches to `each`, once, until it wants no more (false).
@@ -113,11 +150,11 @@ impl Query {
         // A row's tags are read into it.
         let scratch = Scratch::new()?;
         for (place, item) in self.items.iter().enumerate() {
-            let tags = &item.filter.tags;
+            let tags = &item.tags;
             for partition in tags::partitions(db, catalog, view, tenant_id, tags, (from, i64::MAX))? {
                 let mut look = |row: &Row| -> Result<bool> {
                     let is_new = row.int8(column::TENANT_ID)? == tenant_id
-                        && item.filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?)
+                        && item.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?)
                         && !scratch.step(|| is_matched(&self.items[..place], row))?;
                     goes_on = !is_new || each(row)?;
                     Ok(goes_on)
@@ -198,16 +235,16 @@ fn is_matched(items: &[Item], row: &Row) -> Result<bool> {
     let (event_type, schema_version) = (row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?);
     let mut borne = None;
     for item in items {
-        if !item.filter.lets_through(event_type, schema_version) {
+        if !item.lets_through(event_type, schema_version) {
             continue;
         }
-        if item.filter.tags.is_empty() {
+        if item.tags.is_empty() {
             return Ok(true);
         }
         if borne.is_none() {
             borne = Some(row.text_array_opt(column::TAGS)?.unwrap_or_default());
         }
-        if borne.as_ref().is_some_and(|borne| item.filter.tags.iter().all(|tag| borne.contains(tag))) {
+        if borne.as_ref().is_some_and(|borne| item.tags.iter().all(|tag| borne.contains(tag))) {
             return Ok(true);
         }
     }
@@ -249,21 +286,28 @@ impl Place {
     }
 }
 
-/// How far the events of a query are seen from now on: whoever reads afterwards, under a snapshot of then, sees what this has seen. Errors: ES008, ES009; 40001 where
-/// the transaction keeps a snapshot that does not show it.
+/// How far the events of a query are seen from now on: whoever reads afterwards, under a snapshot of then, sees what this has seen. Who goes on reading by the snapshot of the
+/// statement that calls this may see less: then a query of tags is covered as far as that snapshot shows it. Errors: ES008, ES009; 40001 where the transaction keeps a snapshot
+/// that does not show it.
 pub fn take(target: Target, query: &Query) -> Result<Taken> {
     horizon::must_be_known(c"es_condition")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let after = horizon::horizon(catalog, Whose::Tenant(target.id))?.position;
         let matches = |view, after| query.matches(db, catalog, view, target.id, after, u64::MAX);
-        let seen = matches(View::Now, after)?.digest;
-        if server::keeps_its_snapshot()
-            && !shows_what_is_committed()?
-            && matches(View::Caller, 0)?.digest != matches(View::Now, 0)?.digest
-        {
-            return Err(Error::MatchesNotInSnapshot.into());
+        let mut taken =
+            Taken { after, seen: matches(View::Now, after)?.digest, place: Place::here(db, catalog, target.id)? };
+        let keeps = server::keeps_its_snapshot();
+        if (keeps || !query.is_of_any_tags) && !shows_what_is_committed()? {
+            let shown = matches(View::Caller, 0)?.digest;
+            if shown != matches(View::Now, 0)?.digest {
+                if keeps {
+                    return Err(Error::MatchesNotInSnapshot.into());
+                }
+                // Perhaps a statement is to follow that sees more, and decides in vain: better than on less than it has seen.
+                (taken.after, taken.seen) = (0, shown);
+            }
         }
-        Ok(Taken { after, seen, place: Place::here(db, catalog, target.id)? })
+        Ok(taken)
     })
 }
 

@@ -33,11 +33,7 @@ pub fn judge(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]
     for request in requests {
         retry::refuse_repeated_ids(request.stream.as_str(), &request.events)?;
     }
-    let mut verdicts = requests
-        .iter()
-        .zip(locked)
-        .map(|(request, locked)| first_time(db, catalog, request, locked, false))
-        .collect::<Result<Vec<_>>>()?;
+    let mut verdicts = looked_for(db, catalog, requests, locked, false)?;
     // What was appended together is found together, however far one of the streams has gone on since.
     let is_retry = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_)));
     if is_retry {
@@ -54,6 +50,26 @@ pub fn judge(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]
     }
     refuse_half_a_retry(&verdicts)?;
     Ok(verdicts)
+}
+
+/// What is otherwise to be refused may be an old retry, whose own events are what has changed since: looked for wherever the streams have events. None: it is not.
+pub fn old_retry(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]) -> Result<Option<Vec<Verdict>>> {
+    let verdicts = looked_for(db, catalog, requests, locked, true)?;
+    let is_retry = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_)));
+    if is_retry {
+        refuse_half_a_retry(&verdicts)?;
+    }
+    Ok(is_retry.then_some(verdicts))
+}
+
+fn looked_for(
+    db: &Db,
+    catalog: &Catalog,
+    requests: &[Request],
+    locked: &[Locked],
+    anywhere: bool,
+) -> Result<Vec<Verdict>> {
+    requests.iter().zip(locked).map(|(request, locked)| first_time(db, catalog, request, locked, anywhere)).collect()
 }
 
 /// Whether these events were appended before; `anywhere`: looked for in all of the stream's partitions.
