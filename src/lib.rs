@@ -44,7 +44,8 @@ pgrx::extension_sql_file!("../sql/proof/verify.sql", name = "proof_verify", requ
 pgrx::extension_sql_file!("../sql/access/functions.sql", name = "access_functions", requires = ["proof_verify"]);
 pgrx::extension_sql_file!("../sql/state/functions.sql", name = "state_functions", requires = ["access_functions"]);
 pgrx::extension_sql_file!("../sql/command/functions.sql", name = "command_functions", requires = ["state_functions"]);
-pgrx::extension_sql_file!("../sql/state/history.sql", name = "state_history", requires = ["command_functions"]);
+pgrx::extension_sql_file!("../sql/command/testing.sql", name = "command_testing", requires = ["command_functions"]);
+pgrx::extension_sql_file!("../sql/state/history.sql", name = "state_history", requires = ["command_testing"]);
 pgrx::extension_sql_file!("../sql/state/snapshots.sql", name = "state_snapshots", requires = ["state_history"]);
 pgrx::extension_sql_file!(
     "../sql/subscription/functions.sql",

@@ -25,6 +25,7 @@ mod stats;
 mod subscription;
 mod temporal;
 mod tenant;
+mod testing;
 mod trigger;
 mod verify;
 mod view;

@@ -78,6 +78,7 @@ SCENARIO = [
     ("select es_simulate_command('a-7', 'Pay', %s, occurred_at => '2024-03-31 10:00+00')", (PAYLOAD,)),
     ("select (es_make_command('Pay', %s, occurred_at => '2024-03-31 10:00+00')).payload, es_require(true, 'a', 'b'), es_make_event('Paid', %s, tags => '{{b,a}}')", (PAYLOAD, PAYLOAD)),
     ("select name, commands, source from eventstream.deciders where name = 'app'", ()),
+    ("select kind, name, (definition - 'search_path')::text from es_definitions()", ()),
     ("select es_unregister_decider('app')", ()),
     ("select es_begin_command('charge', 'k', '{{\"amount\": 1.50}}', keep => '100 days') - 'attempt_token' - 'lease_until'", ()),
     ("select es_extend_command(attempt_token, '1 h') > now() from _eventstream.operations where tenant_id = (select id from _eventstream.tenants where name = 'TENANT')", ()),

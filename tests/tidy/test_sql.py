@@ -9,7 +9,7 @@ OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
     "event_type": "command", "fold": "state", "guard": "proof", "history": "state",
     "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "read": "log", "snapshot": "state",
-    "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "trigger": "log",
+    "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
     "verify": "proof", "view": "access",
 }  # fmt: skip
 #: Whose the others are: views, functions that are written in SQL, those that stand among others in src/api, and what is written under another name
