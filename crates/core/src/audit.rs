@@ -33,6 +33,8 @@ words! {
         #[allow(missing_docs)]
         Decider = "decider",
         #[allow(missing_docs)]
+        Invariant = "invariant",
+        #[allow(missing_docs)]
         Projection = "projection",
         #[allow(missing_docs)]
         Subscription = "subscription",
@@ -70,6 +72,9 @@ impl Kind {
             (Self::Decider, Made) => "DeciderRegistered",
             (Self::Decider, Altered) => "DeciderAltered",
             (Self::Decider, Dropped) => "DeciderUnregistered",
+            (Self::Invariant, Made) => "InvariantRegistered",
+            (Self::Invariant, Altered) => "InvariantAltered",
+            (Self::Invariant, Dropped) => "InvariantUnregistered",
             (Self::Projection, Made) => "ProjectionCreated",
             (Self::Projection, Altered) => "ProjectionAltered",
             (Self::Projection, Dropped) => "ProjectionDropped",

@@ -15,6 +15,7 @@ use crate::error_words::{
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
 use crate::undecided::Undecided;
+use crate::violation::Violation;
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -157,6 +158,10 @@ pub enum Error {
         for_tag(tag.as_deref())
     )]
     PeriodClosed { what: String, category: String, tag: Option<String>, closed_until: Box<str>, occurred_at: Box<str> },
+
+    /// ES019: what was appended breaks an invariant, or cannot be judged by it.
+    #[error("{0}")]
+    InvariantBroken(Box<Violation>),
 
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
@@ -313,6 +318,7 @@ impl Error {
             Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
             Self::RuleBroken(_) => "ES017",
             Self::PeriodClosed { .. } => "ES018",
+            Self::InvariantBroken(_) => "ES019",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
             Self::RebuildInProgress { .. } => "ES022",
@@ -419,6 +425,7 @@ impl Error {
             }
             Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
             Self::RuleBroken(broken) => broken.facts(),
+            Self::InvariantBroken(violation) => violation.facts(),
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
@@ -462,6 +469,7 @@ impl Error {
             Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
             Self::RuleBroken(broken) => Some(broken.hint.clone()),
             Self::PeriodClosed { category, .. } => Some(period_hint(category)),
+            Self::InvariantBroken(violation) => Some(violation.hint()),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
             Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),

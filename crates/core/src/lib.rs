@@ -40,6 +40,7 @@ pub mod schema;
 pub mod time;
 pub mod trace;
 pub mod undecided;
+pub mod violation;
 pub mod word;
 pub mod zone;
 

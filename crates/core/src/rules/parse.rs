@@ -42,7 +42,7 @@ const TESTS: [(&str, Test); 6] = [
     ("at_least", Test::AtLeast),
 ];
 
-fn mistake(at: &str, reason: impl Into<String>) -> Error {
+pub(super) fn mistake(at: &str, reason: impl Into<String>) -> Error {
     Error::InvalidRules { pointer: at.into(), reason: reason.into() }
 }
 
@@ -59,7 +59,7 @@ fn below(at: &str, key: &str) -> String {
 
 /// The place of a number of too many digits, and how many they are. Only the one place is written out: a path for every number
 /// would take far more memory than the rules.
-fn long_number(value: &Value) -> Option<(String, u64)> {
+pub(super) fn long_number(value: &Value) -> Option<(String, u64)> {
     match value {
         Value::Number(number) if decimal::is_longer(number, MOST_NUMBER_DIGITS) => {
             Some((String::new(), decimal::printed_digits(number)))
@@ -418,7 +418,7 @@ impl EventField {
 }
 
 /// `{"source": constant or {"exists": …, "equals": …, …}, …}`: all must hold.
-fn guards(value: &Value, at: &str) -> Result<Vec<Guard>> {
+pub(super) fn guards(value: &Value, at: &str) -> Result<Vec<Guard>> {
     let members = object(value, at)?;
     if members.is_empty() {
         return Err(mistake(at, "must name a value, as in {\"/currency\": \"EUR\"}"));
