@@ -119,6 +119,25 @@ comment on function es_unregister_decider(text) is
 $$Forgets a decider. What was decided stays, and so do the answers of its commands. Returns the name. Errors: ES036. Needs the privilege manage for its category.
 Example: select es_unregister_decider('cashier');$$;
 
+create function es_register_invariant(
+    name text,
+    categories text[],
+    handler regprocedure default null,
+    fold text default null,
+    require jsonb default null,
+    event_types text[] default null
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_register_invariant';
+comment on function es_register_invariant(text, text[], regprocedure, text, jsonb, text[]) is
+$$Registers what must hold of whatever is appended to these categories, however it is appended; what breaks it is ES019, and nothing is recorded. Either require: conditions on a stream's state, in the language of rules with pointers into the state ({"/available": {"at_least": 0}}), that must hold after each append, by fold (NULL = each category's default one). Or handler (events eventstream.event[]) returns text, STABLE or IMMUTABLE: it is given all events of these categories that the transaction appended, in order, at its commit, however many calls that were, and answers NULL, or why not. It runs with the rights and the search path of the role that registers it, may only read, at most eventstream.handler_timeout. event_types: only events of these types count, by the names that readers see; NULL = all. What was appended before stays as it is. Registering again replaces. Waits for the tenant's open appends as es_close_period does (55P03). Returns the name. Errors: ES005, ES010 no such fold, ES011 what require says, 42501. Needs the privileges manage and read for the categories.
+Example: select es_register_invariant('never overdrawn', '{account}', require => '{"/balance": {"at_least": 0}}');$$;
+
+create function es_unregister_invariant(name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unregister_invariant';
+comment on function es_unregister_invariant(text) is
+$$Takes an invariant back: from its commit on nothing is judged by it. Returns the name. Errors: ES005 where there is none of that name. Needs the privilege manage for its categories.
+Example: select es_unregister_invariant('never overdrawn');$$;
+
 create function es_make_command(
     command_type text,
     payload jsonb default '{}',

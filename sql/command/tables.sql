@@ -160,6 +160,35 @@ comment on index _eventstream.deciders_pkey is 'a decider by tenant and name';
 create unique index deciders_default_idx on _eventstream.deciders (tenant_id, category) where is_default;
 comment on index _eventstream.deciders_default_idx is 'at most one default decider a category';
 
+create table _eventstream.invariants (
+    tenant_id bigint not null,
+    name text collate "C" not null,
+    categories text[] collate "C" not null,
+    event_types text[] collate "C",
+    handler text collate "C",
+    fold text collate "C",
+    require jsonb,
+    source jsonb,
+    registrant text collate "C" not null,
+    registrant_oid oid,
+    search_path text collate "C" not null,
+    registered_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint invariants_pkey primary key (tenant_id, name),
+    constraint invariants_kind check ((handler is null) = (source is null) and (handler is null) <> (require is null) and (fold is null or handler is null))
+);
+comment on table _eventstream.invariants is
+'What must hold of whatever is appended: of a stream''s state after each append, or of all events of a transaction at its commit, by a function that is called as the registrant.';
+comment on column _eventstream.invariants.categories is 'whose events are judged';
+comment on column _eventstream.invariants.event_types is 'of these only; NULL: of all';
+comment on column _eventstream.invariants.handler is 'the function of a transaction''s events; NULL: the state is judged';
+comment on column _eventstream.invariants.fold is 'whose state; NULL: that of each category''s default one';
+comment on column _eventstream.invariants.require is 'what the state must be';
+comment on column _eventstream.invariants.source is 'the function as it was at registration: language, body and so on';
+comment on column _eventstream.invariants.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
+comment on column _eventstream.invariants.search_path is 'of the registrant at registration: the function always runs with it';
+comment on index _eventstream.invariants_pkey is 'an invariant by tenant and name';
+comment on constraint invariants_kind on _eventstream.invariants is 'a function, or what a state must be';
+
 create table _eventstream.command_answers (
     tenant_id bigint not null,
     category text collate "C" not null,

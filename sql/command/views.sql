@@ -123,3 +123,25 @@ where d.tenant_id = (select _eventstream.readable_tenant('read'))
        or d.category = any ((select _eventstream.readable_categories())::text[]));
 comment on view eventstream.deciders is
 'The deciders of the current tenant, for categories that the role may read: which function decides, on which commands, and whose rights and search path it runs with.';
+
+create view eventstream.invariants with (security_barrier) as
+select
+    i.name,
+    i.categories,
+    i.event_types,
+    i.handler,
+    i.fold,
+    i.require,
+    i.source,
+    coalesce(r.rolname::text, i.registrant) as registrant,
+    i.search_path,
+    i.registered_at,
+    t.name as tenant
+from _eventstream.invariants i
+join _eventstream.tenants t on t.id = i.tenant_id
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(i.registrant, i.registrant_oid, (select _eventstream.is_home()))
+where i.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or i.categories <@ (select _eventstream.readable_categories())::text[]);
+comment on view eventstream.invariants is
+'The invariants of the current tenant, those all of whose categories the role may read: what must hold of events at the commit, or of states after each append, and whose rights and search path a function runs with.';

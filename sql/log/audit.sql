@@ -9,7 +9,7 @@ set transform_null_equals = off
 set array_nulls = on
 as $$ select definition - '{id,tenant_id,created_at,granted_at,registered_at,activated_at}'::text[] $$;
 comment on function _eventstream.definition_of(jsonb) is
-'What counts of a row of tenants, grants, folds, upcasters, event_types, category_rules, periods, deciders, projections, subscriptions or activations: without ids and times that are no definition.';
+'What counts of a row of tenants, grants, folds, upcasters, event_types, category_rules, periods, deciders, invariants, projections, subscriptions or activations: without ids and times that are no definition.';
 
 create function _eventstream.definition_key(kind text, definition jsonb) returns jsonb
 language sql immutable parallel safe
@@ -98,7 +98,7 @@ do $$
 declare
     register text;
 begin
-    foreach register in array array['tenants', 'grants', 'folds', 'upcasters', 'event_types', 'category_rules', 'periods', 'deciders', 'projections', 'subscriptions', 'activations'] loop
+    foreach register in array array['tenants', 'grants', 'folds', 'upcasters', 'event_types', 'category_rules', 'periods', 'deciders', 'invariants', 'projections', 'subscriptions', 'activations'] loop
         execute pg_catalog.format('create trigger note_definition after insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.note_definition()', register);
         execute pg_catalog.format('comment on trigger note_definition on _eventstream.%I is %L', register,
@@ -136,6 +136,8 @@ begin atomic
         from _eventstream.periods p
         union all
         select d.tenant_id, 'decider', _eventstream.definition_of(pg_catalog.to_jsonb(d)) from _eventstream.deciders d
+        union all
+        select i.tenant_id, 'invariant', _eventstream.definition_of(pg_catalog.to_jsonb(i)) from _eventstream.invariants i
         union all
         select p.tenant_id, 'projection', _eventstream.definition_of(pg_catalog.to_jsonb(p)) from _eventstream.projections p
         union all

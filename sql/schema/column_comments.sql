@@ -161,6 +161,17 @@ comment on column eventstream.deciders.registrant is 'whose rights the functions
 comment on column eventstream.deciders.search_path is 'and whose names they use';
 comment on column eventstream.deciders.registered_at is 'when it was registered last';
 comment on column eventstream.deciders.tenant is 'whose it is';
+comment on column eventstream.invariants.name is 'unique within the tenant';
+comment on column eventstream.invariants.categories is 'whose events are judged';
+comment on column eventstream.invariants.event_types is 'of these only; NULL: of all';
+comment on column eventstream.invariants.handler is 'the function of the events that a transaction appended, at its commit; NULL: a state is judged';
+comment on column eventstream.invariants.fold is 'whose state is judged after each append; NULL: that of each category''s default one';
+comment on column eventstream.invariants.require is 'what the state must be: conditions of the rules language';
+comment on column eventstream.invariants.source is 'the function as it was at registration: language, body, settings';
+comment on column eventstream.invariants.registrant is 'whose rights the function runs with';
+comment on column eventstream.invariants.search_path is 'and whose names it uses';
+comment on column eventstream.invariants.registered_at is 'when it was registered last';
+comment on column eventstream.invariants.tenant is 'whose it is';
 comment on column eventstream.projections.name is 'of the projection, unique in the tenant';
 comment on column eventstream.projections.kind is 'event, batch (what the handler takes), or table (a state table)';
 comment on column eventstream.projections.mode is 'async: a worker moves it; inline: the append itself does';

@@ -12,6 +12,7 @@ select pg_catalog.pg_extension_config_dump('_eventstream.periods', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.operations', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.period_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.deciders', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.invariants', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.command_answers', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.snapshots', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.snapshot_progress', '');

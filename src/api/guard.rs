@@ -13,7 +13,7 @@ use eventstream_core::error::Error;
 sql_function!("eventstream_guard", "", loaded);
 
 static GUARDS: Guards = Guards {
-    tables: &[c"events", c"first_appends", c"tenants", c"folds", c"upcasters", c"deciders", c"projections"],
+    tables: &[c"events", c"first_appends", c"tenants", c"folds", c"upcasters", c"deciders", c"invariants", c"projections"],
     is_off: settings::allows_drop,
     ours: proof::guard::protect,
     users: keep_in_use,
@@ -41,7 +41,7 @@ fn loaded(args: &Args) -> Returned {
     Ok(None)
 }
 
-/// Refuses to let go what folds, upcasters, deciders and projections call or write.
+/// Refuses to let go what folds, upcasters, deciders, invariants and projections call or write.
 fn keep_in_use(object: Users, command: &str, description: &str) -> Result<()> {
     let mut users = usercode::in_use::by(object)?;
     users.extend(projection::in_use::by(object)?);

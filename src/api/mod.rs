@@ -12,6 +12,7 @@ mod event_type;
 mod fold;
 pub mod guard;
 mod history;
+mod invariant;
 mod made;
 mod maintain;
 mod operate;

@@ -1,10 +1,11 @@
-//! What may be recorded in a tenant, as this backend knows it: its declared event types, the rules of its categories, and its closed periods. The door in (src/command/write.rs) asks it of what is new.
+//! What may be recorded in a tenant, as this backend knows it: its declared event types, the rules of its categories, its closed periods, and its invariants. The door in (src/command/write.rs) asks it of what is new.
 //!
 //! Promises: whoever asks behind the tenant's gate is answered by what had been committed when the gate was entered, also in a session that has known
 //! another answer before; where a tenant has no rules, that costs one look in a map.
 use super::category::{self, Categories};
 use super::closed;
 use super::declared::{self, Declared};
+use super::invariants::{self, Invariants};
 use crate::log::judge::Rules;
 use crate::log::request::Request;
 use crate::pg::error::failure::Result;
@@ -19,6 +20,7 @@ pub struct Ruling {
     pub declared: Rc<Declared>,
     pub categories: Categories,
     periods: Periods,
+    pub invariants: Invariants,
 }
 
 thread_local! {
@@ -32,6 +34,7 @@ pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
             declared: Rc::new(declared::load(tenant_id)?),
             categories: category::load(tenant_id)?,
             periods: closed::load(tenant_id)?,
+            invariants: invariants::load(tenant_id)?,
         }))
     })
 }

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! log::append: the tenant's gate → names and rows of the streams → judge → entry → positions → rows
-//!   → folded, where its category asks for it → inline projections, brought up to what was written → counted
+//!   → folded, where its category or an invariant asks for it → noted for invariants that judge at the commit → inline projections, brought up to what was written → counted
 //! ```
 //! Promises: what is written has been judged, and every inline projection of the tenant has it, or all of it is undone with the caller's
 //! (sub)transaction; what was not written is not counted as an append. Locks are taken in one order, by every append: the gate, what a condition
 //! locks, names and rows of streams in the order of their names, the entry, positions. What an inline projection's handler appends comes
 //! through here again: its locks are behind the entry, as those of a second append of one transaction are.
 use super::condition::{self, Given};
-use super::{foldable, ruling};
+use super::{foldable, required, ruling};
 use crate::log::append;
 use crate::log::gate;
 use crate::log::last_append::LastAppend;
@@ -24,7 +24,7 @@ use eventstream_core::audit::is_of_acts;
 use eventstream_core::error::Error;
 use std::time::Instant;
 
-/// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, ES016, ES017, ES018, and those
+/// Appends to all the streams or to none; what came of each stream, in the order given. Errors: ES001, ES002, ES003, ES006, ES016, ES017, ES018, ES019, and those
 /// of folds and inline projections.
 pub fn write(target: Target, requests: &mut [Request]) -> Result<Vec<LastAppend>> {
     write_under(None, target, requests)
@@ -50,6 +50,10 @@ pub fn write_under(condition: Option<Given>, target: Target, requests: &mut [Req
     let appended = appended.map_err(condition::veiled)?;
     let written = appended.positions.len() as u64;
     foldable::judge(target, &ruling.categories, requests, &appended.streams)?;
+    if !ruling.invariants.is_empty() {
+        required::judge(target, &ruling.invariants, requests, &appended.streams)?;
+        ruling.invariants.note(target, requests, &appended.streams)?;
+    }
     inline::apply(target, appended.positions)?;
     if is_of_acts(target.id) {
         // Counted is what users append.

@@ -358,6 +358,9 @@ pub const TIMEOUTS: &[&std::ffi::CStr] = &[
     c"transaction_timeout",
 ];
 
+/// utils/timeout.h (TimeoutId): the first of those that a library may take. The number is asked for, and another is given where it is taken.
+pub const USER_TIMEOUT: std::ffi::c_int = if cfg!(pre_pg17) { 12 } else { 13 };
+
 /// The record of a setting, NULL where there is none of that name (as PostgreSQL compares names, without regard to case).
 ///
 /// # Safety

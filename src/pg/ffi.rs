@@ -454,6 +454,7 @@ unbound! {
     // utils/misc/guc-file.l, timeout.c
     pub fn enable_timeout_every(id: c_int, first: TimestampTz, every_milliseconds: c_int);
     pub fn disable_timeout(id: c_int, keep_indicator: bool);
+    pub fn RegisterTimeout(id: c_int, handler: Option<unsafe extern "C-unwind" fn()>) -> c_int;
     // commands/dbcommands.c, extension.c, async.c, define.c
     pub fn Async_Notify(channel: *const c_char, payload: *const c_char);
 }

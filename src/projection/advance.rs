@@ -24,6 +24,7 @@ use super::rebuild;
 use super::state_table::StateTable;
 use crate::log::dead_letters::Cause;
 use crate::log::horizon;
+use crate::log::noted;
 use crate::log::read::Filter;
 use crate::pg::error::failure::shortened;
 use crate::pg::error::failure::{Caught, Result};
@@ -197,7 +198,8 @@ fn batch(projection: &Projection, progress: &Progress, memory: &Scratch) -> Resu
         Err(caught) => return note(projection, progress, None, progress.position, &caught),
     };
     let isolated = isolate(batch.events.len(), |range| {
-        let applied = attempt(|| applier.apply(&batch.events[range]))?;
+        // What the handler appends is judged with its events: the batch's commit fails for no invariant that one of them breaks.
+        let applied = attempt(|| noted::judged(|| applier.apply(&batch.events[range])))?;
         Ok::<_, crate::pg::error::failure::Failure>(
             applied.map_err(|failure| Part { failure, at: applier.failed_at() }),
         )

@@ -30,6 +30,7 @@ pub struct Catalog {
     pub periods: Oid,
     pub category_rules: Oid,
     pub deciders: Oid,
+    pub invariants: Oid,
     pub command_answers: Oid,
     /// The row type eventstream.command, and its entry among the relations.
     pub command_type: Oid,
@@ -89,9 +90,9 @@ thread_local! {
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of event types, rules of categories and closed periods.
+    /// Counts invalidations of event types, rules of categories, closed periods and invariants.
     static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of deciders, of functions, which they call, and of roles.
+    /// Counts invalidations of deciders and invariants, of functions, which they call, and of roles.
     static DECIDERS_CHANGED: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -141,11 +142,13 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     }
-    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods, catalog.category_rules].contains(&relation) {
+    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods, catalog.category_rules, catalog.invariants]
+        .contains(&relation)
+    {
         CATALOG.set(None);
         RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     }
-    if relation == pg_sys::InvalidOid || relation == catalog.deciders {
+    if [pg_sys::InvalidOid, catalog.deciders, catalog.invariants].contains(&relation) {
         CATALOG.set(None);
         DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
     }
@@ -188,7 +191,8 @@ pub fn projections_generation() -> u64 {
     PROJECTIONS_CHANGED.get()
 }
 
-/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a category altered, a period closed or reopened.
+/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a category altered, a period closed or
+/// reopened, an invariant registered or unregistered.
 pub fn rules_generation() -> u64 {
     RULES_CHANGED.get()
 }
@@ -205,12 +209,13 @@ pub fn announce_foreign(table: &str) -> Result<()> {
         "category_rules" => catalog.category_rules,
         "periods" => catalog.periods,
         "deciders" => catalog.deciders,
+        "invariants" => catalog.invariants,
         // What nobody has derived anything from: streams, and what is read as it is.
         _ => return Ok(()),
     })
 }
 
-/// A number that changes whenever a decider or a function that one calls may have.
+/// A number that changes whenever a decider, an invariant or a function that one calls may have.
 pub fn deciders_generation() -> u64 {
     DECIDERS_CHANGED.get()
 }
@@ -219,6 +224,13 @@ pub fn deciders_generation() -> u64 {
 pub fn announce_decider_change(catalog: &Catalog) -> Result<()> {
     DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
     invalidation::announce(catalog.deciders)
+}
+
+/// Tells every session (at commit) that invariants changed.
+pub fn announce_invariant_change(catalog: &Catalog) -> Result<()> {
+    DECIDERS_CHANGED.set(DECIDERS_CHANGED.get() + 1);
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+    invalidation::announce(catalog.invariants)
 }
 
 /// Tells every session (at commit) that event types changed.
@@ -288,6 +300,7 @@ impl Catalog {
             periods: relation(c"periods")?,
             category_rules: relation(c"category_rules")?,
             deciders: relation(c"deciders")?,
+            invariants: relation(c"invariants")?,
             command_answers: relation(c"command_answers")?,
             command_type,
             command_row,

@@ -32,9 +32,10 @@ pub enum Counter {
     SnapshotsFailed,
     CommandsReplayed,
     CommandMismatches,
+    InvariantsBroken,
 }
 
-pub const COUNTERS: usize = Counter::CommandMismatches as usize + 1;
+pub const COUNTERS: usize = Counter::InvariantsBroken as usize + 1;
 
 impl Counter {
     pub const ALL: [Self; COUNTERS] = [
@@ -58,6 +59,7 @@ impl Counter {
         Self::SnapshotsFailed,
         Self::CommandsReplayed,
         Self::CommandMismatches,
+        Self::InvariantsBroken,
     ];
 
     pub fn name(self) -> &'static str {
@@ -82,6 +84,7 @@ impl Counter {
             Self::SnapshotsFailed => "snapshots_failed",
             Self::CommandsReplayed => "commands_replayed",
             Self::CommandMismatches => "command_mismatches",
+            Self::InvariantsBroken => "invariants_broken",
         }
     }
 
@@ -109,6 +112,7 @@ impl Counter {
             Self::SnapshotsFailed => "streams and folds of which es_maintain could take no snapshot",
             Self::CommandsReplayed => "commands whose key was known, and that were given their first answer again",
             Self::CommandMismatches => "commands refused because their key was used for another request (ES030)",
+            Self::InvariantsBroken => "appends and commits refused by an invariant (ES019)",
         }
     }
 }

@@ -41,6 +41,8 @@ static PARTITION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 24);
 static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 /// A batch is one transaction, and holds its streams' locks that long.
 static MAX_BATCH_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// All of them are in memory at the commit, and its locks are held meanwhile.
+static MAX_INVARIANT_EVENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Readers in other languages recurse.
 static MAX_JSON_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(64);
 /// `1e131071` takes 8 bytes to write and 131,072 to print.
@@ -62,7 +64,7 @@ static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// Whoever throws a log away, or changes its tables, says so first.
 static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-const INTEGERS: [Integer; 11] = [
+const INTEGERS: [Integer; 12] = [
     Integer {
         name: c"eventstream.partition_size",
         short: c"How many global positions a new partition of the log covers.",
@@ -84,6 +86,14 @@ const INTEGERS: [Integer; 11] = [
         short: c"The most events that one call may append.",
         long: c"",
         setting: &MAX_BATCH_EVENTS,
+        range: 1..=1_000_000,
+        flags: GucFlags::empty(),
+    },
+    Integer {
+        name: c"eventstream.max_invariant_events",
+        short: c"The most events of a transaction that invariants with a handler judge at its commit.",
+        long: c"",
+        setting: &MAX_INVARIANT_EVENTS,
         range: 1..=1_000_000,
         flags: GucFlags::empty(),
     },
@@ -244,6 +254,10 @@ pub fn max_payload_bytes() -> i64 {
 
 pub fn max_batch_events() -> i64 {
     MAX_BATCH_EVENTS.get().into()
+}
+
+pub fn max_invariant_events() -> i64 {
+    MAX_INVARIANT_EVENTS.get().into()
 }
 
 pub fn max_json_depth() -> i64 {

@@ -32,6 +32,9 @@ thread_local! {
     static ENTERED: Cell<Option<(i64, u32)>> = const { Cell::new(None) };
     static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
     static DUE: Cell<Option<Due>> = const { Cell::new(None) };
+    static LAST: Cell<Option<Due>> = const { Cell::new(None) };
+    /// From the last thing before the commit on.
+    static COMMITTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this transaction has appended.
@@ -80,6 +83,21 @@ pub fn nothing_due() {
     DUE.set(None);
 }
 
+/// Does that behind whatever else is due before this transaction commits.
+pub fn call_last_before_commit(due: Due) {
+    LAST.set(Some(due));
+}
+
+/// What was to be done last was rolled back to a savepoint.
+pub fn nothing_last() {
+    LAST.set(None);
+}
+
+/// Whether what is done last before the commit has begun, or is over.
+pub fn is_committing() -> bool {
+    COMMITTING.get()
+}
+
 /// Whether something is due before this transaction commits.
 pub fn has_due() -> bool {
     DUE.get().is_some()
@@ -91,6 +109,10 @@ pub fn note(event: Event) -> Result<()> {
         Event::BeforeCommit => {
             if let Some(due) = DUE.get() {
                 xact::with_snapshot(due.before_commit)?;
+            }
+            COMMITTING.set(true);
+            if let Some(last) = LAST.get() {
+                xact::with_snapshot(last.before_commit)?;
             }
             // No user code runs after it that could set another level.
             if APPENDED.get() && settings::is_durability_strict() {
@@ -107,7 +129,7 @@ pub fn note(event: Event) -> Result<()> {
             if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
                 ENTERED.set(None);
             }
-            for on_end in [ON_END.get(), DUE.get().map(|due| due.on_end)].into_iter().flatten() {
+            for on_end in [ON_END.get(), DUE.get().map(|due| due.on_end), LAST.get().map(|last| last.on_end)].into_iter().flatten() {
                 on_end(End::SubtransactionRolledBack(this));
             }
         }
@@ -119,10 +141,11 @@ fn finish(end: End) {
     // What the session's next transaction would take for its own, or others wait for, goes first: should anything else panic, that is gone.
     GATED.set(false);
     ENTERED.set(None);
+    COMMITTING.set(false);
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();
-    for on_end in [ON_END.take(), DUE.take().map(|due| due.on_end)].into_iter().flatten() {
+    for on_end in [ON_END.take(), DUE.take().map(|due| due.on_end), LAST.take().map(|last| last.on_end)].into_iter().flatten() {
         on_end(end);
     }
     board::at_end(end == End::Committed, has_appended);

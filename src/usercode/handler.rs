@@ -29,6 +29,8 @@ pub enum Purpose {
     Decider,
     /// What such a decision depends on.
     Boundary,
+    /// What must hold of the events that a transaction appended.
+    Invariant,
 }
 
 impl Purpose {
@@ -41,6 +43,16 @@ impl Purpose {
             Purpose::Reset => "",
             Purpose::Decider => "jsonb, eventstream.command",
             Purpose::Boundary => "eventstream.command",
+            Purpose::Invariant => "eventstream.event[]",
+        }
+    }
+
+    /// What it must return, where that matters.
+    fn returns(self) -> Option<&'static str> {
+        match self {
+            Purpose::Fold | Purpose::Upcaster | Purpose::Decider | Purpose::Boundary => Some("jsonb"),
+            Purpose::Invariant => Some("text"),
+            Purpose::Event | Purpose::Batch | Purpose::Reset => None,
         }
     }
 
@@ -53,6 +65,7 @@ impl Purpose {
             Purpose::Reset => "() returns void",
             Purpose::Decider => "(state jsonb, command eventstream.command) returns jsonb stable",
             Purpose::Boundary => "(command eventstream.command) returns jsonb stable",
+            Purpose::Invariant => "(events eventstream.event[]) returns text stable",
         }
     }
 
@@ -63,13 +76,18 @@ impl Purpose {
                 Some("a state is a function of the stream's events alone, so that it can be proved and kept")
             }
             Purpose::Upcaster => Some("an event must read the same whenever it is read"),
-            Purpose::Event | Purpose::Batch | Purpose::Reset | Purpose::Decider | Purpose::Boundary => None,
+            Purpose::Event
+            | Purpose::Batch
+            | Purpose::Reset
+            | Purpose::Decider
+            | Purpose::Boundary
+            | Purpose::Invariant => None,
         }
     }
 
-    /// Whether it answers a document, from what it may only read.
+    /// Whether it answers, from what it may only read.
     fn is_answer(self) -> bool {
-        matches!(self, Purpose::Decider | Purpose::Boundary)
+        matches!(self, Purpose::Decider | Purpose::Boundary | Purpose::Invariant)
     }
 
     /// What es_* functions call the argument.
@@ -101,7 +119,7 @@ struct Described {
     volatility: String,
     is_temporary: bool,
     arguments: String,
-    returns_jsonb: bool,
+    returns: String,
 }
 
 columns! {
@@ -115,7 +133,7 @@ columns! {
     VOLATILITY = "p.provolatile::text",
     IS_TEMPORARY = "n.nspname ~ '^pg_temp'",
     ARGUMENTS = "oidvectortypes(p.proargtypes)",
-    RETURNS_JSONB = "p.prorettype = 'jsonb'::regtype",
+    RETURNS = "format_type(p.prorettype, null)",
 }
 
 macro_rules! described {
@@ -150,7 +168,7 @@ fn describe(row: &Row) -> Result<Described> {
         volatility: row.text(of::VOLATILITY)?.to_owned(),
         is_temporary: flag(of::IS_TEMPORARY),
         arguments: row.text(of::ARGUMENTS)?.to_owned(),
-        returns_jsonb: flag(of::RETURNS_JSONB),
+        returns: row.text(of::RETURNS)?.to_owned(),
     })
 }
 
@@ -193,8 +211,7 @@ fn objection(purpose: Purpose, found: &Described) -> Option<String> {
     if !found.is_plain {
         return Some(format!("must be a plain function that returns one value, and {name} is not"));
     }
-    let is_document = purpose.why_immutable().is_some() || purpose.is_answer();
-    if found.arguments != purpose.arguments() || is_document && !found.returns_jsonb {
+    if found.arguments != purpose.arguments() || purpose.returns().is_some_and(|returns| returns != found.returns) {
         return Some(format!(
             "must have the signature {}, and {name} has another",
             purpose.signature().trim_end_matches(" immutable").trim_end_matches(" stable")
@@ -209,7 +226,7 @@ fn objection(purpose: Purpose, found: &Described) -> Option<String> {
     }
     if purpose.is_answer() && found.volatility == "v" {
         return Some(format!(
-            "must be STABLE or IMMUTABLE, and {name} is VOLATILE: it is to see what was there when its locks were had, and to write nothing"
+            "must be STABLE or IMMUTABLE, and {name} is VOLATILE: it is to see what is there when it is called, and to write nothing"
         ));
     }
     None

@@ -1,4 +1,4 @@
-//! Which folds, upcasters and deciders call a function: it is named in their rows, not by its oid, which would not survive a restore.
+//! Which folds, upcasters, deciders and invariants call a function: it is named in their rows, not by its oid, which would not survive a restore.
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Users;
 use crate::pg::process::session::Planning;
@@ -33,7 +33,15 @@ macro_rules! users_of {
              join _eventstream.tenants t on t.id = d.tenant_id \
              where ",
             $which,
-            " order by 1 limit 5"
+            " union all \
+             select 'invariant ' || quote_ident(i.name) || ' of tenant ' || t.name \
+             from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+             join _eventstream.invariants i on i.handler = quote_ident(n.nspname) || '.' || quote_ident(p.proname) \
+             join _eventstream.tenants t on t.id = i.tenant_id \
+             where ",
+            $which,
+            " and oidvectortypes(p.proargtypes) = 'eventstream.event[]' \
+             order by 1 limit 5"
         )
     };
 }
@@ -41,7 +49,7 @@ macro_rules! users_of {
 thread_local! {
     static ANY: Plan = const { Plan::new(
         "select 1::bigint where exists (select from _eventstream.folds) or exists (select from _eventstream.upcasters) \
-         or exists (select from _eventstream.deciders)",
+         or exists (select from _eventstream.deciders) or exists (select from _eventstream.invariants)",
         &[],
     ) };
     // One for both would read all functions each time.

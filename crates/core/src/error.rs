@@ -163,6 +163,10 @@ pub enum Error {
     #[error("{0}")]
     InvariantBroken(Box<Violation>),
 
+    /// 57014: an invariant's handler ran on; its time in milliseconds.
+    #[error("invariant {} did not end within eventstream.handler_timeout ({milliseconds} ms)", shown(invariant))]
+    InvariantTimeout { invariant: String, milliseconds: u64 },
+
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
     ProjectionNotFound { projection: String },
@@ -319,6 +323,7 @@ impl Error {
             Self::RuleBroken(_) => "ES017",
             Self::PeriodClosed { .. } => "ES018",
             Self::InvariantBroken(_) => "ES019",
+            Self::InvariantTimeout { .. } => "57014",
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
             Self::RebuildInProgress { .. } => "ES022",
@@ -426,6 +431,9 @@ impl Error {
             Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
             Self::RuleBroken(broken) => broken.facts(),
             Self::InvariantBroken(violation) => violation.facts(),
+            Self::InvariantTimeout { invariant, milliseconds } => {
+                facts!(invariant, setting = "eventstream.handler_timeout", milliseconds)
+            }
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
@@ -470,6 +478,7 @@ impl Error {
             Self::RuleBroken(broken) => Some(broken.hint.clone()),
             Self::PeriodClosed { category, .. } => Some(period_hint(category)),
             Self::InvariantBroken(violation) => Some(violation.hint()),
+            Self::InvariantTimeout { .. } => Some(error_hints::INVARIANT_TIMEOUT.into()),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
             Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),

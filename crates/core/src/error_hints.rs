@@ -41,6 +41,9 @@ pub const LEASE_LOST: &str = "Fetch again: what this lease held is delivered aga
      leases longer where it takes longer: a consumer that has acknowledged nothing lately gets a minute at most, and \
      makes it longer with es_extend_lease.";
 
+pub const INVARIANT_TIMEOUT: &str = "Nothing was recorded. The commit's locks wait for the handler: let it go by the events that it is given, and by indexes where it \
+     reads beside them.";
+
 pub const COMMAND_KEY_REUSED: &str =
     "A key is the name of one intention: send the first request again as it was, or give another one a key of its own.";
 
@@ -76,6 +79,6 @@ pub const TABLE_IN_USE: &str = "select es_drop_projection(name, drop_table => tr
      you; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours.";
 
 pub const IN_USE: &str = "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
-     es_unregister_decider(), es_alter_projection(), es_drop_projection().";
+     es_unregister_decider(), es_unregister_invariant(), es_alter_projection(), es_drop_projection().";
 
 pub const INTERNAL: &str = "This is a mistake in eventstream: please report it with the server's log.";

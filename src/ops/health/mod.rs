@@ -7,6 +7,7 @@ mod deciders;
 pub mod event_types;
 mod folds;
 mod guards;
+mod invariants;
 mod stale;
 mod subscriptions;
 mod upcasters;
@@ -80,6 +81,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(event_types::checks(tenant_id, &writing)?);
     checks.extend(commands::checks(tenant_id, &writing)?);
     checks.extend(deciders::checks(tenant_id, &writing)?);
+    checks.extend(invariants::checks(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }

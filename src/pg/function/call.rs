@@ -1,4 +1,4 @@
-//! Calling a user's code (a fold's handler, an upcaster, a projection, a decider). Promises: it runs as the role that registered it and with that
+//! Calling a user's code (a fold's handler, an upcaster, a projection, a decider, an invariant). Promises: it runs as the role that registered it and with that
 //! role's search path, security-restricted, whoever asks; what it sets is undone; its errors leave whole, with a CONTEXT line that
 //! says what it was called for; and a fold or an upcaster cannot call back into es_* functions, which would make its result depend
 //! on more than its arguments.
@@ -7,6 +7,7 @@ use crate::pg::error::failure::{Result, catch, speak_of_all};
 use crate::pg::process::memory::{Replaced, Scratch};
 use crate::pg::process::test_point::test_point;
 use crate::pg::value::composite::{self, Record};
+use crate::pg::value::datum;
 use crate::pg::{compat, ffi, pinned, process::server};
 use eventstream_core::error::Error;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -70,6 +71,21 @@ pub enum Code {
     Handler,
     /// A decider: whatever its registrant may read.
     Decider,
+    /// An invariant: the same.
+    Invariant,
+}
+
+impl Code {
+    /// Whose code that may only read it is, and what that does instead of writing.
+    fn only_reads(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Pure | Self::Handler => None,
+            Self::Decider => {
+                Some(("a decider", "A decider answers which events follow, and es_command appends them."))
+            }
+            Self::Invariant => Some(("an invariant", "An invariant answers NULL, or why what was appended breaks it.")),
+        }
+    }
 }
 
 /// Where the calls of a function stand, for the CONTEXT of its errors.
@@ -191,7 +207,7 @@ pub fn as_registrant<T>(
     let result = {
         let (_users, _all) = (crate::pg::guard::users_work(), speak_of_all());
         let _flag = (code == Code::Pure).then(InUserCode::enter);
-        let _reads = (code == Code::Decider).then(server::OnlyReading::begin);
+        let _reads = code.only_reads().map(|(who, hint)| server::OnlyReading::begin(who, hint));
         with_context(at, || {
             test_point("users' code");
             work()
@@ -298,6 +314,12 @@ impl Calls<'_> {
         }
         // SAFETY: a function of so many arguments, as registration checked.
         self.0.called(|info| catch(|| unsafe { invoke(info, arguments) }))
+    }
+
+    /// The same of a function that answers a text, as registration checked: a copy of it.
+    pub fn text(&mut self, arguments: &[Option<Datum>]) -> Result<Option<String>> {
+        // SAFETY: a text.
+        self.call(arguments)?.map(|answer| unsafe { datum::text(answer).map(ToOwned::to_owned) }).transpose()
     }
 
     /// Calls the function of a record, in `scratch`, which is emptied before.

@@ -1,5 +1,6 @@
 //! This process among the server's: its life, transactions, rights, locks, memory and signals; and what it may know of the others.
 pub mod databases;
+pub mod deadline;
 pub mod exit;
 pub mod latch;
 pub mod life;

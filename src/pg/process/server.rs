@@ -48,15 +48,17 @@ pub fn is_serializable() -> bool {
 }
 
 thread_local! {
-    static ONLY_READS: Cell<bool> = const { Cell::new(false) };
+    /// Whose code may only read, and what to do.
+    static ONLY_READS: Cell<Option<(&'static str, &'static str)>> = const { Cell::new(None) };
 }
 
 /// What runs until this is dropped calls no function of ours that writes.
-pub struct OnlyReading(bool);
+pub struct OnlyReading(Option<(&'static str, &'static str)>);
 
 impl OnlyReading {
-    pub fn begin() -> Self {
-        Self(ONLY_READS.replace(true))
+    /// `who`: "a decider"; `hint`: what it does instead.
+    pub fn begin(who: &'static str, hint: &'static str) -> Self {
+        Self(ONLY_READS.replace(Some((who, hint))))
     }
 }
 
@@ -68,12 +70,10 @@ impl Drop for OnlyReading {
 
 /// 0A000 where what runs may only read.
 pub fn must_not_only_read(call: &CStr) -> Result<()> {
-    if !ONLY_READS.get() {
-        return Ok(());
-    }
+    let Some((who, hint)) = ONLY_READS.get() else { return Ok(()) };
     Err(Error::FeatureNotSupported {
-        what: format!("{} is not for a decider: it may only read", call.to_string_lossy()),
-        hint: Some("A decider answers which events follow, and es_command appends them.".into()),
+        what: format!("{} is not for {who}: it may only read", call.to_string_lossy()),
+        hint: Some(hint.into()),
     }
     .into())
 }

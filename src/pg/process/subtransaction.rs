@@ -33,6 +33,21 @@ pub fn attempt_but<T>(
     passes: impl FnOnce(&Failure) -> bool,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<std::result::Result<T, Caught>> {
+    match inside(true, work)? {
+        Ok(made) => Ok(Ok(made)),
+        Err(failure) if ends_transaction(&failure) || passes(&failure) => Err(failure),
+        Err(failure) => Ok(Err(failure.into_caught())),
+    }
+}
+
+/// Runs `work` in a subtransaction that is rolled back whatever comes of it: nothing that it does stays. What it makes lives in the caller's memory. May also be called
+/// before a commit.
+pub fn undone<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    inside(false, work)?
+}
+
+/// Runs `work` in a subtransaction, which is rolled back where it fails, and where it does not stay.
+fn inside<T>(stays: bool, work: impl FnOnce() -> Result<T>) -> Result<Result<T>> {
     // SAFETY: plain variables of this backend, and of the transaction that goes on below the subtransaction.
     let (memory, owner, home) =
         unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::CurTransactionContext) };
@@ -51,22 +66,21 @@ pub fn attempt_but<T>(
                 pg_sys::CurrentMemoryContext = memory;
             }
         })?;
-        let outcome = work().and_then(|made| {
+        let mut outcome = work();
+        if stays && let Ok(made) = outcome {
             // SAFETY: ends what was begun above: `work` leaves no subtransaction of its own.
-            catch(|| unsafe { ffi::ReleaseCurrentSubTransaction() })?;
-            Ok(made)
-        });
-        let failure = match outcome {
-            Ok(made) => {
-                back();
-                return Ok(Ok(made));
+            match catch(|| unsafe { ffi::ReleaseCurrentSubTransaction() }) {
+                Ok(()) => {
+                    back();
+                    return Ok(Ok(made));
+                }
+                Err(failure) => outcome = Err(failure),
             }
-            Err(failure) => failure,
-        };
+        }
         // SAFETY: as above; rights, settings, search path, SPI and open scans are put back by the abort.
         catch(|| unsafe { ffi::RollbackAndReleaseCurrentSubTransaction() })?;
         back();
-        if ends_transaction(&failure) || passes(&failure) { Err(failure) } else { Ok(Err(failure.into_caught())) }
+        Ok(outcome)
     })
 }
 
