@@ -197,5 +197,30 @@ select ledger.refused_with('ES018', :'got');
 -- An auditor sees what each event was decided by.
 select stream, event_type, metadata -> 'command' as command from es_read_all(max_count => 1000) where payload ->> 'entry' = '2024-012';
 
+-- == 20. A rule that must hold, however many calls it takes ==
+-- The cash box cannot hold less than nothing. Each of two clerks' calls looks well by itself, so the rule is asked when their transaction
+-- commits: of a function that is given all that it appended.
+create function ledger.cash_is_there(events eventstream.event[]) returns text
+language sql stable as $$
+    select format('the cash box would hold %s', cash.balance)
+    from (select (es_state('account-cash') ->> 'balance')::numeric as balance) cash
+    where cash.balance < 0
+$$;
+select es_register_invariant('cash is there', '{account}', 'ledger.cash_is_there(eventstream.event[])') as registered;
+
+-- The money is there for one of them …
+select (es_state('account-cash') ->> 'balance')::numeric - 40.00 as paid
+\gset
+begin;
+select es_append('account-cash', 'AccountCredited', jsonb_build_object('entry', '2024-014', 'amount', :paid), occurred_at => '2024-03-21 00:00Z') as version;
+-- … and not for both: ES019 at the commit, and neither is recorded.
+select es_append('account-cash', 'AccountCredited', '{"entry": "2024-015", "amount": 50.00}', occurred_at => '2024-03-21 00:00Z') as version;
+\set ON_ERROR_STOP off
+commit;
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES019', :'got');
+select count(*) as recorded from es_read('account-cash') where payload ->> 'entry' in ('2024-014', '2024-015');
+
 -- The import below books earlier years into this category, so it is opened once more.
 select es_reopen_period('{account,journal}', null, 'CHG-4712') as taken_back;

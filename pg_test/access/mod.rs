@@ -52,6 +52,7 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "select * from eventstream.periods"),
     ("manage", "select es_close_period('{a}', '2024-01-01Z', 'CHG-1')"),
     ("admin", "select es_reopen_period('{a}', '2023-01-01Z', 'CHG-1')"),
+    ("read", "select * from eventstream.invariants"),
     ("read", "select * from eventstream.commands"),
     ("command", "select es_begin_command('charge', 'k', '{}')"),
     (

@@ -13,7 +13,16 @@ use eventstream_core::error::Error;
 sql_function!("eventstream_guard", "", loaded);
 
 static GUARDS: Guards = Guards {
-    tables: &[c"events", c"first_appends", c"tenants", c"folds", c"upcasters", c"deciders", c"invariants", c"projections"],
+    tables: &[
+        c"events",
+        c"first_appends",
+        c"tenants",
+        c"folds",
+        c"upcasters",
+        c"deciders",
+        c"invariants",
+        c"projections",
+    ],
     is_off: settings::allows_drop,
     ours: proof::guard::protect,
     users: keep_in_use,

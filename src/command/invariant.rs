@@ -68,7 +68,9 @@ impl Definition<'_> {
             }
         }
         match (self.handler, self.require) {
-            (Some(_), Some(_)) => Err(invalid("require", "must be NULL where a handler is given: register two invariants")),
+            (Some(_), Some(_)) => {
+                Err(invalid("require", "must be NULL where a handler is given: register two invariants"))
+            }
             (None, None) => Err(invalid("require", "must be given, or handler: what has to hold")),
             (Some(_), None) if self.fold.is_some() => {
                 Err(invalid("fold", "must be NULL where a handler is given: it is shown events, and no state"))
@@ -122,9 +124,8 @@ pub fn register(target: Target, definition: &Definition) -> Result<()> {
     )?;
     let registrant = server::current_role();
     let (role, search_path) = (server::role_name(registrant)?, handler::search_path_now()?);
-    let check = |oid| {
-        as_owner(Planning::ByIndex, |db, _| handler::for_registration(db, Purpose::Invariant, oid, registrant))
-    };
+    let check =
+        |oid| as_owner(Planning::ByIndex, |db, _| handler::for_registration(db, Purpose::Invariant, oid, registrant));
     let found = definition.handler.map(check).transpose()?;
     gate::close(target)?;
     as_owner(Planning::ByIndex, |db, catalog| {

@@ -57,9 +57,7 @@ thread_local! {
 pub fn load(tenant_id: i64) -> Result<Invariants> {
     let mut invariants = Invariants::default();
     as_owner(Planning::ByIndex, |db, _| {
-        LOAD.with(|plan| {
-            plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| invariants.add(row))
-        })
+        LOAD.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| invariants.add(row)))
     })?;
     Ok(invariants)
 }
@@ -117,7 +115,11 @@ impl Invariants {
             if are_noted.contains(&true) {
                 noted::must_be_in_time(request.stream.as_str())?;
                 let positions = appended.positions.iter().zip(&are_noted);
-                noted::note(target, positions.filter(|(_, is_noted)| **is_noted).map(|(&position, _)| position))?;
+                noted::note(
+                    target,
+                    request.stream.as_str(),
+                    positions.filter(|(_, is_noted)| **is_noted).map(|(&position, _)| position),
+                )?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call::{self, Code, Position, Registrant};
 use crate::pg::process::deadline;
-use crate::pg::process::memory::Scratch;
+use crate::pg::process::memory::{self, Room, Scratch};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::undone;
@@ -25,7 +25,7 @@ use crate::pg::query::snapshot;
 use crate::pg::value::composite::RowType;
 use crate::pg::value::datum::{self, Nullable};
 use crate::present::door::Door;
-use crate::present::event::{Event, StoredEvent, field};
+use crate::present::event::{Common, Event, StoredEvent, field};
 use crate::present::upcasters;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::counters::{self, Counter};
@@ -37,7 +37,7 @@ use crate::usercode::handler::{self, Handler, Purpose};
 use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
-use eventstream_core::violation::Violation;
+use eventstream_core::violation::{Fault, Violation};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -62,6 +62,8 @@ struct Judged {
 
 /// The most bytes of events: they are in memory all at once.
 const MOST_BYTES: usize = 256 << 20;
+/// So much of it is asked for at a time: 16 of the largest rows.
+const ROOM_BYTES: usize = 128 << 10;
 /// The longest reason that is told, in bytes.
 const MOST_REASON: usize = 4096;
 
@@ -105,7 +107,8 @@ pub fn judge(due: &ByTenant) -> Result<()> {
         let scratch = Scratch::new()?;
         scratch.inside(|| {
             let target = Target { id: tenant_id, name: &noted.tenant };
-            let events = shown(target, noted, &scratch)?;
+            let Stored { events, rooms: _rooms, .. } = stored(target, noted)?;
+            let events = shown(target, events)?;
             let row_type = RowType::look_up(Catalog::current()?.event_type)?;
             judges.iter().try_for_each(|judge| judge.judge(target, &events, &row_type))
         })?;
@@ -123,31 +126,58 @@ fn read(db: &Db, row: &Row) -> Result<Judge> {
     })
 }
 
-/// What was noted, as readers see it. Errors: ES007 where it is too large.
-fn shown(target: Target, noted: &Noted, memory: &Scratch) -> Result<Vec<Judged>> {
-    let mut stored = Vec::with_capacity(noted.positions.len());
-    let mut bytes = 0;
-    as_owner(Planning::ByIndex, |db, catalog| {
-        noted::read(db, catalog, noted, &mut |row| {
-            let event = memory.inside(|| StoredEvent::copy_of_composite(row))?;
-            bytes += event.size();
-            stored.push(event);
-            if bytes > MOST_BYTES {
-                return Err(Error::LimitExceeded {
-                    setting: "eventstream.max_invariant_events",
-                    limit: settings::max_invariant_events(),
-                    actual: None,
-                    what: format!("the events of this transaction that are judged at its commit have more than {MOST_BYTES} bytes"),
-                }
-                .into());
+/// Events as they are stored: with the memory that they lie in, so many bytes at a time.
+#[derive(Default)]
+struct Stored {
+    events: Vec<StoredEvent>,
+    rooms: Vec<Room>,
+    bytes: usize,
+}
+
+impl Stored {
+    fn add(&mut self, common: &Common, row: &Row) -> Result<()> {
+        if !self.rooms.last().is_some_and(Room::is_for_another) {
+            // The first is for the one event that most transactions have.
+            let bytes = if self.rooms.is_empty() { ROOM_BYTES / 16 } else { ROOM_BYTES };
+            memory::expect_room(bytes)?;
+            self.rooms.push(Room::of_bytes(bytes));
+        }
+        let Some(room) = self.rooms.last_mut() else { return Ok(()) };
+        let event = StoredEvent::copy_of_row(common, row, room)?;
+        self.bytes += event.size();
+        self.events.push(event);
+        if self.bytes > MOST_BYTES {
+            return Err(Error::LimitExceeded {
+                setting: "eventstream.max_invariant_events",
+                limit: settings::max_invariant_events(),
+                actual: None,
+                what: format!(
+                    "this transaction's events that are judged at its commit have more than {MOST_BYTES} bytes"
+                ),
             }
-            Ok(())
-        })
-    })?;
-    if stored.len() != noted.positions.len() {
-        let (found, all) = (stored.len(), noted.positions.len());
-        return Err(Error::Internal { what: format!("{found} of {all} events that a transaction appended are there") }.into());
+            .into());
+        }
+        Ok(())
     }
+}
+
+/// What was noted, as it is stored. Errors: ES007 where it is too large.
+fn stored(target: Target, noted: &Noted) -> Result<Stored> {
+    let common = noted.streams.iter().map(|stream| Common::new(target, stream)).collect::<Result<Vec<_>>>()?;
+    let mut stored = Stored::default();
+    as_owner(Planning::ByIndex, |db, catalog| {
+        noted::read(db, catalog, noted, &mut |stream, row| stored.add(&common[stream], row))
+    })?;
+    if stored.events.len() != noted.places.len() {
+        let (found, all) = (stored.events.len(), noted.places.len());
+        let what = format!("{found} of {all} events that a transaction appended are there");
+        return Err(Error::Internal { what }.into());
+    }
+    Ok(stored)
+}
+
+/// As readers see it.
+fn shown(target: Target, stored: Vec<StoredEvent>) -> Result<Vec<Judged>> {
     let upcasters = upcasters::of(target.id)?;
     let mut door = Door::new(&upcasters)?;
     let shown = stored.into_iter().map(|stored| {
@@ -177,16 +207,16 @@ impl Judge {
         let position = first.global_position();
         let (answer, ran_out) = deadline::within(time, || undone(|| self.ask(target, array, position)))?;
         if ran_out {
-            let took = time.map_or(0, |time| time.as_millis());
-            return Err(Error::InvariantTimeout { invariant: self.name.clone(), milliseconds: took as u64 }.into());
+            let most = time.map_or(0, |time| time.as_millis() as u64);
+            return Err(self.violation(&mine, "it runs on".into(), Fault::Late(most))?);
         }
         match answer? {
             Ok(None) => Ok(()),
             Ok(Some(reason)) => {
                 counters::add(Counter::InvariantsBroken, 1);
-                Err(self.violation(&mine, reason, false)?)
+                Err(self.violation(&mine, reason, Fault::Broken)?)
             }
-            Err(reason) => Err(self.violation(&mine, reason, true)?),
+            Err(reason) => Err(self.violation(&mine, reason, Fault::Unusable)?),
         }
     }
 
@@ -234,7 +264,7 @@ impl Judge {
         .into())
     }
 
-    fn violation(&self, events: &[&Event], mut reason: String, is_unusable: bool) -> Result<Failure> {
+    fn violation(&self, events: &[&Event], mut reason: String, fault: Fault) -> Result<Failure> {
         let mut streams: Vec<String> = Vec::new();
         for event in events {
             let stream = event.stream()?;
@@ -247,6 +277,6 @@ impl Judge {
             reason.push('…');
         }
         let invariant = self.name.clone();
-        Ok(Error::InvariantBroken(Box::new(Violation { invariant, streams, reason, is_unusable })).into())
+        Ok(Error::InvariantBroken(Box::new(Violation { invariant, streams, reason, fault })).into())
     }
 }

@@ -22,7 +22,7 @@ use crate::state::folds;
 use crate::state::moment::Moment;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
-use eventstream_core::violation::Violation;
+use eventstream_core::violation::{Fault, Violation};
 use std::rc::Rc;
 
 /// Errors: ES019, and whatever a fold raises that is no fault of an event.
@@ -60,7 +60,7 @@ fn stream(target: Target, stream: StreamName, required: &[&Required], is_shown: 
             }
         };
         if let Some(unmet) = each.requirement.unmet(|pointer| state.view().at(pointer))? {
-            return Err(broken(each, stream, unmet.said(is_shown), false));
+            return Err(broken(each, stream, unmet.said(is_shown), Fault::Broken));
         }
     }
     Ok(())
@@ -83,15 +83,17 @@ fn unfolded(required: &Required, stream: StreamName, failure: Failure, is_shown:
     if !is_unusable && !failure.is_of_event() {
         return if is_shown { Ok(failure) } else { failure.in_other_words(&format!("users' code failed: {HIDDEN}")) };
     }
+    let fault = if is_unusable { Fault::Unusable } else { Fault::Broken };
     let caught = failure.into_caught();
-    let why = if is_shown || is_unusable { format!("{} ({})", caught.message, caught.sqlstate) } else { caught.sqlstate };
-    Ok(broken(required, stream, format!("the state of stream \"{stream}\" cannot be folded: {why}"), is_unusable))
+    let why =
+        if is_shown || is_unusable { format!("{} ({})", caught.message, caught.sqlstate) } else { caught.sqlstate };
+    Ok(broken(required, stream, format!("the state of stream \"{stream}\" cannot be folded: {why}"), fault))
 }
 
-fn broken(required: &Required, stream: StreamName, reason: String, is_unusable: bool) -> Failure {
-    if !is_unusable {
+fn broken(required: &Required, stream: StreamName, reason: String, fault: Fault) -> Failure {
+    if fault == Fault::Broken {
         counters::add(Counter::InvariantsBroken, 1);
     }
     let streams = vec![stream.as_str().into()];
-    Error::InvariantBroken(Box::new(Violation { invariant: required.name.clone(), streams, reason, is_unusable })).into()
+    Error::InvariantBroken(Box::new(Violation { invariant: required.name.clone(), streams, reason, fault })).into()
 }

@@ -8,27 +8,26 @@
 //! Promises: what is judged is what the transaction has appended and not rolled back, in the order of the log; what would come after the judgement is refused; a
 //! transaction that no invariant covers pays nothing.
 use super::partition;
-use super::statements::Statement;
 use super::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::process::xact;
 use crate::pg::query::plan::View;
 use crate::pg::query::row::Row;
-use crate::pg::value::datum::{from_text, int8_array_of};
 use crate::shared::catalog::Catalog;
 use crate::shared::settings;
 use crate::shared::transaction::{self, Due, End};
 use eventstream_core::error::Error;
 use eventstream_core::shown;
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{Datum, Oid};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-/// What one call, or several in a row, have appended.
+/// What one call, or several in a row, have appended to a stream.
 struct Run {
     tenant_id: i64,
+    stream: String,
     positions: Vec<i64>,
     /// So many events are noted before it.
     before: i64,
@@ -45,10 +44,12 @@ impl Run {
 }
 
 /// Events of a tenant.
+#[derive(Default)]
 pub struct Noted {
     pub tenant: String,
-    /// In the order of the log.
-    pub positions: Vec<i64>,
+    pub streams: Vec<String>,
+    /// In the order of the log: positions, and which of the streams each is of.
+    pub places: Vec<(i64, usize)>,
 }
 
 /// What is to be judged, by the tenants' ids.
@@ -70,17 +71,21 @@ thread_local! {
     static TENANTS: RefCell<BTreeMap<i64, String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Notes events that an append has just written. Errors: ES007 where they are too many.
-pub fn note(target: Target, positions: impl Iterator<Item = i64>) -> Result<()> {
+/// Notes events of a stream that an append has just written. Errors: ES007 where they are too many.
+pub fn note(target: Target, stream: &str, positions: impl Iterator<Item = i64>) -> Result<()> {
     let (done_in, log) = (xact::current_subtransaction(), Catalog::current()?.events);
     transaction::call_last_before_commit(Due { before_commit: judge_all, on_end });
     TENANTS.with_borrow_mut(|tenants| {
-        tenants.entry(target.id).or_insert_with(|| target.name.to_owned());
+        if !tenants.contains_key(&target.id) {
+            tenants.insert(target.id, target.name.to_owned());
+        }
     });
     let count = RUNS.with_borrow_mut(|runs| {
-        let before = runs.last().map_or(0, Run::up_to);
-        if runs.last().is_none_or(|run| (run.tenant_id, run.done_in, run.log) != (target.id, done_in, log)) {
-            runs.push(Run { tenant_id: target.id, positions: Vec::new(), before, done_in, log });
+        let goes_on =
+            |run: &Run| (run.tenant_id, run.done_in, run.log) == (target.id, done_in, log) && run.stream == stream;
+        if !runs.last().is_some_and(goes_on) {
+            let (before, stream) = (runs.last().map_or(0, Run::up_to), stream.to_owned());
+            runs.push(Run { tenant_id: target.id, stream, positions: Vec::new(), before, done_in, log });
         }
         runs.last_mut().map_or(0, |run| {
             run.positions.extend(positions);
@@ -106,7 +111,10 @@ pub fn must_be_in_time(stream: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::FeatureNotSupported {
-        what: format!("stream {} cannot be appended to while its transaction commits: its invariants have been judged", shown(stream)),
+        what: format!(
+            "stream {} cannot be appended to while its transaction commits: its invariants have been judged",
+            shown(stream)
+        ),
         hint: Some("Append before the commit: a trigger that is deferred is early enough.".into()),
     }
     .into())
@@ -131,31 +139,35 @@ fn judge(since: u32) -> Result<()> {
         return Ok(());
     }
     let log = Catalog::events_if_any()?;
-    let mut due: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let mut due = ByTenant::new();
     RUNS.with_borrow(|runs| {
-        for run in runs.iter().rev().take_while(|run| run.done_in >= since).filter(|run| Some(run.log) == log) {
-            due.entry(run.tenant_id).or_default().extend(&run.positions);
+        let first = runs.partition_point(|run| run.done_in < since);
+        for run in runs[first..].iter().filter(|run| Some(run.log) == log) {
+            let noted = due.entry(run.tenant_id).or_default();
+            let stream = noted.streams.len();
+            noted.streams.push(run.stream.clone());
+            noted.places.extend(run.positions.iter().map(|&position| (position, stream)));
         }
     });
-    let due = TENANTS.with_borrow(|tenants| {
-        let noted = due.into_iter().map(|(tenant_id, mut positions)| {
-            positions.sort_unstable();
-            (tenant_id, Noted { tenant: tenants.get(&tenant_id).cloned().unwrap_or_default(), positions })
-        });
-        noted.collect()
+    TENANTS.with_borrow(|tenants| {
+        for (tenant_id, noted) in &mut due {
+            noted.places.sort_unstable();
+            noted.tenant = tenants.get(tenant_id).cloned().unwrap_or_default();
+        }
     });
     judge(&due)
 }
 
-/// Gives the events at these positions, which are this transaction's own, to `each`, in the order of the log, as they are read (columns of eventstream.event).
-pub fn read(db: &Db, catalog: &Catalog, noted: &Noted, each: &mut dyn FnMut(&Row) -> Result<()>) -> Result<()> {
-    let tenant = Some(from_text(&noted.tenant)?);
+/// Gives the rows of these events, which are this transaction's own, to `each`, in the order of the log, with which of the streams each is of.
+pub fn read(db: &Db, catalog: &Catalog, noted: &Noted, each: &mut dyn FnMut(usize, &Row) -> Result<()>) -> Result<()> {
     for partition in partition::all(db, catalog)?.iter() {
-        let from = noted.positions.partition_point(|&position| position < partition.lower);
-        let to = noted.positions.partition_point(|&position| position < partition.upper);
-        if from < to {
-            let positions = Some(int8_array_of(&noted.positions[from..to])?);
-            partition.plan(Statement::EventsAt).for_each(db, View::Latest, &[tenant, positions], &mut *each)?;
+        let from = noted.places.partition_point(|&(position, _)| position < partition.lower);
+        let to = noted.places.partition_point(|&(position, _)| position < partition.upper);
+        for &(position, stream) in &noted.places[from..to] {
+            partition.positions.in_order(db, View::Latest, Datum::from(position), &[], |row| {
+                each(stream, row)?;
+                Ok(false)
+            })?;
         }
     }
     Ok(())

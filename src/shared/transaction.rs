@@ -129,7 +129,10 @@ pub fn note(event: Event) -> Result<()> {
             if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
                 ENTERED.set(None);
             }
-            for on_end in [ON_END.get(), DUE.get().map(|due| due.on_end), LAST.get().map(|last| last.on_end)].into_iter().flatten() {
+            for on_end in [ON_END.get(), DUE.get().map(|due| due.on_end), LAST.get().map(|last| last.on_end)]
+                .into_iter()
+                .flatten()
+            {
                 on_end(End::SubtransactionRolledBack(this));
             }
         }
@@ -145,7 +148,9 @@ fn finish(end: End) {
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();
-    for on_end in [ON_END.take(), DUE.take().map(|due| due.on_end), LAST.take().map(|last| last.on_end)].into_iter().flatten() {
+    for on_end in
+        [ON_END.take(), DUE.take().map(|due| due.on_end), LAST.take().map(|last| last.on_end)].into_iter().flatten()
+    {
         on_end(end);
     }
     board::at_end(end == End::Committed, has_appended);

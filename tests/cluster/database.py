@@ -201,6 +201,7 @@ REGISTERS = (
     "event_counts",
     "event_count_progress",
     "deciders",
+    "invariants",
     "command_answers",
     "activations",
     "projections",

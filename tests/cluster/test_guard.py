@@ -336,6 +336,7 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_close_period('{account}', '2024-01-01Z', 'x')")
             session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '[]'::jsonb $$")
             session.execute("select es_register_decider('d', 'account', 'decide(jsonb, eventstream.command)')")
+            session.execute("select es_register_invariant('i', '{account}', require => '{\"\": {\"exists\": true}}')")
             session.execute("select es_command('account-2', 'Any', '{}', command_key => 'k')")
             session.execute("select es_begin_command('charge', 'k', '{}')")
             session.execute("select es_append('account-1', 'Declared', '1')")

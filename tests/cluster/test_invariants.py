@@ -709,3 +709,123 @@ def test_a_dump_brings_invariants_and_a_restore_judges_nothing(session, database
             assert verify(restored) == [] and rows(restored, "select * from es_verify_audit()") == []
     finally:
         copy.drop()
+
+
+SHOWS = """begin return case current_setting('test.shows', true) when 'on' then
+    (select string_agg(e.stream || '@' || e.version || '=' || (e.payload ->> 'amount'), ' ' order by n)
+     from unnest(events) with ordinality as e (global_position, stream, version, event_id, event_type, schema_version, payload, metadata, subject, occurred_at, recorded_at,
+                                               category, tenant, recorded_by, salt, chain_hash, tags, n)) end; end"""
+
+
+class Model:
+    """What a transaction has appended and not rolled back, and the versions of streams."""
+
+    def __init__(self, versions):
+        self.committed, self.events, self.savepoints = versions, [], []
+
+    def append(self, stream, kind, amount):
+        version = self.committed.get(stream, 0) + sum(of == stream for of, *_ in self.events) + 1
+        self.events.append((stream, version, kind, amount))
+
+    def savepoint(self, name):
+        self.savepoints.append((name, len(self.events)))
+
+    def rollback_to(self, place):
+        del self.events[self.savepoints[place][1] :], self.savepoints[place + 1 :]
+
+    def release(self, place):
+        del self.savepoints[place:]
+
+    def judged(self):
+        return [event for event in self.events if event[0].startswith("post")]
+
+    def sums(self):
+        return [sum(amount for *_, kind, amount in self.judged() if kind == wanted) for wanted in ("Debited", "Credited")]
+
+    def commit(self):
+        for stream, version, *_ in self.events:
+            self.committed[stream] = version
+
+
+def act(session, model, steps):
+    """Takes the steps, in the database and in the model; what the commit says."""
+    session.execute("begin")
+    for step, *what in steps:
+        if step == "append":
+            session.execute("select es_append(%s, %s, %s)", (what[0], what[1], Jsonb({"amount": what[2]})))
+            model.append(*what)
+        elif step == "batch":
+            session.execute("select es_append_streams(%s)", (Jsonb([{"stream": stream, "events": [{"type": kind, "payload": {"amount": amount}}]} for stream, kind, amount in what]),))
+            for each in what:
+                model.append(*each)
+        elif step == "savepoint":
+            session.execute(f"savepoint {what[0]}")
+            model.savepoint(what[0])
+        elif step == "fails":
+            with pytest.raises(psycopg.Error):
+                session.execute("select es_append('post-1', 'Debited', '{\"amount\": 1}'), 1 / 0")
+            session.execute(f"rollback to {model.savepoints[what[0]][0]}")
+            model.rollback_to(what[0])
+        else:
+            session.execute(f"{step} {model.savepoints[what[0]][0]}")
+            (model.rollback_to if step == "rollback to" else model.release)(what[0])
+    try:
+        session.execute("commit")
+    except psycopg.Error as error:
+        return error.diag
+    model.commit()
+    return None
+
+
+def random_steps(random):
+    """Any order of calls, savepoints, rollbacks to them, releases and failures."""
+    streams, steps, depth, names = ["post-1", "post-2", "post-3", "other-1"], [], 0, 0
+    for _ in range(random.randint(1, 14)):
+        chosen = random.choice(["append"] * 4 + ["batch", "savepoint", "rollback to", "release", "fails"])
+        if chosen == "append":
+            steps.append(("append", random.choice(streams), random.choice(["Debited", "Credited"]), random.randint(0, 2)))
+        elif chosen == "batch":
+            steps.append(("batch", *((stream, random.choice(["Debited", "Credited"]), random.randint(0, 2)) for stream in random.sample(streams, 2))))
+        elif chosen == "savepoint":
+            names += 1
+            depth += 1
+            steps.append(("savepoint", f"s{names}"))
+        elif depth:
+            place = random.randrange(depth)
+            depth = place if chosen == "release" else place + 1
+            steps.append((chosen, place))
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_transactions_are_judged_as_a_model_says(session, seed):
+    import random as randoms
+
+    random = randoms.Random(seed)
+    handler(session, SHOWS, name="shows")
+    versions: dict = {}
+    outcomes = {True: 0, False: 0}
+    for number in range(40):
+        session.execute(f"set default_transaction_isolation = '{random.choice(['read committed', 'repeatable read', 'serializable'])}'")
+        steps = random_steps(random)
+        # The handler that shows what it is given comes after the one that judges: first without that one.
+        session.execute("set test.shows = on")
+        session.execute("create or replace function balanced(events eventstream.event[]) returns text stable language sql as 'select null::text'")
+        model = Model(dict(versions))
+        said = act(session, model, steps)
+        seen = " ".join(f"{stream}@{version}={amount}" for stream, version, _, amount in model.judged())
+        assert (said.message_primary if said else None) == (f'invariant "shows" is broken: {seen}' if seen else None), (number, steps)
+        if said is None:
+            versions = model.committed
+        session.execute("set test.shows = off")
+        session.execute(BALANCED)
+        model = Model(dict(versions))
+        said = act(session, model, steps)
+        debits, credits = model.sums()
+        assert (said.message_primary if said else None) == (None if debits == credits else f'invariant "balanced" is broken: debits are {debits}, credits {credits}'), (number, steps)
+        if said is None:
+            versions = model.committed
+        outcomes[said is None] += 1
+    assert min(outcomes.values()) > 3
+    assert dict(rows(session, "select stream, max(version) from eventstream.events where category in ('post', 'other') group by 1")) == versions
+    assert verify(session) == []

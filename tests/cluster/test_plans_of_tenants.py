@@ -36,6 +36,7 @@ def fill(session, tenant, count):
         session.execute("select es_create_event_type(%s)", (f"{tenant}Type{number}",))
         session.execute("select es_alter_category(%s, '{\"actor\": \"required\"}')", (f"{tenant}{number}",))
         session.execute("select es_register_decider(%s, %s, 'public.decide(jsonb, eventstream.command)')", (f"{tenant}{number}", f"{tenant}{number}"))
+        session.execute("select es_register_invariant(%s, array[%s], require => '{\"/n\": {\"at_least\": 0}}')", (f"{tenant}{number}", f"{tenant}{number}"))
         session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
@@ -128,6 +129,7 @@ KEYS = {
     "event_types": ["event_type"],
     "categories": ["category"],
     "deciders": ["name", "category"],
+    "invariants": ["name"],
     "commands": ["operation", "command_key"],
     "periods": ["id", "category", "tag"],
     "grants": ["category"],

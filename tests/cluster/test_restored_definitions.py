@@ -11,6 +11,7 @@ SCRIPT = """
 create role restored_clerk login;
 create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p || '{"b": 2}' $$;
 create function seen(event eventstream.event) returns void language sql as '';
+create function judge(events eventstream.event[]) returns text stable language sql as $$ select 'no'::text $$;
 create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '{"result": "decided"}'::jsonb $$;
 """
 DEFINITIONS = """
@@ -22,6 +23,8 @@ select es_alter_category('ruled', '{"actor": "required"}');
 select es_close_period('{account}', '2024-12-31 23:59:59Z', 'CLOSE-1');
 select es_register_decider('decides', 'account', 'decide(jsonb, eventstream.command)');
 select es_command('account-1', 'Any', '{}', command_key => 'k');
+select es_register_invariant('few', '{account}', require => '{"/n": {"at_most": 3}}');
+select es_register_invariant('none', '{judged}', 'judge(eventstream.event[])');
 select es_create_tenant('acme');
 select es_grant('restored_clerk', 'read', tenant => 'default', category => 'account');
 """
@@ -32,6 +35,7 @@ ASKED = {
     "category rules": "select es_append('ruled-1', 'Else', '{}')",
     "periods": "select es_append('account-1', 'Else', '{}', occurred_at => '2024-12-02Z')",
     "deciders": "select es_command('account-1', 'Any', '{}')",
+    "invariants of states": "select es_append_events('account-1', '[{\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}]')",
     "answers": "select es_command('account-1', 'Any', '{}', command_key => 'k')",
     "tenants": "select es_use_tenant('acme')",
 }

@@ -42,6 +42,9 @@ begin
                               'result', jsonb_build_array(state, command.occurred_at, command.payload ->> 'back', 0.1::float8));
 end $$;
 create function "The app".bounds(command eventstream.command) returns jsonb language sql immutable as $$ select '{"streams": ["a-2"], "writes": ["a-8"]}'::jsonb $$;
+create function "The app".judge(events eventstream.event[]) returns text language sql stable as $$
+    select format('%s %s it''s a\\b', e.payload, e.occurred_at) from unnest(events) e
+$$;
 create function "The app".empty() returns void language sql as $$ delete from "The app".seen where tenant = current_setting('eventstream.tenant') $$;
 """
 
@@ -80,6 +83,11 @@ SCENARIO = [
     ("select name, commands, source from eventstream.deciders where name = 'app'", ()),
     ("select kind, name, (definition - 'search_path')::text from es_definitions()", ()),
     ("select es_unregister_decider('app')", ()),
+    ("select es_register_invariant('exact', '{{a}}', fold => 'folded', require => %s)", ('{"": {"exists": true}, "/n": {"differs": 0.30}}',)),
+    ("select es_register_invariant('judged', '{{b}}', '\"The app\".judge(eventstream.event[])', event_types => '{{Judged}}')", ()),
+    ("select es_append('b-1', 'Judged', '{{\"amount\": 0.10}}', occurred_at => '2024-03-31 10:00+00')", ()),
+    ("select name, categories, event_types, handler, fold, require, source from eventstream.invariants", ()),
+    ("select es_unregister_invariant('judged'), es_unregister_invariant('exact')", ()),
     ("select es_begin_command('charge', 'k', '{{\"amount\": 1.50}}', keep => '100 days') - 'attempt_token' - 'lease_until'", ()),
     ("select es_extend_command(attempt_token, '1 h') > now() from _eventstream.operations where tenant_id = (select id from _eventstream.tenants where name = 'TENANT')", ()),
     ("select es_command_event_id(attempt_token, 1) is not null from _eventstream.operations where tenant_id = (select id from _eventstream.tenants where name = 'TENANT')", ()),

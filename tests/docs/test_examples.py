@@ -56,7 +56,7 @@ def test_the_demo_tells_its_story_and_can_tell_it_again(empty_database):
         done = empty_database.run(EXAMPLES / "demo.sh")
         assert done.returncode == 0, done.stdout
         for said in (
-            'breaks the rule "/properties/amount/type"', "== 4. Two clerks", "version conflict on stream", " ES001", " ES006", " ES016", " ES017", " ES050", "0 problems", "0 written, 2,213 there already",
+            'breaks the rule "/properties/amount/type"', "== 4. Two clerks", "version conflict on stream", " ES001", " ES006", " ES016", " ES017", " ES019", 'invariant "cash is there" is broken: the cash box would hold -10.00', " ES050", "0 problems", "0 written, 2,213 there already",
             "== 11. A balance sheet on two days", " 7950.00        | 7800.00", " -4099.50  | 900.50",
             "12 accounts with 2,213 transactions: rules = function = sum of the amounts",
             "All 18 balances and 1 stock levels are what es_category_state() folds", " ES021", "select es_resume_projection('revenue');",

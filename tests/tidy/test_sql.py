@@ -7,7 +7,7 @@ from source import ROOT, files, is_test, literals_of, name
 #: Whose the functions are that a file of src/api binds.
 OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
-    "event_type": "command", "fold": "state", "guard": "proof", "history": "state",
+    "event_type": "command", "fold": "state", "guard": "proof", "history": "state", "invariant": "command",
     "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "read": "log", "snapshot": "state",
     "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
     "verify": "proof", "view": "access",
@@ -20,7 +20,7 @@ OF_NAME = {
               recorded_floor shown_metadata shown_payload stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
-    "command": "categories category_rules commands deciders event_types period_ids periods",
+    "command": "categories category_rules commands deciders event_types invariants period_ids periods",
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards enabling_guards",

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::breach::Breach;
 use crate::broken::Broken;
 use crate::error_hints;
+pub use crate::error_words::Match;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
-    gate_hint, grant_hint, holder_hint, in_category, matches_words, operator_hint, period_hint, reused_hint,
-    some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
+    gate_hint, grant_hint, holder_hint, holders_facts, in_category, matches_words, operator_hint, period_hint,
+    reused_hint, some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::{quote_literal, shown};
@@ -159,13 +160,9 @@ pub enum Error {
     )]
     PeriodClosed { what: String, category: String, tag: Option<String>, closed_until: Box<str>, occurred_at: Box<str> },
 
-    /// ES019: what was appended breaks an invariant, or cannot be judged by it.
+    /// ES019, 57014: what was appended breaks an invariant, or cannot be judged by it.
     #[error("{0}")]
     InvariantBroken(Box<Violation>),
-
-    /// 57014: an invariant's handler ran on; its time in milliseconds.
-    #[error("invariant {} did not end within eventstream.handler_timeout ({milliseconds} ms)", shown(invariant))]
-    InvariantTimeout { invariant: String, milliseconds: u64 },
 
     /// ES020: no projection of that name in the tenant.
     #[error("there is no projection {}", shown(projection))]
@@ -282,20 +279,6 @@ pub enum Error {
     Internal { what: String },
 }
 
-/// An event that a condition should have been told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // the fields are what their names say
-pub struct Match {
-    pub position: i64,
-    pub event_type: String,
-    pub tags: Vec<String>,
-    pub category: String,
-}
-
-fn facts_of_holders(holders: &[(i32, String)]) -> Vec<Value> {
-    holders.iter().map(|(pid, since)| facts!(pid, since)).collect()
-}
-
 impl Error {
     /// The five characters of its SQLSTATE.
     #[must_use]
@@ -322,8 +305,7 @@ impl Error {
             Self::PayloadRefused { .. } | Self::EventTypeRefused { .. } => "ES016",
             Self::RuleBroken(_) => "ES017",
             Self::PeriodClosed { .. } => "ES018",
-            Self::InvariantBroken(_) => "ES019",
-            Self::InvariantTimeout { .. } => "57014",
+            Self::InvariantBroken(violation) => violation.sqlstate(),
             Self::ProjectionNotFound { .. } | Self::SubscriptionNotFound { .. } => "ES020",
             Self::ProjectionStopped { .. } => "ES021",
             Self::RebuildInProgress { .. } => "ES022",
@@ -408,7 +390,7 @@ impl Error {
                 facts!(role, privilege, tenant, category)
             }
             Self::OperatorRequired { role, tenant, category } => facts!(role, privilege = "manage", tenant, category),
-            Self::GateBusy { tenant, holders, .. } => facts!(tenant, holders = facts_of_holders(holders)),
+            Self::GateBusy { tenant, holders, .. } => facts!(tenant, holders = holders_facts(holders)),
             Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
             Self::FeatureNotSupported { what: reason, .. } | Self::ConditionOfAnother { reason } => facts!(reason),
             Self::MatchesNotInSnapshot => facts!(reason = "events that match came since the snapshot was taken"),
@@ -431,9 +413,6 @@ impl Error {
             Self::EventTypeRefused { event_type, reason, .. } => facts!(event_type, reason),
             Self::RuleBroken(broken) => broken.facts(),
             Self::InvariantBroken(violation) => violation.facts(),
-            Self::InvariantTimeout { invariant, milliseconds } => {
-                facts!(invariant, setting = "eventstream.handler_timeout", milliseconds)
-            }
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
@@ -478,7 +457,6 @@ impl Error {
             Self::RuleBroken(broken) => Some(broken.hint.clone()),
             Self::PeriodClosed { category, .. } => Some(period_hint(category)),
             Self::InvariantBroken(violation) => Some(violation.hint()),
-            Self::InvariantTimeout { .. } => Some(error_hints::INVARIANT_TIMEOUT.into()),
             Self::TableUnusable { projection, .. } => Some(table_hint(projection)),
             Self::ProjectionNotFound { .. } => Some(error_hints::PROJECTION_NOT_FOUND.into()),
             Self::SubscriptionNotFound { .. } => Some(error_hints::SUBSCRIPTION_NOT_FOUND.into()),

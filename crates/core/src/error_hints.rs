@@ -41,9 +41,6 @@ pub const LEASE_LOST: &str = "Fetch again: what this lease held is delivered aga
      leases longer where it takes longer: a consumer that has acknowledged nothing lately gets a minute at most, and \
      makes it longer with es_extend_lease.";
 
-pub const INVARIANT_TIMEOUT: &str = "Nothing was recorded. The commit's locks wait for the handler: let it go by the events that it is given, and by indexes where it \
-     reads beside them.";
-
 pub const COMMAND_KEY_REUSED: &str =
     "A key is the name of one intention: send the first request again as it was, or give another one a key of its own.";
 

@@ -178,3 +178,18 @@ pub fn reused_hint(highest: i64) -> String {
          select setval('_eventstream.positions', {highest});"
     )
 }
+
+/// An event that a condition should have been told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct Match {
+    pub position: i64,
+    pub event_type: String,
+    pub tags: Vec<String>,
+    pub category: String,
+}
+
+/// Processes, and since when, for machines.
+pub fn holders_facts(holders: &[(i32, String)]) -> Vec<serde_json::Value> {
+    holders.iter().map(|(pid, since)| serde_json::json!({"pid": pid, "since": since})).collect()
+}

@@ -46,7 +46,7 @@ impl crate::Error {
         match self {
             Self::FoldFailed { .. } | Self::UnwrittenFailed { .. } => true,
             Self::UpcastFailed { is_unusable, .. } => !is_unusable,
-            Self::InvariantBroken(violation) => !violation.is_unusable,
+            Self::InvariantBroken(violation) => violation.fault == crate::violation::Fault::Broken,
             other => is_of_event(other.sqlstate()),
         }
     }

@@ -2,7 +2,7 @@
 use eventstream_core::Error;
 use eventstream_core::json::Value;
 use eventstream_core::rules::Requirement;
-use eventstream_core::violation::Violation;
+use eventstream_core::violation::{Fault, Violation};
 use serde_json::json;
 
 fn unmet(require: &str, state: &str) -> Option<[String; 2]> {
@@ -27,11 +27,27 @@ fn a_state_meets_what_is_asked_or_it_is_said_what_it_does_not_meet() {
     }
     let bad = [
         (r#"{"/low": {"at_least": 0}}"#, "state /low must be at least the number 0", "and is the number -0.01"),
-        (r#"{"/available": {"at_most": 4.99}}"#, "state /available must be at most the number 4.99", "and is the number 5.00"),
-        (r#"{"/available": {"less_than": 5}}"#, "state /available must be less than the number 5", "and is the number 5.00"),
-        (r#"{"/available": {"more_than": 5}}"#, "state /available must be more than the number 5", "and is the number 5.00"),
+        (
+            r#"{"/available": {"at_most": 4.99}}"#,
+            "state /available must be at most the number 4.99",
+            "and is the number 5.00",
+        ),
+        (
+            r#"{"/available": {"less_than": 5}}"#,
+            "state /available must be less than the number 5",
+            "and is the number 5.00",
+        ),
+        (
+            r#"{"/available": {"more_than": 5}}"#,
+            "state /available must be more than the number 5",
+            "and is the number 5.00",
+        ),
         (r#"{"/available": 4}"#, "state /available must equal the number 4", "and is the number 5.00"),
-        (r#"{"/available": {"differs": 5.0}}"#, "state /available must differ from the number 5.0", "and is the number 5.00"),
+        (
+            r#"{"/available": {"differs": 5.0}}"#,
+            "state /available must differ from the number 5.0",
+            "and is the number 5.00",
+        ),
         (r#"{"/missing": {"at_least": 0}}"#, "state /missing must be at least the number 0", "and is missing"),
         (r#"{"/missing": null}"#, "state /missing must equal null", "and is missing"),
         (r#"{"/name": {"at_least": 0}}"#, "state /name must be at least the number 0", "and is the string \"b\""),
@@ -98,7 +114,7 @@ fn what_is_broken_is_told_with_its_streams() {
         invariant: "it's balanced".into(),
         streams: (1..=12).map(|n| format!("account-{n}")).collect(),
         reason: "debits are 5.00, credits 4.00".into(),
-        is_unusable: false,
+        fault: Fault::Broken,
     };
     let error = Error::InvariantBroken(Box::new(violation.clone()));
     assert_eq!(error.sqlstate(), "ES019");
@@ -106,11 +122,19 @@ fn what_is_broken_is_told_with_its_streams() {
     let detail = error.detail().expect("it has one");
     assert_eq!(detail["streams"].as_array().map(Vec::len), Some(10));
     assert_eq!(detail["streams_in_all"], json!(12));
-    assert_eq!((&detail["invariant"], &detail["reason"]), (&json!("it's balanced"), &json!("debits are 5.00, credits 4.00")));
+    assert_eq!(
+        (&detail["invariant"], &detail["reason"]),
+        (&json!("it's balanced"), &json!("debits are 5.00, credits 4.00"))
+    );
     assert!(error.hint().is_some_and(|hint| hint.contains("where name = 'it''s balanced'")));
     assert!(error.is_of_event());
-    violation.is_unusable = true;
+    violation.fault = Fault::Late(200);
+    let error = Error::InvariantBroken(Box::new(violation.clone()));
+    assert_eq!((error.sqlstate(), error.is_of_event()), ("57014", false));
+    assert!(error.to_string().contains("(200 ms)"), "{error}");
+    violation.fault = Fault::Unusable;
     let error = Error::InvariantBroken(Box::new(violation));
+    assert_eq!(error.sqlstate(), "ES019");
     assert!(error.to_string().contains("cannot be judged") && !error.is_of_event());
     assert!(error.hint().is_some_and(|hint| hint.contains("es_unregister_invariant('it''s balanced')")));
 }

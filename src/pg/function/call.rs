@@ -71,7 +71,7 @@ pub enum Code {
     Handler,
     /// A decider: whatever its registrant may read.
     Decider,
-    /// An invariant: the same.
+    /// An invariant: the same, in a subtransaction that is rolled back, which puts rights and settings back.
     Invariant,
 }
 
@@ -80,9 +80,7 @@ impl Code {
     fn only_reads(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Pure | Self::Handler => None,
-            Self::Decider => {
-                Some(("a decider", "A decider answers which events follow, and es_command appends them."))
-            }
+            Self::Decider => Some(("a decider", "A decider answers which events follow, and es_command appends them.")),
             Self::Invariant => Some(("an invariant", "An invariant answers NULL, or why what was appended breaks it.")),
         }
     }
@@ -180,7 +178,7 @@ fn found(oid: Oid, memory: &Scratch) -> Result<pg_sys::FmgrInfo> {
     Ok(unsafe { info.assume_init() })
 }
 
-/// Runs `work` with a registrant's rights, security-restricted, and search path. After PostgreSQL's own error they are left to the abort of
+/// Runs `work` with a registrant's rights, security-restricted, and search path. After PostgreSQL's own error, and an invariant's, they are left to the abort of
 /// the (sub)transaction, which puts them back.
 pub fn as_registrant<T>(
     role: Oid,
@@ -213,7 +211,8 @@ pub fn as_registrant<T>(
             work()
         })
     };
-    if matches!(result, Err(crate::pg::error::failure::Failure::Postgres(_))) {
+    // An invariant's subtransaction is rolled back whatever comes of it.
+    if code == Code::Invariant || matches!(result, Err(crate::pg::error::failure::Failure::Postgres(_))) {
         return result;
     }
     catch(|| {

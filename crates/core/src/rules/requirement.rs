@@ -45,7 +45,10 @@ impl Requirement {
         let document =
             Value::parse(text).map_err(|reason| mistake(ROOT, format!("must be a JSON object: {reason}")))?;
         if let Some((place, digits)) = long_number(&document) {
-            return Err(mistake(&format!("{ROOT}{place}"), format!("must be a shorter number, not one of {digits} digits")));
+            return Err(mistake(
+                &format!("{ROOT}{place}"),
+                format!("must be a shorter number, not one of {digits} digits"),
+            ));
         }
         let guards = guards(&document, ROOT)?;
         if guards.len() > MOST_CONDITIONS {
@@ -137,7 +140,9 @@ impl Test {
 impl Guard {
     fn unmet<F>(&self, read: &mut impl FnMut(&Pointer) -> Result<Option<Value>, F>) -> Result<Option<Unmet>, F> {
         let value = value_of(&self.source, read)?;
-        let found = || value.as_ref().map_or_else(|| "and is missing".to_owned(), |value| format!("and is {}", value.described()));
+        let found = || {
+            value.as_ref().map_or_else(|| "and is missing".to_owned(), |value| format!("and is {}", value.described()))
+        };
         let place = named(&self.source);
         match self.exists {
             Some(exists) if value.is_some() != exists => {
