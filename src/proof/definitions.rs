@@ -77,6 +77,7 @@ fn read(db: &Db, row: &Row) -> Result<[String; 3]> {
         ("fold", _) => Some(Purpose::Fold),
         ("upcaster", _) => Some(Purpose::Upcaster),
         ("decider", _) => Some(Purpose::Decider),
+        ("invariant", _) => Some(Purpose::Invariant),
         ("projection", Some("batch")) => Some(Purpose::Batch),
         ("projection", _) => Some(Purpose::Event),
         _ => None,

@@ -14,6 +14,7 @@ def declare(session, rest=True) -> None:
     open_bank(session)
     session.execute("create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p $$")
     session.execute("create function seen(events eventstream.event[]) returns void language sql as $$ select $$")
+    session.execute("create function judge(events eventstream.event[]) returns text stable language sql as $$ select null::text $$")
     session.execute("create function forget() returns void language sql as $$ select $$")
     statements = [
         "select es_register_upcaster('Credited', 1, 'up(jsonb, jsonb)')",
@@ -23,6 +24,7 @@ def declare(session, rest=True) -> None:
         "select es_create_projection('copies', 'seen(eventstream.event[])', categories => '{account}', reset => 'forget()')",
         "select es_create_projection('all', 'seen(eventstream.event[])')",
         "select es_create_subscription('mails', categories => '{mail}')",
+        "select es_register_invariant('judged', '{account}', 'judge(eventstream.event[])')",
     ]
     for statement in statements if rest else statements[::-1]:
         session.execute(statement)
@@ -39,7 +41,7 @@ def test_the_same_declarations_give_the_same_rows_everywhere(database, session):
     found = rows(session, MADE)
     assert [row[:2] for row in found] == [
         ("category_rule", "account"), ("decider", "cashier"), ("event_type", "Credited 10"), ("event_type", "Noted 2"), ("fold", "balance"),
-        ("projection", "all"), ("projection", "copies"), ("subscription", "mails"), ("upcaster", "Credited 1"),
+        ("invariant", "judged"), ("projection", "all"), ("projection", "copies"), ("subscription", "mails"), ("upcaster", "Credited 1"),
     ]  # fmt: skip
     other = Database(database.server, f"{database.name}_2").create()
     with other.connect() as second:
@@ -73,6 +75,7 @@ def test_what_differs_is_shown(session):
     assert value(session, "select definition #> '{source,handler,0}' from es_definitions() where kind = 'decider'") == "sql"
     assert changed("create or replace function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p || '{}' $$") == {("upcaster", "Credited 1")}
     assert changed("create or replace function forget() returns void language sql as $$ select 1 $$") == {("projection", "copies")}
+    assert changed("create or replace function judge(events eventstream.event[]) returns text stable language sql as $$ select 'no' $$") == {("invariant", "judged")}
     assert changed("select es_alter_category('account', '{\"max_future\": \"24 hours\"}')") == {("category_rule", "account")}
     # The scale of a number too.
     assert changed("select es_alter_event_type('Credited', 10, '{\"example\": {\"amount\": 1.5}}')") == {("event_type", "Credited 10")}
@@ -99,7 +102,7 @@ def test_no_ids_times_or_oids_are_in_it(session):
 def test_a_category_has_its_own(session):
     declare(session)
     of = lambda category: [row[:2] for row in rows(session, f"select kind, name from es_definitions('{category}')")]  # noqa: E731
-    assert of("account") == [("category_rule", "account"), ("decider", "cashier"), ("fold", "balance"), ("projection", "all"), ("projection", "copies")]
+    assert of("account") == [("category_rule", "account"), ("decider", "cashier"), ("fold", "balance"), ("invariant", "judged"), ("projection", "all"), ("projection", "copies")]
     assert of("mail") == [("projection", "all"), ("subscription", "mails")]
     assert of("nothing") == [("projection", "all")]
 

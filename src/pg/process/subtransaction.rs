@@ -2,10 +2,7 @@
 //! (as PL/pgSQL's BEGIN … EXCEPTION does). To be called outside of [`super::session::as_owner`]; the work may call it.
 use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in};
 use crate::pg::ffi;
-use eventstream_core::error::Error;
 use pgrx::pg_sys;
-use std::cell::RefCell;
-use std::convert::Infallible;
 
 /// Runs `work` in a subtransaction: what it made, or what it failed with, after all that it did was undone. A failure that means
 /// the whole transaction passes: a cancel or a shutdown (class 57), a deadlock or serialization failure (class 40).
@@ -82,23 +79,6 @@ fn inside<T>(stays: bool, work: impl FnOnce() -> Result<T>) -> Result<Result<T>>
         back();
         Ok(outcome)
     })
-}
-
-/// What `work` makes, after all that it did was undone: what is only looked at leaves nothing.
-pub fn undone<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let made = RefCell::new(None);
-    // Only an error ends a subtransaction so.
-    let end = || Error::Internal { what: "what was only tried was to be undone".into() };
-    let undone = attempt_but(
-        |_| made.borrow().is_none(),
-        || {
-            let this = work()?;
-            made.replace(Some(this));
-            Err::<Infallible, _>(end().into())
-        },
-    );
-    undone.map(drop)?;
-    made.into_inner().ok_or_else(|| end().into())
 }
 
 /// Whether a subtransaction can be begun now.
