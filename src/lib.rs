@@ -91,8 +91,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::error::entry::init();
     shared::init();
     pg::pinned::init();
-    log::audit::init(command::acts::append_all);
-    log::noted::init(command::judged::judge);
+    command::init();
     api::guard::note_roles();
     api::guard::init();
     log::planning::init();

@@ -17,8 +17,8 @@ pub mod event_type;
 pub mod execute;
 pub mod foldable;
 pub mod invariant;
-pub mod invariants;
-pub mod judged;
+mod invariants;
+mod judged;
 pub mod operation;
 pub mod period;
 mod queried;
@@ -29,3 +29,9 @@ pub mod schemas;
 mod settle;
 pub mod stored_types;
 pub mod write;
+
+/// What is done before commits; once a process, from _PG_init.
+pub fn init() {
+    crate::log::audit::init(acts::append_all);
+    crate::log::noted::init(judged::judge);
+}
