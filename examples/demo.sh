@@ -64,6 +64,9 @@ heading 'Read models that follow the log (examples/live)'
 heading 'A course with a limited number of places (examples/course)'
 "$here/course/course.sh"
 
+heading 'Stock that is reserved for ten seconds, and comes back by itself (examples/reservation)'
+"$here/reservation/reservation.sh"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:

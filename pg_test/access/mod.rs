@@ -54,6 +54,8 @@ const CALLS: &[(&str, &str)] = &[
     ("admin", "select es_reopen_period('{a}', '2023-01-01Z', 'CHG-1')"),
     ("read", "select * from eventstream.invariants"),
     ("read", "select * from eventstream.commands"),
+    ("read", "select * from eventstream.scheduled_commands"),
+    ("command", "select es_unschedule_command('none', 'x')"),
     ("command", "select es_begin_command('charge', 'k', '{}')"),
     (
         "command",

@@ -49,6 +49,8 @@ as $$
 #variable_conflict error
 declare
     registrations text;
+    seen oid := 0;
+    named text;
     changed bigint;
     all_changed bigint := 0;
 begin
@@ -80,7 +82,7 @@ begin
         get diagnostics changed = row_count;
         all_changed := all_changed + changed;
     end if;
-    foreach registrations in array '{folds,upcasters,projections}'::text[] loop
+    foreach registrations in array '{folds,upcasters,deciders,invariants,projections}'::text[] loop
         execute format('update _eventstream.%I x set registrant = r.rolname from pg_roles r '
                        'where r.oid = x.registrant_oid and x.registrant <> r.rolname', registrations);
         get diagnostics changed = row_count;
@@ -89,6 +91,14 @@ begin
                        'where x.registrant_oid is not null and not exists (select from pg_roles r where r.oid = x.registrant_oid)', registrations);
         get diagnostics changed = row_count;
         all_changed := all_changed + changed;
+    end loop;
+    -- Of commands that may still run, however many, by one role after the other.
+    loop
+        select min(s.registrant_oid) into seen from _eventstream.scheduled_commands s where s.finished_at is null and s.registrant_oid > seen;
+        exit when seen is null;
+        select r.rolname into named from pg_roles r where r.oid = seen;
+        update _eventstream.scheduled_commands s set registrant = coalesce(named, s.registrant), registrant_oid = case when named is not null then seen end
+        where s.finished_at is null and s.registrant_oid = seen and s.registrant is distinct from named;
     end loop;
     return all_changed > 0;
 end
@@ -118,10 +128,12 @@ begin
     where g.role_oid is not null and _eventstream.role_of(g.role, g.role_oid, false) is null and o.role_oid is null and o.role = g.role
       and o.privilege = g.privilege and o.tenant_id = g.tenant_id and o.category is not distinct from g.category;
     update _eventstream.grants set role_oid = _eventstream.role_of(role, role_oid, false) where role_oid is not null;
-    foreach registrations in array '{folds,upcasters,projections}'::text[] loop
+    foreach registrations in array '{folds,upcasters,deciders,invariants,projections}'::text[] loop
         execute format('update _eventstream.%I set registrant_oid = _eventstream.role_of(registrant, registrant_oid, false) '
                        'where registrant_oid is not null', registrations);
     end loop;
+    update _eventstream.scheduled_commands set registrant_oid = _eventstream.role_of(registrant, registrant_oid, false)
+    where finished_at is null and registrant_oid is not null;
 end
 $$;
 comment on function _eventstream.bind_roles() is

@@ -1,4 +1,4 @@
--- What may be recorded: event types, and how many events of each there are; rules of categories; closed periods; operations outside. What decides, and what was answered. Only src/command writes them.
+-- What may be recorded: event types, and how many events of each there are; rules of categories; closed periods; operations outside. What decides, what was answered, and what is to be executed later. Only src/command writes them.
 create table _eventstream.event_types (
     tenant_id bigint not null,
     event_type text collate "C" not null,
@@ -211,3 +211,63 @@ comment on column _eventstream.command_answers.request_digest is 'SHA-256 over s
 comment on column _eventstream.command_answers.answer is 'as a repetition is given it';
 comment on column _eventstream.command_answers.role is 'whose rights were checked, by the name of then';
 comment on index _eventstream.command_answers_pkey is 'what was answered to a key';
+
+create sequence _eventstream.scheduled_command_ids as bigint;
+comment on sequence _eventstream.scheduled_command_ids is 'ids of scheduled commands';
+
+-- Commands for later, once a key. Rows are never deleted: a key is for ever. finished_at is null: it may still run.
+create table _eventstream.scheduled_commands (
+    id bigint not null default nextval('_eventstream.scheduled_command_ids'),
+    tenant_id bigint not null,
+    category text collate "C" not null,
+    command_key text collate "C" not null,
+    stream text collate "C" not null,
+    command_type text collate "C" not null,
+    salt bytea not null,
+    request_digest bytea not null,
+    payload jsonb,
+    metadata jsonb,
+    decider text collate "C",
+    subject text collate "C",
+    run_at timestamptz not null,
+    stage text collate "C" not null default 'pending',
+    due_at timestamptz,
+    attempts int not null default 0,
+    error_sqlstate text collate "C",
+    error_message text collate "C",
+    error_detail text collate "C",
+    reason text collate "C",
+    registrant text collate "C" not null,
+    registrant_oid oid,
+    recorded_by text collate "C" not null,
+    scheduled_at timestamptz not null default pg_catalog.clock_timestamp(),
+    finished_at timestamptz,
+    constraint scheduled_commands_pkey primary key (tenant_id, command_key, category),
+    constraint scheduled_commands_id_key unique (id),
+    constraint scheduled_commands_stage_check check (stage in ('pending', 'done', 'refused', 'dead', 'unscheduled', 'dropped')),
+    constraint scheduled_commands_finished check ((finished_at is null) = (stage in ('pending', 'dead')) and (due_at is not null) = (stage = 'pending')
+                                                  and (payload is null) = (finished_at is not null) and (metadata is null) = (finished_at is not null))
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
+comment on table _eventstream.scheduled_commands is
+'Commands that are to be executed later, each once, by runners, with the rights of who scheduled it as they are then. What came of one that is done stands in command_answers.';
+comment on column _eventstream.scheduled_commands.command_key is 'the client''s name for one intention, within the tenant and category, as es_command''s';
+comment on column _eventstream.scheduled_commands.salt is 'random; it goes with the row';
+comment on column _eventstream.scheduled_commands.request_digest is 'SHA-256 over salt, stream, command_type and payload: a repetition has the same';
+comment on column _eventstream.scheduled_commands.payload is 'NULL once it is over: nobody needs it any more';
+comment on column _eventstream.scheduled_commands.metadata is 'with the defaults of the session that scheduled it; NULL once it is over';
+comment on column _eventstream.scheduled_commands.run_at is 'not before';
+comment on column _eventstream.scheduled_commands.due_at is 'run_at, or when it is tried again; NULL: not by itself';
+comment on column _eventstream.scheduled_commands.attempts is 'that were made, the last one included; from 0 again after es_retry_dead_letter';
+comment on column _eventstream.scheduled_commands.error_sqlstate is 'of the refusal, or of the last failure';
+comment on column _eventstream.scheduled_commands.reason is 'why it was unscheduled or dropped';
+comment on column _eventstream.scheduled_commands.registrant is 'the role that scheduled it, whose rights it is executed with';
+comment on column _eventstream.scheduled_commands.registrant_oid is 'as grants.role_oid; NULL = that role is gone';
+comment on column _eventstream.scheduled_commands.recorded_by is 'who is said to have recorded its events';
+comment on index _eventstream.scheduled_commands_pkey is 'a scheduled command by its key';
+comment on index _eventstream.scheduled_commands_id_key is 'a scheduled command by its id';
+comment on constraint scheduled_commands_stage_check on _eventstream.scheduled_commands is 'the six stages';
+comment on constraint scheduled_commands_finished on _eventstream.scheduled_commands is 'what may still run has what it needs for it, and what is over has not';
+create index scheduled_commands_due_idx on _eventstream.scheduled_commands (tenant_id, due_at, id) where finished_at is null;
+comment on index _eventstream.scheduled_commands_due_idx is 'those that may still run, of a tenant, the next one first';
+create index scheduled_commands_registrant_idx on _eventstream.scheduled_commands (registrant_oid) where finished_at is null;
+comment on index _eventstream.scheduled_commands_registrant_idx is 'the roles of those that may still run';

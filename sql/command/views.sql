@@ -145,3 +145,37 @@ where i.tenant_id = (select _eventstream.readable_tenant('read'))
        or i.categories <@ (select _eventstream.readable_categories())::text[]);
 comment on view eventstream.invariants is
 'The invariants of the current tenant, those all of whose categories the role may read: what must hold of events at the commit, or of states after each append, and whose rights and search path a function runs with.';
+
+create view eventstream.scheduled_commands with (security_barrier) as
+select
+    s.command_key,
+    s.category,
+    s.stream,
+    s.command_type,
+    s.payload,
+    s.metadata,
+    s.decider,
+    s.subject,
+    s.run_at,
+    s.stage,
+    s.due_at,
+    s.attempts::pg_catalog.int8 as attempts,
+    s.error_sqlstate,
+    s.error_message,
+    s.error_detail,
+    s.reason,
+    a.answer,
+    coalesce(r.rolname::text, s.registrant) as scheduled_by,
+    s.scheduled_at,
+    s.finished_at,
+    t.name as tenant
+from _eventstream.scheduled_commands s
+join _eventstream.tenants t on t.id = s.tenant_id
+left join _eventstream.command_answers a
+    on s.stage = 'done' and a.tenant_id = s.tenant_id and a.category = s.category and a.command_key = s.command_key
+left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(s.registrant, s.registrant_oid, (select _eventstream.is_home()))
+where s.tenant_id = (select _eventstream.readable_tenant('read'))
+  and ((select _eventstream.readable_categories()) is null
+       or s.category = any ((select _eventstream.readable_categories())::text[]));
+comment on view eventstream.scheduled_commands is
+'Commands of the current tenant that are to be executed later, or were, for categories that the role may read. stage: pending; done (answer: as es_command''s); refused by its decider; dead: it failed too often, and es_retry_dead_letter or es_drop_dead_letter decide; unscheduled; dropped. due_at: when it is executed, or tried again.';

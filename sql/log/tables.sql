@@ -151,10 +151,11 @@ create table _eventstream.dead_letters (
     tenant_id bigint not null,
     projection_id bigint,
     subscription_id bigint,
-    global_position bigint not null,
+    scheduled_id bigint,
+    global_position bigint,
     stream text collate "C" not null,
-    version bigint not null,
-    event_type text collate "C" not null,
+    version bigint,
+    event_type text collate "C",
     attempts int not null,
     reason text collate "C" not null,
     error_sqlstate text collate "C",
@@ -162,14 +163,20 @@ create table _eventstream.dead_letters (
     outline text collate "C",
     died_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint dead_letters_pkey primary key (tenant_id, id),
-    constraint dead_letters_one_source check ((projection_id is null) <> (subscription_id is null))
+    constraint dead_letters_one_source check (pg_catalog.num_nonnulls(projection_id, subscription_id, scheduled_id) = 1),
+    constraint dead_letters_event check ((scheduled_id is null) = (global_position is not null) and (scheduled_id is null) = (version is not null)
+                                         and (scheduled_id is null) = (event_type is not null))
 );
 comment on table _eventstream.dead_letters is
-'Events that a projection or the consumers of a subscription could not process, and that the others went past.';
+'Events that a projection or the consumers of a subscription could not process, and that the others went past; scheduled commands that could not be executed.';
+comment on column _eventstream.dead_letters.scheduled_id is 'of a scheduled command, whose stream is the command''s';
 comment on column _eventstream.dead_letters.outline is 'what of the reason holds nothing of a payload, for those who may not read the event; NULL: nothing';
 comment on index _eventstream.dead_letters_pkey is 'a dead letter of a tenant by id';
-comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection or of a subscription';
+comment on constraint dead_letters_one_source on _eventstream.dead_letters is 'of a projection, of a subscription, or a scheduled command';
+comment on constraint dead_letters_event on _eventstream.dead_letters is 'of an event, unless it is a command';
 create unique index dead_letters_projection_idx on _eventstream.dead_letters (projection_id, global_position) where projection_id is not null;
 comment on index _eventstream.dead_letters_projection_idx is 'an event is dead once a projection';
 create unique index dead_letters_subscription_idx on _eventstream.dead_letters (subscription_id, global_position) where subscription_id is not null;
 comment on index _eventstream.dead_letters_subscription_idx is 'an event is dead once a subscription';
+create unique index dead_letters_scheduled_idx on _eventstream.dead_letters (scheduled_id) where scheduled_id is not null;
+comment on index _eventstream.dead_letters_scheduled_idx is 'a scheduled command is dead once';

@@ -82,6 +82,8 @@ select
     d.id,
     p.name as projection,
     s.name as subscription,
+    c.command_key,
+    c.command_type,
     d.global_position,
     d.stream,
     d.version,
@@ -96,6 +98,7 @@ from _eventstream.dead_letters d
 join _eventstream.tenants t on t.id = d.tenant_id
 left join _eventstream.projections p on p.id = d.projection_id and p.tenant_id = d.tenant_id
 left join _eventstream.subscriptions s on s.id = d.subscription_id and s.tenant_id = d.tenant_id
+left join _eventstream.scheduled_commands c on c.id = d.scheduled_id and c.tenant_id = d.tenant_id
 cross join lateral (
     select (select _eventstream.shown_categories()) is null
            or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.shown_categories())::text[]) as shows_errors
@@ -106,7 +109,7 @@ where (select _eventstream.operated_tenant()) is not null
   and ((select _eventstream.operated_categories()) is null
        or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.operated_categories())::text[]));
 comment on view eventstream.dead_letters is
-'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event; to others, reason says of a state table''s stream whether it cannot be folded or which column or constraint refuses its row, without the value. For superusers, roles with manage and members of pg_monitor.';
+'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past, and scheduled commands that could not be executed: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event; to others, reason says of a state table''s stream whether it cannot be folded or which column or constraint refuses its row, without the value. For superusers, roles with manage and members of pg_monitor.';
 
 create view eventstream.progress with (security_barrier) as
 select

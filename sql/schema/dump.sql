@@ -14,6 +14,8 @@ select pg_catalog.pg_extension_config_dump('_eventstream.period_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.deciders', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.invariants', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.command_answers', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.scheduled_commands', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.scheduled_command_ids', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.snapshots', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.snapshot_progress', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.activations', '');

@@ -70,13 +70,13 @@ Example: select es_extend_lease('01890a5d-ac96-774b-bcce-b302099a8057', by => '1
 create function es_retry_dead_letter(id bigint) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_retry_dead_letter';
 comment on function es_retry_dead_letter(bigint) is
-$$Takes an event out of the dead letters and gives exactly it once more to where it failed: to the projection's handler now, or to the next consumer of the subscription. The name of that projection or subscription.
+$$Takes an event out of the dead letters and gives exactly it once more to where it failed: to the projection's handler now, or to the next consumer of the subscription. A scheduled command is executed again by a runner, with all its attempts. The name of that projection or subscription, or the command's key.
 Errors: ES005 there is no such dead letter, 42501 without manage; what the handler raises, and then the dead letter stays.
 Example: select es_retry_dead_letter(7);$$;
 
 create function es_drop_dead_letter(id bigint, reason text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_dead_letter';
 comment on function es_drop_dead_letter(bigint, text) is
-$$Forgets a dead letter: the event will not be processed. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever and, with who said so, in the server's log. The name of the projection or subscription that it belonged to.
+$$Forgets a dead letter: the event will not be processed, or the scheduled command not be executed. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever and, with who said so, in the server's log. The name of the projection or subscription that it belonged to, or the command's key.
 Errors: ES005 there is no such dead letter, or for the reason, 42501 without manage.
 Example: select es_drop_dead_letter(7, 'CHG-4711');$$;

@@ -1,15 +1,20 @@
-//! es_command, es_simulate_command, and what deciders and their tests are written with: es_require, es_make_command, es_make_event.
+//! es_command, es_simulate_command, es_schedule_command, es_unschedule_command, and what deciders and their tests are written with: es_require, es_make_command, es_make_event.
 use super::{asks, target};
-use crate::access::authorize;
+use crate::access::{authorize, authorize_tenant};
 use crate::command::commanded::{Command, Given};
 use crate::command::deciders::undecided;
+use crate::command::scheduled::unwanted::{self, Unwanted, check_reason};
+use crate::command::scheduled::wanted::Wanted;
 use crate::command::{execute, rehearse};
+use crate::log::acting;
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::function::{Args, Returned, call, sql_function};
 use crate::pg::jsonb::Jsonb;
+use crate::pg::process::server;
 use crate::pg::query::store::composite;
 use crate::pg::value::datum::from_text;
-use eventstream_core::name::{StreamName, check_label};
+use eventstream_core::command::key::check_key;
+use eventstream_core::name::{Category, StreamName, check_label};
 use eventstream_core::privilege::Privilege;
 use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::Datum;
@@ -27,6 +32,13 @@ asks!(
     "text, text, jsonb, bigint, jsonb, text, timestamp with time zone, text, text",
     simulate
 );
+asks!(
+    Command,
+    "eventstream_schedule_command",
+    "text, text, jsonb, timestamp with time zone, text, jsonb, text, text",
+    schedule
+);
+asks!(Command, "eventstream_unschedule_command", "text, text, text", unschedule);
 sql_function!("eventstream_require", "boolean, text, text, jsonb", require);
 sql_function!(
     "eventstream_make_command",
@@ -55,7 +67,8 @@ fn given<'a>(args: &Args<'a>) -> Result<Given<'a>> {
 fn command(args: &Args) -> Returned {
     let given = given(args)?;
     let access = authorize(Privilege::Command, StreamName::parse_own(given.stream)?.category())?;
-    let command = Command::check(given)?;
+    let own = acting::command_key("es_command", given.key)?;
+    let command = Command::check(Given { key: own.as_deref().or(given.key), ..given })?;
     Ok(Some(execute::execute(target(&access), &command)?.datum()))
 }
 
@@ -64,6 +77,52 @@ fn simulate(args: &Args) -> Returned {
     let access = authorize(Privilege::Command, StreamName::parse_own(given.stream)?.category())?;
     let command = Command::check(given)?;
     Ok(Some(rehearse::rehearse(target(&access), &command)?.datum()))
+}
+
+fn schedule(args: &Args) -> Returned {
+    let given = Given {
+        stream: args.text(0, "stream")?,
+        command_type: args.text(1, "command_type")?,
+        payload: args.jsonb(2, "payload")?,
+        expected_version: None,
+        metadata: args.jsonb(5, "metadata")?,
+        key: args.text_opt(4)?,
+        occurred_at: None,
+        decider: args.text_opt(6)?,
+        subject: args.text_opt(7)?,
+    };
+    let access = authorize(Privilege::Command, StreamName::parse_own(given.stream)?.category())?;
+    server::must_not_only_read(c"es_schedule_command")?;
+    let own = acting::command_key("es_schedule_command", given.key)?;
+    let wanted = Wanted::check(Given { key: own.as_deref().or(given.key), ..given }, args.timestamptz(3, "run_at")?)?;
+    let scheduled = wanted.schedule(target(&access))?;
+    let stream = wanted.command.stream;
+    let answer = json!({
+        "command_key": scheduled.key, "category": stream.category(), "stream": stream.as_str(), "command_type": wanted.command.command_type,
+        "run_at": server::print_time_utc(scheduled.run_at)?, "stage": scheduled.stage, "replayed": scheduled.replayed
+    });
+    Ok(Some(Jsonb::parse(&answer.to_string())?.datum()))
+}
+
+fn unschedule(args: &Args) -> Returned {
+    let (key, reason) = (check_key(args.text(0, "command_key")?)?, check_reason(args.text(1, "reason")?)?);
+    let (access, category) = match args.text_opt(2)? {
+        Some(category) => {
+            Category::parse("category", category)?;
+            (authorize(Privilege::Command, category)?, Some(category.to_owned()))
+        }
+        None => {
+            let (access, scope) = authorize_tenant(None, Privilege::Command)?;
+            let allowed = scope.narrow(None);
+            let category = unwanted::category_of(target(&access), key, allowed.as_deref())?;
+            (access, category)
+        }
+    };
+    server::must_be_writable(c"es_unschedule_command")?;
+    acting::refuse_in_rebuild("es_unschedule_command")?;
+    let Some(category) = category else { return Ok(None) };
+    let stage = Unwanted { key, category: &category, reason }.unschedule(target(&access))?;
+    stage.map(|stage| from_text(&stage)).transpose()
 }
 
 fn require(args: &Args) -> Returned {

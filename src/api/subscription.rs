@@ -3,6 +3,7 @@ use super::{asks, microseconds, target, veiled};
 use crate::access::{
     Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories, shown_in,
 };
+use crate::command::scheduled::letters;
 use crate::log::activation;
 use crate::log::dead_letters::{self, Source};
 use crate::log::event::checked_reason;
@@ -177,6 +178,7 @@ fn retry(tenant_id: i64, id: i64) -> Result<String> {
     match letter.source {
         Source::Projection(projection_id) => dead_letter::retry(tenant_id, id, projection_id, letter.position)?,
         Source::Subscription(subscription_id) => dead::retry(tenant_id, id, subscription_id, letter.position)?,
+        Source::Scheduled(scheduled_id) => letters::retry(tenant_id, id, scheduled_id)?,
     }
     dead_letters::note(tenant_id, act::DEAD_LETTER_RETRIED, &letter, None)?;
     Ok(letter.name)
@@ -187,13 +189,18 @@ fn drop_dead_letter(args: &Args) -> Returned {
     let reason = args.text(1, "reason")?;
     let access = manage_letter(id)?;
     let role = server::role_name(server::session_role())?;
+    if let Source::Scheduled(scheduled_id) = dead_letters::find(access.tenant_id, id)?.source {
+        server::must_be_writable(c"es_drop_dead_letter")?;
+        letters::drop(scheduled_id, reason)?;
+    }
     let letter = dead_letters::forget(access.tenant_id, id, reason)?;
+    let what = match letter.source {
+        Source::Scheduled(_) => format!("scheduled command for {}", shown(&letter.stream)),
+        _ => format!("event at position {}, {} version {}", letter.position, shown(&letter.stream), letter.version),
+    };
     report::log(&format!(
-        "dead letter {id} of {} (event at position {}, {} version {}) is dropped by {role}: {}",
+        "dead letter {id} of {} ({what}) is dropped by {role}: {}",
         shown(&letter.name),
-        letter.position,
-        shown(&letter.stream),
-        letter.version,
         shown(reason)
     ))?;
     from_text(&letter.name).map(Some)

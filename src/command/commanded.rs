@@ -40,7 +40,7 @@ pub struct Command<'a> {
     pub decider: Option<&'a str>,
     pub subject: Option<&'a str>,
     /// As it was given.
-    metadata: Document<'a>,
+    pub metadata: Document<'a>,
 }
 
 /// Versions of streams, by their names.
@@ -113,15 +113,25 @@ impl<'a> Command<'a> {
 
     /// The metadata of an event that follows: what the command has, what the decider says, and what was decided on. `read`: what was looked at and not written.
     pub fn metadata_of_event(&self, own: Option<Jsonb>, decider: &str, read: &serde_json::Value) -> Result<Jsonb<'a>> {
+        let members = self.members_with(own)?;
+        let command = json!({"type": self.command_type, "key": self.key, "decider": decider, "read": read});
+        let comma = if members.is_empty() { "" } else { ", " };
+        Jsonb::parse(&format!("{{{members}{comma}\"{}\": {command}}}", metadata::COMMAND))
+    }
+
+    /// Its metadata, and those that something which follows says itself.
+    pub fn metadata_with<'r>(&self, own: Option<Jsonb>) -> Result<Jsonb<'r>> {
+        Jsonb::parse(&format!("{{{}}}", self.members_with(own)?))
+    }
+
+    fn members_with(&self, own: Option<Jsonb>) -> Result<String> {
         let own = own.map(|own| print("metadata", own)).transpose()?;
         let mut members = inner(self.metadata.text);
         if let Some(own) = own.map(|own| inner(own.text)).filter(|own| !own.is_empty()) {
             // Of two members of one name jsonb keeps the later one.
             members = if members.is_empty() { own } else { format!("{members}, {own}") };
         }
-        let command = json!({"type": self.command_type, "key": self.key, "decider": decider, "read": read});
-        let comma = if members.is_empty() { "" } else { ", " };
-        Jsonb::parse(&format!("{{{members}{comma}\"{}\": {command}}}", metadata::COMMAND))
+        Ok(members)
     }
 }
 

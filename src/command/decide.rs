@@ -5,6 +5,7 @@
 use super::bounds::{Bounds, QUERY, States, Streams, object_of};
 use super::commanded::{Versions, refuse_reserved};
 use super::deciding::Deciding;
+use super::later::Later;
 use crate::access::authorize_tenant;
 use crate::log::event::{NewEvent, Parts};
 use crate::pg::error::failure::{Failure, Result, invalid};
@@ -29,6 +30,7 @@ pub struct Decided<'a> {
 pub struct Decision<'a> {
     pub events: Vec<Decided<'a>>,
     pub result: Option<Jsonb<'a>>,
+    pub later: Later<'a>,
 }
 
 /// An event of the answer, read.
@@ -58,7 +60,7 @@ pub fn decide<'a>(
     let arguments = [Some(state.datum()), Some(command)];
     let answer =
         deciding.call(&mut function, ("answer", version), || must_read(deciding, categories.as_deref()), &arguments)?;
-    let (events, result) = read(deciding, answer).map_err(|failure| deciding.answered(failure))?;
+    let (events, result, later) = read(deciding, answer).map_err(|failure| deciding.answered(failure))?;
     let seen = seen(bounds, &versions, states, &events);
     let mut shared = None;
     let mut complete = |event: &Read<'a>| -> Result<Jsonb<'a>> {
@@ -83,7 +85,7 @@ pub fn decide<'a>(
         let event_of = checked.map_err(|failure| deciding.answered(failure.within(|| place)))?;
         decided.push(Decided { stream: event.stream, document: event.document, event: event_of });
     }
-    Ok(Decision { events: decided, result })
+    Ok(Decision { events: decided, result, later })
 }
 
 /// What the decision was made on beside what it writes: versions of streams, and how much its query matched.
@@ -113,27 +115,21 @@ fn must_read(deciding: &Deciding, categories: Option<&[String]>) -> Result<()> {
     .into())
 }
 
-/// The events of an answer, and its result. Errors: ES005, named by the place within the answer, ES007; 0A000.
-fn read<'a>(deciding: &Deciding<'a>, answer: Jsonb<'a>) -> Result<(Vec<Read<'a>>, Option<Jsonb<'a>>)> {
-    let (root, events, result) = match answer.shape() {
-        Shape::Array => ("answer", Some(answer), None),
+/// The events of an answer, its result, and what it wants later. Errors: ES005, named by the place within the answer, ES007.
+fn read<'a>(deciding: &Deciding<'a>, answer: Jsonb<'a>) -> Result<(Vec<Read<'a>>, Option<Jsonb<'a>>, Later<'a>)> {
+    let (root, events, result, later) = match answer.shape() {
+        Shape::Array => ("answer", Some(answer), None, Later::default()),
         Shape::Object => {
             let given: Answer<Jsonb> =
                 Value::Object(answer).read().map_err(|failure: Failure| failure.within(|| "answer".into()))?;
-            if given.schedule.is_some() || given.unschedule.is_some() {
-                return Err(Error::FeatureNotSupported {
-                    what: "a decider cannot schedule commands yet: its answer has schedule, or unschedule".into(),
-                    hint: Some("Leave them out: an answer has events and a result.".into()),
-                }
-                .into());
-            }
-            ("answer.events", given.events, given.result)
+            let later = Later::read(deciding, given.schedule, given.unschedule)?;
+            ("answer.events", given.events, given.result, later)
         }
         Shape::Scalar => {
             return Err(invalid("answer", "must be an array of events, or an object with events and a result"));
         }
     };
-    let Some(events) = events else { return Ok((Vec::new(), result)) };
+    let Some(events) = events else { return Ok((Vec::new(), result, later)) };
     if events.shape() != Shape::Array {
         return Err(invalid(root, "must be an array of events"));
     }
@@ -151,7 +147,7 @@ fn read<'a>(deciding: &Deciding<'a>, answer: Jsonb<'a>) -> Result<(Vec<Read<'a>>
         read.push(Read { place, ..event });
         Ok(())
     })?;
-    Ok((read, result))
+    Ok((read, result, later))
 }
 
 fn read_event<'a>(deciding: &Deciding<'a>, element: Value<'a>) -> Result<Read<'a>> {

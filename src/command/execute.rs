@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key answered? ─▶ the tenant's gate ─▶ the key's lock; answered meanwhile? ─▶ decider, command as it takes it ─▶ decided behind its locks (settle.rs)
-//!   ─▶ the door in (write.rs) ─▶ the answer kept, the key's lock let go
+//!   ─▶ what it wants later (later.rs) ─▶ the door in (write.rs) ─▶ the answer kept, the key's lock let go
 //! ```
 //! Promises: what the decider sees stays so until the commit, and what it decides is appended whole, or not at all; a repetition with the same key is answered as the first time; no two
 //! decisions wait for each other in a circle.
@@ -64,6 +64,7 @@ fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>
         let result = decision.result;
         result.map(|result| print("the answer's result", result)).transpose()?;
         judge_names(deciding, streams, &decision)?;
+        decision.later.arrange(target)?;
         let done = append(target, streams, decision.events, kept.is_some())?;
         let answer = |replayed| done.answer(deciding, streams.iter(), result, replayed);
         if let Some((key, repeated)) = kept {

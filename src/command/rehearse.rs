@@ -23,7 +23,7 @@ use serde_json::json;
 /// The SQLSTATE of a refusal.
 const REFUSED: &str = "ES033";
 
-/// A JSON object: boundary, versions, states, events, result, refusal. Errors: those of es_command, but for refusals; 42501 where the role may not read a stream of the boundary.
+/// A JSON object: boundary, versions, states, events, result, schedule, unschedule, refusal. Errors: those of es_command, but for refusals; 42501 where the role may not read a stream of the boundary.
 pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_simulate_command")?;
     // A decider writes nothing, but what it calls may.
@@ -47,6 +47,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     let decided = unless_refused(|| decide(&deciding, &bounds, &streams, &states))?;
     if let Ok(decision) = &decided {
         stays_inside(&deciding, &bounds, decision)?;
+        decision.later.authorize()?;
     }
     let writes: Vec<_> = bounds.all.difference(&bounds.read).collect();
     let mut boundary = json!({"streams": bounds.read, "writes": writes});
@@ -104,6 +105,15 @@ fn answer<'a>(
         events.push(format!("{}, \"stream\": {}}}", own.strip_suffix('}').unwrap_or_default(), json!(decided.stream)));
     }
     let result = decision.and_then(|decision| decision.result).map(Jsonb::text).transpose()?.unwrap_or(b"null");
+    let (mut schedule, mut unschedule) = (Vec::new(), Vec::new());
+    if let Some(decision) = decision {
+        for document in decision.later.documents() {
+            schedule.push(String::from_utf8_lossy(document.text()?));
+        }
+        let keys = decision.later.unwanted();
+        unschedule.extend(keys.map(|(key, category)| json!({"command_key": key, "category": category})));
+    }
+    let unschedule = serde_json::Value::from(unschedule);
     let refusal = refused.map_or("null".to_owned(), |refused| {
         let detail =
             refused.detail.as_deref().and_then(|detail| serde_json::from_str::<serde_json::Value>(detail).ok());
@@ -111,8 +121,10 @@ fn answer<'a>(
         json!({"code": code, "message": refused.message, "detail": detail}).to_string()
     });
     Jsonb::parse(&format!(
-        "{{\"boundary\": {boundary}, \"versions\": {versions}, \"states\": {states}, \"events\": {}, \"result\": {}, \"refusal\": {refusal}}}",
+        "{{\"boundary\": {boundary}, \"versions\": {versions}, \"states\": {states}, \"events\": {}, \"result\": {}, \
+          \"schedule\": [{}], \"unschedule\": {unschedule}, \"refusal\": {refusal}}}",
         if decision.is_some() { format!("[{}]", events.join(", ")) } else { "null".into() },
-        String::from_utf8_lossy(result)
+        String::from_utf8_lossy(result),
+        schedule.join(", ")
     ))
 }

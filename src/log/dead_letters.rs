@@ -1,5 +1,6 @@
-//! Dead letters: events that a projection, or the consumers of a subscription, could not process, and that the others went past. The one owner of their
-//! table. When an event is dead, and what trying it again is, say those rooms: src/projection/dead_letter.rs and src/subscription/dead.rs.
+//! Dead letters: events that a projection, or the consumers of a subscription, could not process, and that the others went past; scheduled commands that could
+//! not be executed. The one owner of their table. When one is dead, and what trying it again is, say those rooms: src/projection/dead_letter.rs,
+//! src/subscription/dead.rs and src/command/scheduled.
 use super::audit;
 use crate::pg::error::failure::{Result, shortened};
 use crate::pg::process::server;
@@ -20,16 +21,20 @@ use std::thread::LocalKey;
 pub enum Source {
     Projection(i64),
     Subscription(i64),
+    /// A scheduled command.
+    Scheduled(i64),
 }
 
 /// A dead letter.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     pub source: Source,
-    /// Of the projection or subscription.
+    /// Of the projection or subscription; a command's key.
     pub name: String,
+    /// Of the event; 0: it is a command.
     pub position: i64,
     pub stream: String,
+    /// The same.
     pub version: i64,
     attempts: i32,
     sqlstate: Option<String>,
@@ -59,13 +64,15 @@ columns! {
     mod of, selected;
     PROJECTION_ID = "d.projection_id",
     SUBSCRIPTION_ID = "d.subscription_id",
-    POSITION = "d.global_position",
+    SCHEDULED_ID = "d.scheduled_id",
+    POSITION = "coalesce(d.global_position, 0)",
     STREAM = "d.stream",
-    VERSION = "d.version",
+    VERSION = "coalesce(d.version, 0)",
     ATTEMPTS = "d.attempts",
     SQLSTATE = "d.error_sqlstate",
     NAME = "coalesce((select p.name from _eventstream.projections p where p.id = d.projection_id), \
-            (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), '')",
+            (select s.name from _eventstream.subscriptions s where s.id = d.subscription_id), \
+            (select c.command_key from _eventstream.scheduled_commands c where c.id = d.scheduled_id), '')",
 }
 
 /// The one of an event and source is written again where there is one.
@@ -92,6 +99,15 @@ macro_rules! put_of {
 thread_local! {
     static PUT_OF_PROJECTION: Plan = const { put_of!("projection_id") };
     static PUT_OF_SUBSCRIPTION: Plan = const { put_of!("subscription_id") };
+    static PUT_COMMAND: Plan = const { Plan::new(
+        "insert into _eventstream.dead_letters (tenant_id, scheduled_id, stream, attempts, reason, error_sqlstate, error_detail) \
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        &[INT8OID, INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
+    ) };
+    static FORGET_COMMAND: Plan = const { Plan::new(
+        "delete from _eventstream.dead_letters where scheduled_id = $1",
+        &[INT8OID],
+    ) };
     static TAKE: Plan = const { Plan::new(
         concat!("delete from _eventstream.dead_letters d where d.id = $1 and d.tenant_id = $2 returning ", selected!()),
         &[INT8OID, INT8OID],
@@ -131,6 +147,7 @@ pub fn put(db: &Db, event: &Dying, cause: &Cause) -> Result<()> {
     let (plan, source_id) = match event.source {
         Source::Projection(id) => (&PUT_OF_PROJECTION, id),
         Source::Subscription(id) => (&PUT_OF_SUBSCRIPTION, id),
+        Source::Scheduled(id) => return put_command(db, event.tenant_id, id, event.stream, cause),
     };
     let row: [Nullable; 11] = [
         Some(Datum::from(event.tenant_id)),
@@ -149,6 +166,26 @@ pub fn put(db: &Db, event: &Dying, cause: &Cause) -> Result<()> {
     plan.with(|plan| plan.write(db, &row)).map(drop)
 }
 
+/// The scheduled command with that id is not executed by itself any more.
+pub fn put_command(db: &Db, tenant_id: i64, id: i64, stream: &str, cause: &Cause) -> Result<()> {
+    let row: [Nullable; 7] = [
+        Some(Datum::from(tenant_id)),
+        Some(Datum::from(id)),
+        Some(from_text(stream)?),
+        Some(Datum::from(cause.attempts)),
+        Some(from_text(cause.reason)?),
+        cause.sqlstate.map(from_text).transpose()?,
+        cause.detail.map(shortened).map(from_text).transpose()?,
+    ];
+    counters::add(Counter::DeadLetters, 1);
+    PUT_COMMAND.with(|plan| plan.write(db, &row)).map(drop)
+}
+
+/// The scheduled command with that id is none any more, if it was one.
+pub fn forget_command(db: &Db, id: i64) -> Result<()> {
+    FORGET_COMMAND.with(|plan| plan.write(db, &[Some(Datum::from(id))])).map(drop)
+}
+
 /// Of the dead event; None where the tenant has none of that id.
 pub fn category(tenant_id: i64, id: i64) -> Result<Option<String>> {
     let key = [Some(Datum::from(id)), Some(Datum::from(tenant_id))];
@@ -162,9 +199,11 @@ fn one(plan: &'static LocalKey<Plan>, view: View, tenant_id: i64, id: i64) -> Re
         let key = [Some(Datum::from(id)), Some(Datum::from(tenant_id))];
         plan.with(|plan| {
             plan.first(db, view, &key, |row| {
-                let source = match (row.int8_opt(of::PROJECTION_ID), row.int8_opt(of::SUBSCRIPTION_ID)) {
+                let (projection, subscription) = (row.int8_opt(of::PROJECTION_ID), row.int8_opt(of::SUBSCRIPTION_ID));
+                let source = match (projection, subscription) {
                     (Some(projection), _) => Source::Projection(projection),
-                    (None, subscription) => Source::Subscription(subscription.unwrap_or_default()),
+                    (None, Some(subscription)) => Source::Subscription(subscription),
+                    (None, None) => Source::Scheduled(row.int8(of::SCHEDULED_ID)?),
                 };
                 Ok(DeadLetter {
                     source,
@@ -214,9 +253,11 @@ pub fn note(tenant_id: i64, event_type: &'static str, letter: &DeadLetter, reaso
     let kind = match letter.source {
         Source::Projection(_) => audit::Kind::Projection,
         Source::Subscription(_) => audit::Kind::Subscription,
+        Source::Scheduled(_) => audit::Kind::ScheduledCommand,
     };
     let before = json!({"attempts": letter.attempts, "sqlstate": letter.sqlstate});
-    let particulars = json!({"global_position": letter.position, "reason": reason, "before": before});
+    let position = (!matches!(letter.source, Source::Scheduled(_))).then_some(letter.position);
+    let particulars = json!({"global_position": position, "reason": reason, "before": before});
     audit::note_act(tenant_id, event_type, (kind, &letter.name), &particulars)
 }
 
@@ -225,6 +266,7 @@ pub fn forget_all(db: &Db, source: Source) -> Result<()> {
     let (plan, id) = match source {
         Source::Projection(id) => (&FORGET_OF_PROJECTION, id),
         Source::Subscription(id) => (&FORGET_OF_SUBSCRIPTION, id),
+        Source::Scheduled(id) => (&FORGET_COMMAND, id),
     };
     plan.with(|plan| plan.write(db, &[Some(Datum::from(id))])).map(drop)
 }

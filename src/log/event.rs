@@ -174,7 +174,7 @@ impl<'a> Parts<'a> {
 }
 
 /// A moment given as text. One without a zone would mean something else in every session, and a retry from another one would be another event.
-fn moment_of(key: &str, text: &str) -> Result<i64> {
+pub fn moment_of(key: &str, text: &str) -> Result<i64> {
     let refused = || Error::InvalidArgument {
         argument: key.into(),
         reason: format!("{}, not {}", moment::FINITE_RULE, shown(text)),

@@ -2,7 +2,7 @@
 //! (https://prometheus.io/docs/instrumenting/exposition_formats/). Durations are in seconds.
 use super::health;
 use super::health::check::Level;
-use super::health::{commands, event_types};
+use super::health::{commands, event_types, scheduled};
 use super::overview::subscriptions;
 use super::overview::{self, Moment};
 use crate::log::horizon;
@@ -75,6 +75,7 @@ pub fn page() -> Result<String> {
     subscriptions(&mut page, &moment)?;
     schema_versions(&mut page)?;
     attempts(&mut page)?;
+    scheduled_commands(&mut page)?;
     page.metric("health_status", "gauge", "The checks of eventstream.health: 0 ok, 1 warning, 2 critical");
     for check in health::look(None)? {
         let level = match check.level {
@@ -156,6 +157,28 @@ fn attempts(page: &mut Page) -> Result<()> {
     let left =
         ("attempts_left", "gauge", "Operations outside whose attempt was left without an end more than an hour ago");
     page.each(left, &all, labels, |one| one.left);
+    Ok(())
+}
+
+fn scheduled_commands(page: &mut Page) -> Result<()> {
+    let all = scheduled::standing(None)?;
+    fn labels(one: &scheduled::Scheduled) -> [(&str, &str); 2] {
+        [("tenant", &one.tenant), ("kind", "scheduled")]
+    }
+    let gauge = |name, help| (name, "gauge", help);
+    let pending = gauge(
+        "scheduled_commands_pending",
+        "Commands that are to be executed later, or tried again; 1,000 at most are counted",
+    );
+    page.each(pending, &all, labels, |one| one.pending);
+    let late =
+        gauge("scheduled_commands_late", "Those of them whose time was longer ago than eventstream.lag_threshold");
+    page.each(late, &all, labels, |one| one.late);
+    let seconds =
+        gauge("scheduled_commands_late_seconds", "Since the time of the first of them, 0 where that is yet to come");
+    page.each(seconds, &all, labels, |one| one.late_seconds);
+    let dead = gauge("scheduled_commands_dead", "Scheduled commands that failed too often");
+    page.each(dead, &all, labels, |one| one.dead);
     Ok(())
 }
 

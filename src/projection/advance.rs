@@ -22,6 +22,7 @@ use super::progress::{self, Failed, Lock, Progress};
 use super::projections::{self, Kind, Projection};
 use super::rebuild;
 use super::state_table::StateTable;
+use crate::log::acting::Rebuilding;
 use crate::log::dead_letters::Cause;
 use crate::log::horizon;
 use crate::log::noted;
@@ -69,6 +70,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
         _ => {}
     }
     let scratch = Scratch::new()?;
+    let _rebuilding = Rebuilding::begin(progress.rebuild_to);
     scratch.inside(|| {
         if let Kind::Table(table) = &projection.kind {
             let step = |is_careful| attempt(|| rebuild::step(&projection, table, &progress, is_careful));

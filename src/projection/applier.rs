@@ -154,7 +154,7 @@ impl<'a> Applier<'a> {
                                 failed_at.set(Some(place));
                                 let mut event = event?;
                                 at.set(event.global_position());
-                                acting.event.set(Some((event.event_id()?, event.metadata_value())));
+                                acting.handles(Some((event.event_id()?, event.metadata_value())), at.get());
                                 test_point("applying");
                                 event.fetch()?;
                                 calls.handle(&scratch, &event.record(row_type))?;
@@ -194,7 +194,7 @@ impl<'a> Applier<'a> {
                     let batch = datum::array(&mut elements, row_type.oid, -1, b'd')?;
                     if let Some(first) = events.first() {
                         at.set(first.global_position());
-                        acting.event.set(alone);
+                        acting.handles(alone, first.global_position());
                     }
                     function.as_registrant(Code::Handler, &at, |calls| {
                         test_point("applying");

@@ -4,7 +4,6 @@ use crate::log::acting::Acting;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call;
 use crate::projection::projections::Projection;
-use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -15,8 +14,7 @@ pub fn what(projection: &Projection) -> CString {
 
 /// Who acts while the projection's code runs.
 pub fn acting(projection: &Projection) -> Rc<Acting> {
-    let (role, actor) = (projection.registrant.role.clone(), format!("projection {}", projection.name));
-    Rc::new(Acting { role, actor, event: Cell::new(None) })
+    Rc::new(Acting::handler(projection.registrant.role.clone(), &projection.name))
 }
 
 /// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is

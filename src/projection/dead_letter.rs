@@ -5,7 +5,7 @@ use super::events::{self, Wanted};
 use super::passed::{Fault, Passed};
 use super::progress::{self, Lock};
 use super::projections::{self, Kind, Projection};
-use crate::log::acting;
+use crate::log::acting::{self, Rebuilding};
 use crate::log::activation;
 use crate::log::dead_letters::{self, Cause, Dying, Source};
 use crate::log::read::Filter;
@@ -89,7 +89,8 @@ pub fn retry(tenant_id: i64, id: i64, projection_id: i64, position: i64) -> Resu
     acting::refuse("es_retry_dead_letter")?;
     activation::must_be_active("es_retry_dead_letter")?;
     // Nobody else applies events of this projection meanwhile.
-    progress::lock(projection_id, Lock::Wait)?;
+    let progress = progress::lock(projection_id, Lock::Wait)?;
+    let _rebuilding = Rebuilding::begin(progress.and_then(|progress| progress.rebuild_to));
     invalidation::take_in()?;
     // Undone with the transaction where the event fails again.
     dead_letters::take(tenant_id, id)?;

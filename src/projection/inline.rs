@@ -14,6 +14,7 @@ use super::events::{self, Wanted};
 use super::progress;
 use super::projections::{self, Kind, Projection};
 use super::rebuild;
+use crate::log::acting::Rebuilding;
 use crate::log::last_append;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
@@ -126,6 +127,8 @@ fn apply_queue() -> Result<()> {
 fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Result<()> {
     let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return Ok(()) };
     let filter = applier::filter(projection)?.map_err(|reason| unusable(projection, reason))?;
+    // What is new is, also where the handler of a projection that is being rebuilt has appended it.
+    let _rebuilding = Rebuilding::begin(None);
     let scratch = Scratch::new()?;
     let mut after = Some(first - 1);
     while let Some(from) = after {

@@ -8,6 +8,7 @@ use super::progress::{self, Lock};
 use super::projections::{self, Kind};
 use super::rebuild;
 use super::state_table::StateTable;
+use crate::log::acting::Rebuilding;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
 use crate::pg::error::failure::Result;
@@ -84,6 +85,7 @@ pub fn refold(target: Target) -> Result<Vec<String>> {
             continue;
         }
         if projection.mode == Mode::Inline {
+            let _rebuilding = Rebuilding::begin(Some(i64::MAX));
             inline::attach(&projection, 0)?;
         } else {
             let settled = as_owner(Planning::ByIndex, |_, catalog| horizon::settled(catalog, target.id))?;

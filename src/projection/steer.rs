@@ -9,7 +9,7 @@ use super::progress::{self, Lock, Progress};
 use super::projections::{self, Kind, Projection};
 use super::rebuild;
 use super::state_table::Relation;
-use crate::log::acting;
+use crate::log::acting::{self, Rebuilding};
 use crate::log::audit;
 use crate::log::dead_letters::{self, Cause, Source};
 use crate::log::horizon;
@@ -426,6 +426,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
         return Err(Error::RebuildInProgress { projection: name.into() }.into());
     }
     note(&projection, &progress, act::PROJECTION_REBUILT, serde_json::Map::new())?;
+    let _rebuilding = Rebuilding::begin(Some(i64::MAX));
     if let Kind::Table(table) = &projection.kind {
         if projection.mode == Mode::Inline {
             return inline::attach(&projection, 0);

@@ -32,6 +32,7 @@ pub struct Catalog {
     pub deciders: Oid,
     pub invariants: Oid,
     pub command_answers: Oid,
+    pub scheduled_commands: Oid,
     /// The row type eventstream.command, and its entry among the relations.
     pub command_type: Oid,
     command_row: Oid,
@@ -128,6 +129,7 @@ fn note_relation(relation: Oid) {
             catalog.event_row,
             catalog.command_row,
             catalog.command_answers,
+            catalog.scheduled_commands,
         ]
         .contains(&relation)
     {
@@ -302,6 +304,7 @@ impl Catalog {
             deciders: relation(c"deciders")?,
             invariants: relation(c"invariants")?,
             command_answers: relation(c"command_answers")?,
+            scheduled_commands: relation(c"scheduled_commands")?,
             command_type,
             command_row,
             views: [public.relation(c"events")?, public.relation(c"audit")?],

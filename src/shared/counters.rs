@@ -33,9 +33,12 @@ pub enum Counter {
     CommandsReplayed,
     CommandMismatches,
     InvariantsBroken,
+    ScheduledDone,
+    ScheduledRefused,
+    ScheduledFailed,
 }
 
-pub const COUNTERS: usize = Counter::InvariantsBroken as usize + 1;
+pub const COUNTERS: usize = Counter::ScheduledFailed as usize + 1;
 
 impl Counter {
     pub const ALL: [Self; COUNTERS] = [
@@ -60,6 +63,9 @@ impl Counter {
         Self::CommandsReplayed,
         Self::CommandMismatches,
         Self::InvariantsBroken,
+        Self::ScheduledDone,
+        Self::ScheduledRefused,
+        Self::ScheduledFailed,
     ];
 
     pub fn name(self) -> &'static str {
@@ -85,6 +91,9 @@ impl Counter {
             Self::CommandsReplayed => "commands_replayed",
             Self::CommandMismatches => "command_mismatches",
             Self::InvariantsBroken => "invariants_broken",
+            Self::ScheduledDone => "scheduled_commands_done",
+            Self::ScheduledRefused => "scheduled_commands_refused",
+            Self::ScheduledFailed => "scheduled_commands_failed",
         }
     }
 
@@ -113,6 +122,9 @@ impl Counter {
             Self::CommandsReplayed => "commands whose key was known, and that were given their first answer again",
             Self::CommandMismatches => "commands refused because their key was used for another request (ES030)",
             Self::InvariantsBroken => "appends and commits refused by an invariant (ES019)",
+            Self::ScheduledDone => "scheduled commands that were executed",
+            Self::ScheduledRefused => "scheduled commands that their decider refused (ES033)",
+            Self::ScheduledFailed => "attempts at scheduled commands that failed",
         }
     }
 }
@@ -126,9 +138,11 @@ pub enum Histogram {
     Batch,
     /// From an event's recorded_at to the commit of the batch that made it visible in a read model.
     Visible,
+    /// From a scheduled command's run_at until it was executed.
+    ScheduledDelay,
 }
 
-pub const HISTOGRAMS: usize = Histogram::Visible as usize + 1;
+pub const HISTOGRAMS: usize = Histogram::ScheduledDelay as usize + 1;
 
 /// The upper ends of the buckets, in microseconds; what takes longer than all of them is in one more.
 pub const BOUNDS: [u64; 16] = [
@@ -137,13 +151,14 @@ pub const BOUNDS: [u64; 16] = [
 ];
 
 impl Histogram {
-    pub const ALL: [Self; HISTOGRAMS] = [Self::Append, Self::Batch, Self::Visible];
+    pub const ALL: [Self; HISTOGRAMS] = [Self::Append, Self::Batch, Self::Visible, Self::ScheduledDelay];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Append => "append_duration",
             Self::Batch => "projection_batch_duration",
             Self::Visible => "projection_visible_lag",
+            Self::ScheduledDelay => "scheduled_command_delay",
         }
     }
 
@@ -151,6 +166,7 @@ impl Histogram {
         match self {
             Self::Append => "time that calls took which appended, without the commit",
             Self::Batch => "time that a batch of a projection took, without the commit",
+            Self::ScheduledDelay => "time from a scheduled command's run_at until it was executed, without the commit",
             Self::Visible => {
                 "time from an event's recorded_at until a projection had applied it, just before that was committed"
             }

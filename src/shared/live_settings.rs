@@ -26,13 +26,14 @@ static MAX_APPEND_TRANSACTION: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static ON_LONG_APPEND: GucSetting<OnLongAppend> = GucSetting::<OnLongAppend>::new(OnLongAppend::Log);
 /// A conflict is an answer, and a busy log would hide what is none.
 static LOG_CONFLICTS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static COMMAND_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(10);
 static STALE_AFTER: GucSetting<i32> = GucSetting::<i32>::new(600_000);
 static LAG_THRESHOLD: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 
 /// The most runners that a database can have.
 pub const MOST_WORKERS: i32 = 64;
 
-const INTEGERS: [Integer; 8] = [
+const INTEGERS: [Integer; 9] = [
     Integer {
         name: c"eventstream.max_workers",
         short: c"How many background workers advance the projections of each database.",
@@ -88,6 +89,14 @@ const INTEGERS: [Integer; 8] = [
         setting: &LAG_THRESHOLD,
         range: 0..=i32::MAX,
         flags: GucFlags::UNIT_MS,
+    },
+    Integer {
+        name: c"eventstream.command_retries",
+        short: c"How often a scheduled command that fails is tried again before it is a dead letter.",
+        long: c"After eventstream.retry_pause, and twice as long each further time. A refusal (ES033) is no failure.",
+        setting: &COMMAND_RETRIES,
+        range: 0..=1_000,
+        flags: GucFlags::empty(),
     },
     Integer {
         name: c"eventstream.stale_after",
@@ -168,6 +177,11 @@ pub fn on_long_append() -> OnLongAppend {
 
 pub fn are_conflicts_logged() -> bool {
     LOG_CONFLICTS.get()
+}
+
+/// Attempts at a scheduled command after the first one.
+pub fn command_retries() -> u32 {
+    COMMAND_RETRIES.get().unsigned_abs()
 }
 
 /// None: nothing is too old.

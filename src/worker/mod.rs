@@ -4,11 +4,13 @@
 //! ```text
 //! launcher (one a server) ─▶ scheduler (one a database that has the extension) ─▶ runners (up to eventstream.max_workers each)
 //! ```
+mod agenda;
 mod dispatch;
 mod job;
 mod launcher;
 mod runner;
 mod scheduler;
+mod seen;
 mod team;
 mod upkeep;
 

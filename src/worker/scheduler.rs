@@ -1,29 +1,31 @@
-//! The scheduler of a database: learns how far the log is settled, gives projections that are behind to runners, and tells those who wait.
+//! The scheduler of a database: learns how far the log is settled, gives projections that are behind and commands that are due to runners, and tells those who wait.
 //!
 //! ```text
 //! start ─▶ enter the board ──(held, or there is one)──▶ end
 //!   ─▶ look: the horizon, the list of projections if it changed ─▶ give jobs ─▶ sleep ─┬─(an append ended, a change)──▶ look
 //!                                                                                      ├─(a report, something is due)──▶ give jobs
 //!                                                                                      └─(nothing for idle_interval)──▶ look
+//! a command is scheduled, and due before the first that it knows of ─▶ it sleeps shorter; one is due ─▶ look at the agenda ─▶ give jobs
 //! after a look that failed: the next one a second later, twice as long each time, up to a minute; a reload ends the pause
 //! after a look that found something new: the next one 2 ms later, or when the projections' next round begins, and nobody needs to wake it
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
+use super::agenda::Agenda;
 use super::dispatch::{Book, Runners};
 use super::job::{self, Done};
+use super::seen::{Generation, see};
 use super::team::{Ended, Team};
 use super::upkeep::Upkeep;
-use crate::log::horizon::{Horizons, horizons};
+use crate::command::scheduled::run;
+use crate::log::horizon::Horizons;
 use crate::ops::watch;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::process::life::worker_function;
 use crate::pg::process::worker::Arguments;
-use crate::pg::process::{databases, life, notify};
-use crate::projection::schedule::{self, Entry};
+use crate::pg::process::{life, notify, server};
 use crate::shared::board;
 use crate::shared::board::database::Database;
 use crate::shared::board::waiter::{self, Awaited};
-use crate::shared::catalog::{self, Catalog};
 use crate::shared::live_settings;
 use eventstream_core::backoff;
 use pgrx::pg_sys::Oid;
@@ -81,20 +83,10 @@ fn serve(oid: Oid, _: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Of the list of projections, and of the number of tenants: by invalidation messages, and by the board.
-type Generation = (u64, u64, u32);
-
-/// What a look found.
-struct Seen {
-    horizons: Horizons,
-    generation: Generation,
-    /// Where they may have changed: the projections, and how many tenants there are.
-    entries: Option<(Vec<Entry>, usize)>,
-}
-
 struct Scheduler {
     database: &'static Database,
     book: Book,
+    agenda: Agenda,
     team: Team,
     upkeep: Upkeep,
     /// Of the last look.
@@ -120,6 +112,7 @@ impl Scheduler {
         Self {
             database,
             book: Book::new(),
+            agenda: Agenda::new(),
             team: Team::new(database.oid(), database.scheduler().pid().unwrap_or_default()),
             upkeep: Upkeep::new(),
             horizons: Horizons::default(),
@@ -142,6 +135,7 @@ impl Scheduler {
             if self.must_look() && !self.look()? {
                 break;
             }
+            self.look_at_agenda()?;
             for awaited in waiter::take_unseen() {
                 self.book.want(awaited);
             }
@@ -222,6 +216,7 @@ impl Scheduler {
             self.tenants = tenants;
             self.generation = Some(seen.generation);
             self.listed_at = now;
+            self.agenda.forget();
         }
         let have_moved = seen.horizons.have_moved(&self.horizons, self.tenants);
         self.upkeep.note_horizon(have_moved, seen.horizons.is_held());
@@ -238,6 +233,26 @@ impl Scheduler {
             self.team.give_a_slot();
         }
         Ok(true)
+    }
+
+    /// None: when somebody schedules a command. Not where looks fail.
+    fn agenda_in(&self) -> Option<Duration> {
+        let look_in = || self.agenda.look_in(self.database.due(), server::clock());
+        (self.failed_looks == 0).then(look_in).flatten()
+    }
+
+    fn look_at_agenda(&mut self) -> Result<()> {
+        if !self.agenda_in().is_some_and(|left| left.is_zero()) {
+            return Ok(());
+        }
+        // Before the look: what is scheduled after it is told to the board.
+        self.database.forget_due();
+        let due = match life::bounded("eventstream scheduler", LOOK_PATIENCE, run::agenda)? {
+            Ok(agenda) => self.agenda.replace(&agenda),
+            Err(_) => self.agenda.look_failed(server::clock()),
+        };
+        self.database.lower_due(due);
+        Ok(())
     }
 
     /// Health, and what holds the horizon for too long. What fails is told in the log, and tried again.
@@ -309,27 +324,56 @@ impl Scheduler {
         // Upkeep wants one, also where there is no projection.
         let least = usize::from(self.team.has_members() || self.maintain_in().is_some_and(|left| left.is_zero()));
         let most = live_settings::max_workers();
-        let missing = self.team.size_to(most.min(self.book.len().max(least)), most)?;
+        let wanted = (self.book.len() + self.agenda.wants()).max(least);
+        let missing = self.team.size_to(most.min(wanted), most)?;
         self.database.set_missing(missing as u32);
         Ok(())
     }
 
     fn take_reports(&mut self) -> Result<()> {
         for (projection, ended) in self.team.take_reports()? {
+            if let Some(tenant_id) = job::tenant_of(projection) {
+                self.take_command_report(tenant_id, &ended)?;
+                continue;
+            }
             match ended {
                 Ended::Done(done) if projection == job::MAINTAIN => self.upkeep.ended(Some(done)),
                 _ if projection == job::MAINTAIN => self.upkeep.ended(None),
                 Ended::Done(done) => self.note(projection, done),
-                Ended::Overdue => {
+                Ended::Overdue(_) => {
                     self.note_death(projection, "57014", "it ran on after eventstream.handler_timeout")?
                 }
-                Ended::Lost if self.book.lost(projection) >= OFTEN => {
+                Ended::Lost(_) if self.book.lost(projection) >= OFTEN => {
                     self.note_death(projection, "57P01", "its runner ended in the middle of it")?;
                 }
-                Ended::Lost => {}
+                Ended::Lost(_) => {}
                 Ended::Spared => self.book.spared(projection),
             }
         }
+        Ok(())
+    }
+
+    fn take_command_report(&mut self, tenant_id: i64, ended: &Ended) -> Result<()> {
+        let now = server::clock();
+        let due = match *ended {
+            Ended::Done(done) => self.agenda.ended(tenant_id, done, now),
+            Ended::Spared => {
+                self.agenda.spared(tenant_id);
+                now
+            }
+            Ended::Overdue(command) => {
+                self.agenda.spared(tenant_id);
+                job::note_death_of_command(command, "57014", "it ran on after eventstream.handler_timeout")?;
+                now
+            }
+            Ended::Lost(command) => {
+                if self.agenda.lost(tenant_id, command) {
+                    job::note_death_of_command(command, "57P01", "its runner ended in the middle of it")?;
+                }
+                now
+            }
+        };
+        self.database.lower_due(due);
         Ok(())
     }
 
@@ -364,18 +408,30 @@ impl Scheduler {
     fn give_jobs(&mut self) -> Result<()> {
         let mut free = self.team.free();
         let all = self.team.len();
+        // Commands first: they have a time. Where there is one runner alone, it takes turns.
+        if all > 1 || !self.agenda.had_last_turn() {
+            self.give_commands(&mut free, all);
+        }
+        let kept = if all > 1 && free.len() == 1 && self.agenda.keeps_one() { free.pop() } else { None };
         while let Some((projection, place)) = self.book.next(&self.horizons, Runners { all, free: &free }) {
             self.book.begun(projection, place, &self.horizons);
             self.team.give(place, projection);
             free.retain(|other| *other != place);
+            self.agenda.others_have_turn();
         }
+        self.give_commands(&mut free, all);
         let maintains = self.maintain_in().is_some_and(|left| left.is_zero());
-        if let Some(place) = free.pop().filter(|_| maintains) {
+        if let Some(place) = free.pop().or(kept).filter(|_| maintains) {
             self.upkeep.begun(self.newest());
             self.team.give(place, job::MAINTAIN);
         }
         // Where no runner can be had at all, the scheduler does the work.
         if self.team.is_out_of_reach() {
+            if let Some(tenant_id) = self.agenda.next(1) {
+                self.agenda.begun(tenant_id);
+                let done = job::run(job::commands_of(tenant_id))?;
+                self.take_command_report(tenant_id, &Ended::Done(done))?;
+            }
             if let Some((projection, place)) = self.book.next(&self.horizons, Runners { all: 1, free: &[usize::MAX] }) {
                 self.book.begun(projection, place, &self.horizons);
                 let done = job::run(projection)?;
@@ -386,6 +442,15 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// As many runners as commands that are due may have.
+    fn give_commands(&mut self, free: &mut Vec<usize>, all: usize) {
+        while let (Some(tenant_id), Some(&place)) = (self.agenda.next(all), free.last()) {
+            self.agenda.begun(tenant_id);
+            self.team.give(place, job::commands_of(tenant_id));
+            free.pop();
+        }
     }
 
     fn nap(&mut self) -> Duration {
@@ -404,6 +469,7 @@ impl Scheduler {
         } else if !self.team.has_members() {
             nap = nap.min(self.maintain_in().unwrap_or(nap));
         }
+        nap = nap.min(self.agenda_in().unwrap_or(nap));
         nap = nap.min(self.watch_in().unwrap_or(nap));
         nap = nap.min(self.notify_in().unwrap_or(nap));
         if self.database.missing() > 0 {
@@ -411,26 +477,4 @@ impl Scheduler {
         }
         self.team.end_overdue(live_settings::handler_timeout()).map_or(nap, |left| nap.min(left))
     }
-}
-
-/// In a transaction; None where there is nothing to serve. `known` is the generation of the list that is known.
-fn see(database: &Database, known: Option<Generation>) -> Result<Option<Seen>> {
-    if known.is_none() {
-        // In this order: an extension that is created after the look-up is not overlooked.
-        database.looks_for_extension();
-        if databases::has_extension()? {
-            database.note_extension();
-        } else {
-            database.note_no_extension();
-            return Ok(None);
-        }
-        if !live_settings::is_database_served(&databases::own_name()?) {
-            return Ok(None);
-        }
-    }
-    let horizons = horizons(&Catalog::current()?)?;
-    let generation = (catalog::projections_generation(), catalog::access_generation(), database.changes());
-    let is_known = known == Some(generation);
-    let entries = if is_known { None } else { Some((schedule::entries()?, schedule::tenants()?)) };
-    Ok(Some(Seen { horizons, generation, entries }))
 }

@@ -40,12 +40,12 @@ struct Member {
 /// How a job ended.
 pub enum Ended {
     Done(Done),
-    /// The runner died.
-    Lost,
+    /// The runner died, at that part of the job.
+    Lost(i64),
     /// The runner was ended, because there were too many.
     Spared,
-    /// The runner was ended, because it let the cancel pass.
-    Overdue,
+    /// The runner was ended, because it let the cancel pass, at that part.
+    Overdue(i64),
 }
 
 pub struct Team {
@@ -184,9 +184,9 @@ impl Team {
             let member = self.members.swap_remove(number);
             if let Some((job, _)) = member.job {
                 let ended = match (member.is_overdue, member.is_leaving) {
-                    (true, _) => Ended::Overdue,
+                    (true, _) => Ended::Overdue(member.runner.part()),
                     (false, true) => Ended::Spared,
-                    (false, false) => Ended::Lost,
+                    (false, false) => Ended::Lost(member.runner.part()),
                 };
                 reports.push((job, ended));
             }

@@ -203,6 +203,7 @@ REGISTERS = (
     "deciders",
     "invariants",
     "command_answers",
+    "scheduled_commands",
     "activations",
     "projections",
     "subscriptions",

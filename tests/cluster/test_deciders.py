@@ -149,8 +149,6 @@ def test_a_command_that_its_decider_does_not_take_is_refused_before_it_runs(sess
         ("'[{\"type\": \"T\", \"payload\": 1, \"event_id\": \"x\"}]'", "ES037", "its answer[0].event_id must be a uuid"),
         ("'[{\"type\": \"T\", \"payload\": 1, \"occurred_at\": \"tomorrow\"}]'", "ES037", "its answer[0].occurred_at must"),
         ("'[{\"type\": \"T\", \"payload\": 1, \"tags\": [\"\"]}]'", "ES037", "its answer[0].tags[0] must"),
-        ("'{\"schedule\": []}'", "0A000", "cannot schedule commands yet"),
-        ("'{\"unschedule\": [\"k\"]}'", "0A000", "cannot schedule commands yet"),
         ("(select jsonb_agg(jsonb_build_object('type', 'T', 'payload', n)) from generate_series(1, 1000000) n)", "ES007", "has 1000000 events"),
         ("jsonb_build_array(es_make_event('T', to_jsonb(repeat('x', 2000000))))", "ES007", "answer[0].payload has"),
         ("jsonb_build_array(es_make_event('T', '1', stream => 'account-2'), es_make_event('T', '1', stream => 'account-3'))", None, None),

@@ -37,6 +37,7 @@ def fill(session, tenant, count):
         session.execute("select es_alter_category(%s, '{\"actor\": \"required\"}')", (f"{tenant}{number}",))
         session.execute("select es_register_decider(%s, %s, 'public.decide(jsonb, eventstream.command)')", (f"{tenant}{number}", f"{tenant}{number}"))
         session.execute("select es_register_invariant(%s, array[%s], require => '{\"/n\": {\"at_least\": 0}}')", (f"{tenant}{number}", f"{tenant}{number}"))
+        session.execute("select es_schedule_command(%s, %s, '{}', '2100-01-01Z', %s)", (f"{tenant}{number}-1", f"{tenant}command{number}", f"{tenant}key{number}"))
         session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
@@ -131,6 +132,7 @@ KEYS = {
     "deciders": ["name", "category"],
     "invariants": ["name"],
     "commands": ["operation", "command_key"],
+    "scheduled_commands": ["stream", "command_key", "command_type", "category"],
     "periods": ["id", "category", "tag"],
     "grants": ["category"],
 }

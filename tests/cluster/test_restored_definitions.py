@@ -25,6 +25,7 @@ select es_register_decider('decides', 'account', 'decide(jsonb, eventstream.comm
 select es_command('account-1', 'Any', '{}', command_key => 'k');
 select es_register_invariant('few', '{account}', require => '{"/n": {"at_most": 3}}');
 select es_register_invariant('none', '{judged}', 'judge(eventstream.event[])');
+select es_schedule_command('account-1', 'Any', '{}', '2100-01-01Z', 'later');
 select es_create_tenant('acme');
 select es_grant('restored_clerk', 'read', tenant => 'default', category => 'account');
 """
@@ -37,6 +38,7 @@ ASKED = {
     "deciders": "select es_command('account-1', 'Any', '{}')",
     "invariants of states": "select es_append_events('account-1', '[{\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}]')",
     "answers": "select es_command('account-1', 'Any', '{}', command_key => 'k')",
+    "scheduled": "select es_unschedule_command('later', 'not wanted')",
     "tenants": "select es_use_tenant('acme')",
 }
 

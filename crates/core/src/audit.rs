@@ -32,6 +32,8 @@ words! {
         CategoryRule = "category_rule",
         #[allow(missing_docs)]
         Decider = "decider",
+        /// Of these only what is done to dead letters is an act.
+        ScheduledCommand = "scheduled_command",
         #[allow(missing_docs)]
         Invariant = "invariant",
         #[allow(missing_docs)]
@@ -75,6 +77,9 @@ impl Kind {
             (Self::Invariant, Made) => "InvariantRegistered",
             (Self::Invariant, Altered) => "InvariantAltered",
             (Self::Invariant, Dropped) => "InvariantUnregistered",
+            (Self::ScheduledCommand, Made) => "CommandScheduled",
+            (Self::ScheduledCommand, Altered) => "ScheduledCommandAltered",
+            (Self::ScheduledCommand, Dropped) => "CommandUnscheduled",
             (Self::Projection, Made) => "ProjectionCreated",
             (Self::Projection, Altered) => "ProjectionAltered",
             (Self::Projection, Dropped) => "ProjectionDropped",

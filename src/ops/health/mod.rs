@@ -8,6 +8,7 @@ pub mod event_types;
 mod folds;
 mod guards;
 mod invariants;
+pub mod scheduled;
 mod stale;
 mod subscriptions;
 mod upcasters;
@@ -80,6 +81,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(event_types::checks(tenant_id, &writing)?);
     checks.extend(commands::checks(tenant_id, &writing)?);
+    checks.extend(scheduled::checks(tenant_id, &writing)?);
     checks.extend(deciders::checks(tenant_id, &writing)?);
     checks.extend(invariants::checks(tenant_id, &writing)?);
     checks.extend(dead_grants(tenant_id, &writing)?);

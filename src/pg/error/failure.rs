@@ -186,6 +186,13 @@ unsafe fn home_of_errors() -> pg_sys::MemoryContext {
     }
 }
 
+/// Keeps the errors of `work`, whose subtransaction may end before they are told, where errors are kept already; else in the memory of the (sub)transaction that is current now.
+/// Those of one attempt within another may pass through both: they outlive both.
+pub fn keeping_errors<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: plain variables of this backend; whoever keeps errors elsewhere is below this frame.
+    keeping_errors_in(unsafe { home_of_errors() }, work)
+}
+
 /// Keeps the errors of `work` in `home`.
 pub fn keeping_errors_in<T>(home: pg_sys::MemoryContext, work: impl FnOnce() -> T) -> T {
     struct Before(pg_sys::MemoryContext);

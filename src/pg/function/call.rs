@@ -100,6 +100,11 @@ impl<'a> Position<'a> {
         Self { what, unit: c"version", at: Cell::new(version) }
     }
 
+    /// "… at n", of what the caller counts.
+    pub fn counted(what: &'a CStr, unit: &'static CStr, at: i64) -> Self {
+        Self { what, unit, at: Cell::new(at) }
+    }
+
     /// "… at global position n".
     pub fn global(what: &'a CStr) -> Self {
         Self { what, unit: c"global position", at: Cell::new(0) }

@@ -1,6 +1,6 @@
 //! A subtransaction around work that may fail without ending the caller's: whatever it did is undone, and the caller goes on
 //! (as PL/pgSQL's BEGIN … EXCEPTION does). To be called outside of [`super::session::as_owner`]; the work may call it.
-use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in};
+use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors};
 use crate::pg::ffi;
 use pgrx::pg_sys;
 
@@ -46,8 +46,7 @@ pub fn undone<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Runs `work` in a subtransaction, which is rolled back where it fails, and where it does not stay.
 fn inside<T>(stays: bool, work: impl FnOnce() -> Result<T>) -> Result<Result<T>> {
     // SAFETY: plain variables of this backend, and of the transaction that goes on below the subtransaction.
-    let (memory, owner, home) =
-        unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::CurTransactionContext) };
+    let (memory, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     let back = || {
         // SAFETY: both were current before, and outlive the subtransaction.
         unsafe {
@@ -55,7 +54,7 @@ fn inside<T>(stays: bool, work: impl FnOnce() -> Result<T>) -> Result<Result<T>>
             pg_sys::CurrentResourceOwner = owner;
         }
     };
-    keeping_errors_in(home, || {
+    keeping_errors(|| {
         catch(|| {
             // SAFETY: as pl_exec.c does. The work's memory is the caller's, so what it makes outlives the subtransaction.
             unsafe {

@@ -12,7 +12,7 @@ use crate::pg::shmem::Area;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32};
 
 /// Databases that can be served at a time; those without the extension do not count. The build with test points has so few that a test can
 /// take them all.
@@ -38,6 +38,8 @@ pub struct Database {
     missing: AtomicU32,
     /// How often what workers look at was changed.
     changes: AtomicU32,
+    /// When the scheduler is to look for commands that are due (microseconds since 2000-01-01 UTC).
+    due: AtomicI64,
     /// Registered waiters.
     pub waiting: AtomicU32,
 }
@@ -54,6 +56,7 @@ pub static AREA: Area<Database> = Area::new(
         holds: AtomicU32::new(0),
         missing: AtomicU32::new(0),
         changes: AtomicU32::new(0),
+        due: AtomicI64::new(i64::MAX),
         waiting: AtomicU32::new(0),
     },
 );
@@ -263,6 +266,20 @@ impl Database {
 
     pub fn changes(&self) -> u32 {
         self.changes.load(SeqCst)
+    }
+
+    /// The scheduler looks for commands that are due at that moment at the latest; whether it would have done so later.
+    pub fn lower_due(&self, at: i64) -> bool {
+        self.due.fetch_min(at, SeqCst) > at
+    }
+
+    /// The scheduler is about to look for commands that are due: what is scheduled from now on, it may not see.
+    pub fn forget_due(&self) {
+        self.due.store(i64::MAX, SeqCst);
+    }
+
+    pub fn due(&self) -> i64 {
+        self.due.load(SeqCst)
     }
 
     /// The scheduler is about to look and then to sleep: whoever changes something from now on wakes it.

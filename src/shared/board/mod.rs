@@ -16,12 +16,19 @@ use waiter::Awaited;
 
 thread_local! {
     static WAKES: Cell<bool> = const { Cell::new(false) };
+    /// When the first command that this transaction has scheduled is due.
+    static DUE: Cell<Option<i64>> = const { Cell::new(None) };
     static PASSED: RefCell<Vec<(i64, i64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// This transaction changed what workers look at: its database's scheduler is woken after the commit.
 pub fn wake_at_commit() {
     WAKES.set(true);
+}
+
+/// This transaction has scheduled a command that is due then (microseconds since 2000-01-01 UTC): the scheduler hears of it after the commit.
+pub fn note_due_at_commit(at: i64) {
+    DUE.set(Some(DUE.get().map_or(at, |due| due.min(at))));
 }
 
 /// After the commit, sessions that wait for that projection at or below `position` are woken.
@@ -44,6 +51,12 @@ pub fn at_end(is_committed: bool, has_appended: bool) {
     let wakes = WAKES.replace(false) && is_committed;
     if wakes && let Some(database) = Database::mine() {
         database.note_change();
+    }
+    if let Some(at) = DUE.take().filter(|_| is_committed)
+        && let Some(database) = Database::mine()
+        && database.lower_due(at)
+    {
+        database.scheduler().wake();
     }
     // The end of an append moves the horizon also where it was rolled back.
     if wakes || has_appended {

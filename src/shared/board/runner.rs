@@ -37,6 +37,8 @@ pub struct Runner {
     number: AtomicI64,
     /// How often it has said that it gets on.
     beats: AtomicU32,
+    /// Which part of its job it is at, where that has a number.
+    part: AtomicI64,
 }
 
 pub static AREA: Area<Runner> = Area::new(c"eventstream runners", server::worker_processes, || Runner {
@@ -48,11 +50,27 @@ pub static AREA: Area<Runner> = Area::new(c"eventstream runners", server::worker
     job: AtomicI64::new(0),
     number: AtomicI64::new(0),
     beats: AtomicU32::new(0),
+    part: AtomicI64::new(0),
 });
 
 thread_local! {
     /// The place that this process is in.
     static OWN: Cell<Option<&'static Runner>> = const { Cell::new(None) };
+    /// The part of its job that this process is at.
+    static PART: Cell<i64> = const { Cell::new(0) };
+}
+
+/// This process is at that part of its job; 0: at none that has a number.
+pub fn note_part(part: i64) {
+    PART.set(part);
+    if let Some(own) = OWN.get() {
+        own.part.store(part, SeqCst);
+    }
+}
+
+/// The part that this process was at last; 0: none.
+pub fn part() -> i64 {
+    PART.get()
 }
 
 /// A part of this process's job is done: if it is a runner, the next part gets the whole time.
@@ -139,6 +157,7 @@ impl Runner {
     /// Puts a job into the mailbox, which must be empty, and wakes the runner.
     pub fn give(&self, job: i64) {
         self.job.store(job, SeqCst);
+        self.part.store(0, SeqCst);
         self.stage.store(JOB, SeqCst);
         self.process.wake();
     }
@@ -152,6 +171,11 @@ impl Runner {
         self.kind.store(report.kind, SeqCst);
         self.number.store(report.number, SeqCst);
         self.stage.store(REPORT, SeqCst);
+    }
+
+    /// Which part of its job it is at; 0: none.
+    pub fn part(&self) -> i64 {
+        self.part.load(SeqCst)
     }
 
     /// A number that changes while the runner gets on with a job that takes long.

@@ -51,6 +51,41 @@ pub struct Answer<D> {
     pub unschedule: Option<D>,
 }
 
+/// A command for later, of an answer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct ScheduleElement<'a, D> {
+    /// None: the command's.
+    #[serde(borrow)]
+    pub stream: Option<&'a str>,
+    pub command_type: &'a str,
+    pub payload: D,
+    /// A moment with its zone.
+    pub run_at: &'a str,
+    #[serde(borrow)]
+    pub command_key: Option<&'a str>,
+    pub metadata: Option<D>,
+    #[serde(borrow)]
+    pub decider: Option<&'a str>,
+    /// None: the command's.
+    #[serde(borrow)]
+    pub subject: Option<&'a str>,
+}
+
+/// A command that is not wanted any more, of an answer that says more than its key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct UnscheduleElement<'a> {
+    pub command_key: &'a str,
+    /// None: the command's.
+    #[serde(borrow)]
+    pub category: Option<&'a str>,
+    #[serde(borrow)]
+    pub reason: Option<&'a str>,
+}
+
 /// What a decision depends on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

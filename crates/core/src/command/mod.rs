@@ -8,4 +8,5 @@ pub mod key;
 pub mod operation;
 pub mod period;
 pub mod personal;
+pub mod scheduled;
 pub mod tags;

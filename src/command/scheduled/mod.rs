@@ -1,0 +1,14 @@
+//! Commands for later. Sole owner of the table scheduled_commands, and of when one is over; the rules are crates/core's, command/scheduled.rs.
+//!
+//! ```text
+//! es_schedule_command, a decider's answer ─▶ a row, pending ─▶ commit ─▶ the scheduler knows the earliest (shared memory wakes, and never remembers)
+//!   ─▶ its time ─▶ a runner: claimed ─▶ as who scheduled it: execute.rs ─▶ the row's end, in the same transaction ─▶ commit
+//! ```
+//! Promises: each is executed once, not before its time, with the rights that the role has then, and as no other role; what was executed is over with the commit of its events,
+//! and what was not is there after whatever death; who unschedules one is told whether it was executed. No two of them wait for each other in a circle: a runner locks what a
+//! command locks first, and its row last, without waiting.
+mod ends;
+pub mod letters;
+pub mod run;
+pub mod unwanted;
+pub mod wanted;

@@ -1,0 +1,106 @@
+//! A scheduled command that is not wanted any more.
+use crate::log::dead_letters;
+use crate::log::target::Target;
+use crate::pg::error::failure::{Result, invalid};
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{Nullable, from_text, text_array_of};
+use crate::shared::session::as_owner;
+use crate::shared::transaction;
+use eventstream_core::command::key::check_key;
+use eventstream_core::command::scheduled::Stage;
+use eventstream_core::name::check_text;
+use eventstream_core::shown;
+use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
+use std::cell::Cell;
+
+/// The longest reason, in bytes.
+const MOST_REASON_BYTES: usize = 1024;
+
+thread_local! {
+    /// The command that is being executed; 0: none is.
+    static AT_WORK: Cell<i64> = const { Cell::new(0) };
+    static CATEGORIES: Plan = const { Plan::new(
+        "select category, finished_at is null from _eventstream.scheduled_commands \
+         where tenant_id = $1 and command_key = $2 and ($3 is null or category = any ($3)) order by category",
+        &[INT8OID, TEXTOID, TEXTARRAYOID],
+    ) };
+    static UNSCHEDULE: Plan = const { Plan::new(
+        "update _eventstream.scheduled_commands \
+         set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $4 \
+         where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 returning id",
+        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID],
+    ) };
+    static STAGE: Plan = const { Plan::new(
+        "select stage from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+}
+
+/// Until this is dropped, the command with that id is being executed: it does not take itself back.
+pub struct AtWork(i64);
+
+impl AtWork {
+    pub fn begin(id: i64) -> Self {
+        Self(AT_WORK.replace(id))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(self.0);
+    }
+}
+
+/// Whose key is not wanted any more, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unwanted<'a> {
+    pub key: &'a str,
+    pub category: &'a str,
+    pub reason: &'a str,
+}
+
+/// Errors: ES005.
+pub fn check_reason(reason: &str) -> Result<&str> {
+    Ok(check_text("reason", reason, MOST_REASON_BYTES)?)
+}
+
+/// The category in which the key is scheduled, of those `allowed` (None: all); None: in none. Errors: ES005 where it could be one of several.
+pub fn category_of(target: Target, key: &str, allowed: Option<&[String]>) -> Result<Option<String>> {
+    let row =
+        [Some(Datum::from(target.id)), Some(from_text(check_key(key)?)?), allowed.map(text_array_of).transpose()?];
+    let mut found = as_owner(Planning::ByIndex, |db, _| {
+        CATEGORIES
+            .with(|plan| plan.rows(db, View::Latest, 0, &row, |row| Ok((row.text(0)?.to_owned(), row.boolean(1)?))))
+    })?;
+    if found.iter().any(|(_, may_run)| *may_run) {
+        // What is over needs nobody to say so.
+        found.retain(|(_, may_run)| *may_run);
+    }
+    if found.len() > 1 {
+        let names: Vec<&str> = found.iter().take(10).map(|(category, _)| category.as_str()).collect();
+        let reason = format!("must be given: the key {} is scheduled in {}", shown(key), names.join(", "));
+        return Err(invalid("category", reason));
+    }
+    Ok(found.pop().map(|(category, _)| category))
+}
+
+impl Unwanted<'_> {
+    /// The stage of the command from now on; None: there is none of that key. Waits for whoever has it in hand.
+    pub fn unschedule(&self, target: Target) -> Result<Option<String>> {
+        server::must_be_writable(c"es_unschedule_command")?;
+        let key = [Some(Datum::from(target.id)), Some(from_text(self.key)?), Some(from_text(self.category)?)];
+        let at_work = Some(Datum::from(AT_WORK.get()));
+        let row: [Nullable; 5] = [key[0], key[1], key[2], Some(from_text(self.reason)?), at_work];
+        as_owner(Planning::ByIndex, |db, _| {
+            // Said to be undone, it is not done after a crash.
+            transaction::note_append();
+            if let Some(id) = UNSCHEDULE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
+                dead_letters::forget_command(db, id)?;
+                return Ok(Some(Stage::Unscheduled.as_str().to_owned()));
+            }
+            STAGE.with(|plan| plan.first(db, View::Latest, &key, |row| Ok(row.text(0)?.to_owned())))
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! A command that is to be executed later: checked as it would be now, and kept.
+use super::super::answers::Key;
+use super::super::commanded::{Command, Given, refuse_reserved};
+use super::super::deciders;
+use crate::log::fresh_id::new_event_id;
+use crate::log::target::Target;
+use crate::log::{acting, activation, first_append, metadata};
+use crate::pg::error::failure::{Result, invalid};
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{Nullable, from_text, varlena};
+use crate::shared::board;
+use crate::shared::counters::{self, Counter};
+use crate::shared::session::as_owner;
+use crate::shared::transaction;
+use eventstream_core::command::scheduled::Stage;
+use eventstream_core::error::Error;
+use eventstream_core::event_id::to_uuid_text;
+use eventstream_core::shown;
+use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, OIDOID, TEXTOID, TIMESTAMPTZOID};
+
+thread_local! {
+    static INSERT: Plan = const { Plan::new(
+        "insert into _eventstream.scheduled_commands (tenant_id, command_key, category, stream, command_type, salt, request_digest, payload, metadata, \
+                                                      decider, subject, run_at, due_at, registrant, registrant_oid, recorded_by) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15) on conflict (tenant_id, command_key, category) do nothing",
+        &[
+            INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, JSONBOID, JSONBOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, OIDOID,
+            TEXTOID,
+        ],
+    ) };
+    static LOOK: Plan = const { Plan::new(
+        "select salt, request_digest, stage, run_at from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+}
+
+/// A command, and when it is to be executed (microseconds since 2000-01-01 UTC).
+pub struct Wanted<'a> {
+    pub command: Command<'a>,
+    pub run_at: i64,
+}
+
+/// How a scheduled command stands.
+pub struct Scheduled {
+    pub key: String,
+    pub stage: String,
+    pub run_at: i64,
+    /// It was scheduled before, for that time.
+    pub replayed: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// Errors: ES004, ES005, ES007.
+    pub fn check(given: Given<'a>, run_at: i64) -> Result<Self> {
+        // DT_NOBEGIN and DT_NOEND of datatype/timestamp.h.
+        if run_at == i64::MIN || run_at == i64::MAX {
+            return Err(invalid("run_at", "must be finite"));
+        }
+        refuse_reserved(given.metadata)?;
+        // Who asked for it is known now: a runner has no session of theirs.
+        let metadata = metadata::with_defaults(acting::complete(given.metadata)?)?;
+        metadata::check(metadata, false)?;
+        Ok(Self { command: Command::check(Given { metadata, ..given })?, run_at })
+    }
+
+    /// For somebody who is not told how it stands: what was scheduled before is so still, for the same time. Errors: as [`Self::schedule`]; ES030 otherwise.
+    pub fn schedule_unseen(&self, target: Target) -> Result<()> {
+        let Scheduled { key, stage, run_at, replayed } = self.schedule(target)?;
+        if replayed && (stage != Stage::Pending.as_str() || run_at != self.run_at) {
+            return Err(self.reused(key).into());
+        }
+        Ok(())
+    }
+
+    fn reused(&self, key: String) -> Error {
+        Error::CommandKeyReused { of: format!("category {}", shown(self.command.stream.category())), key }
+    }
+
+    /// Errors: ES026, ES030, ES035, ES036, ES016.
+    pub fn schedule(&self, target: Target) -> Result<Scheduled> {
+        server::must_be_writable(c"es_schedule_command")?;
+        activation::must_be_active("es_schedule_command")?;
+        let category = self.command.stream.category();
+        let decider = deciders::of(target.id, category, self.command.decider)?;
+        decider.must_take(self.command.command_type, self.command.payload.text)?;
+        let key = match self.command.key {
+            Some(key) => {
+                // Another command had it: this one would fail when nobody waits for it any more.
+                Key { target, category, key }.answer(&self.command.repeated())?;
+                key.to_owned()
+            }
+            None => to_uuid_text(&new_event_id()?),
+        };
+        if self.insert(target, category, &key)? {
+            board::note_due_at_commit(self.run_at);
+            return Ok(Scheduled { key, stage: Stage::Pending.as_str().into(), run_at: self.run_at, replayed: false });
+        }
+        let (stage, run_at) = self.known(target, category, &key)?;
+        Ok(Scheduled { key, stage, run_at, replayed: true })
+    }
+
+    /// False where the key is scheduled already; waits for whoever schedules it now.
+    fn insert(&self, target: Target, category: &str, key: &str) -> Result<bool> {
+        let role = server::current_role();
+        let (role_name, recorded_by) = (server::role_name(role)?, acting::recorded_by()?);
+        let salt = server::random_bytes()?;
+        let row = [
+            Some(Datum::from(target.id)),
+            Some(from_text(key)?),
+            Some(from_text(category)?),
+            Some(from_text(self.command.stream.as_str())?),
+            Some(from_text(self.command.command_type)?),
+            Some(varlena(&salt)?),
+            Some(varlena(&self.command.repeated().digest(&salt))?),
+            Some(self.command.payload.value.datum()),
+            Some(self.command.metadata.value.datum()),
+            self.command.decider.map(from_text).transpose()?,
+            self.command.subject.map(from_text).transpose()?,
+            Some(Datum::from(self.run_at)),
+            Some(from_text(&role_name)?),
+            Some(Datum::from(role)),
+            Some(from_text(&recorded_by)?),
+        ];
+        as_owner(Planning::ByIndex, |db, catalog| {
+            first_append::note(db, catalog)?;
+            // What was promised to be done is not lost.
+            transaction::note_append();
+            INSERT.with(|plan| plan.write(db, &row)).map(|rows| rows == 1)
+        })
+    }
+
+    /// The stage and the time of what was scheduled under the key before. Errors: ES030.
+    fn known(&self, target: Target, category: &str, key: &str) -> Result<(String, i64)> {
+        let row: [Nullable; 3] = [Some(Datum::from(target.id)), Some(from_text(key)?), Some(from_text(category)?)];
+        let repeated = self.command.repeated();
+        let found = as_owner(Planning::ByIndex, |db, _| {
+            LOOK.with(|plan| {
+                plan.first(db, View::Latest, &row, |row| {
+                    let is_same =
+                        row.bytes_opt(1)? == Some(&repeated.digest(row.bytes_opt(0)?.unwrap_or_default())[..]);
+                    Ok(is_same.then_some((row.text(2)?.to_owned(), row.int8(3)?)))
+                })
+            })
+        })?;
+        let found = found.ok_or_else(|| Error::Internal { what: "a scheduled command is gone".into() })?;
+        counters::add(if found.is_some() { Counter::CommandsReplayed } else { Counter::CommandMismatches }, 1);
+        Ok(found.ok_or_else(|| self.reused(key.into()))?)
+    }
+}
