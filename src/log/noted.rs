@@ -76,9 +76,7 @@ pub fn note(target: Target, stream: &str, positions: impl Iterator<Item = i64>) 
     let (done_in, log) = (xact::current_subtransaction(), Catalog::current()?.events);
     transaction::call_last_before_commit(Due { before_commit: judge_all, on_end });
     TENANTS.with_borrow_mut(|tenants| {
-        if !tenants.contains_key(&target.id) {
-            tenants.insert(target.id, target.name.to_owned());
-        }
+        tenants.entry(target.id).or_insert_with(|| target.name.to_owned());
     });
     let count = RUNS.with_borrow_mut(|runs| {
         let goes_on =
