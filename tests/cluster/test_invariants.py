@@ -638,6 +638,29 @@ def test_a_state_must_meet_it_after_each_append(bank):
     assert verify(bank) == []
 
 
+def test_a_retry_is_not_judged_anew(bank):
+    """What was recorded is answered as ever, whatever is asked by now."""
+    event_id = value(bank, "select es_new_event_id()")
+    version = post(bank, "Credited", 10, "account-1", event_id=event_id)
+    bank.execute("select es_register_invariant('little', '{account}', require => '{\"/balance\": {\"at_most\": 5}}')")
+    assert post(bank, "Credited", 10, "account-1", event_id=event_id) == version
+    assert refused(post, bank, "Credited", 0, "account-1").sqlstate == "ES019"
+    # An append that mends it is taken.
+    post(bank, "Debited", 5, "account-1")
+
+
+def test_a_row_that_a_restore_brings_is_known_to_sessions_from_before(database):
+    """Alone: no other definition comes with it."""
+    with database.connect() as session, database.connect() as restoring:
+        session.execute(BALANCED)
+        with session.transaction(force_rollback=True):
+            post(session, "Debited", 1)
+        row = {"tenant_id": 1, "name": "balanced", "categories": ["post"], "handler": "public.balanced", "source": Jsonb([]), "registrant": "postgres", "registrant_oid": 10, "search_path": "public"}
+        restoring.execute(f"insert into _eventstream.invariants ({', '.join(row)}) values ({', '.join(['%s'] * len(row))})", list(row.values()))
+        assert refused(post, session, "Debited", 1).sqlstate == "ES019"
+        book(session, 1)
+
+
 def test_event_types_say_after_which_a_state_is_judged(bank):
     bank.execute(NEVER_BELOW.replace("require", "event_types => '{Debited}', require"))
     post(bank, "Credited", -5, "account-1")
