@@ -8,7 +8,7 @@
 //! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
 use crate::log::first_append;
 use crate::log::target::Target;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Result, invalid};
 use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
@@ -48,6 +48,8 @@ table! {
 const KEY: &[i16] = &[number(kept::TENANT_ID), number(kept::CATEGORY), number(kept::COMMAND_KEY)];
 
 thread_local! {
+    /// Of keys.
+    static EXECUTING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
     static KEEP: Plan = const { Plan::new(
         "insert into _eventstream.command_answers (tenant_id, category, command_key, stream, command_type, salt, request_digest, answer, decider, role) \
@@ -64,8 +66,35 @@ pub struct Key<'a> {
     pub key: &'a str,
 }
 
-/// A key that this transaction executes a command for.
-pub struct Reserved(LockTag);
+/// A key that this call executes a command for.
+pub struct Reserved {
+    tag: LockTag,
+    _executing: Executing,
+}
+
+/// Keeps a key among those that this session is executing commands for: its lock would not keep its own calls out.
+struct Executing(u64);
+
+impl Executing {
+    /// Errors: ES005 where this call is a part of the command with that key.
+    fn begin(key: &Key, hash: u64) -> Result<Self> {
+        if EXECUTING.with_borrow(|hashes| hashes.contains(&hash)) {
+            let reason = format!(
+                "must not be that of the command which is being executed: {} is answered when it is over",
+                shown(key.key)
+            );
+            return Err(invalid("command_key", reason));
+        }
+        EXECUTING.with_borrow_mut(|hashes| hashes.push(hash));
+        Ok(Self(hash))
+    }
+}
+
+impl Drop for Executing {
+    fn drop(&mut self) {
+        EXECUTING.with_borrow_mut(|hashes| hashes.retain(|hash| *hash != self.0));
+    }
+}
 
 /// What a look for a key behind its lock came to.
 pub enum Turn<'r> {
@@ -111,6 +140,7 @@ impl Key<'_> {
         let mut hasher = DefaultHasher::new();
         (self.target.id, self.category, self.key).hash(&mut hasher);
         let hash = hasher.finish();
+        let executing = Executing::begin(self, hash)?;
         // Two keys in 2^48 share it, and wait for each other.
         let tag =
             LockTag { table: Catalog::current()?.command_answers, object: hash as i64, part: (hash >> 48) as u16 };
@@ -118,7 +148,7 @@ impl Key<'_> {
             tag.lock()?;
             let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
             if presence == Presence::Nowhere {
-                return Ok(Turn::Own(Reserved(tag)));
+                return Ok(Turn::Own(Reserved { tag, _executing: executing }));
             }
             tag.unlock()?;
             if let Presence::Coming(transaction) = presence {
@@ -169,6 +199,6 @@ impl Key<'_> {
 impl Reserved {
     /// Its answer is written.
     pub fn let_go(self) -> Result<()> {
-        self.0.unlock()
+        self.tag.unlock()
     }
 }

@@ -20,7 +20,7 @@ use eventstream_core::command::decided::Bounded;
 use eventstream_core::options::QueryElement;
 use eventstream_core::word::Order;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -44,8 +44,13 @@ pub struct Seen {
 }
 
 impl PartialEq for Asked {
+    /// Whatever the order in which it is said.
     fn eq(&self, other: &Self) -> bool {
-        self.query == other.query
+        let said = |asked: &Self| -> BTreeSet<(Vec<String>, Option<BTreeSet<String>>)> {
+            let types = |item: &Item| item.event_types.clone().map(BTreeSet::from_iter);
+            asked.query.items.iter().map(|item| (item.tags.clone(), types(item))).collect()
+        };
+        said(self) == said(other)
     }
 }
 

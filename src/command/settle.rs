@@ -17,6 +17,7 @@ use super::deciding::Deciding;
 use crate::access::authorize;
 use crate::log::buckets;
 use crate::log::held::{self, Begin, Held};
+use crate::log::locks::MOST_NAMES;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
@@ -35,8 +36,6 @@ use std::rc::Rc;
 
 /// How often a decision is made anew because of what others have in hand, or have changed.
 const MOST_ROUNDS: usize = 5;
-/// Streams that a decision may begin outside of its boundary: their names are kept beside all others.
-const MOST_OUTSIDE: usize = 64;
 
 /// What is locked beyond a boundary.
 #[derive(Default)]
@@ -45,6 +44,8 @@ struct Beyond {
     names: BTreeSet<String>,
     /// Buckets of the tags of events.
     buckets: BTreeSet<u16>,
+    /// Who makes more streams than it can keep the names of.
+    unnamed: bool,
 }
 
 /// Why a round has to be followed by another; None: it does not.
@@ -75,6 +76,8 @@ struct Rounds<'a> {
     command: &'a Command<'a>,
     beyond: RefCell<Beyond>,
     again: Cell<Option<Again>>,
+    /// Whether those are kept out who make more streams than they can keep the names of.
+    keeps_unnamed_out: Cell<bool>,
 }
 
 /// Does `then` with the decision, and with the streams that it was made behind the locks of. Errors: ES001, ES016, ES034 to ES036, 42501; those of the boundary, of the decider, and of
@@ -84,7 +87,7 @@ pub fn settle<'a, T>(
     command: &'a Command<'a>,
     then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>,
 ) -> Result<T> {
-    let rounds = Rounds { target, command, beyond: RefCell::default(), again: Cell::new(None) };
+    let rounds = Rounds { target, command, beyond: RefCell::default(), again: Cell::new(None), keeps_unnamed_out: Cell::new(false) };
     for _ in 0..MOST_ROUNDS {
         rounds.again.set(None);
         if let Ok(done) = attempt_but(|_| rounds.again.get().is_none(), || rounds.once(&then))? {
@@ -104,7 +107,10 @@ impl Rounds<'_> {
         decider.must_take(command.command_type, command.payload.text)?;
         let deciding = Deciding { target, command, decider: &decider };
         let bounds = Bounds::of(&deciding)?;
-        let mut streams = self.lock(&deciding, &bounds)?;
+        let Some(mut streams) = self.lock(&deciding, &bounds)? else {
+            self.beyond.borrow_mut().unnamed = true;
+            return Err(self.again(&deciding, Again::Busy));
+        };
         // Behind the locks: whatever was waited for, what follows is of now.
         invalidation::take_in()?;
         let before = decider;
@@ -126,9 +132,17 @@ impl Rounds<'_> {
             decide(&deciding, &bounds, &streams, &states)
         })?;
         self.lock_beyond(&deciding, &bounds, &decision, &mut streams)?;
+        let absent = streams.iter().filter(|(_, held)| held.stream.is_none()).map(|(name, _)| name);
+        let absent: Vec<(String, bool)> =
+            absent.map(|name| (name.clone(), bounds.all.contains(name) && !decision.is_of(name))).collect();
         // Streams that were locked for an earlier decision, and are not of this one.
         streams.retain(|name, held| bounds.all.contains(name) || held.stream.is_none() && decision.is_of(name));
-        then(&deciding, &streams, decision)
+        let done = then(&deciding, &streams, decision)?;
+        as_owner(Planning::ByIndex, |_, catalog| {
+            let absent = absent.iter().map(|(name, is_needed)| (name.as_str(), *is_needed));
+            held::let_names_go(catalog, target.id, absent, self.keeps_unnamed_out.get())
+        })?;
+        Ok(done)
     }
 
     fn again(&self, deciding: &Deciding, why: Again) -> Failure {
@@ -136,15 +150,19 @@ impl Rounds<'_> {
         deciding.beyond(why.reason())
     }
 
-    /// The boundary's buckets and streams, with those that an earlier round was refused.
-    fn lock(&self, deciding: &Deciding, bounds: &Bounds) -> Result<Streams> {
+    /// The boundary's buckets and streams, with those that an earlier round was refused; None where somebody is in the way of what is not in the order of the locks.
+    fn lock(&self, deciding: &Deciding, bounds: &Bounds) -> Result<Option<Streams>> {
         let (tenant_id, beyond) = (self.target.id, self.beyond.borrow());
         as_owner(Planning::ByIndex, |db, catalog| {
             let query = bounds.query.as_ref().map(|query| &query.kept);
             buckets::hold(catalog, tenant_id, &beyond.buckets, query)?;
             let names: BTreeSet<&str> = bounds.all.iter().chain(&beyond.names).map(String::as_str).collect();
-            let held = held::hold(db, catalog, tenant_id, names.into_iter())?;
-            Ok(held.into_iter().map(|(name, held)| (name.to_owned(), held)).collect())
+            let names = names.into_iter().map(|name| (name, bounds.all.contains(name)));
+            let holding = held::hold(db, catalog, tenant_id, names, beyond.unnamed)?;
+            Ok(holding.map(|holding| {
+                self.keeps_unnamed_out.set(holding.keeps_unnamed_out);
+                holding.streams.into_iter().map(|(name, held)| (name.to_owned(), held)).collect()
+            }))
         })
         .map_err(|failure| deciding.answered(failure))
     }
@@ -159,16 +177,20 @@ impl Rounds<'_> {
         streams: &mut Streams,
     ) -> Result<()> {
         let written: BTreeSet<&str> = decision.events.iter().map(|decided| decided.stream.as_str()).collect();
-        let (tenant_id, mut begun, mut busy) = (self.target.id, 0, Beyond::default());
+        let (tenant_id, mut busy) = (self.target.id, Beyond::default());
+        let is_absent = |name: &String| streams.get(name).is_some_and(|held| held.stream.is_none());
+        let mut names = bounds.all.iter().filter(|name| is_absent(name)).count();
         for name in written {
             let stream = StreamName::parse_own(name)?;
             authorize(Privilege::Command, stream.category())?;
             if bounds.all.contains(name) {
                 continue;
             }
-            begun += 1;
-            if begun > MOST_OUTSIDE {
-                return Err(deciding.beyond(format!("it begins more than {MOST_OUTSIDE} streams outside of it")));
+            names += 1;
+            if names > MOST_NAMES {
+                return Err(deciding.beyond(format!(
+                    "with those that it begins outside of it there are more than {MOST_NAMES} streams that have no events yet"
+                )));
             }
             let begin = match streams.get(name) {
                 Some(held) if held.version == 0 => Begin::Free,
@@ -177,6 +199,11 @@ impl Rounds<'_> {
             };
             match begin {
                 Begin::Free => {
+                    if !self.keeps_unnamed_out.get() {
+                        let is_had = as_owner(Planning::ByIndex, |_, catalog| held::keep_unnamed_out(catalog, tenant_id))?;
+                        self.keeps_unnamed_out.set(is_had);
+                        busy.unnamed |= !is_had;
+                    }
                     streams.entry(name.to_owned()).or_insert(Held { stream: None, version: 0 });
                 }
                 Begin::Busy => {
@@ -197,9 +224,10 @@ impl Rounds<'_> {
         if !as_owner(Planning::ByIndex, |_, catalog| buckets::share(catalog, tenant_id, &wanted, held))? {
             busy.buckets.extend(&wanted);
         }
-        if busy.names.is_empty() && busy.buckets.is_empty() {
+        if busy.names.is_empty() && busy.buckets.is_empty() && !busy.unnamed {
             return Ok(());
         }
+        beyond.unnamed |= busy.unnamed;
         beyond.names.append(&mut busy.names);
         beyond.buckets.append(&mut busy.buckets);
         Err(self.again(deciding, Again::Busy))

@@ -28,29 +28,45 @@ pub enum Begin {
     Busy,
 }
 
-/// Locks streams as an append does, until the end of the (sub)transaction; `names` in the order of the names. Errors: ES005 where too many of them are not there.
+/// Streams that were locked.
+pub struct Holding<'a> {
+    pub streams: Vec<(&'a str, Held)>,
+    /// Whether those are kept out who make more streams than they can keep the names of: needed where one was found absent.
+    pub keeps_unnamed_out: bool,
+}
+
+/// Locks streams as an append does, until the end of the (sub)transaction; `names` in the order of the names, each with whether the boundary has it. Who makes more streams than it can keep
+/// the names of is kept out before all names where that is known to be needed; where it is found out later it is tried, and None where somebody is in the way. Errors: ES005 where too many
+/// of the boundary's are not there.
 pub fn hold<'a>(
     db: &Db,
     catalog: &Catalog,
     tenant_id: i64,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<Vec<(&'a str, Held)>> {
-    // Who makes more streams than it can keep the names of meets those who found one absent by this, as those who check it; before all names.
-    stream::tag_of_unnamed(catalog, tenant_id).share()?;
-    let mut held = Vec::new();
+    names: impl Iterator<Item = (&'a str, bool)>,
+    keeps_unnamed_out: bool,
+) -> Result<Option<Holding<'a>>> {
+    if keeps_unnamed_out {
+        stream::tag_of_unnamed(catalog, tenant_id).share()?;
+    }
+    let mut holding = Holding { streams: Vec::new(), keeps_unnamed_out };
     let mut absent = 0;
-    for name in names {
+    for (name, is_of_boundary) in names {
         let stream = StreamName::parse_own(name)?;
         let (strength, absence) = (RowStrength::Append, Absent::Keep);
         let hold = Hold { strength, absent: absence, shares_name: false, partitions: 1, expected: 0 };
-        held.push((
-            name,
-            match stream::lock(db, catalog, tenant_id, &stream, &hold)? {
-                Locked::Existing(stream, head, _) => Held { stream: Some(stream), version: head.version },
-                Locked::Free(_) | Locked::Made(_) | Locked::Missing => Held { stream: None, version: 0 },
-            },
-        ));
-        absent += usize::from(held.last().is_some_and(|(_, held)| held.stream.is_none()));
+        let (stream, version) = match stream::lock(db, catalog, tenant_id, &stream, &hold)? {
+            Locked::Existing(stream, head, _) => (Some(stream), head.version),
+            Locked::Free(_) | Locked::Made(_) | Locked::Missing => (None, 0),
+        };
+        holding.streams.push((name, Held { stream, version }));
+        if stream.is_some() {
+            continue;
+        }
+        holding.keeps_unnamed_out = holding.keeps_unnamed_out || keep_unnamed_out(catalog, tenant_id)?;
+        if !holding.keeps_unnamed_out {
+            return Ok(None);
+        }
+        absent += usize::from(is_of_boundary);
         if absent > MOST_NAMES {
             return Err(Error::InvalidArgument {
                 argument: "boundary".into(),
@@ -60,7 +76,7 @@ pub fn hold<'a>(
             .into());
         }
     }
-    Ok(held)
+    Ok(Some(holding))
 }
 
 /// Keeps the name of a stream that is to be begun, beside what is held already: out of the order of locks, and so without waiting.
@@ -76,4 +92,30 @@ pub fn begin(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> R
     };
     tag.unlock()?;
     Ok(begin)
+}
+
+/// Tries to keep out who makes more streams than it can keep the names of; whether that was had.
+pub fn keep_unnamed_out(catalog: &Catalog, tenant_id: i64) -> Result<bool> {
+    stream::tag_of_unnamed(catalog, tenant_id).try_share()
+}
+
+/// Once all is written, who meets the row of a stream that was begun waits for this transaction: the names of streams that were found absent are let go, but for those that stay so and were
+/// decided on (`is_needed`), which are kept until the end of the transaction.
+pub fn let_names_go<'a>(
+    catalog: &Catalog,
+    tenant_id: i64,
+    absent: impl Iterator<Item = (&'a str, bool)>,
+    keeps_unnamed_out: bool,
+) -> Result<()> {
+    let mut is_any_needed = false;
+    for (name, is_needed) in absent {
+        is_any_needed |= is_needed;
+        if !is_needed {
+            stream::tag_of_name(catalog, tenant_id, &StreamName::parse_own(name)?).unlock()?;
+        }
+    }
+    if keeps_unnamed_out && !is_any_needed {
+        stream::tag_of_unnamed(catalog, tenant_id).end_sharing()?;
+    }
+    Ok(())
 }

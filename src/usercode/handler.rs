@@ -1,5 +1,6 @@
 //! The functions that users register: what they must be, whose they must be, how they are found again, and what of them enters a
 //! fingerprint.
+use super::in_use;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::function::call::{self, Function, Registrant};
@@ -107,6 +108,8 @@ pub struct Handler {
     /// Schema-qualified and quoted, without its arguments.
     pub name: String,
     pub owner: Oid,
+    /// That it is in.
+    pub schema: Oid,
     /// Its definition as the server holds it: language, body and so on.
     pub definition: String,
     pub is_immutable: bool,
@@ -127,6 +130,7 @@ columns! {
     OID = "p.oid",
     NAME = "format('%I.%I', n.nspname, p.proname)",
     OWNER = "p.proowner",
+    SCHEMA = "p.pronamespace",
     DEFINITION = "jsonb_build_array(l.lanname, p.prosrc, p.probin, pg_get_function_sqlbody(p.oid), p.proconfig, p.proisstrict, \
                                     p.prosecdef)::text",
     IS_PLAIN = "p.prokind = 'f' and not p.proretset",
@@ -161,6 +165,7 @@ fn describe(row: &Row) -> Result<Described> {
             oid: row.oid(of::OID)?,
             name: row.text(of::NAME)?.to_owned(),
             owner: row.oid(of::OWNER)?,
+            schema: row.oid(of::SCHEMA)?,
             definition: row.text(of::DEFINITION)?.to_owned(),
             is_immutable: row.text(of::VOLATILITY)? == "i",
         },
@@ -179,13 +184,22 @@ pub fn registrant(row: &Row, [role, search_path, oid]: [usize; 3]) -> Result<Reg
     Ok(Registrant { role: row.text(role)?.to_owned(), oid: row.oid_opt(oid), search_path })
 }
 
+/// The function of that oid, if there is one, which nobody drops, renames or moves from now on, its schema neither, before this transaction ends.
+fn kept(db: &Db, oid: Oid) -> Result<Option<Described>> {
+    let key = [Some(Datum::from(oid))];
+    let look = || BY_OID.with(|plan| plan.first(db, View::Latest, &key, describe));
+    lock::object(ProcedureRelationId, oid)?;
+    let Some(found) = look()? else { return Ok(None) };
+    in_use::tag_of_schema(found.handler.schema)?.share()?;
+    // What its schema is called by now.
+    look()
+}
+
 /// The function that is to be registered, which whoever would drop it waits for from now on, if it is what it must be and `registrant` may call it. Errors: ES005, 42501.
 pub fn for_registration(db: &Db, purpose: Purpose, oid: Oid, registrant: Oid) -> Result<Handler> {
-    let found = lock::object(ProcedureRelationId, oid)
-        .and_then(|()| BY_OID.with(|plan| plan.first(db, View::Latest, &[Some(Datum::from(oid))], describe)))?
-        .ok_or_else(|| {
-            invalid(purpose.argument(), format!("must be a function: there is none with oid {}", oid.to_u32()))
-        })?;
+    let found = kept(db, oid)?.ok_or_else(|| {
+        invalid(purpose.argument(), format!("must be a function: there is none with oid {}", oid.to_u32()))
+    })?;
     if let Some(reason) = objection(purpose, &found) {
         return Err(Error::InvalidArgument {
             argument: purpose.argument().into(),

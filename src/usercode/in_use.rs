@@ -1,10 +1,12 @@
 //! Which folds, upcasters, deciders and invariants call a function: it is named in their rows, not by its oid, which would not survive a restore.
 use crate::pg::error::failure::Result;
 use crate::pg::guard::Users;
+use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
-use pgrx::pg_sys::{Datum, OIDOID};
+use pgrx::pg_sys::{Datum, OIDOID, Oid};
 
 /// The rows that name functions of which this is true.
 macro_rules! users_of {
@@ -57,8 +59,16 @@ thread_local! {
     static OF_SCHEMA: Plan = const { Plan::new(users_of!("p.pronamespace = $1"), &[OIDOID]) };
 }
 
+/// Who registers a function of that schema shares it until its commit, and who alters the schema has it alone: PostgreSQL renames one without any lock.
+pub fn tag_of_schema(schema: Oid) -> Result<LockTag> {
+    Ok(LockTag { table: Catalog::current()?.folds, object: i64::from(schema.to_u32()), part: 0 })
+}
+
 /// Some of them, as a message names them.
 pub fn by(object: Users) -> Result<Vec<String>> {
+    if let Users::Schema(schema) = object {
+        tag_of_schema(schema)?.lock()?;
+    }
     as_owner(Planning::ByIndex, |db, _| {
         if ANY.with(|any| any.rows(db, View::Latest, 1, &[], |row| row.int8(0)))?.is_empty() {
             return Ok(Vec::new());

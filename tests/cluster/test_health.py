@@ -485,6 +485,20 @@ def test_a_fold_that_cannot_be_used(database):
         assert check(session, "fold total") is None
 
 
+def test_a_category_that_asks_for_a_fold_and_has_none(database):
+    with database.connect() as session:
+        session.execute("select es_register_fold('f', 'account', rules => '{\"on\": {\"T\": []}}'); select es_alter_category('account', '{\"foldable\": \"required\"}')")
+        assert check(session, "category account") is None
+        session.execute("select es_unregister_fold('f')")
+        found = check(session, "category account")
+        assert found.status == "critical" and "has none" in found.detail
+        with pytest.raises(psycopg.Error):
+            session.execute("select es_append('account-1', 'T', '1')")
+        run_psql(database, found.fix)
+        session.execute("select es_append('account-1', 'T', '1')")
+        assert check(session, "category account") is None
+
+
 def test_statements_name_tenant_and_schema_where_they_must(quiet_server):
     database = Database(quiet_server, "elsewhere").create(extension=False)
     try:

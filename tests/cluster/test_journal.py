@@ -18,7 +18,7 @@ create function posted(state jsonb, event eventstream.event) returns jsonb immut
     select state || jsonb_build_object(event.payload ->> 'currency',
         coalesce((state ->> (event.payload ->> 'currency'))::numeric, 0) + (event.payload ->> 'amount')::numeric) $$;
 select es_register_fold('holdings', 'account', handler => 'posted(jsonb, eventstream.event)');
-select es_register_fold('entries', 'entry', initial_state => '{"posted": false}', rules => '{"on": {"Entered": [{"set": {"/posted": true}}]}}');
+select es_register_fold('entries', 'entry', initial_state => '{"posted": false}', rules => '{"on": {"Entered": [{"set": {"/posted": {"value": true}}}]}}');
 
 create function accounts_of(command eventstream.command) returns jsonb immutable language sql as $$
     select jsonb_build_object('streams', jsonb_agg(distinct 'account-' || (p ->> 'account'))) from jsonb_array_elements(command.payload -> 'postings') p $$;
@@ -38,7 +38,7 @@ select es_register_decider('post', 'entry', 'post(jsonb, eventstream.command)', 
 
 create function as_asserted(events eventstream.event[]) returns text stable language sql as $$
     select format('account %s has %s %s after version %s, and the journal says %s', e.stream, there.amount, e.payload ->> 'currency', e.version, e.payload ->> 'asserted')
-    from unnest(events) e cross join lateral (select (es_state(e.stream, e.version) ->> (e.payload ->> 'currency'))::numeric as amount) there
+    from unnest(events) e cross join lateral (select (es_state_at_version(e.stream, e.version) ->> (e.payload ->> 'currency'))::numeric as amount) there
     where (e.payload ->> 'asserted')::numeric is distinct from there.amount and e.payload ? 'asserted' limit 1 $$;
 select es_register_invariant('as asserted', '{account}', 'as_asserted(eventstream.event[])', event_types => '{Posted}');
 create function sums_to_nothing(events eventstream.event[]) returns text stable language sql as $$

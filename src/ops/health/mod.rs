@@ -1,5 +1,6 @@
 //! What an operator should look at: one check a row, what it found with numbers, and the statements that mend it, to be pasted into
 //! psql as they are. Cheap: no check reads more of the log than the first event that somebody has not seen.
+mod categories;
 pub mod check;
 pub mod commands;
 mod database;
@@ -80,6 +81,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(folds::failing(tenant_id, &writing)?);
     checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(event_types::checks(tenant_id, &writing)?);
+    checks.extend(categories::checks(tenant_id, &writing)?);
     checks.extend(commands::checks(tenant_id, &writing)?);
     checks.extend(scheduled::checks(tenant_id, &writing)?);
     checks.extend(deciders::checks(tenant_id, &writing)?);

@@ -15,6 +15,31 @@ const NOT_AVAILABLE: u32 = pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
 const OBJECT: u8 = pg_sys::LockTagType::LOCKTAG_OBJECT as u8;
 const DEFAULT_METHOD: u8 = pg_sys::DEFAULT_LOCKMETHOD as u8;
 
+/// Runs `work` with what it locks, or gives back, as the (sub)transaction's. What a cursor runs would lock is the cursor's, and an error in one of its rows, fetched in a
+/// savepoint, gives back what earlier rows had locked.
+fn as_transaction<T>(work: impl FnOnce() -> T) -> Result<T> {
+    // SAFETY: plain variables of this backend; put back whatever comes of it.
+    unsafe {
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::CurrentResourceOwner = pg_sys::CurTransactionResourceOwner;
+        let done = catch(work);
+        pg_sys::CurrentResourceOwner = owner;
+        done
+    }
+}
+
+/// Whether it was had; `waits` for it, or takes it at once. Notices cancels and deadlocks.
+fn acquire(tag: &pg_sys::LOCKTAG, mode: i32, waits: bool) -> Result<bool> {
+    // SAFETY: a tag of our own; the lock belongs to the (sub)transaction, whose end releases it.
+    as_transaction(|| unsafe { ffi::LockAcquire(tag, mode, false, !waits) != NOT_AVAILABLE })
+}
+
+/// Held, as the caller says, by this (sub)transaction.
+fn release(tag: &pg_sys::LOCKTAG, mode: i32) -> Result<()> {
+    // SAFETY: as above.
+    as_transaction(|| unsafe { ffi::LockRelease(tag, mode, false) }).map(drop)
+}
+
 /// What is locked: a part of an object of one of our tables.
 #[derive(Debug, Clone, Copy)]
 pub struct LockTag {
@@ -40,65 +65,57 @@ impl LockTag {
     /// Whether it was free, or is ours already.
     pub fn try_lock(self) -> Result<bool> {
         let tag = self.tag();
-        // SAFETY: a tag of our own; the lock belongs to the transaction, whose end releases it.
-        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, true) != NOT_AVAILABLE })
+        acquire(&tag, MODE, false)
     }
 
     /// Waits for it.
     pub fn lock(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above; notices cancels and deadlocks.
-        catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }).map(drop)
+        acquire(&tag, MODE, true).map(drop)
     }
 
     /// Waits for it as one of many: only who locks it alone is kept out.
     pub fn share(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above.
-        catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, false) }).map(drop)
+        acquire(&tag, SHARED, true).map(drop)
     }
 
     /// As [`Self::share`], where nobody has to be waited for; whether it was had.
     pub fn try_share(self) -> Result<bool> {
         let tag = self.tag();
-        // SAFETY: as above.
-        catch(|| unsafe { ffi::LockAcquire(&tag, SHARED, false, true) != NOT_AVAILABLE })
+        acquire(&tag, SHARED, false)
     }
 
     /// Gives back what one [`Self::share`] got.
     pub fn end_sharing(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above; held, as the caller says.
-        catch(|| unsafe { ffi::LockRelease(&tag, SHARED, false) }).map(drop)
+        release(&tag, SHARED)
     }
 
     /// Waits for it as one of many whom those that share it keep out, and the other way round.
     pub fn oppose(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above.
-        catch(|| unsafe { ffi::LockAcquire(&tag, OPPOSED, false, false) }).map(drop)
+        acquire(&tag, OPPOSED, true).map(drop)
     }
 
     /// As [`Self::oppose`], where nobody has to be waited for; whether it was had.
     pub fn try_oppose(self) -> Result<bool> {
         let tag = self.tag();
-        // SAFETY: as above.
-        catch(|| unsafe { ffi::LockAcquire(&tag, OPPOSED, false, true) != NOT_AVAILABLE })
+        acquire(&tag, OPPOSED, false)
     }
 
     /// Gives back what one [`Self::oppose`] got.
     pub fn end_opposing(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above; held, as the caller says.
-        catch(|| unsafe { ffi::LockRelease(&tag, OPPOSED, false) }).map(drop)
+        release(&tag, OPPOSED)
     }
 
     /// Waits for it so long at most; whether it was had. To be called outside of [`super::session::as_owner`].
     pub fn lock_within(self, patience: Duration) -> Result<bool> {
         let tag = self.tag();
         let waited = with_lock_timeout(patience, || {
-            // SAFETY: as above; what a timeout leaves of the wait goes with the subtransaction.
-            attempt(|| catch(|| unsafe { ffi::LockAcquire(&tag, MODE, false, false) }))
+            // What a timeout leaves of the wait goes with the subtransaction.
+            attempt(|| acquire(&tag, MODE, true))
         })?;
         match waited {
             Ok(_) => Ok(true),
@@ -147,8 +164,7 @@ impl LockTag {
     /// Gives back what one [`Self::try_lock`] got.
     pub fn unlock(self) -> Result<()> {
         let tag = self.tag();
-        // SAFETY: as above; held, as the caller says.
-        catch(|| unsafe { ffi::LockRelease(&tag, MODE, false) }).map(drop)
+        release(&tag, MODE)
     }
 }
 
@@ -200,7 +216,13 @@ pub fn wait_for_end_of(transaction: pg_sys::TransactionId) -> Result<()> {
 /// Locks an object of a catalog, as who refers to it, until the end of the transaction: who would drop it waits. Nothing is checked: it may be gone already.
 pub fn object(catalog: Oid, object: Oid) -> Result<()> {
     // SAFETY: takes a lock, and in what others have changed until they let it go.
-    catch(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessShareLock as i32) })
+    as_transaction(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessShareLock as i32) })
+}
+
+/// The same alone, as who drops it: who refers to it is waited for, and waits.
+pub fn object_alone(catalog: Oid, object: Oid) -> Result<()> {
+    // SAFETY: as above.
+    as_transaction(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessExclusiveLock as i32) })
 }
 
 /// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.

@@ -256,7 +256,7 @@ impl CategoryRules {
         let of_name = || {
             decided_on
                 .find_map(name_looks_like)
-                .map(|looks| ("its boundary has the name of a stream that looks", looks))
+                .map(|looks| ("it is decided on, or begins, a stream whose name looks", looks))
         };
         let Some((which, looks)) = of_key.or_else(of_name) else { return Ok(()) };
         Err(Error::RuleBroken(Box::new(Broken {
