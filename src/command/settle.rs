@@ -87,7 +87,13 @@ pub fn settle<'a, T>(
     command: &'a Command<'a>,
     then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>,
 ) -> Result<T> {
-    let rounds = Rounds { target, command, beyond: RefCell::default(), again: Cell::new(None), keeps_unnamed_out: Cell::new(false) };
+    let rounds = Rounds {
+        target,
+        command,
+        beyond: RefCell::default(),
+        again: Cell::new(None),
+        keeps_unnamed_out: Cell::new(false),
+    };
     for _ in 0..MOST_ROUNDS {
         rounds.again.set(None);
         if let Ok(done) = attempt_but(|_| rounds.again.get().is_none(), || rounds.once(&then))? {
@@ -200,7 +206,8 @@ impl Rounds<'_> {
             match begin {
                 Begin::Free => {
                     if !self.keeps_unnamed_out.get() {
-                        let is_had = as_owner(Planning::ByIndex, |_, catalog| held::keep_unnamed_out(catalog, tenant_id))?;
+                        let is_had =
+                            as_owner(Planning::ByIndex, |_, catalog| held::keep_unnamed_out(catalog, tenant_id))?;
                         self.keeps_unnamed_out.set(is_had);
                         busy.unnamed |= !is_had;
                     }

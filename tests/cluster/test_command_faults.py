@@ -190,6 +190,96 @@ def test_a_call_that_has_waited_for_an_answer_keeps_nothing(there, session, ente
                 assert refused(session.execute, "select es_close_period('{account}', '2024-01-01Z', 'x')").sqlstate == "55P03"
 
 
+def test_a_command_that_begins_streams_has_no_lock_for_each(there):
+    with there.connect(autocommit=False) as many:
+        decider(many, "begin return jsonb_build_array(es_make_event('A', '1'), es_make_event('A', '1', stream => command.stream || '-outside')); end", is_default=False)
+        many.commit()
+        for number in range(50):
+            send(many, stream=f"account-n{number}", command_key=f"k{number}")
+            send(many, "Any", {}, stream=f"account-m{number}", decider="other")
+        assert value(many, OBJECTS.format("streams")) == 0 == value(many, OBJECTS.format("stream_segments"))
+        # What was found absent, and stays so, is what was decided on.
+        send(many, "Nothing", {}, stream="account-z")
+        assert (value(many, OBJECTS.format("streams")), value(many, OBJECTS.format("stream_segments"))) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["a command", "an append"])
+def test_what_a_cursor_has_locked_stays_locked_when_one_of_its_rows_fails_in_a_savepoint(there, session, how):
+    """An event would be recorded in a period that was closed meanwhile, and a condition judged beside a match that is open."""
+    call = {
+        "a command": "select es_command('account-' || i, case i when 2 then 'Withdraw' else 'Deposit' end, '{\"amount\": 1}') from generate_series(1, 2) i",
+        "an append": "select es_append('account-' || i, 'Credited', '{\"amount\": 1}', expected_version => case i when 2 then 9 end, tags => '{order:1}') from generate_series(1, 2) i",
+    }[how]
+    condition = value(session, "select es_condition('{\"items\": [{\"tags\": [\"order:1\"]}]}')")
+    with there.connect(autocommit=False) as holder:
+        holder.execute(f"declare cu cursor for {call}")
+        holder.execute("fetch 1 from cu")
+        holder.execute("savepoint s")
+        refused(holder.execute, "fetch 1 from cu")
+        holder.execute("rollback to s")
+        assert value(holder, OBJECTS.format("tenants")) == 1
+        session.execute("set eventstream.gate_timeout = '300 ms'")
+        assert refused(session.execute, "select es_close_period('{account}', '2024-01-01Z', 'x')").sqlstate == "55P03"
+        if how == "an append":
+            # Behind the open match.
+            session.execute("set lock_timeout = '300 ms'")
+            decided = "select es_append_streams('[{\"stream\": \"account-9\", \"events\": [{\"type\": \"A\", \"payload\": 1}]}]', condition => %s)"
+            assert refused(session.execute, decided, (Jsonb(condition),)).sqlstate == "55P03"
+        holder.commit()
+    if how == "an append":
+        assert refused(session.execute, decided, (Jsonb(condition),)).sqlstate == "ES015"
+
+
+WIDE = """begin perform pg_sleep((command.payload ->> 'pause')::float); return (select jsonb_agg(es_make_event('A', '1', stream => 'account-' || (command.payload ->> 'to') || n))
+    from generate_series(1, (command.payload ->> 'streams')::int) n) || case when command.payload ? 'own' then jsonb_build_array(es_make_event('A', '1')) else '[]' end; end"""
+
+
+@pytest.mark.parametrize("beside", ["a deposit on the same stream", "another stream"])
+def test_who_begins_many_streams_waits_in_no_circle(there, session, beside):
+    decider(session, WIDE, is_default=False)
+    session.execute("select es_append('account-1', 'Credited', '{\"amount\": 1}')")
+    outcome = []
+    wide = lambda other: send(other, "Any", {"to": "x", "streams": 63, "pause": 0.5, "own": 1}, stream="account-n1", decider="other")  # noqa: E731
+    with there.connect() as one, there.connect() as two:
+        thread = threading.Thread(target=lambda: outcome.append(wide(one)))
+        thread.start()
+        wait_until(lambda: rows(session, "select from pg_stat_activity where pid = %s and wait_event = 'PgSleep'", one.info.backend_pid), 10, "the decision")
+        if beside == "another stream":
+            send(two, "Any", {"to": "y", "streams": 63, "pause": 0, "own": 1}, stream="account-n3", decider="other")
+        else:
+            send(two, stream="account-n1")
+        thread.join(20)
+    assert len(outcome) == 1 and outcome[0]["versions"]["account-x63"] == 1
+    # One more is refused, with the number.
+    diag = refused(send, session, "Any", {"to": "z", "streams": 64, "pause": 0, "own": 1}, stream="account-n9", decider="other")
+    assert diag.sqlstate == "ES034" and "more than 64 streams that have no events yet" in diag.message_primary
+
+
+def test_who_decided_the_same_and_was_rolled_back_takes_nobodys_room(there, session):
+    decider(session, WIDE, is_default=False)
+    session.execute("select es_append('account-1', 'Credited', '{\"amount\": 1}'), es_append('account-2', 'Credited', '{\"amount\": 1}')")
+    wide = lambda other, stream: send(other, "Any", {"to": "x", "streams": 64, "pause": 0}, stream=stream, decider="other")  # noqa: E731
+    with there.connect(autocommit=False) as holder:
+        wide(holder, "account-1")
+        with waiting(there, session, lambda other: wide(other, "account-2")) as outcome:
+            holder.rollback()
+    assert outcome[0]["versions"]["account-x64"] == 1
+
+
+def test_who_makes_many_streams_keeps_commands_on_others_from_nothing(there, session):
+    """It waits for whoever has found a stream absent; nobody else waits behind it."""
+    send(session)
+    many = Jsonb([{"stream": f"account-m{n}", "events": [{"type": "A", "payload": 1}]} for n in range(70)])
+    with there.connect(autocommit=False) as holder:
+        send(holder, "Nothing", {}, stream="account-absent")
+        with waiting(there, session, lambda other: rows(other, "select * from es_append_streams(%s)", many)) as outcome:
+            session.execute("set lock_timeout = '3 s'")
+            send(session)
+            send(session, "Nothing", {})
+            holder.commit()
+    assert len(outcome[0]) == 70
+
+
 # -- what is only looked at ---------------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +380,7 @@ REGISTER = {
 
 
 @pytest.mark.parametrize("what", REGISTER)
-@pytest.mark.parametrize("drop", ["drop function {}", "alter function {} rename to g", "drop schema s cascade"])
+@pytest.mark.parametrize("drop", ["drop function {}", "alter function {} rename to g", "drop schema s cascade", "alter schema s rename to t"])
 def test_a_function_that_is_being_registered_is_not_taken_away(there, session, what, drop):
     signature, rest, register = REGISTER[what]
     session.execute(f"create schema s; set search_path = s, public; create function {signature} {rest}")
@@ -301,6 +391,37 @@ def test_a_function_that_is_being_registered_is_not_taken_away(there, session, w
             maker.commit()
     assert isinstance(outcome[0], psycopg.Error) and outcome[0].sqlstate == "2BP01", outcome
     assert rows(session, "select from pg_proc where proname = 'f' and pronamespace = 's'::regnamespace") == [()]
+
+
+def test_a_function_is_registered_by_the_name_that_its_schema_has_at_the_commit(there, session):
+    session.execute("create schema s; create function s.f(jsonb, eventstream.command) returns jsonb stable language sql as $$ select '[]'::jsonb $$")
+    oid = value(session, "select 's.f(jsonb, eventstream.command)'::regprocedure::oid")
+    with there.connect(autocommit=False) as renamer:
+        renamer.execute("alter schema s rename to t")
+        with waiting(there, session, lambda other: other.execute(f"select es_register_decider('f', 'account', {oid}::regprocedure)")) as outcome:
+            renamer.commit()
+    assert not isinstance(outcome[0], psycopg.Error), outcome
+    assert value(session, "select handler from eventstream.deciders where name = 'f'") == "t.f"
+    send(session, "Any", {}, decider="f")
+
+
+def test_a_command_that_is_a_part_of_itself_is_refused(there, session):
+    session.execute("create function again(event eventstream.event) returns void language plpgsql as $$ begin perform es_command('account-1', 'Deposit', '{\"amount\": 10}', command_key => 'k'); end $$")
+    session.execute("select es_create_projection('p', handler => 'again(eventstream.event)', mode => 'inline')")
+    diag = refused(send, session, command_key="k")
+    assert diag.sqlstate == "ES005" and "must not be that of the command which is being executed" in diag.message_primary
+    session.execute("select es_drop_projection('p')")
+    assert send(session, command_key="k")["replayed"] is False
+
+
+def test_a_boundary_is_the_same_in_whatever_order_it_is_said(session):
+    session.execute("select es_register_fold('q', null, rules => '{\"on\": {}, \"otherwise\": \"ignore\"}')")
+    session.execute("create function shuffled(command eventstream.command) returns jsonb stable language sql as $$ select jsonb_build_object("
+                    "'streams', (select jsonb_agg('account-' || n order by random()) from generate_series(1, 9) n), "
+                    "'items', (select jsonb_agg(jsonb_build_object('tags', (select jsonb_agg(t order by random()) from generate_series(1, 20) i cross join lateral (select 'tag:' || i as t) x)) order by random()) from generate_series(1, 3) n)) $$")  # fmt: skip
+    decider(session, "begin return '[]'; end", is_default=False, boundary="shuffled(eventstream.command)", fold="q")
+    for _ in range(20):
+        send(session, "Any", {}, decider="other")
 
 
 def test_how_deep_calls_were_nested_is_no_fault_of_an_event(session):

@@ -27,9 +27,9 @@ declare
     off record;
 begin
     perform es_require(not (state -> command.stream ->> 'posted')::bool, 'posted_before', 'the entry is posted already');
-    select p ->> 'currency' as currency, sum((p ->> 'amount')::numeric) as by into off
+    select p ->> 'currency' as currency, sum((p ->> 'amount')::numeric) as amount into off
         from jsonb_array_elements(command.payload -> 'postings') p group by 1 having sum((p ->> 'amount')::numeric) <> 0 limit 1;
-    perform es_require(off is null, 'unbalanced', format('it is off by %s %s', off.by, off.currency));
+    perform es_require(off is null, 'unbalanced', format('it is off by %s %s', off.amount, off.currency));
     return jsonb_build_array(es_make_event('Entered', command.payload - 'postings'))
         || (select jsonb_agg(es_make_event('Posted', p - 'account', stream => 'account-' || (p ->> 'account')) order by n)
             from jsonb_array_elements(command.payload -> 'postings') with ordinality _ (p, n));

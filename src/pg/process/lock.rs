@@ -219,12 +219,6 @@ pub fn object(catalog: Oid, object: Oid) -> Result<()> {
     as_transaction(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessShareLock as i32) })
 }
 
-/// The same alone, as who drops it: who refers to it is waited for, and waits.
-pub fn object_alone(catalog: Oid, object: Oid) -> Result<()> {
-    // SAFETY: as above.
-    as_transaction(|| unsafe { ffi::LockDatabaseObject(catalog, object, 0, pg_sys::AccessExclusiveLock as i32) })
-}
-
 /// Locks a relation as INSERT, UPDATE and DELETE do, until the end of the transaction. Nothing is checked: it may be gone already.
 pub fn for_writing(relation: Oid) -> Result<()> {
     // SAFETY: takes a lock, and in what others have changed until they let it go.
