@@ -338,6 +338,7 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_register_decider('d', 'account', 'decide(jsonb, eventstream.command)')")
             session.execute("select es_register_invariant('i', '{account}', require => '{\"\": {\"exists\": true}}')")
             session.execute("select es_command('account-2', 'Any', '{}', command_key => 'k')")
+            session.execute("select es_schedule_command('account-2', 'Any', '{}', now() + interval '1 day')")
             session.execute("select es_begin_command('charge', 'k', '{}')")
             session.execute("select es_append('account-1', 'Declared', '1')")
             session.execute("select * from es_maintain()")
