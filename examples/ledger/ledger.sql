@@ -228,6 +228,10 @@ from balances
 group by grouping sets ((number, account), ())
 order by number;
 
+-- What was booked to any account with at least 500.00, newest first, a page of three at a time? (docs/query.md)
+select (event).stream, (event).event_type, (event).payload -> 'amount' as amount
+from es_query('{"categories": ["account"], "payload": {"/amount": {"at_least": 500.00}}, "order": "backward"}', 3);
+
 -- == 8. History cannot be changed ==
 -- Somebody with all rights, a superuser even, tries to make the rent smaller. The table refuses: ES050.
 \set ON_ERROR_STOP off

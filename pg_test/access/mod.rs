@@ -33,6 +33,8 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "select * from es_read_all()"),
     ("read", "select * from es_read_backward()"),
     ("read", "select * from es_read_subject('p')"),
+    ("read", "select * from es_query('{}')"),
+    ("admin", "select es_rotate_page_key()"),
     ("read", "select * from es_event('00000000-0000-0000-0000-000000000001')"),
     ("read", "select es_stream_version('a-1')"),
     ("read", "select es_stream('a-1')"),

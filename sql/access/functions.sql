@@ -23,6 +23,12 @@ comment on function es_revoke(name, text, text, text) is
 $$Takes back what es_grant gave with the same arguments; open sessions notice at once. Needs admin. A ticket is given as with es_grant, by eventstream.metadata. ES005 where there was no such grant.
 Example: select es_revoke('app', 'append', category => 'account');$$;
 
+create function es_rotate_page_key() returns timestamptz
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_rotate_page_key';
+comment on function es_rotate_page_key() is
+$$Changes the key that seals the current tenant's pages of es_query, and returns when. Pages of the key before still serve, those of the one before that are ES032. Needs admin; the act is kept, the key is not.
+Example: select es_rotate_page_key();$$;
+
 -- Who a role is. Where the log is at home its oid says it: a role that was renamed is the same, one made again under its name is another. In a copy oids mean
 -- nothing, and names count until es_activate binds them.
 create function _eventstream.is_home() returns bool

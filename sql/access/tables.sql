@@ -50,3 +50,23 @@ comment on index _eventstream.grants_key is 'one row a role, privilege, tenant a
 create index grants_tenant_idx on _eventstream.grants (tenant_id);
 comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
 comment on constraint grants_privilege_check on _eventstream.grants is 'the eight privileges';
+
+create table _eventstream.page_keys (
+    tenant_id bigint not null,
+    key bytea not null,
+    previous bytea,
+    changed_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint page_keys_pkey primary key (tenant_id),
+    constraint page_keys_key_check check (pg_catalog.octet_length(key) = 32 and pg_catalog.octet_length(previous) = 32)
+);
+comment on table _eventstream.page_keys is
+'The keys that seal the pages of es_query: row 0 is the database''s, from which a tenant''s comes until it is changed. No dump carries them: each CREATE EXTENSION makes its own.';
+comment on column _eventstream.page_keys.previous is 'the tenant''s key before: its pages still serve';
+comment on index _eventstream.page_keys_pkey is 'one row a tenant';
+comment on constraint page_keys_key_check on _eventstream.page_keys is '32 bytes, as SHA-256 gives them';
+-- Members of pg_read_all_data pass privileges, and not row security; statistics would hold values.
+alter table _eventstream.page_keys enable row level security;
+alter table _eventstream.page_keys alter column key set statistics 0, alter column previous set statistics 0;
+insert into _eventstream.page_keys (tenant_id, key)
+select 0, pg_catalog.sha256(pg_catalog.string_agg(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()), ''))
+from pg_catalog.generate_series(1, 4);

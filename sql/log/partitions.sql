@@ -77,7 +77,7 @@ begin
                 ('events', 'event_id', '', '(event_id, tenant_id)', '', 'an event by id'),
                 ('events', 'tenant', '', '(tenant_id, global_position)', '', 'the log of a tenant in order'),
                 ('events', 'category', '', '(tenant_id, category, global_position)', '', 'the log of a category in order'),
-                ('events', 'subject', '', '(tenant_id, subject)', 'where subject is not null', 'what is held about a person'),
+                ('events', 'subject', '', '(tenant_id, subject, global_position)', 'where subject is not null', 'what is held about a person, in order'),
                 ('events', 'late', '', '(stream_id, version, occurred_at)', 'where occurred_at < max_occurred_at', 'the late events of a stream')
             ) as i (of_log, suffix, uniqueness, columns, condition, meaning)
             where i.of_log = log

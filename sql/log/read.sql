@@ -51,6 +51,15 @@ comment on function es_read_subject(text, bigint, bigint) is
 $$All events about one person (subject), in the order of the log, after after_position; at most max_count (1 to 100000).
 Example: select stream, event_type, payload from es_read_subject('customer-7');$$;
 
+create function es_query(criteria jsonb, max_count int default 100, page text default null, skip bigint default 0)
+returns table (page text, event eventstream.event)
+language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_query';
+comment on function es_query(jsonb, int, text, bigint) is
+$$The events that meet all criteria, in the order of the log, up to the horizon: at most max_count (1 to 100000), without the first skip of them. criteria, an object of any of: streams, stream_prefix, categories, event_types, items (as in es_condition: any of them), tags (all of them), subjects, occurred and recorded ({"from", "until", "before"}), metadata (contained), correlation_id, payload ({"/amount": {"at_least": 100.00}}), order (forward or backward). What the role may not read is not found; payloads are compared as they are shown.
+page: of a row that the same query gave before; goes on after that row. On a standby what is there is found, and what is committed later at a smaller position may be passed over.
+Errors: ES004, ES005, ES032 no page of this query, ES025 the page lies beyond the log (restored copy?), ES008 not preloaded, 42501.
+Example: select page, (event).stream, (event).event_type from es_query('{"categories": ["account"], "payload": {"/amount": {"at_least": 100.00}}}');$$;
+
 create function es_event(event_id uuid) returns setof eventstream.event
 language c stable parallel unsafe rows 1 as 'MODULE_PATHNAME', 'eventstream_event';
 comment on function es_event(uuid) is

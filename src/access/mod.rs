@@ -2,6 +2,7 @@
 //! effective role; a setting of the session only chooses among what the role was granted.
 mod check;
 mod grant;
+pub mod page;
 
 pub use check::{
     Access, Scope, authorize, authorize_all, authorize_reading, authorize_reading_log, authorize_tenant, everything_or,

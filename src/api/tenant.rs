@@ -1,4 +1,4 @@
-//! es_create_tenant, es_use_tenant, es_grant, es_revoke.
+//! es_create_tenant, es_use_tenant, es_grant, es_revoke, es_rotate_page_key.
 use super::{asks, warn_if_alone};
 use crate::access;
 use crate::access::Grant;
@@ -8,11 +8,13 @@ use crate::pg::value::datum::from_text;
 use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
+use pgrx::pg_sys::Datum;
 
 asks!(Admin, "eventstream_create_tenant", "text, boolean", create_tenant);
 sql_function!("eventstream_use_tenant", "text", use_tenant);
 asks!(Admin, "eventstream_grant", "name, text, text, text", grant);
 asks!(Admin, "eventstream_revoke", "name, text, text, text", revoke);
+asks!(Admin, "eventstream_rotate_page_key", "", rotate_page_key);
 
 fn create_tenant(args: &Args) -> Returned {
     let tenant = args.text(0, "tenant")?;
@@ -42,6 +44,10 @@ fn revoke(args: &Args) -> Returned {
     let grant = read_grant(args)?;
     access::revoke(&grant)?;
     from_text(&format!("revoked {}", in_words(&grant, "from"))).map(Some)
+}
+
+fn rotate_page_key(_: &Args) -> Returned {
+    access::page::rotate().map(|changed| Some(Datum::from(changed)))
 }
 
 fn read_grant<'a>(args: &Args<'a>) -> Result<Grant<'a>> {

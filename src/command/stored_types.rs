@@ -87,8 +87,15 @@ fn judge_all(tenant_id: i64, categories: Option<&[String]>, report: Report) -> R
         let task = Task::begin(Kind::Check, sequence::last(catalog.positions)?.0);
         let scratch = Scratch::new()?;
         for partition in partition::all(db, catalog)?.iter() {
-            let chosen =
-                Chosen { tenant_id, categories, tags: &[], from: 0, to: i64::MAX, direction: Direction::Forward };
+            let chosen = Chosen {
+                tenant_id,
+                categories,
+                subjects: None,
+                tags: &[],
+                from: 0,
+                to: i64::MAX,
+                direction: Direction::Forward,
+            };
             chosen::each(db, partition, View::Caller, chosen, |row| {
                 let (event_type, version) = (row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?);
                 add(

@@ -16,7 +16,7 @@ use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
 use super::stream::{self, Head, Locked, Stream};
-use super::tags::TagRows;
+use super::tags::{TagRows, of_correlation};
 use super::target::Target;
 use super::whole;
 use super::{buckets, condition, first_append, highest, identity, locks};
@@ -256,6 +256,9 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags
         }
         let Some((partition, inserter)) = &mut open else { continue };
         tags.put(call.db, call.catalog, partition, call.target.id, &event.tags, position)?;
+        if let Some(correlation) = of_correlation(event.metadata.value)? {
+            tags.put(call.db, call.catalog, partition, call.target.id, &[&correlation], position)?;
+        }
         let event_id = event.event_id.map_or_else(new_event_id, Ok)?;
         let recorded = Recorded { stream_id: stream.id, position, recorded_at, category };
         head = insert(call, request, &recorded, &head, event, &event_id, inserter)?;

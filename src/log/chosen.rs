@@ -1,6 +1,6 @@
-//! The rows of a partition that a tenant and categories choose, in the order of the log, straight from the one index that has them so: a
+//! The rows of a partition that a tenant, and categories or subjects, choose, in the order of the log, straight from the one index that has them so: a
 //! planner that may choose takes the index of positions and filters the whole log. What is read is what is given away, and a probe for each
-//! category.
+//! category or subject.
 use super::partition::Partition;
 use super::statements::column;
 use super::tags;
@@ -16,8 +16,9 @@ use std::collections::BTreeSet;
 
 /// Places in the indexes, from 1.
 const TENANT_POSITION: i16 = 2;
-const CATEGORY: i16 = 2;
-const CATEGORY_POSITION: i16 = 3;
+/// A category's, and a subject's.
+const NAME: i16 = 2;
+const NAME_POSITION: i16 = 3;
 
 /// Which rows.
 #[derive(Clone, Copy)]
@@ -25,6 +26,8 @@ pub struct Chosen<'a> {
     pub tenant_id: i64,
     /// None: all.
     pub categories: Option<&'a [String]>,
+    /// None: all. Not beside categories or tags.
+    pub subjects: Option<&'a [String]>,
     /// All of which an event must bear.
     pub tags: &'a [String],
     /// The first and the last position.
@@ -46,16 +49,20 @@ pub fn each(
     }
     let tenant = Datum::from(chosen.tenant_id);
     let bounds = |place| [Bound::at_least(place, chosen.from), Bound::at_most(place, chosen.to)];
-    let Some(categories) = chosen.categories else {
-        return partition.tenants.within(db, view, tenant, &bounds(TENANT_POSITION), chosen.direction, each);
+    let (index, names) = match (chosen.categories, chosen.subjects) {
+        (Some(categories), _) => (&partition.categories, categories),
+        (None, Some(subjects)) => (&partition.subjects, subjects),
+        (None, None) => {
+            return partition.tenants.within(db, view, tenant, &bounds(TENANT_POSITION), chosen.direction, each);
+        }
     };
-    let [first, last] = bounds(CATEGORY_POSITION);
-    let mut ranges = Vec::with_capacity(categories.len());
-    for category in categories.iter().collect::<BTreeSet<_>>() {
-        ranges.push([Bound::equal_text(CATEGORY, from_text(category)?), first, last]);
+    let [first, last] = bounds(NAME_POSITION);
+    let mut ranges = Vec::with_capacity(names.len());
+    for name in names.iter().collect::<BTreeSet<_>>() {
+        ranges.push([Bound::equal_text(NAME, from_text(name)?), first, last]);
     }
     let merged = Merged { key: tenant, ranges: &ranges, order: column::GLOBAL_POSITION, direction: chosen.direction };
-    partition.categories.merged(db, view, merged, &mut each)
+    index.merged(db, view, merged, &mut each)
 }
 
 /// So many events in a row that bear the tags and are of other categories are looked at, before the categories are asked where theirs go on.

@@ -132,6 +132,16 @@ impl Query {
         self.first_tags.iter().map(String::as_str)
     }
 
+    /// The tags of each of its items; None where an event may match whatever its tags.
+    pub fn tag_sets(&self) -> Option<impl Iterator<Item = &[String]>> {
+        (!self.is_of_any_tags).then(|| self.items.iter().map(|item| item.tags.as_slice()))
+    }
+
+    /// Whether an event matches. Its tags are read into the current memory context.
+    pub fn is_matched(&self, row: &Row) -> Result<bool> {
+        is_matched(&self.items, row)
+    }
+
     /// Gives each event of the tenant after a position that matches to `each`, once, until it wants no more (false).
     fn each(
         &self,

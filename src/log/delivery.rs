@@ -82,7 +82,7 @@ pub fn page(
             }
             categories => {
                 let (from, direction) = (after + 1, Direction::Forward);
-                let chosen = Chosen { tenant_id, categories, tags: &[], from, to, direction };
+                let chosen = Chosen { tenant_id, categories, subjects: None, tags: &[], from, to, direction };
                 let positions = chosen::positions(db, partition, View::Latest, chosen, left, |_| Ok(true))?;
                 if positions.is_empty() {
                     continue;

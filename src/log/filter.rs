@@ -1,6 +1,8 @@
 //! Which events of the log a reader wants, by category and by type. A type is the one that the event has when it is read: what older names
 //! upcasters turn into it is said by whoever knows the upcasters.
+use super::statements::column;
 use crate::pg::error::failure::Result;
+use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, text_array_of};
 use eventstream_core::command::tags::tag_set;
 use eventstream_core::name::{Category, EventType, is_reserved};
@@ -57,6 +59,12 @@ impl Filter {
         let Some(types) = &self.event_types else { return true };
         types.iter().any(|wanted| wanted == event_type)
             || self.older.iter().any(|(older, version)| *version == schema_version && older == event_type)
+    }
+
+    /// The same of a row of events.
+    pub fn wants(&self, row: &Row) -> Result<bool> {
+        Ok(self.event_types.is_none()
+            || self.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?))
     }
 
     /// The types as statements take them: those asked for, and what is stored under older names (NULL where there is none).

@@ -10,7 +10,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::worker::{self, Arguments, Kind};
 use crate::pg::query::columns::number;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::probe::{Probe, Smaller};
+use crate::pg::query::probe::{Covered, Probe};
 use crate::pg::{error::report, process::server};
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::session::as_owner;
@@ -39,6 +39,8 @@ pub struct Partition {
     pub tenants: Probe,
     /// (tenant_id, category, global_position)
     pub categories: Probe,
+    /// (tenant_id, subject, global_position), events with a subject only
+    pub subjects: Probe,
     /// (global_position)
     pub positions: Probe,
     tags: Option<Tags>,
@@ -67,9 +69,11 @@ const PARTITION_MAKER: Kind = Kind { name: c"eventstream partition maker", entry
 /// Columns of the indexes that are probed, numbered from 1.
 const VERSION_KEY: &[i16] = &[number(column::STREAM_ID), number(column::VERSION)];
 const LATE_KEY: &[i16] = &[number(column::STREAM_ID), number(column::VERSION), number(column::OCCURRED_AT)];
-const IS_LATE: Smaller = Smaller(number(column::OCCURRED_AT), number(column::MAX_OCCURRED_AT));
+const IS_LATE: Covered = Covered::Smaller(number(column::OCCURRED_AT), number(column::MAX_OCCURRED_AT));
 const TENANT_KEY: &[i16] = &[number(column::TENANT_ID), number(column::GLOBAL_POSITION)];
 const CATEGORY_KEY: &[i16] = &[number(column::TENANT_ID), number(column::CATEGORY), number(column::GLOBAL_POSITION)];
+const SUBJECT_KEY: &[i16] = &[number(column::TENANT_ID), number(column::SUBJECT), number(column::GLOBAL_POSITION)];
+const HAS_SUBJECT: Covered = Covered::Present(number(column::SUBJECT));
 const POSITION_KEY: &[i16] = &[number(column::GLOBAL_POSITION)];
 const TAG_KEY: &[i16] = &[number(tag_column::TENANT_ID), number(tag_column::TAG), number(tag_column::GLOBAL_POSITION)];
 const EVENT_ID_KEY: &[i16] = &[number(column::EVENT_ID), number(column::TENANT_ID)];
@@ -178,6 +182,7 @@ pub fn all(db: &Db, catalog: &Catalog) -> Result<Partitions> {
                         lates: Probe::partial_by_int8(table_oid, LATE_KEY, IS_LATE),
                         tenants: Probe::by_int8(table_oid, TENANT_KEY),
                         categories: Probe::by_int8(table_oid, CATEGORY_KEY),
+                        subjects: Probe::partial_by_int8(table_oid, SUBJECT_KEY, HAS_SUBJECT),
                         positions: Probe::by_int8(table_oid, POSITION_KEY),
                         tags: tags.map(|table_oid| Tags {
                             table_oid,

@@ -74,6 +74,7 @@ pub fn first(db: &Db, catalog: &Catalog, followed: Followed, (after, to): (i64, 
     let chosen = Chosen {
         tenant_id: followed.tenant_id,
         categories: followed.filter.categories.as_deref(),
+        subjects: None,
         tags: &[],
         from: after + 1,
         to,
@@ -104,6 +105,7 @@ pub fn is_there(db: &Db, catalog: &Catalog, tenant_id: i64, filter: &Filter, (af
     let chosen = Chosen {
         tenant_id,
         categories: filter.categories.as_deref(),
+        subjects: None,
         tags: &[],
         from: after + 1,
         to,

@@ -245,12 +245,13 @@ fn read_log(
                 let chosen = Chosen {
                     tenant_id: target.id,
                     categories,
+                    subjects: None,
                     tags: &filter.tags,
                     from: after + 1,
                     to: last,
                     direction: Direction::Forward,
                 };
-                read_chosen(db, partition, tenant, View::Latest, chosen, left, filter, run)?
+                read_chosen(db, partition, tenant, View::Latest, chosen, left, &|row| filter.wants(row), run)?
             }
             categories => {
                 let [types, older] = filter.types()?;
@@ -273,7 +274,7 @@ fn read_log(
     Ok(())
 }
 
-/// The events of a partition that categories and tags choose, at most so many: first their places, and then, page by page, what lies there.
+/// The events of a partition that are chosen and that `wants`, at most so many: first their places, and then, page by page, what lies there.
 #[allow(clippy::too_many_arguments)]
 fn read_chosen(
     db: &Db,
@@ -282,16 +283,13 @@ fn read_chosen(
     view: View,
     mut chosen: Chosen,
     most: i64,
-    filter: &Filter,
+    wants: &dyn Fn(&Row) -> Result<bool>,
     run: Run,
 ) -> Result<(i64, ControlFlow<()>)> {
     let mut count = 0;
     loop {
         let page = (most - count).min(PAGE);
-        let positions = chosen::positions(db, partition, view, chosen, page as usize, |row| {
-            Ok(filter.event_types.is_none()
-                || filter.lets_through(row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?))
-        })?;
+        let positions = chosen::positions(db, partition, view, chosen, page as usize, wants)?;
         let Some(&last) = positions.last() else { return Ok((count, ControlFlow::Continue(()))) };
         let statement = match chosen.direction {
             Direction::Forward => Statement::EventsAt,
@@ -335,6 +333,7 @@ pub fn read_backward(
                 let chosen = Chosen {
                     tenant_id: target.id,
                     categories: filter.categories.as_deref(),
+                    subjects: None,
                     tags: &filter.tags,
                     from: 0,
                     to: before - 1,
@@ -343,7 +342,7 @@ pub fn read_backward(
                 let mut fill = |plan: &Plan, args: &[Nullable]| {
                     plan.fill(db, View::Caller, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
                 };
-                read_chosen(db, partition, tenant, View::Caller, chosen, left, filter, &mut fill)?.0
+                read_chosen(db, partition, tenant, View::Caller, chosen, left, &|row| filter.wants(row), &mut fill)?.0
             } else {
                 let [tenant_id, before, most] = [target.id, before, left].map(|value| Some(Datum::from(value)));
                 let args = [tenant, tenant_id, before, most, types, older];
@@ -366,23 +365,33 @@ pub fn read_subject(
     Subject::parse(subject)?;
     checked_after("after_position", after_position)?;
     let mut left = checked_count(max_count)?;
+    let subjects = [subject.to_owned()];
     as_owner(Planning::ByIndex, |db, catalog| {
         horizon::must_be_reached(catalog, "after_position", after_position)?;
         whole::must_be_shown(db, catalog, Some(target.id))?;
-        let mut args = [
-            Some(from_text(target.name)?),
-            Some(Datum::from(target.id)),
-            Some(from_text(subject)?),
-            Some(Datum::from(after_position)),
-            None,
-            categories.map(text_array_of).transpose()?,
-        ];
+        let tenant = Some(from_text(target.name)?);
         for partition in partition::all(db, catalog)?.iter() {
-            if left > 0 && partition.upper > after_position + 1 {
-                args[4] = Some(Datum::from(left));
-                let plan = partition.plan(Statement::BySubject);
-                left -= plan.fill(db, View::Caller, &args, into.store())? as i64;
+            if left <= 0 || partition.upper <= after_position + 1 {
+                continue;
             }
+            let chosen = Chosen {
+                tenant_id: target.id,
+                categories: None,
+                subjects: Some(&subjects),
+                tags: &[],
+                from: after_position + 1,
+                to: i64::MAX,
+                direction: Direction::Forward,
+            };
+            let mut fill = |plan: &Plan, args: &[Nullable]| {
+                plan.fill(db, View::Caller, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
+            };
+            let wants = |row: &Row| {
+                let Some(categories) = categories else { return Ok(true) };
+                let category = row.text(column::CATEGORY)?;
+                Ok(categories.iter().any(|wanted| wanted == category))
+            };
+            left -= read_chosen(db, partition, tenant, View::Caller, chosen, left, &wants, &mut fill)?.0;
         }
         Ok(())
     })

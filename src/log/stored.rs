@@ -1,6 +1,7 @@
 //! What an event says, as it is stored: on its way to the door (src/present), which shows it; and for those who hash or compare it, and show it
 //! to nobody. tests/tidy lists who may.
 use super::statements::{column, verified};
+use super::tags;
 use crate::pg::error::failure::Result;
 use crate::pg::query::row::Row;
 use crate::pg::query::store::Store;
@@ -40,6 +41,11 @@ impl<'r, 'a> StoredContent<'r, 'a> {
     /// As it is printed; None where it is NULL (erased).
     pub fn payload(&self) -> Result<Option<&'a [u8]>> {
         self.row.jsonb_opt(self.payload)?.map(|document| document.text()).transpose()
+    }
+
+    /// By what else than its tags it is to be found where tags are looked for.
+    pub fn correlation(&self) -> Result<Option<String>> {
+        self.row.jsonb_opt(self.metadata)?.map_or(Ok(None), tags::of_correlation)
     }
 
     /// As [`StoredContent::payload`].

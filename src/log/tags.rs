@@ -1,10 +1,11 @@
 //! The tags of events once more, in the order in which they are looked for (event_tags, partitioned as the events), and in which partitions each
-//! is (tag_partitions). Written by the append beside its events.
+//! is (tag_partitions). Written by the append beside its events. The correlation id of an event's metadata stands there as one more tag, behind a mark that no tag has.
 //!
-//! Promises: who sees an event sees its rows in both tables, under any snapshot; an event without tags opens, writes and looks up nothing here.
+//! Promises: who sees an event sees its rows in both tables, under any snapshot; an event without tags and without a correlation id opens, writes and looks up nothing here.
 use super::partition::{self, Partition};
 use super::statements::{tag_column, tag_partition};
 use crate::pg::error::failure::Result;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Db;
 use crate::pg::query::columns::number;
 use crate::pg::query::insert::Inserter;
@@ -14,6 +15,7 @@ use crate::pg::query::probe::{Bound, Direction, Probe};
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog::Catalog;
 use crate::shared::transaction::End;
+use eventstream_core::query::criteria::{CORRELATION, correlation_tag};
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -93,6 +95,14 @@ impl TagRows {
         }
         Ok(())
     }
+}
+
+/// What an event with these metadata is found by where its correlation id is looked for; None: it has none that is.
+pub fn of_correlation(metadata: Jsonb) -> Result<Option<String>> {
+    if metadata.len() == 0 {
+        return Ok(None);
+    }
+    Ok(metadata.member_text(CORRELATION)?.and_then(correlation_tag))
 }
 
 /// Called at the end of a (sub)transaction that appended: what it noted may be gone.

@@ -237,6 +237,7 @@ compared! {
     pub fn pg_detoast_datum_copy(datum: *mut varlena) -> *mut varlena;
     pub fn pg_detoast_datum_packed(datum: *mut varlena) -> *mut varlena;
     // utils/adt: input functions that DirectFunctionCall takes
+    pub fn jsonb_contains(info: FunctionCallInfo) -> Datum;
     pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn regprocedurein(info: FunctionCallInfo) -> Datum;

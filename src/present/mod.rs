@@ -1,5 +1,6 @@
 //! The door out: an event as it is stored becomes what a caller may see. Owns the form of eventstream.event, and upcasting.
 pub mod door;
 pub mod event;
+pub mod query;
 pub mod upcast;
 pub mod upcasters;

@@ -189,6 +189,7 @@ REGISTERS = (
     "first_appends",
     "tenants",
     "grants",
+    "page_keys",
     "streams",
     "stream_segments",
     "tag_partitions",

@@ -368,7 +368,7 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
                     error = refused(session, statement)
                     assert error.sqlstate == "ES050", (statement, str(error))
         # No projection here, and es_activate() writes no row where the log was made.
-        assert seen == (2 * (len(REGISTERS) - 2) if loaded else 2 * 5)
+        assert seen == (2 * (len(REGISTERS) - 2) if loaded else 2 * 6)
 
 
 def test_insert_and_copy_of_events_are_refused_from_the_first_append_on(log):

@@ -23,6 +23,16 @@ READS = {
     "a page of what bears two tags": "select * from es_read_all(0, 20, tags => '{busy,third:1}')",
     "backward, a rare tag and one that every event bears": "select * from es_read_backward(null, 100, tags => '{busy,rare}')",
     "backward, a page of what bears a tag": "select * from es_read_backward(null, 20, tags => '{busy}')",
+    "a query of a rare category": "select * from es_query('{\"categories\": [\"rare\"]}')",
+    "a query of a rare tag, in busy categories": "select * from es_query('{\"tags\": [\"rare\"], \"categories\": [\"busy0\", \"rare\"]}')",
+    "a query of a tag that every event bears, in a rare category": "select * from es_query('{\"tags\": [\"busy\"], \"categories\": [\"rare\"]}')",
+    "the same backward": "select * from es_query('{\"tags\": [\"busy\"], \"categories\": [\"rare\"], \"order\": \"backward\"}')",
+    "a query of a tag that every event bears, of a prefix": "select * from es_query('{\"tags\": [\"busy\"], \"stream_prefix\": \"rare-\"}')",
+    "a query of four streams": "select * from es_query('{\"streams\": [\"rare-1\", \"rare-2\", \"rare1-1\", \"none-1\"]}')",
+    "a query of items": "select * from es_query('{\"items\": [{\"tags\": [\"rare\"]}, {\"tags\": [\"rare1\", \"busy\"], \"event_types\": [\"Seen\"]}]}')",
+    "a query of a correlation id": "select * from es_query('{\"correlation_id\": \"one\"}')",
+    "a query of a subject": "select * from es_query('{\"subjects\": [\"somebody\"], \"payload\": {\"/n\": 1}}')",
+    "a page of what bears a tag, by a query": "select * from es_query('{\"tags\": [\"busy\"], \"order\": \"backward\"}', 20)",
     "a tag that is not there": "select * from es_read_all(0, 100, tags => '{busy,none}')",
     "the subscriptions": "select * from eventstream.subscriptions",
     "the projections": "select * from eventstream.projections",
@@ -45,6 +55,7 @@ def costs(quiet_server):
             connection.execute("set eventstream.durability = 'session'")
             rare(connection)
         rare(session, [f"rare{number}" for number in range(15)])
+        session.execute("select es_append('rare-1', 'Seen', '{\"n\": 1}', metadata => '{\"correlation_id\": \"one\"}', subject => 'somebody')")
         session.execute("select es_create_subscription('far', categories => '{rare}')")
         session.execute("select es_create_subscription('far of many', categories => %s)", (RARE,))
         session.execute("create function handle(e eventstream.event) returns void language sql as 'select'")

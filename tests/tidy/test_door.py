@@ -20,6 +20,8 @@ MAY_READ = {
     "src/log/statements/reading.rs": ({*COLUMNS, "select *", "e.*"}, "writes the statements; how large whole rows are"),
     "src/log/statements/finding.rs": ({"select *"}, "writes the statements"),
     "src/log/statements/verifying.rs": ({*COLUMNS, *CONSTANTS}, "writes the statements, and numbers their columns"),
+    "src/log/statements/tagged.rs": ({"metadata"}, "writes the statements of verification: which correlation id is to be looked for, and nothing else of them"),
+    "src/present/query.rs": ({"'payload'", "'metadata'"}, "names of criteria"),
     "src/log/statements/offers.rs": (COLUMNS, "measures them"),
     "src/log/stored.rs": ({*CONSTANTS, "StoredContent", "of_door"}, "what the names below mean"),
     "src/log/retry.rs": ({"StoredContent", "'payload'"}, "compares a retried payload with the stored one, and says only whether they differ"),

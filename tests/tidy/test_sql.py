@@ -8,7 +8,7 @@ from source import ROOT, files, is_test, literals_of, name
 OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
     "event_type": "command", "fold": "state", "guard": "proof", "history": "state", "invariant": "command",
-    "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "read": "log", "snapshot": "state",
+    "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "snapshot": "state",
     "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
     "verify": "proof", "view": "access",
 }  # fmt: skip

@@ -126,6 +126,7 @@ pub mod act {
     pub const SUBSCRIPTION_MOVED: &str = "SubscriptionMoved";
     pub const DEAD_LETTER_RETRIED: &str = "DeadLetterRetried";
     pub const DEAD_LETTER_DROPPED: &str = "DeadLetterDropped";
+    pub const PAGE_KEY_CHANGED: &str = "PageKeyChanged";
 }
 
 /// The stream that a tenant's acts go to.

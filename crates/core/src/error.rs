@@ -10,11 +10,11 @@ use crate::error_hints;
 pub use crate::error_words::Match;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
-    gate_hint, grant_hint, holder_hint, holders_facts, in_category, matches_words, operator_hint, period_hint,
-    reused_hint, some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
+    gate_hint, grant_hint, holder_hint, holders_facts, in_category, matches_words, no_tenant_hint, operator_hint,
+    period_hint, reused_hint, some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
-use crate::quote::{quote_literal, shown};
+use crate::quote::shown;
 use crate::undecided::Undecided;
 use crate::violation::Violation;
 
@@ -212,6 +212,10 @@ pub enum Error {
     #[error("attempt {attempt_token} is not under way: {reason}")]
     AttemptLost { attempt_token: String, reason: String },
 
+    /// ES032: the page is none of this query, of this tenant and of what the role may read here; or its key was changed twice since.
+    #[error("the page is none of this query")]
+    PageRefused,
+
     /// 40001: the transaction's snapshot does not show all events that match the query of a condition: what it reads would not be what the condition had seen.
     #[error("could not serialize access: this transaction's snapshot does not show all events that the query matches")]
     MatchesNotInSnapshot,
@@ -315,6 +319,7 @@ impl Error {
             Self::NotActivated { .. } => "ES026",
             Self::CommandKeyReused { .. } => "ES030",
             Self::AttemptLost { .. } => "ES031",
+            Self::PageRefused => "ES032",
             Self::Undecided(undecided) => undecided.sqlstate(),
             Self::NotInSnapshot { .. } | Self::MatchesNotInSnapshot => "40001",
             Self::TenantNotFound { .. } => "ES040",
@@ -419,6 +424,7 @@ impl Error {
             Self::CommandKeyReused { of, key } => facts!(of, command_key = key),
             Self::AttemptLost { attempt_token, reason } => facts!(attempt_token, reason),
             Self::Undecided(undecided) => undecided.facts(),
+            Self::PageRefused => facts!(argument = "page"),
             _ => return None,
         })
     }
@@ -467,15 +473,14 @@ impl Error {
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
             Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
             Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
+            Self::PageRefused => Some(error_hints::PAGE_REFUSED.into()),
             Self::Undecided(undecided) => undecided.hint(),
             Self::NotActivated { .. } => Some(error_hints::NOT_ACTIVATED.into()),
             Self::PositionAhead { .. } => Some(error_hints::POSITION_AHEAD.into()),
             Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),
             Self::NotInSnapshot { .. } => Some(error_hints::NOT_IN_SNAPSHOT.into()),
             Self::MatchesNotInSnapshot => Some(error_hints::MATCHES_NOT_IN_SNAPSHOT.into()),
-            Self::TenantNotFound { tenant } => {
-                Some(format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant)))
-            }
+            Self::TenantNotFound { tenant } => Some(no_tenant_hint(tenant)),
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
             Self::GateBusy { holders, .. } => Some(gate_hint(holders)),
             Self::Immutable { .. } => Some(error_hints::IMMUTABLE.into()),

@@ -62,6 +62,9 @@ pub const NOT_IN_SNAPSHOT: &str = "Others appended to it since the snapshot was 
 pub const CONDITION: &str =
     "Take another condition with es_condition(query), read afterwards, and decide again on what was read.";
 
+pub const PAGE_REFUSED: &str = "A page goes on with the query that gave it: the same criteria, tenant, database, and categories that the role may read. Ask \
+     without a page for the first events.";
+
 pub const MATCHES_NOT_IN_SNAPSHOT: &str = "Roll back, take the condition before the transaction begins, and read in it. In READ COMMITTED this does not happen.";
 
 pub const IMMUTABLE: &str = "Append an event that corrects the earlier one; what was recorded stays.";

@@ -26,6 +26,10 @@ pub fn conflict_hint(expected: i64, actual: i64, is_closed: bool) -> String {
     }
 }
 
+pub fn no_tenant_hint(tenant: &str) -> String {
+    format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant))
+}
+
 pub fn matches_words(after: i64, seen: Option<i64>, matches: i64) -> String {
     let events = |count: i64| counted(count, "event", "events");
     match seen {

@@ -34,6 +34,7 @@ pub mod number;
 pub mod options;
 pub mod partition;
 pub mod privilege;
+pub mod query;
 mod quote;
 pub mod rules;
 pub mod schema;

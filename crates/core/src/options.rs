@@ -101,6 +101,50 @@ pub struct ItemElement<'a> {
     pub tags: Option<Texts<'a>>,
 }
 
+/// The criteria of es_query.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "D: Deserialize<'de>"))]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct CriteriaElement<'a, D> {
+    #[serde(borrow)]
+    pub streams: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub stream_prefix: Option<&'a str>,
+    #[serde(borrow)]
+    pub categories: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub event_types: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub items: Option<Items<'a>>,
+    #[serde(borrow)]
+    pub tags: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub subjects: Option<Texts<'a>>,
+    #[serde(borrow)]
+    pub occurred: Option<SpanElement<'a>>,
+    #[serde(borrow)]
+    pub recorded: Option<SpanElement<'a>>,
+    pub metadata: Option<D>,
+    #[serde(borrow)]
+    pub correlation_id: Option<&'a str>,
+    pub payload: Option<D>,
+    #[serde(borrow)]
+    pub order: Option<&'a str>,
+}
+
+/// A range of times: from the first on, to the second, or before the third.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // the fields are what their names say
+pub struct SpanElement<'a> {
+    #[serde(borrow)]
+    pub from: Option<&'a str>,
+    #[serde(borrow)]
+    pub until: Option<&'a str>,
+    #[serde(borrow)]
+    pub before: Option<&'a str>,
+}
+
 /// The condition of es_append_streams.
 #[derive(Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -45,6 +45,14 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
+    /// Which events of an answer come first.
+    Sequence {
+        /// The oldest.
+        Forward = "forward",
+        /// The newest.
+        Backward = "backward",
+    }
+
     /// In which order a fold folds events.
     Order {
         /// As they came.

@@ -230,6 +230,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "Begin again with the same key",
         ),
         (
+            Error::PageRefused,
+            "ES032",
+            "the page is none of this query",
+            json!({ "argument": "page" }),
+            "A page goes on with the query that gave it",
+        ),
+        (
             Error::RuleBroken(Box::new(Broken {
                 what: "event 1 for stream \"a-1\"".into(),
                 rule: CategoryRule::EventId,

@@ -99,16 +99,6 @@ pub const LOG_BACKWARD: Definition = (
     &[TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID],
 );
 
-pub const BY_SUBJECT: Definition = (
-    concat!(
-        "select ",
-        event_columns!(),
-        " from (select * from {events} where tenant_id = $2 and subject = $3 and global_position + 0 > $4 \
-                     and ($6 is null or category = any ($6)) order by global_position limit $5) e order by e.global_position"
-    ),
-    &[TEXTOID, INT8OID, TEXTOID, INT8OID, INT8OID, TEXTARRAYOID],
-);
-
 pub const BY_EVENT_ID: Definition = (
     concat!(
         "select ",

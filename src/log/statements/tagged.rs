@@ -10,12 +10,22 @@ pub const TAGS_WITHIN: Definition = (
     RANGE,
 );
 
+/// What else than its tags an event `e` is to be found by ([`super::super::tags::of_correlation`]): an array of one, or NULL.
+macro_rules! correlation {
+    () => {
+        "case when jsonb_typeof(e.metadata -> 'correlation_id') = 'string' and octet_length(e.metadata ->> 'correlation_id') between 1 and 255 \
+              then array[chr(1) || (e.metadata ->> 'correlation_id')] end"
+    };
+}
+
 /// Events with tags that are not looked for; how many of them.
 macro_rules! lost {
     ($which:literal) => {
         concat!(
             "select (select s.name from _eventstream.streams s where s.id = e.stream_id), e.version, e.global_position, count(*) \
-                 from {events} e cross join lateral unnest(e.tags) t (tag) where e.tags is not null and ",
+                 from {events} e cross join lateral unnest(e.tags || ",
+            correlation!(),
+            ") t (tag) where ",
             $which,
             " and not exists (select from {tags} x where x.tenant_id = e.tenant_id and x.tag = t.tag and x.global_position = e.global_position) \
                  group by e.stream_id, e.version, e.global_position order by e.global_position"
@@ -31,10 +41,13 @@ pub const LOST_TAGS_OF_STREAM: Definition =
 
 /// Rows of tags that no event bears there.
 pub const STRAY_TAGS: Definition = (
-    "select null::text, null::bigint, x.global_position, count(*) from {tags} x \
+    concat!(
+        "select null::text, null::bigint, x.global_position, count(*) from {tags} x \
                  where x.global_position >= $1 and x.global_position <= $2 and ($3 is null or x.tenant_id = $3) \
-                 and not exists (select from {events} e where e.global_position = x.global_position and e.tenant_id = x.tenant_id and x.tag = any (e.tags)) \
-                 group by x.global_position order by x.global_position",
+                 and not exists (select from {events} e where e.global_position = x.global_position and e.tenant_id = x.tenant_id and x.tag = any (e.tags || ",
+        correlation!(),
+        ")) group by x.global_position order by x.global_position"
+    ),
     RANGE,
 );
 
@@ -51,9 +64,11 @@ pub const UNLISTED_TAGS: Definition = (
 macro_rules! lost_at_end {
     ($order:literal) => {
         concat!(
-            "select e.global_position from (select e.tenant_id, e.global_position, e.tags from (select tenant_id, global_position, tags from {events} order by global_position ",
+            "select e.global_position from (select e.tenant_id, e.global_position, e.tags || ",
+            correlation!(),
+            " as tags from (select tenant_id, global_position, tags, metadata from {events} order by global_position ",
             $order,
-            " limit 100) e where e.tags is not null limit 4) e \
+            " limit 100) e where e.tags is not null or e.metadata ? 'correlation_id' limit 4) e \
                  where exists (select from unnest(e.tags) t (tag) where \
                       not exists (select from {tags} x where x.tenant_id = e.tenant_id and x.tag = t.tag and x.global_position = e.global_position) \
                       or not exists (select from _eventstream.tag_partitions p \

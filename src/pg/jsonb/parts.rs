@@ -1,6 +1,6 @@
 //! Parts of a document where they lie, without copies, and documents put together from parts. Nothing here recurses over a
 //! document, however deep it is.
-use super::{Jsonb, Shape, check_for_interrupts, numeric_body, string, whole};
+use super::{Jsonb, Shape, check_for_interrupts, find, numeric_body, string, whole};
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use pgrx::pg_sys::{self, JsonbIteratorToken as Token, jbvType};
@@ -13,6 +13,35 @@ use std::{ptr, slice};
 pub struct Part<'a> {
     value: pg_sys::JsonbValue,
     _document: PhantomData<&'a ()>,
+}
+
+impl<'a> Jsonb<'a> {
+    /// What `self @> other` says.
+    pub fn contains(self, other: Jsonb) -> Result<bool> {
+        // SAFETY: both are detoasted documents.
+        let says = catch(|| unsafe {
+            let (all, part) = (self.datum(), other.datum());
+            ffi::DirectFunctionCall2Coll(Some(ffi::jsonb_contains), pg_sys::InvalidOid, all, part)
+        })?;
+        Ok(says.value() != 0)
+    }
+
+    /// The member of an object, where it is a string. Nothing else is looked at.
+    pub fn member_text(self, key: &str) -> Result<Option<&'a str>> {
+        if self.shape() != Shape::Object {
+            return Ok(None);
+        }
+        let root = self.root();
+        let mut value = MaybeUninit::<pg_sys::JsonbValue>::zeroed();
+        let into = value.as_mut_ptr();
+        // SAFETY: a valid container within the document; `into` is filled where something is found, and points into it.
+        unsafe {
+            if !catch(|| find(root, key, None, into))? || (*into).type_ != jbvType::jbvString {
+                return Ok(None);
+            }
+            Ok(Some(string(&*into)))
+        }
+    }
 }
 
 impl<'a> Part<'a> {

@@ -19,14 +19,19 @@ pub struct Probe {
     /// The equality function of the first column's type.
     equality: u32,
     /// Which rows the index covers; None: all.
-    condition: Option<Smaller>,
+    condition: Option<Covered>,
     /// Found at the first use; checked at each, because REINDEX CONCURRENTLY makes another.
     index: Cell<Oid>,
 }
 
-/// The condition of a partial index: the timestamptz in one column of the table is before the one in another.
+/// The condition of a partial index.
 #[derive(Clone, Copy)]
-pub struct Smaller(pub i16, pub i16);
+pub enum Covered {
+    /// The timestamptz in one column of the table is before the one in another.
+    Smaller(i16, i16),
+    /// The column is not NULL.
+    Present(i16),
+}
 
 /// A condition on a column of the index after the first.
 #[derive(Clone, Copy)]
@@ -149,7 +154,7 @@ impl Probe {
     }
 
     /// For a partial index whose first column is a bigint.
-    pub const fn partial_by_int8(table: Oid, columns: &'static [i16], condition: Smaller) -> Self {
+    pub const fn partial_by_int8(table: Oid, columns: &'static [i16], condition: Covered) -> Self {
         Self { condition: Some(condition), ..Self::by_int8(table, columns) }
     }
 
@@ -405,23 +410,35 @@ unsafe fn is_ordinary(index: pg_sys::Relation, place: usize) -> bool {
 ///
 /// # Safety
 /// `index` is an open index. May raise.
-unsafe fn covers(index: pg_sys::Relation, condition: Option<Smaller>) -> bool {
+unsafe fn covers(index: pg_sys::Relation, condition: Option<Covered>) -> bool {
     // SAFETY: the predicate is a list of what must all be true (utils/cache/relcache.c), a copy of ours; tags say what nodes are.
     unsafe {
         let conditions = ffi::RelationGetIndexPredicate(index);
-        let Some(Smaller(one, other)) = condition else { return conditions.is_null() };
+        let Some(condition) = condition else { return conditions.is_null() };
         if conditions.is_null() || (*conditions).length != 1 {
             return false;
         }
-        let only = (*(*conditions).elements).ptr_value.cast::<pg_sys::OpExpr>();
-        if (*only).xpr.type_ != NodeTag::T_OpExpr || (*only).opfuncid != Oid::from(pg_sys::F_TIMESTAMPTZ_LT) {
-            return false;
-        }
-        let is_column = |place: usize, column: i16| {
-            let side = (*(*(*only).args).elements.add(place)).ptr_value.cast::<pg_sys::Var>();
-            (*side).xpr.type_ == NodeTag::T_Var && (*side).varattno == column
+        let is_column = |node: *mut std::ffi::c_void, column: i16| {
+            let var = node.cast::<pg_sys::Var>();
+            (*var).xpr.type_ == NodeTag::T_Var && (*var).varattno == column
         };
-        is_column(0, one) && is_column(1, other)
+        let only = (*(*conditions).elements).ptr_value;
+        match condition {
+            Covered::Smaller(one, other) => {
+                let only = only.cast::<pg_sys::OpExpr>();
+                if (*only).xpr.type_ != NodeTag::T_OpExpr || (*only).opfuncid != Oid::from(pg_sys::F_TIMESTAMPTZ_LT) {
+                    return false;
+                }
+                let side = |place| (*(*(*only).args).elements.add(place)).ptr_value;
+                is_column(side(0), one) && is_column(side(1), other)
+            }
+            Covered::Present(column) => {
+                let only = only.cast::<pg_sys::NullTest>();
+                (*only).xpr.type_ == NodeTag::T_NullTest
+                    && (*only).nulltesttype == pg_sys::NullTestType::IS_NOT_NULL
+                    && is_column((*only).arg.cast(), column)
+            }
+        }
     }
 }
 

@@ -126,6 +126,9 @@ impl<'a> Walk<'a> {
         for tag in row.texts(verified::TAGS)?.iter().flatten() {
             self.tally.tags.add_tag(tenant_id, position, tag);
         }
+        if let Some(correlation) = StoredContent::of_verified(row).correlation()? {
+            self.tally.tags.add_tag(tenant_id, position, &correlation);
+        }
         let is_used_twice = self.previous == Some(position);
         self.previous = self.previous.map(|_| position);
         if !self.recent.has(stream_id) {

@@ -6,7 +6,7 @@
 use crate::command::tags::tag_set;
 use crate::error::{Error, Result};
 use crate::name::EventType;
-use crate::options::{ItemElement, QueryElement};
+use crate::options::{ItemElement, Items, QueryElement};
 
 /// What to do about an item that names nothing.
 const EVERYTHING_HINT: &str = r#"Every event of the tenant is meant by {"all": true}."#;
@@ -40,14 +40,23 @@ impl Query {
             (_, Some(false)) => Err(wrong("all", "must be true, or not be there", None)),
             (Some(_), Some(true)) => Err(wrong("all", "must not stand beside items", None)),
             (None, None) => Err(wrong("", r#"must have items, or be {"all": true}"#, None)),
-            (Some(items), None) if items.0.is_empty() => Err(wrong("items", "must have at least one element", None)),
-            (Some(items), None) => {
-                let read = items.0.iter().enumerate().map(|(place, item)| {
-                    Item::read(item).map_err(|error| error.within(&format!("[{place}]")).within("items"))
-                });
-                Ok(Self { items: read.collect::<Result<_>>()? })
-            }
+            (Some(items), None) => Self::of_items(items),
         }
+    }
+
+    /// As its items were given.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], named by the place within the query.
+    pub fn of_items(items: &Items) -> Result<Self> {
+        if items.0.is_empty() {
+            return Err(wrong("items", "must have at least one element", None));
+        }
+        let read =
+            items.0.iter().enumerate().map(|(place, item)| {
+                Item::read(item).map_err(|error| error.within(&format!("[{place}]")).within("items"))
+            });
+        Ok(Self { items: read.collect::<Result<_>>()? })
     }
 
     /// Whether it has an item that any event may match, whatever its tags.
