@@ -3,8 +3,8 @@
 //! ```text
 //! (the board says that something is due) ─▶ a look ─▶ due ──(a free runner)──▶ running ──(report)──▶ the board is told when the next one is
 //! ```
-//! Each tenant that has something due gets a runner before any gets a second one; one that has much gets more, but not all that there are: what is behind of projections
-//! has its own. A runner that dies is at one command, and one that many die of has failed.
+//! Each tenant that has something due gets a runner before any gets a second one; one that has much gets more, but half of all that there are where projections wait:
+//! they have the others. A runner that dies is at one command, and one that many die of has failed.
 use super::job::Done;
 use crate::command::scheduled::run::Agenda as OfTenant;
 use std::collections::{BTreeMap, HashMap};
@@ -100,9 +100,9 @@ impl Agenda {
         self.is_any && self.running() == 0
     }
 
-    /// The tenant that gets a runner now, if one may, of so many that there are: of those that have fewest the one that had its turn longest ago.
-    pub fn next(&self, all: usize) -> Option<i64> {
-        if self.running() >= all.div_ceil(2).max(1) {
+    /// The tenant that gets a runner now, if one may, of so many that they all may have together: of those that have fewest the one that had its turn longest ago.
+    pub fn next(&self, most: usize) -> Option<i64> {
+        if self.running() >= most.max(1) {
             return None;
         }
         let wanting = self.lanes.iter().filter(|(_, lanes)| lanes.wanted > 0);

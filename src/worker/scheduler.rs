@@ -446,7 +446,9 @@ impl Scheduler {
 
     /// As many runners as commands that are due may have.
     fn give_commands(&mut self, free: &mut Vec<usize>, all: usize) {
-        while let (Some(tenant_id), Some(&place)) = (self.agenda.next(all), free.last()) {
+        let others = self.book.due_in(&self.horizons, Runners { all, free });
+        let most = if others.is_some_and(|due| due.is_zero()) { all.div_ceil(2) } else { all };
+        while let (Some(tenant_id), Some(&place)) = (self.agenda.next(most), free.last()) {
             self.agenda.begun(tenant_id);
             self.team.give(place, job::commands_of(tenant_id));
             free.pop();

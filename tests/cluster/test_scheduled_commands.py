@@ -515,7 +515,7 @@ def test_each_is_executed_once_whatever_dies(new_server):
         by_runner = number % 7 < 2 if ROUNDS > 4 else number % 2 == 1
         before = deaths(server)
         if by_runner:
-            die_at(server, step, choice.randint(1, 2 if step == "reported" else 6))
+            die_at(server, step, choice.randint(1, 1 if step == "reported" else 3))
         with database.connect() as session:
             for _ in range(20):
                 key = f"k-{scheduled}"
