@@ -159,7 +159,13 @@ $$;
 select es_register_decider('entries', 'journal', 'ledger.decide(jsonb, eventstream.command)', boundary => 'ledger.accounts_of(eventstream.command)',
     commands => '{"PostEntry": {
         "description": "an entry of the journal, with its lines",
-        "schema": {"type": "object", "required": ["entry", "memo", "lines"], "properties": {"lines": {"type": "array", "minItems": 2}}}}}');
+        "schema": {"type": "object", "required": ["entry", "memo", "lines"],
+                   "properties": {"lines": {"type": "array", "minItems": 2, "items": {"$ref": "#/$defs/line"}}},
+                   "$defs": {"amount": {"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.01},
+                             "line": {"type": "object", "required": ["account"],
+                                      "properties": {"account": {"type": "string"},
+                                                     "debit": {"$ref": "#/$defs/amount"}, "credit": {"$ref": "#/$defs/amount"}},
+                                      "oneOf": [{"required": ["debit"]}, {"required": ["credit"]}]}}}}}');
 
 -- The clerk's program gives each entry a key of its own, and sends it until it is answered. Here the first answer was lost:
 select es_command('journal-2024', 'PostEntry', '{"entry": "2024-012", "memo": "Rent for February",

@@ -298,11 +298,22 @@ pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(R
 
 /// The current tenant, where the privilege covers all of these categories (None: every one). Errors: 42501, ES040, ES041.
 pub fn authorize_all(privilege: Privilege, categories: Option<&[String]>) -> Result<Rc<Access>> {
-    let (access, scope) = authorize_tenant(None, privilege)?;
-    if scope.covers(categories) {
-        return Ok(access);
-    }
-    Err(access.refusal(privilege, scope.first_missing(categories))?.into())
+    authorize_all_in(None, privilege, categories)
+}
+
+/// The same of a tenant (None: the current one). What is missing is named by its first category, so that whoever grants it grants no more.
+pub fn authorize_all_in(
+    tenant: Option<&str>,
+    privilege: Privilege,
+    categories: Option<&[String]>,
+) -> Result<Rc<Access>> {
+    let access = current(tenant, privilege)?;
+    let missing = match access.scope(privilege) {
+        Some(scope) if scope.covers(categories) => return Ok(access),
+        Some(scope) => scope.first_missing(categories),
+        None => categories.and_then(|categories| categories.first()).map(String::as_str),
+    };
+    Err(access.refusal(privilege, missing)?.into())
 }
 
 /// None for those that may everything, in every tenant; else as [`authorize_tenant`].

@@ -5,7 +5,8 @@ mod grant;
 pub mod page;
 
 pub use check::{
-    Access, Scope, authorize, authorize_all, authorize_reading, authorize_reading_log, authorize_tenant, everything_or,
-    operated_categories, operated_tenant, operated_tenant_ids, operated_tenants, shown_categories, shown_in,
+    Access, Scope, authorize, authorize_all, authorize_all_in, authorize_reading, authorize_reading_log,
+    authorize_tenant, everything_or, operated_categories, operated_tenant, operated_tenant_ids, operated_tenants,
+    shown_categories, shown_in,
 };
 pub use grant::{Grant, create_tenant, grant, must_have_any, notice_of_new_categories, revoke, see_roles, use_tenant};

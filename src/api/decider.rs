@@ -44,6 +44,12 @@ fn register(args: &Args) -> Returned {
             shown(&other)
         ))?;
     }
+    if decider::is_without_fold(access.tenant_id, &definition)? {
+        report::notice(&format!(
+            "category {} has no default fold: commands for its streams are ES010 until es_register_fold registers one (rules => '{{\"on\": {{}}}}' where no state is needed)",
+            shown(definition.category)
+        ))?;
+    }
     from_text(definition.name).map(Some)
 }
 

@@ -23,7 +23,7 @@ fn close(args: &Args) -> Returned {
     notice_of_new_categories(
         access.tenant_id,
         Some(&asked.categories),
-        "what is appended to it is judged from its first event on",
+        "is it spelt right? What is appended to it is judged from its first event on",
     )?;
     Ok(Some(Datum::from(period::close(target(&access), &asked, closed_until)?)))
 }

@@ -7,7 +7,7 @@ use super::declared::{self, Listed};
 use super::{ruling, schemas};
 use crate::log::event::{NewEvent, Parts};
 use crate::log::target::Target;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::lock::LockTag;
@@ -133,7 +133,8 @@ pub fn must_not_rest(tenant_id: i64, event_type: &str, from_schema_version: i32)
             shown(to.0)
         ),
         hint: Some(format!(
-            "Register another function for the step, or take back the declaration: select es_drop_event_type({}, {});",
+            "Register another function for the step. Or take back the declaration, after which stored events of that version are of one that nobody has declared: \
+             select es_drop_event_type({}, {});",
             quote_literal(to.0),
             to.1
         )),
@@ -163,7 +164,7 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
     let common = Common::new(target, stream.as_str())?;
     for Example(event_type, version, example) in examples {
         let what = || "the example".to_owned();
-        declared.check_payload(&what, &event_type, version, example.as_bytes())?;
+        declared.check_payload(&what, &event_type, version, example.as_bytes()).map_err(of_example)?;
         if !upcasters.has(&event_type, version) {
             continue;
         }
@@ -182,8 +183,18 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
         let what = || format!("what upcasters make of the example of {} version {version}", shown(&event_type));
         Door::new(&upcasters)?.show_steps(stored, &mut |became| {
             let Some(payload) = became.payload()? else { return Ok(()) };
-            declared.check_payload(&what, became.event_type()?, became.schema_version(), payload.text()?)
+            declared
+                .check_payload(&what, became.event_type()?, became.schema_version(), payload.text()?)
+                .map_err(of_example)
         })?;
     }
     Ok(())
+}
+
+/// That it is an example that was refused.
+fn of_example(mut failure: Failure) -> Failure {
+    if let Failure::Rule(Error::PayloadRefused { is_example, .. }) = &mut failure {
+        *is_example = true;
+    }
+    failure
 }

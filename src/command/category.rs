@@ -8,6 +8,7 @@ use crate::log::event::NewEvent;
 use crate::log::request::Request;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
+use crate::pg::error::report;
 use crate::pg::jsonb::{Jsonb, Stored, Value};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
@@ -16,6 +17,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog::announce_category_change;
 use crate::shared::session::as_owner;
+use crate::shared::settings;
 use crate::state::folds;
 use eventstream_core::command::boundary::Found;
 use eventstream_core::command::category::{CategoryRules, OneEvent, ToStream};
@@ -113,7 +115,7 @@ impl Categories {
                 event_type: event.event_type,
                 tags: &event.tags,
                 is_declared: !rules.asks(CategoryRule::EventTypes) || declared.has(event.event_type)?,
-                has_actor: !rules.asks(CategoryRule::Actor) || has_actor(event)?,
+                without_actor: if rules.asks(CategoryRule::Actor) { without_actor(event)? } else { None },
                 has_id: event.event_id.is_some(),
                 ahead: event.occurred_at.map_or(0, |occurred_at| occurred_at.saturating_sub(clock)),
             };
@@ -123,16 +125,22 @@ impl Categories {
     }
 }
 
-fn has_actor(event: &NewEvent) -> Result<bool> {
-    let mut is_named = false;
+/// Why the metadata name nobody who acts, if they do not.
+fn without_actor(event: &NewEvent) -> Result<Option<&'static str>> {
+    let mut why = Some("name no actor");
     event.metadata.value.each(|key, value| {
-        if let ("actor", Value::Text(actor)) = (key, value) {
-            // What nobody sees names nobody.
-            is_named = check_text("actor", actor, usize::MAX).is_ok();
+        if key == "actor" {
+            why = match value {
+                // What nobody sees names nobody.
+                Value::Text(actor) if check_text("actor", actor, usize::MAX).is_ok() => None,
+                Value::Text(_) => Some("name an actor that is blank, or has letters that nobody sees"),
+                Value::Null => Some("name no actor: it is null"),
+                _ => Some("name an actor that is no text"),
+            };
         }
         Ok(())
     })?;
-    Ok(is_named)
+    Ok(why)
 }
 
 /// Gives each category that has streams or rules (of these; None: of all), with what was set of it.
@@ -178,12 +186,16 @@ pub fn settings(
 /// Sets what is given of a category's rules. Errors: ES005.
 pub fn alter(target: Target, category: &str, settings: &CategorySettings) -> Result<()> {
     let max_future = settings.max_future.flatten().map(interval).transpose()?;
-    let settings = CategorySettings { max_future: settings.max_future.map(|_| max_future.as_deref()), ..*settings };
+    let printed = max_future.as_ref().map(|(_, printed)| printed.as_str());
+    let settings = CategorySettings { max_future: settings.max_future.map(|_| printed), ..*settings };
     let changes = settings.changes()?;
     if changes["foldable"].is_string() {
         must_have_fold(target, category)?;
     }
     server::must_be_writable(c"es_alter_category")?;
+    if let Some((microseconds, printed)) = &max_future {
+        say_narrower(*microseconds, printed)?;
+    }
     let is_asked = changes.as_object().is_some_and(|changes| changes.values().any(|value| !value.is_null()));
     if is_asked {
         let categories = [category.to_owned()];
@@ -202,8 +214,19 @@ pub fn alter(target: Target, category: &str, settings: &CategorySettings) -> Res
     })
 }
 
-/// As PostgreSQL prints it, whatever the session's style.
-fn interval(text: &str) -> Result<String> {
+/// A NOTICE where the setting for all categories refuses what the rule would take.
+fn say_narrower(microseconds: i64, printed: &str) -> Result<()> {
+    let most = settings::max_future_skew();
+    if microseconds <= most.saturating_mul(1_000_000) {
+        return Ok(());
+    }
+    report::notice(&format!(
+        "max_future is {printed}, and eventstream.max_future_skew, which counts for all categories, is {most} seconds: the narrower one counts"
+    ))
+}
+
+/// In microseconds, and as PostgreSQL prints it, whatever the session's style.
+fn interval(text: &str) -> Result<(i64, String)> {
     let refused = |reason: String| Error::InvalidArgument {
         argument: "max_future".into(),
         reason,
@@ -223,7 +246,7 @@ fn interval(text: &str) -> Result<String> {
             Err(refused(format!("must be an interval, not {}", shown(text))).into())
         }
         Err(other) => Err(other),
-        Ok(Some((0.., true, printed))) => Ok(printed),
+        Ok(Some((microseconds @ 0.., true, printed))) => Ok((microseconds, printed)),
         Ok(_) => Err(refused(format!("must be 0 or more, and without months, not {}", shown(text))).into()),
     }
 }
@@ -240,8 +263,11 @@ fn must_have_fold(target: Target, category: &str) -> Result<()> {
     }
 }
 
-/// The shortest fold that there is, to begin with.
+/// A fold to begin with that takes nothing: one that takes whatever comes would make a rule of it that refuses nothing.
 pub fn register_hint(category: &str) -> String {
     let name = quote_literal(category);
-    format!("Register one first: select es_register_fold({name}, {name}, rules => '{{\"on\": {{}}}}');")
+    format!(
+        "Register one first, with the types of its events under \"on\" (docs/rules.md); as it stands this one takes none: select es_register_fold({name}, {name}, \
+         rules => '{{\"on\": {{}}, \"otherwise\": \"error\"}}');"
+    )
 }

@@ -6,7 +6,7 @@ use super::bounds::{Bounds, QUERY, States, Streams, object_of};
 use super::commanded::{Versions, refuse_reserved};
 use super::deciding::Deciding;
 use super::later::Later;
-use crate::access::authorize_tenant;
+use crate::access::authorize_all_in;
 use crate::log::event::{NewEvent, Parts};
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::jsonb::{Jsonb, Shape, Value};
@@ -102,17 +102,7 @@ fn seen(bounds: &Bounds, versions: &Versions, states: &States, events: &[Read]) 
 
 /// What the decider is given its registrant must be allowed to read. Runs with the registrant's rights.
 fn must_read(deciding: &Deciding, categories: Option<&[String]>) -> Result<()> {
-    let (_, scope) = authorize_tenant(Some(deciding.target.name), Privilege::Read)?;
-    if scope.covers(categories) {
-        return Ok(());
-    }
-    Err(Error::InsufficientPrivilege {
-        role: deciding.decider.registrant.role.clone(),
-        privilege: Privilege::Read.as_str(),
-        tenant: deciding.target.name.into(),
-        category: scope.first_missing(categories).map(Into::into),
-    }
-    .into())
+    authorize_all_in(Some(deciding.target.name), Privilege::Read, categories).map(drop)
 }
 
 /// The events of an answer, its result, and what it wants later. Errors: ES005, named by the place within the answer, ES007.

@@ -3,7 +3,7 @@
 use super::deciders::{each_command, must_satisfy, undecided};
 use super::schemas;
 use crate::log::document::print;
-use crate::pg::error::failure::{Result, invalid};
+use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
@@ -16,7 +16,7 @@ use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EventType, check_label};
 use eventstream_core::schema::Schema;
-use eventstream_core::undecided::Undecided;
+use eventstream_core::undecided::{EXAMPLE, Undecided};
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
 
@@ -117,6 +117,18 @@ pub fn register(tenant_id: i64, definition: &Definition) -> Result<Option<String
     })
 }
 
+/// Whether no command for its category can be decided yet, because nothing makes states of its streams.
+pub fn is_without_fold(tenant_id: i64, definition: &Definition) -> Result<bool> {
+    let own = definition.fold.map_or(Ok(None), |fold| folds::named(tenant_id, fold))?;
+    if own.is_some_and(|fold| fold.category == definition.category) {
+        return Ok(false);
+    }
+    match folds::of(tenant_id, definition.category, None) {
+        Err(Failure::Rule(Error::FoldNotFound { .. })) => Ok(true),
+        found => found.map(|_| false),
+    }
+}
+
 /// The functions as the server holds them now: an auditor sees what decided, whatever becomes of them.
 fn source<'a>(handler: &Handler, boundary: Option<&Handler>) -> Result<Jsonb<'a>> {
     let boundary = boundary.map_or("null", |boundary| &boundary.definition);
@@ -165,7 +177,7 @@ fn check_commands(decider: &str, commands: Jsonb) -> Result<()> {
         }
         let schema = schemas::made(&String::from_utf8_lossy(schema.text()?))?.map_err(of_a_command)?;
         match example {
-            Some(example) => must_satisfy(&schema, "the example", (decider, name), example.text),
+            Some(example) => must_satisfy(&schema, EXAMPLE, (decider, name), example.text),
             None => Ok(()),
         }
     })

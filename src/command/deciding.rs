@@ -44,7 +44,11 @@ impl Deciding<'_> {
         match answer {
             Some(answer) => Jsonb::of_datum(answer),
             None => {
-                Err(self.failed(format!("its {what} is NULL"), Some("An empty array of events is: nothing happens.")))
+                let hint = match what {
+                    "boundary" => "An empty object is: the command's own stream, and nothing else.",
+                    _ => "An empty array of events is: nothing happens.",
+                };
+                Err(self.failed(format!("its {what} is NULL"), Some(hint)))
             }
         }
     }

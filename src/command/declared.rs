@@ -3,14 +3,16 @@
 //! Promises: an event of a type that nobody has declared is not looked at, and where a tenant has declared none that costs one comparison a call; what is
 //! appended was judged by the declaration that had been committed when the append entered the tenant's gate. A cancel or a timeout ends a judgement.
 use super::schemas::{self, Versions};
+use crate::access::{Scope, shown_categories};
 use crate::log::event::NewEvent;
 use crate::log::request::Request;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::session::as_owner;
 use eventstream_core::EventType;
 use eventstream_core::error::Error;
+use eventstream_core::near::nearest_first;
 use eventstream_core::schema::Schema;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID};
@@ -145,6 +147,27 @@ impl Declared {
     }
 }
 
+/// What is declared instead, the likeliest first, is told of an event type that is not: to a role that may see it, which may read something. Asked by the caller, with
+/// his rights.
+pub fn suggest(tenant_id: i64, mut failure: Failure) -> Failure {
+    let Failure::Rule(Error::RuleBroken(broken)) = &mut failure else { return failure };
+    let Some(event_type) = broken.undeclared.clone() else { return failure };
+    match like(tenant_id, &event_type) {
+        Ok(names) => broken.suggest(&names),
+        Err(other) => return other,
+    }
+    failure
+}
+
+fn like(tenant_id: i64, event_type: &str) -> Result<Vec<String>> {
+    if matches!(shown_categories()?, Scope::Categories(categories) if categories.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = list(tenant_id)?.into_keys().collect();
+    nearest_first(event_type, &mut names);
+    Ok(names)
+}
+
 /// The newest version that may be appended.
 fn newest(versions: &Versions) -> Option<i32> {
     versions.iter().rev().find(|(_, version)| version.is_appendable).map(|(&version, _)| version)
@@ -165,6 +188,7 @@ pub fn check(
             event_type: event_type.into(),
             schema_version,
             breach: Box::new(breach),
+            is_example: false,
         }
         .into()),
         Err(reason) => Err(Error::EventTypeRefused {

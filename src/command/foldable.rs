@@ -111,6 +111,7 @@ fn refusal(stream: StreamName, reason: String, hint: String, failed: Option<Fail
         reason,
         hint,
         failed,
+        undeclared: None,
     }))
     .into()
 }

@@ -42,6 +42,7 @@ columns! {
     CLOSED_UNTIL = "closed_until",
     KNOWN_AT = "known_at",
     IS_WHOLE = "is_whole",
+    REASON = "reason",
 }
 
 thread_local! {
@@ -81,10 +82,12 @@ struct Closing {
     is_whole: bool,
     /// The last position before.
     closed_position: i64,
+    /// Whether it was closed for the reason that is given.
+    is_of_reason: bool,
 }
 
 /// Those of a category that stand, the furthest first.
-fn standing(db: &Db, target: Target, category: &str, tag: Option<&str>) -> Result<Vec<Closing>> {
+fn standing(db: &Db, target: Target, category: &str, asked: &Asked) -> Result<Vec<Closing>> {
     let (tenant, category) = (Some(Datum::from(target.id)), Some(from_text(category)?));
     let closing = |row: &Row| {
         Ok(Closing {
@@ -93,9 +96,10 @@ fn standing(db: &Db, target: Target, category: &str, tag: Option<&str>) -> Resul
             known_at: row.int8(of::KNOWN_AT)?,
             is_whole: row.boolean(of::IS_WHOLE)?,
             closed_position: 0,
+            is_of_reason: row.text(of::REASON)? == asked.reason,
         })
     };
-    match tag {
+    match asked.tag {
         None => CLOSED.with(|plan| plan.rows(db, View::Latest, 0, &[tenant, category], closing)),
         Some(tag) => {
             let key = [tenant, category, Some(from_text(tag)?)];
@@ -128,9 +132,16 @@ pub fn close(target: Target, asked: &Asked, closed_until: i64) -> Result<i64> {
     let closed_by = acting::recorded_by()?;
     as_owner(Planning::ByIndex, |db, catalog| {
         for category in &asked.categories {
-            let standing = standing(db, target, category, asked.tag)?;
+            let standing = standing(db, target, category, asked)?;
             if standing.iter().all(|closing| closing.closed_until < closed_until) {
-                let closing = Closing { period_id: 0, closed_until, known_at, is_whole: is_all, closed_position: last };
+                let closing = Closing {
+                    period_id: 0,
+                    closed_until,
+                    known_at,
+                    is_whole: is_all,
+                    closed_position: last,
+                    is_of_reason: true,
+                };
                 write_down(db, target, category, asked, &closing, &closed_by)?;
             }
         }
@@ -162,7 +173,7 @@ fn was_closed(target: Target, asked: &Asked, closed_until: i64) -> Result<Option
         asked
             .categories
             .iter()
-            .map(|category| Ok(standing(db, target, category, asked.tag)?.into_iter().next()))
+            .map(|category| Ok(standing(db, target, category, asked)?.into_iter().next()))
             .collect::<Result<Vec<_>>>()
     })?;
     let mut known_at = None;
@@ -186,8 +197,10 @@ fn was_closed(target: Target, asked: &Asked, closed_until: i64) -> Result<Option
     }
     let is_all = furthest.iter().all(|closing| closing.is_some_and(|closing| closing.closed_until == closed_until));
     if is_all {
+        let is_of_reason = furthest.iter().flatten().all(|closing| closing.is_of_reason);
+        let reason = if is_of_reason { "" } else { ": its reason stays, and the one that is given now is not kept" };
         report::notice(&format!(
-            "closed until {} already, as it was asked for",
+            "closed until {} already, as it was asked for{reason}",
             server::print_time_utc(closed_until)?
         ))?;
     }
@@ -297,7 +310,7 @@ fn reopen_one(
     (stays, last): (Option<i64>, i64),
     by: &str,
 ) -> Result<i64> {
-    let all = standing(db, target, category, asked.tag)?;
+    let all = standing(db, target, category, asked)?;
     let (later, earlier): (Vec<Closing>, Vec<Closing>) =
         all.into_iter().partition(|closing| stays.is_none_or(|stays| closing.closed_until > stays));
     let Some(nearest) = later.last().copied() else {

@@ -10,7 +10,7 @@
 //! locks, names and rows of streams in the order of their names, the entry, positions. What an inline projection's handler appends comes
 //! through here again: its locks are behind the entry, as those of a second append of one transaction are.
 use super::condition::{self, Given};
-use super::{foldable, required, ruling};
+use super::{declared, foldable, required, ruling};
 use crate::log::append;
 use crate::log::gate;
 use crate::log::last_append::LastAppend;
@@ -47,7 +47,7 @@ pub fn write_under(condition: Option<Given>, target: Target, requests: &mut [Req
             counters::add(Counter::Conflicts, 1);
         }
     });
-    let appended = appended.map_err(condition::veiled)?;
+    let appended = appended.map_err(condition::veiled).map_err(|failure| declared::suggest(target.id, failure))?;
     let written = appended.positions.len() as u64;
     foldable::judge(target, &ruling.categories, requests, &appended.streams)?;
     if !ruling.invariants.is_empty() {

@@ -107,8 +107,13 @@ pub fn of(tenant_id: i64, category: &str, name: Option<&str>) -> Result<Rc<Fold>
 
 /// The fold of that name that folds what queries match, whatever its category. Errors: ES010.
 pub fn of_queries(tenant_id: i64, name: Option<&str>) -> Result<Rc<Fold>> {
-    let found = name.map_or(Ok(None), |name| named(tenant_id, name))?.filter(|fold| fold.category.is_empty());
-    found.ok_or_else(|| Error::FoldNotFound { fold: name.map(ToOwned::to_owned), category: None }.into())
+    let named = name.map_or(Ok(None), |name| named(tenant_id, name))?;
+    let is_of_category = named.is_some();
+    named.filter(|fold| fold.category.is_empty()).ok_or_else(|| {
+        // One of a category is not what is missing.
+        let fold = name.filter(|_| !is_of_category).map(ToOwned::to_owned);
+        Error::FoldNotFound { fold, category: None }.into()
+    })
 }
 
 /// Whether the fold of that name is one for queries.

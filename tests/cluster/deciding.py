@@ -45,8 +45,8 @@ select es_register_decider('transfer', 'account', 'transfer(jsonb, eventstream.c
     boundary => 'transfer_streams(eventstream.command)', is_default => false);
 """
 
-COMMANDS = {"Deposit": {"schema": {"required": ["amount"], "properties": {"amount": {"type": "number", "exclusiveMinimum": 0}}}, "example": {"amount": 1.5}},
-            "Withdraw": {"schema": {"required": ["amount"], "properties": {"amount": {"type": "number", "exclusiveMinimum": 0}}}},
+COMMANDS = {"Deposit": {"schema": {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number", "exclusiveMinimum": 0}}}, "example": {"amount": 1.5}},
+            "Withdraw": {"schema": {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number", "exclusiveMinimum": 0}}}},
             "Nothing": {"description": "nothing happens"}}  # fmt: skip
 
 

@@ -190,8 +190,9 @@ def test_what_the_default_fold_cannot_take_is_not_recorded(session):
     diag = refused(alter, session, foldable="required")
     assert diag.sqlstate == "ES005" and "settings.foldable" in diag.message_primary
     typed(session, diag)
-    alter(session, foldable="required")
     append(session, '{"amount": "x"}')
+    alter(session, foldable="required")
+    breaks("foldable", append, session, '{"amount": 1}', stream="account-8")
     fold(session)
     # The category has another default now, which cannot take what is there.
     diag = breaks("foldable", append, session, '{"amount": 1}')
@@ -361,7 +362,10 @@ def test_settings_are_set_key_by_key(session):
     heard = []
     session.add_notice_handler(lambda diag: heard.append(diag.message_primary))
     alter(session, actor="required", max_future="1 day 2 hours")
-    assert heard == ['category "account" has no streams yet: what is appended to it is judged from its first event on']
+    assert heard == [
+        "max_future is 1 day 02:00:00, and eventstream.max_future_skew, which counts for all categories, is 86400 seconds: the narrower one counts",
+        'category "account" has no streams yet: what is appended to it is judged from its first event on',
+    ]
     alter(session)
     alter(session, actor=None, event_id="optional")
     alter(session, "other", actor=None, event_id="optional")

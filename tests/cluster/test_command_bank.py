@@ -38,7 +38,7 @@ def test_a_banks_transactions_as_commands_each_sent_twice_in_random_order(new_se
         session.execute(FOLD)
         session.execute(DECIDE)
         session.execute("select es_register_decider('book', 'account', 'book(jsonb, eventstream.command)', commands => %s)",
-                        (json.dumps({kind: {"schema": {"required": ["amount"]}} for kind in ("Credit", "Debit")}),))  # fmt: skip
+                        (json.dumps({kind: {"schema": {"type": "object", "required": ["amount"]}} for kind in ("Credit", "Debit")}),))  # fmt: skip
         session.execute("select es_grant(%s, 'command')", (clerk,))
     sent = [number for number in range(len(booked)) for _ in range(2)]
     random.Random(1).shuffle(sent)

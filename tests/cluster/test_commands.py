@@ -307,7 +307,7 @@ def test_a_boundary_gives_states_of_several_streams(session):
         ("'{\"streams\": [5]}'", "ES037", "its boundary.streams[0] must be a string"),
         ("'{\"streams\": [\"account-2\", \"nonsense\"]}'", "ES037", "its boundary.streams[1] is no stream name"),
         ("'{\"writes\": [\"$audit-1\"]}'", "ES037", "its boundary.writes[0] is no stream name"),
-        ("'{\"items\": [{\"tags\": [\"a:1\"]}]}'", "ES010", "there is no such fold"),
+        ("'{\"items\": [{\"tags\": [\"a:1\"]}]}'", "ES010", "what the boundary's items match has no fold"),
         ("'{\"items\": []}'", "ES037", "its boundary.items must have at least one element"),
         ("'{\"items\": [{\"event_types\": [\"T\"]}]}'", "ES037", "its boundary.items[0] must have tags"),
         ("'{\"items\": [{\"tags\": []}]}'", "ES037", "its boundary.items[0].tags must have at least one element"),

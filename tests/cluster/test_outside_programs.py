@@ -12,7 +12,17 @@ from server import ROOT
 
 PAGE = ROOT / "docs/outside.md"
 PROGRAMS = {"python": ("python", "charge.py"), "node": ("js", "charge.mjs")}
-PRINTED = ["201 R-a", "201 R-a", "422 the key was used for another request", "402 limit", "402 limit"]
+PRINTED = ["201 R-a", "201 R-a", "422 the key was used for another request", "402 limit", "402 limit", "400 no stream can have the key in its name"]
+
+
+def program() -> tuple[dict, list]:
+    """The page's functions, and with which keys the bank is asked."""
+    (text,) = snippets("python", PAGE)
+    module, asked = {"__name__": "charge"}, []
+    exec(text, module)  # noqa: S102: our own page
+    at_the_bank = module["at_the_bank"]
+    module["at_the_bank"] = lambda request, key: asked.append(key) or at_the_bank(request, key)
+    return module, asked
 
 
 @pytest.mark.parametrize("language", PROGRAMS)
@@ -37,12 +47,7 @@ def test_the_program_charges_once(language, database):
 
 
 def test_eight_services_that_get_the_same_requests_charge_each_once(database):
-    (text,) = snippets("python", PAGE)
-    module = {"__name__": "charge"}
-    exec(text, module)  # noqa: S102: our own page
-    asked = []
-    at_the_bank = module["at_the_bank"]
-    module["at_the_bank"] = lambda request, key: asked.append(key) or at_the_bank(request, key)
+    module, asked = program()
 
     def serve(number):
         with database.connect() as session:
@@ -54,3 +59,37 @@ def test_eight_services_that_get_the_same_requests_charge_each_once(database):
     assert sorted(asked) == sorted(f"k-{n}" for n in range(20))
     with database.connect() as session:
         assert value(session, "select count(*) from eventstream.events") == 20
+
+
+def test_nothing_is_charged_that_cannot_be_recorded(database):
+    module, asked = program()
+    with database.connect() as session:
+        for key in ("k" * 505, "k" * 600, "k" * 1024):
+            assert module["charge"](session, key, {"card": "tok_1", "amount": 1})[0] == 400
+        assert asked == [] and rows(session, "select from eventstream.commands") == []
+        longest = "k" * 504
+        assert module["charge"](session, longest, {"card": "tok_1", "amount": 1})[0] == 201
+        assert asked == [longest]
+
+
+def test_whose_lease_ran_out_says_in_progress_and_records_nothing_twice(database):
+    """Somebody else takes over while the bank is asked."""
+    module, asked = program()
+    request = {"card": "tok_1", "amount": 1}
+    module["BEGIN"] = module["BEGIN"].replace("1 min", "1 ms")
+    at_the_bank = module["at_the_bank"]
+    answers = []
+
+    def slow(request, key):
+        if not asked:
+            asked.append(key)
+            with database.connect() as other:
+                answers.append(module["charge"](other, key, request))
+        return at_the_bank(request, key)
+
+    module["at_the_bank"] = slow
+    with database.connect() as session:
+        assert module["charge"](session, "k", request) == (409, {"error": "in progress"})
+        assert answers == [(201, {"receipt": "R-k"})]
+        assert module["charge"](session, "k", request) == answers[0]
+        assert rows(session, "select stream, version from eventstream.events") == [("payment-k", 1)]

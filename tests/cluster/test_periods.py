@@ -111,7 +111,7 @@ def test_what_is_closed_again_is_answered_as_the_first_time(session):
     append(session)
     first = close(session)
     assert close(session, reason="CLOSE-2") == first
-    assert heard == ["closed until 2024-12-31T22:59:59.999999+00:00 already, as it was asked for"]
+    assert heard == ["closed until 2024-12-31T22:59:59.999999+00:00 already, as it was asked for: its reason stays, and the one that is given now is not kept"]
     assert refused(close, session, END - TICK).sqlstate == "ES005"
     assert close(session, END + TICK) > first
     # Of several, those that are not.

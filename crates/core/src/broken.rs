@@ -1,5 +1,6 @@
 //! Which rule of its category an append breaks, and what is said of it: never what looks like personal data.
-use crate::quote::shown;
+use crate::name::StreamName;
+use crate::quote::{quote_literal, shown};
 use crate::word::CategoryRule;
 use serde_json::{Value, json};
 use std::fmt;
@@ -21,7 +22,12 @@ pub struct Broken {
     pub hint: String,
     /// Of an append that the fold cannot take.
     pub failed: Option<Failed>,
+    /// The type of an event that nobody has declared.
+    pub undeclared: Option<String>,
 }
+
+/// The most declared event types that a hint names.
+const MOST_TOLD: usize = 8;
 
 /// How a fold failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,28 @@ impl fmt::Display for Broken {
 }
 
 impl Broken {
+    /// Of an append to that stream.
+    #[must_use]
+    pub fn of(rule: CategoryRule, what: String, stream: StreamName, reason: String, hint: String) -> Self {
+        let (category, stream) = (stream.category().into(), Some(stream.as_str().into()));
+        Self { what, rule, category, stream, reason, hint, failed: None, undeclared: None }
+    }
+
+    /// Of an event type that nobody has declared, which is a slip of the pen more often than a new one: hints at what is declared, the likeliest first, as far as
+    /// that may be told.
+    pub fn suggest(&mut self, declared: &[String]) {
+        let Some(event_type) = &self.undeclared else { return };
+        let create =
+            format!("A new type is declared first: select es_create_event_type({});", quote_literal(event_type));
+        self.hint = if declared.is_empty() {
+            format!("Is it spelt right? {create}")
+        } else {
+            let told = declared.iter().take(MOST_TOLD).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+            let more = if declared.len() > MOST_TOLD { ", …" } else { "" };
+            format!("Is it a slip? Declared are: {told}{more}. {create}")
+        };
+    }
+
     /// The same for machines.
     #[must_use]
     pub fn facts(&self) -> Value {

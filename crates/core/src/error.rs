@@ -10,10 +10,11 @@ use crate::error_hints;
 pub use crate::error_words::Match;
 use crate::error_words::{
     UNWRITTEN_HINT, already, at_event, at_version, because, conflict_hint, events_noun, fold_not_found, for_tag,
-    gate_hint, grant_hint, holder_hint, holders_facts, in_category, matches_words, no_tenant_hint, operator_hint,
-    period_hint, reused_hint, some_streams, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
+    gate_hint, grant_hint, holder_hint, holders_facts, in_category, in_use_hint, matches_words, no_fold_hint,
+    no_tenant_hint, operator_hint, period_hint, reused_hint, some_streams, state_limit_hint, states_failed_hint,
+    stopped_hint, tenant_hint,
 };
-use crate::hint::{MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
+use crate::hint::{EXAMPLE_HINT, MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 use crate::quote::shown;
 use crate::undecided::Undecided;
 use crate::violation::Violation;
@@ -70,7 +71,7 @@ pub enum Error {
     #[error("{what} needs the primary, and this server is a standby")]
     PrimaryRequired { what: String },
 
-    /// ES010: no fold of that name (None: no default one) for the category (None: in the tenant).
+    /// ES010: no fold of that name (None: no default one) for the category (None: in the tenant; neither: for what a decider's query matches).
     #[error("{}", fold_not_found(fold.as_deref(), category.as_deref()))]
     FoldNotFound { fold: Option<String>, category: Option<String> },
 
@@ -143,7 +144,8 @@ pub enum Error {
 
     /// ES016: `what` ("payload of event 0 for stream …", "example") is none that the declared schema version allows.
     #[error("{what} is refused by the schema of event type {} version {schema_version}: {breach}", shown(event_type))]
-    PayloadRefused { what: String, event_type: String, schema_version: i32, breach: Box<Breach> },
+    /// `is_example`: it is one of what is being declared, or what upcasters make of one.
+    PayloadRefused { what: String, event_type: String, schema_version: i32, breach: Box<Breach>, is_example: bool },
 
     /// ES016: the event type is declared, and this cannot be appended of it; `reason` reads "… is not appendable".
     #[error("event type {} is refused: {reason}", shown(event_type))]
@@ -448,7 +450,7 @@ impl Error {
             }
             Self::PreloadRequired { .. } => Some(error_hints::PRELOAD_REQUIRED.into()),
             Self::PrimaryRequired { .. } => Some(error_hints::PRIMARY_REQUIRED.into()),
-            Self::FoldNotFound { .. } => Some(error_hints::FOLD_NOT_FOUND.into()),
+            Self::FoldNotFound { fold, category } => Some(no_fold_hint(fold.is_some() || category.is_some()).into()),
             Self::InvalidRules { .. } => Some(error_hints::INVALID_RULES.into()),
             Self::SnapshotNotFound { .. } => Some(error_hints::SNAPSHOT_NOT_FOUND.into()),
             Self::FoldUnusable { .. } => Some(error_hints::FOLD_UNUSABLE.into()),
@@ -458,6 +460,7 @@ impl Error {
             Self::StatesFailed { category, fold, .. } => Some(states_failed_hint(category, fold)),
             Self::UpcastFailed { stream, version, .. } => Some(upcast_hint(stream, *version)),
             Self::ConditionFailed { .. } | Self::ConditionOfAnother { .. } => Some(error_hints::CONDITION.into()),
+            Self::PayloadRefused { is_example: true, .. } => Some(EXAMPLE_HINT.into()),
             Self::PayloadRefused { event_type, schema_version, .. } => Some(schema_hint(event_type, *schema_version)),
             Self::EventTypeRefused { hint, .. } => Some(hint.clone()),
             Self::RuleBroken(broken) => Some(broken.hint.clone()),
@@ -487,8 +490,7 @@ impl Error {
             Self::Foreign { .. } => Some(error_hints::FOREIGN.into()),
             Self::Guarded { .. } => Some(error_hints::GUARDED.into()),
             Self::PositionReused { highest, .. } => Some(reused_hint(*highest)),
-            Self::InUse { is_table: true, .. } => Some(error_hints::TABLE_IN_USE.into()),
-            Self::InUse { .. } => Some(error_hints::IN_USE.into()),
+            Self::InUse { users, is_table, .. } => Some(in_use_hint(users, *is_table)),
             Self::InsufficientPrivilege { role, privilege, tenant, category } => {
                 Some(grant_hint(role, privilege, tenant, category.as_deref()))
             }

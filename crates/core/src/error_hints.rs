@@ -45,7 +45,7 @@ pub const COMMAND_KEY_REUSED: &str =
     "A key is the name of one intention: send the first request again as it was, or give another one a key of its own.";
 
 pub const ATTEMPT_LOST: &str = "Begin again with the same key: es_begin_command says what has become of it, and whether it is to be executed. What this attempt \
-     did outside may have been done twice, unless its events took their ids from es_command_event_id.";
+     did outside may have been done twice: ask the other side.";
 
 pub const NOT_ACTIVATED: &str =
     "If the original is no longer in use, make this one the original: select es_activate();";
@@ -75,10 +75,7 @@ pub const FOREIGN: &str = "Call the es_* function that does it. A dump is restor
 pub const GUARDED: &str =
     "If that is what you want, and there is a dump: set eventstream.allow_drop = on; (superusers) and say it again.";
 
-pub const TABLE_IN_USE: &str = "select es_drop_projection(name, drop_table => true); drops a state table with its projection, es_drop_projection(name) leaves it to \
-     you; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours.";
-
-pub const IN_USE: &str = "Register another function there, or unregister first: es_unregister_fold(), es_unregister_upcaster(), \
-     es_unregister_decider(), es_unregister_invariant(), es_alter_projection(), es_drop_projection().";
+pub const NO_FOLD_OF_QUERY: &str = "Register a fold of no category, and name it to the decider: es_register_fold('places', null, rules => …), \
+     es_register_decider(…, fold => 'places').";
 
 pub const INTERNAL: &str = "This is a mistake in eventstream: please report it with the server's log.";

@@ -1,5 +1,6 @@
 //! The words of errors that depend on their values: parts of messages, and hints. Only `error` uses them.
 
+use crate::error_hints;
 use crate::privilege::Privilege;
 use crate::quote::{counted, quote_identifier, quote_literal, shown};
 use crate::word::Word;
@@ -126,8 +127,52 @@ pub fn fold_not_found(fold: Option<&str>, category: Option<&str>) -> String {
         (Some(fold), Some(category)) => format!("there is no fold {} for category \"{category}\"", shown(fold)),
         (Some(fold), None) => format!("there is no fold {}", shown(fold)),
         (None, Some(category)) => format!("category \"{category}\" has no default fold"),
-        (None, None) => "there is no such fold".to_owned(),
+        (None, None) => "what the boundary's items match has no fold: the decider names none of no category".to_owned(),
     }
+}
+
+pub const fn no_fold_hint(is_named: bool) -> &'static str {
+    if is_named { error_hints::FOLD_NOT_FOUND } else { error_hints::NO_FOLD_OF_QUERY }
+}
+
+/// What to do where an object is to go that is in use: about the first of its users, as their queries say them ("fold … of tenant …").
+pub fn in_use_hint(users: &[String], is_table: bool) -> String {
+    let ending = users.first().and_then(|user| ending_of(user, is_table));
+    let first = match (ending, is_table) {
+        (Some(ending), true) => {
+            format!("{ending} drops a state table with its projection, and without drop_table leaves it to you")
+        }
+        (Some(ending), false) => return format!("Register another function there first, or end its use: {ending}"),
+        (None, true) => "es_drop_projection drops a state table with its projection, or leaves it to you".to_owned(),
+        (None, false) => return "Register another function there first, or unregister what is named.".to_owned(),
+    };
+    format!(
+        "{first}; to move one, do that, and create it anew under its new name. Columns that the projection does not write are yours."
+    )
+}
+
+/// The statement that ends a use.
+fn ending_of(user: &str, is_table: bool) -> Option<String> {
+    let (user, tenant) = user.rsplit_once(" of tenant ")?;
+    let unquoted = |name: &str| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(name) => quote_literal(&name.replace("\"\"", "\"")),
+        None => quote_literal(name),
+    };
+    let call = if let Some(fold) = user.strip_prefix("fold ") {
+        format!("es_unregister_fold({})", unquoted(fold))
+    } else if let Some(decider) = user.strip_prefix("decider ") {
+        format!("es_unregister_decider({})", unquoted(decider))
+    } else if let Some(invariant) = user.strip_prefix("invariant ") {
+        format!("es_unregister_invariant({})", unquoted(invariant))
+    } else if let Some(step) = user.strip_prefix("the upcaster of ") {
+        let (event_type, version) = step.rsplit_once(" from schema version ")?;
+        format!("es_unregister_upcaster({}, {version})", unquoted(event_type))
+    } else {
+        let more = if is_table { ", drop_table => true" } else { "" };
+        format!("es_drop_projection({}{more})", unquoted(user.strip_prefix("projection ")?))
+    };
+    let place = if tenant == "default" { String::new() } else { format!("in tenant {tenant}: ") };
+    Some(format!("{place}select {call};"))
 }
 
 pub fn gate_hint(holders: &[(i32, String)]) -> String {

@@ -38,6 +38,10 @@ pub fn table_hint(projection: &str) -> String {
     )
 }
 
+/// What to do about an example that a schema refuses, whosever it is: nothing of what was declared is there to be looked at.
+pub(crate) const EXAMPLE_HINT: &str =
+    "Nothing of this call was kept: mend the example, the schema, or the upcaster between them, and call again.";
+
 /// Where the rule stands that a payload breaks.
 #[must_use]
 pub(crate) fn schema_hint(event_type: &str, schema_version: i32) -> String {

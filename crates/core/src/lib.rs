@@ -29,6 +29,7 @@ pub mod isolate;
 pub mod json;
 pub mod moment;
 pub mod name;
+pub mod near;
 pub mod newest;
 pub mod number;
 pub mod options;

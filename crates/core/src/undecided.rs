@@ -1,8 +1,12 @@
 //! Why a command comes to nothing: a refusal, a boundary, a command that its decider does not take, a decider that is none or answers nothing that can be used. Owns the words
 //! of these errors; [`crate::Error`] carries them.
 use crate::breach::Breach;
+use crate::hint::EXAMPLE_HINT;
 use crate::quote::{quote_literal, shown};
 use serde_json::{Map, Value, json};
+
+/// An example of a command, which is judged when its decider is registered.
+pub const EXAMPLE: &str = "the example";
 
 /// Why a command comes to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +28,7 @@ pub enum Undecided {
     #[error("{}", not_found(decider.as_deref(), category.as_deref()))]
     NotFound { decider: Option<String>, category: Option<String> },
 
-    /// ES016: `what` ("the payload", "the example") is none of that type of command.
+    /// ES016: `what` ("the payload", [`EXAMPLE`]) is none of that type of command.
     #[error(
         "{what} of command {} is refused by its schema, of decider {}: {breach}",
         shown(command_type),
@@ -118,6 +122,7 @@ impl Undecided {
                 "The view eventstream.deciders shows what is registered; es_register_decider() registers one for a category."
                     .into(),
             ),
+            Self::PayloadRefused { what: EXAMPLE, .. } => Some(EXAMPLE_HINT.into()),
             Self::PayloadRefused { decider, command_type, .. } | Self::PayloadUnjudged { decider, command_type, .. } => {
                 Some(format!(
                     "The schema: select commands -> {} -> 'schema' from eventstream.deciders where name = {};",

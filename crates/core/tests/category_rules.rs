@@ -7,8 +7,14 @@ use eventstream_core::options::CategorySettings;
 use eventstream_core::word::CategoryRule;
 use serde_json::json;
 
-const EVENT: OneEvent =
-    OneEvent { event_type: "Posted", tags: &[], is_declared: false, has_actor: false, has_id: false, ahead: 0 };
+const EVENT: OneEvent = OneEvent {
+    event_type: "Posted",
+    tags: &[],
+    is_declared: false,
+    without_actor: Some("name no actor"),
+    has_id: false,
+    ahead: 0,
+};
 
 fn rules(settings: &CategorySettings) -> CategoryRules {
     settings.changes().unwrap();
@@ -53,7 +59,7 @@ fn each_rule_refuses_what_breaks_it_and_nothing_else() {
     assert_eq!(by_event(&declared, OneEvent { event_type: "StreamClosed", ..EVENT }), None);
     let actor = rules(&CategorySettings { actor: required, ..Default::default() });
     assert_eq!(by_event(&actor, EVENT), Some(CategoryRule::Actor));
-    assert_eq!(by_event(&actor, OneEvent { has_actor: true, ..EVENT }), None);
+    assert_eq!(by_event(&actor, OneEvent { without_actor: None, ..EVENT }), None);
     assert_eq!(by_event(&actor, OneEvent { event_type: "StreamClosed", ..EVENT }), Some(CategoryRule::Actor));
     let id = rules(&CategorySettings { event_id: required, ..Default::default() });
     assert_eq!(by_event(&id, EVENT), Some(CategoryRule::EventId));

@@ -2,7 +2,7 @@
 use eventstream_core::Error;
 use eventstream_core::breach::Breach;
 use eventstream_core::command::key::{MOST_KEY_BYTES, Repeated, check_key};
-use eventstream_core::undecided::Undecided;
+use eventstream_core::undecided::{EXAMPLE, Undecided};
 use serde_json::json;
 
 const FIRST: Repeated =
@@ -95,6 +95,18 @@ fn every_one() -> Vec<(Undecided, &'static str, &'static str, serde_json::Value,
             "the payload of command \"Withdraw\" is refused by its schema, of decider \"cashier\": \"/amount\", which is a string, breaks the rule \"/type\"",
             json!({"decider": "cashier", "command_type": "Withdraw", "value": "/amount", "kind": "a string", "rule": "/type"}),
             "select commands -> 'Withdraw' -> 'schema' from eventstream.deciders where name = 'cashier';",
+        ),
+        (
+            Undecided::PayloadRefused {
+                what: EXAMPLE,
+                decider: decider(),
+                command_type: command_type(),
+                breach: breach(),
+            },
+            "ES016",
+            "the example of command \"Withdraw\" is refused by its schema, of decider \"cashier\": \"/amount\", which is a string, breaks the rule \"/type\"",
+            json!({"decider": "cashier", "command_type": "Withdraw", "value": "/amount", "kind": "a string", "rule": "/type"}),
+            "Nothing of this call was kept",
         ),
         (
             Undecided::Unusable { decider: decider(), reason: "its function is gone".into() },

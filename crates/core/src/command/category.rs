@@ -49,7 +49,8 @@ pub struct OneEvent<'a> {
     pub event_type: &'a str,
     pub tags: &'a [&'a str],
     pub is_declared: bool,
-    pub has_actor: bool,
+    /// Why nobody is named who acts: "name no actor".
+    pub without_actor: Option<&'static str>,
     pub has_id: bool,
     /// In microseconds, how far ahead of the clock it says it occurred.
     pub ahead: i64,
@@ -267,6 +268,7 @@ impl CategoryRules {
             reason: format!("{which} like {looks}"),
             hint: PERSONAL_HINT.into(),
             failed: None,
+            undeclared: None,
         })))
     }
 
@@ -290,12 +292,15 @@ impl CategoryRules {
             ))
         };
         if self.asks(CategoryRule::EventTypes) && !event.is_declared && !is_own {
-            let hint = format!("Declare it first: select es_create_event_type({});", quote_literal(event.event_type));
             let reason = format!("event type {} is not declared", shown(event.event_type));
-            return refused(CategoryRule::EventTypes, reason, hint);
+            let (what, hint) = (format!("event {} for stream {}", place + 1, shown(stream.as_str())), String::new());
+            let mut broken = Broken::of(CategoryRule::EventTypes, what, stream, reason, hint);
+            broken.undeclared = Some(event.event_type.into());
+            broken.suggest(&[]);
+            return Err(Error::RuleBroken(Box::new(broken)));
         }
-        if self.asks(CategoryRule::Actor) && !event.has_actor {
-            return refused(CategoryRule::Actor, "its metadata name no actor".into(), ACTOR_HINT.into());
+        if let Some(why) = event.without_actor.filter(|_| self.asks(CategoryRule::Actor)) {
+            return refused(CategoryRule::Actor, format!("its metadata {why}"), ACTOR_HINT.into());
         }
         if self.asks(CategoryRule::EventId) && !event.has_id && !is_own {
             return refused(CategoryRule::EventId, "it has no event_id".into(), EVENT_ID_HINT.into());
@@ -322,8 +327,7 @@ fn seconds(microseconds: i64) -> i64 {
 }
 
 fn broken(rule: CategoryRule, what: String, stream: StreamName, reason: String, hint: String) -> Error {
-    let (category, stream) = (stream.category().into(), Some(stream.as_str().into()));
-    Error::RuleBroken(Box::new(Broken { what, rule, category, stream, reason, hint, failed: None }))
+    Error::RuleBroken(Box::new(Broken::of(rule, what, stream, reason, hint)))
 }
 
 fn name_looks_like(name: &str) -> Option<Looks> {
@@ -345,6 +349,7 @@ fn refuse_personal_name(stream: StreamName) -> Result<()> {
         reason: format!("it looks like {looks}"),
         hint: PERSONAL_HINT.into(),
         failed: None,
+        undeclared: None,
     })))
 }
 
@@ -364,5 +369,6 @@ fn refuse_personal_labels(stream: StreamName, place: usize, event: &OneEvent) ->
         reason: format!("it has {which} that looks like {looks}"),
         hint: PERSONAL_HINT.into(),
         failed: None,
+        undeclared: None,
     })))
 }

@@ -19,11 +19,11 @@ pub use fuel::Undecided;
 use crate::error::{Error, Result};
 use crate::quote::shown;
 use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, Validator};
 use metered::{Metered, Seen};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The only dialect.
@@ -35,6 +35,7 @@ pub struct Schema {
     validator: Validator<Metered>,
     /// The properties that it names.
     names: HashSet<String>,
+    required: HashMap<String, Vec<String>>,
     weights: patterns::Weights,
     /// Keywords in it that mean nothing to JSON Schema.
     pub unknown_keywords: Vec<String>,
@@ -65,7 +66,8 @@ impl Schema {
         let prepared = places::prepare(&mut schema).map_err(|(pointer, reason)| mistake(&pointer, reason))?;
         let validator = fuel::fill(wants_end, prepared.weights, || build(&schema))
             .map_err(|_| mistake("", "must be a simpler one: it takes too long to make it ready"))??;
-        Ok(Self { validator, names: prepared.names, weights: prepared.weights, unknown_keywords: prepared.unknown })
+        let places::Prepared { unknown: unknown_keywords, names, required, weights } = prepared;
+        Ok(Self { validator, names, required, weights, unknown_keywords })
     }
 
     /// What of a payload, JSON as text, breaks the schema. `wants_end` is asked now and then whether somebody wants an end of it.
@@ -83,9 +85,34 @@ impl Schema {
                 value: self.place(&value, error.instance_path().as_str()),
                 kind: kind_of(error.instance()),
                 rule: error.schema_path().as_str().to_owned(),
-                more: more(error.kind()),
+                more: self.more(&error, &value),
             })
         })
+    }
+
+    /// What the schema itself says about the rule.
+    fn more(&self, error: &ValidationError, payload: &Value) -> Option<String> {
+        match error.kind() {
+            ValidationErrorKind::Required { property } => {
+                property.as_str().map(|name| format!("{} is missing", shown(name)))
+            }
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                let are = if unexpected.len() == 1 { "is" } else { "are" };
+                let unforeseen = format!("{} of its keys {are} not foreseen", unexpected.len());
+                // A key that is spelt wrong is missing, too: that says more.
+                let missing = self.missing(error, payload).map(|name| format!(", and {} is missing", shown(name)));
+                Some(unforeseen + &missing.unwrap_or_default())
+            }
+            _ => None,
+        }
+    }
+
+    /// The first key that the schema requires beside the rule that is broken, and that is not there.
+    fn missing(&self, error: &ValidationError, payload: &Value) -> Option<&str> {
+        let (schema, _) = error.schema_path().as_str().rsplit_once('/')?;
+        let object = payload.pointer(error.instance_path().as_str())?.as_object()?;
+        self.required.get(schema)?.iter().find(|name| !object.contains_key(name.as_str())).map(String::as_str)
     }
 
     /// A pointer into the payload as it may be told: keys that the schema does not name are the payload's content, and read `*`.
@@ -128,27 +155,20 @@ fn build(schema: &Value) -> Result<Validator<Metered>> {
     }
 }
 
-/// What the schema itself says about the rule.
-fn more(kind: &ValidationErrorKind) -> Option<String> {
-    match kind {
-        ValidationErrorKind::Required { property } => {
-            property.as_str().map(|name| format!("{} is missing", shown(name)))
-        }
-        ValidationErrorKind::AdditionalProperties { unexpected }
-        | ValidationErrorKind::UnevaluatedProperties { unexpected } => Some(format!(
-            "{} of its keys {} not foreseen",
-            unexpected.len(),
-            if unexpected.len() == 1 { "is" } else { "are" }
-        )),
-        _ => None,
-    }
-}
-
 /// What is wrong with a schema, without the values that stand in it.
 fn refusal(error: &ValidationError) -> String {
     match error.kind() {
         ValidationErrorKind::Referencing(_) => "must refer to a place that is there".to_owned(),
         ValidationErrorKind::Custom { message, .. } => message.clone(),
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => format!("must be of the type {kind}"),
+        ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.to_string()).collect();
+            format!("must be of the type {}", kinds.join(" or "))
+        }
+        ValidationErrorKind::Minimum { limit } => format!("must be {limit} or more"),
+        ValidationErrorKind::ExclusiveMinimum { limit } => format!("must be more than {limit}"),
+        ValidationErrorKind::MinItems { limit } => format!("must have {limit} or more elements"),
+        ValidationErrorKind::UniqueItems => "must have each element once".to_owned(),
         kind => format!("breaks the rules of JSON Schema 2020-12: {}", kind.keyword()),
     }
 }

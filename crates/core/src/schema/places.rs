@@ -2,7 +2,7 @@
 //! is tried without being counted. On the way: what else the schema says of itself, which names of properties and which patterns it has.
 use super::patterns::{Patterns, Weights};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The keyword of our own (tank.rs); a schema that has it by itself has it replaced.
 pub const KEYWORD: &str = "$eventstream";
@@ -73,6 +73,9 @@ const OTHER: [&str; 42] = [
     "$recursiveAnchor",
 ];
 
+/// What a value can be.
+const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
 /// A pointer into the schema, and what is wrong there.
 type Fault = (String, String);
 
@@ -82,6 +85,8 @@ pub struct Prepared {
     pub unknown: Vec<String>,
     /// The properties that it names.
     pub names: HashSet<String>,
+    /// Those that it requires, by the pointer to the schema that does.
+    pub required: HashMap<String, Vec<String>>,
     pub weights: Weights,
 }
 
@@ -90,6 +95,7 @@ struct Found {
     places: HashSet<String>,
     pointer_bytes: usize,
     names: HashSet<String>,
+    required: HashMap<String, Vec<String>>,
     patterns: Patterns,
     anchors: HashSet<String>,
     /// Where each stands, and where it leads.
@@ -107,7 +113,8 @@ pub fn prepare(schema: &mut Value) -> Result<Prepared, Fault> {
             return Err((pointer.clone(), reason.into()));
         }
     }
-    Ok(Prepared { unknown: found.unknown.into_iter().collect(), names: found.names, weights: found.patterns.weights })
+    let Found { unknown, names, required, patterns, .. } = found;
+    Ok(Prepared { unknown: unknown.into_iter().collect(), names, required, weights: patterns.weights })
 }
 
 impl Found {
@@ -163,8 +170,13 @@ impl Found {
                         self.patterns.note(pattern, true).map_err(fault)?;
                     }
                 }
+                ("type", given) if !is_type(given) => {
+                    return Err((at(), format!("must be {}, or an array of such names", TYPES.join(", "))));
+                }
                 ("required", Value::Array(names)) => {
-                    self.names.extend(names.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
+                    let names: Vec<String> = names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+                    self.names.extend(names.iter().cloned());
+                    self.required.insert(pointer.to_owned(), names);
                 }
                 ("properties" | "dependentSchemas" | "dependentRequired", Value::Object(of)) => {
                     self.names.extend(of.keys().cloned());
@@ -185,6 +197,16 @@ impl Found {
         let Some(fragment) = reference.strip_prefix('#') else { return false };
         let Some(fragment) = decoded(fragment) else { return false };
         self.places.contains(&fragment) || self.anchors.contains(&fragment)
+    }
+}
+
+/// What may stand after `type`.
+fn is_type(given: &Value) -> bool {
+    let is_name = |name: &Value| name.as_str().is_some_and(|name| TYPES.contains(&name));
+    match given {
+        // Whether there are any, and each once, is judged by JSON Schema's own schema.
+        Value::Array(names) => names.iter().all(is_name),
+        name => is_name(name),
     }
 }
 
