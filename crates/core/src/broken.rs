@@ -1,5 +1,4 @@
 //! Which rule of its category an append breaks, and what is said of it: never what looks like personal data.
-use crate::name::StreamName;
 use crate::quote::{quote_literal, shown};
 use crate::word::CategoryRule;
 use serde_json::{Value, json};
@@ -47,10 +46,16 @@ impl fmt::Display for Broken {
 }
 
 impl Broken {
-    /// Of an append to that stream.
+    /// Of an append to that stream, of that category.
     #[must_use]
-    pub fn of(rule: CategoryRule, what: String, stream: StreamName, reason: String, hint: String) -> Self {
-        let (category, stream) = (stream.category().into(), Some(stream.as_str().into()));
+    pub fn of(
+        rule: CategoryRule,
+        what: String,
+        (category, stream): (&str, &str),
+        reason: String,
+        hint: String,
+    ) -> Self {
+        let (category, stream) = (category.into(), Some(stream.into()));
         Self { what, rule, category, stream, reason, hint, failed: None, undeclared: None }
     }
 

@@ -187,14 +187,14 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
         ),
         (
             Error::InUse {
-                command: "DROP FUNCTION".into(),
+                command: "DROP OWNED".into(),
                 object: "function f()".into(),
                 users: vec!["the upcaster of \"It's\"\"\" from schema version 3 of tenant other".into()],
                 is_table: false,
             },
             "2BP01",
-            "DROP FUNCTION is refused: function f() is used by the upcaster of \"It's\"\"\" from schema version 3 of tenant other",
-            json!({"command": "DROP FUNCTION", "object": "function f()", "used_by": ["the upcaster of \"It's\"\"\" from schema version 3 of tenant other"]}),
+            "DROP OWNED is refused: function f() is used by the upcaster of \"It's\"\"\" from schema version 3 of tenant other",
+            json!({"command": "DROP OWNED", "object": "function f()", "used_by": ["the upcaster of \"It's\"\"\" from schema version 3 of tenant other"]}),
             "in tenant other: select es_unregister_upcaster('It''s\"', 3);",
         ),
         (

@@ -294,7 +294,7 @@ impl CategoryRules {
         if self.asks(CategoryRule::EventTypes) && !event.is_declared && !is_own {
             let reason = format!("event type {} is not declared", shown(event.event_type));
             let (what, hint) = (format!("event {} for stream {}", place + 1, shown(stream.as_str())), String::new());
-            let mut broken = Broken::of(CategoryRule::EventTypes, what, stream, reason, hint);
+            let mut broken = Broken::of(CategoryRule::EventTypes, what, named(stream), reason, hint);
             broken.undeclared = Some(event.event_type.into());
             broken.suggest(&[]);
             return Err(Error::RuleBroken(Box::new(broken)));
@@ -326,8 +326,12 @@ fn seconds(microseconds: i64) -> i64 {
     microseconds / 1_000_000 + i64::from(microseconds % 1_000_000 > 0)
 }
 
+fn named<'a>(stream: StreamName<'a>) -> (&'a str, &'a str) {
+    (stream.category(), stream.as_str())
+}
+
 fn broken(rule: CategoryRule, what: String, stream: StreamName, reason: String, hint: String) -> Error {
-    Error::RuleBroken(Box::new(Broken::of(rule, what, stream, reason, hint)))
+    Error::RuleBroken(Box::new(Broken::of(rule, what, named(stream), reason, hint)))
 }
 
 fn name_looks_like(name: &str) -> Option<Looks> {
