@@ -96,6 +96,9 @@ CASES = {
     "a function of a fold": Case("2BP01", "drop function make(jsonb, eventstream.event)",
                                  "create function make(s jsonb, e eventstream.event) returns jsonb immutable language sql as 'select s';"
                                  "select es_register_fold('A \"b\"', 'account', handler => 'make(jsonb, eventstream.event)')", passes=True, never=["decider"]),
+    "a function of an invariant": Case("2BP01", "drop function never(eventstream.event[])",
+                                       "create function never(e eventstream.event[]) returns text stable language sql as 'select null::text';"
+                                       "select es_register_invariant('never mind', '{account}', 'never(eventstream.event[])')", passes=True, never=["decider"]),
     "a function of a projection": Case("2BP01", "drop function see(eventstream.event)", HANDLER, passes=True, never=["decider"]),
     "a state table": Case("2BP01", "drop table balances", f"{ACCOUNT}; {TABLE}"),
     "a tenant that is none": Case("ES040", "set eventstream.tenant = 'other'; select es_stream_version('account-1')", passes=True),
