@@ -142,9 +142,8 @@ pub enum Error {
     #[error("the condition does not hold: {reason}")]
     ConditionOfAnother { reason: String },
 
-    /// ES016: `what` ("payload of event 0 for stream …", "example") is none that the declared schema version allows.
+    /// ES016: `what` ("payload of event 0 for stream …", "example") is none that the declared schema version allows. `is_example`: of what is being declared.
     #[error("{what} is refused by the schema of event type {} version {schema_version}: {breach}", shown(event_type))]
-    /// `is_example`: it is one of what is being declared, or what upcasters make of one.
     PayloadRefused { what: String, event_type: String, schema_version: i32, breach: Box<Breach>, is_example: bool },
 
     /// ES016: the event type is declared, and this cannot be appended of it; `reason` reads "… is not appendable".
