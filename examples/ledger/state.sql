@@ -203,6 +203,36 @@ select ledger.refused_with('ES018', :'got');
 -- An auditor sees what each event was decided by.
 select stream, event_type, metadata -> 'command' as command from es_read_all(max_count => 1000) where payload ->> 'entry' = '2024-012';
 
+-- What it decides is tested in SQL: what had happened, what is asked, what must come of it. All of it is undone.
+select es_test('an entry is posted to each of its accounts',
+    given => '[{"stream": "account-till", "type": "AccountOpened", "payload": {"number": 1010, "name": "Till", "class": "asset"}},
+               {"stream": "account-cakes", "type": "AccountOpened", "payload": {"number": 4010, "name": "Cakes", "class": "income"}}]',
+    command => '{"stream": "journal-test", "command_type": "PostEntry", "payload": {"entry": "T-1", "memo": "A cake",
+        "lines": [{"account": "till", "debit": 45.00}, {"account": "cakes", "credit": 45.00}]}}',
+    events => '[{"type": "EntryPosted"}, {"type": "AccountDebited", "stream": "account-till"}, {"type": "AccountCredited", "payload": {"amount": 45}}]',
+    states => '{"account-till": {"balance": 45.00}, "account-cakes": {"balance": -45}}') as test;
+select es_test('an entry that does not balance is refused',
+    given => '[{"stream": "account-till", "type": "AccountOpened", "payload": {"number": 1010, "name": "Till", "class": "asset"}}]',
+    command => '{"stream": "journal-test", "command_type": "PostEntry", "payload": {"entry": "T-1", "memo": "Two digits swapped",
+        "lines": [{"account": "till", "debit": 54.00}, {"account": "till", "credit": 45.00}]}}',
+    error => 'not_balanced') as test;
+select es_test('nothing is booked into an account that there is not',
+    command => '{"stream": "journal-test", "command_type": "PostEntry", "payload": {"entry": "T-1", "memo": "",
+        "lines": [{"account": "yacht", "debit": 1}, {"account": "till", "credit": 1}]}}',
+    error => 'not_open') as test;
+-- One that is mistaken itself says what it expected, and what it found.
+select es_test('a test that is mistaken',
+    given => '[{"stream": "account-till", "type": "AccountOpened", "payload": {"number": 1010, "name": "Till", "class": "asset"}}]',
+    command => '{"stream": "journal-test", "command_type": "PostEntry", "payload": {"entry": "T-1", "memo": "To and fro",
+        "lines": [{"account": "till", "debit": 12.50}, {"account": "till", "credit": 12.50}]}}',
+    events => '[{"type": "EntryPosted"}, {"type": "AccountDebited", "payload": {"amount": 12.05}}]',
+    states => '{"account-till": {"balance": 12.50}}') as test;
+\set ON_ERROR_STOP off
+select es_tests_done();
+\set got :SQLSTATE
+\set ON_ERROR_STOP on
+select ledger.refused_with('ES038', :'got');
+
 -- == 20. A rule that must hold, however many calls it takes ==
 -- The cash box cannot hold less than nothing. Each of two clerks' calls looks well by itself, so the rule is asked when their transaction
 -- commits: of a function that is given all that it appended.

@@ -28,6 +28,7 @@ const CALLS: &[(&str, &str)] = &[
     ("append", r#"select es_condition('{"items": [{"tags": ["a"]}]}')"#),
     ("append", r#"select es_condition('{"all": true}')"#),
     ("append", "select es_close_stream('a-1', 'over')"),
+    ("append", "select es_test('it', sql => 'select 1')"),
     ("read", "select * from es_definitions()"),
     ("read", "select * from es_read('a-1')"),
     ("read", "select * from es_read_all()"),

@@ -18,6 +18,7 @@ use crate::pg::value::datum::from_text;
 use crate::shared::catalog::announce_category_change;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
+use crate::shared::trial;
 use crate::state::folds;
 use eventstream_core::command::boundary::Found;
 use eventstream_core::command::category::{CategoryRules, OneEvent, ToStream};
@@ -109,7 +110,7 @@ impl Categories {
         let Some(rules) = self.of(request.stream.category()) else { return Ok(()) };
         let is_kept = request.keeps_what_it_was_decided_on();
         rules.judge_stream(ToStream { stream: request.stream, is_new: found.version == 0, is_kept })?;
-        let clock = if rules.asks(CategoryRule::MaxFuture) { server::clock() } else { 0 };
+        let clock = if rules.asks(CategoryRule::MaxFuture) { trial::clock() } else { 0 };
         for (place, event) in request.events.iter().enumerate() {
             let event = OneEvent {
                 event_type: event.event_type,

@@ -9,6 +9,7 @@ use crate::pg::process::server;
 use crate::pg::value::composite::RowType;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::{COMMAND, Catalog};
+use crate::shared::trial;
 use eventstream_core::command::key::{Repeated, check_key};
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::{EventType, StreamName, Subject};
@@ -87,7 +88,7 @@ impl<'a> Command<'a> {
     pub fn value(&self, target: Target, versions: Option<&Versions>) -> Result<Datum> {
         let metadata = metadata::with_defaults(acting::complete(self.metadata.value)?)?;
         metadata::check(metadata, false)?;
-        let decided_at = server::clock();
+        let decided_at = trial::clock();
         let version = versions.map(|versions| versions.get(self.stream.as_str()).copied().unwrap_or(0));
         let versions = versions.map(|versions| Jsonb::parse(&json!(versions).to_string())).transpose()?;
         // In the order of the type's columns (sql/schema/types.sql).

@@ -6,6 +6,7 @@ mod bounds;
 pub mod category;
 pub mod closed;
 pub mod commanded;
+pub mod compared;
 pub mod condition;
 pub mod counted;
 mod decide;
@@ -24,12 +25,14 @@ pub mod operation;
 pub mod period;
 mod queried;
 pub mod rehearse;
+pub mod reported;
 mod required;
 pub mod ruling;
 pub mod scheduled;
 pub mod schemas;
 mod settle;
 pub mod stored_types;
+pub mod tested;
 pub mod write;
 
 /// What is done before commits; once a process, from _PG_init.

@@ -21,6 +21,7 @@ use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::{Catalog, announce_period_change};
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID, TIMESTAMPTZOID};
@@ -151,7 +152,7 @@ pub fn close(target: Target, asked: &Asked, closed_until: i64) -> Result<i64> {
 }
 
 fn must_have_passed(closed_until: i64) -> Result<()> {
-    let now = server::clock();
+    let now = trial::clock();
     if closed_until <= now {
         return Ok(());
     }
@@ -251,7 +252,7 @@ fn known_at(catalog: &Catalog, recorded: &Recorded) -> Result<(i64, bool)> {
                 &format!(
                     "the event at global position {position} was recorded at {}, ahead of the clock, which says {}: what is known at the known_at of this closing leaves it out",
                     server::print_time_utc(last)?,
-                    server::print_time_utc(server::clock())?
+                    server::print_time_utc(trial::clock())?
                 ),
                 &format!("A clock went back. The event: select * from es_read_all({}, 1);", position - 1),
             )?;

@@ -29,7 +29,7 @@ use crate::pg::value::datum::{Nullable, from_text, from_uuid, keep_varlena, text
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends;
 use crate::shared::session::as_owner;
-use crate::shared::transaction;
+use crate::shared::{transaction, trial};
 use eventstream_core::error::Error;
 use eventstream_core::hash::{EventFields, Uuid, chain_hash, content_digest};
 use eventstream_core::time::{next_recorded_at, pg_to_unix_us};
@@ -109,6 +109,7 @@ pub fn append(
         }
         locks.let_names_go()?;
         whole::note(&appended.positions);
+        trial::note(&appended.positions);
         let mut positions = appended.positions.as_slice();
         let mut tags = TagRows::default();
         for ((request, locked), verdict) in requests.iter().zip(locks.streams).zip(verdicts) {
@@ -237,10 +238,9 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags
             return Err(Error::StreamNotFound { stream: request.stream.as_str().into() }.into());
         }
     };
-    let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
     let last = (head.version > 0).then_some(head.recorded_at);
-    let bound = open_appends::held_recorded_at(call.target.id).unwrap_or(floor);
-    let recorded_at = next_recorded_at(server::clock(), last, floor, bound);
+    let (floor, bound) = recorded_from(call)?;
+    let recorded_at = next_recorded_at(trial::clock(), last, floor, bound);
     let category = Some(from_text(request.stream.category())?);
     let mut open: Option<(Rc<Partition>, Inserter)> = None;
     let mut event_ids = Vec::with_capacity(request.events.len());
@@ -274,6 +274,15 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags
         event_ids,
         replayed: false,
     })
+}
+
+/// The floor of recorded_at, and what this transaction has said of its own; a test has a clock of its own, and keeps to neither.
+fn recorded_from(call: &Call) -> Result<(i64, i64)> {
+    if trial::is_on() {
+        return Ok((i64::MIN, i64::MIN));
+    }
+    let (floor, _) = sequence::last(call.catalog.recorded_floor)?;
+    Ok((floor, open_appends::held_recorded_at(call.target.id).unwrap_or(floor)))
 }
 
 /// Notes that the stream's next event goes to another partition than its head.

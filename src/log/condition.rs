@@ -24,6 +24,7 @@ use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
 use crate::shared::server_run;
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::command::condition;
 use eventstream_core::digest::Digest;
 use eventstream_core::error::{Error, Match};
@@ -152,6 +153,7 @@ impl Query {
         after: i64,
         each: &mut dyn FnMut(&Row) -> Result<bool>,
     ) -> Result<()> {
+        let after = trial::after(after);
         if self.is_of_any_tags {
             return self.each_of_all(db, catalog, view, (tenant_id, after), each);
         }

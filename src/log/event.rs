@@ -6,6 +6,7 @@ use crate::pg::error::failure::invalid;
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::process::server;
 use crate::shared::settings;
+use crate::shared::trial;
 use eventstream_core::command::tags::tag_set;
 use eventstream_core::error::Error;
 use eventstream_core::name::{EventType, Subject};
@@ -194,7 +195,7 @@ pub fn check_occurred_at(occurred_at: i64) -> Result<()> {
         return Err(invalid("occurred_at", "must be finite"));
     }
     let limit = settings::max_future_skew();
-    let ahead_seconds = occurred_at.saturating_sub(server::clock()) / 1_000_000;
+    let ahead_seconds = occurred_at.saturating_sub(trial::clock()) / 1_000_000;
     if ahead_seconds > limit {
         return Err(Error::LimitExceeded {
             setting: "eventstream.max_future_skew",

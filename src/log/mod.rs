@@ -39,6 +39,7 @@ pub mod sought;
 pub mod statements;
 pub mod stored;
 pub mod stream;
+pub mod streams;
 pub mod tags;
 pub mod tally;
 pub mod target;

@@ -19,6 +19,7 @@ use crate::pg::value::datum::{Nullable, from_text, from_uuid, int8_array_of, tex
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::error::Error;
 use eventstream_core::name::{StreamName, Subject};
 use pgrx::pg_sys::Datum;
@@ -182,6 +183,7 @@ pub fn read_all(target: Target, range: &LogRange, filter: &Filter, into: &Stored
             identity::must_be_of_this_log(db, "after_position", after_position, &given)?;
         }
         let horizon = horizon::horizon(catalog, Whose::Tenant(target.id))?;
+        let after_position = trial::after(after_position);
         if after_position > horizon.last_position {
             if known_log.is_some() && known_timeline.map_or(Ok(false), |of| server::timeline().map(|now| of == now))? {
                 return Ok(());
@@ -234,6 +236,7 @@ fn read_log(
     filter: &Filter,
     run: Run,
 ) -> Result<()> {
+    let after = trial::after(after);
     let tenant = Some(from_text(target.name)?);
     let mut left = count;
     for partition in &tags::partitions(db, catalog, View::Latest, target.id, &filter.tags, (after + 1, last))? {
@@ -324,18 +327,19 @@ pub fn read_backward(
         whole::must_be_shown(db, catalog, Some(target.id))?;
         let tenant = Some(from_text(target.name)?);
         let [types, older] = filter.types()?;
-        let partitions = tags::partitions(db, catalog, View::Caller, target.id, &filter.tags, (0, before - 1))?;
+        let from = trial::after(-1) + 1;
+        let partitions = tags::partitions(db, catalog, View::Caller, target.id, &filter.tags, (from, before - 1))?;
         for partition in partitions.iter().rev() {
             if left <= 0 {
                 break;
             }
-            left -= if filter.categories.is_some() || !filter.tags.is_empty() {
+            left -= if filter.categories.is_some() || !filter.tags.is_empty() || trial::is_on() {
                 let chosen = Chosen {
                     tenant_id: target.id,
                     categories: filter.categories.as_deref(),
                     subjects: None,
                     tags: &filter.tags,
-                    from: 0,
+                    from,
                     to: before - 1,
                     direction: Direction::Backward,
                 };
@@ -369,7 +373,7 @@ pub fn read_subject(
     as_owner(Planning::ByIndex, |db, catalog| {
         horizon::must_be_reached(catalog, "after_position", after_position)?;
         whole::must_be_shown(db, catalog, Some(target.id))?;
-        let tenant = Some(from_text(target.name)?);
+        let (tenant, after_position) = (Some(from_text(target.name)?), trial::after(after_position));
         for partition in partition::all(db, catalog)?.iter() {
             if left <= 0 || partition.upper <= after_position + 1 {
                 continue;
@@ -406,6 +410,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
             Some(Datum::from(target.id)),
             Some(from_uuid(event_id)?),
             categories.map(text_array_of).transpose()?,
+            Some(Datum::from(trial::after(0))),
         ];
         for partition in partition::all(db, catalog)?.iter().rev() {
             partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, into.store())?;

@@ -24,6 +24,7 @@ use crate::pg::value::datum::{from_text, int8_array_of};
 use crate::shared::catalog::Catalog;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::query::criteria::after_prefix;
@@ -121,6 +122,7 @@ pub fn read(
 ) -> Result<Option<Range>> {
     as_owner(Planning::ByIndex, |db, catalog| {
         let Some(seeking) = Seeking::new(db, catalog, target.id, sought)? else { return Ok(None) };
+        let range = Range(trial::after(range.0 - 1) + 1, range.1);
         let tenant = Some(from_text(target.name)?);
         let mut count = 0;
         for partition in seeking.partitions(db, catalog, range)? {

@@ -5,7 +5,6 @@ use super::statements::{
     STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment, stream_column,
 };
 use super::{highest, identity};
-
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
 use crate::pg::process::lock::{self, LockTag};
@@ -18,12 +17,13 @@ use crate::pg::query::probe::{Bound, Presence, Probe, RowLock, RowStrength};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::shared::catalog::Catalog;
+use crate::shared::trial;
 use eventstream_core::command::boundary::Found;
 use eventstream_core::delivery::slot_of;
 use eventstream_core::error::Error;
 use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
-use pgrx::pg_sys::{Datum, INT8OID, Oid, TEXTOID};
+use pgrx::pg_sys::{Datum, Oid};
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::rc::Rc;
@@ -117,11 +117,6 @@ thread_local! {
         "update _eventstream.streams set first_position = $2 where id = $1",
         STREAM_AND_POSITION,
     ) };
-    static PAGE_OF_CATEGORY: Plan = const { Plan::new(
-        "select id, first_position, name from _eventstream.streams \
-         where tenant_id = $1 and category = $2 and id > $3 order by id limit $4",
-        &[INT8OID, TEXTOID, INT8OID, INT8OID],
-    ) };
     static PAGE: Plan = const { Plan::new(
         "select id, first_position, name, tenant_id from _eventstream.streams \
          where id > $1 and ($2 is null or tenant_id = $2) order by id limit $3",
@@ -139,6 +134,9 @@ fn read(row: &Row) -> Result<Stream> {
 /// Rows alone know no line: who may share a row goes past a writer who waits for it, and where there is always one of them the writer waits
 /// for ever. So those who check a stream share its name as well, and a writer who has to wait does it with the name.
 pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold: &Hold) -> Result<Locked> {
+    if trial::is_on() && probe_name(db, catalog, View::Latest, tenant_id, name)?.is_none() {
+        return Ok(to_a_trial(hold.absent));
+    }
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     let Hold { strength, absent, partitions, .. } = *hold;
     let mut kept = None;
@@ -178,6 +176,14 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold:
             Presence::There => server::check_for_interrupts()?,
             Presence::Coming(transaction) => lock::wait_for_end_of(transaction)?,
         }
+    }
+}
+
+/// What a test locks of a stream that is not its own: nothing, lest it wait for others, or they for it.
+fn to_a_trial(absent: Absent) -> Locked {
+    match absent {
+        Absent::Leave | Absent::Forbid => Locked::Missing,
+        Absent::Keep | Absent::Guess => Locked::Free(None),
     }
 }
 
@@ -269,6 +275,9 @@ pub fn make(
         Some(Datum::from(slot as i16)),
     ];
     let made = CREATE.with(|create| create.first(db, View::Write, &row, read))?;
+    if trial::is_on() && made.is_none() {
+        return Err(trial::refusal(name.as_str()).into());
+    }
     if server::is_serializable() {
         // Behind the row: who looks from now on meets that.
         tag_of_name(catalog, tenant_id, name).note_taking()?;
@@ -295,7 +304,10 @@ pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: 
     let mut found = None;
     with_name_probe(catalog, |probe| {
         probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
-            found = Some(read_row(columns)?);
+            // Streams that were there before are none of a test's, nor are those that others make.
+            if !trial::is_on() || columns.is_own()? {
+                found = Some(read_row(columns)?).filter(|stream| stream.first_position > trial::after(0));
+            }
             Ok(false)
         })
     })?;
@@ -482,18 +494,4 @@ pub fn enter(db: &Db, catalog: &Catalog, stream: &Stream, lower: i64, first_vers
 pub fn page(db: &Db, view: View, after: i64, tenant_id: Option<i64>, count: i64) -> Result<Vec<(Stream, String, i64)>> {
     let args = [Some(Datum::from(after)), tenant_id.map(Datum::from), Some(Datum::from(count))];
     PAGE.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(2)?.to_owned(), row.int8(3)?))))
-}
-
-/// The streams of a category by id after `after`, with their names.
-pub fn page_of_category(
-    db: &Db,
-    view: View,
-    tenant_id: i64,
-    category: &str,
-    after: i64,
-    count: i64,
-) -> Result<Vec<(Stream, String)>> {
-    let args =
-        [Some(Datum::from(tenant_id)), Some(from_text(category)?), Some(Datum::from(after)), Some(Datum::from(count))];
-    PAGE_OF_CATEGORY.with(|page| page.rows(db, view, 0, &args, |row| Ok((read(row)?, row.text(2)?.to_owned()))))
 }

@@ -184,6 +184,27 @@ compared! {
     ) -> pg_sys::AclResult::Type;
 }
 
+compared! {
+    #[cfg(pre_pg16)]
+    fn is_member_of_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+    #[cfg(not(pre_pg16))]
+    fn member_can_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool;
+}
+
+/// Whether SET ROLE lets the one become the other.
+///
+/// # Safety
+/// May raise: call it inside `catch`.
+pub unsafe fn may_become(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups.
+    unsafe {
+        #[cfg(pre_pg16)]
+        return is_member_of_role(member, role);
+        #[cfg(not(pre_pg16))]
+        return member_can_set_role(member, role);
+    }
+}
+
 /// Whether the role may call the function. PostgreSQL 16 made one function of those for each kind of object.
 ///
 /// # Safety

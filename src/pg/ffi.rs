@@ -78,6 +78,16 @@ compared! {
     // executor/spi.c
     pub fn SPI_connect() -> c_int;
     pub fn SPI_finish() -> c_int;
+    pub fn SPI_execute(sql: *const c_char, read_only: bool, count: c_long) -> c_int;
+    pub fn SPI_execute_with_args(
+        sql: *const c_char,
+        nargs: c_int,
+        types: *mut Oid,
+        values: *mut Datum,
+        nulls: *const c_char,
+        read_only: bool,
+        count: c_long,
+    ) -> c_int;
     pub fn SPI_prepare_cursor(sql: *const c_char, nargs: c_int, types: *mut Oid, options: c_int) -> SPIPlanPtr;
     pub fn SPI_keepplan(plan: SPIPlanPtr) -> c_int;
     pub fn SPI_freeplan(plan: SPIPlanPtr) -> c_int;
@@ -297,6 +307,7 @@ compared! {
     pub fn get_relname_relid(name: *const c_char, namespace: Oid) -> Oid;
     pub fn GetUserNameFromId(role: Oid, no_error: bool) -> *mut c_char;
     pub fn superuser_arg(role: Oid) -> bool;
+    pub fn get_role_oid(name: *const c_char, missing_ok: bool) -> Oid;
     pub fn has_privs_of_role(member: Oid, role: Oid) -> bool;
     // commands/sequence.c
     pub fn DirectFunctionCall2Coll(function: PGFunction, collation: Oid, a: Datum, b: Datum) -> Datum;

@@ -1,4 +1,4 @@
-//! Inline projections: applied at the end of each append call, in its transaction. Their errors fail the append.
+//! Inline projections: applied at the end of each append call, in its transaction. Their errors fail the append. In a test (es_test) the asynchronous ones are, too.
 //!
 //! ```text
 //! created, resumed, rebuilt ─▶ the tenant's gate closed ─▶ caught up to the last event ─▶ running (commit lets appends go on)
@@ -63,7 +63,7 @@ thread_local! {
 /// Applies the events that an append wrote, at these positions; where a handler has made that append, after everything that was
 /// written before it.
 pub fn apply(target: Target, mut positions: Vec<i64>) -> Result<()> {
-    if positions.is_empty() || projections::inline(target.id)?.is_empty() {
+    if positions.is_empty() || projections::at_once(target.id)?.is_empty() {
         return Ok(());
     }
     positions.sort_unstable();
@@ -116,7 +116,7 @@ fn apply_queue() -> Result<()> {
     while let Some(written) = next() {
         server::check_for_interrupts()?;
         let target = Target { id: written.tenant_id, name: &written.tenant };
-        for projection in projections::inline(target.id)?.iter() {
+        for projection in projections::at_once(target.id)?.iter() {
             apply_to(projection, target, &written.positions)?;
         }
     }

@@ -11,11 +11,12 @@ use crate::pg::value::datum::from_text;
 use crate::shared::catalog;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use crate::usercode::handler;
 use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::word::{Mode, OnError, ProjectionKind, Word};
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -105,10 +106,10 @@ thread_local! {
     /// By tenant.
     static RUNNING_INLINE: Kept<Rc<Vec<Rc<Projection>>>> = RefCell::default();
     static BY_ID: Plan = const { Plan::new(concat!("select ", selected!(), from!(), "where p.id = $1"), &[INT8OID]) };
-    static INLINE: Plan = const { Plan::new(
+    static RUNNING: Plan = const { Plan::new(
         concat!("select ", selected!(), from!(), "join _eventstream.projection_progress g on g.projection_id = p.id \
-                where p.tenant_id = $1 and p.mode = 'inline' and g.status = 'running' order by p.id"),
-        &[INT8OID],
+                where p.tenant_id = $1 and (p.mode = 'inline' or $2) and g.status = 'running' order by p.id"),
+        &[INT8OID, BOOLOID],
     ) };
     static ID: Plan = const { Plan::new(
         "select id from _eventstream.projections where tenant_id = $1 and name = $2",
@@ -134,13 +135,20 @@ pub fn by_id(id: i64) -> Result<Option<Rc<Projection>>> {
 
 /// The tenant's inline projections that run, in the order in which they were created.
 pub fn inline(tenant_id: i64) -> Result<Rc<Vec<Rc<Projection>>>> {
-    Known::of(&RUNNING_INLINE, catalog::projections_generation, tenant_id, || {
-        let key = [Some(Datum::from(tenant_id))];
-        let found = as_owner(Planning::ByIndex, |db, _| {
-            INLINE.with(|plan| plan.rows(db, View::Latest, 0, &key, |row| read(row).map(Rc::new)))
-        });
-        found.map(Rc::new)
-    })
+    Known::of(&RUNNING_INLINE, catalog::projections_generation, tenant_id, || running(tenant_id, false))
+}
+
+/// Those that are brought up with what is appended: the inline ones, and, in a test, those that workers run.
+pub fn at_once(tenant_id: i64) -> Result<Rc<Vec<Rc<Projection>>>> {
+    if trial::is_on() { running(tenant_id, true) } else { inline(tenant_id) }
+}
+
+fn running(tenant_id: i64, with_asynchronous: bool) -> Result<Rc<Vec<Rc<Projection>>>> {
+    let key = [Some(Datum::from(tenant_id)), Some(Datum::from(with_asynchronous))];
+    let found = as_owner(Planning::ByIndex, |db, _| {
+        RUNNING.with(|plan| plan.rows(db, View::Latest, 0, &key, |row| read(row).map(Rc::new)))
+    });
+    found.map(Rc::new)
 }
 
 fn read(row: &Row) -> Result<Projection> {

@@ -20,7 +20,7 @@ use super::projections::{Projection, Table};
 use super::state_table::{MOST_BYTES, StateRow, StateTable};
 use crate::log::dead_letters::{self, Source};
 use crate::log::scan::Opened;
-use crate::log::{horizon, known, stream};
+use crate::log::{horizon, known, stream, streams};
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::Scratch;
@@ -169,7 +169,7 @@ fn fill(
     let mut done = 0;
     loop {
         let page = as_owner(Planning::ByIndex, |db, _| {
-            stream::page_of_category(db, View::Latest, target.id, &table.category, after, PAGE)
+            streams::page_of_category(db, View::Latest, target.id, &table.category, after, PAGE)
         })?;
         let mut left = page.len();
         let is_last = left < PAGE as usize;

@@ -16,6 +16,7 @@ pub mod session;
 pub mod settings;
 pub mod tasks;
 pub mod transaction;
+pub mod trial;
 
 use crate::pg::process::xact;
 use crate::pg::shmem::{self, Part};

@@ -177,7 +177,17 @@ pub fn give_up() {
 
 /// Clears this backend's entry. To be called after the transaction's end is visible to others.
 pub fn release() {
-    while HELD.with_borrow(|held| !held.is_empty()) {
+    release_to(0);
+}
+
+/// How many bounds this transaction has.
+pub fn count() -> usize {
+    HELD.with_borrow(Vec::len)
+}
+
+/// Gives up the bounds that were taken since there were `count`, of which nothing is left that could commit.
+pub fn release_to(count: usize) {
+    while self::count() > count {
         give_up();
     }
 }

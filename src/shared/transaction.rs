@@ -47,6 +47,24 @@ pub fn note_append() {
     APPENDED.set(true);
 }
 
+/// What a transaction is held to.
+#[derive(Clone, Copy)]
+pub struct Noted {
+    appended: bool,
+    gated: bool,
+}
+
+/// What it is held to so far.
+pub fn noted() -> Noted {
+    Noted { appended: APPENDED.get(), gated: GATED.get() }
+}
+
+/// Whatever it has done since then was undone.
+pub fn put_back(noted: Noted) {
+    APPENDED.set(noted.appended);
+    GATED.set(noted.gated);
+}
+
 /// This transaction holds a tenant's gate.
 pub fn note_gate() {
     GATED.set(true);

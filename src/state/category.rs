@@ -8,7 +8,7 @@ use super::folds::Fold;
 use super::kept::Answer;
 use super::moment::Moment;
 use crate::log::stream::Stream;
-use crate::log::{stream, whole};
+use crate::log::{streams, whole};
 use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Planning;
@@ -163,7 +163,7 @@ fn walk<'a>(
     let scratch = Scratch::new()?;
     loop {
         let page =
-            as_owner(Planning::ByIndex, |db, _| stream::page_of_category(db, view, target.id, category, after, PAGE))?;
+            as_owner(Planning::ByIndex, |db, _| streams::page_of_category(db, view, target.id, category, after, PAGE))?;
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = last.id;
         let is_last = page.len() < PAGE as usize;

@@ -626,6 +626,8 @@ def test_a_standby_simulates_and_replays_and_executes_nothing(new_server):
         assert send(reader, command_key="k") == again(first)
         assert value(reader, "select es_simulate_command('account-1', 'Withdraw', '{\"amount\": 4}') -> 'result'") == {"left": 6}
         assert value(reader, "select es_simulate_command('account-1', 'Withdraw', '{\"amount\": 40}') -> 'refusal' ->> 'code'") == "insufficient_funds"
+        assert refused(reader.execute, "select es_test('x')").sqlstate == "ES009"
+        assert rows(reader, "select kind from es_definitions('account')") == [("decider",), ("decider",), ("fold",)]
 
 
 class Sender:

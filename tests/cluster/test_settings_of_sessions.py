@@ -87,6 +87,8 @@ SCENARIO = [
     ("select es_unschedule_command('later-1', 'it''s over')", ()),
     ("select name, commands, source from eventstream.deciders where name = 'app'", ()),
     ("select kind, name, (definition - 'search_path')::text from es_definitions()", ()),
+    ("select es_test('it''s', given => %s, command => %s, events => %s, states => '{{\"a-t\": {{\"none\": 1}}}}', at => '2024-03-31 10:00+00')",
+     (f'[{{"stream": "a-t", "type": "Paid", "payload": {PAYLOAD}}}]', f'{{"stream": "a-t", "command_type": "Pay", "payload": {PAYLOAD}}}', f'[{{"payload": {PAYLOAD}, "occurred_at": "2024-03-31T10:00:00Z"}}]')),
     ("select es_unregister_decider('app')", ()),
     ("select es_register_invariant('exact', '{{a}}', fold => 'folded', require => %s)", ('{"": {"exists": true}, "/n": {"differs": 0.30}}',)),
     ("select es_register_invariant('judged', '{{b}}', '\"The app\".judge(eventstream.event[])', event_types => '{{Judged}}')", ()),
@@ -190,7 +192,7 @@ SCENARIO = [
     ("select count(*) from es_maintain()", ()),
 ]
 #: Made before the scenario, or to be tried elsewhere.
-BESIDES = {"es_create_tenant", "es_activate", "es_wait_for"}
+BESIDES = {"es_create_tenant", "es_activate", "es_wait_for", "es_tests_done"}
 #: What a setting is there to change, by statement.
 MEANT = {
     "eventstream.as_of": r"The view",

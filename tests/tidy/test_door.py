@@ -28,6 +28,7 @@ MAY_READ = {
     "src/proof/verify/walk.rs": ({"StoredContent"}, "hashes them, and says only whether the hash is right"),
     "src/command/stored_types.rs": ({"StoredContent"}, "judges them by their schemas, and says only where and by which rule they break them"),
     "src/api/command.rs": ({"'payload'", "'metadata'"}, "names of arguments"),
+    "src/command/compared.rs": ({"'payload'", "'metadata'"}, "names of what a test compares, of events that have passed the door"),
     "src/command/commanded.rs": ({"'payload'", "'metadata'"}, "names of what a command has, for errors"),
     "src/command/scheduled/wanted.rs": (COLUMNS, "those of scheduled commands, which are no events"),
     "src/command/scheduled/unwanted.rs": (COLUMNS, "the same, which it clears"),

@@ -1,14 +1,14 @@
-//! Why a command comes to nothing: a refusal, a boundary, a command that its decider does not take, a decider that is none or answers nothing that can be used. Owns the words
+//! Why a command, or a test of one, comes to nothing: a refusal, a boundary, a command that its decider does not take, a decider that is none or answers nothing that can be used. Owns the words
 //! of these errors; [`crate::Error`] carries them.
 use crate::breach::Breach;
 use crate::hint::EXAMPLE_HINT;
-use crate::quote::{quote_literal, shown};
+use crate::quote::{quote_identifier, quote_literal, shown};
 use serde_json::{Map, Value, json};
 
 /// An example of a command, which is judged when its decider is registered.
 pub const EXAMPLE: &str = "the example";
 
-/// Why a command comes to nothing.
+/// Why a command, or a test of one, comes to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
 pub enum Undecided {
@@ -56,6 +56,14 @@ pub enum Undecided {
         shown(stream)
     )]
     Failed { decider: String, command_type: String, stream: String, reason: String, hint: Option<String> },
+
+    /// ES038: tests of decisions (es_test) did not find what they expected. `of`: how many there were; `failed`: the first of those that failed.
+    #[error("{count} of {of} tests failed")]
+    TestsFailed { count: u64, of: u64, failed: Vec<String> },
+
+    /// 42501: a test is to be made as another role, which the role may not become by SET ROLE.
+    #[error("role {} may not become role {}", shown(role), shown(other))]
+    OtherRole { role: String, other: String },
 }
 
 fn not_found(decider: Option<&str>, category: Option<&str>) -> String {
@@ -80,6 +88,8 @@ impl Undecided {
             Self::TypeUnknown { .. } => "ES035",
             Self::NotFound { .. } => "ES036",
             Self::Unusable { .. } | Self::Failed { .. } => "ES037",
+            Self::TestsFailed { .. } => "ES038",
+            Self::OtherRole { .. } => "42501",
         }
     }
 
@@ -108,6 +118,10 @@ impl Undecided {
             Self::Failed { decider, command_type, stream, reason, .. } => {
                 json!({"decider": decider, "command_type": command_type, "stream": stream, "reason": reason})
             }
+            Self::OtherRole { role, other } => json!({"role": role, "as_role": other}),
+            Self::TestsFailed { count, of, failed } => {
+                json!({"plan": format!("1..{of}"), "count": count, "failed": failed})
+            }
         }
     }
 
@@ -134,6 +148,12 @@ impl Undecided {
                 Some("Mend what is named, or register the decider again with es_register_decider().".into())
             }
             Self::Failed { hint, .. } => hint.clone(),
+            Self::OtherRole { role, other } => Some(format!(
+                "as_role asks for what SET ROLE asks for: grant {} to {};",
+                quote_identifier(other),
+                quote_identifier(role)
+            )),
+            Self::TestsFailed { .. } => Some("The lines of es_test say what was expected, and what was found.".into()),
         }
     }
 }

@@ -128,6 +128,20 @@ fn every_one() -> Vec<(Undecided, &'static str, &'static str, serde_json::Value,
             json!({"decider": "cashier", "command_type": "Withdraw", "stream": "account-1", "reason": "its answer is NULL"}),
             "nothing happens",
         ),
+        (
+            Undecided::TestsFailed { count: 1, of: 7, failed: vec!["2 - never more".into()] },
+            "ES038",
+            "1 of 7 tests failed",
+            json!({"plan": "1..7", "count": 1, "failed": ["2 - never more"]}),
+            "what was expected, and what was found",
+        ),
+        (
+            Undecided::OtherRole { role: "a clerk".into(), other: "teller".into() },
+            "42501",
+            "role \"a clerk\" may not become role \"teller\"",
+            json!({"role": "a clerk", "as_role": "teller"}),
+            "grant \"teller\" to \"a clerk\";",
+        ),
     ]
 }
 

@@ -104,10 +104,10 @@ pub const BY_EVENT_ID: Definition = (
         "select ",
         event_columns!(),
         " from {events} e \
-                     where e.event_id = $3 and e.tenant_id + 0 = $2 and ($4 is null or e.category = any ($4)) \
+                     where e.event_id = $3 and e.tenant_id + 0 = $2 and ($4 is null or e.category = any ($4)) and e.global_position + 0 > $5 \
                      order by e.global_position"
     ),
-    &[TEXTOID, INT8OID, UUIDOID, TEXTARRAYOID],
+    &[TEXTOID, INT8OID, UUIDOID, TEXTARRAYOID, INT8OID],
 );
 
 pub const EVENTS_AT: Definition = (

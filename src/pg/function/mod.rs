@@ -169,6 +169,11 @@ impl<'call> Args<'call> {
         Ok(unsafe { datum::name(value) })
     }
 
+    pub fn name_opt(&self, place: usize) -> Option<&'call str> {
+        // SAFETY: as in `name`.
+        self.datum(place, "name").map(|value| unsafe { datum::name(value) })
+    }
+
     pub fn int8_opt(&self, place: usize) -> Option<i64> {
         self.datum(place, "bigint").map(|value| value.value() as i64)
     }

@@ -1,8 +1,9 @@
 //! Facts about this server, session and role, and the few things that change them.
 use crate::pg::error::failure::{Result, catch};
-use crate::pg::ffi;
 use crate::pg::value::{datum, input};
+use crate::pg::{compat, ffi};
 use eventstream_core::error::Error;
+use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
@@ -127,6 +128,21 @@ pub fn may_run_code_of(role: Oid, owner: Oid) -> Result<bool> {
     catch(|| unsafe {
         role == owner || ffi::superuser_arg(owner) || !ffi::superuser_arg(role) && ffi::has_privs_of_role(owner, role)
     })
+}
+
+/// The role of that name, if the current one may become it by SET ROLE. Errors: 42704, 42501.
+pub fn role_to_become(name: &str) -> Result<Oid> {
+    let name = CString::new(name).map_err(|_| Error::Internal { what: "a name holds a zero byte".into() })?;
+    let (name, current) = (name.as_ptr(), current_role());
+    // SAFETY: syscache look-ups.
+    let (role, may) = catch(|| unsafe {
+        let role = ffi::get_role_oid(name, false);
+        (role, compat::may_become(current, role))
+    })?;
+    if may {
+        return Ok(role);
+    }
+    Err(Error::Undecided(Box::new(Undecided::OtherRole { role: role_name(current)?, other: role_name(role)? })).into())
 }
 
 /// Whether there is a role of that oid.

@@ -220,3 +220,21 @@ pub fn as_current<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {
     })?;
     result
 }
+
+/// Runs `work` with the rights of that role, which whoever calls may take on, as what he runs would have them; it cannot take on another. After PostgreSQL's own error, as in
+/// [`as_owner`].
+pub fn on_behalf_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut user = pg_sys::InvalidOid;
+    let mut context = 0;
+    // SAFETY: plain variables of this backend, put back below or by the abort of the (sub)transaction.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+    }
+    let result = work();
+    if !matches!(result, Err(Failure::Postgres(_))) {
+        // SAFETY: as above.
+        unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    }
+    result
+}

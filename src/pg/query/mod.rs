@@ -11,4 +11,5 @@ pub mod planner;
 pub mod probe;
 pub mod row;
 pub mod snapshot;
+pub mod spoken;
 pub mod store;

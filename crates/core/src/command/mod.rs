@@ -10,3 +10,4 @@ pub mod period;
 pub mod personal;
 pub mod scheduled;
 pub mod tags;
+pub mod trial;
