@@ -34,10 +34,31 @@ def parts(database) -> dict[str, str]:
     return {names[key]: text for key, text in address.items() if key in names} | {"application_name": "program"}
 
 
+class Lossy:
+    """A connection that breaks between a commit and its answer, in one call of three."""
+
+    def __init__(self, connection, lost):
+        self.connection, self.lost = connection, lost
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def execute(self, *args):
+        answer = self.connection.execute(*args)
+        if random.random() < 1 / 3:
+            self.lost.append(args)
+            raise psycopg.OperationalError("the connection broke before the answer was there")
+        return answer
+
+
 def test_a_command_is_sent_until_it_is_answered_and_done_once(database):
-    """Sessions are ended under it again and again: before the command, in it, and between its commit and its answer."""
+    """Sessions are ended under it again and again, before the command and in it; and now and then it is the answer that is lost, after the commit."""
     program = module("decide.md")
-    over, ended = threading.Event(), []
+    program["psycopg"] = SimpleNamespace(connect=lambda *args, **more: Lossy(psycopg.connect(*args, **more), lost), OperationalError=psycopg.OperationalError)
+    over, ended, lost = threading.Event(), [], []
     program["time"] = SimpleNamespace(sleep=lambda seconds: over.wait(min(seconds, 0.01)))
     where = psycopg.conninfo.make_conninfo(**parts(database))
     with database.connect() as session:
@@ -62,7 +83,7 @@ def test_a_command_is_sent_until_it_is_answered_and_done_once(database):
         over.set()
         killer.join()
     assert raised(answers) == []
-    assert len(ended) > 10, "nobody was hindered"
+    assert len(ended) > 10 and len(lost) > 10, "nobody was hindered"
     with database.connect() as session:
         assert [balance(session, f"account-{n}") for n in range(3)] == [24, 24, 24]
         told = sorted((answer["stream"], answer["version"]) for given in answers for answer in given)
