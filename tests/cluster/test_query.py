@@ -77,7 +77,7 @@ def all_pages(session, criteria, count=7, between=lambda: None):
         part = query(session, criteria, max_count=count, page=page)
         if not part:
             return positions
-        assert len(part) <= count
+        assert len(part) <= count and not {position for position, _ in part} & set(positions)
         positions += [position for position, _ in part]
         page = part[-1][1]
         between()
