@@ -181,7 +181,7 @@ mod tests {
                  and exists (select from pg_depend d where d.objid = c.oid and d.refobjid = e.oid and d.deptype = 'e') \
                  and not c.oid = any (e.extconfig) order by c.relname"
             ),
-            "(event_count_progress) (event_counts) (first_appends)"
+            "(event_count_progress) (event_counts) (first_appends) (page_keys)"
         );
     }
 

@@ -79,6 +79,8 @@ mod tests {
             ("es_read_backward", "tags", ""),
             ("es_close_period", "categories", "closed_until => now(), reason => 'r'"),
             ("es_reopen_period", "categories", "closed_until => now(), reason => 'r'"),
+            ("es_register_invariant", "categories", "'i'"),
+            ("es_register_invariant", "event_types", "'i', '{account}'"),
             ("es_create_subscription", "categories", "'s'"),
             ("es_create_subscription", "event_types", "'s'"),
             ("es_create_projection", "categories", "'p', 'h(eventstream.event)'"),
