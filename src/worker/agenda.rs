@@ -16,6 +16,8 @@ const PACE: Duration = Duration::from_millis(2);
 const SHARE: usize = 8;
 /// A command whose runners die so often in a row has failed.
 const OFTEN: u32 = 3;
+/// How soon one looks again while some are due: who is at one may be at it for long (µs).
+const LATE_PAUSE: i64 = 100_000;
 /// After how long what could not be noted, or looked up, is tried again (µs).
 const FAILED_PAUSE: i64 = 1_000_000;
 
@@ -63,8 +65,8 @@ impl Agenda {
         (due < i64::MAX).then(|| Duration::from_micros(due.saturating_sub(clock).max(0).unsigned_abs()).max(pace))
     }
 
-    /// Takes over what the database says; when the next one is due that is not yet.
-    pub fn replace(&mut self, agenda: &[OfTenant]) -> i64 {
+    /// Takes over what the database says at `clock`; when to look again.
+    pub fn replace(&mut self, agenda: &[OfTenant], clock: i64) -> i64 {
         self.looked_at = Some(Instant::now());
         self.is_any = !agenda.is_empty();
         self.lanes.retain(|_, lanes| {
@@ -77,7 +79,8 @@ impl Agenda {
             // Each that runs is at one of them.
             lanes.wanted = due.saturating_sub(lanes.running).div_ceil(SHARE);
         }
-        agenda.iter().filter_map(|of| of.next).min().unwrap_or(i64::MAX)
+        let late = agenda.iter().any(|of| of.due > 0).then(|| clock.saturating_add(LATE_PAUSE));
+        agenda.iter().filter_map(|of| of.next).chain(late).min().unwrap_or(i64::MAX)
     }
 
     /// What cannot be looked up now: when it is to be tried again.
@@ -100,12 +103,13 @@ impl Agenda {
         self.is_any && self.running() == 0
     }
 
-    /// The tenant that gets a runner now, if one may, of so many that they all may have together: of those that have fewest the one that had its turn longest ago.
-    pub fn next(&self, most: usize) -> Option<i64> {
+    /// The tenant that gets a runner now, if one may, of so many that they all may have together, and of those that are `free` or may be started: of those that have fewest the one that had its turn longest
+    /// ago. The last that is free is nobody's second one: what a tenant has may run for long, and others come.
+    pub fn next(&self, most: usize, free: usize) -> Option<i64> {
         if self.running() >= most.max(1) {
             return None;
         }
-        let wanting = self.lanes.iter().filter(|(_, lanes)| lanes.wanted > 0);
+        let wanting = self.lanes.iter().filter(|(_, lanes)| lanes.wanted > 0 && (lanes.running == 0 || free > 1));
         let turn = |(tenant_id, lanes): &(&i64, &Lanes)| (lanes.running, self.turns.get(tenant_id));
         wanting.min_by_key(turn).map(|(tenant_id, _)| *tenant_id)
     }

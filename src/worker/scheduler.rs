@@ -248,7 +248,7 @@ impl Scheduler {
         // Before the look: what is scheduled after it is told to the board.
         self.database.forget_due();
         let due = match life::bounded("eventstream scheduler", LOOK_PATIENCE, run::agenda)? {
-            Ok(agenda) => self.agenda.replace(&agenda),
+            Ok(agenda) => self.agenda.replace(&agenda, server::clock()),
             Err(_) => self.agenda.look_failed(server::clock()),
         };
         self.database.lower_due(due);
@@ -427,7 +427,7 @@ impl Scheduler {
         }
         // Where no runner can be had at all, the scheduler does the work.
         if self.team.is_out_of_reach() {
-            if let Some(tenant_id) = self.agenda.next(1) {
+            if let Some(tenant_id) = self.agenda.next(1, 1) {
                 self.agenda.begun(tenant_id);
                 let done = job::run(job::commands_of(tenant_id))?;
                 self.take_command_report(tenant_id, &Ended::Done(done))?;
@@ -448,7 +448,8 @@ impl Scheduler {
     fn give_commands(&mut self, free: &mut Vec<usize>, all: usize) {
         let others = self.book.due_in(&self.horizons, Runners { all, free });
         let most = if others.is_some_and(|due| due.is_zero()) { all.div_ceil(2) } else { all };
-        while let (Some(tenant_id), Some(&place)) = (self.agenda.next(most), free.last()) {
+        let more = if self.team.may_grow() { live_settings::max_workers().saturating_sub(all) } else { 0 };
+        while let (Some(tenant_id), Some(&place)) = (self.agenda.next(most, free.len() + more), free.last()) {
             self.agenda.begun(tenant_id);
             self.team.give(place, job::commands_of(tenant_id));
             free.pop();

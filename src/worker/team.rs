@@ -77,6 +77,11 @@ impl Team {
         !self.members.is_empty()
     }
 
+    /// Whether there was a worker slot the last time that one was wanted.
+    pub fn may_grow(&self) -> bool {
+        !self.has_no_slot
+    }
+
     /// Nobody is there, and nobody can be had.
     pub fn is_out_of_reach(&self) -> bool {
         self.members.is_empty() && self.has_no_slot

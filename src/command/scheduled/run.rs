@@ -19,12 +19,13 @@ use crate::pg::function::call::{self, Code, Position, Registrant};
 use crate::pg::jsonb::Stored;
 use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Planning;
-use crate::pg::process::subtransaction::attempt_but;
+use crate::pg::process::subtransaction::{attempt_but, undone};
 use crate::pg::process::test_point::test_point;
 use crate::pg::process::{life, server};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
+use crate::pg::value::datum::int8_array_of;
 use crate::shared::board::runner;
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Histogram};
@@ -33,7 +34,7 @@ use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8OID, TIMESTAMPTZOID};
+use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, TIMESTAMPTZOID};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -44,6 +45,7 @@ use std::time::Duration;
 const PAGE: i64 = 64;
 /// When one that somebody has in hand is tried again (µs).
 const KEPT_PAUSE: i64 = 50_000;
+const KEY_REUSED: &str = "ES030";
 /// What the commands of a role that is gone fail with: undefined_object.
 const ROLE_GONE: &str = "42704";
 
@@ -68,8 +70,9 @@ columns! {
 
 thread_local! {
     static PAGE_OF: Plan = const { Plan::new(
-        "select id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at <= $2 order by due_at, id limit $3",
-        &[INT8OID, TIMESTAMPTZOID, INT8OID],
+        "select id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at <= $2 and not id = any ($4) \
+         order by due_at, id limit $3",
+        &[INT8OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID],
     ) };
     static NEXT: Plan = const { Plan::new(
         "select min(due_at) from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at > $2",
@@ -127,10 +130,10 @@ pub fn agenda() -> Result<Vec<Agenda>> {
 pub struct Turn {
     tenant_id: i64,
     left: VecDeque<i64>,
-    /// One was executed since the page was looked up.
-    has_run: bool,
-    /// Somebody has one in hand.
-    is_kept: bool,
+    /// One was executed since the page was looked up, or put aside.
+    gets_on: bool,
+    /// Those that somebody has in hand: the turn goes past them.
+    kept: Vec<i64>,
 }
 
 /// What a step of a turn came to.
@@ -206,7 +209,7 @@ fn claim(id: i64) -> Result<Option<Due>> {
 
 impl Turn {
     pub fn new(tenant_id: i64) -> Self {
-        Self { tenant_id, left: VecDeque::new(), has_run: true, is_kept: false }
+        Self { tenant_id, left: VecDeque::new(), gets_on: true, kept: Vec::new() }
     }
 
     /// Executes the next command that is due, in this transaction. An error is the end of the transaction: [`note_failure`] is told of it, of the command that
@@ -218,15 +221,18 @@ impl Turn {
         loop {
             let Some(id) = self.left.pop_front() else {
                 // What others have claimed stands on each page: without anything of its own there is nothing for this runner.
-                if !std::mem::take(&mut self.has_run) || !self.turn_page()? {
+                if !std::mem::take(&mut self.gets_on) || !self.turn_page()? {
                     return self.rest();
                 }
                 continue;
             };
             if let Some(due) = claim(id)? {
-                self.has_run = true;
                 runner::note_part(id);
-                self.is_kept |= !due.run()?;
+                self.gets_on = true;
+                if !due.run()? {
+                    self.kept.push(id);
+                    continue;
+                }
                 return Ok(Step::Ran);
             }
         }
@@ -234,7 +240,12 @@ impl Turn {
 
     /// Whether there is any on it.
     fn turn_page(&mut self) -> Result<bool> {
-        let row = [Some(Datum::from(self.tenant_id)), Some(Datum::from(server::clock())), Some(Datum::from(PAGE))];
+        let row = [
+            Some(Datum::from(self.tenant_id)),
+            Some(Datum::from(server::clock())),
+            Some(Datum::from(PAGE)),
+            Some(int8_array_of(&self.kept)?),
+        ];
         let ids = as_owner(Planning::ByIndex, |db, _| {
             PAGE_OF.with(|plan| plan.rows(db, View::Latest, 0, &row, |row| row.int8(0)))
         })?;
@@ -245,7 +256,7 @@ impl Turn {
     fn rest(&self) -> Result<Step> {
         let now = server::clock();
         let next = next(self.tenant_id, now)?;
-        let kept = self.is_kept.then_some(now + KEPT_PAUSE);
+        let kept = (!self.kept.is_empty()).then_some(now + KEPT_PAUSE);
         Ok(Step::Rest { until: next.into_iter().chain(kept).min() })
     }
 }
@@ -273,6 +284,10 @@ impl Due {
                 format!("the role {} that scheduled it does not exist any more", shown(&self.registrant.role));
             return self.fail(&tried, &raised(ROLE_GONE, message), true);
         };
+        // Looked at first: what is executed in vain takes positions, and time.
+        if !undone(|| ends::take(self.id))? {
+            return Ok(false);
+        }
         let is_kept = Cell::new(false);
         let work = || {
             // What invariants would refuse at the commit is this command's failure.
@@ -292,7 +307,8 @@ impl Due {
                 Ok(true)
             }
             Err(_) if is_kept.get() => Ok(false),
-            Err(caught) => self.fail(&tried, &caught, false),
+            // Its key was used for another command meanwhile: no attempt will be another.
+            Err(caught) => self.fail(&tried, &caught, caught.sqlstate == KEY_REUSED),
         }
     }
 

@@ -29,11 +29,14 @@ thread_local! {
     static UNSCHEDULE: Plan = const { Plan::new(
         "update _eventstream.scheduled_commands \
          set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $4 \
-         where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 returning id",
+         where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 \
+           and not exists (select from _eventstream.command_answers a where a.tenant_id = $1 and a.category = $3 and a.command_key = $2) returning id",
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID],
     ) };
     static STAGE: Plan = const { Plan::new(
-        "select stage from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        "select case when s.finished_at is null and exists (select from _eventstream.command_answers a \
+                                                           where a.tenant_id = $1 and a.category = $3 and a.command_key = $2) then 'done' else s.stage end \
+         from _eventstream.scheduled_commands s where s.tenant_id = $1 and s.command_key = $2 and s.category = $3",
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
 }
@@ -87,7 +90,8 @@ pub fn category_of(target: Target, key: &str, allowed: Option<&[String]>) -> Res
 }
 
 impl Unwanted<'_> {
-    /// The stage of the command from now on; None: there is none of that key. Waits for whoever has it in hand.
+    /// The stage of the command from now on; None: there is none of that key. One that es_command has executed already is done, and its runner will say so. Waits for who else unschedules it,
+    /// and not for a runner, which undoes what it has executed in vain: who unschedules one has often locked a stream before that it appends to.
     pub fn unschedule(&self, target: Target) -> Result<Option<String>> {
         server::must_be_writable(c"es_unschedule_command")?;
         let key = [Some(Datum::from(target.id)), Some(from_text(self.key)?), Some(from_text(self.category)?)];

@@ -1,0 +1,99 @@
+"""What was found wrong with scheduled commands once, each as the kind that it is of: what somebody holds, or what takes long, keeps nobody else waiting; and a command that was executed, by
+whomever, is never called unscheduled."""
+
+import time
+
+import pytest
+from database import Database, rows, value
+from deciding import balance, bank, decider, open_bank, send
+from scheduling import schedule, stage, unschedule, wait_for, wait_for_all
+from server import wait_until
+from workers import is_exact, make_projection
+
+HANG = "begin perform pg_sleep(20); return '[]'; end"
+
+
+@pytest.fixture
+def session(database):
+    with bank(database).connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def four(new_server):
+    """A server of its own with four runners."""
+    return bank(Database(new_server("four_runners", **{"eventstream.max_workers": 4, "max_worker_processes": 16}), "ledger").create())
+
+
+def test_what_somebody_holds_keeps_nobody_else_waiting_and_costs_nothing(database, session):
+    """More than are looked up at once."""
+    for number in range(70):
+        schedule(session, f"held-{number}", after="1 s")
+    with database.connect(autocommit=False) as holder:
+        for number in range(70):
+            unschedule(holder, f"held-{number}")
+        time.sleep(1)
+        schedule(session, "another", stream="account-2")
+        wait_for(session, "another", seconds=5)
+        before = value(session, "select last_value from _eventstream.positions")
+        time.sleep(1)
+        assert value(session, "select last_value from _eventstream.positions") - before < 5, "executed in vain"
+        holder.rollback()
+    wait_for_all(session, 71)
+    assert balance(session) == 700
+
+
+def test_commands_that_hang_leave_a_runner_for_other_tenants_and_projections(four):
+    make_projection(four)
+    with four.connect() as session:
+        decider(session, HANG, is_default=False)
+        session.execute("select es_create_tenant('b')")
+        session.execute("set eventstream.tenant = 'default'")
+        for number in range(20):
+            schedule(session, f"hang-{number}", stream=f"account-{number}", decider="other")
+        wait_until(lambda: len(rows(session, "select from pg_stat_activity where wait_event = 'PgSleep'")) >= 2, 10, "two that hang")
+        time.sleep(0.5)
+        send(session, stream="account-99")
+        wait_until(lambda: is_exact(session), 10, "the projection to be the log")
+        session.execute("set eventstream.tenant = 'b'")
+        open_bank(session)
+        schedule(session, "b")
+        wait_for(session, "b", seconds=5)
+
+
+def test_a_slow_command_does_not_keep_those_that_were_due_with_it(four):
+    with four.connect() as session:
+        decider(session, HANG, is_default=False)
+        with session.transaction():
+            schedule(session, "a", decider="other")
+            for number in range(6):
+                schedule(session, f"k-{number}", stream=f"account-1{number}")
+        for number in range(6):
+            wait_for(session, f"k-{number}", seconds=5)
+
+
+def test_a_command_that_was_executed_by_its_key_is_not_called_unscheduled(session):
+    schedule(session, "k", after="1 h")
+    answer = send(session, command_key="k")
+    assert unschedule(session, "k") == "done" and balance(session) == 10
+    decider(session, "begin return jsonb_build_object('events', '[]'::jsonb, 'unschedule', jsonb_build_array('k')); end", is_default=False)
+    send(session, "Any", {}, decider="other")
+    assert stage(session, "k") == "pending", "its runner will say that it is done"
+    assert send(session, command_key="k") == {**answer, "replayed": True}
+
+
+def test_a_key_that_was_used_for_another_command_is_no_reason_to_try_again(session):
+    schedule(session, "k", after="700 ms")
+    send(session, payload={"amount": 3}, stream="account-2", command_key="k")
+    attempts, sqlstate, *_ = wait_for(session, "k", "dead", 10)
+    assert (attempts, sqlstate) == (1, "ES030")
+
+
+def test_who_unschedules_what_is_being_executed_does_not_wait(database, session):
+    decider(session, "begin perform pg_sleep(1.5); return jsonb_build_array(es_make_event('Credited', command.payload)); end", is_default=False)
+    schedule(session, "k", decider="other")
+    wait_until(lambda: rows(session, "select from pg_stat_activity where wait_event = 'PgSleep'"), 10, "the decision")
+    began = time.monotonic()
+    assert unschedule(session, "k") == "unscheduled" and time.monotonic() - began < 1
+    time.sleep(2)
+    assert stage(session, "k") == "unscheduled" and rows(session, "select from es_read_all()") == []
