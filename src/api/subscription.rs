@@ -188,6 +188,7 @@ fn drop_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
     let reason = args.text(1, "reason")?;
     let access = manage_letter(id)?;
+    checked_reason(reason)?;
     let role = server::role_name(server::session_role())?;
     if let Source::Scheduled(scheduled_id) = dead_letters::find(access.tenant_id, id)?.source {
         server::must_be_writable(c"es_drop_dead_letter")?;

@@ -592,7 +592,7 @@ def test_a_simulation_shows_what_would_be_and_writes_nothing(session):
     shown = value(session, "select es_simulate_command('account-1', 'Withdraw', '{\"amount\": 4}', command_key => 'k')")
     assert shown == {
         "boundary": {"streams": ["account-1"], "writes": []}, "versions": {"account-1": 1}, "states": {"account-1": {"balance": 10, "movements": 1}},
-        "events": [{"type": "Debited", "payload": {"amount": 4}, "stream": "account-1"}], "result": {"left": 6}, "refusal": None,
+        "events": [{"type": "Debited", "payload": {"amount": 4}, "stream": "account-1"}], "result": {"left": 6}, "schedule": [], "unschedule": [], "refusal": None,
     }  # fmt: skip
     shown = value(session, "select es_simulate_command('account-1', 'Withdraw', '{\"amount\": 40}')")
     assert shown["events"] is None and shown["refusal"] == {
