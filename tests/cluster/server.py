@@ -182,7 +182,7 @@ class Server:
                 self.settings.pop(name.replace("__", "."), None)
             else:
                 self.settings[name.replace("__", ".")] = value
-        lines = [f"{name} = '{str(value)}'" for name, value in self.settings.items()]
+        lines = ["{} = '{}'".format(name, str(value).replace("'", "''")) for name, value in self.settings.items()]
         target = self.data / "conf.d" / "test.conf"
         make_folder(target.parent)
         target.write_text("\n".join(lines) + "\n")
