@@ -1,4 +1,4 @@
-//! The answers of commands, kept by their keys for ever. Sole owner of the table command_answers.
+//! The answers of commands, kept by their keys for ever. Sole writer of the table command_answers; scheduled/unwanted.rs asks in its own statements whether a key has one.
 //!
 //! ```text
 //! a key that was answered? ─▶ the answer: a read, without a transaction id, a lock or a position
