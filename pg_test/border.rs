@@ -101,6 +101,8 @@ mod tests {
             ("event_tags_1", tag_column::COLUMNS),
             ("tag_partitions", tag_partition::COLUMNS),
             ("snapshots", crate::state::snapshot::column::COLUMNS),
+            ("command_answers", crate::command::answers::kept::COLUMNS),
+            ("scheduled_commands", crate::command::scheduled::kept::scheduled::COLUMNS),
         ] {
             // By their numbers: a column that was dropped keeps its own.
             let there = value(&format!(

@@ -1,11 +1,12 @@
-//! The answers of commands, kept by their keys for ever. Sole writer of the table command_answers; scheduled/unwanted.rs asks in its own statements whether a key has one.
+//! The answers of commands, kept by their keys for ever. Sole owner of the table command_answers.
 //!
 //! ```text
 //! a key that was answered? ─▶ the answer: a read, without a transaction id, a lock or a position
-//!          └─ not yet ─▶ the key's lock ─▶ answered meanwhile? ─▶ (executed) ─▶ kept, in the transaction of its events
+//!          └─ not yet ─▶ the key's lock ─▶ answered meanwhile? scheduled for another request? ─▶ (executed) ─▶ kept, in the transaction of its events
 //! ```
 //! Promises: of all calls with a key one executes at a time, and none after one that committed; what is kept commits with the command's events, and is gone with their rollback;
 //! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
+use super::scheduled::kept::refuse_other;
 use crate::log::first_append;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
@@ -135,7 +136,7 @@ impl Key<'_> {
     }
 
     /// Waits until nobody else executes a command with this key: behind the key's lock until an answer is written, and then for the end of the transaction that
-    /// wrote it, so that a transaction has no lock for each of its commands. Errors: ES030.
+    /// wrote it, or is scheduling it, so that a transaction has no lock for each of its commands. Errors: ES005, ES030.
     pub fn take_turn<'r>(&self, repeated: &Repeated) -> Result<Turn<'r>> {
         let mut hasher = DefaultHasher::new();
         (self.target.id, self.category, self.key).hash(&mut hasher);
@@ -147,9 +148,13 @@ impl Key<'_> {
         loop {
             tag.lock()?;
             let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
-            if presence == Presence::Nowhere {
-                return Ok(Turn::Own(Reserved { tag, _executing: executing }));
-            }
+            let presence = match presence {
+                Presence::Nowhere => match refuse_other(self.target, self.category, self.key, repeated)? {
+                    None => return Ok(Turn::Own(Reserved { tag, _executing: executing })),
+                    Some(transaction) => Presence::Coming(transaction),
+                },
+                present => present,
+            };
             tag.unlock()?;
             if let Presence::Coming(transaction) = presence {
                 lock::wait_for_end_of(transaction)?;
@@ -157,6 +162,12 @@ impl Key<'_> {
                 return Ok(Turn::Answered(answer));
             }
         }
+    }
+
+    /// Whether it was executed, as far as that is committed, or this transaction's own.
+    pub fn is_answered(&self) -> Result<bool> {
+        let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
+        Ok(presence == Presence::There)
     }
 
     fn probed<T>(&self, look: impl FnOnce(&Db, &Probe, &[Bound]) -> Result<T>) -> Result<T> {

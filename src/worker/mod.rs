@@ -5,6 +5,7 @@
 //! launcher (one a server) ─▶ scheduler (one a database that has the extension) ─▶ runners (up to eventstream.max_workers each)
 //! ```
 mod agenda;
+mod alone;
 mod dispatch;
 mod job;
 mod launcher;

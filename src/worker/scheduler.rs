@@ -11,6 +11,7 @@
 //! no extension, held, not served any more, max_workers = 0, SIGTERM ─▶ its runners end, and so does it; the launcher knows when to start it again
 //! ```
 use super::agenda::Agenda;
+use super::alone;
 use super::dispatch::{Book, Runners};
 use super::job::{self, Done};
 use super::seen::{Generation, see};
@@ -61,6 +62,7 @@ thread_local! {
 
 fn leave() {
     if let Some(database) = SERVED.take() {
+        alone::leave(database);
         database.scheduler_leaves();
         // Afterwards: a runner that comes later finds no scheduler, and ends.
         database.terminate_workers();
@@ -129,6 +131,7 @@ impl Scheduler {
     }
 
     fn run(mut self) -> Result<()> {
+        self.take_over()?;
         while self.may_go_on()? {
             let transactions = life::transactions();
             self.take_reports()?;
@@ -389,6 +392,16 @@ impl Scheduler {
         }
     }
 
+    /// What the scheduler before this one did not come back from may be told as that work's failure.
+    fn take_over(&mut self) -> Result<()> {
+        let Some((lost, sqlstate, message)) = alone::failed(self.database, OFTEN) else { return Ok(()) };
+        match job::tenant_of(lost.job) {
+            Some(_) => job::note_death_of_command(lost.part, sqlstate, message),
+            None if lost.job == job::MAINTAIN => Ok(()),
+            None => self.note_death(lost.job, sqlstate, message),
+        }
+    }
+
     /// In the place of the runner that cannot any more.
     fn note_death(&mut self, projection: i64, sqlstate: &str, message: &str) -> Result<()> {
         let message = format!("the batch was ended: {message}");
@@ -429,16 +442,16 @@ impl Scheduler {
         if self.team.is_out_of_reach() {
             if let Some(tenant_id) = self.agenda.next(1, 1) {
                 self.agenda.begun(tenant_id);
-                let done = job::run(job::commands_of(tenant_id))?;
+                let done = alone::run(self.database, job::commands_of(tenant_id))?;
                 self.take_command_report(tenant_id, &Ended::Done(done))?;
             }
             if let Some((projection, place)) = self.book.next(&self.horizons, Runners { all: 1, free: &[usize::MAX] }) {
                 self.book.begun(projection, place, &self.horizons);
-                let done = job::run(projection)?;
+                let done = alone::run(self.database, projection)?;
                 self.note(projection, done);
             } else if maintains {
                 self.upkeep.begun(self.newest());
-                self.upkeep.ended(Some(job::run(job::MAINTAIN)?));
+                self.upkeep.ended(Some(alone::run(self.database, job::MAINTAIN)?));
             }
         }
         Ok(())

@@ -504,6 +504,31 @@ STEPS = ("users' code", "command executed", "command done", "reported")
 ROUNDS = int(os.environ.get("KILLS", "4"))
 
 
+def test_a_standby_executes_nothing_and_what_is_due_is_executed_after_its_promotion(new_server):
+    server = new_server("primary", wal_level="replica")
+    database = bank(Database(server, "bank").create())
+    standby = new_server.adopt(server.make_standby("standby"))
+    with database.connect() as session:
+        schedule(session, "early", after="1 s")
+        schedule(session, "late", after="1 h")
+        schedule(session, "unwanted", after="1 h")
+        wait_for(session, "early")
+        last = value(session, "select pg_current_wal_lsn()")
+    with standby.connect("bank") as reader:
+        wait_until(lambda: value(reader, "select pg_last_wal_replay_lsn() >= %s::pg_lsn", last), 20, "the standby")
+        assert stage(reader, "early") == "done" and balance(reader) == 10
+        for call in (lambda: schedule(reader, "new"), lambda: unschedule(reader, "unwanted")):
+            assert refused(call).sqlstate == "ES009"
+    server.kill_everything()
+    server.destroy()
+    standby.promote()
+    with standby.connect("bank") as session:
+        assert unschedule(session, "unwanted") == "unscheduled" and stage(session, "late") == "pending"
+        schedule(session, "after", after="1 s")
+        wait_for(session, "after")
+        assert balance(session) == 20 and send(session, command_key="early")["replayed"]
+
+
 def test_each_is_executed_once_whatever_dies(new_server):
     """kill -9 of the server with all its processes, and of a runner at each of its steps, which restarts the server, while clients schedule and unschedule."""
     assert servers.PROGRAMS_WITH_TEST_POINTS.exists(), "run `tools/test MAJOR backend` first: it makes the build with test points"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from database import Database, rows, value
-from deciding import balance, bank, decider, open_bank, send
+from deciding import balance, bank, decider, open_bank, refused, send
 from scheduling import schedule, stage, unschedule, wait_for, wait_for_all
 from server import wait_until
 from workers import is_exact, make_projection
@@ -82,11 +82,27 @@ def test_a_command_that_was_executed_by_its_key_is_not_called_unscheduled(sessio
     assert send(session, command_key="k") == {**answer, "replayed": True}
 
 
-def test_a_key_that_was_used_for_another_command_is_no_reason_to_try_again(session):
-    schedule(session, "k", after="700 ms")
-    send(session, payload={"amount": 3}, stream="account-2", command_key="k")
-    attempts, sqlstate, *_ = wait_for(session, "k", "dead", 10)
-    assert (attempts, sqlstate) == (1, "ES030")
+def test_a_key_that_is_scheduled_is_no_other_commands(session):
+    """Nor was it to be found out by the dead letter, when nobody waits for it any more. At once: tests/isolation/specs/scheduled.spec."""
+    schedule(session, "k", after="1 h")
+    before = value(session, "select last_value from _eventstream.positions")
+    diag = refused(send, session, payload={"amount": 3}, stream="account-2", command_key="k")
+    assert diag.sqlstate == "ES030" and '"k"' in diag.message_primary
+    assert value(session, "select last_value from _eventstream.positions") == before
+    assert send(session, command_key="k")["version"] == 1
+    # In another category it is another key; taken back, it stays what it was.
+    schedule(session, "l", after="1 h")
+    assert unschedule(session, "l") == "unscheduled"
+    assert refused(send, session, payload={"amount": 3}, command_key="l").sqlstate == "ES030"
+
+
+def test_a_command_does_not_schedule_itself_under_its_own_key(session):
+    body = "begin return jsonb_build_object('events', '[]'::jsonb, 'schedule', jsonb_build_array(jsonb_build_object('command_type', 'Deposit', 'payload', command.payload, 'command_key', 'k', 'run_at', clock_timestamp() + interval '1 hour'))); end"
+    decider(session, body, is_default=False)
+    diag = refused(send, session, "Any", {"amount": 1}, decider="other", command_key="k")
+    assert diag.sqlstate == "ES005" and "the command which is being executed" in diag.message_primary
+    assert send(session, "Any", {"amount": 1}, decider="other", command_key="another")["version"] == 0
+    assert stage(session, "k") == "pending"
 
 
 def test_who_unschedules_what_is_being_executed_does_not_wait(database, session):

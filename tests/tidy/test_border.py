@@ -91,6 +91,7 @@ LISTED = {
     ("src/log/statements/mod.rs", "tag_column"): "event_tags",
     ("src/log/statements/mod.rs", "tag_partition"): "tag_partitions",
     ("src/command/answers.rs", "kept"): "command_answers",
+    ("src/command/scheduled/kept.rs", "scheduled"): "scheduled_commands",
     ("src/state/snapshot.rs", "column"): "snapshots",
 }
 

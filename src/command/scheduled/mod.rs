@@ -8,6 +8,7 @@
 //! and what was not is there after whatever death; who unschedules one is told whether it was executed. No two of them wait for each other in a circle: a runner locks what a
 //! command locks first, and its row last, without waiting.
 mod ends;
+pub mod kept;
 pub mod letters;
 pub mod run;
 pub mod unwanted;

@@ -45,7 +45,6 @@ use std::time::Duration;
 const PAGE: i64 = 64;
 /// When one that somebody has in hand is tried again (µs).
 const KEPT_PAUSE: i64 = 50_000;
-const KEY_REUSED: &str = "ES030";
 /// What the commands of a role that is gone fail with: undefined_object.
 const ROLE_GONE: &str = "42704";
 
@@ -307,8 +306,7 @@ impl Due {
                 Ok(true)
             }
             Err(_) if is_kept.get() => Ok(false),
-            // Its key was used for another command meanwhile: no attempt will be another.
-            Err(caught) => self.fail(&tried, &caught, caught.sqlstate == KEY_REUSED),
+            Err(caught) => self.fail(&tried, &caught, false),
         }
     }
 

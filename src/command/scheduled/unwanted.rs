@@ -1,4 +1,5 @@
 //! A scheduled command that is not wanted any more.
+use super::super::answers::Key;
 use crate::log::dead_letters;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
@@ -12,7 +13,7 @@ use eventstream_core::command::key::check_key;
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::name::check_text;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTARRAYOID, TEXTOID};
 use std::cell::Cell;
 
 /// The longest reason, in bytes.
@@ -29,15 +30,13 @@ thread_local! {
     static UNSCHEDULE: Plan = const { Plan::new(
         "update _eventstream.scheduled_commands \
          set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $4 \
-         where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 \
-           and not exists (select from _eventstream.command_answers a where a.tenant_id = $1 and a.category = $3 and a.command_key = $2) returning id",
+         where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 returning id",
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID],
     ) };
     static STAGE: Plan = const { Plan::new(
-        "select case when s.finished_at is null and exists (select from _eventstream.command_answers a \
-                                                           where a.tenant_id = $1 and a.category = $3 and a.command_key = $2) then 'done' else s.stage end \
-         from _eventstream.scheduled_commands s where s.tenant_id = $1 and s.command_key = $2 and s.category = $3",
-        &[INT8OID, TEXTOID, TEXTOID],
+        "select case when finished_at is null and $4 then 'done' else stage end \
+         from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        &[INT8OID, TEXTOID, TEXTOID, BOOLOID],
     ) };
 }
 
@@ -97,14 +96,17 @@ impl Unwanted<'_> {
         let key = [Some(Datum::from(target.id)), Some(from_text(self.key)?), Some(from_text(self.category)?)];
         let at_work = Some(Datum::from(AT_WORK.get()));
         let row: [Nullable; 5] = [key[0], key[1], key[2], Some(from_text(self.reason)?), at_work];
+        let is_answered = Key { target, category: self.category, key: self.key }.is_answered()?;
         as_owner(Planning::ByIndex, |db, _| {
             // Said to be undone, it is not done after a crash.
             transaction::note_append();
-            if let Some(id) = UNSCHEDULE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
+            let unscheduled = || UNSCHEDULE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)));
+            if let Some(id) = if is_answered { None } else { unscheduled()? } {
                 dead_letters::forget_command(db, id)?;
                 return Ok(Some(Stage::Unscheduled.as_str().to_owned()));
             }
-            STAGE.with(|plan| plan.first(db, View::Latest, &key, |row| Ok(row.text(0)?.to_owned())))
+            let asked = [key[0], key[1], key[2], Some(Datum::from(is_answered))];
+            STAGE.with(|plan| plan.first(db, View::Latest, &asked, |row| Ok(row.text(0)?.to_owned())))
         })
     }
 }

@@ -1,5 +1,5 @@
 //! A command that is to be executed later: checked as it would be now, and kept.
-use super::super::answers::Key;
+use super::super::answers::{Key, Turn};
 use super::super::commanded::{Command, Given, refuse_reserved};
 use super::super::deciders;
 use crate::log::fresh_id::new_event_id;
@@ -86,14 +86,16 @@ impl<'a> Wanted<'a> {
         let decider = deciders::of(target.id, category, self.command.decider)?;
         decider.must_take(self.command.command_type, self.command.payload.text)?;
         let key = match self.command.key {
-            Some(key) => {
-                // Another command had it: this one would fail when nobody waits for it any more.
-                Key { target, category, key }.answer(&self.command.repeated())?;
-                key.to_owned()
-            }
+            Some(key) => key.to_owned(),
             None => to_uuid_text(&new_event_id()?),
         };
-        if self.insert(target, category, &key)? {
+        // Where another command has it, or gets it now, this one would fail when nobody waits for it any more.
+        let turn = Key { target, category, key: &key }.take_turn(&self.command.repeated())?;
+        let is_new = self.insert(target, category, &key)?;
+        if let Turn::Own(reserved) = turn {
+            reserved.let_go()?;
+        }
+        if is_new {
             board::note_due_at_commit(self.run_at);
             return Ok(Scheduled { key, stage: Stage::Pending.as_str().into(), run_at: self.run_at, replayed: false });
         }

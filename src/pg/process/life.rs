@@ -1,7 +1,7 @@
 //! A background worker's own life: its start, its connection, its transactions, its timeouts, and its sleep. A waiting session sleeps
 //! the same way.
 use super::worker::{Arguments, Order};
-use super::{databases, memory};
+use super::{databases, deadline, memory};
 use crate::pg::compat::{self, TIMEOUTS, handle_signal};
 use crate::pg::error::entry::logging;
 use crate::pg::error::failure::{Caught, Failure, Result, catch, keeping_errors_in, log};
@@ -18,6 +18,8 @@ const SIGINT: i32 = pg_sys::SIGINT as i32;
 const SIGTERM: i32 = pg_sys::SIGTERM as i32;
 /// A handler that catches its cancel is cancelled again so often.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+/// How long one may go on after its timeout where nobody else would end it.
+const GRACE: Duration = Duration::from_secs(5);
 const USER_LOCKMETHOD: u16 = pg_sys::USER_LOCKMETHOD as u16;
 /// How long a worker that makes something for others waits for a lock, unseen by deadlock detection.
 const LOCK_TIMEOUT: &CStr = c"2s";
@@ -52,6 +54,8 @@ thread_local! {
     static TRANSACTIONS: Cell<u64> = const { Cell::new(0) };
     /// The timeout that runs, if one does.
     static TIMEOUT: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// Nobody else would end this process.
+    static WATCHES_ITSELF: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A short-lived worker: connects to the caller's database as the superuser and runs `work` in one transaction. An error ends the
@@ -212,19 +216,28 @@ fn abort(what: &str, failure: Failure) -> Result<Caught> {
     Ok(caught)
 }
 
-/// Cancels what runs `time` from now, and again every second until [`end_timeout`].
+/// Cancels what runs `time` from now, and again every second until [`end_timeout`]. A process that watches itself ends where that is of no use.
 pub fn begin_timeout(time: Option<Duration>) {
     TIMEOUT.set(time);
     if let Some(time) = time {
-        let first = super::server::clock().saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 2));
+        let first = deadline::from_now(time);
         // SAFETY: the statement timeout's handler is registered since the connection.
         unsafe { ffi::enable_timeout_every(ffi::STATEMENT_TIMEOUT, first, CANCEL_AGAIN.as_millis() as c_int) }
+    }
+    if WATCHES_ITSELF.get() {
+        deadline::end_process_in(time.map(|time| time + GRACE));
     }
 }
 
 /// A part of what runs is done, and the next one gets the whole time. Of no effect on the timeouts of a session.
 pub fn renew_timeout() {
     begin_timeout(TIMEOUT.get());
+}
+
+/// Whether this process ends itself, from now on, where its work lets the cancels of its timeout pass. To be called while no timeout runs.
+pub fn watch_itself(does: bool) -> Result<()> {
+    WATCHES_ITSELF.set(does);
+    if does { deadline::may_end_process() } else { Ok(()) }
 }
 
 /// Whether [`breathe`] rests from now on, for a while.
@@ -248,6 +261,9 @@ pub fn breathe() {
 /// Also forgets a cancel that came too late: it must not hit the next one's work.
 pub fn end_timeout() {
     TIMEOUT.set(None);
+    if WATCHES_ITSELF.get() {
+        deadline::end_process_in(None);
+    }
     // SAFETY: as in postgres.c.
     unsafe {
         ffi::disable_timeout(ffi::STATEMENT_TIMEOUT, false);

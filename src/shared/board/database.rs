@@ -4,6 +4,7 @@
 //! free ──(launcher, hold, announcement)──▶ taken ──(the database is gone, has no extension, or is not to be served; launcher)──▶ free
 //! hold: a session is about to drop, rename or copy the database ─▶ its workers end, none starts ─▶ end of that transaction
 //! ```
+use super::alone::Alone;
 use super::process::Process;
 use super::{hall, runner};
 use crate::pg::process::test_point::test_point;
@@ -40,6 +41,7 @@ pub struct Database {
     changes: AtomicU32,
     /// When the scheduler is to look for commands that are due (microseconds since 2000-01-01 UTC).
     due: AtomicI64,
+    alone: Alone,
     /// Registered waiters.
     pub waiting: AtomicU32,
 }
@@ -57,6 +59,7 @@ pub static AREA: Area<Database> = Area::new(
         missing: AtomicU32::new(0),
         changes: AtomicU32::new(0),
         due: AtomicI64::new(i64::MAX),
+        alone: Alone::none(),
         waiting: AtomicU32::new(0),
     },
 );
@@ -111,6 +114,7 @@ impl Database {
                 free.extension.store(PERHAPS, SeqCst);
                 free.has_ended_well.store(true, SeqCst);
                 free.missing.store(0, SeqCst);
+                free.alone.forget();
                 free.oid.store(oid.to_u32(), SeqCst);
                 if let Some(taken) = TAKEN.first() {
                     taken.fetch_add(1, SeqCst);
@@ -186,6 +190,11 @@ impl Database {
 
     pub fn scheduler(&self) -> &Process {
         &self.scheduler
+    }
+
+    /// What its scheduler works on by itself.
+    pub fn alone(&self) -> &Alone {
+        &self.alone
     }
 
     /// This process is the scheduler from now on. False where there is one.

@@ -1,9 +1,10 @@
 //! Shared memory by which sessions, the launcher, schedulers and runners find and wake one another. Nothing that correctness needs is
 //! in it: it wakes, it never remembers. Where the library is not preloaded there is none, and everything here does nothing.
 //!
-//! Owns: the launcher and its wishes ([`hall`]), the databases that are served ([`database`]), the runners' mailboxes ([`runner`]), who waits
-//! for what ([`waiter`]),
+//! Owns: the launcher and its wishes ([`hall`]), the databases that are served ([`database`]), what a scheduler works on by itself
+//! ([`alone`]), the runners' mailboxes ([`runner`]), who waits for what ([`waiter`]),
 //! and what this transaction wants to be done once its end is visible to others.
+pub mod alone;
 pub mod database;
 pub mod hall;
 pub mod process;

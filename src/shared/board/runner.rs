@@ -56,16 +56,22 @@ pub static AREA: Area<Runner> = Area::new(c"eventstream runners", server::worker
 thread_local! {
     /// The place that this process is in.
     static OWN: Cell<Option<&'static Runner>> = const { Cell::new(None) };
-    /// The part of its job that this process is at.
+    /// The part of its job that this process is at, and where others see it.
     static PART: Cell<i64> = const { Cell::new(0) };
+    static SHOWN: Cell<Option<&'static AtomicI64>> = const { Cell::new(None) };
 }
 
 /// This process is at that part of its job; 0: at none that has a number.
 pub fn note_part(part: i64) {
     PART.set(part);
-    if let Some(own) = OWN.get() {
-        own.part.store(part, SeqCst);
+    if let Some(shown) = SHOWN.get() {
+        shown.store(part, SeqCst);
     }
+}
+
+/// This process's part is to be seen there.
+pub fn show_part(place: &'static AtomicI64) {
+    SHOWN.set(Some(place));
 }
 
 /// The part that this process was at last; 0: none.
@@ -142,6 +148,7 @@ impl Runner {
         if is_mine {
             self.process.enter();
             OWN.set(Some(self));
+            show_part(&self.part);
         }
         is_mine
     }
