@@ -14,11 +14,12 @@ use crate::pg::process::server;
 use crate::pg::query::store::composite;
 use crate::pg::value::datum::from_text;
 use eventstream_core::command::key::check_key;
+use eventstream_core::document;
 use eventstream_core::name::{Category, StreamName, check_label};
 use eventstream_core::privilege::Privilege;
 use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::Datum;
-use serde_json::json;
+use serde_json::{Value, json};
 
 asks!(
     Command,
@@ -141,8 +142,10 @@ fn require(args: &Args) -> Returned {
     if args.value(0).is_some_and(|holds| holds.value() & 1 == 1) {
         return Ok(Some(Datum::from(true)));
     }
-    let detail = serde_json::from_str(&String::from_utf8_lossy(detail.text()?))
-        .map_err(|_| invalid("detail", "must not be nested deeper than 127 levels"))?;
+    let detail = match document::read(&String::from_utf8_lossy(detail.text()?)) {
+        Ok(Value::Object(detail)) => detail,
+        _ => return Err(invalid("detail", "must not be nested deeper than 127 levels")),
+    };
     Err(undecided(Undecided::Refused { code: code.into(), message: message.into(), detail }))
 }
 

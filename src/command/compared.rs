@@ -19,6 +19,7 @@ use crate::state::folding::Folding;
 use crate::state::folds;
 use crate::state::moment::Moment;
 use eventstream_core::command::trial::{Differences, FIELDS, shown};
+use eventstream_core::document;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::name::{StreamName, check_label};
 use eventstream_core::privilege::Privilege;
@@ -67,7 +68,7 @@ pub fn parse(argument: &str, document: Jsonb) -> Result<Value> {
     if document.measure(MOST_BYTES)?.bytes > MOST_BYTES {
         return Err(invalid(argument, format!("must have at most {MOST_BYTES} bytes")));
     }
-    serde_json::from_str(&String::from_utf8_lossy(document.text()?))
+    document::read(&String::from_utf8_lossy(document.text()?))
         .map_err(|_| invalid(argument, "must not be nested deeper than 127 levels"))
 }
 
@@ -155,7 +156,7 @@ fn compare_error(
 /// The code that a decider refused by.
 fn refusal(caught: &Caught) -> Option<String> {
     let detail = caught.detail.as_deref().filter(|_| caught.sqlstate == "ES033")?;
-    let detail: Value = serde_json::from_str(detail).ok()?;
+    let detail = document::read(detail).ok()?;
     detail.get("code")?.as_str().map(ToOwned::to_owned)
 }
 

@@ -15,6 +15,7 @@ use crate::pg::process::subtransaction::{attempt_but, undone};
 use crate::pg::query::plan::View;
 use crate::shared::session::as_owner;
 use eventstream_core::command::boundary::{Dependency, Found, Role};
+use eventstream_core::document;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
@@ -115,8 +116,7 @@ fn answer<'a>(
     }
     let unschedule = serde_json::Value::from(unschedule);
     let refusal = refused.map_or("null".to_owned(), |refused| {
-        let detail =
-            refused.detail.as_deref().and_then(|detail| serde_json::from_str::<serde_json::Value>(detail).ok());
+        let detail = refused.detail.as_deref().and_then(|detail| document::read(detail).ok());
         let code = detail.as_ref().and_then(|detail| detail.get("code")).cloned();
         json!({"code": code, "message": refused.message, "detail": detail}).to_string()
     });

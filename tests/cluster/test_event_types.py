@@ -3,6 +3,7 @@
 Asked of the kinds: isolation and gate (an idle session, an open append), transaction (savepoint, rollback), role, tenant, code of others (upcasters that raise
 or make worse), size (schemas that take for ever), copies (dump and restore), verification (acts), retries."""
 
+import json
 import uuid
 
 import psycopg
@@ -57,6 +58,40 @@ def test_a_payload_that_breaks_its_schema_is_refused_with_its_place_and_not_its_
     assert value(session, "select es_stream_version('account-1')") == 1
     # Another type of the same stream is anything.
     assert append(session, 1, event_type="Other") == 2
+
+
+#: What the library that reads JSON for us calls its own by; and a text where a number would be told apart from it.
+ODD_KEYS = ("$serde_json::private::Number", "$serde_json::private::RawValue")
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("digits", ["5", "x"])
+def test_an_object_is_no_number_whatever_its_keys_are(session, key, digits):
+    odd = {key: digits}
+    declare(session, schema=AMOUNT, example={"amount": 1.5})
+    diag = refused(append, session, {"amount": odd})
+    assert diag.sqlstate == "ES016" and "/properties/amount/type" in diag.message_primary
+    # As a whole, and where anything may stand, it is what it is.
+    declare(session, "Any", schema={"type": "object", "properties": {key: {"type": "string"}}, "required": [key]}, example=odd)
+    assert append(session, odd, event_type="Any") == 1
+    assert refused(append, session, {key: 1}, event_type="Any").sqlstate == "ES016"
+    assert value(session, "select payload from es_read('account-1')") == odd
+    assert value(session, "select example from eventstream.event_types where event_type = 'Any'") == odd
+    # A command's schema, a refusal's detail, a fold's state and a test's expectations.
+    session.execute("""create function decide(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+        perform es_require(false, 'no', 'no', command.payload); end $$""")
+    session.execute("select es_register_fold('f', 'account', initial_state => %s, rules => %s)", (Jsonb({"odd": odd}), Jsonb({"on": {}, "otherwise": "ignore"})))
+    session.execute("select es_register_decider('d', 'account', 'decide(jsonb, eventstream.command)', commands => %s)", (Jsonb({"Do": {"schema": AMOUNT}, "Any": {}}),))
+    assert refused(session.execute, "select es_command('account-2', 'Do', %s)", (Jsonb({"amount": odd}),)).sqlstate == "ES016"
+    assert value(session, "select es_simulate_command('account-2', 'Any', %s) #> '{refusal,detail,detail}'", Jsonb({"a": odd})) in (None, {"a": odd})
+    assert key in refused(session.execute, "select es_command('account-2', 'Any', %s)", (Jsonb({"a": odd}),)).message_detail
+    assert append(session, 1, "account-3", "Other") == 1
+    assert value(session, "select es_state('account-3')") == {"odd": odd}
+    report = value(session, "select es_test('t', sql => %s, result => %s)", f"select '{json.dumps({'a': odd})}'::jsonb", Jsonb({"a": 5}))
+    assert report.startswith("not ok")
+    assert value(session, "select es_test('t', sql => %s, result => %s)", f"select '{json.dumps({'a': odd})}'::jsonb", Jsonb({"a": odd})).startswith("ok")
+    with pytest.raises(psycopg.Error):
+        session.execute("select es_tests_done()")
 
 
 def test_every_door_in_is_judged(session):

@@ -2,6 +2,7 @@
 //! and never becomes a float.
 use crate::decimal;
 use crate::decimal::Decimal;
+use crate::document;
 use crate::quote::shown;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -35,7 +36,7 @@ impl Value {
     /// # Errors
     /// A text that is no JSON, is nested too deep, or holds a number that PostgreSQL's numeric cannot.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let parsed: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let parsed = document::read(text).map_err(|error| error.to_string())?;
         Self::of(parsed, &mut decimal::Reader::default())
     }
 

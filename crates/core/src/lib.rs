@@ -17,6 +17,7 @@ pub mod decimal;
 pub mod definition;
 pub mod delivery;
 pub mod digest;
+pub mod document;
 pub mod error;
 mod error_hints;
 mod error_words;

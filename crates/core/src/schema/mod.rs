@@ -16,6 +16,7 @@ mod tank;
 pub use crate::breach::Breach;
 pub use fuel::Undecided;
 
+use crate::document;
 use crate::error::{Error, Result};
 use crate::quote::shown;
 use jsonschema::ValidationError;
@@ -54,7 +55,7 @@ impl Schema {
             return Err(mistake("", format!("must have at most {} bytes, not {}", Self::MOST_BYTES, text.len())));
         }
         let mut schema: Value =
-            serde_json::from_str(text).map_err(|_| mistake("", "must not be nested deeper than 127 levels"))?;
+            document::read(text).map_err(|_| mistake("", "must not be nested deeper than 127 levels"))?;
         if !schema.is_object() && !schema.is_boolean() {
             return Err(mistake("", format!("must be a JSON Schema, an object, not {}", kind_of(&schema))));
         }
@@ -75,7 +76,7 @@ impl Schema {
     /// # Errors
     /// Why the payload cannot be judged: "it is nested …".
     pub fn breach(&self, payload: &str, wants_end: fn() -> bool) -> Result<Option<Breach>, Undecided> {
-        let value: Value = serde_json::from_str(payload).map_err(|_| Undecided::Nested)?;
+        let value = document::read(payload).map_err(|_| Undecided::Nested)?;
         fuel::fill(wants_end, self.weights, || {
             // Whether it does costs less than where.
             if self.validator.is_valid(Seen(&value)) {
