@@ -1,57 +1,32 @@
-"""Stock that is reserved for a while, and other commands for later: what the tests of scheduled commands have in common."""
+"""Items that are reserved for a while, and other commands for later: what the tests of scheduled commands have in common."""
 
 from __future__ import annotations
 
 from database import rows, value
 from deciding import send
 from psycopg.types.json import Jsonb
-from server import wait_until
+from server import ROOT, wait_until
 
-#: What is reserved comes back by itself, unless it was bought before.
-STOCK = """
-select es_register_fold('available', 'stock', initial_state => '{"available": 0}', rules => '{"on": {
-    "Received": [{"add": {"/available": "/quantity"}}], "Reserved": [{"subtract": {"/available": "/quantity"}}],
-    "Released": [{"add": {"/available": "/quantity"}}], "Bought": []}}');
-create function keep_stock(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$
-declare
-    quantity int := command.payload ->> 'quantity';
-    release text := 'release-' || (command.payload ->> 'reservation');
-begin
-    case command.command_type
-    when 'Receive' then
-        return jsonb_build_array(es_make_event('Received', command.payload));
-    when 'Reserve' then
-        perform es_require((state ->> 'available')::int >= quantity, 'sold_out', format('only %s are there', state ->> 'available'));
-        return jsonb_build_object(
-            'events', jsonb_build_array(es_make_event('Reserved', command.payload)),
-            'schedule', jsonb_build_array(jsonb_build_object(
-                'command_type', 'Release', 'payload', command.payload, 'command_key', release,
-                'run_at', command.decided_at + (command.payload ->> 'for')::interval)));
-    when 'Release' then
-        return jsonb_build_array(es_make_event('Released', command.payload));
-    when 'Buy' then
-        return jsonb_build_object('events', jsonb_build_array(es_make_event('Bought', command.payload)), 'unschedule', jsonb_build_array(release));
-    end case;
-end $$;
-select es_register_decider('warehouse', 'stock', 'keep_stock(jsonb, eventstream.command)');
-"""
+#: What is reserved comes back by itself, unless it was bought before: what the example declares, before it does anything.
+SHELF = (ROOT / "examples/reservation/reservation.sql").read_text(encoding="utf-8")
+SHELF = SHELF[SHELF.index("create schema") : SHELF.index("select es_command(")]
 
 
-def open_warehouse(session, quantity=10, stream="stock-pump") -> None:
-    session.execute(STOCK)
-    send(session, "Receive", {"quantity": quantity}, stream)
+def open_shelf(session, quantity=10) -> None:
+    session.execute(SHELF)
+    send(session, "Receive", {"quantity": quantity}, "shelf-pump")
 
 
-def reserve(session, reservation="r-1", quantity=3, seconds=0.5, stream="stock-pump") -> dict:
-    return send(session, "Reserve", {"reservation": reservation, "quantity": quantity, "for": f"{seconds} s"}, stream)
+def reserve(session, order="r-1", quantity=3, seconds=0.5) -> dict:
+    return send(session, "Reserve", {"order": order, "quantity": quantity, "seconds": seconds}, "shelf-pump")
 
 
-def buy(session, reservation="r-1", stream="stock-pump") -> dict:
-    return send(session, "Buy", {"reservation": reservation}, stream)
+def buy(session, order="r-1") -> dict:
+    return send(session, "Buy", {"order": order}, "shelf-pump")
 
 
-def available(session, stream="stock-pump") -> int:
-    return int(value(session, "select es_state(%s) ->> 'available'", stream))
+def available(session) -> int:
+    return int(value(session, "select es_state('shelf-pump') ->> 'available'"))
 
 
 def schedule(session, key=None, command_type="Deposit", payload=None, stream="account-1", after="0", **more) -> dict:

@@ -5,6 +5,7 @@ metadata), role (weakened, dropped, made anew, renamed, another tenant's), time 
 race of unscheduling and running, many due at once), copies, verification (rows written by hand)."""
 
 import itertools
+import json
 import os
 import random
 import re
@@ -17,7 +18,7 @@ from database import Database, all_at_once, gaps, raised, rows, value, verify
 from deciding import DECIDE, balance, bank, decider, open_bank, refused, send
 from operating import check, run_psql
 from psycopg.types.json import Jsonb
-from scheduling import available, buy, open_warehouse, reserve, schedule, stage, unschedule, wait_for, wait_for_all
+from scheduling import available, buy, open_shelf, reserve, schedule, stage, unschedule, wait_for, wait_for_all
 from server import run, wait_until
 from test_clock import ticking  # noqa: F401 - a fixture
 from test_live_kills import deaths, die_at, survives
@@ -25,6 +26,7 @@ from workers import is_exact, make_projection
 
 numbers = itertools.count()
 
+RELEASE = "release-shelf-pump/r-1"
 LEVELS = ("read committed", "repeatable read", "serializable")
 
 
@@ -41,31 +43,31 @@ def session(there):
 
 def test_what_was_reserved_comes_back_by_itself(database):
     with database.connect() as session:
-        open_warehouse(session)
+        open_shelf(session)
         reserve(session, seconds=1)
         assert available(session) == 7
         before = value(session, "select run_at from eventstream.scheduled_commands")
         assert rows(session, "select command_key, category, stream, command_type, stage, attempts, scheduled_by, answer from eventstream.scheduled_commands") == [
-            ("release-r-1", "stock", "stock-pump", "Release", "pending", 0, "postgres", None)
+            (RELEASE, "shelf", "shelf-pump", "Release", "pending", 0, "postgres", None)
         ]
-        assert wait_for(session, "release-r-1") == (1, None, None, True, True)
+        assert wait_for(session, RELEASE) == (1, None, None, True, True)
         assert available(session) == 10
-        recorded_at, by, metadata = rows(session, "select recorded_at, recorded_by, metadata from es_read('stock-pump') where event_type = 'Released'")[0]
-        assert before <= recorded_at and by == "postgres" and metadata["command"]["key"] == "release-r-1"
+        recorded_at, by, metadata = rows(session, "select recorded_at, recorded_by, metadata from es_read('shelf-pump') where event_type = 'ItemsReleased'")[0]
+        assert before <= recorded_at and by == "postgres" and metadata["command"]["key"] == RELEASE
         answer = value(session, "select answer from eventstream.scheduled_commands")
         assert (answer["version"], answer["replayed"]) == (3, True)
         # Who sends the command itself is told what came of it.
-        assert send(session, "Release", {"reservation": "r-1", "quantity": 3, "for": "1 s"}, "stock-pump", command_key="release-r-1") == answer
+        assert send(session, "Release", {"order": "r-1"}, "shelf-pump", command_key=RELEASE) == answer
 
 
 def test_what_was_bought_stays_bought(database):
     with database.connect() as session:
-        open_warehouse(session)
+        open_shelf(session)
         reserve(session, seconds=1)
         buy(session)
-        assert stage(session, "release-r-1") == "unscheduled"
+        assert stage(session, RELEASE) == "unscheduled"
         time.sleep(1.5)
-        assert available(session) == 7 and stage(session, "release-r-1") == "unscheduled"
+        assert available(session) == 7 and stage(session, RELEASE) == "unscheduled"
         assert value(session, "select reason from eventstream.scheduled_commands") == "by the decider of a command"
 
 
@@ -480,14 +482,17 @@ def test_one_that_takes_itself_back_is_executed(hasty):
 
 def test_buying_and_releasing_at_once_never_deadlocks(hasty):
     with hasty.connect() as session:
-        open_warehouse(session, 1000)
+        open_shelf(session, 1000)
 
     def one(number):
         with hasty.connect() as there:
             for each in range(12):
                 reserve(there, f"r-{number}-{each}", 1, seconds=0.05)
                 time.sleep(0.045)
-                buy(there, f"r-{number}-{each}")
+                try:
+                    buy(there, f"r-{number}-{each}")
+                except psycopg.Error as error:
+                    assert json.loads(error.diag.message_detail)["code"] == "not_reserved"
 
     assert raised(all_at_once(6, one)) == []
     with hasty.connect() as session:
@@ -495,7 +500,7 @@ def test_buying_and_releasing_at_once_never_deadlocks(hasty):
         counts = dict(rows(session, "select stage, count(*) from eventstream.scheduled_commands group by stage"))
         assert sum(counts.values()) == 72 and set(counts) <= {"done", "unscheduled"}
         assert available(session) == 1000 - 72 + counts.get("done", 0)
-        assert value(session, "select count(*) from es_read('stock-pump', max_count => 1000) where event_type = 'Released'") == counts.get("done", 0)
+        assert value(session, "select count(*) from es_read('shelf-pump', max_count => 1000) where event_type = 'ItemsReleased'") == counts.get("done", 0)
         print(counts)
 
 
