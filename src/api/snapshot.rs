@@ -15,7 +15,7 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::plan::View;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
-use crate::shared::counters::{self, Counter, Trouble};
+use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use crate::state::answer;
 use crate::state::folding::Folding;
@@ -135,9 +135,6 @@ fn prune(args: &Args) -> Returned {
     let cutoff = args.interval_opt(1).map(older_than).transpose()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     let removed = retention::prune(target, Retention { keep: Some(keep), cutoff })?;
-    if keep == 0 && cutoff.is_none() {
-        counters::set_trouble(Trouble::DamagedSnapshots, 0);
-    }
     Ok(Some(Datum::from(removed as i64)))
 }
 

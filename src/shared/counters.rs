@@ -2,6 +2,7 @@
 //! for databases beyond the first [`DATABASES`], in this backend. Counting never waits and never fails.
 use super::board::database::{DATABASES, exclusively};
 use super::notes::{Note, Notes};
+use super::trial;
 use crate::pg::process::server;
 use crate::pg::shmem::Area;
 use std::cell::Cell;
@@ -202,17 +203,6 @@ impl Measured {
     }
 }
 
-/// Damage and failures that an operator has to look at; what mends them puts them back to 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Damaged snapshots met since es_prune_snapshots last removed all.
-    DamagedSnapshots,
-    /// Snapshots that failed in the last round of upkeep which took any or failed.
-    FailedSnapshots,
-}
-
-const TROUBLES: usize = Trouble::FailedSnapshots as usize + 1;
-
 /// Counts of one histogram.
 struct Buckets {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -231,13 +221,14 @@ pub struct Block {
     /// 0: nobody's.
     database: AtomicU32,
     counts: [AtomicU64; COUNTERS],
-    troubles: [AtomicU64; TROUBLES],
+    failed_snapshots: AtomicU64,
     measured: [Buckets; HISTOGRAMS],
     /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
     marks: [[AtomicU64; 3]; 2],
-    /// Folds and upcasters that were seen to fail.
+    /// Folds and upcasters that were seen to fail, and snapshots that were damaged.
     pub failing_folds: Notes,
     pub failing_upcasters: Notes,
+    pub damaged_snapshots: Notes,
 }
 
 impl Block {
@@ -245,11 +236,12 @@ impl Block {
         Self {
             database: AtomicU32::new(0),
             counts: [const { AtomicU64::new(0) }; COUNTERS],
-            troubles: [const { AtomicU64::new(0) }; TROUBLES],
+            failed_snapshots: AtomicU64::new(0),
             measured: [const { Buckets::new() }; HISTOGRAMS],
             marks: [const { [const { AtomicU64::new(0) }; 3] }; 2],
             failing_folds: Note::none(),
             failing_upcasters: Note::none(),
+            damaged_snapshots: Note::none(),
         }
     }
 }
@@ -296,11 +288,12 @@ pub fn databases() -> Vec<u32> {
 pub fn forget(gone: &[u32]) {
     for block in BLOCKS.all().iter().filter(|block| gone.contains(&block.database.load(SeqCst))) {
         exclusively(|_| {
-            let numbers = block.counts.iter().chain(&block.troubles);
+            let numbers = block.counts.iter().chain([&block.failed_snapshots]);
             let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
             let numbers = numbers.chain(block.marks.iter().flatten());
             numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
-            block.failing_folds.iter().chain(&block.failing_upcasters).for_each(Note::clear);
+            let notes = [&block.failing_folds, &block.failing_upcasters, &block.damaged_snapshots];
+            notes.into_iter().flatten().for_each(Note::clear);
             block.database.store(0, SeqCst);
         });
     }
@@ -316,7 +309,11 @@ pub fn with_block<T>(work: impl FnOnce(&Block) -> T) -> T {
     }
 }
 
+/// What a test does was never done.
 pub fn add(counter: Counter, count: u64) {
+    if trial::is_on() {
+        return;
+    }
     with_block(|block| block.counts[counter as usize].fetch_add(count, Relaxed));
 }
 
@@ -324,7 +321,11 @@ pub fn get(counter: Counter) -> u64 {
     with_block(|block| block.counts[counter as usize].load(Relaxed))
 }
 
+/// As [`add`].
 pub fn observe(histogram: Histogram, duration: Duration) {
+    if trial::is_on() {
+        return;
+    }
     let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let bucket = BOUNDS.partition_point(|&bound| bound < microseconds);
     with_block(|block| {
@@ -345,16 +346,15 @@ pub fn measured(histogram: Histogram) -> Measured {
     })
 }
 
-pub fn trouble(trouble: Trouble) -> u64 {
-    with_block(|block| block.troubles[trouble as usize].load(Relaxed))
+/// Snapshots that failed in the last round of upkeep which took any or failed.
+pub fn failed_snapshots() -> u64 {
+    with_block(|block| block.failed_snapshots.load(Relaxed))
 }
 
-pub fn set_trouble(trouble: Trouble, count: u64) {
-    with_block(|block| block.troubles[trouble as usize].store(count, Relaxed));
-}
-
-pub fn add_trouble(trouble: Trouble) {
-    with_block(|block| block.troubles[trouble as usize].fetch_add(1, Relaxed));
+pub fn set_failed_snapshots(count: u64) {
+    if !trial::is_on() {
+        with_block(|block| block.failed_snapshots.store(count, Relaxed));
+    }
 }
 
 /// Appends that were made, and refused for a conflict, in the last minutes.

@@ -1,4 +1,4 @@
-//! A note of a fold or an upcaster that failed, as it lies in the block of a database ([`super::counters`]); [`super::failing`] writes and reads it.
+//! A note of a fold or an upcaster that failed, or of a snapshot that was damaged, as it lies in the block of a database ([`super::counters`]); [`super::failing`] writes and reads it.
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,7 +10,8 @@ const PLACES: usize = 4;
 pub struct Failing {
     /// Which one of whom, as it is defined now; never 0.
     pub key: i64,
-    /// The stream that failed last (0: it is not known by its id), and the newest event that was given to the fold then, or that the upcaster was given.
+    /// The stream that failed last (0: it is not known by its id), and the newest event that was given to the fold then, or that the upcaster was given; of a snapshot its stream, its
+    /// version, and where a position would be when it was taken (microseconds since 2000-01-01 UTC).
     pub stream_id: i64,
     pub version: i64,
     pub position: i64,

@@ -28,7 +28,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{from_text, varlena};
-use crate::shared::counters::{self, Counter, Trouble};
+use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::hash::{Hash, fingerprint};
@@ -136,7 +136,7 @@ pub fn run(tenant_id: Option<i64>, say: Say) -> Result<Done> {
     }
     if done.taken + done.failed > 0 {
         counters::add(Counter::SnapshotsFailed, done.failed as u64);
-        counters::set_trouble(Trouble::FailedSnapshots, done.failed as u64);
+        counters::set_failed_snapshots(done.failed as u64);
     }
     Ok(done)
 }

@@ -21,7 +21,8 @@ use crate::pg::query::probe::{Bound, Probe};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::catalog::Catalog;
-use crate::shared::counters::{Counter, Trouble};
+use crate::shared::counters::Counter;
+use crate::shared::failing::{self, Failing, Kind};
 use crate::shared::session::as_owner;
 use crate::shared::{counters, settings};
 use eventstream_core::error::Error;
@@ -84,6 +85,7 @@ pub struct Found {
 /// A stored one, as it is.
 struct Claim {
     version: i64,
+    taken_at: i64,
     /// What is wrong with it by itself, if anything.
     problem: Option<&'static str>,
     chain_hash: Hash,
@@ -119,11 +121,11 @@ fn checksum(
 }
 
 fn read(tenant_uuid: &Uuid, of: Of, row: &Row) -> Result<Claim> {
-    let version = row.int8(column::VERSION)?;
+    let (version, taken_at) = (row.int8(column::VERSION)?, row.int8(column::TAKEN_AT)?);
     let hash = |place| row.bytes_opt(place).map(|bytes| bytes.and_then(|bytes| Hash::try_from(bytes).ok()));
     let (chain_hash, fingerprint) = (hash(column::CHAIN_HASH)?, hash(column::FINGERPRINT)?);
     let is_of_this_fold = fingerprint == Some(of.fold.fingerprint);
-    let mut claim = Claim { version, problem: None, chain_hash: chain_hash.unwrap_or_default(), state: None };
+    let mut claim = Claim { version, taken_at, problem: None, chain_hash: chain_hash.unwrap_or_default(), state: None };
     let (Some(chain_hash), Some(fingerprint)) = (chain_hash, fingerprint) else {
         claim.problem = Some("its chain hash or its fingerprint is not 32 bytes long");
         return Ok(claim);
@@ -161,7 +163,7 @@ pub fn newest_up_to(
             }
             Err(problem) => {
                 counters::add(Counter::SnapshotsInvalid, 1);
-                counters::add_trouble(Trouble::DamagedSnapshots);
+                note_damage(of, opened.stream.id, &claim);
                 problems.push(format!("at version {}: {problem}", claim.version));
                 report::warning(&format!(
                     "snapshot of stream \"{}\" at version {} by fold \"{}\" is not used: {problem}; the events are folded instead",
@@ -172,6 +174,13 @@ pub fn newest_up_to(
         version = claim.version - 1;
     }
     Ok(None)
+}
+
+/// Health shows it for as long as it is there.
+fn note_damage(of: Of, stream_id: i64, claim: &Claim) {
+    let key = failing::key(&["damaged", &stream_id.to_string(), &of.fold.name, &claim.version.to_string()]);
+    let damaged = Failing { key, stream_id, version: claim.version, position: claim.taken_at, counted: 0 };
+    failing::note(Kind::Snapshot, damaged);
 }
 
 /// The one at exactly `version`; None where there is none.

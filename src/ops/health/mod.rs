@@ -3,6 +3,7 @@
 mod categories;
 pub mod check;
 pub mod commands;
+mod damaged;
 mod database;
 mod deciders;
 pub mod event_types;
@@ -79,6 +80,9 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(stale::of_subscriptions(&writing, tenant_id)?);
     checks.extend(broken_folds(tenant_id, &writing)?);
     checks.extend(folds::failing(tenant_id, &writing)?);
+    if !server::is_standby() {
+        checks.extend(damaged::snapshots(tenant_id, &writing)?);
+    }
     checks.extend(upcasters::failing(tenant_id, &writing)?);
     checks.extend(event_types::checks(tenant_id, &writing)?);
     checks.extend(categories::checks(tenant_id, &writing)?);
