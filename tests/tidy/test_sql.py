@@ -1,4 +1,4 @@
-"""Where the SQL stands: each object of sql/ in the folder of the room that owns it, which is who writes a table, and who answers a function."""
+"""Where the SQL stands: each object of sql/ in the folder of the room that owns it, which is who writes a table, and who answers a function. And which deciders people are shown."""
 
 import re
 
@@ -96,3 +96,23 @@ def test_a_misplaced_object_would_be_found():
     assert misplaced({"ops/functions.sql": grant}, literals) == ["sql/ops/functions.sql: function es_grant is of access"]
     assert misplaced({"log/tables.sql": "create table _eventstream.shared (a int);"}, literals) == ["sql/log/tables.sql: table _eventstream.shared is of log, ops"]
     assert misplaced({"log/views.sql": "create view eventstream.new as select 1;"}, literals) == ["sql/log/views.sql: view eventstream.new is of nobody that OF_NAME knows"]
+
+
+def deciders_of_any_word(text: str) -> list[str]:
+    """The deciders that a text registers without a list of commands: such a one takes any word, and any payload, an amount below zero too."""
+    calls = re.findall(r"es_register_decider\('(\w+)'.*?\);", text, re.DOTALL)
+    listed = re.findall(r"es_register_decider\('(\w+)'(?:(?!\);).)*?\bcommands =>", text, re.DOTALL)
+    return [decider for decider in calls if decider not in listed]
+
+
+def test_deciders_that_people_copy_list_their_commands():
+    shown = [ROOT / "README.md", *files(".md", "docs"), *files(".sql", "examples"), *files(".sh", "examples")]
+    assert any("es_register_decider('" in path.read_text() for path in shown)
+    bad = {name(path): found for path in shown if (found := deciders_of_any_word(path.read_text()))}
+    assert not bad, f"deciders without commands: {bad}"
+
+
+def test_a_decider_without_commands_would_be_found():
+    without = "select es_register_decider('a', 'a', 'f(jsonb, eventstream.command)');\n"
+    listed = without.replace("'a', 'a'", "'b', 'a'").replace("')", "', commands => '{}')")
+    assert deciders_of_any_word(without + listed) == ["a"]
