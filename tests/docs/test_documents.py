@@ -139,6 +139,16 @@ def test_the_follower_of_the_documents_sees_every_event_once(database):
     assert seen == [1, 2, 4, 5, 7]
 
 
+def test_the_pages_of_the_documents_have_every_event_once(database):
+    found = python_of("docs/query.md")["found"]
+    for number in range(1, 8):
+        database.ask(f"select es_append('number-{number % 3}', 'Numbered', '{number}'::jsonb)")
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        for max_count in (1, 2, 7, 100):
+            assert [event[3] for event in found(connection, {}, max_count)] == [1, 2, 3, 4, 5, 6, 7]
+        assert [event[3] for event in found(connection, {"streams": ["number-1"], "order": "backward"}, 2)] == [7, 4, 1]
+
+
 def test_the_reservations_of_the_guide_to_stock_never_go_below_zero(database):
     sql = [sql.text for sql, _ in examples((ROOT / "docs/stock.md").read_text(encoding="utf-8"))]
     (function,) = [text[text.index("create function reserve") : text.index("$$;") + 3] for text in sql if "create function reserve" in text]
