@@ -6,7 +6,7 @@
 //! ```
 //! Promises: of all calls with a key one executes at a time, and none after one that committed; what is kept commits with the command's events, and is gone with their rollback;
 //! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
-use super::scheduled::kept::refuse_other;
+use super::scheduled::kept::{Kept, Standing, look};
 use crate::log::first_append;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
@@ -70,6 +70,8 @@ pub struct Key<'a> {
 /// A key that this call executes a command for.
 pub struct Reserved {
     tag: LockTag,
+    /// What is scheduled with it.
+    pub kept: Option<Kept>,
     _executing: Executing,
 }
 
@@ -148,26 +150,24 @@ impl Key<'_> {
         loop {
             tag.lock()?;
             let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
-            let presence = match presence {
-                Presence::Nowhere => match refuse_other(self.target, self.category, self.key, repeated)? {
-                    None => return Ok(Turn::Own(Reserved { tag, _executing: executing })),
-                    Some(transaction) => Presence::Coming(transaction),
+            let coming = match presence {
+                Presence::Nowhere => match look(self.target, self.category, self.key, repeated)? {
+                    Standing::Free => return Ok(Turn::Own(Reserved { tag, kept: None, _executing: executing })),
+                    Standing::Scheduled(kept) => {
+                        return Ok(Turn::Own(Reserved { tag, kept: Some(kept), _executing: executing }));
+                    }
+                    Standing::Coming(transaction) => Some(transaction),
                 },
-                present => present,
+                Presence::Coming(transaction) => Some(transaction),
+                Presence::There => None,
             };
             tag.unlock()?;
-            if let Presence::Coming(transaction) = presence {
+            if let Some(transaction) = coming {
                 lock::wait_for_end_of(transaction)?;
             } else if let Some(answer) = self.answer(repeated)? {
                 return Ok(Turn::Answered(answer));
             }
         }
-    }
-
-    /// Whether it was executed, as far as that is committed, or this transaction's own.
-    pub fn is_answered(&self) -> Result<bool> {
-        let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
-        Ok(presence == Presence::There)
     }
 
     fn probed<T>(&self, look: impl FnOnce(&Db, &Probe, &[Bound]) -> Result<T>) -> Result<T> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key answered? ─▶ the tenant's gate ─▶ the key's lock; answered meanwhile? ─▶ decider, command as it takes it ─▶ decided behind its locks (settle.rs)
-//!   ─▶ what it wants later (later.rs) ─▶ the door in (write.rs) ─▶ the answer kept, the key's lock let go
+//!   ─▶ what it wants later (later.rs) ─▶ the door in (write.rs) ─▶ the answer kept; what was scheduled with the key is done; the key's lock let go
 //! ```
 //! Promises: what the decider sees stays so until the commit, and what it decides is appended whole, or not at all; a repetition with the same key is answered as the first time; no two
 //! decisions wait for each other in a circle.
@@ -12,6 +12,7 @@ use super::commanded::Command;
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;
+use super::scheduled::kept::Kept;
 use super::settle::settle;
 use super::write::write;
 use crate::log::document::print;
@@ -57,7 +58,13 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
             Ok(answer)
         }
         Turn::Own(reserved) => {
+            let kept = reserved.kept.as_ref();
+            kept.map_or(Ok(()), |kept| kept.may_be_executed(key.category, key.key))?;
+            // It does not take itself back.
+            let at_work = kept.map(Kept::at_work);
             let answer = decided(target, command, Some((key, &repeated)))?;
+            drop(at_work);
+            kept.map_or(Ok(()), |kept| kept.executed(key.category, key.key))?;
             reserved.let_go()?;
             Ok(answer)
         }

@@ -72,14 +72,46 @@ def test_a_slow_command_does_not_keep_those_that_were_due_with_it(four):
             wait_for(session, f"k-{number}", seconds=5)
 
 
-def test_a_command_that_was_executed_by_its_key_is_not_called_unscheduled(session):
-    schedule(session, "k", after="1 h")
-    answer = send(session, command_key="k")
-    assert unschedule(session, "k") == "done" and balance(session) == 10
-    decider(session, "begin return jsonb_build_object('events', '[]'::jsonb, 'unschedule', jsonb_build_array('k')); end", is_default=False)
-    send(session, "Any", {}, decider="other")
-    assert stage(session, "k") == "pending", "its runner will say that it is done"
-    assert send(session, command_key="k") == {**answer, "replayed": True}
+def test_what_is_sent_with_its_key_is_done_wherever_it_stands(database, session):
+    """Before its time, dead, or refused: that is the scheduled command, and it is over with the commit of its events. What is given up is not executed any more."""
+    schedule(session, "pending", after="1 h")
+    answer = send(session, command_key="pending")
+    assert stage(session, "pending") == "done" and unschedule(session, "pending") == "done"
+    assert send(session, command_key="pending") == {**answer, "replayed": True}
+    assert schedule(session, "pending", after="1 h")["stage"] == "done"
+    body = "begin if (select bad from public.mood) then perform es_require(command.command_type <> 'No', 'no', 'no'); raise 'bad'; end if; return jsonb_build_array(es_make_event('Credited', command.payload)); end"
+    session.execute("create table mood (bad bool); insert into mood values (true)")
+    decider(session, body, is_default=False)
+    session.execute("alter system set eventstream.command_retries = 0")
+    session.execute("select pg_reload_conf()")
+    try:
+        schedule(session, "dead", decider="other")
+        schedule(session, "refused", "No", decider="other")
+        wait_for(session, "dead", "dead")
+        wait_for(session, "refused", "refused")
+    finally:
+        session.execute("alter system reset eventstream.command_retries")
+        session.execute("select pg_reload_conf()")
+    session.execute("update mood set bad = false")
+    # What is rolled back was not done.
+    with session.transaction(force_rollback=True):
+        send(session, command_key="dead", decider="other")
+        assert stage(session, "dead") == "done"
+    assert stage(session, "dead") == "dead" and len(rows(session, "select from eventstream.dead_letters")) == 1
+    for key, command_type in (("dead", "Deposit"), ("refused", "No")):
+        assert send(session, command_type, command_key=key, decider="other")["replayed"] is False
+        assert rows(session, "select stage, error_sqlstate, payload, finished_at is not null from eventstream.scheduled_commands where command_key = %s", key) == [("done", None, None, True)]
+    assert rows(session, "select from eventstream.dead_letters") == [] and balance(session) == 30
+    # One whose decider takes back what it ends: itself, too.
+    decider(session, "begin return jsonb_build_object('events', '[]'::jsonb, 'unschedule', jsonb_build_array('own')); end", is_default=False, name="taker")
+    schedule(session, "own", "Any", {}, after="1 h", decider="taker")
+    send(session, "Any", {}, command_key="own", decider="taker")
+    assert stage(session, "own") == "done"
+    schedule(session, "unwanted", after="1 h")
+    unschedule(session, "unwanted")
+    diag = refused(send, session, command_key="unwanted")
+    assert diag.sqlstate == "ES030" and "is used up" in diag.message_primary and stage(session, "unwanted") == "unscheduled"
+    assert balance(session) == 30
 
 
 def test_a_key_that_is_scheduled_is_no_other_commands(session):
@@ -89,7 +121,7 @@ def test_a_key_that_is_scheduled_is_no_other_commands(session):
     diag = refused(send, session, payload={"amount": 3}, stream="account-2", command_key="k")
     assert diag.sqlstate == "ES030" and '"k"' in diag.message_primary
     assert value(session, "select last_value from _eventstream.positions") == before
-    assert send(session, command_key="k")["version"] == 1
+    assert send(session, command_key="k")["version"] == 1 and stage(session, "k") == "done"
     # In another category it is another key; taken back, it stays what it was.
     schedule(session, "l", after="1 h")
     assert unschedule(session, "l") == "unscheduled"

@@ -237,6 +237,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "a key of its own",
         ),
         (
+            Error::CommandGivenUp { of: "category \"stock\"".into(), key: "k-1".into() },
+            "ES030",
+            "command key \"k-1\" of category \"stock\" is used up: the command that was scheduled with it is not to be executed any more",
+            json!({"of": "category \"stock\"", "command_key": "k-1"}),
+            "another key",
+        ),
+        (
             Error::AttemptLost {
                 attempt_token: "00000000-0000-0000-0000-000000000001".into(),
                 reason: "it was superseded by attempt 2".into(),

@@ -1,17 +1,20 @@
-//! Which keys are scheduled, for whoever is about to execute a command with one, or to schedule it. A read of one row.
+//! Which keys are scheduled, for whoever is about to execute a command with one, or to schedule it: a read of one row. What is executed before its time is over then.
+use super::unwanted::{AtWork, at_work};
+use crate::log::dead_letters;
 use crate::log::target::Target;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::{number, table};
-use crate::pg::query::plan::View;
+use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::value::datum::from_text;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use eventstream_core::command::key::Repeated;
+use eventstream_core::command::scheduled::Stage;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, Oid, TransactionId};
+use pgrx::pg_sys::{Datum, INT8OID, Oid, TransactionId};
 use std::cell::RefCell;
 
 table! {
@@ -49,34 +52,92 @@ const KEY: &[i16] = &[number(scheduled::TENANT_ID), number(scheduled::COMMAND_KE
 
 thread_local! {
     static PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
+    static EXECUTED: Plan = const { Plan::new(
+        "update _eventstream.scheduled_commands \
+         set stage = 'done', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, \
+             error_sqlstate = null, error_message = null, error_detail = null \
+         where id = $1 and stage in ('pending', 'dead', 'refused') returning id",
+        &[INT8OID],
+    ) };
 }
 
-/// A key is one request's, whenever it is executed. Some: that transaction is scheduling the key now, and how it ends decides. Errors: ES030 where it is scheduled for another request.
-pub fn refuse_other(target: Target, category: &str, key: &str, repeated: &Repeated) -> Result<Option<TransactionId>> {
+/// A command that is scheduled under a key.
+pub struct Kept {
+    id: i64,
+    /// Somebody took it back, or dropped it.
+    is_given_up: bool,
+}
+
+/// How a key stands.
+pub enum Standing {
+    Free,
+    /// For the same request.
+    Scheduled(Kept),
+    /// That transaction is scheduling it now, and how it ends decides.
+    Coming(TransactionId),
+}
+
+/// A key is one request's, whenever it is executed. Errors: ES030 where it is scheduled for another one.
+pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> Result<Standing> {
     let tenant = Datum::from(target.id);
-    let found = as_owner(Planning::ByIndex, |db, catalog| {
+    let (presence, found) = as_owner(Planning::ByIndex, |db, catalog| {
         let bounds = [Bound::equal_text(2, from_text(key)?), Bound::equal_text(3, from_text(category)?)];
         let table = catalog.scheduled_commands;
         let probe = PROBE.take().filter(|(of, _)| *of == table);
         let (_, probe) = probe.unwrap_or((table, Probe::by_int8(table, KEY)));
-        let presence = probe.presence(db, tenant, &bounds)?;
-        let mut is_same = true;
+        let (presence, mut found) = (probe.presence(db, tenant, &bounds)?, None);
         if presence == Presence::There {
             probe.in_order(db, View::Now, tenant, &bounds, |row| {
                 let salt = row.bytes_opt(scheduled::SALT)?.unwrap_or_default();
-                is_same = row.bytes_opt(scheduled::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
+                let is_same = row.bytes_opt(scheduled::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
+                let stage = row.text(scheduled::STAGE)?;
+                let is_given_up =
+                    [Stage::Unscheduled, Stage::Dropped].iter().any(|given_up| given_up.as_str() == stage);
+                found = Some((is_same, Kept { id: row.int8(scheduled::ID)?, is_given_up }));
                 Ok(false)
             })?;
         }
         PROBE.set(Some((table, probe)));
-        Ok((presence, is_same))
+        Ok((presence, found))
     })?;
-    match found {
-        (Presence::Coming(transaction), _) => Ok(Some(transaction)),
-        (_, true) => Ok(None),
-        (_, false) => {
+    match (presence, found) {
+        (Presence::Coming(transaction), _) => Ok(Standing::Coming(transaction)),
+        (_, None) => Ok(Standing::Free),
+        (_, Some((true, kept))) => Ok(Standing::Scheduled(kept)),
+        (_, Some((false, _))) => {
             counters::add(Counter::CommandMismatches, 1);
             Err(Error::CommandKeyReused { of: format!("category {}", shown(category)), key: key.into() }.into())
         }
     }
+}
+
+impl Kept {
+    /// What was said not to be executed is not. Errors: ES030.
+    pub fn may_be_executed(&self, category: &str, key: &str) -> Result<()> {
+        if self.is_given_up { Err(given_up(category, key)) } else { Ok(()) }
+    }
+
+    /// Until that is dropped, it is being executed.
+    pub fn at_work(&self) -> AtWork {
+        AtWork::begin(self.id)
+    }
+
+    /// It was executed, by whoever sent its key: it is over, with the commit of its events. Waits for who takes it back, behind what the command has locked: where that one has, this is undone.
+    /// Of no effect for its own runner, which says so itself. Errors: ES030.
+    pub fn executed(&self, category: &str, key: &str) -> Result<()> {
+        if at_work() == self.id {
+            return Ok(());
+        }
+        as_owner(Planning::ByIndex, |db, _| {
+            let row = [Some(Datum::from(self.id))];
+            match EXECUTED.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
+                Some(id) => dead_letters::forget_command(db, id),
+                None => Err(given_up(category, key)),
+            }
+        })
+    }
+}
+
+fn given_up(category: &str, key: &str) -> Failure {
+    Error::CommandGivenUp { of: format!("category {}", shown(category)), key: key.into() }.into()
 }

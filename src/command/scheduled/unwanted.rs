@@ -1,5 +1,4 @@
 //! A scheduled command that is not wanted any more.
-use super::super::answers::Key;
 use crate::log::dead_letters;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
@@ -13,7 +12,7 @@ use eventstream_core::command::key::check_key;
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::name::check_text;
 use eventstream_core::shown;
-use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTARRAYOID, TEXTOID};
+use pgrx::pg_sys::{Datum, INT8OID, TEXTARRAYOID, TEXTOID};
 use std::cell::Cell;
 
 /// The longest reason, in bytes.
@@ -34,9 +33,8 @@ thread_local! {
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID],
     ) };
     static STAGE: Plan = const { Plan::new(
-        "select case when finished_at is null and $4 then 'done' else stage end \
-         from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
-        &[INT8OID, TEXTOID, TEXTOID, BOOLOID],
+        "select stage from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        &[INT8OID, TEXTOID, TEXTOID],
     ) };
 }
 
@@ -53,6 +51,11 @@ impl Drop for AtWork {
     fn drop(&mut self) {
         AT_WORK.set(self.0);
     }
+}
+
+/// The scheduled command that this session is executing; 0: none.
+pub fn at_work() -> i64 {
+    AT_WORK.get()
 }
 
 /// Whose key is not wanted any more, and why.
@@ -89,24 +92,21 @@ pub fn category_of(target: Target, key: &str, allowed: Option<&[String]>) -> Res
 }
 
 impl Unwanted<'_> {
-    /// The stage of the command from now on; None: there is none of that key. One that es_command has executed already is done, and its runner will say so. Waits for who else unschedules it,
+    /// The stage of the command from now on; None: there is none of that key. Waits for who else unschedules it, or has sent its key,
     /// and not for a runner, which undoes what it has executed in vain: who unschedules one has often locked a stream before that it appends to.
     pub fn unschedule(&self, target: Target) -> Result<Option<String>> {
         server::must_be_writable(c"es_unschedule_command")?;
         let key = [Some(Datum::from(target.id)), Some(from_text(self.key)?), Some(from_text(self.category)?)];
-        let at_work = Some(Datum::from(AT_WORK.get()));
+        let at_work = Some(Datum::from(at_work()));
         let row: [Nullable; 5] = [key[0], key[1], key[2], Some(from_text(self.reason)?), at_work];
-        let is_answered = Key { target, category: self.category, key: self.key }.is_answered()?;
         as_owner(Planning::ByIndex, |db, _| {
             // Said to be undone, it is not done after a crash.
             transaction::note_append();
-            let unscheduled = || UNSCHEDULE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)));
-            if let Some(id) = if is_answered { None } else { unscheduled()? } {
+            if let Some(id) = UNSCHEDULE.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
                 dead_letters::forget_command(db, id)?;
                 return Ok(Some(Stage::Unscheduled.as_str().to_owned()));
             }
-            let asked = [key[0], key[1], key[2], Some(Datum::from(is_answered))];
-            STAGE.with(|plan| plan.first(db, View::Latest, &asked, |row| Ok(row.text(0)?.to_owned())))
+            STAGE.with(|plan| plan.first(db, View::Latest, &key, |row| Ok(row.text(0)?.to_owned())))
         })
     }
 }
