@@ -28,7 +28,7 @@ mod tests {
                 ("fold", "'nope'", "ES010", "nope|account"),
                 ("fold", "''", "ES010", "fold"),
                 ("fold", "repeat('x', 1000000)", "ES010", "fold"),
-                ("fold", "repeat('x', 10000000)", "ES005", "fold|1048576|10000000"),
+                ("fold", "repeat('x', 10000000)", "ES005", "fold|must be shorter|10000000"),
             ] {
                 assert_eq!(fault(&call.with(argument, expression), code, named), None);
             }

@@ -24,6 +24,8 @@ asks!(Command, "eventstream_command_event_id", "uuid, bigint", event_id);
 /// The longest lease, and the longest wait (µs).
 const LONGEST_LEASE: i64 = 86_400_000_000;
 const LONGEST_WAIT: i64 = 60_000_000;
+/// 1,000 years: within what a timestamp holds.
+const LONGEST_KEEP: i64 = 1_000 * 366 * 86_400_000_000;
 
 fn begin(args: &Args) -> Returned {
     let access = commander()?;
@@ -33,7 +35,7 @@ fn begin(args: &Args) -> Returned {
     }
     let keep = args.interval_opt(5);
     if keep.is_some() {
-        microseconds(args, 5, "keep", 1_000_000, i64::MAX, "NULL, which is for ever, or at least 1 second")?;
+        microseconds(args, 5, "keep", 1_000_000, LONGEST_KEEP, "NULL, which is for ever, or 1 second to 1,000 years")?;
     }
     let asked = Asked {
         operation: check_label("operation", args.text(0, "operation")?)?,

@@ -25,8 +25,10 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
+use crate::shared::counters::{self, Counter};
 use crate::shared::trial;
 use eventstream_core::command::key::Repeated;
+use eventstream_core::command::scheduled::REFUSED;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
@@ -73,7 +75,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
 
 /// Decided, appended, and kept under its key.
 fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>) -> Result<Jsonb<'a>> {
-    settle(target, command, |deciding, streams, decision| {
+    let outcome = settle(target, command, |deciding, streams, decision| {
         let result = decision.result;
         result.map(|result| print("the answer's result", result)).transpose()?;
         judge_names(deciding, streams, &decision)?;
@@ -85,6 +87,11 @@ fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>
         }
         // Without a key the ids of its events may make it a retry.
         answer(done.streams.iter().any(|last| last.replayed))
+    });
+    outcome.inspect_err(|failure| {
+        if failure.is(REFUSED) {
+            counters::add(Counter::CommandsRefused, 1);
+        }
     })
 }
 

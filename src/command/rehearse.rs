@@ -15,14 +15,12 @@ use crate::pg::process::subtransaction::{attempt_but, undone};
 use crate::pg::query::plan::View;
 use crate::shared::session::as_owner;
 use eventstream_core::command::boundary::{Dependency, Found, Role};
+use eventstream_core::command::scheduled::REFUSED;
 use eventstream_core::document;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
 use serde_json::json;
-
-/// The SQLSTATE of a refusal.
-const REFUSED: &str = "ES033";
 
 /// A JSON object: boundary, versions, states, events, result, schedule, unschedule, refusal. Errors: those of es_command, but for refusals; 42501 where the role may not read a stream of the boundary.
 pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {

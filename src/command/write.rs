@@ -42,11 +42,12 @@ pub fn write_under(condition: Option<Given>, target: Target, requests: &mut [Req
     let condition = condition.map(|condition| condition.complete(target.id)).transpose()?;
     // Behind the gate: whatever was declared or closed before it was entered is known.
     let ruling = ruling::of(target.id)?;
-    let appended = append::append(target, requests, &*ruling, condition.as_ref()).inspect_err(|failure| {
-        if let Failure::Rule(Error::VersionConflict { .. } | Error::ConditionFailed { .. }) = failure {
-            counters::add(Counter::Conflicts, 1);
-        }
-    });
+    let appended =
+        append::append(target, requests, &*ruling, condition.as_ref()).inspect_err(|failure| match failure {
+            Failure::Rule(Error::VersionConflict { .. }) => counters::add(Counter::Conflicts, 1),
+            Failure::Rule(Error::ConditionFailed { .. }) => counters::add(Counter::ConditionsFailed, 1),
+            _ => (),
+        });
     let appended = appended.map_err(condition::veiled).map_err(|failure| declared::suggest(target.id, failure))?;
     let written = appended.positions.len() as u64;
     foldable::judge(target, &ruling.categories, requests, &appended.streams)?;

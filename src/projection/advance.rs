@@ -45,6 +45,7 @@ use crate::shared::live_settings;
 use crate::shared::open_appends::Whose;
 use crate::shared::session::as_owner;
 use eventstream_core::backoff;
+use eventstream_core::counted;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use eventstream_core::word::{Mode, OnError, Status};
@@ -320,7 +321,8 @@ fn note(
             });
         };
         return as_owner(Planning::ByIndex, |db, _| {
-            let reason = format!("failed {attempts} times: {}", shortened(&caught.message));
+            let reason =
+                format!("failed {}: {}", counted(attempts.into(), "time", "times"), shortened(&caught.message));
             let cause = Cause {
                 attempts,
                 reason: &reason,

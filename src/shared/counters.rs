@@ -16,6 +16,7 @@ pub enum Counter {
     Appends,
     EventsAppended,
     Conflicts,
+    ConditionsFailed,
     CacheHits,
     CacheMisses,
     SnapshotHits,
@@ -33,6 +34,7 @@ pub enum Counter {
     SnapshotsFailed,
     CommandsReplayed,
     CommandMismatches,
+    CommandsRefused,
     InvariantsBroken,
     ScheduledDone,
     ScheduledRefused,
@@ -46,6 +48,7 @@ impl Counter {
         Self::Appends,
         Self::EventsAppended,
         Self::Conflicts,
+        Self::ConditionsFailed,
         Self::CacheHits,
         Self::CacheMisses,
         Self::SnapshotHits,
@@ -63,6 +66,7 @@ impl Counter {
         Self::SnapshotsFailed,
         Self::CommandsReplayed,
         Self::CommandMismatches,
+        Self::CommandsRefused,
         Self::InvariantsBroken,
         Self::ScheduledDone,
         Self::ScheduledRefused,
@@ -74,6 +78,7 @@ impl Counter {
             Self::Appends => "appends",
             Self::EventsAppended => "events_appended",
             Self::Conflicts => "conflicts",
+            Self::ConditionsFailed => "conditions_failed",
             Self::CacheHits => "cache_hits",
             Self::CacheMisses => "cache_misses",
             Self::SnapshotHits => "snapshot_hits",
@@ -91,6 +96,7 @@ impl Counter {
             Self::SnapshotsFailed => "snapshots_failed",
             Self::CommandsReplayed => "commands_replayed",
             Self::CommandMismatches => "command_mismatches",
+            Self::CommandsRefused => "commands_refused",
             Self::InvariantsBroken => "invariants_broken",
             Self::ScheduledDone => "scheduled_commands_done",
             Self::ScheduledRefused => "scheduled_commands_refused",
@@ -103,6 +109,7 @@ impl Counter {
             Self::Appends => "calls that appended events, also where the transaction was rolled back later",
             Self::EventsAppended => "events that they appended",
             Self::Conflicts => "appends refused because the stream was at another version (ES001)",
+            Self::ConditionsFailed => "appends refused because their condition did not hold any more (ES015)",
             Self::CacheHits => "states that a session had kept, and could start from",
             Self::CacheMisses => "states that a session had not kept",
             Self::SnapshotHits => "states that a snapshot was the start of",
@@ -122,6 +129,7 @@ impl Counter {
             Self::SnapshotsFailed => "streams and folds of which es_maintain could take no snapshot",
             Self::CommandsReplayed => "commands whose key was known, and that were given their first answer again",
             Self::CommandMismatches => "commands refused because their key was used for another request (ES030)",
+            Self::CommandsRefused => "commands that their decider refused (ES033), scheduled ones included",
             Self::InvariantsBroken => "appends and commits refused by an invariant (ES019)",
             Self::ScheduledDone => "scheduled commands that were executed",
             Self::ScheduledRefused => "scheduled commands that their decider refused (ES033)",
@@ -357,7 +365,7 @@ pub fn set_failed_snapshots(count: u64) {
     }
 }
 
-/// Appends that were made, and refused for a conflict, in the last minutes.
+/// Appends that were made, and refused for a conflict or a failed condition, in the last minutes.
 #[derive(Debug, Clone, Copy)]
 pub struct Recent {
     pub appends: u64,
@@ -373,7 +381,8 @@ const BETWEEN_MARKS: u64 = 60_000_000;
 pub fn recent(now: u64) -> Recent {
     with_block(|block| {
         let count = |counter: Counter| block.counts[counter as usize].load(Relaxed);
-        let values = [now, count(Counter::Appends), count(Counter::Conflicts)];
+        let conflicts = count(Counter::Conflicts) + count(Counter::ConditionsFailed);
+        let values = [now, count(Counter::Appends), conflicts];
         let [older, newer] = &block.marks;
         if now.saturating_sub(newer[0].load(Relaxed)) > BETWEEN_MARKS {
             for (place, value) in values.into_iter().enumerate() {

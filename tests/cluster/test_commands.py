@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from database import Database, all_at_once, gaps, raised, rows, value, verify
 from deciding import balance, bank, decider, refused, send
+from psycopg.types.json import Jsonb
 from server import kill_9, wait_until
 
 SECONDS = float(os.environ.get("COMMAND_SECONDS", "4"))
@@ -716,3 +717,27 @@ def can_connect(server):
             return value(session, "select 1") == 1
     except psycopg.OperationalError:
         return False
+
+
+def test_each_way_to_be_refused_has_its_number(session):
+    """What an operator tells apart: a conflict of versions, a condition that failed, a refusal, a key that was another's."""
+    names = ["conflicts", "conditions_failed", "commands_refused", "command_mismatches"]
+
+    def counted():
+        return dict(rows(session, "select name, value::int from eventstream.stats where name = any (%s)", names))
+
+    condition = value(session, "select es_condition('{\"items\": [{\"tags\": [\"t:1\"]}]}')")
+    element = '[{"stream": "account-7", "events": [{"type": "Credited", "payload": {"amount": 1}, "tags": ["t:1"]}]}]'
+    session.execute("select * from es_append_streams(%s)", (element,))
+    send(session, command_key="k")
+    before = counted()
+    for call, name, sqlstate in [
+        (lambda: session.execute("select es_append('account-7', 'Credited', '{\"amount\": 1}', 99)"), "conflicts", "ES001"),
+        (lambda: session.execute("select * from es_append_streams(%s, condition => %s)", (element, Jsonb(condition))), "conditions_failed", "ES015"),
+        (lambda: send(session, "Withdraw", {"amount": 1000000}), "commands_refused", "ES033"),
+        (lambda: send(session, payload={"amount": 2}, command_key="k"), "command_mismatches", "ES030"),
+    ]:
+        assert refused(call).sqlstate == sqlstate
+        after = counted()
+        assert {name: number - before[name] for name, number in after.items() if number != before[name]} == {name: 1}
+        before = after

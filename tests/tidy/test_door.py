@@ -34,7 +34,7 @@ MAY_READ = {
     "src/command/scheduled/unwanted.rs": (COLUMNS, "the same, which it clears"),
     "src/command/scheduled/ends.rs": (COLUMNS, "the same"),
     "src/command/scheduled/letters.rs": (COLUMNS, "the same"),
-    "src/command/scheduled/kept.rs": ({"PAYLOAD", "METADATA"}, "the same, of which it reads no document"),
+    "src/command/scheduled/kept.rs": ({*COLUMNS, "PAYLOAD", "METADATA"}, "the same, which it clears"),
     "src/command/scheduled/run.rs": ({*COLUMNS, *CONSTANTS}, "the same, which it executes"),
     "src/proof/audit.rs": ({"payload", "a.*", "k.*", "t.*"}, "compares acts of administration, which are no user's events, with what there is"),
     "src/present/event.rs": (CONSTANTS, "the door: the columns of an event"),

@@ -209,13 +209,6 @@ pub enum Error {
     #[error("command key {} of {of} was used for another request", shown(key))]
     CommandKeyReused { of: String, key: String },
 
-    /// ES030: the command that was scheduled with the key was taken back, or given up.
-    #[error(
-        "command key {} of {of} is used up: the command that was scheduled with it is not to be executed any more",
-        shown(key)
-    )]
-    CommandGivenUp { of: String, key: String },
-
     /// ES031: the attempt is not under way any more; `reason` reads "it …".
     #[error("attempt {attempt_token} is not under way: {reason}")]
     AttemptLost { attempt_token: String, reason: String },
@@ -325,7 +318,7 @@ impl Error {
             Self::LeaseLost { .. } => "ES024",
             Self::PositionAhead { .. } | Self::PositionOfAnother { .. } => "ES025",
             Self::NotActivated { .. } => "ES026",
-            Self::CommandKeyReused { .. } | Self::CommandGivenUp { .. } => "ES030",
+            Self::CommandKeyReused { .. } => "ES030",
             Self::AttemptLost { .. } => "ES031",
             Self::PageRefused => "ES032",
             Self::Undecided(undecided) => undecided.sqlstate(),
@@ -429,7 +422,7 @@ impl Error {
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
-            Self::CommandKeyReused { of, key } | Self::CommandGivenUp { of, key } => facts!(of, command_key = key),
+            Self::CommandKeyReused { of, key } => facts!(of, command_key = key),
             Self::AttemptLost { attempt_token, reason } => facts!(attempt_token, reason),
             Self::Undecided(undecided) => undecided.facts(),
             Self::PageRefused => facts!(argument = "page"),
@@ -481,7 +474,6 @@ impl Error {
             Self::WaitTimeout { .. } => Some(error_hints::WAIT_TIMEOUT.into()),
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
             Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
-            Self::CommandGivenUp { .. } => Some(error_hints::COMMAND_GIVEN_UP.into()),
             Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
             Self::PageRefused => Some(error_hints::PAGE_REFUSED.into()),
             Self::Undecided(undecided) => undecided.hint(),

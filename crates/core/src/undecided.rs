@@ -12,6 +12,14 @@ pub const EXAMPLE: &str = "the example";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
 pub enum Undecided {
+    /// ES030: the command that was scheduled with the key was taken back, or given up.
+    #[error(
+        "command key {} of category {} is used up: the command that was scheduled with it is not to be executed any more",
+        shown(key),
+        shown(category)
+    )]
+    GivenUp { key: String, category: String },
+
     /// ES033: the decider says no, in its own words. `detail`: whatever it says beside the code.
     #[error("{message}")]
     Refused { code: String, message: String, detail: Map<String, Value> },
@@ -83,6 +91,7 @@ impl Undecided {
     pub const fn sqlstate(&self) -> &'static str {
         match self {
             Self::PayloadRefused { .. } | Self::PayloadUnjudged { .. } => "ES016",
+            Self::GivenUp { .. } => "ES030",
             Self::Refused { .. } => "ES033",
             Self::BeyondBoundary { .. } => "ES034",
             Self::TypeUnknown { .. } => "ES035",
@@ -101,6 +110,9 @@ impl Undecided {
                 let mut facts = detail.clone();
                 facts.insert("code".into(), json!(code));
                 Value::Object(facts)
+            }
+            Self::GivenUp { key, category } => {
+                json!({"of": format!("category {}", shown(category)), "command_key": key})
             }
             Self::BeyondBoundary { decider, reason } | Self::Unusable { decider, reason } => {
                 json!({"decider": decider, "reason": reason})
@@ -130,6 +142,7 @@ impl Undecided {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { .. } => None,
+            Self::GivenUp { .. } => Some(GIVEN_UP_HINT.into()),
             Self::BeyondBoundary { .. } => Some(BEYOND_HINT.into()),
             Self::TypeUnknown { known, .. } => Some(format!("It takes: {}.", known.join(", "))),
             Self::NotFound { .. } => Some(
@@ -157,6 +170,9 @@ impl Undecided {
         }
     }
 }
+
+/// What to do about a key whose command was given up.
+const GIVEN_UP_HINT: &str = "It was unscheduled, or its dead letter was dropped: give the command another key. eventstream.scheduled_commands says why.";
 
 /// What to do about a decider that goes beyond its boundary.
 const BEYOND_HINT: &str = "A decider appends to the command's stream, to the streams and writes that its boundary names (es_register_decider, boundary), \

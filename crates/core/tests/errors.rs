@@ -2,6 +2,7 @@
 
 use eventstream_core::broken::{Broken, Failed};
 use eventstream_core::error::Match;
+use eventstream_core::undecided::Undecided;
 use eventstream_core::word::CategoryRule;
 use eventstream_core::{Error, quote_literal};
 use serde_json::json;
@@ -237,7 +238,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "a key of its own",
         ),
         (
-            Error::CommandGivenUp { of: "category \"stock\"".into(), key: "k-1".into() },
+            Error::Undecided(Box::new(Undecided::GivenUp { key: "k-1".into(), category: "stock".into() })),
             "ES030",
             "command key \"k-1\" of category \"stock\" is used up: the command that was scheduled with it is not to be executed any more",
             json!({"of": "category \"stock\"", "command_key": "k-1"}),

@@ -187,14 +187,42 @@ fn references_within_are_followed() {
 }
 
 #[test]
+fn what_leads_back_to_itself_judges_nothing_and_is_refused() {
+    for (schema, place) in [
+        (json!({"$ref": "#"}), "/$ref"),
+        (json!({"allOf": [{"$ref": "#"}]}), "/allOf/0/$ref"),
+        (json!({"anyOf": [{"type": "string"}, {"$ref": "#"}]}), "/anyOf/1/$ref"),
+        (json!({"oneOf": [{"not": {"$ref": "#"}}]}), "/oneOf/0/not/$ref"),
+        (json!({"not": {"$ref": "#"}}), "/not/$ref"),
+        (json!({"if": {"$ref": "#"}}), "/if/$ref"),
+        (json!({"then": {"$ref": "#"}}), "/then/$ref"),
+        (json!({"else": {"$ref": "#"}}), "/else/$ref"),
+        (json!({"dependentSchemas": {"a": {"$ref": "#"}}}), "/dependentSchemas/a/$ref"),
+        (json!({"$dynamicAnchor": "n", "$dynamicRef": "#n"}), "/$dynamicRef"),
+        (json!({"properties": {"a": {"$anchor": "n", "allOf": [{"$ref": "#n"}]}}}), "/properties/a/allOf/0/$ref"),
+        (json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}), "/$ref"),
+    ] {
+        let said = refusal(&schema);
+        assert!(said.contains(place) && said.contains("without going deeper"), "{schema}: {said}");
+    }
+    for schema in [
+        json!({"properties": {"not": {"$ref": "#"}, "allOf": {"$ref": "#"}}}),
+        json!({"items": {"anyOf": [{"$ref": "#"}]}, "$defs": {"a": {"$ref": "#"}, "b": {"$ref": "#/$defs/a"}}}),
+        json!({"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], "$defs": {"a": {"contains": {"$ref": "#"}}}}),
+        json!({"propertyNames": {"$ref": "#"}}),
+    ] {
+        drop(Schema::parse(&schema.to_string(), || false).expect("a schema"));
+    }
+    // Thousands of references are no stack of calls.
+    let mut long: Map<String, Value> =
+        (0..4000).map(|n| (format!("a{n}"), json!({"$ref": format!("#/$defs/a{}", n + 1)}))).collect();
+    long.insert("a4000".into(), json!({"$ref": "#/$defs/a0"}));
+    assert!(refusal(&json!({"$defs": long})).contains("without going deeper"));
+}
+
+#[test]
 fn no_schema_is_endless() {
     for schema in [
-        json!({"$ref": "#"}),
-        json!({"allOf": [{"$ref": "#"}]}),
-        json!({"not": {"$ref": "#"}}),
-        json!({"if": {"$ref": "#"}, "then": {"$ref": "#"}}),
-        json!({"$dynamicAnchor": "n", "$dynamicRef": "#n"}),
-        json!({"dependentSchemas": {"a": {"$ref": "#"}}}),
         json!({"propertyNames": {"$ref": "#"}}),
         json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["z"]}, {"properties": {"a": {"$ref": "#"}}}]}),
     ] {

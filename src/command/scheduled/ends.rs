@@ -11,7 +11,7 @@ use crate::shared::live_settings;
 use crate::shared::session::as_owner;
 use crate::shared::transaction;
 use eventstream_core::command::scheduled::{Next, Patience, Stage};
-use eventstream_core::shown;
+use eventstream_core::{counted, shown};
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 
 thread_local! {
@@ -81,7 +81,8 @@ pub fn failed(tried: &Tried, caught: &Caught, is_hopeless: bool) -> Result<()> {
         }
         Next::Dead => {
             fail(db, tried, caught, Stage::Dead, None)?;
-            let reason = format!("failed {} times: {}", tried.attempts, shortened(&caught.message));
+            let reason =
+                format!("failed {}: {}", counted(tried.attempts.into(), "time", "times"), shortened(&caught.message));
             let cause = Cause {
                 attempts: tried.attempts,
                 reason: &reason,

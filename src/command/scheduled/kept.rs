@@ -14,6 +14,7 @@ use eventstream_core::command::key::Repeated;
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
+use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::{Datum, INT8OID, Oid, TransactionId};
 use std::cell::RefCell;
 
@@ -139,5 +140,5 @@ impl Kept {
 }
 
 fn given_up(category: &str, key: &str) -> Failure {
-    Error::CommandGivenUp { of: format!("category {}", shown(category)), key: key.into() }.into()
+    Error::Undecided(Box::new(Undecided::GivenUp { key: key.into(), category: category.into() })).into()
 }

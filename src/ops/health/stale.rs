@@ -150,7 +150,7 @@ fn conflicts(moment: &Moment) -> Check {
     let recent = counters::recent(moment.now.unsigned_abs());
     let all = recent.appends + recent.conflicts;
     let numbers = format!(
-        "{} of {all} appends were refused for a conflict (ES001) in the last {} s",
+        "{} of {all} appends were refused for a conflict (ES001), or a condition that did not hold any more (ES015), in the last {} s",
         recent.conflicts, recent.seconds
     );
     if recent.conflicts < MANY || recent.conflicts * ONE_IN < all {
@@ -164,7 +164,7 @@ fn conflicts(moment: &Moment) -> Check {
             "{numbers}: several writers decide on the same streams at a time. Load with es_load(…, for_update => true), or make the streams smaller; \
              set eventstream.log_conflicts = on shows which"
         ),
-        "select name, value from eventstream.stats where name in ('appends', 'conflicts');".into(),
+        "select name, value from eventstream.stats where name in ('appends', 'conflicts', 'conditions_failed');".into(),
     )
 }
 

@@ -103,6 +103,14 @@ impl Failure {
         Ok(self)
     }
 
+    /// Whether it has that SQLSTATE.
+    pub fn is(&self, sqlstate: &str) -> bool {
+        match self {
+            Failure::Postgres(error) => error.sqlstate() == sqlstate,
+            Failure::Rule(error) => error.sqlstate() == sqlstate,
+        }
+    }
+
     /// The words of a failure whose (sub)transaction is aborted next.
     pub fn into_caught(self) -> Caught {
         match self {

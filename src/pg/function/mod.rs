@@ -128,7 +128,7 @@ impl<'call> Args<'call> {
         // Asked before it is unpacked: whoever reads it may copy it into memory whose end is the end of the server.
         let bytes = datum::unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
         if bytes > MOST_TEXT_BYTES {
-            return Err(self.too_large(place, format!("must have at most {MOST_TEXT_BYTES} bytes, not {bytes}")));
+            return Err(self.too_large(place, format!("must be shorter: it has {bytes} bytes")));
         }
         // SAFETY: declared as text in sql/; the detoasted copy lives in the call's memory context.
         unsafe { datum::text(value) }.map(Some)
@@ -263,7 +263,7 @@ impl<'call> Args<'call> {
                 return Err(invalid(format!("must have at most {MOST_NAMES} elements, not {}", array.len())).into());
             }
             if array.longest() > MOST_NAME_BYTES {
-                let reason = format!("must have elements of at most {MOST_NAME_BYTES} bytes, not {}", array.longest());
+                let reason = format!("must have shorter elements: the longest has {} bytes", array.longest());
                 return Err(invalid(reason).into());
             }
             array.elements()?

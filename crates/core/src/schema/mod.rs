@@ -6,6 +6,7 @@
 
 mod decimal;
 mod fuel;
+mod loops;
 mod metered;
 mod normal;
 mod number;

@@ -1,5 +1,6 @@
 //! The places in a schema where subschemas stand: each gets the keyword that counts (tank.rs), and references may lead to nothing else, so that none
 //! is tried without being counted. On the way: what else the schema says of itself, which names of properties and which patterns it has.
+use super::loops::Loops;
 use super::patterns::{Patterns, Weights};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -27,6 +28,8 @@ const ONE: [&str; 11] = [
 const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 /// Keywords whose value is an object of schemas.
 const MAP: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "$defs"];
+/// Those of them whose schemas judge the same value as the schema that they stand in.
+const SAME: [&str; 8] = ["not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas"];
 /// The other keywords of JSON Schema 2020-12.
 const OTHER: [&str; 42] = [
     "$schema",
@@ -90,6 +93,13 @@ pub struct Prepared {
     pub weights: Weights,
 }
 
+struct Reference {
+    /// The schema that it stands in.
+    place: String,
+    pointer: String,
+    to: String,
+}
+
 #[derive(Default)]
 struct Found {
     places: HashSet<String>,
@@ -97,9 +107,10 @@ struct Found {
     names: HashSet<String>,
     required: HashMap<String, Vec<String>>,
     patterns: Patterns,
-    anchors: HashSet<String>,
-    /// Where each stands, and where it leads.
-    references: Vec<(String, String)>,
+    /// The schemas that have them.
+    anchors: HashMap<String, String>,
+    references: Vec<Reference>,
+    loops: Loops,
     unknown: BTreeSet<String>,
 }
 
@@ -107,11 +118,16 @@ struct Found {
 pub fn prepare(schema: &mut Value) -> Result<Prepared, Fault> {
     let mut found = Found::default();
     found.walk(schema, String::new())?;
-    for (pointer, reference) in &found.references {
-        if !found.leads(reference) {
+    for Reference { place, pointer, to } in std::mem::take(&mut found.references) {
+        let Some(to) = found.led_to(&to) else {
             let reason = "must refer to a schema within this one: # with a JSON Pointer to it, or its anchor";
-            return Err((pointer.clone(), reason.into()));
-        }
+            return Err((pointer, reason.into()));
+        };
+        found.loops.note_reference(&place, &pointer, &to);
+    }
+    if let Some(pointer) = found.loops.find() {
+        let reason = "must not lead back to itself without going deeper into the payload: nothing would be judged";
+        return Err((pointer.to_owned(), reason.into()));
     }
     let Found { unknown, names, required, patterns, .. } = found;
     Ok(Prepared { unknown: unknown.into_iter().collect(), names, required, weights: patterns.weights })
@@ -129,16 +145,23 @@ impl Found {
             self.note(keywords, &pointer)?;
             for (keyword, value) in keywords.iter_mut() {
                 let below = format!("{pointer}/{}", escaped(keyword));
+                let is_same = SAME.contains(&keyword.as_str());
+                let mut go = |schema: &mut Value, place: String| {
+                    if is_same {
+                        self.loops.note_same(&place, &pointer);
+                    }
+                    self.walk(schema, place)
+                };
                 match value {
-                    value if ONE.contains(&keyword.as_str()) => self.walk(value, below)?,
+                    value if ONE.contains(&keyword.as_str()) => go(value, below)?,
                     Value::Array(schemas) if LIST.contains(&keyword.as_str()) => {
                         for (place, schema) in schemas.iter_mut().enumerate() {
-                            self.walk(schema, format!("{below}/{place}"))?;
+                            go(schema, format!("{below}/{place}"))?;
                         }
                     }
                     Value::Object(schemas) if MAP.contains(&keyword.as_str()) => {
                         for (name, schema) in schemas.iter_mut() {
-                            self.walk(schema, format!("{below}/{}", escaped(name)))?;
+                            go(schema, format!("{below}/{}", escaped(name)))?;
                         }
                     }
                     _ => {}
@@ -157,9 +180,13 @@ impl Found {
             match (keyword, value) {
                 // Another document within this one: pointers would count from there.
                 ("$id", _) if !pointer.is_empty() => return Err((at(), "must stand at the top only".into())),
-                ("$ref" | "$dynamicRef", Value::String(reference)) => self.references.push((at(), reference.clone())),
-                ("$anchor" | "$dynamicAnchor", Value::String(name)) if !self.anchors.insert(name.clone()) => {
-                    return Err((at(), "must be an anchor that stands once in the schema".into()));
+                ("$ref" | "$dynamicRef", Value::String(to)) => {
+                    self.references.push(Reference { place: pointer.to_owned(), pointer: at(), to: to.clone() });
+                }
+                ("$anchor" | "$dynamicAnchor", Value::String(name)) => {
+                    if self.anchors.insert(name.clone(), pointer.to_owned()).is_some() {
+                        return Err((at(), "must be an anchor that stands once in the schema".into()));
+                    }
                 }
                 ("pattern", Value::String(pattern)) => {
                     self.patterns.note(pattern, false).map_err(|fault| (at(), fault))?
@@ -192,11 +219,10 @@ impl Found {
         Ok(())
     }
 
-    /// Whether a reference leads to one of the places.
-    fn leads(&self, reference: &str) -> bool {
-        let Some(fragment) = reference.strip_prefix('#') else { return false };
-        let Some(fragment) = decoded(fragment) else { return false };
-        self.places.contains(&fragment) || self.anchors.contains(&fragment)
+    /// The place that a reference leads to, if it is one.
+    fn led_to(&self, reference: &str) -> Option<String> {
+        let fragment = decoded(reference.strip_prefix('#')?)?;
+        self.places.get(&fragment).or_else(|| self.anchors.get(&fragment)).cloned()
     }
 }
 
