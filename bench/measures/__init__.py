@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, query, read, rebuild, scheduled, state, tags, type_index, verify
+from . import append, batch, boundaries, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, query, read, rebuild, scheduled, state, tags, type_index, verify
 
 MEASURES = {
     "append": append.measure,
@@ -16,6 +16,7 @@ MEASURES = {
     "filtered": filtered.measure,
     "query": query.measure,
     "tags": tags.measure,
+    "boundaries": boundaries.measure,
     "command": command.measure,
     "scheduled": scheduled.measure,
     "type_index": type_index.measure,
