@@ -80,7 +80,7 @@ echo
 tell 20 20
 
 echo
-title "21. A rebuild, while people read"
+title "24. A rebuild, while people read"
 echo "$items items more, then the table is made anew from the log. Readers see the old rows until the new ones are all there."
 run -c "
     do \$\$

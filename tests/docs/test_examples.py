@@ -8,6 +8,7 @@ import collections
 import csv
 import decimal
 import os
+import re
 import uuid
 
 import pytest
@@ -38,6 +39,13 @@ def told(database, story):
 def test_stories_print_what_their_out_files_hold(database, stories):
     for story in stories:
         told(database, story)
+
+
+def test_chapters_of_the_ledgers_story_are_counted_on():
+    """As the demo tells it; the course and the reservation are stories of their own."""
+    texts = [(EXAMPLES / name).read_text() for name in ("ledger/ledger.sql", "ledger/state.sql", "live/live.sql", "live/live.sh")]
+    numbers = [int(number) for text in texts for number in re.findall(r"(?m)^(?:-- == |title \")(\d+)\. ", text)]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 20
 
 
 def test_a_story_fails_where_an_error_that_it_tells_of_does_not_come(database, tmp_path):
