@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import random
 import shutil
 import subprocess
@@ -92,6 +93,25 @@ def test_sql_and_plpgsql_and_python_give_the_same_states(database):
             session.execute("select es_state('thing-1', 'fold_plpython')")
         assert raised.value.sqlstate == "GL042"
         assert 'fold "fold_plpython" of stream "thing-1" at version 1' in raised.value.diag.context
+
+
+def test_the_decider_in_python_of_the_page_keeps_numbers_exact(database):
+    fetched_plpython()
+    page = (ROOT / "docs/decide.md").read_text()
+    (script,) = [block for block in re.findall(r"(?ms)^```sql no-run\n(.*?)^```", page) if "plpython3u" in block]
+    with database.connect() as session:
+        session.execute("set client_min_messages = warning")
+        session.execute(script)
+        session.execute("""select es_register_fold('coins', 'purse', initial_state => '{"coins": 0}', rules => '{"on": {
+            "CoinsAdded": [{"add": {"/coins": "/coins"}}], "CoinsSpent": [{"subtract": {"/coins": "/coins"}}]}}')""")
+        session.execute("select es_register_decider('purse', 'purse', 'decide_on_purse(jsonb, eventstream.command)')")
+        huge = "123456789012345678901234567890.10"
+        session.execute("select es_command('purse-1', 'Add', %s)", (f'{{"amount": {huge}}}',))
+        assert value(session, "select payload::text from es_read('purse-1')") == f'{{"coins": {huge}}}'
+        assert value(session, "select (es_command('purse-1', 'Spend', '{\"amount\": 0.05}') -> 'result')::text") == '{"left": 123456789012345678901234567890.05}'
+        with pytest.raises(psycopg.Error) as refused:
+            session.execute("select es_command('purse-1', 'Spend', '{\"amount\": 1e40}')")
+        assert refused.value.sqlstate == "ES033" and "there are only 123456789012345678901234567890.05" in str(refused.value)
 
 
 def test_a_handler_in_c_is_called(database, tmp_path):
