@@ -69,7 +69,7 @@ check_tables() {
                 || ' stock levels are what es_category_state() folds from the events, to the last digit.'"
 }
 
-tell 18 19
+tell 21 22
 sell &
 seller=$!
 watch_sales $seller
@@ -77,7 +77,7 @@ wait $seller
 check_tables
 
 echo
-tell 20 20
+tell 23 23
 
 echo
 title "24. A rebuild, while people read"
