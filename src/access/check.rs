@@ -103,18 +103,36 @@ impl Access {
             })
     }
 
-    /// That the current role lacks the privilege there, of that category (None: at all).
+    /// That the current role lacks the privilege there, of that category (None: of some that nobody names).
     pub fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
-        refusal(server::current_role(), privilege, &self.tenant, category)
+        refusal(server::current_role(), privilege, &self.tenant, category.map_or(Need::Every, Need::Of))
     }
 }
 
-fn refusal(role: Oid, privilege: Privilege, tenant: &str, category: Option<&str>) -> Result<Error> {
+/// What a privilege is needed for.
+#[derive(Clone, Copy)]
+enum Need<'a> {
+    Of(&'a str),
+    /// Any one category.
+    Any,
+    /// All of them.
+    Every,
+}
+
+impl<'a> Need<'a> {
+    /// Of these (None: every one), as far as one can be named.
+    fn of_all(categories: Option<&'a [String]>) -> Self {
+        categories.and_then(|categories| categories.first()).map_or(Self::Every, |category| Self::Of(category))
+    }
+}
+
+fn refusal(role: Oid, privilege: Privilege, tenant: &str, need: Need) -> Result<Error> {
     Ok(Error::InsufficientPrivilege {
         role: server::role_name(role)?,
         privilege: privilege.as_str(),
         tenant: tenant.into(),
-        category: category.map(Into::into),
+        category: if let Need::Of(category) = need { Some(category.into()) } else { None },
+        any: matches!(need, Need::Any),
     })
 }
 
@@ -149,7 +167,7 @@ thread_local! {
 
 /// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
 /// role has no privilege there; ES040 for those that may everything. Refuses a fold or an upcaster that calls back.
-fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
+fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<Access>> {
     call::refuse_in_user_code()?;
     invalidation::take_in()?;
     let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
@@ -164,7 +182,7 @@ fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
     if let Some(access) = known {
         return Ok(access);
     }
-    let access = Rc::new(load(key.0, key.1.as_deref(), privilege)?);
+    let access = Rc::new(load(key.0, key.1.as_deref(), privilege, need)?);
     CACHE.with_borrow_mut(|(at, cache)| {
         if *at == generation {
             cache.insert(key, Rc::clone(&access));
@@ -173,7 +191,7 @@ fn current(tenant: Option<&str>, privilege: Privilege) -> Result<Rc<Access>> {
     Ok(access)
 }
 
-fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> {
+fn load(role: Oid, named: Option<&str>, privilege: Privilege, need: Need) -> Result<Access> {
     let by_oid = Datum::from(identity::home()?.is_here);
     as_owner(Planning::ByCost, |db, catalog| {
         if server::may_everything(role, catalog.owner)? {
@@ -214,7 +232,7 @@ fn load(role: Oid, named: Option<&str>, privilege: Privilege) -> Result<Access> 
             }
         };
         let Some((tenant_id, tenant)) = chosen else {
-            return Err(refusal(role, privilege, named.unwrap_or("default"), None)?.into());
+            return Err(refusal(role, privilege, named.unwrap_or("default"), need)?.into());
         };
         let grants = granted
             .into_iter()
@@ -250,7 +268,7 @@ fn must_choose(role: Oid, tenants: Vec<(i64, String)>) -> Result<Error> {
 
 /// The current tenant, where the current role has the privilege for the category. Errors: 42501, ES040, ES041.
 pub fn authorize(privilege: Privilege, category: &str) -> Result<Rc<Access>> {
-    let access = current(None, privilege)?;
+    let access = current(None, privilege, Need::Of(category))?;
     if access.covers(privilege, category) { Ok(access) } else { Err(access.refusal(privilege, Some(category))?.into()) }
 }
 
@@ -270,7 +288,8 @@ pub fn authorize_reading_log(categories: Option<Vec<String>>) -> Result<(Rc<Acce
     let (reserved, others): (Vec<_>, Vec<_>) = categories.iter().flatten().partition(|category| is_reserved(category));
     match (reserved.first(), others.first()) {
         (None, _) => {
-            let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+            let need = others.first().map_or(Need::Any, |category| Need::Of(category));
+            let (access, scope) = anywhere(None, Privilege::Read, need)?;
             Ok((access, scope.narrow(categories)))
         }
         (Some(reserved), None) => Ok((authorize_reading(reserved)?, categories)),
@@ -289,10 +308,14 @@ pub fn authorize_reading_log(categories: Option<Vec<String>>) -> Result<(Rc<Acce
 
 /// The tenant (None: the current one) and the categories that the privilege covers there. Errors: 42501, ES040, ES041.
 pub fn authorize_tenant(tenant: Option<&str>, privilege: Privilege) -> Result<(Rc<Access>, Scope)> {
-    let access = current(tenant, privilege)?;
+    anywhere(tenant, privilege, Need::Any)
+}
+
+fn anywhere(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<(Rc<Access>, Scope)> {
+    let access = current(tenant, privilege, need)?;
     match access.scope(privilege) {
         Some(scope) => Ok((access, scope)),
-        None => Err(access.refusal(privilege, None)?.into()),
+        None => Err(refusal(server::current_role(), privilege, &access.tenant, need)?.into()),
     }
 }
 
@@ -307,7 +330,7 @@ pub fn authorize_all_in(
     privilege: Privilege,
     categories: Option<&[String]>,
 ) -> Result<Rc<Access>> {
-    let access = current(tenant, privilege)?;
+    let access = current(tenant, privilege, Need::of_all(categories))?;
     let missing = match access.scope(privilege) {
         Some(scope) if scope.covers(categories) => return Ok(access),
         Some(scope) => scope.first_missing(categories),

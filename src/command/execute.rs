@@ -79,7 +79,7 @@ fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>
         let result = decision.result;
         result.map(|result| print("the answer's result", result)).transpose()?;
         judge_names(deciding, streams, &decision)?;
-        decision.later.arrange(target)?;
+        decision.later.arrange(target, &deciding.decider.name)?;
         let done = append(target, streams, decision.events, kept.is_some())?;
         let answer = |replayed| done.answer(deciding, streams.iter(), result, replayed);
         if let Some((key, repeated)) = kept {

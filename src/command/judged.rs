@@ -260,6 +260,7 @@ impl Judge {
             privilege: Privilege::Read.as_str(),
             tenant: target.name.into(),
             category: scope.first_missing(Some(&self.categories)).map(Into::into),
+            any: false,
         }
         .into())
     }

@@ -65,15 +65,15 @@ impl<'a> Later<'a> {
         Ok(())
     }
 
-    /// Does it. Errors: 42501, ES026, ES030, ES035, ES036, ES016.
-    pub fn arrange(&self, target: Target) -> Result<()> {
+    /// Does it, as that decider answered. Errors: 42501, ES026, ES030, ES035, ES036, ES016.
+    pub fn arrange(&self, target: Target, decider: &str) -> Result<()> {
         self.authorize()?;
         for unwanted in &self.unwanted {
             unwanted.unschedule(target)?;
         }
         let mut wanted: Vec<&Wanted> = self.wanted.iter().collect();
         wanted.sort_by_key(|wanted| (wanted.command.key, wanted.command.stream.category()));
-        wanted.into_iter().try_for_each(|wanted| wanted.schedule_unseen(target))
+        wanted.into_iter().try_for_each(|wanted| wanted.schedule_unseen(target, decider))
     }
 }
 

@@ -103,6 +103,7 @@ pub fn unreadable(projection: &Projection, category: &str) -> Error {
         privilege: Privilege::Read.as_str(),
         tenant: projection.tenant.clone(),
         category: Some(category.into()),
+        any: false,
     }
 }
 

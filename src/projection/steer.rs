@@ -439,7 +439,7 @@ pub fn rebuild(target: Target, name: &str) -> Result<()> {
             argument: "projection".into(),
             reason: format!("must have a function that empties its read model, and \"{name}\" has no reset"),
             hint: Some(format!(
-                "Give it one: select es_alter_projection('{}', '{{\"reset\": \"schema.function()\"}}');",
+                "Give it one: select es_alter_projection('{}', '{{\"reset\": \"schema.function()\"}}'); A handler that gives commands has none: it would give them again.",
                 name.replace('\'', "''")
             )),
         }

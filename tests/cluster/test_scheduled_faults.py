@@ -1,6 +1,7 @@
 """What was found wrong with scheduled commands once, each as the kind that it is of: what somebody holds, or what takes long, keeps nobody else waiting; and a command that was executed, by
 whomever, is never called unscheduled."""
 
+import json
 import time
 
 import pytest
@@ -135,6 +136,53 @@ def test_a_command_does_not_schedule_itself_under_its_own_key(session):
     assert diag.sqlstate == "ES005" and "the command which is being executed" in diag.message_primary
     assert send(session, "Any", {"amount": 1}, decider="other", command_key="another")["version"] == 0
     assert stage(session, "k") == "pending"
+
+
+SCHEDULES = """begin return jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object('command_type', 'Deposit', 'payload', command.payload,
+    'command_key', 'k', 'run_at', '2100-01-01T00:00:00Z'))); end"""
+
+
+@pytest.mark.parametrize(
+    ("before", "stands", "found"),
+    [
+        (lambda session: send(session, "Any", {"amount": 10}, decider="other"), None, "pending"),
+        (lambda session: schedule(session, "k", after="1 h"), "it is scheduled and pending, for 20", "pending"),
+        (lambda session: schedule(session, "k", after="1 h", payload={"amount": 3}), "it is scheduled for another request and pending, for 20", "pending"),
+        (lambda session: (schedule(session, "k", after="1 h"), unschedule(session, "k")), "it was scheduled before, and is unscheduled", "unscheduled"),
+        (lambda session: (schedule(session, "k", payload={"amount": 3}), wait_for(session, "k")), "it was scheduled for another request before, and is done", "done"),
+        (lambda session: send(session, payload={"amount": 3}, command_key="k"), "it was used for another request", None),
+    ],
+    ids=["the same", "another time", "another request", "unscheduled", "done", "executed"],
+)
+def test_a_decider_is_told_how_what_it_scheduled_before_stands(session, before, stands, found):
+    decider(session, SCHEDULES, is_default=False)
+    before(session)
+    if stands is None:
+        assert send(session, "Any", {"amount": 10}, decider="other")["version"] == 0
+        return
+    diag = refused(send, session, "Any", {"amount": 10}, decider="other")
+    assert diag.sqlstate == "ES030" and diag.message_primary.startswith(f'decider "other" schedules command key "k" of category "account", and {stands}')
+    assert json.loads(diag.message_detail) == {"decider": "other", "command_key": "k", "of": 'category "account"', "stage": found}
+    assert "a key of its own" in diag.message_hint
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_one_that_is_executed_by_hand_and_names_its_own_key_is_done(database, session, is_dead):
+    """Not unscheduled, as its decider says of whatever ends it early."""
+    body = "begin return jsonb_build_object('events', jsonb_build_array(es_make_event('Credited', command.payload)), 'unschedule', jsonb_build_array('k')); end"
+    decider(session, body, is_default=False)
+    if is_dead:
+        database.role("gone", "nologin")
+        session.execute("select es_grant('gone', 'command', category => 'account'); set role gone")
+        schedule(session, "k", decider="other", after="1 s")
+        session.execute("reset role; select es_revoke('gone', 'command', category => 'account'); drop role gone")
+        wait_for(session, "k", "dead")
+    else:
+        schedule(session, "k", decider="other", after="1 h")
+    answer = send(session, command_key="k", decider="other")
+    assert stage(session, "k") == "done" and rows(session, "select from eventstream.dead_letters") == []
+    assert rows(session, "select answer, reason from eventstream.scheduled_commands") == [({**answer, "replayed": True}, None)]
+    assert balance(session) == 10
 
 
 def test_who_unschedules_what_is_being_executed_does_not_wait(database, session):

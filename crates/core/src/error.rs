@@ -255,13 +255,13 @@ pub enum Error {
     #[error("{command} is refused: {object} is used by {}", users.join(" and by "))]
     InUse { command: String, object: String, users: Vec<String>, is_table: bool },
 
-    /// 42501: the role lacks `privilege` in `tenant`, or in one category of it.
+    /// 42501: the role lacks `privilege` in `tenant`, or in one category of it. `any`: it would do for any one category.
     #[error(
         "role \"{role}\" lacks the privilege \"{privilege}\" in tenant {}{}",
         shown(tenant),
         in_category(category.as_deref())
     )]
-    InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String> },
+    InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String>, any: bool },
 
     /// 42501: the role lacks manage in `tenant`, and is no member of pg_monitor: either lets it look at how the tenant runs.
     #[error(
@@ -392,7 +392,7 @@ impl Error {
             Self::Guarded { command, object, events, more } => facts!(command, object, events, more),
             Self::PositionReused { position, highest } => facts!(global_position = position, highest),
             Self::InUse { command, object, users, .. } => facts!(command, object, used_by = users),
-            Self::InsufficientPrivilege { role, privilege, tenant, category } => {
+            Self::InsufficientPrivilege { role, privilege, tenant, category, .. } => {
                 facts!(role, privilege, tenant, category)
             }
             Self::OperatorRequired { role, tenant, category } => facts!(role, privilege = "manage", tenant, category),
@@ -490,8 +490,8 @@ impl Error {
             Self::Guarded { .. } => Some(error_hints::GUARDED.into()),
             Self::PositionReused { highest, .. } => Some(reused_hint(*highest)),
             Self::InUse { users, is_table, .. } => Some(in_use_hint(users, *is_table)),
-            Self::InsufficientPrivilege { role, privilege, tenant, category } => {
-                Some(grant_hint(role, privilege, tenant, category.as_deref()))
+            Self::InsufficientPrivilege { role, privilege, tenant, category, any } => {
+                Some(grant_hint(role, privilege, tenant, category.as_deref(), *any))
             }
             Self::OperatorRequired { role, tenant, category } => Some(operator_hint(role, tenant, category.as_deref())),
             Self::Internal { .. } => Some(error_hints::INTERNAL.into()),

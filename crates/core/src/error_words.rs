@@ -59,15 +59,17 @@ pub fn tenant_hint(tenants: &[String]) -> String {
     }
 }
 
-pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>) -> String {
+/// `any`: where no category is named, the privilege for any one of them is enough.
+pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>, any: bool) -> String {
     // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
     let narrowed = Privilege::named(privilege).is_some_and(Privilege::may_be_narrowed);
-    let category = match category {
-        Some(category) if narrowed => format!(", category => {}", quote_literal(category)),
-        _ => String::new(),
+    let (category, other) = match category {
+        Some(category) if narrowed => (format!(", category => {}", quote_literal(category)), ""),
+        None if narrowed && any => (String::new(), " For one category: the same with category => '<its name>'."),
+        _ => (String::new(), ""),
     };
     format!(
-        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});",
+        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});{other}",
         quote_literal(role),
         quote_literal(privilege),
         quote_literal(tenant)
@@ -193,7 +195,7 @@ pub fn operator_hint(role: &str, tenant: &str, category: Option<&str>) -> String
     format!(
         "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
         quote_identifier(role),
-        grant_hint(role, "manage", tenant, category)
+        grant_hint(role, "manage", tenant, category, false)
     )
 }
 

@@ -20,6 +20,15 @@ pub enum Undecided {
     )]
     GivenUp { key: String, category: String },
 
+    /// ES030: the decider schedules what has a key that was used. `stands` reads "it …"; `stage`: of the one that was scheduled with it.
+    #[error(
+        "decider {} schedules command key {} of category {}, and {stands}",
+        shown(decider),
+        shown(key),
+        shown(category)
+    )]
+    ScheduledBefore { decider: String, key: String, category: String, stands: String, stage: Option<String> },
+
     /// ES033: the decider says no, in its own words. `detail`: whatever it says beside the code.
     #[error("{message}")]
     Refused { code: String, message: String, detail: Map<String, Value> },
@@ -92,6 +101,7 @@ impl Undecided {
         match self {
             Self::PayloadRefused { .. } | Self::PayloadUnjudged { .. } => "ES016",
             Self::GivenUp { .. } => "ES030",
+            Self::ScheduledBefore { .. } => "ES030",
             Self::Refused { .. } => "ES033",
             Self::BeyondBoundary { .. } => "ES034",
             Self::TypeUnknown { .. } => "ES035",
@@ -113,6 +123,9 @@ impl Undecided {
             }
             Self::GivenUp { key, category } => {
                 json!({"of": format!("category {}", shown(category)), "command_key": key})
+            }
+            Self::ScheduledBefore { decider, key, category, stage, .. } => {
+                json!({"decider": decider, "command_key": key, "of": format!("category {}", shown(category)), "stage": stage})
             }
             Self::BeyondBoundary { decider, reason } | Self::Unusable { decider, reason } => {
                 json!({"decider": decider, "reason": reason})
@@ -143,6 +156,7 @@ impl Undecided {
         match self {
             Self::Refused { .. } => None,
             Self::GivenUp { .. } => Some(GIVEN_UP_HINT.into()),
+            Self::ScheduledBefore { .. } => Some(SCHEDULED_HINT.into()),
             Self::BeyondBoundary { .. } => Some(BEYOND_HINT.into()),
             Self::TypeUnknown { known, .. } => Some(format!("It takes: {}.", known.join(", "))),
             Self::NotFound { .. } => Some(
@@ -173,6 +187,9 @@ impl Undecided {
 
 /// What to do about a key whose command was given up.
 const GIVEN_UP_HINT: &str = "It was unscheduled, or its dead letter was dropped: give the command another key. eventstream.scheduled_commands says why.";
+
+/// What to do about a decider that schedules with a key that was used.
+const SCHEDULED_HINT: &str = "A key is used up for ever. A decider gives each command that it schedules a key of its own, or refuses (es_require) where one is scheduled already.";
 
 /// What to do about a decider that goes beyond its boundary.
 const BEYOND_HINT: &str = "A decider appends to the command's stream, to the streams and writes that its boundary names (es_register_decider, boundary), \

@@ -67,7 +67,7 @@ impl Violation {
         let name = quote_literal(&self.invariant);
         match self.fault {
             Fault::Broken => format!(
-                "Nothing was recorded: append what keeps it, all of it in one transaction. What it asks: select categories, event_types, handler, fold, require from \
+                "Nothing was recorded: append what keeps it, all of it in one transaction. Whoever may read its categories sees what it asks: select categories, event_types, handler, fold, require from \
                  eventstream.invariants where name = {name};"
             ),
             Fault::Unusable => format!(

@@ -557,6 +557,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 privilege: "append",
                 tenant: "default".into(),
                 category: Some("o'k".into()),
+                any: false,
             },
             "42501",
             "role \"bob\" lacks the privilege \"append\" in tenant \"default\" for category \"o'k\"",
@@ -620,9 +621,24 @@ fn the_grant_in_a_hint_is_one_that_es_grant_accepts() {
         privilege: "audit",
         tenant: "t".into(),
         category: Some("account".into()),
+        any: false,
     };
     // audit cannot be narrowed to a category, and a backslash needs the E'' form.
     assert!(error.hint().unwrap().ends_with(r"select es_grant(E'dom\\bob', 'audit', tenant => 't');"));
+}
+
+#[test]
+fn a_privilege_that_is_enough_for_one_category_is_not_only_to_be_had_for_all() {
+    let hint = |privilege, category: Option<&str>, any| {
+        let (role, tenant, category) = ("bob".into(), "t".into(), category.map(Into::into));
+        Error::InsufficientPrivilege { role, privilege, tenant, category, any }.hint().unwrap()
+    };
+    assert!(
+        hint("read", None, true).ends_with("tenant => 't'); For one category: the same with category => '<its name>'.")
+    );
+    assert!(hint("read", None, false).ends_with("tenant => 't');"));
+    assert!(hint("audit", None, true).ends_with("tenant => 't');"));
+    assert!(hint("read", Some("account"), true).ends_with("tenant => 't', category => 'account');"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::super::deciders;
 use crate::log::fresh_id::new_event_id;
 use crate::log::target::Target;
 use crate::log::{acting, activation, first_append, metadata};
-use crate::pg::error::failure::{Result, invalid};
+use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
@@ -18,6 +18,7 @@ use eventstream_core::command::scheduled::Stage;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::shown;
+use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, OIDOID, TEXTOID, TIMESTAMPTZOID};
 
 thread_local! {
@@ -65,13 +66,32 @@ impl<'a> Wanted<'a> {
         Ok(Self { command: Command::check(Given { metadata, ..given })?, run_at })
     }
 
-    /// For somebody who is not told how it stands: what was scheduled before is so still, for the same time. Errors: as [`Self::schedule`]; ES030 otherwise.
-    pub fn schedule_unseen(&self, target: Target) -> Result<()> {
-        let Scheduled { key, stage, run_at, replayed } = self.schedule(target)?;
-        if replayed && (stage != Stage::Pending.as_str() || run_at != self.run_at) {
-            return Err(self.reused(key).into());
-        }
-        Ok(())
+    /// For a decider, which is not told how it stands: what was scheduled before is so still, for the same time. Errors: as [`Self::schedule`]; ES030 otherwise, which says how it stands.
+    pub fn schedule_unseen(&self, target: Target, decider: &str) -> Result<()> {
+        let (key, is_same, found) = match self.schedule(target) {
+            Ok(Scheduled { replayed: false, .. }) => return Ok(()),
+            Ok(Scheduled { key, stage, run_at, .. }) => (key, true, Some((stage, run_at))),
+            Err(Failure::Rule(Error::CommandKeyReused { key, .. })) => {
+                let found = self.look(target, self.command.stream.category(), &key)?;
+                (key, false, found.map(|(_, stage, run_at)| (stage, run_at)))
+            }
+            Err(failure) => return Err(failure),
+        };
+        let request = if is_same { "" } else { " for another request" };
+        let stands = match &found {
+            None => format!("it was used{request}"),
+            Some((stage, run_at)) if stage == Stage::Pending.as_str() => {
+                if is_same && *run_at == self.run_at {
+                    return Ok(());
+                }
+                format!("it is scheduled{request} and pending, for {}", server::print_time_utc(*run_at)?)
+            }
+            Some((stage, _)) => format!("it was scheduled{request} before, and is {stage}"),
+        };
+        let category = self.command.stream.category().to_owned();
+        let stage = found.map(|(stage, _)| stage);
+        let before = Undecided::ScheduledBefore { decider: decider.into(), key, category, stands, stage };
+        Err(Error::Undecided(Box::new(before)).into())
     }
 
     fn reused(&self, key: String) -> Error {
@@ -135,19 +155,25 @@ impl<'a> Wanted<'a> {
 
     /// The stage and the time of what was scheduled under the key before. Errors: ES030.
     fn known(&self, target: Target, category: &str, key: &str) -> Result<(String, i64)> {
+        let found = self.look(target, category, key)?;
+        let (is_same, stage, run_at) =
+            found.ok_or_else(|| Error::Internal { what: "a scheduled command is gone".into() })?;
+        counters::add(if is_same { Counter::CommandsReplayed } else { Counter::CommandMismatches }, 1);
+        if is_same { Ok((stage, run_at)) } else { Err(self.reused(key.into()).into()) }
+    }
+
+    /// Whether what is scheduled under the key is this request, its stage and its time; None: nothing is.
+    fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<(bool, String, i64)>> {
         let row: [Nullable; 3] = [Some(Datum::from(target.id)), Some(from_text(key)?), Some(from_text(category)?)];
         let repeated = self.command.repeated();
-        let found = as_owner(Planning::ByIndex, |db, _| {
+        as_owner(Planning::ByIndex, |db, _| {
             LOOK.with(|plan| {
                 plan.first(db, View::Latest, &row, |row| {
                     let is_same =
                         row.bytes_opt(1)? == Some(&repeated.digest(row.bytes_opt(0)?.unwrap_or_default())[..]);
-                    Ok(is_same.then_some((row.text(2)?.to_owned(), row.int8(3)?)))
+                    Ok((is_same, row.text(2)?.to_owned(), row.int8(3)?))
                 })
             })
-        })?;
-        let found = found.ok_or_else(|| Error::Internal { what: "a scheduled command is gone".into() })?;
-        counters::add(if found.is_some() { Counter::CommandsReplayed } else { Counter::CommandMismatches }, 1);
-        Ok(found.ok_or_else(|| self.reused(key.into()))?)
+        })
     }
 }
