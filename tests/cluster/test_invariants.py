@@ -65,7 +65,7 @@ def test_all_calls_of_a_transaction_are_judged_together_at_its_commit(session):
     diag = refused(book, session, 5, 4.99)
     assert (diag.sqlstate, diag.message_primary) == ("ES019", 'invariant "balanced" is broken: debits are 5, credits 4.99')
     assert diag.message_detail == '{"invariant":"balanced","reason":"debits are 5, credits 4.99","streams":["post-1","post-2"],"streams_in_all":2}'
-    assert value(session, "select count(*) from (" + diag.message_hint.split("What it asks: ")[1].rstrip(";") + ") x") == 1
+    assert value(session, "select count(*) from (" + diag.message_hint.split("what it asks: ")[1].rstrip(";") + ") x") == 1
     # Autocommit is a transaction of its own, and so is a call with several streams.
     assert refused(post, session, "Debited", 1).sqlstate == "ES019"
     append = """select es_append_streams('[{"stream": "post-1", "events": [{"type": "Debited", "payload": {"amount": 1}}]},
