@@ -1,7 +1,7 @@
 //! The room of decisions: what is appended comes in here, whoever appends it.
 pub mod acts;
 pub mod agreement;
-mod answers;
+pub mod answers;
 mod bounds;
 pub mod category;
 pub mod closed;

@@ -184,7 +184,8 @@ impl Found {
                     self.references.push(Reference { place: pointer.to_owned(), pointer: at(), to: to.clone() });
                 }
                 ("$anchor" | "$dynamicAnchor", Value::String(name)) => {
-                    if self.anchors.insert(name.clone(), pointer.to_owned()).is_some() {
+                    let other = self.anchors.insert(name.clone(), pointer.to_owned());
+                    if other.is_some() {
                         return Err((at(), "must be an anchor that stands once in the schema".into()));
                     }
                 }
