@@ -27,8 +27,7 @@ const MOST_BYTES: u64 = 65_536;
 /// The most events that one call may ask for, and pass over.
 const MOST: i64 = 100_000;
 const MOST_SKIPPED: i64 = 1_000_000;
-/// So many events are looked at behind the door at first, and at most, before the next ones are read.
-const FEW: usize = 64;
+/// So many events are read, at most, before they are shown.
 const MANY: usize = 512;
 
 /// Criteria that were read.
@@ -163,11 +162,11 @@ impl Answer<'_> {
         let (memory, of_each) = (Scratch::new()?, Scratch::new()?);
         let judges = self.behind.judges();
         let mut rest = Some(range);
-        let mut portion = FEW;
+        let mut portion = 1;
         while let Some(range) = rest.filter(|_| self.left > 0) {
-            let wanted = usize::try_from(self.left).unwrap_or(MANY).min(MANY);
-            let most = if judges { portion } else { wanted };
-            // What is judged here is counted here.
+            // What is judged here is counted here, and may be refused: more are read each time, where these were not enough.
+            let (wanted, least) = if judges { (self.left + self.skip, portion) } else { (self.left, 1) };
+            let most = usize::try_from(wanted).unwrap_or(MANY).clamp(least, MANY);
             let mut skipped_there = if judges { 0 } else { self.skip };
             let next = memory.step(|| {
                 let mut next = None;
@@ -179,6 +178,10 @@ impl Answer<'_> {
                     self.skip = skipped_there;
                 }
                 found.take(|stored| {
+                    // What comes after the last one that is wanted is none of the caller's: an upcaster that fails there fails nobody.
+                    if self.left == 0 {
+                        return Ok(());
+                    }
                     of_each.step(|| {
                         let event = self.door.show(stored)?;
                         self.offer(&event, &row_type)
@@ -194,7 +197,7 @@ impl Answer<'_> {
 
     /// The next event, as it may be seen.
     fn offer(&mut self, event: &Event, row_type: &RowType) -> Result<()> {
-        if self.left == 0 || !self.behind.lets_through(event)? {
+        if !self.behind.lets_through(event)? {
             return Ok(());
         }
         if self.skip > 0 {

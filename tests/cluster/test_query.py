@@ -489,6 +489,24 @@ def test_payloads_are_judged_as_they_are_shown(session):
     assert refused(query, session, {"payload": {"/x": 1}}).sqlstate == "P0001"
 
 
+@pytest.mark.parametrize("order", ["forward", "backward"])
+@pytest.mark.parametrize("criteria", [{}, {"metadata": {}}, {"payload": {"/n": {"at_least": 1}}}, {"correlation_id": "c-1"}, {"tags": ["all"], "metadata": {}}])
+def test_an_upcaster_that_fails_behind_a_page_does_not_fail_it(session, criteria, order):
+    events = 700
+    session.execute(
+        "select es_append_events('order-1', (select jsonb_agg(jsonb_build_object('type', 'Old', 'payload', jsonb_build_object('n', n), 'tags', '[\"all\"]'::jsonb, 'metadata', '{\"correlation_id\": \"c-1\"}'::jsonb) order by n) from generate_series(1, %s::int) n))",
+        (events,),
+    )
+    made = "create or replace function fail(p jsonb, m jsonb) returns jsonb immutable language plpgsql as $$ begin if p -> 'n' = '{}' then raise exception 'no'; end if; return p; end $$"
+    session.execute(made.format(0))
+    session.execute("select es_register_upcaster('Old', 1, 'fail(jsonb, jsonb)', to_event_type => 'New')")
+    for count, skip in ((1, 0), (2, 0), (63, 0), (64, 1), (65, 0), (300, 3), (512, 0), (600, 50)):
+        last = count + skip
+        session.execute(made.format(last + 1 if order == "forward" else events - last))
+        assert len(found(session, {**criteria, "order": order}, max_count=count, skip=skip)) == count
+        assert refused(found, session, {**criteria, "order": order}, max_count=count + 1, skip=skip).sqlstate == "P0001"
+
+
 def test_what_a_reader_may_not_read_is_not_found(database, session):
     a_few(session)
     a_few(session, category="bill")
