@@ -17,7 +17,8 @@ fn query(args: &Args) -> Returned {
     let mut window = Window { after: None, max_count: args.int4(1, "max_count")?.into(), skip: args.int8(3, "skip")? };
     window.check()?;
     let page = args.text_opt(2)?;
-    let (access, categories) = authorize_reading_log(asked.categories())?;
+    let (access, categories) =
+        authorize_reading_log(asked.categories()).map_err(|failure| failure.within(|| "criteria".into()))?;
     let scope = match access.scope(Privilege::Read) {
         Some(Scope::Categories(mut categories)) => {
             categories.sort_unstable();

@@ -552,7 +552,7 @@ WRONG = [
     ('{"stream_prefix": ""}', "criteria.stream_prefix must have 1 to 512 bytes, not 0"),
     ('{"stream_prefix": 1}', "criteria.stream_prefix must be a string, not a number"),
     ('{"categories": ["a-b"]}', "criteria.categories[0] must not contain '-'"),
-    ('{"categories": ["$audit", "order"]}', "categories must be all reserved, or none of them"),
+    ('{"categories": ["$audit", "order"]}', "criteria.categories must be all reserved, or none of them"),
     ('{"event_types": [" "]}', "criteria.event_types[0] must"),
     ('{"subjects": [""]}', "criteria.subjects[0] must not be empty"),
     ('{"items": []}', "criteria.items must have at least one element"),
@@ -580,6 +580,12 @@ WRONG = [
     ('{"order": "sideways"}', 'criteria.order must be forward or backward, not "sideways"'),
     ('{"order": "Forward"}', "criteria.order must be forward or backward"),
 ]
+
+
+def test_hints_say_what_can_be_done_here(session):
+    assert refused(query, session, '{"items": [{}]}').diag.message_hint == "An event may be any one where there are no items: leave them out."
+    assert refused(rows, session, "select es_condition('{\"items\": [{}]}')").diag.message_hint == 'Every event of the tenant is meant by {"all": true}.'
+    assert refused(rows, session, "select * from es_read_all(categories => '{$audit,a}')").diag.message_primary.startswith("categories must be all reserved")
 
 
 @pytest.mark.parametrize("criteria, words", WRONG)

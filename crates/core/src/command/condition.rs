@@ -40,21 +40,21 @@ impl Query {
             (_, Some(false)) => Err(wrong("all", "must be true, or not be there", None)),
             (Some(_), Some(true)) => Err(wrong("all", "must not stand beside items", None)),
             (None, None) => Err(wrong("", r#"must have items, or be {"all": true}"#, None)),
-            (Some(items), None) => Self::of_items(items),
+            (Some(items), None) => Self::of_items(items, EVERYTHING_HINT),
         }
     }
 
-    /// As its items were given.
+    /// As its items were given. `everything`: how any event is asked for there.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], named by the place within the query.
-    pub fn of_items(items: &Items) -> Result<Self> {
+    pub fn of_items(items: &Items, everything: &str) -> Result<Self> {
         if items.0.is_empty() {
             return Err(wrong("items", "must have at least one element", None));
         }
         let read =
             items.0.iter().enumerate().map(|(place, item)| {
-                Item::read(item).map_err(|error| error.within(&format!("[{place}]")).within("items"))
+                Item::read(item, everything).map_err(|error| error.within(&format!("[{place}]")).within("items"))
             });
         Ok(Self { items: read.collect::<Result<_>>()? })
     }
@@ -67,9 +67,9 @@ impl Query {
 }
 
 impl Item {
-    fn read(given: &ItemElement) -> Result<Self> {
+    fn read(given: &ItemElement, everything: &str) -> Result<Self> {
         if given.event_types.is_none() && given.tags.is_none() {
-            return Err(wrong("", "must have event_types, or tags", Some(EVERYTHING_HINT)));
+            return Err(wrong("", "must have event_types, or tags", Some(everything)));
         }
         for (key, texts) in [("event_types", &given.event_types), ("tags", &given.tags)] {
             if texts.as_ref().is_some_and(|texts| texts.0.is_empty()) {

@@ -70,7 +70,7 @@ impl Criteria {
             event_types: names("event_types", given.event_types.as_ref(), |place, name| {
                 EventType::parse_as(place, name).map(drop)
             })?,
-            items: given.items.as_ref().map(condition::Query::of_items).transpose()?,
+            items: given.items.as_ref().map(|items| condition::Query::of_items(items, EVERYTHING_HINT)).transpose()?,
             tags: tag_set("tags", tags)?.into_iter().map(ToOwned::to_owned).collect(),
             subjects: names("subjects", given.subjects.as_ref(), |place, name| check_label(place, name).map(drop))?,
             correlation_id: given.correlation_id.map(correlation).transpose()?,
@@ -79,6 +79,8 @@ impl Criteria {
     }
 }
 
+/// What to do about an item that names nothing.
+const EVERYTHING_HINT: &str = "An event may be any one where there are no items: leave them out.";
 const NONE: &str = "must have at least one element, or not be there";
 
 /// A list of which an event has to meet one.
