@@ -1,11 +1,13 @@
 //! The rows of a partition that a tenant, and categories or subjects, choose, in the order of the log, straight from the one index that has them so: a
 //! planner that may choose takes the index of positions and filters the whole log. What is read is what is given away, and a probe for each
 //! category or subject.
+use super::misses::{EVENT, Misses};
 use super::partition::Partition;
 use super::statements::column;
 use super::tags;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
+use crate::pg::query::intersect::Found;
 use crate::pg::query::merge::Merged;
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::{Bound, Direction};
@@ -65,9 +67,6 @@ pub fn each(
     index.merged(db, view, merged, &mut each)
 }
 
-/// So many events in a row that bear the tags and are of other categories are looked at, before the categories are asked where theirs go on.
-const MOST_MISSES: usize = 32;
-
 /// The same where there are tags: they say where the events are. A category that is rarer than they are is asked in between: what is read is not what bears
 /// the tags.
 fn each_bearing(
@@ -78,10 +77,17 @@ fn each_bearing(
     each: &mut dyn FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
     let mut left = chosen;
+    let mut misses = Misses::from(left.start());
     loop {
-        let (mut misses, mut missed_to) = (0, None);
+        let mut missed_to = None;
         let tags = (left.tenant_id, left.tags);
-        tags::positions(db, partition, view, tags, (left.from, left.to), left.direction, &mut |position| {
+        tags::positions(db, partition, view, tags, (left.from, left.to), left.direction, &mut |found| {
+            let Found::At(position) = found else {
+                if misses.miss(1) && left.categories.is_some() {
+                    missed_to = Some(left.starting_at(found.place()));
+                }
+                return Ok(missed_to.is_none());
+            };
             let (mut goes_on, mut is_wanted) = (true, false);
             partition.positions.in_order(db, view, Datum::from(position), &[], |row| {
                 let category = row.text(column::CATEGORY)?;
@@ -93,15 +99,18 @@ fn each_bearing(
                 }
                 Ok(goes_on)
             })?;
-            misses = if is_wanted { 0 } else { misses + 1 };
-            if goes_on && misses >= MOST_MISSES && left.categories.is_some() {
-                missed_to = Some(position);
+            let rest = left.beyond(position);
+            if is_wanted {
+                misses.hit(rest.start());
+            } else if goes_on && misses.miss(EVENT) && left.categories.is_some() {
+                missed_to = Some(rest);
             }
             Ok(goes_on && missed_to.is_none())
         })?;
-        let Some(position) = missed_to else { return Ok(()) };
-        left = left.beyond(position);
+        let Some(rest) = missed_to else { return Ok(()) };
+        left = rest;
         let Some(next) = next_of_categories(db, partition, view, left)? else { return Ok(()) };
+        misses.leapt((left.start(), next), left.categories.map_or(0, <[String]>::len));
         left = left.starting_at(next);
     }
 }
@@ -117,6 +126,10 @@ fn next_of_categories(db: &Db, partition: &Partition, view: View, chosen: Chosen
 }
 
 impl Chosen<'_> {
+    fn start(&self) -> i64 {
+        if self.direction == Direction::Forward { self.from } else { self.to }
+    }
+
     /// What comes after that position.
     fn beyond(self, position: i64) -> Self {
         match self.direction {

@@ -17,6 +17,7 @@ use crate::pg::invalidation;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::process::{sequence, server};
+use crate::pg::query::intersect::Found;
 use crate::pg::query::plan::{View, shows_what_is_committed};
 use crate::pg::query::probe::{Bound, Direction};
 use crate::pg::query::row::Row;
@@ -172,7 +173,8 @@ impl Query {
                     Ok(goes_on)
                 };
                 let (of, range) = ((tenant_id, tags.as_slice()), (from, i64::MAX));
-                tags::positions(db, &partition, view, of, range, Direction::Forward, &mut |position| {
+                tags::positions(db, &partition, view, of, range, Direction::Forward, &mut |found| {
+                    let Found::At(position) = found else { return Ok(true) };
                     let mut goes_on = true;
                     partition.positions.in_order(db, view, Datum::from(position), &[], |row| {
                         goes_on = look(row)?;

@@ -25,6 +25,7 @@ pub mod known;
 pub mod last_append;
 pub mod locks;
 pub mod metadata;
+pub mod misses;
 pub mod noted;
 pub mod partition;
 pub mod pending;

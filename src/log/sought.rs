@@ -5,20 +5,21 @@
 //! Promises: what is read is what leads, or a small multiple of what the rarest of the criteria with an index has; a question that nothing answers ends when it is cancelled.
 use super::condition::Query;
 use super::filter::Filter;
+use super::misses::{EVENT, Misses};
 use super::partition::Partition;
 use super::statements::{Statement, column, stream_column};
 use super::stored::StoredRows;
 use super::stream::{self, Stream};
 use super::target::Target;
-use super::ways::{InPartitions, Stretch, Way};
+use super::ways::{InPartitions, Rows, Step, Stretch, Union, Way};
 use super::{horizon, tags};
 use crate::pg::error::failure::Result;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::number;
-use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::probe::{Direction, Probe};
+use crate::pg::query::plan::View;
+use crate::pg::query::probe::{Bound, Direction, Probe};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{from_text, int8_array_of};
 use crate::shared::catalog::Catalog;
@@ -28,7 +29,7 @@ use crate::shared::trial;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::query::criteria::after_prefix;
-use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
+use pgrx::pg_sys::Datum;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -67,24 +68,13 @@ pub struct Sought {
 pub struct Range(pub i64, pub i64);
 
 /// So many streams of a prefix lead to their events; of more their category does.
-const MOST_STREAMS: i64 = 100;
+const MOST_STREAMS: usize = 100;
 /// So many names are remembered of streams that have the prefix, or have not.
 const MOST_NAMES: usize = 10_000;
 
-/// So many events in a row that are not wanted are looked at before the other criteria are asked where theirs go on; and at most, where that was of no use.
-const FEW_MISSES: usize = 32;
-const MANY_MISSES: usize = 4096;
-
 const STREAM_KEY: &[i16] = &[number(stream_column::ID)];
-
-thread_local! {
-    // The only index in this order is that of names.
-    static WITH_PREFIX: Plan = const { Plan::new(
-        "select id, first_position, name from _eventstream.streams \
-         where tenant_id = $1 and (tenant_id, name) >= ($1, $2) and ($3 is null or (tenant_id, name) < ($1, $3)) order by tenant_id, name limit $4",
-        &[INT8OID, TEXTOID, TEXTOID, INT8OID],
-    ) };
-}
+/// The place of the name in the index of names, from 1.
+const NAME: i16 = 2;
 
 /// What the first page of an answer covers: what is settled by now, beyond `after`. On a standby, where nobody knows that, what is there by now. Errors: ES008; ES025 where
 /// `after` lies beyond the log.
@@ -111,50 +101,13 @@ pub fn range(target: Target, after: Option<i64>, direction: Direction) -> Result
     })
 }
 
-/// Puts the next events of a range into `into`, at most `most`, without the first `skip`, which it counts down. The rest of the range; None where it is over.
-pub fn read(
-    target: Target,
-    sought: &Sought,
-    range: Range,
-    most: usize,
-    skip: &mut i64,
-    into: &StoredRows,
-) -> Result<Option<Range>> {
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let Some(seeking) = Seeking::new(db, catalog, target.id, sought)? else { return Ok(None) };
-        let range = Range(trial::after(range.0 - 1) + 1, range.1);
-        let tenant = Some(from_text(target.name)?);
-        let mut count = 0;
-        for partition in seeking.partitions(db, catalog, range)? {
-            let stretch = Stretch {
-                partition: &partition,
-                tenant_id: target.id,
-                from: range.0.max(partition.lower),
-                to: range.1.min(partition.upper - 1),
-                direction: sought.direction,
-            };
-            let positions = seeking.positions(db, stretch, most - count, skip)?;
-            let Some(&last) = positions.last() else { continue };
-            let statement = match sought.direction {
-                Direction::Forward => Statement::EventsAt,
-                Direction::Backward => Statement::EventsAtBackward,
-            };
-            let args = [tenant, Some(int8_array_of(&positions)?)];
-            partition.plan(statement).fill(db, View::Latest, &args, into.store())?;
-            count += positions.len();
-            if count >= most {
-                let rest = Stretch { from: range.0, to: range.1, ..stretch }.beyond(last);
-                return Ok((!rest.is_empty()).then_some(Range(rest.from, rest.to)));
-            }
-        }
-        Ok(None)
-    })
-}
-
 /// What is sought, with what one look into the tables says of it.
-struct Seeking<'a> {
+pub struct Seeking<'a> {
     sought: &'a Sought,
-    tenant_id: i64,
+    target: Target<'a>,
+    range: Range,
+    /// Those that may have any, in the order in which they are read.
+    partitions: Vec<Rc<Partition>>,
     /// Those of the criteria, or those of the prefix where they are few.
     streams: Option<Vec<InPartitions>>,
     /// With that of the prefix.
@@ -163,128 +116,74 @@ struct Seeking<'a> {
     prefix: Option<&'a str>,
     names: Probe,
     has_prefix: RefCell<HashMap<i64, bool>>,
-    scratch: Scratch,
+    /// What is read of a row, and of an index.
+    memory: [Scratch; 2],
 }
 
 impl<'a> Seeking<'a> {
-    /// None where nothing can be found.
-    fn new(db: &Db, catalog: &Catalog, tenant_id: i64, sought: &'a Sought) -> Result<Option<Self>> {
-        let prefix = sought.stream_prefix.as_deref();
-        let streams = match (&sought.streams, prefix) {
-            (Some(names), prefix) => Some(named(db, catalog, tenant_id, names, prefix.unwrap_or_default())?),
-            (None, Some(prefix)) => with_prefix(db, tenant_id, prefix)?,
-            (None, None) => None,
-        };
-        let category = prefix.filter(|_| streams.is_none()).and_then(|prefix| prefix.split_once('-')).map(|of| of.0);
-        let categories = match (&sought.categories, category) {
-            (Some(wanted), Some(category)) => {
-                Some(wanted.iter().filter(|wanted| *wanted == category).cloned().collect())
+    /// None where nothing can be found. Lives in the current memory context.
+    pub fn new(target: Target<'a>, sought: &'a Sought, range: Range) -> Result<Option<Self>> {
+        let memory = [Scratch::new()?, Scratch::new()?];
+        as_owner(Planning::ByIndex, |db, catalog| {
+            let range = Range(trial::after(range.0 - 1) + 1, range.1);
+            let prefix = sought.stream_prefix.as_deref();
+            let streams = match (&sought.streams, prefix) {
+                (Some(names), prefix) => Some(named(db, catalog, target.id, names, prefix.unwrap_or_default())?),
+                (None, Some(prefix)) => with_prefix(db, catalog, target.id, prefix)?,
+                (None, None) => None,
+            };
+            let category =
+                prefix.filter(|_| streams.is_none()).and_then(|prefix| prefix.split_once('-')).map(|of| of.0);
+            let categories = match (&sought.categories, category) {
+                (Some(wanted), Some(category)) => {
+                    Some(wanted.iter().filter(|wanted| *wanted == category).cloned().collect())
+                }
+                (None, Some(category)) => Some(vec![category.to_owned()]),
+                (categories, None) => categories.clone(),
+            };
+            if streams.as_ref().is_some_and(Vec::is_empty) || categories.as_ref().is_some_and(Vec::is_empty) {
+                return Ok(None);
             }
-            (None, Some(category)) => Some(vec![category.to_owned()]),
-            (categories, None) => categories.clone(),
-        };
-        if streams.as_ref().is_some_and(Vec::is_empty) || categories.as_ref().is_some_and(Vec::is_empty) {
-            return Ok(None);
-        }
-        let in_partitions = |stream: Stream| -> Result<InPartitions> {
-            let segments = stream::segments(db, catalog, &stream, View::Latest)?;
-            Ok(InPartitions { stream, partitions: segments.iter().map(|segment| segment.partition.lower).collect() })
-        };
-        Ok(Some(Self {
-            sought,
-            tenant_id,
-            prefix: prefix.filter(|_| streams.is_none()),
-            streams: streams.map(|all| all.into_iter().map(in_partitions).collect()).transpose()?,
-            categories,
-            names: Probe::by_int8(catalog.streams, STREAM_KEY),
-            has_prefix: RefCell::default(),
-            scratch: Scratch::new()?,
-        }))
+            let in_partitions = |stream: Stream| -> Result<InPartitions> {
+                let segments = stream::segments(db, catalog, &stream, View::Latest)?;
+                let partitions = segments.iter().map(|segment| segment.partition.lower).collect();
+                Ok(InPartitions { stream, partitions })
+            };
+            let prefix = prefix.filter(|_| streams.is_none());
+            let streams: Option<Vec<_>> =
+                streams.map(|all| all.into_iter().map(in_partitions).collect::<Result<_>>()).transpose()?;
+            let partitions = partitions(db, catalog, target.id, sought, streams.as_deref(), range)?;
+            let names = Probe::by_int8(catalog.streams, STREAM_KEY);
+            let has_prefix = RefCell::default();
+            Ok(Some(Self { sought, target, range, partitions, streams, categories, prefix, names, has_prefix, memory }))
+        })
     }
 
-    /// The partitions that may have any, in the order in which they are read.
-    fn partitions(&self, db: &Db, catalog: &Catalog, range: Range) -> Result<Vec<Rc<Partition>>> {
-        let within = (range.0, range.1);
-        let mut all = tags::partitions(db, catalog, View::Latest, self.tenant_id, &self.sought.tags, within)?;
-        if let Some(streams) = &self.streams {
-            let held: BTreeSet<i64> = streams.iter().flat_map(|of| of.partitions.iter().copied()).collect();
-            all.retain(|partition| held.contains(&partition.lower));
-        }
-        if self.sought.direction == Direction::Backward {
-            all.reverse();
-        }
-        Ok(all)
-    }
-
-    /// The ways to what is sought, the one that leads first.
-    fn ways(&self) -> Vec<Way<'_>> {
+    /// The ways to what is sought in one partition, the one that leads first.
+    fn ways(&self, partition: &Partition) -> Vec<Way<'_>> {
         let sought = self.sought;
+        let [_, memory] = &self.memory;
         let mut ways = Vec::new();
         if !sought.tags.is_empty() {
-            ways.push(Way::Tags(vec![&sought.tags]));
+            ways.push(Way::Tags(Union::of([sought.tags.as_slice()].into_iter(), memory)));
         }
         if let Some(streams) = &self.streams {
-            ways.push(Way::Streams(streams));
+            let here = streams.iter().filter(|stream| stream.partitions.contains(&partition.lower));
+            ways.push(Way::Streams(Union::of(here, memory)));
         }
         if let Some(subjects) = &sought.subjects {
-            ways.push(Way::Subjects(subjects));
+            ways.push(Way::Rows(Rows::of_subjects(subjects)));
         }
         if let Some(sets) = sought.items.as_ref().and_then(Query::tag_sets) {
-            ways.push(Way::Tags(sets.collect()));
+            ways.push(Way::Tags(Union::of(sets, memory)));
         }
         if let Some(categories) = &self.categories {
-            ways.push(Way::Categories(categories));
+            ways.push(Way::Rows(Rows::of_categories(categories)));
         }
         if ways.is_empty() {
-            ways.push(Way::All);
+            ways.push(Way::Rows(Rows::all()));
         }
         ways
-    }
-
-    /// The positions of at most `most` events that are sought.
-    fn positions(&self, db: &Db, mut stretch: Stretch, most: usize, skip: &mut i64) -> Result<Vec<i64>> {
-        let ways = self.ways();
-        let (lead, others) = ways.split_first().ok_or_else(|| Error::Internal { what: "nothing leads".into() })?;
-        let mut positions = Vec::new();
-        let mut enough_misses = FEW_MISSES;
-        while !stretch.is_empty() && positions.len() < most {
-            let (mut misses, mut missed_to) = (0, None);
-            lead.each(db, stretch, &mut |row| {
-                let position = row.int8(column::GLOBAL_POSITION)?;
-                if self.wants(db, row)? {
-                    misses = 0;
-                    if *skip > 0 {
-                        *skip -= 1;
-                    } else {
-                        positions.push(position);
-                    }
-                    return Ok(positions.len() < most);
-                }
-                misses += 1;
-                if misses >= enough_misses && !others.is_empty() {
-                    missed_to = Some(position);
-                }
-                Ok(missed_to.is_none())
-            })?;
-            let Some(position) = missed_to else { break };
-            let passed = stretch.beyond(position);
-            let Some(next) = self.beginning(db, passed, others)? else { break };
-            let is_useful = usize::try_from(passed.distance(&next)).is_ok_and(|distance| distance > enough_misses);
-            enough_misses = if is_useful { FEW_MISSES } else { (enough_misses * 2).min(MANY_MISSES) };
-            stretch = next;
-        }
-        Ok(positions)
-    }
-
-    /// From where on each of the ways may have any; None where one of them has none.
-    fn beginning<'s>(&self, db: &Db, mut stretch: Stretch<'s>, ways: &[Way]) -> Result<Option<Stretch<'s>>> {
-        for way in ways {
-            match way.first(db, stretch)? {
-                Some(position) => stretch = stretch.starting_at(position),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(stretch))
     }
 
     /// Whether an event of the tenant is one of those that are sought, as far as its row tells.
@@ -295,7 +194,7 @@ impl<'a> Seeking<'a> {
         };
         let is_of_tags = || -> Result<bool> {
             let Some(items) = &sought.items else { return Ok(true) };
-            self.scratch.step(|| items.is_matched(row))
+            self.memory[0].step(|| items.is_matched(row))
         };
         Ok(sought.occurred.has(row.int8(column::OCCURRED_AT)?)
             && sought.recorded.has(row.int8(column::RECORDED_AT)?)
@@ -342,15 +241,162 @@ fn named(db: &Db, catalog: &Catalog, tenant_id: i64, names: &[String], prefix: &
 }
 
 /// The streams whose names begin so; None where they are many.
-fn with_prefix(db: &Db, tenant_id: i64, prefix: &str) -> Result<Option<Vec<Stream>>> {
-    let args = [
-        Some(Datum::from(tenant_id)),
-        Some(from_text(prefix)?),
-        after_prefix(prefix).map(|after| from_text(&after)).transpose()?,
-        Some(Datum::from(MOST_STREAMS + 1)),
-    ];
-    let found = WITH_PREFIX.with(|plan| {
-        plan.rows(db, View::Latest, 0, &args, |row| Ok(Stream { id: row.int8(0)?, first_position: row.int8(1)? }))
+fn with_prefix(db: &Db, catalog: &Catalog, tenant_id: i64, prefix: &str) -> Result<Option<Vec<Stream>>> {
+    let mut bounds = vec![Bound::text_at_least(NAME, from_text(prefix)?)];
+    if let Some(after) = after_prefix(prefix) {
+        bounds.push(Bound::text_before(NAME, from_text(&after)?));
+    }
+    let mut found = Vec::new();
+    stream::with_name_probe(catalog, |probe| {
+        probe.in_order(db, View::Latest, Datum::from(tenant_id), &bounds, |row| {
+            found.push(stream::read_row(row)?);
+            Ok(found.len() <= MOST_STREAMS)
+        })
     })?;
-    Ok((found.len() as i64 <= MOST_STREAMS).then_some(found))
+    Ok((found.len() <= MOST_STREAMS).then_some(found))
+}
+
+/// The partitions that may have any, in the order in which they are read.
+fn partitions(
+    db: &Db,
+    catalog: &Catalog,
+    tenant_id: i64,
+    sought: &Sought,
+    streams: Option<&[InPartitions]>,
+    range: Range,
+) -> Result<Vec<Rc<Partition>>> {
+    let within = (range.0, range.1);
+    let mut all = tags::partitions(db, catalog, View::Latest, tenant_id, &sought.tags, within)?;
+    if let Some(streams) = streams {
+        let held: BTreeSet<i64> = streams.iter().flat_map(|of| of.partitions.iter().copied()).collect();
+        all.retain(|partition| held.contains(&partition.lower));
+    }
+    if sought.direction == Direction::Backward {
+        all.reverse();
+    }
+    Ok(all)
+}
+
+/// A walk through what is sought, one portion after the other: it only moves on, and what was read ahead of the portion before serves the next one.
+pub struct Walk<'s> {
+    seeking: &'s Seeking<'s>,
+    /// How many of its partitions are over.
+    over: usize,
+    here: Option<Here<'s>>,
+}
+
+/// A walk through one partition.
+struct Here<'s> {
+    ways: Vec<Way<'s>>,
+    misses: Misses,
+    rest: Stretch<'s>,
+}
+
+impl<'s> Walk<'s> {
+    pub fn of(seeking: &'s Seeking<'s>) -> Self {
+        Self { seeking, over: 0, here: None }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over >= self.seeking.partitions.len()
+    }
+
+    /// Puts the next events into `into`, at most `most`, without the first `skip`, which it counts down.
+    pub fn read(&mut self, most: usize, skip: &mut i64, into: &StoredRows) -> Result<()> {
+        let seeking = self.seeking;
+        as_owner(Planning::ByIndex, |db, _| {
+            let tenant = Some(from_text(seeking.target.name)?);
+            let mut left = most;
+            while let Some(partition) = seeking.partitions.get(self.over) {
+                let here = self.here.get_or_insert_with(|| Here::of(seeking, partition));
+                let positions = here.positions(db, seeking, left, skip)?;
+                let statement = match seeking.sought.direction {
+                    Direction::Forward => Statement::EventsAt,
+                    Direction::Backward => Statement::EventsAtBackward,
+                };
+                if !positions.is_empty() {
+                    let args = [tenant, Some(int8_array_of(&positions)?)];
+                    partition.plan(statement).fill(db, View::Latest, &args, into.store())?;
+                }
+                left -= positions.len();
+                if left == 0 {
+                    break;
+                }
+                (self.here, self.over) = (None, self.over + 1);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<'s> Here<'s> {
+    fn of(seeking: &'s Seeking<'s>, partition: &'s Partition) -> Self {
+        let rest = Stretch {
+            partition,
+            tenant_id: seeking.target.id,
+            from: seeking.range.0.max(partition.lower),
+            to: seeking.range.1.min(partition.upper - 1),
+            direction: seeking.sought.direction,
+        };
+        Self { ways: seeking.ways(partition), misses: Misses::from(rest.start()), rest }
+    }
+
+    /// The positions of the next events that are sought; fewer than `most` only where there are no others.
+    fn positions(&mut self, db: &Db, seeking: &Seeking, most: usize, skip: &mut i64) -> Result<Vec<i64>> {
+        let Self { ways, misses, rest } = self;
+        let (lead, others) = ways.split_first_mut().ok_or_else(|| Error::Internal { what: "nothing leads".into() })?;
+        let mut positions = Vec::new();
+        while !rest.is_empty() {
+            let stretch = *rest;
+            let mut is_left = false;
+            lead.each(db, stretch, &mut |step| {
+                let in_vain = match step {
+                    Step::Event(row) => {
+                        let position = row.int8(column::GLOBAL_POSITION)?;
+                        *rest = stretch.beyond(position);
+                        if seeking.wants(db, row)? {
+                            misses.hit(rest.start());
+                            if *skip > 0 {
+                                *skip -= 1;
+                            } else {
+                                positions.push(position);
+                            }
+                            return Ok(positions.len() < most);
+                        }
+                        EVENT
+                    }
+                    Step::Passed(position, steps) => {
+                        *rest = stretch.starting_at(position);
+                        steps
+                    }
+                };
+                is_left = misses.miss(in_vain) && !others.is_empty();
+                Ok(!is_left)
+            })?;
+            if positions.len() >= most {
+                break;
+            }
+            let next = if is_left { leap(db, *rest, others, misses)? } else { None };
+            match next {
+                Some(next) => *rest = next,
+                None => break,
+            }
+        }
+        Ok(positions)
+    }
+}
+
+/// From where on each of the ways may have any; None where one of them has none.
+fn leap<'s>(db: &Db, from: Stretch<'s>, ways: &mut [Way], misses: &mut Misses) -> Result<Option<Stretch<'s>>> {
+    let asked = |ways: &[Way]| -> usize { ways.iter().map(Way::descents).sum() };
+    let before = asked(ways);
+    let mut to = from;
+    for way in &mut *ways {
+        match way.beginning(db, to)? {
+            Some(position) => to = to.starting_at(position),
+            None => return Ok(None),
+        }
+    }
+    misses.leapt((from.start(), to.start()), asked(ways) - before);
+    Ok(Some(to))
 }

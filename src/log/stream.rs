@@ -225,7 +225,7 @@ fn lock_row(
     Ok(found.map_or(RowLock::Nowhere, RowLock::Locked))
 }
 
-fn read_row(row: &Row) -> Result<Stream> {
+pub(super) fn read_row(row: &Row) -> Result<Stream> {
     Ok(Stream { id: row.int8(stream_column::ID)?, first_position: row.int8(stream_column::FIRST_POSITION)? })
 }
 

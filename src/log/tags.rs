@@ -9,7 +9,7 @@ use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Db;
 use crate::pg::query::columns::number;
 use crate::pg::query::insert::Inserter;
-use crate::pg::query::intersect::Intersection;
+use crate::pg::query::intersect::{Found, Intersection};
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::{Bound, Direction, Probe};
 use crate::pg::value::datum::from_text;
@@ -187,7 +187,7 @@ pub fn partitions(
 }
 
 /// Gives the positions in one partition of the events that bear all of the tags, of which there is one at least, to `each` until it wants no more
-/// (false).
+/// (false), and where none is between them.
 pub fn positions(
     db: &Db,
     partition: &Partition,
@@ -195,7 +195,7 @@ pub fn positions(
     (tenant_id, tags): (i64, &[String]),
     range: (i64, i64),
     direction: Direction,
-    each: &mut dyn FnMut(i64) -> Result<bool>,
+    each: &mut dyn FnMut(Found) -> Result<bool>,
 ) -> Result<()> {
     let texts = tags.iter().map(|tag| from_text(tag)).collect::<Result<Vec<_>>>()?;
     let intersection = Intersection {

@@ -6,7 +6,9 @@ use super::statements::column;
 use super::stream::Stream;
 use super::tags;
 use crate::pg::error::failure::Result;
+use crate::pg::process::memory::Scratch;
 use crate::pg::process::session::Db;
+use crate::pg::query::intersect::Found;
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::{Bound, Direction};
 use crate::pg::query::row::Row;
@@ -16,9 +18,10 @@ use std::collections::VecDeque;
 /// The place of the version in the index (stream_id, version), from 1.
 const VERSION: i16 = 2;
 
-/// How many positions of one set are read at first, and at most, before the others of the union are asked.
+/// How many steps of one set are made at first, and at most, before the others of the union are asked; and how many positions of it are kept.
 const FEW: usize = 16;
-const MANY: usize = 512;
+const MANY: usize = 4096;
+const MOST_AHEAD: usize = 512;
 
 /// A stream, and the lower bounds of the partitions that have events of it.
 pub struct InPartitions {
@@ -26,14 +29,20 @@ pub struct InPartitions {
     pub partitions: Vec<i64>,
 }
 
-/// Which events. The first and the last position are given with each question.
+/// What is told of a way, in the order of the log.
+pub enum Step<'a> {
+    Event(&'a Row<'a>),
+    /// It has none before this position, which so many steps have told.
+    Passed(i64, usize),
+}
+
+/// Which events. The first and the last position are given with each question: they only move on, within one partition.
 pub enum Way<'a> {
     /// Those that bear all tags of one of the sets.
-    Tags(Vec<&'a [String]>),
-    Streams(&'a [InPartitions]),
-    Subjects(&'a [String]),
-    Categories(&'a [String]),
-    All,
+    Tags(Union<'a, &'a [String]>),
+    Streams(Union<'a, &'a InPartitions>),
+    /// Those of the categories, of the subjects, or all.
+    Rows(Rows<'a>),
 }
 
 /// Where, and in which order.
@@ -67,82 +76,131 @@ impl Stretch<'_> {
         }
     }
 
-    /// How far away another one begins that lies further on.
-    pub fn distance(&self, other: &Self) -> i64 {
-        match self.direction {
-            Direction::Forward => other.from.saturating_sub(self.from),
-            Direction::Backward => self.to.saturating_sub(other.to),
-        }
+    /// Where it begins.
+    pub fn start(&self) -> i64 {
+        if self.direction == Direction::Forward { self.from } else { self.to }
     }
 
-    /// The one of two positions that comes first.
-    fn first(&self, a: i64, b: i64) -> i64 {
-        if self.direction == Direction::Forward { a.min(b) } else { a.max(b) }
+    fn holds(&self, position: i64) -> bool {
+        (self.from..=self.to).contains(&position)
+    }
+
+    /// What sorts positions into its order.
+    fn rank(&self, position: i64) -> i64 {
+        if self.direction == Direction::Forward { position } else { -position }
     }
 }
 
 impl Way<'_> {
-    /// Gives the rows of events to `each` until it wants no more (false).
-    pub fn each(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(&Row) -> Result<bool>) -> Result<()> {
-        let (categories, subjects) = match self {
-            Self::Tags(sets) => return union(db, stretch, sets, each),
-            Self::Streams(streams) => {
-                let lower = stretch.partition.lower;
-                let here: Vec<_> = streams.iter().filter(|stream| stream.partitions.contains(&lower)).collect();
-                return union(db, stretch, &here, each);
-            }
-            Self::Subjects(subjects) => (None, Some(*subjects)),
-            Self::Categories(categories) => (Some(*categories), None),
-            Self::All => (None, None),
-        };
-        let Stretch { partition, tenant_id, from, to, direction } = stretch;
-        let chosen = Chosen { tenant_id, categories, subjects, tags: &[], from, to, direction };
-        chosen::each(db, partition, View::Latest, chosen, each)
+    /// Gives its steps to `each` until it wants no more (false).
+    pub fn each(&mut self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(Step) -> Result<bool>) -> Result<()> {
+        match self {
+            Self::Tags(union) => union.each(db, stretch, each),
+            Self::Streams(union) => union.each(db, stretch, each),
+            Self::Rows(rows) => rows.each(db, stretch, each),
+        }
     }
 
-    /// Where the first of its events is.
-    pub fn first(&self, db: &Db, stretch: Stretch) -> Result<Option<i64>> {
-        let mut first = None;
-        self.each(db, stretch, &mut |row| {
-            first = Some(row.int8(column::GLOBAL_POSITION)?);
-            Ok(false)
-        })?;
-        Ok(first)
+    /// From where on it may have any; None where it has none.
+    pub fn beginning(&mut self, db: &Db, stretch: Stretch) -> Result<Option<i64>> {
+        match self {
+            Self::Tags(union) => Ok(union.next(db, stretch)?.map(Found::place)),
+            Self::Streams(union) => Ok(union.next(db, stretch)?.map(Found::place)),
+            Self::Rows(rows) => rows.beginning(db, stretch),
+        }
+    }
+
+    /// How many descents of an index it has cost so far.
+    pub fn descents(&self) -> usize {
+        match self {
+            Self::Tags(union) => union.cost.descents,
+            Self::Streams(union) => union.cost.descents,
+            Self::Rows(rows) => rows.descents,
+        }
+    }
+}
+
+/// Events that an index gives with their rows.
+pub struct Rows<'a> {
+    categories: Option<&'a [String]>,
+    subjects: Option<&'a [String]>,
+    /// Where they began when that was asked last.
+    beginning: Option<i64>,
+    descents: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub fn of_categories(categories: &'a [String]) -> Self {
+        Self { categories: Some(categories), ..Self::all() }
+    }
+
+    pub fn of_subjects(subjects: &'a [String]) -> Self {
+        Self { subjects: Some(subjects), ..Self::all() }
+    }
+
+    pub fn all() -> Self {
+        Self { categories: None, subjects: None, beginning: None, descents: 0 }
+    }
+
+    fn each(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(Step) -> Result<bool>) -> Result<()> {
+        let Stretch { partition, tenant_id, from, to, direction } = stretch;
+        let Self { categories, subjects, .. } = *self;
+        let chosen = Chosen { tenant_id, categories, subjects, tags: &[], from, to, direction };
+        chosen::each(db, partition, View::Latest, chosen, |row| each(Step::Event(row)))
+    }
+
+    fn beginning(&mut self, db: &Db, stretch: Stretch) -> Result<Option<i64>> {
+        if self.beginning.is_none_or(|position| !stretch.holds(position)) {
+            let mut first = None;
+            self.each(db, stretch, &mut |step| {
+                if let Step::Event(row) = step {
+                    first = Some(row.int8(column::GLOBAL_POSITION)?);
+                }
+                Ok(false)
+            })?;
+            self.beginning = first;
+            self.descents += self.categories.or(self.subjects).map_or(1, <[String]>::len);
+        }
+        Ok(self.beginning)
     }
 }
 
 /// A set of events that an index has in the order of the log, without their rows.
-trait Set {
-    /// Gives the positions to `each` until it wants no more (false).
-    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(i64) -> Result<bool>) -> Result<()>;
+pub trait Set {
+    /// Gives the positions, and how far it has come between them, to `each` until it wants no more (false). How many descents of an index that took.
+    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<usize>;
 }
 
 impl Set for &[String] {
-    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(i64) -> Result<bool>) -> Result<()> {
+    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<usize> {
         let (of, range) = ((stretch.tenant_id, *self), (stretch.from, stretch.to));
-        tags::positions(db, stretch.partition, View::Latest, of, range, stretch.direction, each)
+        tags::positions(db, stretch.partition, View::Latest, of, range, stretch.direction, each)?;
+        Ok(self.len())
     }
 }
 
 impl Set for &InPartitions {
-    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(i64) -> Result<bool>) -> Result<()> {
+    fn positions(&self, db: &Db, stretch: Stretch, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<usize> {
         let key = Datum::from(self.stream.id);
-        let Some(start) = version_at(db, stretch, key)? else { return Ok(()) };
+        let mut descents = 0;
+        let Some(start) = version_at(db, stretch, key, &mut descents)? else { return Ok(descents) };
         let bound = match stretch.direction {
             Direction::Forward => Bound::at_least(VERSION, start),
             Direction::Backward => Bound::at_most(VERSION, start),
         };
         stretch.partition.versions.within(db, View::Latest, key, &[bound], stretch.direction, |row| {
             let position = row.int8(column::GLOBAL_POSITION)?;
-            Ok((stretch.from..=stretch.to).contains(&position) && each(position)?)
-        })
+            Ok(stretch.holds(position) && each(Found::At(position))?)
+        })?;
+        Ok(descents + 1)
     }
 }
 
 /// The version that a stream's events in the stretch begin with: positions rise with versions. None where there are none.
-fn version_at(db: &Db, stretch: Stretch, key: Datum) -> Result<Option<i64>> {
+fn version_at(db: &Db, stretch: Stretch, key: Datum, descents: &mut usize) -> Result<Option<i64>> {
     let forward = stretch.direction == Direction::Forward;
-    let at = |bounds: &[Bound], direction| -> Result<Option<(i64, i64)>> {
+    let mut at = |bounds: &[Bound], direction| -> Result<Option<(i64, i64)>> {
+        *descents += 1;
         let mut found = None;
         stretch.partition.versions.within(db, View::Latest, key, bounds, direction, |row| {
             found = Some((row.int8(column::VERSION)?, row.int8(column::GLOBAL_POSITION)?));
@@ -179,49 +237,113 @@ fn version_at(db: &Db, stretch: Stretch, key: Datum) -> Result<Option<i64>> {
 struct Run {
     ahead: VecDeque<i64>,
     length: usize,
+    /// What begins before this position is known.
+    read_to: Option<i64>,
     /// Nothing comes after it.
     is_last: bool,
 }
 
+/// What reading sets has cost.
+#[derive(Default)]
+struct Cost {
+    descents: usize,
+    /// Steps to no event.
+    passed: usize,
+}
+
 impl Run {
-    /// The first position of the set within the stretch; None where there is none.
-    fn next<S: Set>(&mut self, db: &Db, stretch: Stretch, set: &S) -> Result<Option<i64>> {
-        let is_passed = |position: &i64| !(stretch.from..=stretch.to).contains(position);
-        while self.ahead.front().is_some_and(is_passed) {
+    /// The set's first position within the stretch, or from where on it may have one; None where it has none.
+    fn next<S: Set>(
+        &mut self,
+        db: &Db,
+        stretch: Stretch,
+        set: &S,
+        memory: &Scratch,
+        cost: &mut Cost,
+    ) -> Result<Option<Found>> {
+        while self.ahead.front().is_some_and(|&position| !stretch.holds(position)) {
             self.ahead.pop_front();
         }
         if self.ahead.is_empty() && !self.is_last {
-            self.length = (self.length * 2).clamp(FEW, MANY);
-            set.positions(db, stretch, &mut |position| {
-                self.ahead.push_back(position);
-                Ok(self.ahead.len() < self.length)
+            let is_further = |&place: &i64| stretch.holds(place) && place != stretch.start();
+            if let Some(place) = self.read_to.filter(is_further) {
+                return Ok(Some(Found::Passed(place)));
+            }
+            // After a leap as few as at first.
+            let goes_on = self.read_to == Some(stretch.start());
+            self.length = if goes_on { (self.length * 2).min(MANY) } else { FEW };
+            let mut steps = 0;
+            self.is_last = true;
+            cost.descents += memory.step(|| {
+                set.positions(db, stretch, &mut |found| {
+                    match found {
+                        Found::At(position) => {
+                            self.ahead.push_back(position);
+                            self.read_to = Some(stretch.beyond(position).start());
+                        }
+                        Found::Passed(position) => {
+                            self.read_to = Some(position);
+                            cost.passed += 1;
+                        }
+                    }
+                    steps += 1;
+                    self.is_last = steps < self.length && self.ahead.len() < MOST_AHEAD;
+                    Ok(self.is_last)
+                })
             })?;
-            self.is_last = self.ahead.len() < self.length;
         }
-        Ok(self.ahead.front().copied())
+        Ok(match self.ahead.front() {
+            Some(&position) => Some(Found::At(position)),
+            None if self.is_last => None,
+            None => self.read_to.map(Found::Passed),
+        })
     }
 }
 
-/// The events of all sets, each once.
-fn union<S: Set>(db: &Db, mut stretch: Stretch, sets: &[S], each: &mut dyn FnMut(&Row) -> Result<bool>) -> Result<()> {
-    let mut runs: Vec<Run> = sets.iter().map(|_| Run::default()).collect();
-    while !stretch.is_empty() {
-        let mut next = None;
-        for (run, set) in runs.iter_mut().zip(sets) {
-            let found = run.next(db, stretch, set)?;
-            next = next.into_iter().chain(found).reduce(|a, b| stretch.first(a, b));
-        }
-        let Some(position) = next else { break };
-        let mut goes_on = true;
-        stretch.partition.positions.in_order(db, View::Latest, Datum::from(position), &[], |row| {
-            // Nobody is led to another tenant's events, whatever stands where tags are looked for.
-            goes_on = row.int8(column::TENANT_ID)? != stretch.tenant_id || each(row)?;
-            Ok(goes_on)
-        })?;
-        if !goes_on {
-            break;
-        }
-        stretch = stretch.beyond(position);
+/// The events of several sets, each once. What was read ahead of each is kept for the next question.
+pub struct Union<'a, S> {
+    sets: Vec<(S, Run)>,
+    /// What one read of a set leaves behind.
+    memory: &'a Scratch,
+    cost: Cost,
+}
+
+impl<'a, S: Set> Union<'a, S> {
+    pub fn of(sets: impl Iterator<Item = S>, memory: &'a Scratch) -> Self {
+        Self { sets: sets.map(|set| (set, Run::default())).collect(), memory, cost: Cost::default() }
     }
-    Ok(())
+
+    /// The first position of all of them, or from where on they may have one; None where they have none.
+    fn next(&mut self, db: &Db, stretch: Stretch) -> Result<Option<Found>> {
+        let mut next: Option<Found> = None;
+        for (set, run) in &mut self.sets {
+            let found = run.next(db, stretch, set, self.memory, &mut self.cost)?;
+            // At one place an event that is there comes before one that may be.
+            let order = |found: &Found| (stretch.rank(found.place()), matches!(found, Found::Passed(_)));
+            next = next.into_iter().chain(found).min_by_key(order);
+        }
+        Ok(next)
+    }
+
+    fn each(&mut self, db: &Db, mut stretch: Stretch, each: &mut dyn FnMut(Step) -> Result<bool>) -> Result<()> {
+        while !stretch.is_empty() {
+            let Some(next) = self.next(db, stretch)? else { break };
+            let mut goes_on = true;
+            if let Found::At(position) = next {
+                stretch.partition.positions.in_order(db, View::Latest, Datum::from(position), &[], |row| {
+                    // Nobody is led to another tenant's events, whatever stands where tags are looked for.
+                    goes_on = row.int8(column::TENANT_ID)? != stretch.tenant_id || each(Step::Event(row))?;
+                    Ok(goes_on)
+                })?;
+                stretch = stretch.beyond(position);
+            } else {
+                goes_on = each(Step::Passed(next.place(), std::mem::take(&mut self.cost.passed)))?;
+                stretch = stretch.starting_at(next.place());
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
 }

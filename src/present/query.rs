@@ -7,7 +7,7 @@ use super::upcasters;
 use crate::log::condition::Query;
 use crate::log::event::moment_of;
 use crate::log::filter::Filter;
-use crate::log::sought::{self, Range, Sought, Span};
+use crate::log::sought::{self, Range, Seeking, Sought, Span, Walk};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::jsonb::{Jsonb, Value};
@@ -161,19 +161,16 @@ impl Answer<'_> {
         let row_type = RowType::look_up(Catalog::current()?.event_type)?;
         let (memory, of_each) = (Scratch::new()?, Scratch::new()?);
         let judges = self.behind.judges();
-        let mut rest = Some(range);
+        let Some(seeking) = Seeking::new(target, sought, range)? else { return Ok(()) };
+        let mut walk = Walk::of(&seeking);
         let mut portion = 1;
-        while let Some(range) = rest.filter(|_| self.left > 0) {
+        while self.left > 0 && !walk.is_over() {
             // What is judged here is counted here, and may be refused: more are read each time, where these were not enough.
             let (wanted, least) = if judges { (self.left + self.skip, portion) } else { (self.left, 1) };
             let most = usize::try_from(wanted).unwrap_or(MANY).clamp(least, MANY);
             let mut skipped_there = if judges { 0 } else { self.skip };
-            let next = memory.step(|| {
-                let mut next = None;
-                let found = Aside::read(|into| {
-                    next = sought::read(target, sought, range, most, &mut skipped_there, into)?;
-                    Ok(())
-                })?;
+            memory.step(|| {
+                let found = Aside::read(|into| walk.read(most, &mut skipped_there, into))?;
                 if !judges {
                     self.skip = skipped_there;
                 }
@@ -186,10 +183,8 @@ impl Answer<'_> {
                         let event = self.door.show(stored)?;
                         self.offer(&event, &row_type)
                     })
-                })?;
-                Ok(next)
+                })
             })?;
-            rest = next;
             portion = (portion * 2).min(MANY);
         }
         Ok(())

@@ -3,7 +3,7 @@ a page that is not exactly this query's is none.
 
 Asked of the kinds: isolation (REPEATABLE READ, SERIALIZABLE, appends between pages, an append that is open below), transaction (own appends, savepoints, rolled back rotations), session
 (settings), role (none, narrowed, pg_read_all_data), tenant, size (partitions, long criteria, 300 streams of a prefix), time (ranges, zones), number and text, DDL (upcasters, an
-operator's indexes), copies (dump, template, standby), death (cancel), load (appends beside), verification. Speed at millions is in test_query_costs. EVENTSTREAM_SEED=<number> asks the same again."""
+operator's indexes), copies (dump, template, standby), death (cancel), load (appends beside), verification. Costs are in test_query_costs. EVENTSTREAM_SEED=<number> asks the same again."""
 
 import datetime
 import decimal

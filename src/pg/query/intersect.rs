@@ -24,6 +24,22 @@ pub struct Intersection<'a> {
 const FEW: usize = 16;
 const MANY: usize = 1024;
 
+/// What is told of the places that all of the texts have, in order.
+#[derive(Clone, Copy)]
+pub enum Found {
+    At(i64),
+    /// None lies before this one.
+    Passed(i64),
+}
+
+impl Found {
+    pub fn place(self) -> i64 {
+        match self {
+            Self::At(place) | Self::Passed(place) => place,
+        }
+    }
+}
+
 /// What was read ahead of one text, as ranks.
 #[derive(Default)]
 struct Run {
@@ -55,13 +71,14 @@ impl Intersection<'_> {
 }
 
 impl Probe {
-    /// Gives the places that all of the texts have to `each`, in order, until it wants no more (false).
+    /// Gives the places that all of the texts have to `each`, in order, until it wants no more (false); and how far it has come, each time one of the texts is further than the
+    /// others: texts that never meet are not walked to their end unless `each` wants that.
     pub fn intersected(
         &self,
         db: &Db,
         view: View,
         intersection: &Intersection,
-        each: &mut dyn FnMut(i64) -> Result<bool>,
+        each: &mut dyn FnMut(Found) -> Result<bool>,
     ) -> Result<()> {
         let (begin, end) = intersection.ranks();
         if begin > end {
@@ -70,7 +87,7 @@ impl Probe {
         if let [only] = intersection.texts {
             let bounds = intersection.bounds(*only, begin);
             return self.within(db, view, intersection.key, &bounds, intersection.direction, |row| {
-                each(row.int8(intersection.place)?)
+                each(Found::At(row.int8(intersection.place)?))
             });
         }
         let mut runs: Vec<Run> = intersection.texts.iter().map(|_| Run::default()).collect();
@@ -79,13 +96,19 @@ impl Probe {
             let mut agreeing = 0;
             for turn in (0..runs.len()).cycle() {
                 let Some(found) = self.reach(db, view, intersection, turn, &mut runs, wanted)? else { return Ok(()) };
-                agreeing = if found == wanted { agreeing + 1 } else { 1 };
-                wanted = found;
+                if found == wanted {
+                    agreeing += 1;
+                } else {
+                    (agreeing, wanted) = (1, found);
+                    if !each(Found::Passed(intersection.rank(wanted)))? {
+                        return Ok(());
+                    }
+                }
                 if agreeing == runs.len() {
                     break;
                 }
             }
-            if !each(intersection.rank(wanted))? {
+            if !each(Found::At(intersection.rank(wanted)))? {
                 break;
             }
             wanted = wanted.saturating_add(1);

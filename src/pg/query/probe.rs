@@ -54,6 +54,16 @@ impl Bound {
         Self { column, strategy: pg_sys::BTEqualStrategyNumber, function: pg_sys::F_TEXTEQ, value }
     }
 
+    /// A text column, at least.
+    pub fn text_at_least(column: i16, value: Datum) -> Self {
+        Self { column, strategy: pg_sys::BTGreaterEqualStrategyNumber, function: pg_sys::F_TEXT_GE, value }
+    }
+
+    /// A text column, before.
+    pub fn text_before(column: i16, value: Datum) -> Self {
+        Self { column, strategy: pg_sys::BTLessStrategyNumber, function: pg_sys::F_TEXT_LT, value }
+    }
+
     /// A bigint column, at most.
     pub fn at_most(column: i16, value: i64) -> Self {
         Self { column, strategy: pg_sys::BTLessEqualStrategyNumber, function: pg_sys::F_INT8LE, value: value.into() }

@@ -52,10 +52,9 @@ impl Query {
         if items.0.is_empty() {
             return Err(wrong("items", "must have at least one element", None));
         }
-        let read =
-            items.0.iter().enumerate().map(|(place, item)| {
-                Item::read(item, everything).map_err(|error| error.within(&format!("[{place}]")).within("items"))
-            });
+        let read = items.0.iter().enumerate().map(|(place, item)| {
+            Item::read(item, everything).map_err(|error| error.within(&format!("[{place}]")).within("items"))
+        });
         Ok(Self { items: read.collect::<Result<_>>()? })
     }
 
