@@ -10,7 +10,7 @@ EVENTS, BATCH = 5_000_000, 10_000
 MOST_MS = 10.0
 COUNT, PAGE = 100, 1_000
 
-# Half of the log is one stream and one subject; every fourth event bears a tag that is everywhere, and every sixth one of all correlation ids; the rest is spread.
+# Half of the log is one stream and one subject; every fourth event bears a tag that is everywhere, every fourth another one, and every sixth one of all correlation ids; the rest is spread.
 FILL = """
     select count(*) from es_append_streams((
         select jsonb_agg(jsonb_build_object('stream', stream, 'events', events)) from (
@@ -18,7 +18,7 @@ FILL = """
                    jsonb_agg(jsonb_build_object('type', 'Type' || n %% 10, 'payload', jsonb_build_object('amount', n %% 1000, 'n', n),
                        'subject', case when n %% 2 = 0 then 'big' when n %% 1000 = 1 then 'small-' || n %% 50 end,
                        'metadata', case when n %% 3 = 0 then jsonb_build_object('correlation_id', case when n %% 2 = 0 then 'big' else 'c-' || n / 10 end) else '{}'::jsonb end,
-                       'tags', case when n %% 4 = 0 then jsonb_build_array('big', 'k:' || n / 20) else '[]'::jsonb end) order by n) as events
+                       'tags', case when n %% 4 = 0 then jsonb_build_array('big', 'k:' || n / 20) when n %% 4 = 2 then '["other"]' else '[]'::jsonb end) order by n) as events
             from generate_series(%s::int, %s::int) n group by 1) s))
 """
 
@@ -26,6 +26,7 @@ INDEXED = {
     "a stream": {"streams": ["busy-1"]},
     "8 streams": {"streams": ["busy-1", *(f"kind{number % 5}-{number}" for number in range(7))]},
     "a prefix of 7 streams": {"stream_prefix": "rare-"},
+    "a prefix of a stream before 25,000 others": {"stream_prefix": "busy-"},
     "a category": {"categories": ["kind1"]},
     "3 categories": {"categories": ["kind1", "kind2", "rare"]},
     "a tag": {"tags": ["big"]},
@@ -38,6 +39,10 @@ OTHERS = {
     "a tag that is everywhere, in a rare category": {"tags": ["big"], "categories": ["rare"]},
     "a subject of a half, in a rare category": {"subjects": ["big"], "categories": ["rare"]},
     "a stream of a half, of a rare subject": {"streams": ["busy-1"], "subjects": ["small-1"]},
+    "two tags that never meet": {"tags": ["big", "other"]},
+    "two tags that never meet, in a rare category": {"tags": ["big", "other"], "categories": ["rare"]},
+    "a tag of 5 events an item, beside two that never meet": {"tags": ["other"], "items": [{"tags": ["k:7"]}, {"tags": ["big", "other"]}]},
+    "a tag that is everywhere, in 100 streams without it": {"tags": ["big"], "streams": [f"rare-{number}" for number in range(7)] + [f"kind1-{number}" for number in range(93)]},
     "a type that is not there": {"event_types": ["None"]},
     "a type that is not there, in a category of a tenth": {"categories": ["kind1"], "event_types": ["None"]},
     "a payload that is not there": {"payload": {"/n": -1}},
