@@ -174,7 +174,7 @@ Example: select jsonb_build_array(es_make_event('Withdrawn', '{"amount": 3.00}')
 create function es_require(condition bool, code text, message text, detail jsonb default '{}') returns bool
 language c volatile parallel safe as 'MODULE_PATHNAME', 'eventstream_require';
 comment on function es_require(bool, text, text, jsonb) is
-$$True where the condition holds; where it is false or NULL the command is refused: ES033 with that message, and DETAIL with the code and the detail. For deciders and their boundaries, in any language. Nothing of a refused command is recorded, not its key either: it may be sent again.
+$$True where the condition holds; where it is false or NULL the command is refused: ES033 with that message, and DETAIL with the code and the detail. code: not five of 0-9 and A-Z, as an SQLSTATE is. For deciders and their boundaries, in any language. Nothing of a refused command is recorded, not its key either: it may be sent again.
 Example: select es_require(5 >= 3, 'insufficient_funds', 'only 5 are there', '{"available": 5}');$$;
 
 create function es_command(

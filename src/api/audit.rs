@@ -1,5 +1,5 @@
 //! es_verify_audit, and what the triggers of the registers and the view of acts ask.
-use super::asks;
+use super::asks_outside_of_tests;
 use crate::access::{authorize_tenant, everything_or};
 use crate::log::audit::{self, Kind};
 use crate::log::whole;
@@ -18,7 +18,7 @@ use eventstream_core::privilege::Privilege;
 use eventstream_core::word::Word as _;
 use pgrx::pg_sys::Datum;
 
-asks!(Audit, "eventstream_verify_audit", "", verify);
+asks_outside_of_tests!("es_verify_audit", Audit, "eventstream_verify_audit", "", verify);
 sql_function!("eventstream_note_act", "text, bigint, jsonb, jsonb", note);
 sql_function!("eventstream_administered_tenant", "", administered_tenant);
 

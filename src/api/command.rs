@@ -14,9 +14,11 @@ use crate::pg::process::server;
 use crate::pg::query::store::composite;
 use crate::pg::value::datum::from_text;
 use eventstream_core::command::key::check_key;
+use eventstream_core::command::trial::is_sqlstate;
 use eventstream_core::document;
 use eventstream_core::name::{Category, StreamName, check_label};
 use eventstream_core::privilege::Privilege;
+use eventstream_core::shown;
 use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::Datum;
 use serde_json::{Value, json};
@@ -129,6 +131,13 @@ fn unschedule(args: &Args) -> Returned {
 fn require(args: &Args) -> Returned {
     call::refuse_in_user_code()?;
     let (code, message) = (check_label("code", args.text(1, "code")?)?, args.text(2, "message")?);
+    if is_sqlstate(code) {
+        // A test says by one word which error it expects.
+        return Err(invalid(
+            "code",
+            format!("must not be five of 0-9 and A-Z, as an SQLSTATE is, not {}", shown(code)),
+        ));
+    }
     if message.trim().is_empty() || message.len() > MOST_MESSAGE_BYTES {
         let reason = format!("must have 1 to {MOST_MESSAGE_BYTES} bytes, and not only blanks");
         return Err(invalid("message", reason));

@@ -1,5 +1,5 @@
 //! es_create_event_type, es_alter_event_type, es_drop_event_type, es_check_event_types, and what the view of event types asks.
-use super::{asks, target};
+use super::{asks, asks_outside_of_tests, target};
 use crate::access::{authorize_all, authorize_tenant};
 use crate::command::event_type::{self, Definition};
 use crate::command::{counted, stored_types};
@@ -15,7 +15,7 @@ use pgrx::pg_sys::Datum;
 asks!(Manage, "eventstream_create_event_type", "text, integer, jsonb, text, jsonb, boolean, boolean", create);
 asks!(Manage, "eventstream_alter_event_type", "text, integer, jsonb", alter);
 asks!(Manage, "eventstream_drop_event_type", "text, integer", drop_one);
-asks!(Read, "eventstream_check_event_types", "boolean", check);
+asks_outside_of_tests!("es_check_event_types", Read, "eventstream_check_event_types", "boolean", check);
 sql_function!("eventstream_event_counts", "", counts);
 
 fn create(args: &Args) -> Returned {

@@ -1,5 +1,5 @@
 //! es_maintain.
-use super::asks;
+use super::asks_outside_of_tests;
 use crate::access::{Scope, everything_or, shown_in};
 use crate::ops::maintain::step;
 use crate::pg::function::{Args, Returned};
@@ -9,7 +9,7 @@ use crate::pg::{error::report, process::server};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Upkeep, "eventstream_maintain", "", maintain);
+asks_outside_of_tests!("es_maintain", Upkeep, "eventstream_maintain", "", maintain);
 
 fn maintain(args: &Args) -> Returned {
     server::must_be_writable(c"es_maintain")?;

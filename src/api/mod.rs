@@ -37,20 +37,31 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::function::{Args, Returned};
 use crate::pg::{error::report, process::server};
-use crate::projection::progress::HIDDEN;
+use crate::projection::progress::veiled;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 
 /// Binds a function as `sql_function!` does. Whoever lacks the privilege in every category is told so, and not what is wrong with the arguments.
 /// That costs nothing where nothing is wrong: what is too large is refused before it is copied, so that the order is one of words only.
 macro_rules! asks {
-    ($privilege:ident, $symbol:literal, $types:literal, $target:path) => {
+    ($privilege:ident, $symbol:literal, $types:literal, $target:expr) => {
         crate::pg::function::sql_function!($symbol, $types, |args: &crate::pg::function::Args| {
             crate::api::rights_first(eventstream_core::privilege::Privilege::$privilege, $target(args))
         });
     };
 }
 use asks;
+
+/// As `asks!`, for a function that looks at, or works on, what is there for everybody: within a test (es_test), which has a log of its own, it is refused.
+macro_rules! asks_outside_of_tests {
+    ($name:literal, $privilege:ident, $symbol:literal, $types:literal, $target:path) => {
+        crate::api::asks!($privilege, $symbol, $types, |args: &crate::pg::function::Args| {
+            crate::shared::trial::refuse($name)?;
+            $target(args)
+        });
+    };
+}
+use asks_outside_of_tests;
 
 fn rights_first(privilege: Privilege, returned: Returned) -> Returned {
     if let Err(Failure::Rule(error)) = &returned {
@@ -65,18 +76,6 @@ fn rights_first(privilege: Privilege, returned: Returned) -> Returned {
 /// In the current tenant, or, for those that may everything, at all. Errors: 42501, ES040, ES041.
 fn must_have(privilege: Privilege) -> Result<()> {
     everything_or(privilege).map(drop)
-}
-
-/// Runs what calls users' code. Where the role may not read what that is shown, it is told the SQLSTATE of its errors only, and none of its
-/// NOTICEs: payloads stand in them.
-fn veiled<T>(is_shown: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if is_shown {
-        return work();
-    }
-    match report::silently(work) {
-        Err(failure) => Err(failure.in_other_words(&format!("users' code failed: {HIDDEN}"))?),
-        done => done,
-    }
 }
 
 /// The tenant as `log` knows it.

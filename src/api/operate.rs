@@ -1,5 +1,5 @@
 //! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
-use super::asks;
+use super::asks_outside_of_tests;
 use crate::access::{everything_or, operated_tenant, operated_tenant_ids, operated_tenants};
 use crate::log::activation;
 use crate::log::identity;
@@ -11,11 +11,11 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_float, from_text, int8_array_of};
 use crate::pg::{function::call, process::server};
-use crate::shared::tasks;
+use crate::shared::{tasks, trial};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Admin, "eventstream_activate", "", activate);
+asks_outside_of_tests!("es_activate", Admin, "eventstream_activate", "", activate);
 sql_function!("eventstream_is_home", "", is_home);
 sql_function!("eventstream_metrics", "", show_metrics);
 sql_function!("eventstream_operated_tenant", "", one_tenant);
@@ -37,6 +37,7 @@ fn is_home(_: &Args) -> Returned {
 
 fn show_metrics(_: &Args) -> Returned {
     call::refuse_in_user_code()?;
+    trial::refuse("es_metrics")?;
     from_text(&metrics::page()?).map(Some)
 }
 

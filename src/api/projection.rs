@@ -1,5 +1,5 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
-use super::{asks, target, veiled};
+use super::{asks, asks_outside_of_tests, target, veiled};
 use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
 use crate::log::acting;
 use crate::log::activation;
@@ -32,21 +32,28 @@ use pgrx::pg_sys::{Datum, Oid};
 use std::rc::Rc;
 use std::time::Duration;
 
-asks!(
+asks_outside_of_tests!(
+    "es_create_projection",
     Manage,
     "eventstream_create_projection",
     "text, regprocedure, text, text[], text[], bigint, text, bigint, regprocedure, bigint, boolean",
     create_projection
 );
-asks!(Manage, "eventstream_create_table_projection", "text, text, jsonb, text, text, text", create_table_projection);
+asks_outside_of_tests!(
+    "es_create_state_table",
+    Manage,
+    "eventstream_create_table_projection",
+    "text, text, jsonb, text, text, text",
+    create_table_projection
+);
 asks!(Manage, "eventstream_state_table_is_there", "text, text, text, jsonb, text, text, boolean", state_table_is_there);
 asks!(Manage, "eventstream_alter_projection", "text, jsonb", alter_projection);
 asks!(Manage, "eventstream_pause_projection", "text", pause_projection);
-asks!(Manage, "eventstream_resume_projection", "text", resume_projection);
-asks!(Manage, "eventstream_rebuild_projection", "text", rebuild_projection);
-asks!(Manage, "eventstream_run_projection", "text, bigint", run_projection);
-asks!(Manage, "eventstream_skip_event", "text, bigint, text", skip_event);
-asks!(Read, "eventstream_wait_for", "text, text, bigint, bigint, interval", wait_for);
+asks_outside_of_tests!("es_resume_projection", Manage, "eventstream_resume_projection", "text", resume_projection);
+asks_outside_of_tests!("es_rebuild_projection", Manage, "eventstream_rebuild_projection", "text", rebuild_projection);
+asks_outside_of_tests!("es_run_projection", Manage, "eventstream_run_projection", "text, bigint", run_projection);
+asks_outside_of_tests!("es_skip_event", Manage, "eventstream_skip_event", "text, bigint, text", skip_event);
+asks_outside_of_tests!("es_wait_for", Read, "eventstream_wait_for", "text, text, bigint, bigint, interval", wait_for);
 
 /// Room for names of functions, and more than that: what is given is copied.
 const MOST_SETTINGS_BYTES: usize = 64 << 10;

@@ -1,6 +1,6 @@
 //! es_snapshot, es_snapshot_state, es_verify_snapshots, es_prune_snapshots.
 use super::state::Asked;
-use super::{asks, veiled};
+use super::{asks, asks_outside_of_tests, veiled};
 use crate::access::{Scope, authorize, authorize_tenant, shown_categories};
 use crate::log::scan::Opened;
 
@@ -31,8 +31,8 @@ use pgrx::pg_sys::Datum;
 
 asks!(Manage, "eventstream_snapshot", "text, text", take);
 asks!(Read, "eventstream_snapshot_state", "text, bigint, text", snapshot_state);
-asks!(Audit, "eventstream_verify_snapshots", "text, boolean", verify);
-asks!(Upkeep, "eventstream_prune_snapshots", "bigint, interval", prune);
+asks_outside_of_tests!("es_verify_snapshots", Audit, "eventstream_verify_snapshots", "text, boolean", verify);
+asks_outside_of_tests!("es_prune_snapshots", Upkeep, "eventstream_prune_snapshots", "bigint, interval", prune);
 
 fn take(args: &Args) -> Returned {
     server::must_be_writable(c"es_snapshot")?;

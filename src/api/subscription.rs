@@ -1,5 +1,5 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
-use super::{asks, microseconds, target, veiled};
+use super::{asks, asks_outside_of_tests, microseconds, target, veiled};
 use crate::access::{
     Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories, shown_in,
 };
@@ -30,12 +30,12 @@ use std::rc::Rc;
 asks!(Manage, "eventstream_create_subscription", "text, text[], text[], bigint, bigint, boolean", create);
 asks!(Manage, "eventstream_drop_subscription", "text", drop_one);
 asks!(Manage, "eventstream_seek_subscription", "text, bigint", seek);
-asks!(Consume, "eventstream_fetch", "text, text, bigint, interval, interval", fetch);
-asks!(Consume, "eventstream_ack", "uuid, bigint", ack);
-asks!(Consume, "eventstream_nack", "uuid, bigint, text, interval, boolean", nack);
-asks!(Consume, "eventstream_extend_lease", "uuid, interval", extend_lease);
-asks!(Manage, "eventstream_retry_dead_letter", "bigint", retry_dead_letter);
-asks!(Manage, "eventstream_drop_dead_letter", "bigint, text", drop_dead_letter);
+asks_outside_of_tests!("es_fetch", Consume, "eventstream_fetch", "text, text, bigint, interval, interval", fetch);
+asks_outside_of_tests!("es_ack", Consume, "eventstream_ack", "uuid, bigint", ack);
+asks_outside_of_tests!("es_nack", Consume, "eventstream_nack", "uuid, bigint, text, interval, boolean", nack);
+asks_outside_of_tests!("es_extend_lease", Consume, "eventstream_extend_lease", "uuid, interval", extend_lease);
+asks_outside_of_tests!("es_retry_dead_letter", Manage, "eventstream_retry_dead_letter", "bigint", retry_dead_letter);
+asks_outside_of_tests!("es_drop_dead_letter", Manage, "eventstream_drop_dead_letter", "bigint, text", drop_dead_letter);
 
 /// The most events of one lease, and the longest wait (µs): a call keeps a snapshot, behind which no row can be pruned.
 const MOST_EVENTS: i64 = 10_000;

@@ -10,6 +10,7 @@ use crate::pg::process::server;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
 use crate::proof;
+use crate::shared::trial;
 use eventstream_core::name::{Category, check_label};
 use eventstream_core::privilege::Privilege;
 
@@ -33,6 +34,10 @@ fn definitions(args: &Args) -> Returned {
 }
 
 fn test(args: &Args) -> Returned {
+    // One within a test is a part of that one.
+    if !trial::is_on() {
+        reported::begin();
+    }
     // Whoever appends, in any category: given events ask for each of theirs.
     authorize_tenant(None, Privilege::Append)?;
     let description = check_label("description", args.text(0, "description")?)?;
@@ -49,5 +54,6 @@ fn test(args: &Args) -> Returned {
 
 fn tests_done(_: &Args) -> Returned {
     call::refuse_in_user_code()?;
+    trial::refuse("es_tests_done")?;
     from_text(&reported::done()?).map(Some)
 }

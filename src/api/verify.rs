@@ -1,5 +1,5 @@
 //! es_verify_stream, es_verify, es_chain_heads.
-use super::asks;
+use super::asks_outside_of_tests;
 use crate::access::{authorize_tenant, everything_or};
 use crate::pg::error::failure::invalid;
 use crate::pg::function::{Args, Returned};
@@ -11,9 +11,9 @@ use eventstream_core::name::{StreamName, is_reserved};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-asks!(Audit, "eventstream_verify_stream", "text", verify_stream);
-asks!(Audit, "eventstream_verify", "bigint, bigint", verify_log);
-asks!(Audit, "eventstream_chain_heads", "bigint", chain_heads);
+asks_outside_of_tests!("es_verify_stream", Audit, "eventstream_verify_stream", "text", verify_stream);
+asks_outside_of_tests!("es_verify", Audit, "eventstream_verify", "bigint, bigint", verify_log);
+asks_outside_of_tests!("es_chain_heads", Audit, "eventstream_chain_heads", "bigint", chain_heads);
 
 fn verify_stream(args: &Args) -> Returned {
     let name = StreamName::parse(args.text(0, "stream")?)?;

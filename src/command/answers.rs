@@ -21,7 +21,7 @@ use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
-use crate::shared::transaction;
+use crate::shared::{transaction, trial};
 use eventstream_core::command::key::Repeated;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
@@ -141,7 +141,7 @@ impl Key<'_> {
     /// wrote it, or is scheduling it, so that a transaction has no lock for each of its commands. Errors: ES005, ES030.
     pub fn take_turn<'r>(&self, repeated: &Repeated) -> Result<Turn<'r>> {
         let mut hasher = DefaultHasher::new();
-        (self.target.id, self.category, self.key).hash(&mut hasher);
+        (self.target.id, self.category, trial::key(self.key)).hash(&mut hasher);
         let hash = hasher.finish();
         let executing = Executing::begin(self, hash)?;
         // Two keys in 2^48 share it, and wait for each other.
@@ -172,7 +172,10 @@ impl Key<'_> {
 
     fn probed<T>(&self, look: impl FnOnce(&Db, &Probe, &[Bound]) -> Result<T>) -> Result<T> {
         as_owner(Planning::ByIndex, |db, catalog| {
-            let bounds = [Bound::equal_text(2, from_text(self.category)?), Bound::equal_text(3, from_text(self.key)?)];
+            let bounds = [
+                Bound::equal_text(2, from_text(self.category)?),
+                Bound::equal_text(3, from_text(&trial::key(self.key))?),
+            ];
             let probe = PROBE.take().filter(|(table, _)| *table == catalog.command_answers);
             let (table, probe) =
                 probe.unwrap_or((catalog.command_answers, Probe::by_int8(catalog.command_answers, KEY)));
@@ -193,7 +196,7 @@ impl Key<'_> {
             let row = [
                 Some(Datum::from(self.target.id)),
                 Some(from_text(self.category)?),
-                Some(from_text(self.key)?),
+                Some(from_text(&trial::key(self.key))?),
                 Some(from_text(repeated.stream)?),
                 Some(from_text(repeated.command_type)?),
                 Some(varlena(&salt)?),

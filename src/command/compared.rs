@@ -10,7 +10,7 @@ use crate::pg::process::server;
 use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::View;
 use crate::present::door::Door;
-use crate::present::event::{Event, field};
+use crate::present::event::{Event, StoredEvent, field};
 use crate::present::upcasters;
 use crate::projection::events::{self, Wanted};
 use crate::shared::trial;
@@ -18,7 +18,7 @@ use crate::state::answer;
 use crate::state::folding::Folding;
 use crate::state::folds;
 use crate::state::moment::Moment;
-use eventstream_core::command::trial::{Differences, FIELDS, shown};
+use eventstream_core::command::trial::{Differences, FIELDS, canonical_id, is_sqlstate, shown};
 use eventstream_core::document;
 use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::name::{StreamName, check_label};
@@ -54,12 +54,20 @@ impl Expected {
         states: Option<Jsonb>,
         result: Option<Jsonb>,
     ) -> Result<Self> {
+        if error.is_some() && result.is_some() {
+            return Err(invalid("result", "must be NULL where there is an error: what fails has no result"));
+        }
         Ok(Self {
             events: events.map(read_events).transpose()?,
             error: error.map(|code| check_label("error", code).map(ToOwned::to_owned)).transpose()?,
             states: states.map(read_states).transpose()?,
             result: result.map(|result| parse("result", result)).transpose()?,
         })
+    }
+
+    /// Whether a result is compared: else nobody needs it, however large it is.
+    pub fn has_result(&self) -> bool {
+        self.result.is_some()
     }
 }
 
@@ -102,10 +110,18 @@ fn read_events(events: Jsonb) -> Result<Vec<Map<String, Value>>> {
     Ok(expected)
 }
 
-/// Tags are a set, and a moment may be written in several ways.
+/// Tags are a set, which may be empty; an id and a moment may be written in several ways.
 fn normalize(event: &mut Map<String, Value>) -> Result<()> {
-    if let Some(Value::Array(tags)) = event.get_mut("tags") {
-        tags.sort_by_cached_key(|tag| tag.as_str().map(ToOwned::to_owned));
+    match event.get_mut("tags") {
+        Some(Value::Array(tags)) => {
+            tags.sort_by_cached_key(|tag| tag.as_str().map(ToOwned::to_owned));
+            tags.dedup();
+        }
+        Some(tags @ Value::Null) => *tags = json!([]),
+        _ => {}
+    }
+    if let Some(Value::String(id)) = event.get_mut("event_id") {
+        *id = canonical_id(id);
     }
     for key in ["occurred_at", "recorded_at"] {
         if let Some(Value::String(text)) = event.get_mut(key) {
@@ -115,7 +131,7 @@ fn normalize(event: &mut Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-/// Adds what is not as it was expected. Errors: 42501 where the caller may not read what he compares.
+/// Adds what is not as it was expected. Errors: 42501 where the caller may not read what he compares; what the tested says wrong, or says in vain, is a difference.
 pub fn compare(expected: &Expected, outcome: &Outcome, differences: &mut Differences) -> Result<()> {
     compare_error(expected.error.as_deref(), &outcome.acted, differences);
     let is_as_expected = outcome.acted.is_ok() == expected.error.is_none();
@@ -142,7 +158,8 @@ fn compare_error(
         (Some(code), Ok(_)) => differences.add(format!("error: expected {code}, and there was none")),
         (expected, Err(caught)) => {
             let refusal = refusal(caught);
-            let is_expected = expected.is_some_and(|code| caught.sqlstate == code || refusal.as_deref() == Some(code));
+            let found = |code| if is_sqlstate(code) { Some(caught.sqlstate.as_str()) } else { refusal.as_deref() };
+            let is_expected = expected.is_some_and(|code| found(code) == Some(code));
             if !is_expected {
                 let expected = expected.unwrap_or("none");
                 let code =
@@ -160,33 +177,54 @@ fn refusal(caught: &Caught) -> Option<String> {
     detail.get("code")?.as_str().map(ToOwned::to_owned)
 }
 
-fn compare_events(expected: &[Map<String, Value>], begun: usize, differences: &mut Differences) -> Result<()> {
+/// The first events that the act appended, at most so many, and how many they are. Errors: 42501.
+fn appended(begun: usize, most: usize, memory: &Scratch) -> Result<(Vec<StoredEvent>, usize)> {
     let mut positions = trial::positions(begun);
     positions.sort_unstable();
-    let (mut found, mut named, mut count) = (Vec::new(), Vec::new(), 0_usize);
-    if let (Some(&first), Some(&last)) = (positions.first(), positions.last()) {
-        let (access, scope) = authorize_tenant(None, Privilege::Read)?;
-        let target = Target { id: access.tenant_id, name: &access.tenant };
-        let filter = Filter::of(None, None);
-        let wanted = Wanted { target, after: first - 1, to: last, most: i64::MAX, filter: &filter };
-        let memory = Scratch::new()?;
-        let events = events::read(&wanted, &memory, |event| {
-            let is_own = positions.binary_search(&event.global_position()).is_ok();
-            count += usize::from(is_own);
-            (is_own && count <= expected.len().max(MOST_NAMED), ControlFlow::Continue(()))
-        })?;
-        let upcasters = upcasters::of(access.tenant_id)?;
-        let mut door = Door::new(&upcasters)?;
-        for event in events {
-            let event = door.show(event)?;
-            let category = event.row().text(field::CATEGORY)?;
-            if !scope.covers(Some(&[category.to_owned()])) {
-                return Err(access.refusal(Privilege::Read, Some(category))?.into());
-            }
-            named.push(format!("{} for {}", event.event_type()?, event.stream()?));
-            found.push(event_value(&event)?);
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return Ok((Vec::new(), 0)) };
+    let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    let target = Target { id: access.tenant_id, name: &access.tenant };
+    let filter = Filter::of(None, None);
+    let wanted = Wanted { target, after: first - 1, to: last, most: i64::MAX, filter: &filter };
+    let mut count = 0_usize;
+    let events = events::read(&wanted, memory, |event| {
+        let is_own = positions.binary_search(&event.global_position()).is_ok();
+        count += usize::from(is_own);
+        (is_own && count <= most, ControlFlow::Continue(()))
+    })?;
+    for event in &events {
+        let category = StreamName::parse(event.stream()?)?.category();
+        if !scope.covers(Some(&[category.to_owned()])) {
+            return Err(access.refusal(Privilege::Read, Some(category))?.into());
         }
     }
+    Ok((events, count))
+}
+
+fn compare_events(expected: &[Map<String, Value>], begun: usize, differences: &mut Differences) -> Result<()> {
+    let memory = Scratch::new()?;
+    let (events, count) = appended(begun, expected.len().max(MOST_NAMED), &memory)?;
+    // Upcasters are what is tested, too.
+    let shown = attempt(|| {
+        let (mut named, mut found) = (Vec::new(), Vec::new());
+        if !events.is_empty() {
+            let upcasters = upcasters::of(authorize_tenant(None, Privilege::Read)?.0.tenant_id)?;
+            let mut door = Door::new(&upcasters)?;
+            for (place, event) in events.iter().enumerate() {
+                let event = door.show(event.clone())?;
+                named.push(format!("{} for {}", event.event_type()?, event.stream()?));
+                found.extend(expected.get(place).map(|expected| event_value(&event, expected)).transpose()?);
+            }
+        }
+        Ok((named, found))
+    })?;
+    let (named, found) = match shown {
+        Ok(shown) => shown,
+        Err(Caught { sqlstate, message, .. }) => {
+            differences.add(format!("events: cannot be read: {message} ({sqlstate})"));
+            return Ok(());
+        }
+    };
     if count != expected.len() {
         let more = if count > MOST_NAMED { ", …" } else { "" };
         let named = named.get(..named.len().min(MOST_NAMED)).unwrap_or_default().join(", ");
@@ -201,22 +239,24 @@ fn compare_events(expected: &[Map<String, Value>], begun: usize, differences: &m
     Ok(())
 }
 
-/// An event as a test names its parts.
-fn event_value(event: &Event) -> Result<Value> {
+/// An event as a test names its parts; of its documents those that are expected.
+fn event_value(event: &Event, expected: &Map<String, Value>) -> Result<Value> {
     let row = event.row();
-    let document = |document: Option<Jsonb>| document.map(|document| parse("events", document)).transpose();
+    let document = |key: &str, document: Option<Jsonb>| {
+        document.filter(|_| expected.contains_key(key)).map(|document| parse(key, document)).transpose()
+    };
     Ok(json!({
         "category": row.text(field::CATEGORY)?,
         "event_id": to_uuid_text(&event.event_id()?),
-        "metadata": document(event.metadata()?)?,
+        "metadata": document("metadata", event.metadata()?)?,
         "occurred_at": server::print_time_utc(event.occurred_at())?,
-        "payload": document(event.payload()?)?,
+        "payload": document("payload", event.payload()?)?,
         "recorded_at": server::print_time_utc(event.recorded_at())?,
         "recorded_by": row.text(field::RECORDED_BY)?,
         "schema_version": event.schema_version(),
         "stream": event.stream()?,
         "subject": row.text_opt(field::SUBJECT)?,
-        "tags": row.text_array_opt(field::TAGS)?,
+        "tags": row.text_array_opt(field::TAGS)?.unwrap_or_default(),
         "type": event.event_type()?,
         "version": event.version(),
     }))

@@ -26,7 +26,6 @@ use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
 use crate::shared::counters::{self, Counter};
-use crate::shared::trial;
 use eventstream_core::command::key::Repeated;
 use eventstream_core::command::scheduled::REFUSED;
 use eventstream_core::error::Error;
@@ -38,15 +37,10 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-/// What the keys of tests are kept under, until they are undone.
-const TRIED: &str = "$test";
-
 /// The answer: a JSON object. Errors: ES001, ES006, ES016, ES030, ES033 to ES037, and those of appending.
 pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_command")?;
     let (category, repeated) = (command.stream.category(), command.repeated());
-    // The keys of a test are nobody else's: no category has such a name.
-    let category = if trial::is_on() { TRIED } else { category };
     let key = command.key.map(|key| Key { target, category, key });
     if let Some(answer) = key.map_or(Ok(None), |key| key.answer(&repeated))? {
         return Ok(answer);

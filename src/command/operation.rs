@@ -24,6 +24,7 @@ use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, from_uuid, varlena};
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::command::operation::{Known, Outcome, Stage, event_id, request_digest};
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
@@ -228,7 +229,7 @@ impl Begun {
 impl Call<'_> {
     fn key(&self) -> Result<[Nullable; 3]> {
         let Asked { operation, key, .. } = self.asked;
-        Ok([Some(Datum::from(self.target.id)), Some(from_text(operation)?), Some(from_text(key)?)])
+        Ok([Some(Datum::from(self.target.id)), Some(from_text(operation)?), Some(from_text(&trial::key(key))?)])
     }
 
     fn step(&self, left: Duration) -> Result<Step> {

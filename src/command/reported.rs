@@ -18,6 +18,8 @@ const MOST_NAMED: usize = 20;
 /// The tests of this session since es_tests_done was called.
 #[derive(Default)]
 struct Counted {
+    /// Calls that were begun and have not come to their end: the one that runs, and all that an error ended.
+    raised: u64,
     of: u64,
     failed: u64,
     named: Vec<String>,
@@ -38,21 +40,30 @@ fn pgtap() -> Result<Option<String>> {
     })
 }
 
-/// The lines of a test.
+/// A call of es_test begins. Counted before anything can go wrong with it: no abort takes that back.
+pub fn begin() {
+    COUNTED.with_borrow_mut(|counted| counted.raised += 1);
+}
+
+/// The lines of a test, which is over.
 pub fn report(description: &str, differences: &Differences) -> Result<String> {
     let is_ok = differences.is_empty();
     if let Some(schema) = pgtap()? {
         let args = [Some(Datum::from(is_ok)), Some(from_text(&plain(description))?)];
         let said =
             spoken::text(&format!("select {schema}.ok($1, $2)"), &[BOOLOID, TEXTOID], &args)?.unwrap_or_default();
-        if is_ok {
-            return Ok(said);
-        }
-        let why = [Some(from_text(&differences.text())?)];
-        let why = spoken::text(&format!("select {schema}.diag($1)"), &[TEXTOID], &why)?.unwrap_or_default();
-        return Ok(format!("{said}\n{why}"));
+        let said = if is_ok {
+            said
+        } else {
+            let why = [Some(from_text(&differences.text())?)];
+            let why = spoken::text(&format!("select {schema}.diag($1)"), &[TEXTOID], &why)?.unwrap_or_default();
+            format!("{said}\n{why}")
+        };
+        COUNTED.with_borrow_mut(|counted| counted.raised = counted.raised.saturating_sub(1));
+        return Ok(said);
     }
     let number = COUNTED.with_borrow_mut(|counted| {
+        counted.raised = counted.raised.saturating_sub(1);
         counted.of += 1;
         if !is_ok {
             counted.failed += 1;
@@ -66,11 +77,11 @@ pub fn report(description: &str, differences: &Differences) -> Result<String> {
     Ok(if is_ok { said } else { format!("{said}\n{}", remark(&differences.text())) })
 }
 
-/// The plan of the tests since it was asked for last. Errors: ES038 where one of them failed.
+/// The plan of the tests since it was asked for last. Errors: ES038 where one of them failed, or ended in an error.
 pub fn done() -> Result<String> {
-    let Counted { of, failed: count, named: failed } = COUNTED.take();
-    if count > 0 {
-        return Err(Error::Undecided(Box::new(Undecided::TestsFailed { count, of, failed })).into());
+    let Counted { raised, of, failed: count, named: failed } = COUNTED.take();
+    if count + raised > 0 {
+        return Err(Error::Undecided(Box::new(Undecided::TestsFailed { count, of, failed, raised })).into());
     }
     if of == 0 && pgtap()?.is_some() {
         return Ok(remark("pgTAP has counted them: select * from finish();"));

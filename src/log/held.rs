@@ -1,6 +1,7 @@
 //! Streams that a decision is made behind the locks of: those that it may append to, and those that it begins elsewhere. What it appends is locked once more by its append, which
 //! then waits for nobody.
 use super::locks::MOST_NAMES;
+use super::names;
 use super::stream::{self, Absent, Hold, Locked, Stream};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
@@ -48,7 +49,7 @@ pub fn hold<'a>(
     keeps_unnamed_out: bool,
 ) -> Result<Option<Holding<'a>>> {
     if keeps_unnamed_out {
-        stream::tag_of_unnamed(catalog, tenant_id).share()?;
+        names::tag_of_unnamed(catalog, tenant_id).share()?;
     }
     let mut holding = Holding { streams: Vec::new(), keeps_unnamed_out };
     let mut absent = 0;
@@ -86,7 +87,7 @@ pub fn begin(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> R
     if trial::is_on() && stream::probe_name(db, catalog, View::Latest, tenant_id, name)?.is_none() {
         return Ok(Begin::Free);
     }
-    let tag = stream::tag_of_name(catalog, tenant_id, name);
+    let tag = names::tag_of_name(catalog, tenant_id, name);
     if !tag.try_lock()? {
         return Ok(Begin::Busy);
     }
@@ -101,7 +102,7 @@ pub fn begin(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> R
 
 /// Tries to keep out who makes more streams than it can keep the names of; whether that was had.
 pub fn keep_unnamed_out(catalog: &Catalog, tenant_id: i64) -> Result<bool> {
-    stream::tag_of_unnamed(catalog, tenant_id).try_share()
+    names::tag_of_unnamed(catalog, tenant_id).try_share()
 }
 
 /// Once all is written, who meets the row of a stream that was begun waits for this transaction: the names of streams that were found absent are let go, but for those that stay so and were
@@ -120,11 +121,11 @@ pub fn let_names_go<'a>(
     for (name, is_needed) in absent {
         is_any_needed |= is_needed;
         if !is_needed {
-            stream::tag_of_name(catalog, tenant_id, &StreamName::parse_own(name)?).unlock()?;
+            names::tag_of_name(catalog, tenant_id, &StreamName::parse_own(name)?).unlock()?;
         }
     }
     if keeps_unnamed_out && !is_any_needed {
-        stream::tag_of_unnamed(catalog, tenant_id).end_sharing()?;
+        names::tag_of_unnamed(catalog, tenant_id).end_sharing()?;
     }
     Ok(())
 }

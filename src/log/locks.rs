@@ -1,5 +1,6 @@
 //! The locks of a call on its streams: rows of those that exist, names of those to be made or to be found absent, in the order of the names. A
 //! stream that is only checked is shared with others who check it; who appends to it, or makes it, waits for their ends.
+use super::names;
 use super::request::Request;
 use super::retry;
 use super::stream::{self, Absent, Hold, Locked};
@@ -58,7 +59,7 @@ fn lock_unnamed(catalog: &Catalog, tenant_id: i64, requests: &[Request]) -> Resu
     let forbids = requests.iter().any(Request::forbids);
     let is_unnamed =
         requests.len() > MOST_NAMES && requests.iter().filter(|request| request.may_make()).count() > MOST_NAMES;
-    let tag = stream::tag_of_unnamed(catalog, tenant_id);
+    let tag = names::tag_of_unnamed(catalog, tenant_id);
     match (forbids, is_unnamed) {
         (false, false) => Ok(None),
         (true, false) => tag.share().map(|()| None),

@@ -26,6 +26,7 @@ pub mod last_append;
 pub mod locks;
 pub mod metadata;
 pub mod misses;
+pub mod names;
 pub mod noted;
 pub mod partition;
 pub mod pending;

@@ -1,5 +1,6 @@
 //! Streams: the row that an append locks, the head that it builds on, and the partitions a stream's events are in. The row
 //! is never changed once it is committed: the newest segment says where the newest event is, and that event everything else.
+use super::names::tag_of_name;
 use super::partition::{self, Partition};
 use super::statements::{
     STREAM_AND_POSITION, STREAM_KEY, STREAM_PAGE, STREAM_ROW, Statement, column, segment, stream_column,
@@ -25,12 +26,14 @@ use eventstream_core::hash::{GENESIS, Hash};
 use eventstream_core::name::{EventType, StreamName};
 use pgrx::pg_sys::{Datum, Oid};
 use std::cell::RefCell;
-use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::rc::Rc;
 
 /// Columns of the indexes that are probed, by their numbers: streams_name_key, stream_segments_pkey.
 const NAME_KEY: &[i16] = &[number(stream_column::TENANT_ID), number(stream_column::NAME)];
 const SEGMENT_KEY: &[i16] = &[number(segment::STREAM_ID), number(segment::PARTITION)];
+
+/// The first position of a stream that a test has reserved.
+const NOWHERE: i64 = 0;
 
 /// A stream's row.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +138,9 @@ fn read(row: &Row) -> Result<Stream> {
 /// for ever. So those who check a stream share its name as well, and a writer who has to wait does it with the name.
 pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, hold: &Hold) -> Result<Locked> {
     if trial::is_on() && probe_name(db, catalog, View::Latest, tenant_id, name)?.is_none() {
-        return Ok(to_a_trial(hold.absent));
+        let reserved = probe_row(db, catalog, View::Latest, tenant_id, name)?;
+        let reserved = reserved.filter(|stream| stream.first_position == NOWHERE);
+        return Ok(reserved.map_or_else(|| to_a_trial(hold.absent), Locked::Made));
     }
     let key = [Some(Datum::from(tenant_id)), Some(from_text(name.as_str())?)];
     let Hold { strength, absent, partitions, .. } = *hold;
@@ -187,6 +192,11 @@ fn to_a_trial(absent: Absent) -> Locked {
     }
 }
 
+/// Makes the row of a stream that a test is given, before its events. Until the first of them it is absent to everybody.
+pub fn reserve(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<()> {
+    make(db, catalog, tenant_id, name, None, NOWHERE).map(drop)
+}
+
 /// Stands in the line of those who check the stream. Who has its name alone may be waiting for its row, and the row may be this transaction's:
 /// then there is no line to stand in, and to wait would be a deadlock.
 fn share_name(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName, key: &[Nullable; 2]) -> Result<()> {
@@ -231,19 +241,6 @@ pub(super) fn read_row(row: &Row) -> Result<Stream> {
 
 pub(super) fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
     probe.presence(db, Datum::from(tenant_id), &[Bound::equal_text(2, from_text(name.as_str())?)])
-}
-
-/// What stands for the name of a stream that has no row. Two names in 2^48 share it, and wait for each other.
-pub(super) fn tag_of_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> LockTag {
-    let mut hasher = DefaultHasher::new();
-    (tenant_id, name.as_str()).hash(&mut hasher);
-    let hash = hasher.finish();
-    LockTag { table: catalog.streams, object: hash as i64, part: (hash >> 48) as u16 }
-}
-
-/// What stands for all names of a tenant's streams that were not kept; no name has it.
-pub fn tag_of_unnamed(catalog: &Catalog, tenant_id: i64) -> LockTag {
-    LockTag { table: catalog.segments, object: tenant_id, part: 0 }
 }
 
 fn keep_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<LockTag> {
@@ -297,6 +294,10 @@ fn is_known_absent(db: &Db, catalog: &Catalog, tenant_id: i64, name: &StreamName
 }
 
 pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
+    Ok(probe_row(db, catalog, view, tenant_id, name)?.filter(|stream| stream.first_position > trial::after(0)))
+}
+
+fn probe_row(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: &StreamName) -> Result<Option<Stream>> {
     if is_known_absent(db, catalog, tenant_id, name)? {
         return Ok(None);
     }
@@ -304,9 +305,9 @@ pub fn probe_name(db: &Db, catalog: &Catalog, view: View, tenant_id: i64, name: 
     let mut found = None;
     with_name_probe(catalog, |probe| {
         probe.in_order(db, view, Datum::from(tenant_id), &bounds, |columns| {
-            // Streams that were there before are none of a test's, nor are those that others make.
+            // Streams that others make are none of a test's.
             if !trial::is_on() || columns.is_own()? {
-                found = Some(read_row(columns)?).filter(|stream| stream.first_position > trial::after(0));
+                found = Some(read_row(columns)?);
             }
             Ok(false)
         })

@@ -14,20 +14,25 @@ use super::events::{self, Wanted};
 use super::progress;
 use super::projections::{self, Kind, Projection};
 use super::rebuild;
+use super::state_table::StateTable;
+use crate::access::shown_in;
 use crate::log::acting::Rebuilding;
 use crate::log::last_append;
+use crate::log::noted;
 use crate::log::target::Target;
 use crate::log::{gate, horizon};
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::process::subtransaction::attempt_event;
 use crate::present::event::StoredEvent;
 use crate::projection::outcome::unusable;
 use crate::shared::catalog;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
-use eventstream_core::word::Status;
+use eventstream_core::isolate::{Part, isolate};
+use eventstream_core::word::{Mode, OnError, Status};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -146,12 +151,51 @@ fn apply_to(projection: &Projection, target: Target, positions: &[i64]) -> Resul
                 (is_ours, if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             if !events.is_empty() {
-                Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
+                match projection.mode {
+                    Mode::Inline => applier(projection)?.apply(&events)?,
+                    Mode::Async => apply_for_workers(projection, &events)?,
+                }
             }
             Ok(end)
         })?;
     }
     Ok(())
+}
+
+fn applier(projection: &Projection) -> Result<Applier<'_>> {
+    Applier::new(projection)?.map_err(|reason| unusable(projection, reason).into())
+}
+
+/// What workers do with the events of an asynchronous projection, in a test: what they would pass over is passed over, at the first attempt, and what they would stop at is the test's error. Its
+/// words are for those who may read what the projection is shown, as they are where workers note it.
+fn apply_for_workers(projection: &Projection, events: &[StoredEvent]) -> Result<()> {
+    let is_shown = shown_in(Some(&projection.tenant))?.covers(projection.categories.as_deref());
+    progress::veiled(is_shown, || {
+        let mut applier = applier(projection)?;
+        match &projection.kind {
+            Kind::Table(table) => match attempt_event(|| applier.apply(events))? {
+                Ok(()) => Ok(()),
+                Err(_) => match StateTable::new(projection, table)?.apply_around(events)? {
+                    Ok(_) => Ok(()),
+                    // What every stream would meet is raised as it is.
+                    Err(_) => applier.apply(events),
+                },
+            },
+            _ if projection.on_error == OnError::Stop => applier.apply(events),
+            _ => {
+                let mut rest = events;
+                while !rest.is_empty() {
+                    let isolated = isolate(rest.len(), |range| {
+                        let applied = attempt_event(|| noted::judged(|| applier.apply(&rest[range])))?;
+                        Ok::<_, Failure>(applied.map_err(|failure| Part { failure, at: applier.failed_at() }))
+                    })?;
+                    let passed = isolated.applied + usize::from(isolated.failure.is_some());
+                    rest = rest.get(passed..).unwrap_or_default();
+                }
+                Ok(())
+            }
+        }
+    })
 }
 
 /// Keeps everybody from appending in this tenant until the end of this transaction; the last position there is. Waits for the tenant's
@@ -216,7 +260,7 @@ fn catch_up(projection: &Projection, mut after: i64, to: i64) -> Result<i64> {
             let events = events::read_all(&wanted, &scratch)?;
             let end = events.last().filter(|_| events.len() as i64 == PAGE).map_or(to, StoredEvent::global_position);
             if !events.is_empty() {
-                Applier::new(projection)?.map_err(|reason| unusable(projection, reason))?.apply(&events)?;
+                applier(projection)?.apply(&events)?;
             }
             Ok(end)
         })?;

@@ -2,6 +2,7 @@
 //! and so is alone; the checkpoint commits with the effects.
 use crate::pg::error::failure::shortened;
 use crate::pg::error::failure::{Caught, Result};
+use crate::pg::error::report;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
@@ -65,6 +66,18 @@ macro_rules! select {
 
 /// What stands for the message of an error, in which a payload may be said, where the role may not read that.
 pub const HIDDEN: &str = "its message is shown to roles that may read what it is shown, by eventstream.projections";
+
+/// Runs what calls users' code. Where the role may not read what that is shown, it is told the SQLSTATE of its errors only, and none of its
+/// NOTICEs: payloads stand in them.
+pub fn veiled<T>(is_shown: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if is_shown {
+        return work();
+    }
+    match report::silently(work) {
+        Err(failure) => Err(failure.in_other_words(&format!("users' code failed: {HIDDEN}"))?),
+        done => done,
+    }
+}
 
 thread_local! {
     static SKIP: Plan = const { Plan::new(concat!(select!(), " for update skip locked"), &[INT8OID]) };

@@ -7,6 +7,7 @@ use crate::pg::process::server;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::EventIds;
 use eventstream_core::shown;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 thread_local! {
@@ -59,6 +60,25 @@ pub fn refusal(stream: &str) -> Error {
         what: format!("a test cannot append to stream {}, which was there before", shown(stream)),
         hint: Some("Let it have streams of its own, whose history is given.".into()),
     }
+}
+
+/// For what looks at, or works on, what is there for everybody. Errors: 0A000 within a test.
+pub fn refuse(call: &str) -> Result<(), Error> {
+    if !is_on() {
+        return Ok(());
+    }
+    Err(Error::FeatureNotSupported {
+        what: format!("{call} cannot be called within a test"),
+        hint: Some(
+            "A test sees and moves what it made itself alone. Its projections are brought up at once; what has to be there before, make before es_test, in the same transaction."
+                .into(),
+        ),
+    })
+}
+
+/// A key as it is kept: those of a test are nobody else's, for no key begins with a blank.
+pub fn key(key: &str) -> Cow<'_, str> {
+    if is_on() { format!(" {key}").into() } else { key.into() }
 }
 
 /// The clock that events are recorded and judged by (microseconds since 2000-01-01 UTC).

@@ -74,13 +74,21 @@ pub enum Undecided {
     )]
     Failed { decider: String, command_type: String, stream: String, reason: String, hint: Option<String> },
 
-    /// ES038: tests of decisions (es_test) did not find what they expected. `of`: how many there were; `failed`: the first of those that failed.
-    #[error("{count} of {of} tests failed")]
-    TestsFailed { count: u64, of: u64, failed: Vec<String> },
+    /// ES038: tests of decisions (es_test) did not find what they expected, or ended in an error (`raised`). `of`: how many found something; `failed`: the first of those that failed.
+    #[error("{count} of {of} tests failed{}", and_raised(*raised))]
+    TestsFailed { count: u64, of: u64, failed: Vec<String>, raised: u64 },
 
     /// 42501: a test is to be made as another role, which the role may not become by SET ROLE.
     #[error("role {} may not become role {}", shown(role), shown(other))]
     OtherRole { role: String, other: String },
+}
+
+fn and_raised(raised: u64) -> String {
+    match raised {
+        0 => String::new(),
+        1 => ", and 1 call of es_test ended in an error".into(),
+        _ => format!(", and {raised} calls of es_test ended in an error"),
+    }
 }
 
 fn not_found(decider: Option<&str>, category: Option<&str>) -> String {
@@ -144,8 +152,8 @@ impl Undecided {
                 json!({"decider": decider, "command_type": command_type, "stream": stream, "reason": reason})
             }
             Self::OtherRole { role, other } => json!({"role": role, "as_role": other}),
-            Self::TestsFailed { count, of, failed } => {
-                json!({"plan": format!("1..{of}"), "count": count, "failed": failed})
+            Self::TestsFailed { count, of, failed, raised } => {
+                json!({"plan": format!("1..{of}"), "count": count, "failed": failed, "errors": raised})
             }
         }
     }
@@ -180,7 +188,10 @@ impl Undecided {
                 quote_identifier(other),
                 quote_identifier(role)
             )),
-            Self::TestsFailed { .. } => Some("The lines of es_test say what was expected, and what was found.".into()),
+            Self::TestsFailed { raised, .. } => Some(match raised {
+                0 => "The lines of es_test say what was expected, and what was found.".into(),
+                _ => "The lines of es_test say what was expected, and what was found; a call that ended in an error was not made: its error says why.".into(),
+            }),
         }
     }
 }

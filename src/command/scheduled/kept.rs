@@ -10,6 +10,7 @@ use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::value::datum::from_text;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
+use crate::shared::trial;
 use eventstream_core::command::key::Repeated;
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::error::Error;
@@ -82,7 +83,7 @@ pub enum Standing {
 pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> Result<Standing> {
     let tenant = Datum::from(target.id);
     let (presence, found) = as_owner(Planning::ByIndex, |db, catalog| {
-        let bounds = [Bound::equal_text(2, from_text(key)?), Bound::equal_text(3, from_text(category)?)];
+        let bounds = [Bound::equal_text(2, from_text(&trial::key(key))?), Bound::equal_text(3, from_text(category)?)];
         let table = catalog.scheduled_commands;
         let probe = PROBE.take().filter(|(of, _)| *of == table);
         let (_, probe) = probe.unwrap_or((table, Probe::by_int8(table, KEY)));

@@ -7,7 +7,7 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::shared::session::as_owner;
-use crate::shared::transaction;
+use crate::shared::{transaction, trial};
 use eventstream_core::command::key::check_key;
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::name::check_text;
@@ -73,8 +73,11 @@ pub fn check_reason(reason: &str) -> Result<&str> {
 
 /// The category in which the key is scheduled, of those `allowed` (None: all); None: in none. Errors: ES005 where it could be one of several.
 pub fn category_of(target: Target, key: &str, allowed: Option<&[String]>) -> Result<Option<String>> {
-    let row =
-        [Some(Datum::from(target.id)), Some(from_text(check_key(key)?)?), allowed.map(text_array_of).transpose()?];
+    let row = [
+        Some(Datum::from(target.id)),
+        Some(from_text(&trial::key(check_key(key)?))?),
+        allowed.map(text_array_of).transpose()?,
+    ];
     let mut found = as_owner(Planning::ByIndex, |db, _| {
         CATEGORIES
             .with(|plan| plan.rows(db, View::Latest, 0, &row, |row| Ok((row.text(0)?.to_owned(), row.boolean(1)?))))
@@ -96,7 +99,8 @@ impl Unwanted<'_> {
     /// and not for a runner, which undoes what it has executed in vain: who unschedules one has often locked a stream before that it appends to.
     pub fn unschedule(&self, target: Target) -> Result<Option<String>> {
         server::must_be_writable(c"es_unschedule_command")?;
-        let key = [Some(Datum::from(target.id)), Some(from_text(self.key)?), Some(from_text(self.category)?)];
+        let key =
+            [Some(Datum::from(target.id)), Some(from_text(&trial::key(self.key))?), Some(from_text(self.category)?)];
         let at_work = Some(Datum::from(at_work()));
         let row: [Nullable; 5] = [key[0], key[1], key[2], Some(from_text(self.reason)?), at_work];
         as_owner(Planning::ByIndex, |db, _| {

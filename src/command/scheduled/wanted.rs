@@ -13,7 +13,7 @@ use crate::pg::value::datum::{Nullable, from_text, varlena};
 use crate::shared::board;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
-use crate::shared::transaction;
+use crate::shared::{transaction, trial};
 use eventstream_core::command::scheduled::Stage;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
@@ -130,7 +130,7 @@ impl<'a> Wanted<'a> {
         let salt = server::random_bytes()?;
         let row = [
             Some(Datum::from(target.id)),
-            Some(from_text(key)?),
+            Some(from_text(&trial::key(key))?),
             Some(from_text(category)?),
             Some(from_text(self.command.stream.as_str())?),
             Some(from_text(self.command.command_type)?),
@@ -164,7 +164,7 @@ impl<'a> Wanted<'a> {
 
     /// Whether what is scheduled under the key is this request, its stage and its time; None: nothing is.
     fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<(bool, String, i64)>> {
-        let row: [Nullable; 3] = [Some(Datum::from(target.id)), Some(from_text(key)?), Some(from_text(category)?)];
+        let row: [Nullable; 3] = [Some(Datum::from(target.id)), Some(from_text(&trial::key(key))?), Some(from_text(category)?)];
         let repeated = self.command.repeated();
         as_owner(Planning::ByIndex, |db, _| {
             LOOK.with(|plan| {

@@ -69,17 +69,7 @@ impl Failure {
             // SAFETY: as above.
             if unsafe { (*place).is_null() } && error.sqlstate().starts_with(class) {
                 let hint = hint();
-                let text = catch(|| {
-                    // SAFETY: plain variables; `catch` puts the memory context back after an error.
-                    unsafe {
-                        let context = pg_sys::CurrentMemoryContext;
-                        pg_sys::CurrentMemoryContext = home_of_errors();
-                        let text = c_text(&hint);
-                        pg_sys::CurrentMemoryContext = context;
-                        text
-                    }
-                });
-                if let Ok(text) = text {
+                if let Ok(text) = at_home(&hint) {
                     // SAFETY: as above.
                     unsafe { *place = text.cast_mut() };
                 }
@@ -91,8 +81,9 @@ impl Failure {
     /// An error of PostgreSQL's, or of users' code, with its SQLSTATE and other words: its own may say what the role is not to know.
     pub fn in_other_words(self, message: &str) -> Result<Self> {
         if let Failure::Postgres(error) = &self {
-            let message = c_string(message)?;
-            // SAFETY: a copy that CopyErrorData made; the new words are PostgreSQL's memory, and it is raised next.
+            // As long-lived as the error: whoever takes it back frees them, when the memory that is current now may be gone.
+            let message = at_home(message)?.cast_mut();
+            // SAFETY: a copy that CopyErrorData made; the new words lie where it does.
             unsafe {
                 let error = &mut *error.0;
                 error.message = message;
@@ -192,6 +183,20 @@ unsafe fn home_of_errors() -> pg_sys::MemoryContext {
             pg_sys::CurTransactionContext
         }
     }
+}
+
+/// A copy of words for an error, where errors are kept.
+fn at_home(words: &str) -> Result<*const c_char> {
+    catch(|| {
+        // SAFETY: plain variables; `catch` puts the memory context back after an error.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = home_of_errors();
+            let text = c_text(words);
+            pg_sys::CurrentMemoryContext = context;
+            text
+        }
+    })
 }
 
 /// Keeps the errors of `work`, whose subtransaction may end before they are told, where errors are kept already; else in the memory of the (sub)transaction that is current now.

@@ -221,6 +221,16 @@ pub fn as_current<T>(work: impl FnOnce(&Db) -> Result<T>) -> Result<T> {
     result
 }
 
+/// Runs `work`, and puts back what it has set of the session's settings, the role and the current tenant among them. After a failure that is left to the abort of the subtransaction.
+pub fn with_settings_put_back<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a nesting level of settings, popped below or by the abort.
+    let level = catch(|| unsafe { ffi::NewGUCNestLevel() })?;
+    let made = work()?;
+    // SAFETY: as above.
+    catch(|| unsafe { ffi::AtEOXact_GUC(false, level) })?;
+    Ok(made)
+}
+
 /// Runs `work` with the rights of that role, which whoever calls may take on, as what he runs would have them; it cannot take on another. After PostgreSQL's own error, as in
 /// [`as_owner`].
 pub fn on_behalf_of<T>(role: pg_sys::Oid, work: impl FnOnce() -> Result<T>) -> Result<T> {

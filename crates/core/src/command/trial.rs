@@ -99,9 +99,9 @@ impl Differences {
     }
 
     /// One more, in words.
-    pub fn add(&mut self, line: impl Into<String>) {
+    pub fn add(&mut self, line: impl AsRef<str>) {
         if self.told.len() < MOST_TOLD {
-            self.told.push(line.into());
+            self.told.push(printable(line.as_ref()));
         } else {
             self.more += 1;
         }
@@ -193,7 +193,41 @@ pub fn line(number: u64, is_ok: bool, description: &str) -> String {
 /// A description that stays one, and is no directive (`# TODO` would make a failed test a passed one).
 #[must_use]
 pub fn plain(description: &str) -> String {
-    description.replace('\\', "\\\\").replace('#', "\\#").replace(['\n', '\r'], " ")
+    description.replace('\\', "\\\\").replace('#', "\\#").replace(ends_line, " ")
+}
+
+/// Whether somebody takes what comes behind it for another line, or for no text: all control characters but the tab.
+fn ends_line(character: char) -> bool {
+    character.is_control() && character != '\t' || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// A text that has no other ends of lines than `\n`.
+fn printable(text: &str) -> String {
+    let mut made = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && ends_line(character) {
+            made.extend(character.escape_default());
+        } else {
+            made.push(character);
+        }
+    }
+    made
+}
+
+/// Whether an expected error is an SQLSTATE, by its looks: five of 0-9 and A-Z. No code of a refusal looks like that.
+#[must_use]
+pub fn is_sqlstate(code: &str) -> bool {
+    code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+}
+
+/// Event ids that are the same are the same text: small letters, hyphens, no braces. What is none stays as it is.
+#[must_use]
+pub fn canonical_id(text: &str) -> String {
+    let digits: String = text.trim_start_matches('{').trim_end_matches('}').replace('-', "").to_ascii_lowercase();
+    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return text.to_owned();
+    }
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
 /// Lines that are no tests.
