@@ -164,7 +164,8 @@ impl<'a> Wanted<'a> {
 
     /// Whether what is scheduled under the key is this request, its stage and its time; None: nothing is.
     fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<(bool, String, i64)>> {
-        let row: [Nullable; 3] = [Some(Datum::from(target.id)), Some(from_text(&trial::key(key))?), Some(from_text(category)?)];
+        let row: [Nullable; 3] =
+            [Some(Datum::from(target.id)), Some(from_text(&trial::key(key))?), Some(from_text(category)?)];
         let repeated = self.command.repeated();
         as_owner(Planning::ByIndex, |db, _| {
             LOOK.with(|plan| {
