@@ -30,7 +30,7 @@ fn query(args: &Args) -> Returned {
     let sealers = page::sealers(&OfPage {
         tenant_id: access.tenant_id,
         scope: scope.as_deref(),
-        criteria: asked.text,
+        criteria: &asked.meaning,
         times: &asked.times(),
         is_backward: asked.is_backward(),
     })?;

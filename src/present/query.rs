@@ -32,8 +32,8 @@ const MANY: usize = 512;
 
 /// Criteria that were read.
 pub struct Asked<'a> {
-    /// As PostgreSQL prints them.
-    pub text: &'a [u8],
+    /// What is asked for, whatever is said beside it that changes nothing.
+    pub meaning: Vec<u8>,
     criteria: Criteria,
     occurred: Span,
     recorded: Span,
@@ -67,6 +67,24 @@ impl Window {
     }
 }
 
+/// Members that count by what they mean, and are sealed so (`is_backward`, `times`).
+const MEANT: [&str; 3] = ["order", "occurred", "recorded"];
+
+/// The members as PostgreSQL prints them, but for those that are null, which are as if they were not there.
+fn meaning(given: Jsonb) -> Result<Vec<u8>> {
+    let mut meaning = Vec::new();
+    given.each(|key, value| {
+        if !matches!(value, Value::Null) && !MEANT.contains(&key) {
+            for part in [key.as_bytes(), value.document()?.text()?] {
+                meaning.extend_from_slice(part);
+                meaning.push(0);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(meaning)
+}
+
 impl<'a> Asked<'a> {
     /// Errors: ES004, ES005.
     pub fn read(given: Jsonb<'a>) -> Result<Self> {
@@ -92,7 +110,7 @@ impl<'a> Asked<'a> {
             None => Vec::new(),
         };
         Ok(Self {
-            text: given.text()?,
+            meaning: meaning(given)?,
             occurred: span("occurred", element.occurred.as_ref())?,
             recorded: span("recorded", element.recorded.as_ref())?,
             behind: Behind { correlation_id: criteria.correlation_id.clone(), metadata, payload },
