@@ -140,17 +140,10 @@ impl Key<'_> {
     /// Waits until nobody else executes a command with this key: behind the key's lock until an answer is written, and then for the end of the transaction that
     /// wrote it, or is scheduling it, so that a transaction has no lock for each of its commands. Errors: ES005, ES030.
     pub fn take_turn<'r>(&self, repeated: &Repeated) -> Result<Turn<'r>> {
-        let mut hasher = DefaultHasher::new();
-        (self.target.id, self.category, trial::key(self.key)).hash(&mut hasher);
-        let hash = hasher.finish();
-        let executing = Executing::begin(self, hash)?;
-        // Two keys in 2^48 share it, and wait for each other.
-        let tag =
-            LockTag { table: Catalog::current()?.command_answers, object: hash as i64, part: (hash >> 48) as u16 };
+        let (executing, tag) = (Executing::begin(self, self.hash())?, self.tag()?);
         loop {
             tag.lock()?;
-            let presence = self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))?;
-            let coming = match presence {
+            let coming = match self.presence()? {
                 Presence::Nowhere => match look(self.target, self.category, self.key, repeated)? {
                     Standing::Free => return Ok(Turn::Own(Reserved { tag, kept: None, _executing: executing })),
                     Standing::Scheduled(kept) => {
@@ -168,6 +161,55 @@ impl Key<'_> {
                 return Ok(Turn::Answered(answer));
             }
         }
+    }
+
+    /// The same for whoever waits for nobody; None: somebody executes a command with this key. What is scheduled with it is the caller's to look at. Errors: ES005, ES030.
+    pub fn try_turn<'r>(&self, repeated: &Repeated) -> Result<Option<Turn<'r>>> {
+        let (executing, tag) = (Executing::begin(self, self.hash())?, self.tag()?);
+        if !tag.try_lock()? {
+            return Ok(None);
+        }
+        match self.presence()? {
+            Presence::Nowhere => return Ok(Some(Turn::Own(Reserved { tag, kept: None, _executing: executing }))),
+            Presence::Coming(_) => tag.unlock()?,
+            Presence::There => {
+                tag.unlock()?;
+                return Ok(self.answer(repeated)?.map(Turn::Answered));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody executes a command with it now, or has in a transaction that is open.
+    pub fn is_in_hand(&self) -> Result<bool> {
+        let tag = self.tag()?;
+        if !tag.try_lock()? {
+            return Ok(true);
+        }
+        let presence = self.presence()?;
+        tag.unlock()?;
+        Ok(matches!(presence, Presence::Coming(_)))
+    }
+
+    /// Whether it has an answer, or gets one if a transaction that is open commits.
+    pub fn is_taken(&self) -> Result<bool> {
+        Ok(self.presence()? != Presence::Nowhere)
+    }
+
+    fn presence(&self) -> Result<Presence> {
+        self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.target.id, self.category, trial::key(self.key)).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Two keys in 2^48 share it, and wait for each other.
+    fn tag(&self) -> Result<LockTag> {
+        let hash = self.hash();
+        Ok(LockTag { table: Catalog::current()?.command_answers, object: hash as i64, part: (hash >> 48) as u16 })
     }
 
     fn probed<T>(&self, look: impl FnOnce(&Db, &Probe, &[Bound]) -> Result<T>) -> Result<T> {

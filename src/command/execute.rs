@@ -12,7 +12,7 @@ use super::commanded::Command;
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;
-use super::scheduled::kept::Kept;
+use super::scheduled::kept::{self, Kept};
 use super::settle::settle;
 use super::write::write;
 use crate::log::document::print;
@@ -60,7 +60,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
             let at_work = kept.map(Kept::at_work);
             let answer = decided(target, command, Some((key, &repeated)))?;
             drop(at_work);
-            kept.map_or(Ok(()), |kept| kept.executed(key.category, key.key))?;
+            kept::executed(target, key.category, key.key, &repeated, kept)?;
             reserved.let_go()?;
             Ok(answer)
         }

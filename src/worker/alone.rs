@@ -6,6 +6,9 @@ use crate::pg::process::{deadline, life};
 use crate::shared::board::alone::Lost;
 use crate::shared::board::database::Database;
 use crate::shared::board::runner;
+use std::time::Duration;
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Does that job, in the place of a runner.
 pub fn run(database: &'static Database, job: i64) -> Result<Done> {
@@ -19,19 +22,30 @@ pub fn run(database: &'static Database, job: i64) -> Result<Done> {
     Ok(done)
 }
 
-/// This process ends: says on the board why, if its own work is what it ends of.
+/// This process ends: says on the board why, if its own work is what it ends of. Its successor need not wait then: everything else of the database would, too.
 pub fn leave(database: &Database) {
     if deadline::has_ended_process() {
         database.alone().note_overdue();
     }
+    if database.alone().is_at_it() {
+        database.note_good_end();
+    }
 }
 
-/// What to say of the work that the scheduler before this one did not come back from, where it is that work's failure: of one that let all cancels pass, or the last of `often` in a row.
-pub fn failed(database: &Database, often: u32) -> Option<(Lost, &'static str, &'static str)> {
-    let lost = database.alone().take_lost()?;
+/// What the scheduler before this one did not come back from. Whatever ends one after the other must not take a processor: it is told after a pause.
+pub fn take_lost(database: &Database) -> Result<Option<Lost>> {
+    let lost = database.alone().take_lost();
+    if lost.is_some() {
+        life::rest(Some(PAUSE))?;
+    }
+    Ok(lost)
+}
+
+/// What to say of that work, where it is its failure: it let all cancels pass, or is lost `often` in a row.
+pub fn failure(lost: &Lost, often: u32) -> Option<(&'static str, &'static str)> {
     match (lost.is_overdue, lost.times >= often) {
-        (true, _) => Some((lost, "57014", "it ran on after eventstream.handler_timeout")),
-        (false, true) => Some((lost, "57P01", "its runner ended in the middle of it")),
+        (true, _) => Some(("57014", "it ran on after eventstream.handler_timeout")),
+        (false, true) => Some(("57P01", "its runner ended in the middle of it")),
         (false, false) => None,
     }
 }

@@ -394,12 +394,16 @@ impl Scheduler {
 
     /// What the scheduler before this one did not come back from may be told as that work's failure.
     fn take_over(&mut self) -> Result<()> {
-        let Some((lost, sqlstate, message)) = alone::failed(self.database, OFTEN) else { return Ok(()) };
-        match job::tenant_of(lost.job) {
-            Some(_) => job::note_death_of_command(lost.part, sqlstate, message),
-            None if lost.job == job::MAINTAIN => Ok(()),
-            None => self.note_death(lost.job, sqlstate, message),
+        let Some(lost) = alone::take_lost(self.database)? else { return Ok(()) };
+        if lost.job == job::MAINTAIN {
+            self.upkeep.ended(None);
+        } else if let Some((sqlstate, message)) = alone::failure(&lost, OFTEN) {
+            match job::tenant_of(lost.job) {
+                Some(_) => job::note_death_of_command(lost.part, sqlstate, message)?,
+                None => self.note_death(lost.job, sqlstate, message)?,
+            }
         }
+        Ok(())
     }
 
     /// In the place of the runner that cannot any more.

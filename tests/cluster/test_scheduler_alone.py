@@ -80,3 +80,27 @@ def test_a_death_now_and_then_is_no_failure(alone):
         schedule(session, "k", decider="other")
         assert wait_for(session, "k", seconds=40)[0] == 1
         assert rows(session, "select last_value from tries") == [(3,)]
+
+
+def test_whatever_ends_it_the_rest_goes_on(alone):
+    """Two commands and two projections whose code ends the process, and a fold that does when upkeep takes its snapshots: each death is followed by the next scheduler at once, and what is not
+    theirs is done meanwhile."""
+    with alone.connect() as session:
+        ends = BODIES["ends"][0]
+        decider(session, f"begin {ends} end", is_default=False)
+        session.execute(f"create function ending(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin {ends} return state; end $$")
+        session.execute("select es_register_fold('ending', 'frail', 'ending(jsonb, eventstream.event)', snapshot_every => 5)")
+        for _ in range(6):
+            session.execute("select es_append('frail-1', 'Moved', '{}')")
+        make_projection(alone)
+        for name in ("bad_1", "bad_2"):
+            make_projection(alone, name, ends, batch_size=1)
+        for name in ("a", "b"):
+            schedule(session, name, decider="other", stream=f"account-{name}")
+        for number in range(6):
+            schedule(session, f"good-{number}", after=f"{2 * number} s")
+            append(alone)
+        for number in range(6):
+            wait_for(session, f"good-{number}", seconds=40)
+        wait_until_exact(alone, "seen", seconds=20)
+        assert balance(session) == 60 and runners(session) == 0

@@ -3,6 +3,7 @@ use super::unwanted::{AtWork, at_work};
 use crate::log::dead_letters;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
+use crate::pg::process::lock;
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::{number, table};
 use crate::pg::query::plan::{Plan, View};
@@ -113,6 +114,21 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
     }
 }
 
+/// It was executed, by whoever sent its key, with its answer kept: what is scheduled with it is over, with the commit of its events. `kept`: as it stood when this began. Somebody may have
+/// scheduled it since, who waits for nobody: of two at once each writes first and then looks. Waits for who takes it back, or schedules it, behind what the command has locked. Errors: ES030.
+pub fn executed(target: Target, category: &str, key: &str, repeated: &Repeated, kept: Option<&Kept>) -> Result<()> {
+    if let Some(kept) = kept {
+        return kept.executed(category, key);
+    }
+    loop {
+        match look(target, category, key, repeated)? {
+            Standing::Free => return Ok(()),
+            Standing::Scheduled(kept) => return kept.executed(category, key),
+            Standing::Coming(transaction) => lock::wait_for_end_of(transaction)?,
+        }
+    }
+}
+
 impl Kept {
     /// What was said not to be executed is not. Errors: ES030.
     pub fn may_be_executed(&self, category: &str, key: &str) -> Result<()> {
@@ -124,9 +140,8 @@ impl Kept {
         AtWork::begin(self.id)
     }
 
-    /// It was executed, by whoever sent its key: it is over, with the commit of its events. Waits for who takes it back, behind what the command has locked: where that one has, this is undone.
-    /// Of no effect for its own runner, which says so itself. Errors: ES030.
-    pub fn executed(&self, category: &str, key: &str) -> Result<()> {
+    /// Of no effect for its own runner, which says so itself. Errors: ES030 where it is given up.
+    fn executed(&self, category: &str, key: &str) -> Result<()> {
         if at_work() == self.id {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //!    │ somebody has the row in hand: all of it is undone, and done again later                                   └─ fails ─▶ undone, and noted (ends.rs)
 //!    └─ the role is gone ─▶ dead
 //! ```
+use super::super::answers::Key;
 use super::super::commanded::{Command, Given};
 use super::super::execute::execute;
 use super::ends::{self, Tried};
@@ -283,8 +284,10 @@ impl Due {
                 format!("the role {} that scheduled it does not exist any more", shown(&self.registrant.role));
             return self.fail(&tried, &raised(ROLE_GONE, message), true);
         };
-        // Looked at first: what is executed in vain takes positions, and time.
-        if !undone(|| ends::take(self.id))? {
+        // Looked at first: what is executed in vain takes positions, and time; and a client that has sent the key may take its time.
+        let key =
+            Key { target: Target { id: self.tenant_id, name: &self.tenant }, category: &self.category, key: &self.key };
+        if !undone(|| ends::take(self.id))? || key.is_in_hand()? {
             return Ok(false);
         }
         let is_kept = Cell::new(false);

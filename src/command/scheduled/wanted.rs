@@ -43,6 +43,13 @@ pub struct Wanted<'a> {
     pub run_at: i64,
 }
 
+/// Whether what is scheduled under a key is this request, its stage and its time.
+type Found = (bool, String, i64);
+
+fn gone() -> Failure {
+    Error::Internal { what: "a scheduled command is gone".into() }.into()
+}
+
 /// How a scheduled command stands.
 pub struct Scheduled {
     pub key: String,
@@ -66,61 +73,100 @@ impl<'a> Wanted<'a> {
         Ok(Self { command: Command::check(Given { metadata, ..given })?, run_at })
     }
 
-    /// For a decider, which is not told how it stands: what was scheduled before is so still, for the same time. Errors: as [`Self::schedule`]; ES030 otherwise, which says how it stands.
+    /// For a decider, which is not told how it stands: what was scheduled before is so still, for the same time. It waits for nobody who executes the key, since the decision's streams are locked by
+    /// now. Errors: as [`Self::schedule`]; ES030 otherwise, which says how it stands.
     pub fn schedule_unseen(&self, target: Target, decider: &str) -> Result<()> {
-        let (key, is_same, found) = match self.schedule(target) {
-            Ok(Scheduled { replayed: false, .. }) => return Ok(()),
-            Ok(Scheduled { key, stage, run_at, .. }) => (key, true, Some((stage, run_at))),
-            Err(Failure::Rule(Error::CommandKeyReused { key, .. })) => {
-                let found = self.look(target, self.command.stream.category(), &key)?;
-                (key, false, found.map(|(_, stage, run_at)| (stage, run_at)))
+        let (category, name) = (self.command.stream.category(), self.checked(target)?);
+        let key = Key { target, category, key: &name };
+        if let Some(found) = self.look(target, category, &name)? {
+            return self.same_as(&found, decider, &name);
+        }
+        let turn = match key.try_turn(&self.command.repeated()) {
+            Ok(Some(Turn::Answered(_))) => {
+                return Err(self.before(decider, &name, "it was executed before".into(), None));
+            }
+            Ok(Some(Turn::Own(reserved))) => Some(reserved),
+            Ok(None) => None,
+            Err(Failure::Rule(Error::CommandKeyReused { .. })) => {
+                return Err(self.before(decider, &name, "it was used for another request".into(), None));
             }
             Err(failure) => return Err(failure),
         };
-        let request = if is_same { "" } else { " for another request" };
-        let stands = match &found {
-            None => format!("it was used{request}"),
-            Some((stage, run_at)) if stage == Stage::Pending.as_str() => {
-                if is_same && *run_at == self.run_at {
-                    return Ok(());
-                }
-                format!("it is scheduled{request} and pending, for {}", server::print_time_utc(*run_at)?)
+        let is_new = self.insert(target, category, &name)?;
+        match turn {
+            Some(reserved) => reserved.let_go()?,
+            // Whoever executes it looks once more when its answer is written, and this when the row is.
+            None if is_new && key.is_taken()? => {
+                return Err(self.before(decider, &name, "it is being executed".into(), None));
             }
-            Some((stage, _)) => format!("it was scheduled{request} before, and is {stage}"),
+            None => {}
+        }
+        if is_new {
+            board::note_due_at_commit(self.run_at);
+            return Ok(());
+        }
+        let found = self.look(target, category, &name)?;
+        self.same_as(&found.ok_or_else(gone)?, decider, &name)
+    }
+
+    /// Errors: ES030 where what was scheduled before is not the same, pending, and for the same time.
+    fn same_as(&self, (is_same, stage, run_at): &Found, decider: &str, key: &str) -> Result<()> {
+        let request = if *is_same { "" } else { " for another request" };
+        let is_pending = stage == Stage::Pending.as_str();
+        if is_pending && *is_same && *run_at == self.run_at {
+            return Ok(());
+        }
+        let stands = if is_pending {
+            format!("it is scheduled{request} and pending, for {}", server::print_time_utc(*run_at)?)
+        } else {
+            format!("it was scheduled{request} before, and is {stage}")
         };
+        Err(self.before(decider, key, stands, Some(stage.clone())))
+    }
+
+    fn before(&self, decider: &str, key: &str, stands: String, stage: Option<String>) -> Failure {
         let category = self.command.stream.category().to_owned();
-        let stage = found.map(|(stage, _)| stage);
-        let before = Undecided::ScheduledBefore { decider: decider.into(), key, category, stands, stage };
-        Err(Error::Undecided(Box::new(before)).into())
+        let before = Undecided::ScheduledBefore { decider: decider.into(), key: key.into(), category, stands, stage };
+        Error::Undecided(Box::new(before)).into()
     }
 
     fn reused(&self, key: String) -> Error {
         Error::CommandKeyReused { of: format!("category {}", shown(self.command.stream.category())), key }
     }
 
-    /// Errors: ES026, ES030, ES035, ES036, ES016.
-    pub fn schedule(&self, target: Target) -> Result<Scheduled> {
+    /// The key. Errors: ES026, ES035, ES036, ES016.
+    fn checked(&self, target: Target) -> Result<String> {
         server::must_be_writable(c"es_schedule_command")?;
         activation::must_be_active("es_schedule_command")?;
-        let category = self.command.stream.category();
-        let decider = deciders::of(target.id, category, self.command.decider)?;
+        let decider = deciders::of(target.id, self.command.stream.category(), self.command.decider)?;
         decider.must_take(self.command.command_type, self.command.payload.text)?;
-        let key = match self.command.key {
-            Some(key) => key.to_owned(),
-            None => to_uuid_text(&new_event_id()?),
-        };
-        // Where another command has it, or gets it now, this one would fail when nobody waits for it any more.
-        let turn = Key { target, category, key: &key }.take_turn(&self.command.repeated())?;
-        let is_new = self.insert(target, category, &key)?;
-        if let Turn::Own(reserved) = turn {
-            reserved.let_go()?;
+        match self.command.key {
+            Some(key) => Ok(key.to_owned()),
+            None => Ok(to_uuid_text(&new_event_id()?)),
         }
-        if is_new {
-            board::note_due_at_commit(self.run_at);
-            return Ok(Scheduled { key, stage: Stage::Pending.as_str().into(), run_at: self.run_at, replayed: false });
+    }
+
+    /// Waits for whoever executes the key, or schedules it. Errors: ES026, ES030, ES035, ES036, ES016.
+    pub fn schedule(&self, target: Target) -> Result<Scheduled> {
+        let (category, key) = (self.command.stream.category(), self.checked(target)?);
+        let scheduled = |key, stage: String, run_at, replayed| Ok(Scheduled { key, stage, run_at, replayed });
+        match (Key { target, category, key: &key }).take_turn(&self.command.repeated())? {
+            // Nothing is left to be done at its time.
+            Turn::Answered(_) if self.look(target, category, &key)?.is_none() => {
+                return scheduled(key, Stage::Done.as_str().into(), self.run_at, true);
+            }
+            Turn::Answered(_) => {}
+            Turn::Own(reserved) => {
+                let is_new = self.insert(target, category, &key)?;
+                reserved.let_go()?;
+                if is_new {
+                    board::note_due_at_commit(self.run_at);
+                    return scheduled(key, Stage::Pending.as_str().into(), self.run_at, false);
+                }
+            }
         }
         let (stage, run_at) = self.known(target, category, &key)?;
-        Ok(Scheduled { key, stage, run_at, replayed: true })
+        scheduled(key, stage, run_at, true)
     }
 
     /// False where the key is scheduled already; waits for whoever schedules it now.
@@ -156,14 +202,13 @@ impl<'a> Wanted<'a> {
     /// The stage and the time of what was scheduled under the key before. Errors: ES030.
     fn known(&self, target: Target, category: &str, key: &str) -> Result<(String, i64)> {
         let found = self.look(target, category, key)?;
-        let (is_same, stage, run_at) =
-            found.ok_or_else(|| Error::Internal { what: "a scheduled command is gone".into() })?;
+        let (is_same, stage, run_at) = found.ok_or_else(gone)?;
         counters::add(if is_same { Counter::CommandsReplayed } else { Counter::CommandMismatches }, 1);
         if is_same { Ok((stage, run_at)) } else { Err(self.reused(key.into()).into()) }
     }
 
     /// Whether what is scheduled under the key is this request, its stage and its time; None: nothing is.
-    fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<(bool, String, i64)>> {
+    fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<Found>> {
         let row: [Nullable; 3] =
             [Some(Datum::from(target.id)), Some(from_text(&trial::key(key))?), Some(from_text(category)?)];
         let repeated = self.command.repeated();

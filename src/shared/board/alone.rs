@@ -57,6 +57,10 @@ impl Alone {
         self.is_at_it.store(true, SeqCst);
     }
 
+    pub fn is_at_it(&self) -> bool {
+        self.is_at_it.load(SeqCst)
+    }
+
     /// Where the part is noted.
     pub fn part(&self) -> &AtomicI64 {
         &self.part
