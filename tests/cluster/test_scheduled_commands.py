@@ -106,10 +106,10 @@ def test_a_key_is_one_command(session):
 def test_the_key_is_es_commands_too(session):
     send(session, command_key="used")
     assert refused(schedule, session, "used", payload={"amount": 11}, after="1 h").sqlstate == "ES030"
-    schedule(session, "used", after="200 ms")
+    told = schedule(session, "used", after="200 ms")
+    assert (told["stage"], told["replayed"]) == ("done", True) and stage(session, "used") is None and unschedule(session, "used") is None
     schedule(session, "early", after="500 ms")
     assert send(session, command_key="early")["replayed"] is False
-    wait_for(session, "used")
     wait_for(session, "early")
     assert balance(session) == 20
 
