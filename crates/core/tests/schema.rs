@@ -187,7 +187,33 @@ fn references_within_are_followed() {
 }
 
 #[test]
-fn what_leads_back_to_itself_judges_nothing_and_is_refused() {
+fn a_reference_leads_to_the_same_place_however_it_is_written() {
+    let keys = "a|ä|a b|日本|a%b|100%|a#b|a?b|a\"b|a\\b|a^b|{a}|[a]|<a>|`|a~b|a/b|a+b|a:b@c!&'()*,;=|%41|\u{1}|";
+    for key in keys.split('|').chain(["|"]) {
+        let pointer = format!("/$defs/{}", key.replace('~', "~0").replace('/', "~1"));
+        let least = pointer.replace('%', "%25");
+        let all: String = pointer.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for reference in [least.clone(), least.replace('/', "%2F"), all] {
+            for keyword in ["$ref", "$dynamicRef"] {
+                let schema = json!({"$defs": {key: {"type": "integer"}}, "properties": {"a": {keyword: format!("#{reference}")}}});
+                assert_eq!(breach(&schema, r#"{"a": 1}"#), None, "{schema}");
+                let breach = breach(&schema, r#"{"a": "x"}"#).expect("a breach");
+                assert_eq!((breach.value, breach.rule), ("/a".into(), format!("{pointer}/type")));
+            }
+        }
+    }
+    for reference in ["#n_1.x-y", "#%6E_1.x%2dy"] {
+        let schema = json!({"$defs": {"ä": {"$anchor": "n_1.x-y", "type": "integer"}}, "$ref": reference});
+        assert!(breach(&schema, "1").is_none() && breach(&schema, "true").is_some(), "{schema}");
+    }
+    for reference in ["#/$defs/%", "#/$defs/%4", "#/$defs/%+1", "#/$defs/%ff", "#/$defs/a%20b", "#/$defs/a/"] {
+        let said = refusal(&json!({"$defs": {"a": {}, "\u{1}": {}}, "$ref": reference}));
+        assert!(said.contains("at /$ref") && said.contains("within this one"), "{reference}: {said}");
+    }
+}
+
+#[test]
+fn what_leads_back_to_itself_is_refused() {
     for (schema, place) in [
         (json!({"$ref": "#"}), "/$ref"),
         (json!({"allOf": [{"$ref": "#"}]}), "/allOf/0/$ref"),
@@ -200,10 +226,23 @@ fn what_leads_back_to_itself_judges_nothing_and_is_refused() {
         (json!({"dependentSchemas": {"a": {"$ref": "#"}}}), "/dependentSchemas/a/$ref"),
         (json!({"$dynamicAnchor": "n", "$dynamicRef": "#n"}), "/$dynamicRef"),
         (json!({"properties": {"a": {"$anchor": "n", "allOf": [{"$ref": "#n"}]}}}), "/properties/a/allOf/0/$ref"),
-        (json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}), "/$ref"),
+        (
+            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}),
+            "/$defs/b/allOf/0/$ref",
+        ),
+        // Come upon by a reference that is no part of the circle.
+        (
+            json!({"$defs": {"a": {"$ref": "#/properties/b/not"}}, "properties": {"b": {"not": {"$ref": "#/properties/b"}}}}),
+            "/properties/b/not/$ref",
+        ),
+        (
+            json!({"$defs": {"a": {"$ref": "#/properties/b/not/if"}}, "properties": {"b": {"not": {"if": {"$ref": "#/properties/b"}}}}}),
+            "/properties/b/not/if/$ref",
+        ),
     ] {
         let said = refusal(&schema);
-        assert!(said.contains(place) && said.contains("without going deeper"), "{schema}: {said}");
+        let expected = format!("at {place} must not lead back to itself without going deeper into the payload");
+        assert!(said.ends_with(&expected), "{schema}: {said}");
     }
     for schema in [
         json!({"properties": {"not": {"$ref": "#"}, "allOf": {"$ref": "#"}}}),

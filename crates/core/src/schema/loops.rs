@@ -1,57 +1,79 @@
-//! Schemas that lead back to themselves without going deeper into the payload: judging by one has no end, and the library that judges stops there with a yes, so that it would judge nothing.
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! Schemas that lead back to themselves without going deeper into the payload: judging by one has no end, and the library that judges stops there with a yes.
 
-/// Which schemas judge the very value that others judge.
+/// Which schemas judge the very value that others judge. Schemas and references go by their numbers.
 #[derive(Default)]
 pub struct Loops {
-    /// The schema around one, by the places of both.
-    around: HashMap<String, String>,
-    /// Where references of each schema lead, with where they stand.
-    leading: BTreeMap<String, Vec<(String, String)>>,
+    /// Where each schema leads.
+    steps: Vec<Vec<Step>>,
+}
+
+struct Step {
+    to: usize,
+    /// The reference that leads there; None: that schema stands within.
+    by: Option<usize>,
+}
+
+/// What is known of a schema while circles are looked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    No,
+    OnPath,
+    Done,
 }
 
 impl Loops {
-    /// The schema at `place` judges what the one at `around` judges.
-    pub fn note_same(&mut self, place: &str, around: &str) {
-        self.around.insert(place.to_owned(), around.to_owned());
+    /// The number of one more schema.
+    pub fn add(&mut self) -> usize {
+        self.steps.push(Vec::new());
+        self.steps.len() - 1
     }
 
-    /// The reference at `pointer` of the schema at `place` leads to the schema at `to`.
-    pub fn note_reference(&mut self, place: &str, pointer: &str, to: &str) {
-        let mut of = Some(place);
-        // Whoever comes to a schema around it comes to it, too.
-        while let Some(schema) = of {
-            self.leading.entry(schema.to_owned()).or_default().push((to.to_owned(), pointer.to_owned()));
-            of = self.around.get(schema).map(String::as_str);
+    /// The schema `inner` stands within that one, and judges what it judges.
+    pub fn note_same(&mut self, schema: usize, inner: usize) {
+        self.steps[schema].push(Step { to: inner, by: None });
+    }
+
+    /// That reference of that schema leads to the schema `to`.
+    pub fn note_reference(&mut self, schema: usize, reference: usize, to: usize) {
+        self.steps[schema].push(Step { to, by: Some(reference) });
+    }
+
+    /// A reference that a circle is closed by.
+    pub fn find(&self) -> Option<usize> {
+        let mut seen = vec![Seen::No; self.steps.len()];
+        (0..self.steps.len()).find_map(|start| self.circle(start, &mut seen))
+    }
+
+    /// Depth first, each step once, and without a stack of calls: there may be thousands.
+    fn circle(&self, start: usize, seen: &mut [Seen]) -> Option<usize> {
+        if seen[start] == Seen::Done {
+            return None;
         }
-    }
-
-    /// A reference that closes a circle.
-    pub fn find(&self) -> Option<&str> {
-        let mut done = HashSet::new();
-        self.leading.keys().find_map(|start| self.circle(start, &mut done))
-    }
-
-    /// Depth first, without a stack of calls: there may be thousands.
-    fn circle<'l>(&'l self, start: &'l str, done: &mut HashSet<&'l str>) -> Option<&'l str> {
-        let leading = |schema: &str| self.leading.get(schema).map_or(&[][..], Vec::as_slice).iter();
-        let (mut path, mut on_path) = (vec![(start, leading(start))], HashSet::from([start]));
-        while let Some((schema, left)) = path.last_mut() {
+        seen[start] = Seen::OnPath;
+        let mut path = vec![(start, None, self.steps[start].iter())];
+        while let Some((schema, _, left)) = path.last_mut() {
             let schema = *schema;
             match left.next() {
-                Some((to, pointer)) if on_path.contains(to.as_str()) => return Some(pointer),
-                Some((to, _)) if !done.contains(to.as_str()) => {
-                    on_path.insert(to);
-                    path.push((to, leading(to)));
+                // No circle is of schemas within schemas alone: so the last reference before such a step is in it.
+                Some(step) if seen[step.to] == Seen::OnPath => {
+                    return step.by.or_else(|| path.iter().rev().find_map(|(_, by, _)| *by));
+                }
+                Some(step) if seen[step.to] == Seen::No => {
+                    seen[step.to] = Seen::OnPath;
+                    path.push((step.to, step.by, self.steps[step.to].iter()));
                 }
                 Some(_) => {}
                 None => {
                     path.pop();
-                    on_path.remove(schema);
-                    done.insert(schema);
+                    seen[schema] = Seen::Done;
                 }
             }
         }
         None
+    }
+
+    #[cfg(test)]
+    pub fn count_steps(&self) -> usize {
+        self.steps.iter().map(Vec::len).sum()
     }
 }

@@ -94,47 +94,44 @@ pub struct Prepared {
 }
 
 struct Reference {
-    /// The schema that it stands in.
-    place: String,
+    /// The schema that it stands in, by its number.
+    of: usize,
     pointer: String,
     to: String,
 }
 
 #[derive(Default)]
 struct Found {
-    places: HashSet<String>,
+    /// The numbers of schemas, by where they stand.
+    places: HashMap<String, usize>,
     pointer_bytes: usize,
     names: HashSet<String>,
     required: HashMap<String, Vec<String>>,
     patterns: Patterns,
-    /// The schemas that have them.
-    anchors: HashMap<String, String>,
+    /// The numbers of the schemas that have them.
+    anchors: HashMap<String, usize>,
     references: Vec<Reference>,
     loops: Loops,
     unknown: BTreeSet<String>,
 }
 
-/// Puts the keyword into each subschema.
+/// Puts the keyword into each subschema, and writes references as the library takes them.
 pub fn prepare(schema: &mut Value) -> Result<Prepared, Fault> {
     let mut found = Found::default();
     found.walk(schema, String::new())?;
-    for Reference { place, pointer, to } in std::mem::take(&mut found.references) {
-        let Some(to) = found.led_to(&to) else {
-            let reason = "must refer to a schema within this one: # with a JSON Pointer to it, or its anchor";
-            return Err((pointer, reason.into()));
-        };
-        found.loops.note_reference(&place, &pointer, &to);
-    }
-    if let Some(pointer) = found.loops.find() {
-        let reason = "must not lead back to itself without going deeper into the payload: nothing would be judged";
-        return Err((pointer.to_owned(), reason.into()));
+    found.follow(schema)?;
+    if let Some(reference) = found.loops.find() {
+        let reason = "must not lead back to itself without going deeper into the payload";
+        return Err((found.references.swap_remove(reference).pointer, reason.into()));
     }
     let Found { unknown, names, required, patterns, .. } = found;
     Ok(Prepared { unknown: unknown.into_iter().collect(), names, required, weights: patterns.weights })
 }
 
 impl Found {
-    fn walk(&mut self, schema: &mut Value, pointer: String) -> Result<(), Fault> {
+    /// The number that the schema got.
+    fn walk(&mut self, schema: &mut Value, pointer: String) -> Result<usize, Fault> {
+        let number = self.loops.add();
         if let Value::Object(keywords) = schema {
             self.pointer_bytes += (pointer.len() + KEYWORD.len()) * (keywords.len() + 1);
             if self.pointer_bytes > MOST_POINTER_BYTES {
@@ -142,15 +139,16 @@ impl Found {
                     format!("must be flatter: pointers to its keywords have more than {MOST_POINTER_BYTES} bytes");
                 return Err((String::new(), reason));
             }
-            self.note(keywords, &pointer)?;
+            self.note(keywords, &pointer, number)?;
             for (keyword, value) in keywords.iter_mut() {
                 let below = format!("{pointer}/{}", escaped(keyword));
                 let is_same = SAME.contains(&keyword.as_str());
-                let mut go = |schema: &mut Value, place: String| {
+                let mut go = |schema: &mut Value, place: String| -> Result<(), Fault> {
+                    let inner = self.walk(schema, place)?;
                     if is_same {
-                        self.loops.note_same(&place, &pointer);
+                        self.loops.note_same(number, inner);
                     }
-                    self.walk(schema, place)
+                    Ok(())
                 };
                 match value {
                     value if ONE.contains(&keyword.as_str()) => go(value, below)?,
@@ -169,11 +167,11 @@ impl Found {
             }
             keywords.insert(KEYWORD.into(), Value::Bool(true));
         }
-        self.places.insert(pointer);
-        Ok(())
+        self.places.insert(pointer, number);
+        Ok(number)
     }
 
-    fn note(&mut self, keywords: &Map<String, Value>, pointer: &str) -> Result<(), Fault> {
+    fn note(&mut self, keywords: &Map<String, Value>, pointer: &str, number: usize) -> Result<(), Fault> {
         for (keyword, value) in keywords {
             let at = || format!("{pointer}/{}", escaped(keyword));
             let keyword = keyword.as_str();
@@ -181,10 +179,10 @@ impl Found {
                 // Another document within this one: pointers would count from there.
                 ("$id", _) if !pointer.is_empty() => return Err((at(), "must stand at the top only".into())),
                 ("$ref" | "$dynamicRef", Value::String(to)) => {
-                    self.references.push(Reference { place: pointer.to_owned(), pointer: at(), to: to.clone() });
+                    self.references.push(Reference { of: number, pointer: at(), to: to.clone() });
                 }
                 ("$anchor" | "$dynamicAnchor", Value::String(name)) => {
-                    let other = self.anchors.insert(name.clone(), pointer.to_owned());
+                    let other = self.anchors.insert(name.clone(), number);
                     if other.is_some() {
                         return Err((at(), "must be an anchor that stands once in the schema".into()));
                     }
@@ -220,10 +218,26 @@ impl Found {
         Ok(())
     }
 
-    /// The place that a reference leads to, if it is one.
-    fn led_to(&self, reference: &str) -> Option<String> {
+    /// Where references lead; in the schema each is written as the library takes it.
+    fn follow(&mut self, schema: &mut Value) -> Result<(), Fault> {
+        for (number, Reference { of, pointer, to }) in self.references.iter().enumerate() {
+            let Some((to, written)) = self.led_to(to) else {
+                let reason = "must refer to a schema within this one: # with a JSON Pointer to it, or its anchor";
+                return Err((pointer.clone(), reason.into()));
+            };
+            self.loops.note_reference(*of, number, to);
+            if let Some(reference) = schema.pointer_mut(pointer) {
+                *reference = Value::String(written);
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the schema that a reference leads to, if it is one, and how that is written.
+    fn led_to(&self, reference: &str) -> Option<(usize, String)> {
         let fragment = decoded(reference.strip_prefix('#')?)?;
-        self.places.get(&fragment).or_else(|| self.anchors.get(&fragment)).cloned()
+        let number = self.places.get(&fragment).or_else(|| self.anchors.get(&fragment))?;
+        Some((*number, format!("#{}", encoded(&fragment))))
     }
 }
 
@@ -254,7 +268,42 @@ fn decoded(fragment: &str) -> Option<String> {
         }
         let (digits, after) = rest.split_at_checked(2)?;
         rest = after;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        // To from_str_radix a sign is a number's.
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
     }
     String::from_utf8(bytes).ok()
+}
+
+/// With percent signs for all that may not stand in a fragment of a URI as it is.
+fn encoded(fragment: &str) -> String {
+    let mut text = String::with_capacity(fragment.len());
+    for byte in fragment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/$-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reference_is_kept_once_however_many_schemas_are_around_it() {
+        let (references, depth) = (2_000, 100);
+        let inner = json!({"allOf": vec![json!({"$ref": "#/$defs/a"}); references]});
+        let mut schema = (0..depth).fold(inner, |inner, _| json!({"not": inner}));
+        schema["$defs"] = json!({"a": {"type": "integer"}});
+        let mut found = Found::default();
+        found.walk(&mut schema, String::new()).expect("a schema");
+        found.follow(&mut schema).expect("references that lead somewhere");
+        // One to each schema that judges the same, and one of each reference.
+        assert_eq!(found.loops.count_steps(), depth + references + references);
+        assert_eq!(found.loops.find(), None);
+    }
 }
