@@ -233,10 +233,10 @@ pub struct Block {
     measured: [Buckets; HISTOGRAMS],
     /// What appends and conflicts were at two moments, the older one first: when (µs), appends, conflicts.
     marks: [[AtomicU64; 3]; 2],
-    /// Folds and upcasters that were seen to fail, and snapshots that were damaged.
-    pub failing_folds: Notes,
-    pub failing_upcasters: Notes,
-    pub damaged_snapshots: Notes,
+    /// Folds and upcasters that were seen to fail, and of each tenant the damaged snapshot that was met last.
+    pub failing_folds: Notes<4>,
+    pub failing_upcasters: Notes<4>,
+    pub damaged_snapshots: Notes<8>,
 }
 
 impl Block {
@@ -300,8 +300,8 @@ pub fn forget(gone: &[u32]) {
             let measured = block.measured.iter().flat_map(|one| one.buckets.iter().chain([&one.microseconds]));
             let numbers = numbers.chain(block.marks.iter().flatten());
             numbers.chain(measured).for_each(|number| number.store(0, SeqCst));
-            let notes = [&block.failing_folds, &block.failing_upcasters, &block.damaged_snapshots];
-            notes.into_iter().flatten().for_each(Note::clear);
+            let failing = block.failing_folds.iter().chain(&block.failing_upcasters);
+            failing.chain(&block.damaged_snapshots).for_each(Note::clear);
             block.database.store(0, SeqCst);
         });
     }

@@ -2,7 +2,7 @@
 //! note says where to look, and no more: it may be lost, or mixed with one that is written at the same moment.
 use super::counters::{Block, with_block};
 pub use super::notes::Failing;
-use super::notes::{Note, Notes};
+use super::notes::Note;
 use super::trial;
 use crate::pg::process::server::clock;
 use eventstream_core::hash::fingerprint;
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn notes(self, block: &Block) -> &Notes {
+    fn notes(self, block: &Block) -> &[Note] {
         match self {
             Kind::Fold => &block.failing_folds,
             Kind::Upcaster => &block.failing_upcasters,

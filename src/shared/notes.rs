@@ -2,9 +2,6 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Those of a kind that can be noted at the same time in a database; the oldest note makes room for another.
-const PLACES: usize = 4;
-
 /// What a fold could not fold, or an upcaster not upcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failing {
@@ -29,11 +26,12 @@ pub struct Note {
     pub seen_at: AtomicI64,
 }
 
-pub type Notes = [Note; PLACES];
+/// Those of a kind that can be noted at the same time in a database; the oldest note makes room for another.
+pub type Notes<const PLACES: usize> = [Note; PLACES];
 
 impl Note {
     /// No note.
-    pub const fn none() -> Notes {
+    pub const fn none<const PLACES: usize>() -> Notes<PLACES> {
         [const { Self::new() }; PLACES]
     }
 

@@ -176,9 +176,9 @@ pub fn newest_up_to(
     Ok(None)
 }
 
-/// Health shows it for as long as it is there.
+/// Health shows it for as long as it is there, and none of the tenant is met after it: so no tenant's take the places of another's.
 fn note_damage(of: Of, stream_id: i64, claim: &Claim) {
-    let key = failing::key(&["damaged", &stream_id.to_string(), &of.fold.name, &claim.version.to_string()]);
+    let key = failing::key(&["damaged", &of.target.id.to_string()]);
     let damaged = Failing { key, stream_id, version: claim.version, position: claim.taken_at, counted: 0 };
     failing::note(Kind::Snapshot, damaged);
 }

@@ -1,4 +1,4 @@
-//! Snapshots that were met, found to be damaged, and not used. None is looked at to find that out; one that is gone is damage no more.
+//! Snapshots that were met, found to be damaged, and not used: of each tenant the last. None is looked at to find that out; one that is gone is damage no more.
 use super::check::{Check, Level, Writing};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;

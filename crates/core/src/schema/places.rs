@@ -288,22 +288,17 @@ fn encoded(fragment: &str) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[test]
+fn a_reference_is_kept_once_however_many_schemas_are_around_it() {
     use serde_json::json;
-
-    #[test]
-    fn a_reference_is_kept_once_however_many_schemas_are_around_it() {
-        let (references, depth) = (2_000, 100);
-        let inner = json!({"allOf": vec![json!({"$ref": "#/$defs/a"}); references]});
-        let mut schema = (0..depth).fold(inner, |inner, _| json!({"not": inner}));
-        schema["$defs"] = json!({"a": {"type": "integer"}});
-        let mut found = Found::default();
-        found.walk(&mut schema, String::new()).expect("a schema");
-        found.follow(&mut schema).expect("references that lead somewhere");
-        // One to each schema that judges the same, and one of each reference.
-        assert_eq!(found.loops.count_steps(), depth + references + references);
-        assert_eq!(found.loops.find(), None);
-    }
+    let (references, depth) = (2_000, 100);
+    let inner = json!({"allOf": vec![json!({"$ref": "#/$defs/a"}); references]});
+    let mut schema = (0..depth).fold(inner, |inner, _| json!({"not": inner}));
+    schema["$defs"] = json!({"a": {"type": "integer"}});
+    let mut found = Found::default();
+    found.walk(&mut schema, String::new()).expect("a schema");
+    found.follow(&mut schema).expect("references that lead somewhere");
+    // One to each schema that judges the same, and one of each reference.
+    assert_eq!(found.loops.count_steps(), depth + references + references);
+    assert_eq!(found.loops.find(), None);
 }
