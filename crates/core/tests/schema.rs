@@ -172,6 +172,24 @@ fn what_is_no_schema_is_refused_with_its_place() {
         assert!(said.contains(place) && said.contains(reason), "{schema}: {said}");
         assert!(!said.contains("4111") && !said.contains("strin\""), "{schema}: {said}");
     }
+    // The library keeps a copy of each of these, with all that is in it.
+    for (keyword, inner, most) in [
+        ("not", json!({"allOf": vec![json!({"$ref": "#/$defs/a"}); 8_000]}), 4),
+        ("contentSchema", json!({"anyOf": vec![json!({"type": "null"}); 8_000]}), 4),
+        ("not", json!({"enum": vec![0; 120_000]}), 5),
+    ] {
+        let nested = |depth| {
+            let mut schema = (0..depth).fold(inner.clone(), |inner, _| json!({keyword: inner}));
+            schema["$defs"] = json!({"a": {"type": "integer"}});
+            schema
+        };
+        drop(Schema::parse(&nested(most).to_string(), || false).expect("a schema"));
+        let said = refusal(&nested(most + 1));
+        assert!(
+            said.contains("within not and contentSchema, once for each around it, takes more than 33554432 bytes"),
+            "{said}"
+        );
+    }
     let large = format!(r#"{{"title": "{}"}}"#, "x".repeat(Schema::MOST_BYTES));
     assert!(Schema::parse(&large, || false).expect_err("too large").to_string().contains("at most 262144 bytes"));
     let deep = format!("{}{}", r#"{"not":"#.repeat(200), "{}".to_owned() + &"}".repeat(200));

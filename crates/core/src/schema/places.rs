@@ -9,6 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 pub const KEYWORD: &str = "$eventstream";
 /// The most bytes of all pointers to keywords: the library keeps one for each.
 const MOST_POINTER_BYTES: usize = 16 << 20;
+/// The most bytes of all copies of schemas that the library keeps.
+const MOST_COPIED_BYTES: usize = 32 << 20;
 
 /// Keywords whose value is a schema.
 const ONE: [&str; 11] = [
@@ -30,6 +32,8 @@ const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const MAP: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "$defs"];
 /// Those of them whose schemas judge the same value as the schema that they stand in.
 const SAME: [&str; 8] = ["not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas"];
+/// Those of them whose schema the library keeps a copy of, with all that stands in it.
+const COPIED: [&str; 2] = ["not", "contentSchema"];
 /// The other keywords of JSON Schema 2020-12.
 const OTHER: [&str; 42] = [
     "$schema",
@@ -105,6 +109,7 @@ struct Found {
     /// The numbers of schemas, by where they stand.
     places: HashMap<String, usize>,
     pointer_bytes: usize,
+    copied_bytes: usize,
     names: HashSet<String>,
     required: HashMap<String, Vec<String>>,
     patterns: Patterns,
@@ -151,7 +156,10 @@ impl Found {
                     Ok(())
                 };
                 match value {
-                    value if ONE.contains(&keyword.as_str()) => go(value, below)?,
+                    value if ONE.contains(&keyword.as_str()) => {
+                        go(value, below)?;
+                        self.note_copy(keyword, value)?;
+                    }
                     Value::Array(schemas) if LIST.contains(&keyword.as_str()) => {
                         for (place, schema) in schemas.iter_mut().enumerate() {
                             go(schema, format!("{below}/{place}"))?;
@@ -218,6 +226,20 @@ impl Found {
         Ok(())
     }
 
+    fn note_copy(&mut self, keyword: &str, schema: &Value) -> Result<(), Fault> {
+        if COPIED.contains(&keyword) {
+            self.copied_bytes += room(schema);
+        }
+        if self.copied_bytes > MOST_COPIED_BYTES {
+            let within = COPIED.join(" and ");
+            let reason = format!(
+                "must be flatter: what stands within {within}, once for each around it, takes more than {MOST_COPIED_BYTES} bytes"
+            );
+            return Err((String::new(), reason));
+        }
+        Ok(())
+    }
+
     /// Where references lead; in the schema each is written as the library takes it.
     fn follow(&mut self, schema: &mut Value) -> Result<(), Fault> {
         for (number, Reference { of, pointer, to }) in self.references.iter().enumerate() {
@@ -239,6 +261,18 @@ impl Found {
         let number = self.places.get(&fragment).or_else(|| self.anchors.get(&fragment))?;
         Some((*number, format!("#{}", encoded(&fragment))))
     }
+}
+
+/// About how many bytes a value takes; objects are B-trees, with room for some members that are not there.
+fn room(value: &Value) -> usize {
+    let below = match value {
+        Value::Null | Value::Bool(_) => 0,
+        Value::Number(number) => 16 + number.as_str().len(),
+        Value::String(text) => 16 + text.len(),
+        Value::Array(values) => values.iter().map(room).sum(),
+        Value::Object(members) => 600 + members.iter().map(|(key, value)| 64 + key.len() + room(value)).sum::<usize>(),
+    };
+    size_of::<Value>() + below
 }
 
 /// What may stand after `type`.
@@ -293,7 +327,7 @@ fn a_reference_is_kept_once_however_many_schemas_are_around_it() {
     use serde_json::json;
     let (references, depth) = (2_000, 100);
     let inner = json!({"allOf": vec![json!({"$ref": "#/$defs/a"}); references]});
-    let mut schema = (0..depth).fold(inner, |inner, _| json!({"not": inner}));
+    let mut schema = (0..depth).fold(inner, |inner, _| json!({"if": inner}));
     schema["$defs"] = json!({"a": {"type": "integer"}});
     let mut found = Found::default();
     found.walk(&mut schema, String::new()).expect("a schema");
