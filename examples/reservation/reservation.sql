@@ -37,7 +37,7 @@ select es_register_fold('shelf', 'shelf', initial_state => '{"available": 0, "re
 select es_register_decider('shelf', 'shelf', 'reservation.decide(jsonb, eventstream.command)', commands => '{
     "Receive": {"schema": {"type": "object", "required": ["quantity"], "properties": {"quantity": {"type": "integer", "minimum": 1}}}},
     "Reserve": {"schema": {"type": "object", "required": ["order", "quantity", "seconds"], "properties": {
-                   "order":    {"type": "string", "pattern": "^[^/]{1,100}$"},
+                   "order":    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$"},
                    "quantity": {"type": "integer", "minimum": 1},
                    "seconds":  {"type": "number", "exclusiveMinimum": 0, "maximum": 3600}}}},
     "Release": {"schema": {"type": "object", "required": ["order"], "properties": {"order": {"type": "string"}}}},

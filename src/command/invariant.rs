@@ -2,7 +2,7 @@
 //! the table invariants: what it holds, the function's source as it was registered too, is what an act of administration says.
 use crate::access::notice_of_new_categories;
 use crate::log::target::Target;
-use crate::log::{acting, gate};
+use crate::log::{acting, gate, noted};
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
@@ -112,6 +112,9 @@ pub fn categories_of(tenant_id: i64, name: &str) -> Result<Option<Vec<String>>> 
 pub fn register(target: Target, definition: &Definition) -> Result<()> {
     server::must_be_writable(c"es_register_invariant")?;
     acting::refuse("es_register_invariant")?;
+    if categories_of(target.id, definition.name)?.is_some() {
+        noted::must_be_none(target.id)?;
+    }
     if definition.require.is_some() {
         for category in &definition.categories {
             folds::of(target.id, category, definition.fold)?;
@@ -151,6 +154,7 @@ pub fn register(target: Target, definition: &Definition) -> Result<()> {
 pub fn unregister(tenant_id: i64, name: &str) -> Result<()> {
     server::must_be_writable(c"es_unregister_invariant")?;
     acting::refuse("es_unregister_invariant")?;
+    noted::must_be_none(tenant_id)?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let key = [Some(Datum::from(tenant_id)), Some(from_text(name)?)];
         if UNREGISTER.with(|plan| plan.write(db, &key))? == 0 {

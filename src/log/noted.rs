@@ -118,6 +118,18 @@ pub fn must_be_in_time(stream: &str) -> Result<()> {
     .into())
 }
 
+/// Errors: 0A000 where this transaction has appended what a tenant's invariants judge at its commit: whoever changes one before that would not be judged by it.
+pub fn must_be_none(tenant_id: i64) -> Result<()> {
+    if !RUNS.with_borrow(|runs| runs.iter().any(|run| run.tenant_id == tenant_id)) {
+        return Ok(());
+    }
+    Err(Error::FeatureNotSupported {
+        what: "an invariant cannot be replaced or unregistered in a transaction that has appended events which invariants judge at its commit".into(),
+        hint: Some("Commit first, and change it in a transaction of its own.".into()),
+    }
+    .into())
+}
+
 /// Runs `work`, and judges what it has appended. To be called in the subtransaction that is to be rolled back where that breaks an invariant.
 pub fn judged<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let since = xact::current_subtransaction();

@@ -196,6 +196,27 @@ def test_no_way_of_committing_goes_past_it(session):
     assert len(posts(session)) == 2 and rows(session, "select from pg_prepared_xacts") == []
 
 
+@pytest.mark.parametrize("change", ["select es_unregister_invariant('balanced')", "select es_register_invariant('balanced', '{elsewhere}', 'balanced(eventstream.event[])')"])
+def test_what_is_to_be_judged_is_judged_by_what_was_there(session, change):
+    """Whoever may manage could leave a one-sided entry otherwise."""
+    with session.transaction(force_rollback=True):
+        post(session, "Debited", 5)
+        diag = refused(session.execute, change)
+        assert diag.sqlstate == "0A000" and "Commit first" in diag.message_hint
+    # What was taken back to a savepoint, or is no event of an invariant's, is in nobody's way; nor is another invariant.
+    with session.transaction():
+        with session.transaction(force_rollback=True):
+            post(session, "Debited", 5)
+        post(session, "Debited", 5, "other-1")
+        session.execute(change)
+    session.execute(REGISTER)
+    with session.transaction():
+        post(session, "Debited", 5)
+        session.execute("select es_register_invariant('another', '{post}', 'balanced(eventstream.event[])')")
+        post(session, "Credited", 5)
+    assert posts(session) == [("post-1", "Debited", "5"), ("post-1", "Credited", "5")]
+
+
 def test_a_deferred_foreign_key_still_refuses(session):
     session.execute("create table parent (id int primary key)")
     session.execute("create table child (parent int references parent deferrable initially deferred)")
