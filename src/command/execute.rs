@@ -12,8 +12,8 @@ use super::commanded::Command;
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;
-use super::scheduled::kept::{self, Kept};
-use super::settle::settle;
+use super::scheduled::kept::{self, InTheWay, Kept};
+use super::settle::{Then, settle};
 use super::write::write;
 use crate::log::document::print;
 use crate::log::fresh_id::new_event_id;
@@ -56,31 +56,51 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         Turn::Own(reserved) => {
             let kept = reserved.kept.as_ref();
             kept.map_or(Ok(()), |kept| kept.may_be_executed(key.category, key.key))?;
+            let is_runners = kept.is_some_and(Kept::is_at_work);
             // It does not take itself back.
-            let at_work = kept.map(Kept::at_work);
-            let answer = decided(target, command, Some((key, &repeated)))?;
-            drop(at_work);
-            kept::executed(target, key.category, key.key, &repeated, kept)?;
+            let _at_work = kept.map(Kept::at_work);
+            let answer = decided(target, command, Some(Once { key, repeated: &repeated, kept, is_runners }))?;
             reserved.let_go()?;
             Ok(answer)
         }
     }
 }
 
+/// How a command is executed once.
+struct Once<'a> {
+    key: Key<'a>,
+    repeated: &'a Repeated<'a>,
+    /// What is scheduled with the key.
+    kept: Option<&'a Kept>,
+    /// Its runner executes it.
+    is_runners: bool,
+}
+
+impl Once<'_> {
+    /// Its answer is kept, and what was scheduled with its key is over.
+    fn keep(&self, target: Target, answer: Jsonb, decider: &str) -> Result<Option<InTheWay>> {
+        let Self { key, repeated, kept, is_runners } = self;
+        key.keep(repeated, answer, decider)?;
+        if *is_runners { Ok(None) } else { kept::executed(target, key.category, key.key, repeated, *kept) }
+    }
+}
+
 /// Decided, appended, and kept under its key.
-fn decided<'a>(target: Target, command: &Command, kept: Option<(Key, &Repeated)>) -> Result<Jsonb<'a>> {
+fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<Jsonb<'a>> {
     let outcome = settle(target, command, |deciding, streams, decision| {
         let result = decision.result;
         result.map(|result| print("the answer's result", result)).transpose()?;
         judge_names(deciding, streams, &decision)?;
         decision.later.arrange(target, &deciding.decider.name)?;
-        let done = append(target, streams, decision.events, kept.is_some())?;
+        let done = append(target, streams, decision.events, once.is_some())?;
         let answer = |replayed| done.answer(deciding, streams.iter(), result, replayed);
-        if let Some((key, repeated)) = kept {
-            key.keep(repeated, answer(true)?, &deciding.decider.name)?;
+        if let Some(once) = &once
+            && let Some(in_the_way) = once.keep(target, answer(true)?, &deciding.decider.name)?
+        {
+            return Ok(Then::Again(in_the_way));
         }
         // Without a key the ids of its events may make it a retry.
-        answer(done.streams.iter().any(|last| last.replayed))
+        answer(done.streams.iter().any(|last| last.replayed)).map(Then::Done)
     });
     outcome.inspect_err(|failure| {
         if failure.is(REFUSED) {

@@ -14,6 +14,7 @@ use super::commanded::Command;
 use super::decide::{Decision, decide};
 use super::deciders;
 use super::deciding::Deciding;
+use super::scheduled::kept::InTheWay;
 use crate::access::authorize;
 use crate::log::buckets;
 use crate::log::held::{self, Begin, Held};
@@ -55,6 +56,8 @@ enum Again {
     Busy,
     /// Behind its locks the boundary is another one than before: what it looks at has changed, or the decider.
     Moved,
+    /// Somebody has in hand what is scheduled with its key.
+    Taken(InTheWay),
 }
 
 impl Again {
@@ -65,9 +68,17 @@ impl Again {
                 "and others have them in hand",
             ),
             Self::Moved => ("behind its locks the boundary is another one, each time", "than before"),
+            Self::Taken(_) => ("what is scheduled with its key", "is in somebody's hands"),
         };
         format!("{what}, {MOST_ROUNDS} times, {times}")
     }
+}
+
+/// What came of what is done with a decision.
+pub enum Then<T> {
+    Done(T),
+    /// All of it is undone, and done again when that one is out of the way.
+    Again(InTheWay),
 }
 
 /// One round after the other.
@@ -85,7 +96,7 @@ struct Rounds<'a> {
 pub fn settle<'a, T>(
     target: Target<'a>,
     command: &'a Command<'a>,
-    then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>,
+    then: impl Fn(&Deciding, &Streams, Decision) -> Result<Then<T>>,
 ) -> Result<T> {
     let rounds = Rounds {
         target,
@@ -94,10 +105,16 @@ pub fn settle<'a, T>(
         again: Cell::new(None),
         keeps_unnamed_out: Cell::new(false),
     };
-    for _ in 0..MOST_ROUNDS {
+    let mut left = MOST_ROUNDS;
+    while left > 0 {
         rounds.again.set(None);
         if let Ok(done) = attempt_but(|_| rounds.again.get().is_none(), || rounds.once(&then))? {
             return Ok(done);
+        }
+        match rounds.again.get() {
+            // With nothing in hand but the key.
+            Some(Again::Taken(in_the_way)) => in_the_way.wait()?,
+            _ => left -= 1,
         }
     }
     let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
@@ -106,7 +123,7 @@ pub fn settle<'a, T>(
 }
 
 impl Rounds<'_> {
-    fn once<T>(&self, then: impl Fn(&Deciding, &Streams, Decision) -> Result<T>) -> Result<T> {
+    fn once<T>(&self, then: impl Fn(&Deciding, &Streams, Decision) -> Result<Then<T>>) -> Result<T> {
         let Self { target, command, .. } = *self;
         let of_now = || deciders::of(target.id, command.stream.category(), command.decider);
         let decider = of_now()?;
@@ -143,7 +160,10 @@ impl Rounds<'_> {
             absent.map(|name| (name.clone(), bounds.all.contains(name) && !decision.is_of(name))).collect();
         // Streams that were locked for an earlier decision, and are not of this one.
         streams.retain(|name, held| bounds.all.contains(name) || held.stream.is_none() && decision.is_of(name));
-        let done = then(&deciding, &streams, decision)?;
+        let done = match then(&deciding, &streams, decision)? {
+            Then::Done(done) => done,
+            Then::Again(in_the_way) => return Err(self.again(&deciding, Again::Taken(in_the_way))),
+        };
         as_owner(Planning::ByIndex, |_, catalog| {
             let absent = absent.iter().map(|(name, is_needed)| (name.as_str(), *is_needed));
             held::let_names_go(catalog, target.id, absent, self.keeps_unnamed_out.get())

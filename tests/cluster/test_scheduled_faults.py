@@ -2,10 +2,12 @@
 whomever, is never called unscheduled."""
 
 import json
+import threading
 import time
 
+import psycopg
 import pytest
-from database import Database, rows, value
+from database import Database, all_at_once, raised, rows, value
 from deciding import balance, bank, decider, open_bank, refused, send
 from scheduling import schedule, stage, unschedule, wait_for, wait_for_all
 from server import wait_until
@@ -193,3 +195,58 @@ def test_who_unschedules_what_is_being_executed_does_not_wait(database, session)
     assert unschedule(session, "k") == "unscheduled" and time.monotonic() - began < 1
     time.sleep(2)
     assert stage(session, "k") == "unscheduled" and rows(session, "select from es_read_all()") == []
+
+
+CROSSING = """declare
+    others jsonb := (select jsonb_agg(jsonb_build_object('command_type', 'Any', 'stream', o.stream, 'payload', jsonb_build_object('others', '[]'::jsonb), 'command_key', o.key, 'decider', 'other',
+                                                       'run_at', '2100-01-01 00:00Z')) from jsonb_to_recordset(command.payload -> 'others') o (key text, stream text));
+begin
+    return jsonb_build_object('events', jsonb_build_array(es_make_event('Credited', '{"amount": 1}')), 'schedule', coalesce(others, '[]'));
+end"""
+
+
+def test_commands_that_schedule_each_others_keys_wait_for_nobody_in_a_circle(database, session):
+    """Three clients execute three keys at once, and the decider of each schedules the other two; an inline projection has a row that all of them write. Single statements: each is done, or is told that
+    a key is used."""
+    session.execute("create table totals (n int); insert into totals values (0)")
+    session.execute("create function total(event eventstream.event) returns void language plpgsql as $$ begin update public.totals set n = n + 1; end $$")
+    session.execute("select es_create_projection('total', 'total(eventstream.event)', mode => 'inline')")
+    decider(session, CROSSING, is_default=False)
+
+    def client(number):
+        done = 0
+        with database.connect() as connection:
+            for turn in range(60):
+                keys = [f"{turn}-{other}" for other in range(3)]
+                others = [{"key": key, "stream": f"account-{other}"} for other, key in enumerate(keys) if other != number]
+                # A request is the same whoever sends it: that of a scheduled one has no others.
+                given = {"others": others if turn % 2 else []}
+                barrier.wait()
+                try:
+                    send(connection, "Any", given, f"account-{number}", decider="other", command_key=keys[number])
+                    done += 1
+                except psycopg.Error as error:
+                    assert error.sqlstate == "ES030", error
+        return done
+
+    barrier = threading.Barrier(3, timeout=60)
+    results = all_at_once(3, client, seconds=150)
+    assert raised(results) == []
+    assert sum(results) >= 90
+    stages = dict(rows(session, "select command_key, stage from eventstream.scheduled_commands"))
+    executed = [key for (key,) in rows(session, "select metadata -> 'command' ->> 'key' from es_read_all(max_count => 10000)")]
+    assert len(executed) == len(set(executed)) == sum(results) == value(session, "select n from totals")
+    assert all(stage == ("done" if key in executed else "pending") for key, stage in stages.items())
+
+
+def test_many_that_somebody_has_in_hand_keep_nobody_else_waiting(database, session):
+    """However many: a pass goes on where the last turn left it, and keeps no lock of those that it went past."""
+    session.execute("select count(es_schedule_command('account-1', 'Deposit', '{\"amount\": 1}', clock_timestamp() + interval '3 s', command_key => 'm-' || g)) from generate_series(1, 6000) g")
+    with database.connect(autocommit=False) as holder:
+        holder.execute("select count(es_unschedule_command('m-' || g, 'not wanted')) from generate_series(1, 6000) g")
+        schedule(session, "another", stream="account-2", after="4 s")
+        wait_for(session, "another", seconds=30)
+        locks = "select max(n) from (select count(*) as n from pg_locks where locktype = 'advisory' or relation is null group by pid having pid <> %s) l"
+        assert (value(session, locks, holder.info.backend_pid) or 0) < 1000
+        holder.rollback()
+    wait_for_all(session, 6001, seconds=90)

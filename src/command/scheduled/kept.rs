@@ -5,6 +5,7 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::lock;
 use crate::pg::process::session::Planning;
+use crate::pg::process::subtransaction::undone;
 use crate::pg::query::columns::{number, table};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Bound, Presence, Probe};
@@ -59,9 +60,14 @@ thread_local! {
         "update _eventstream.scheduled_commands \
          set stage = 'done', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, \
              error_sqlstate = null, error_message = null, error_detail = null \
-         where id = $1 and stage in ('pending', 'dead', 'refused') returning id",
+         where id = (select id from _eventstream.scheduled_commands where id = $1 and stage in ('pending', 'dead', 'refused') for update skip locked) returning id",
         &[INT8OID],
     ) };
+    static MAY_BE: Plan = const { Plan::new(
+        "select from _eventstream.scheduled_commands where id = $1 and stage in ('pending', 'dead', 'refused')",
+        &[INT8OID],
+    ) };
+    static WAIT: Plan = const { Plan::new("select from _eventstream.scheduled_commands where id = $1 for update", &[INT8OID]) };
 }
 
 /// A command that is scheduled under a key.
@@ -114,18 +120,44 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
     }
 }
 
+/// Who is in the way of a command's end: to be waited for when everything that it has locked is given back.
+#[derive(Clone, Copy)]
+pub enum InTheWay {
+    /// It is scheduling the key.
+    Transaction(TransactionId),
+    /// Somebody has that scheduled command in hand.
+    Row(i64),
+}
+
+impl InTheWay {
+    pub fn wait(self) -> Result<()> {
+        match self {
+            Self::Transaction(transaction) => lock::wait_for_end_of(transaction),
+            Self::Row(id) => undone(|| {
+                as_owner(Planning::ByIndex, |db, _| {
+                    WAIT.with(|plan| plan.first(db, View::Write, &[Some(Datum::from(id))], |_| Ok(()))).map(drop)
+                })
+            }),
+        }
+    }
+}
+
 /// It was executed, by whoever sent its key, with its answer kept: what is scheduled with it is over, with the commit of its events. `kept`: as it stood when this began. Somebody may have
-/// scheduled it since, who waits for nobody: of two at once each writes first and then looks. Waits for who takes it back, or schedules it, behind what the command has locked. Errors: ES030.
-pub fn executed(target: Target, category: &str, key: &str, repeated: &Repeated, kept: Option<&Kept>) -> Result<()> {
+/// scheduled it since, who waits for nobody: of two at once each writes first and then looks. Some: that one is waited for by nobody who holds streams. Errors: ES030.
+pub fn executed(
+    target: Target,
+    category: &str,
+    key: &str,
+    repeated: &Repeated,
+    kept: Option<&Kept>,
+) -> Result<Option<InTheWay>> {
     if let Some(kept) = kept {
         return kept.executed(category, key);
     }
-    loop {
-        match look(target, category, key, repeated)? {
-            Standing::Free => return Ok(()),
-            Standing::Scheduled(kept) => return kept.executed(category, key),
-            Standing::Coming(transaction) => lock::wait_for_end_of(transaction)?,
-        }
+    match look(target, category, key, repeated)? {
+        Standing::Free => Ok(None),
+        Standing::Scheduled(kept) => kept.executed(category, key),
+        Standing::Coming(transaction) => Ok(Some(InTheWay::Transaction(transaction))),
     }
 }
 
@@ -140,17 +172,20 @@ impl Kept {
         AtWork::begin(self.id)
     }
 
-    /// Of no effect for its own runner, which says so itself. Errors: ES030 where it is given up.
-    fn executed(&self, category: &str, key: &str) -> Result<()> {
-        if at_work() == self.id {
-            return Ok(());
-        }
+    /// Whether this session is its runner, which says by itself that it is over.
+    pub fn is_at_work(&self) -> bool {
+        at_work() == self.id
+    }
+
+    /// Errors: ES030 where it is given up.
+    fn executed(&self, category: &str, key: &str) -> Result<Option<InTheWay>> {
         as_owner(Planning::ByIndex, |db, _| {
             let row = [Some(Datum::from(self.id))];
-            match EXECUTED.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
-                Some(id) => dead_letters::forget_command(db, id),
-                None => Err(given_up(category, key)),
+            if let Some(id) = EXECUTED.with(|plan| plan.first(db, View::Write, &row, |row| row.int8(0)))? {
+                return dead_letters::forget_command(db, id).map(|()| None);
             }
+            let may_be = MAY_BE.with(|plan| plan.first(db, View::Latest, &row, |_| Ok(())))?;
+            if may_be.is_some() { Ok(Some(InTheWay::Row(self.id))) } else { Err(given_up(category, key)) }
         })
     }
 }

@@ -26,7 +26,6 @@ use crate::pg::process::{life, server};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
-use crate::pg::value::datum::int8_array_of;
 use crate::shared::board::runner;
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Histogram};
@@ -35,7 +34,7 @@ use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
-use pgrx::pg_sys::{Datum, INT8ARRAYOID, INT8OID, TIMESTAMPTZOID};
+use pgrx::pg_sys::{Datum, INT8OID, TIMESTAMPTZOID};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -46,6 +45,8 @@ use std::time::Duration;
 const PAGE: i64 = 64;
 /// When one that somebody has in hand is tried again (µs).
 const KEPT_PAUSE: i64 = 50_000;
+/// What each of them adds to that where there are many (µs).
+const KEPT_COST: i64 = 200;
 /// What the commands of a role that is gone fail with: undefined_object.
 const ROLE_GONE: &str = "42704";
 
@@ -70,9 +71,9 @@ columns! {
 
 thread_local! {
     static PAGE_OF: Plan = const { Plan::new(
-        "select id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at <= $2 and not id = any ($4) \
+        "select due_at, id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at <= $2 and (due_at, id) > ($4, $5) \
          order by due_at, id limit $3",
-        &[INT8OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID],
+        &[INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID],
     ) };
     static NEXT: Plan = const { Plan::new(
         "select min(due_at) from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at > $2",
@@ -126,19 +127,39 @@ pub fn agenda() -> Result<Vec<Agenda>> {
     })
 }
 
-/// A runner's turn with the commands of a tenant.
+/// A runner's turn with the commands of a tenant. It goes past those that somebody has in hand, and where that takes longer than a turn, the next one goes on there.
 pub struct Turn {
     tenant_id: i64,
-    left: VecDeque<i64>,
+    /// By when they are due, and their ids.
+    left: VecDeque<(i64, i64)>,
     /// One was executed since the page was looked up, or put aside.
     gets_on: bool,
-    /// Those that somebody has in hand: the turn goes past them.
-    kept: Vec<i64>,
+    at: Place,
+}
+
+/// How far a pass through a tenant's commands has come.
+#[derive(Clone, Copy)]
+struct Place {
+    tenant_id: i64,
+    after: (i64, i64),
+    /// Those that somebody has in hand, since it began.
+    kept: i64,
+}
+
+impl Place {
+    const fn beginning(tenant_id: i64) -> Self {
+        // DT_NOBEGIN of datatype/timestamp.h.
+        Self { tenant_id, after: (i64::MIN, 0), kept: 0 }
+    }
+}
+
+thread_local! {
+    static LEFT_AT: Cell<Place> = const { Cell::new(Place::beginning(0)) };
 }
 
 /// What a step of a turn came to.
 pub enum Step {
-    /// One was executed, or failed.
+    /// One was executed, or failed, or many were gone past.
     Ran,
     /// There is nothing for this runner before then (None: at all).
     Rest { until: Option<i64> },
@@ -192,7 +213,7 @@ fn due(id: i64, row: &Row) -> Result<Due> {
 }
 
 /// A command that no other runner has claimed, nor will until the end of this transaction; None: another one has, or it is not due any more.
-fn claim(id: i64) -> Result<Option<Due>> {
+fn claim(id: i64) -> Result<Option<(Due, LockTag)>> {
     let claimed = LockTag { table: Catalog::current()?.scheduled_commands, object: id, part: 0 };
     if !claimed.try_lock()? {
         return Ok(None);
@@ -204,12 +225,14 @@ fn claim(id: i64) -> Result<Option<Due>> {
     if found.is_none() {
         claimed.unlock()?;
     }
-    Ok(found)
+    Ok(found.map(|due| (due, claimed)))
 }
 
 impl Turn {
     pub fn new(tenant_id: i64) -> Self {
-        Self { tenant_id, left: VecDeque::new(), gets_on: true, kept: Vec::new() }
+        let left_at = LEFT_AT.get();
+        let at = if left_at.tenant_id == tenant_id { left_at } else { Place::beginning(tenant_id) };
+        Self { tenant_id, left: VecDeque::new(), gets_on: true, at }
     }
 
     /// Executes the next command that is due, in this transaction. An error is the end of the transaction: [`note_failure`] is told of it, of the command that
@@ -218,24 +241,29 @@ impl Turn {
         if !activation::is_active()? {
             return Ok(Step::Rest { until: None });
         }
-        loop {
-            let Some(id) = self.left.pop_front() else {
+        let most = self.at.kept + PAGE;
+        while self.at.kept < most {
+            let Some((due_at, id)) = self.left.pop_front() else {
                 // What others have claimed stands on each page: without anything of its own there is nothing for this runner.
                 if !std::mem::take(&mut self.gets_on) || !self.turn_page()? {
                     return self.rest();
                 }
                 continue;
             };
-            if let Some(due) = claim(id)? {
+            self.at.after = (due_at, id);
+            LEFT_AT.set(self.at);
+            if let Some((due, claimed)) = claim(id)? {
                 runner::note_part(id);
                 self.gets_on = true;
-                if !due.run()? {
-                    self.kept.push(id);
-                    continue;
+                if due.run()? {
+                    return Ok(Step::Ran);
                 }
-                return Ok(Step::Ran);
+                claimed.unlock()?;
+                self.at.kept += 1;
+                LEFT_AT.set(self.at);
             }
         }
+        Ok(Step::Ran)
     }
 
     /// Whether there is any on it.
@@ -244,19 +272,24 @@ impl Turn {
             Some(Datum::from(self.tenant_id)),
             Some(Datum::from(server::clock())),
             Some(Datum::from(PAGE)),
-            Some(int8_array_of(&self.kept)?),
+            Some(Datum::from(self.at.after.0)),
+            Some(Datum::from(self.at.after.1)),
         ];
         let ids = as_owner(Planning::ByIndex, |db, _| {
-            PAGE_OF.with(|plan| plan.rows(db, View::Latest, 0, &row, |row| row.int8(0)))
+            PAGE_OF.with(|plan| plan.rows(db, View::Latest, 0, &row, |row| Ok((row.int8(0)?, row.int8(1)?))))
         })?;
         self.left = ids.into();
         Ok(!self.left.is_empty())
     }
 
-    fn rest(&self) -> Result<Step> {
+    fn rest(&mut self) -> Result<Step> {
         let now = server::clock();
         let next = next(self.tenant_id, now)?;
-        let kept = (!self.kept.is_empty()).then_some(now + KEPT_PAUSE);
+        // The more there are, the more a pass costs.
+        let pause = KEPT_PAUSE.max(self.at.kept.saturating_mul(KEPT_COST));
+        let kept = (self.at.kept > 0).then_some(now + pause);
+        LEFT_AT.set(Place::beginning(0));
+        self.at = Place::beginning(self.tenant_id);
         Ok(Step::Rest { until: next.into_iter().chain(kept).min() })
     }
 }
@@ -357,7 +390,7 @@ fn raised(sqlstate: &str, message: String) -> Caught {
 /// Notes what ended the transaction in which that command was executed, in another one.
 pub fn note_failure(id: i64, caught: &Caught) -> Result<()> {
     // Another runner may have it by now: it meets what fails, or executes it.
-    if let Some(due) = claim(id)? {
+    if let Some((due, _)) = claim(id)? {
         due.fail(&due.tried(), caught, false)?;
     }
     Ok(())
