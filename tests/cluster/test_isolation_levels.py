@@ -6,6 +6,7 @@ Kinds: isolation (all three levels; own appends; others' commits between any two
 released and rolled back, rollback), partition edges. Waiting for locks is in tests/isolation. EVENTSTREAM_SEED=<number> runs the same again.
 """
 
+import itertools
 import json
 import os
 import random
@@ -397,7 +398,7 @@ def test_an_answer_is_that_of_one_moment_or_40001_at_every_level(quiet, at_edges
     torn = 0
     try:
         # Until the random steps asked torn snapshots too: 10 to 40 times in so many cases, seldom fewer than 3.
-        for number in takewhile(lambda number: number < CASES or torn <= 2 and number < 10 * CASES, count()):
+        for number in itertools.takewhile(lambda number: number < CASES or torn <= 2 and number < 10 * CASES, itertools.count()):
             run = Run(quiet, sessions, rng, number)
             try:
                 for _ in range(STEPS):
