@@ -231,7 +231,9 @@ fn claim(id: i64) -> Result<Option<(Due, LockTag)>> {
 impl Turn {
     pub fn new(tenant_id: i64) -> Self {
         let left_at = LEFT_AT.get();
-        let at = if left_at.tenant_id == tenant_id { left_at } else { Place::beginning(tenant_id) };
+        // Where none was gone past, those before are over, or were another runner's, which may not have come back from them.
+        let goes_on = left_at.tenant_id == tenant_id && left_at.kept > 0;
+        let at = if goes_on { left_at } else { Place::beginning(tenant_id) };
         Self { tenant_id, left: VecDeque::new(), gets_on: true, at }
     }
 
