@@ -12,14 +12,41 @@ const NUMBER: &str = "$serde_json::private::Number";
 /// # Errors
 /// It is no JSON, or nested deeper than 127 levels.
 pub fn read(text: &str) -> serde_json::Result<Value> {
+    read_by(Tree::LAST, text)
+}
+
+/// Reads a text none of whose objects has two members of one name, which readers take for one or the other.
+///
+/// # Errors
+/// As [`read`], and where one has.
+pub fn read_unambiguous(text: &str) -> serde_json::Result<Value> {
+    read_by(Tree { refuses_doubles: true }, text)
+}
+
+fn read_by(tree: Tree, text: &str) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Tree.deserialize(&mut reader)?;
+    let value = tree.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
 
 /// A value of any kind.
-struct Tree;
+#[derive(Clone, Copy)]
+struct Tree {
+    refuses_doubles: bool,
+}
+
+impl Tree {
+    /// Of two members of one name the last one counts.
+    const LAST: Self = Self { refuses_doubles: false };
+
+    fn insert<E: Error>(self, object: &mut Map<String, Value>, key: String, value: Value) -> Result<(), E> {
+        if object.insert(key, value).is_some() && self.refuses_doubles {
+            return Err(E::custom("an object has two members of one name"));
+        }
+        Ok(())
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Tree {
     type Value = Value;
@@ -58,7 +85,7 @@ impl<'de> Visitor<'de> for Tree {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(Tree)? {
+        while let Some(element) = elements.next_element_seed(self)? {
             array.push(element);
         }
         Ok(Value::Array(array))
@@ -69,14 +96,12 @@ impl<'de> Visitor<'de> for Tree {
         while let Some(key) = members.next_key_seed(OfMember)? {
             match key {
                 Key::Own(key) => {
-                    let value = members.next_value_seed(Tree)?;
-                    object.insert(key, value);
+                    let value = members.next_value_seed(self)?;
+                    self.insert(&mut object, key, value)?;
                 }
-                Key::Number => match members.next_value_seed(Perhaps)? {
+                Key::Number => match members.next_value_seed(Perhaps(self))? {
                     Found::Number(number) => return Ok(Value::Number(number)),
-                    Found::Value(value) => {
-                        object.insert(NUMBER.to_owned(), value);
-                    }
+                    Found::Value(value) => self.insert(&mut object, NUMBER.to_owned(), value)?,
                 },
             }
         }
@@ -121,7 +146,7 @@ enum Found {
 }
 
 /// A number's digits, which serde_json gives away as a text that nobody else needs; texts of a document it only lends. tests/documents.rs fails where that changes.
-struct Perhaps;
+struct Perhaps(Tree);
 
 impl<'de> DeserializeSeed<'de> for Perhaps {
     type Value = Found;
@@ -135,7 +160,7 @@ impl<'de> Visitor<'de> for Perhaps {
     type Value = Found;
 
     fn expecting(&self, into: &mut fmt::Formatter) -> fmt::Result {
-        Tree.expecting(into)
+        self.0.expecting(into)
     }
 
     fn visit_string<E: Error>(self, digits: String) -> Result<Found, E> {
@@ -143,30 +168,30 @@ impl<'de> Visitor<'de> for Perhaps {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Found, E> {
-        Tree.visit_unit().map(Found::Value)
+        self.0.visit_unit().map(Found::Value)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Found, E> {
-        Tree.visit_bool(value).map(Found::Value)
+        self.0.visit_bool(value).map(Found::Value)
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Found, E> {
-        Tree.visit_u64(number).map(Found::Value)
+        self.0.visit_u64(number).map(Found::Value)
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Found, E> {
-        Tree.visit_i64(number).map(Found::Value)
+        self.0.visit_i64(number).map(Found::Value)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
-        Tree.visit_str(text).map(Found::Value)
+        self.0.visit_str(text).map(Found::Value)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Found, A::Error> {
-        Tree.visit_seq(elements).map(Found::Value)
+        self.0.visit_seq(elements).map(Found::Value)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Found, A::Error> {
-        Tree.visit_map(members).map(Found::Value)
+        self.0.visit_map(members).map(Found::Value)
     }
 }

@@ -1,4 +1,4 @@
-//! What to do about errors, where that does not depend on their values. Only `error` uses it.
+//! What to do about errors, where that does not depend on their values. Only `advice` uses it, and the words of `error`.
 
 pub const STREAM_NOT_FOUND: &str =
     "A stream exists from its first event on, within its tenant: check the name and eventstream.tenant.";

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod advice;
 pub mod argument;
 pub mod audit;
 pub mod backoff;
@@ -41,6 +42,8 @@ mod quote;
 pub mod rules;
 pub mod schema;
 pub mod time;
+pub mod token;
+pub mod tokenless;
 pub mod trace;
 pub mod undecided;
 pub mod violation;

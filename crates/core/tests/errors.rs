@@ -2,6 +2,7 @@
 
 use eventstream_core::broken::{Broken, Failed};
 use eventstream_core::error::Match;
+use eventstream_core::tokenless::Tokenless;
 use eventstream_core::undecided::Undecided;
 use eventstream_core::word::CategoryRule;
 use eventstream_core::{Error, quote_literal};
@@ -536,6 +537,34 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "role \"bob\" must say which tenant it means",
             json!({"role": "bob", "setting": "eventstream.tenant", "tenants": ["acme", "emca"]}),
             "set eventstream.tenant = 'acme'; for the transaction: select es_use_tenant('acme');",
+        ),
+        (
+            Error::Token(Box::new(Tokenless::Required { role: "web".into() })),
+            "ES042",
+            "role \"web\" needs a token in each transaction, and this one has none",
+            json!({"role": "web", "function": "es_use_token"}),
+            "select es_use_token($1)",
+        ),
+        (
+            Error::Token(Box::new(Tokenless::Ended)),
+            "ES042",
+            "the token of this transaction does not count any more",
+            json!({"function": "es_use_token"}),
+            "a new transaction with a new token",
+        ),
+        (
+            Error::Token(Box::new(Tokenless::Refused)),
+            "ES043",
+            "the token is refused",
+            json!({"argument": "token"}),
+            "The server's log says why",
+        ),
+        (
+            Error::Token(Box::new(Tokenless::OtherTenant { tenant: "acme".into(), other: "bank".into() })),
+            "ES044",
+            "this transaction is of tenant \"acme\" by its token, and not of \"bank\"",
+            json!({"tenant": "acme", "other": "bank"}),
+            "A transaction has one tenant",
         ),
         (
             Error::Immutable { operation: "UPDATE".into(), table: "_eventstream.events_1".into() },

@@ -1,0 +1,66 @@
+//! What a session is told that works, or tries to work, without a token that it needs: the words of ES042, ES043 and ES044. Owns these; [`crate::Error`] carries them.
+use crate::quote::shown;
+use serde_json::{Value, json};
+
+/// A call that the token of its transaction, or that there is none, does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
+pub enum Tokenless {
+    /// ES042: the role needs a token in each transaction, and this one has none.
+    #[error("role {} needs a token in each transaction, and this one has none", shown(role))]
+    Required { role: String },
+
+    /// ES042: this transaction had one, which counts no more: it has expired, or its key was revoked.
+    #[error("the token of this transaction does not count any more")]
+    Ended,
+
+    /// ES043: why is in the server's log.
+    #[error("the token is refused")]
+    Refused,
+
+    /// ES044: this transaction is of the tenant that its token names.
+    #[error("this transaction is of tenant {} by its token, and not of {}", shown(tenant), shown(other))]
+    OtherTenant { tenant: String, other: String },
+}
+
+impl Tokenless {
+    /// The five characters of its SQLSTATE.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Required { .. } | Self::Ended => "ES042",
+            Self::Refused => "ES043",
+            Self::OtherTenant { .. } => "ES044",
+        }
+    }
+
+    /// The same facts for machines.
+    #[must_use]
+    pub fn facts(&self) -> Value {
+        match self {
+            Self::Required { role } => json!({"role": role, "function": "es_use_token"}),
+            Self::Ended => json!({"function": "es_use_token"}),
+            Self::Refused => json!({"argument": "token"}),
+            Self::OtherTenant { tenant, other } => json!({"tenant": tenant, "other": other}),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Required { .. } => {
+                "Begin each transaction with select es_use_token($1), the token bound as a parameter, in the same transaction as what follows."
+            }
+            Self::Ended => {
+                "It has expired, or its key was revoked: begin a new transaction with a new token. A retry with the same event ids writes nothing twice."
+            }
+            Self::Refused => {
+                "The server's log says why. Have it issued anew, for this log (es_log_info) and this tenant, by an issuer whose key is registered (es_add_token_key)."
+            }
+            Self::OtherTenant { .. } => {
+                "A transaction has one tenant: do the rest in another one, with a token of its own."
+            }
+        }
+    }
+}
