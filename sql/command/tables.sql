@@ -200,7 +200,7 @@ create table _eventstream.command_answers (
     answer jsonb not null,
     decider text collate "C" not null,
     role text collate "C" not null,
-    executed_at timestamptz not null default pg_catalog.clock_timestamp(),
+    executed_at timestamptz not null,
     constraint command_answers_pkey primary key (tenant_id, category, command_key)
 );
 comment on table _eventstream.command_answers is

@@ -52,7 +52,7 @@ fn append_one(args: &Args) -> Returned {
     };
     let must_exist = args.boolean(9, "must_exist")?;
     let event = NewEvent::check(parts, "event_type")?;
-    let request = Request { stream, expected, events: vec![event], must_exist };
+    let request = Request { stream, expected, events: vec![event], must_exist, held: None };
     first(write(target(&access), &mut [request])?)
 }
 
@@ -63,7 +63,7 @@ fn append_events(args: &Args) -> Returned {
     let mut left = settings::max_batch_events();
     let events = batch("events", args.jsonb(1, "events")?, &mut left)?;
     let must_exist = args.boolean(3, "must_exist")?;
-    first(write(target(&access), &mut [Request { stream, expected, events, must_exist }])?)
+    first(write(target(&access), &mut [Request { stream, expected, events, must_exist, held: None }])?)
 }
 
 fn append_streams(args: &Args) -> Returned {
@@ -114,7 +114,10 @@ fn close_stream(args: &Args) -> Returned {
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
     let events = vec![NewEvent::closing(payload)?];
-    first(write(target(&access), &mut [Request { stream, expected: ExpectedVersion::Any, events, must_exist: true }])?)
+    first(write(
+        target(&access),
+        &mut [Request { stream, expected: ExpectedVersion::Any, events, must_exist: true, held: None }],
+    )?)
 }
 
 fn last(args: &Args) -> Returned {
@@ -210,5 +213,5 @@ fn stream_request<'a>(element: Value<'a>, must_exist: bool, left: &mut i64) -> R
         .into());
     }
     let events = if is_check { Vec::new() } else { batch("events", events, left)? };
-    Ok(Request { stream, expected, events, must_exist })
+    Ok(Request { stream, expected, events, must_exist, held: None })
 }

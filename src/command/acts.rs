@@ -45,7 +45,7 @@ fn append(due: BTreeMap<i64, Vec<Act>>) -> Result<()> {
             })
             .collect::<Result<Vec<_>>>()?;
         let stream = StreamName::parse(&stream)?;
-        let request = Request { stream, expected: ExpectedVersion::Any, events, must_exist: false };
+        let request = Request { stream, expected: ExpectedVersion::Any, events, must_exist: false, held: None };
         let target = Target { id: reserved_of(tenant_id), name: &tenant.name };
         // What the session has appended last stays its own.
         last_append::apart(|| write(target, &mut [request]))?;

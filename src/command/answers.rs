@@ -15,7 +15,8 @@ use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::{number, table};
-use crate::pg::query::plan::{Plan, View};
+use crate::pg::query::insert::Inserter;
+use crate::pg::query::plan::View;
 use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::catalog::Catalog;
@@ -25,7 +26,7 @@ use crate::shared::{transaction, trial};
 use eventstream_core::command::key::Repeated;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
-use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, Oid, TEXTOID};
+use pgrx::pg_sys::{Datum, Oid};
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 
@@ -52,11 +53,6 @@ thread_local! {
     /// Of keys.
     static EXECUTING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static PROBE: RefCell<Option<(Oid, Probe)>> = const { RefCell::new(None) };
-    static KEEP: Plan = const { Plan::new(
-        "insert into _eventstream.command_answers (tenant_id, category, command_key, stream, command_type, salt, request_digest, answer, decider, role) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        &[INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, JSONBOID, TEXTOID, TEXTOID],
-    ) };
 }
 
 /// Whose key it is.
@@ -235,6 +231,7 @@ impl Key<'_> {
             // Its commit is as durable as an append's, also where it has no events.
             transaction::note_append();
             let salt = server::random_bytes()?;
+            // In the order of the table's columns (sql/command/tables.sql).
             let row = [
                 Some(Datum::from(self.target.id)),
                 Some(from_text(self.category)?),
@@ -246,8 +243,11 @@ impl Key<'_> {
                 Some(answer.datum()),
                 Some(from_text(decider)?),
                 Some(from_text(&role)?),
+                Some(Datum::from(server::clock())),
             ];
-            KEEP.with(|plan| plan.write(db, &row)).map(drop)
+            let mut inserter = Inserter::open(db, catalog.command_answers)?;
+            inserter.put(&row)?;
+            inserter.close()
         })
     }
 }

@@ -89,7 +89,7 @@ impl Bounds {
                     Some(stream) => Opened::open(db, catalog, stream, View::Caller)?.head.version,
                     None => 0,
                 };
-                Ok((name.clone(), Held { stream, version }))
+                Ok((name.clone(), Held { stream, version, head: None }))
             };
             self.all.iter().map(look).collect()
         })

@@ -4,6 +4,7 @@ use crate::log::event::check_occurred_at;
 use crate::log::target::Target;
 use crate::log::{acting, metadata};
 use crate::pg::error::failure::{Result, invalid};
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::process::server;
 use crate::pg::value::composite::RowType;
@@ -14,7 +15,6 @@ use eventstream_core::command::key::{Repeated, check_key};
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::{EventType, StreamName, Subject};
 use pgrx::pg_sys::Datum;
-use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What es_command is given.
@@ -90,7 +90,7 @@ impl<'a> Command<'a> {
         metadata::check(metadata, false)?;
         let decided_at = trial::clock();
         let version = versions.map(|versions| versions.get(self.stream.as_str()).copied().unwrap_or(0));
-        let versions = versions.map(|versions| Jsonb::parse(&json!(versions).to_string())).transpose()?;
+        let versions = versions.map(object_of_versions).transpose()?;
         // In the order of the type's columns (sql/schema/types.sql).
         let columns: [Nullable; COMMAND.len()] = [
             Some(from_text(self.command_type)?),
@@ -114,32 +114,35 @@ impl<'a> Command<'a> {
 
     /// The metadata of an event that follows: what the command has, what the decider says, and what was decided on. `read`: what was looked at and not written.
     pub fn metadata_of_event(&self, own: Option<Jsonb>, decider: &str, read: &serde_json::Value) -> Result<Jsonb<'a>> {
-        let members = self.members_with(own)?;
-        let command = json!({"type": self.command_type, "key": self.key, "decider": decider, "read": read});
-        let comma = if members.is_empty() { "" } else { ", " };
-        Jsonb::parse(&format!("{{{members}{comma}\"{}\": {command}}}", metadata::COMMAND))
+        let read = Jsonb::parse(&read.to_string())?;
+        let mut object = ObjectBuilder::begin()?;
+        object.put_all(self.metadata.value)?;
+        own.map_or(Ok(()), |own| object.put_all(own))?;
+        object.begin_member(metadata::COMMAND)?;
+        object.put("type", Part::text(self.command_type))?;
+        object.put("key", self.key.map_or(Part::null(), Part::text))?;
+        object.put("decider", Part::text(decider))?;
+        object.put("read", Part::all_of(read)?)?;
+        object.end_member()?;
+        object.finish()
     }
 
     /// Its metadata, and those that something which follows says itself.
     pub fn metadata_with<'r>(&self, own: Option<Jsonb>) -> Result<Jsonb<'r>> {
-        Jsonb::parse(&format!("{{{}}}", self.members_with(own)?))
-    }
-
-    fn members_with(&self, own: Option<Jsonb>) -> Result<String> {
-        let own = own.map(|own| print("metadata", own)).transpose()?;
-        let mut members = inner(self.metadata.text);
-        if let Some(own) = own.map(|own| inner(own.text)).filter(|own| !own.is_empty()) {
-            // Of two members of one name jsonb keeps the later one.
-            members = if members.is_empty() { own } else { format!("{members}, {own}") };
-        }
-        Ok(members)
+        let mut object = ObjectBuilder::begin()?;
+        object.put_all(self.metadata.value)?;
+        own.map_or(Ok(()), |own| object.put_all(own))?;
+        object.finish()
     }
 }
 
-/// The members of an object as text.
-fn inner(object: &[u8]) -> String {
-    let text = String::from_utf8_lossy(object);
-    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().to_owned()
+/// As a decider and a caller are told of them.
+pub fn object_of_versions<'made>(versions: &Versions) -> Result<Jsonb<'made>> {
+    let mut object = ObjectBuilder::begin()?;
+    for (name, version) in versions {
+        object.put(name, Part::integer(*version)?)?;
+    }
+    object.finish()
 }
 
 /// Metadata that say who decided what are written by es_command alone. Errors: ES005.
@@ -153,10 +156,10 @@ pub fn refuse_reserved(metadata: Jsonb) -> Result<()> {
 /// Whoever speaks for the session says who acts: what a call claims of it counts only where the session says nothing.
 fn of_session(given: Jsonb) -> Result<Jsonb> {
     let Some(actor) = metadata::default_of("actor")? else { return Ok(given) };
-    let own = inner(print("metadata", given)?.text);
-    let comma = if own.is_empty() { "" } else { ", " };
-    // Of two members of one name jsonb keeps the later one.
-    Jsonb::parse(&format!("{{{own}{comma}\"actor\": {}}}", serde_json::Value::from(actor)))
+    let mut object = ObjectBuilder::begin()?;
+    object.put_all(given)?;
+    object.put("actor", Part::text(&actor))?;
+    object.finish()
 }
 
 fn actor(metadata: Jsonb<'_>) -> Result<Option<&str>> {

@@ -8,7 +8,7 @@
 //! decisions wait for each other in a circle.
 use super::answers::{Key, Turn};
 use super::bounds::Streams;
-use super::commanded::Command;
+use super::commanded::{Command, Versions, object_of_versions};
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;
@@ -22,8 +22,9 @@ use crate::log::held::Held;
 use crate::log::last_append::LastAppend;
 use crate::log::request::Request;
 use crate::log::target::Target;
-use crate::pg::error::failure::{Failure, Result};
+use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::process::server;
 use crate::shared::counters::{self, Counter};
 use eventstream_core::command::key::Repeated;
@@ -33,8 +34,7 @@ use eventstream_core::event_id::to_uuid_text;
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::StreamName;
 use eventstream_core::word::CategoryRule;
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::iter;
 
 /// The answer: a JSON object. Errors: ES001, ES006, ES016, ES030, ES033 to ES037, and those of appending.
@@ -154,9 +154,10 @@ fn append(target: Target, streams: &Streams, events: Vec<Decided>, is_once: bool
                 event.event_id = Some(new_event_id()?);
             }
         }
-        let version = streams.get(name).map_or(0, |held| held.version);
-        let expected = ExpectedVersion::parse(Some(version))?;
-        requests.push(Request { stream, expected, events, must_exist: false });
+        let held = streams.get(name);
+        let expected = ExpectedVersion::parse(Some(held.map_or(0, |held| held.version)))?;
+        let held = held.and_then(|held| held.stream.zip(held.head.clone()));
+        requests.push(Request { stream, expected, events, must_exist: false, held });
     }
     let streams = if requests.is_empty() { Vec::new() } else { write(target, &mut requests)? };
     if is_once {
@@ -188,19 +189,22 @@ impl Done {
         result: Option<Jsonb>,
         replayed: bool,
     ) -> Result<Jsonb<'a>> {
-        let mut versions: BTreeMap<&str, i64> = boundary.map(|(name, held)| (name.as_str(), held.version)).collect();
+        let mut versions: Versions = boundary.map(|(name, held)| (name.as_str(), held.version)).collect();
         versions.extend(self.streams.iter().map(|last| (last.stream.as_str(), last.version)));
         let stream = deciding.command.stream.as_str();
         let (version, event_ids) = (versions.get(stream).copied().unwrap_or(0), &self.event_ids);
         let global_position = self.streams.iter().flat_map(|last| &last.positions).max();
-        let facts = json!({
-            "stream": stream, "version": version, "versions": versions, "global_position": global_position, "event_ids": event_ids,
-            "replayed": replayed
-        });
+        let versions = object_of_versions(&versions)?;
+        let mut object = ObjectBuilder::begin()?;
+        object.put("stream", Part::text(stream))?;
+        object.put("version", Part::integer(version)?)?;
+        object.put("versions", Part::all_of(versions)?)?;
+        object
+            .put("global_position", global_position.map_or(Ok(Part::null()), |&position| Part::integer(position))?)?;
+        object.put_texts("event_ids", event_ids.iter().map(String::as_str))?;
+        object.put("replayed", Part::boolean(replayed))?;
         // A number of the decider's keeps its value and scale.
-        let result =
-            result.map_or(Ok("null".into()), |result| Ok::<_, Failure>(String::from_utf8_lossy(result.text()?)))?;
-        let facts = facts.to_string();
-        Jsonb::parse(&format!("{}, \"result\": {result}}}", facts.strip_suffix('}').unwrap_or_default()))
+        object.put("result", result.map_or(Ok(Part::null()), Part::all_of)?)?;
+        object.finish()
     }
 }

@@ -17,7 +17,7 @@ use super::deciding::Deciding;
 use super::scheduled::kept::InTheWay;
 use crate::access::authorize;
 use crate::log::buckets;
-use crate::log::held::{self, Begin, Held};
+use crate::log::held::{self, Begin};
 use crate::log::locks::MOST_NAMES;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
@@ -231,7 +231,7 @@ impl Rounds<'_> {
                         self.keeps_unnamed_out.set(is_had);
                         busy.unnamed |= !is_had;
                     }
-                    streams.entry(name.to_owned()).or_insert(Held { stream: None, version: 0 });
+                    streams.entry(name.to_owned()).or_default();
                 }
                 Begin::Busy => {
                     busy.names.insert(name.to_owned());

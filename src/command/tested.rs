@@ -221,7 +221,10 @@ impl Test<'_> {
                 let access = authorize(Privilege::Append, stream.category())?;
                 trial::set_clock(recorded_at);
                 let expected = ExpectedVersion::parse(Some(count))?;
-                write(target(&access), &mut [Request { stream, expected, events: vec![event], must_exist: false }])?;
+                write(
+                    target(&access),
+                    &mut [Request { stream, expected, events: vec![event], must_exist: false, held: None }],
+                )?;
             }
             Ok(())
         })

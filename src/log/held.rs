@@ -1,8 +1,8 @@
-//! Streams that a decision is made behind the locks of: those that it may append to, and those that it begins elsewhere. What it appends is locked once more by its append, which
-//! then waits for nobody.
+//! Streams that a decision is made behind the locks of: those that it may append to, and those that it begins elsewhere. Its append is told of their heads: behind the locks nobody else
+//! appends, and the decider only reads.
 use super::locks::MOST_NAMES;
 use super::names;
-use super::stream::{self, Absent, Hold, Locked, Stream};
+use super::stream::{self, Absent, Head, Hold, Locked, Stream};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
@@ -13,11 +13,13 @@ use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 
 /// A stream as it is, for as long as its lock is held.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Held {
     /// None: there is none of that name, and nobody else makes one.
     pub stream: Option<Stream>,
     pub version: i64,
+    /// None: it was not locked here.
+    pub head: Option<Head>,
 }
 
 /// Whether a stream can be begun.
@@ -57,14 +59,11 @@ pub fn hold<'a>(
         let stream = StreamName::parse_own(name)?;
         let (strength, absence) = (RowStrength::Append, Absent::Keep);
         let hold = Hold { strength, absent: absence, shares_name: false, partitions: 1, expected: 0 };
-        let (stream, version) = match stream::lock(db, catalog, tenant_id, &stream, &hold)? {
-            Locked::Existing(stream, head, _) => (Some(stream), head.version),
-            Locked::Free(_) | Locked::Made(_) | Locked::Missing => (None, 0),
-        };
-        holding.streams.push((name, Held { stream, version }));
-        if stream.is_some() {
+        if let Locked::Existing(stream, head, _) = stream::lock(db, catalog, tenant_id, &stream, &hold)? {
+            holding.streams.push((name, Held { stream: Some(stream), version: head.version, head: Some(head) }));
             continue;
         }
+        holding.streams.push((name, Held::default()));
         holding.keeps_unnamed_out = holding.keeps_unnamed_out || keep_unnamed_out(catalog, tenant_id)?;
         if !holding.keeps_unnamed_out {
             return Ok(None);

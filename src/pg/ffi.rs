@@ -249,6 +249,7 @@ compared! {
     // utils/adt: input functions that DirectFunctionCall takes
     pub fn jsonb_contains(info: FunctionCallInfo) -> Datum;
     pub fn jsonb_in(info: FunctionCallInfo) -> Datum;
+    pub fn int8_numeric(info: FunctionCallInfo) -> Datum;
     pub fn uuid_in(info: FunctionCallInfo) -> Datum;
     pub fn regprocedurein(info: FunctionCallInfo) -> Datum;
     pub fn timestamptz_in(info: FunctionCallInfo) -> Datum;
@@ -357,9 +358,8 @@ compared! {
     // replication/syncrep.c
     #[cfg(pre_pg16)]
     pub fn assign_synchronous_commit(level: c_int, extra: *mut c_void);
-    // tcop/postgres.c
+    // tcop/postgres.c, storage/ipc/latch.c, and the C library
     pub fn ProcessInterrupts();
-    // storage/ipc/latch.c, and the C library
     pub fn SetLatch(latch: *mut Latch);
     pub fn ResetLatch(latch: *mut Latch);
     pub fn WaitLatch(latch: *mut Latch, events: c_int, timeout: c_long, wait_event_info: u32) -> c_int;
@@ -384,7 +384,8 @@ compared! {
     pub fn jit_reset_after_error();
     pub fn pgstat_report_stat(force: bool) -> c_long;
     pub fn pgstat_report_activity(state: BackendState::Type, what: *const c_char);
-    // access/table/table.c, access/index/genam.c
+    // access/table/table.c, access/index/genam.c, storage/buffer/bufmgr.c
+    pub fn RelationGetNumberOfBlocksInFork(relation: Relation, fork: ForkNumber::Type) -> BlockNumber;
     pub fn table_open(relation: Oid, lock: LOCKMODE) -> Relation;
     pub fn table_close(relation: Relation, lock: LOCKMODE);
     pub fn systable_beginscan(

@@ -66,6 +66,18 @@ pub fn has_row(table: Oid) -> Result<bool> {
     })
 }
 
+/// Whether nobody has ever written a row of the table, or truncated it since: who is writing one has made the page before the row is anywhere to be found.
+pub fn is_without_page(table: Oid) -> Result<bool> {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: asks the file of a relation that is open.
+    catch(|| unsafe {
+        let opened = ffi::relation_open(table, lock);
+        let pages = ffi::RelationGetNumberOfBlocksInFork(opened, pg_sys::ForkNumber::MAIN_FORKNUM);
+        ffi::relation_close(opened, lock);
+        pages == 0
+    })
+}
+
 /// Whether a relation has columns of these types, and never had another.
 pub fn has_columns(relation: Oid, types: &[Oid]) -> Result<bool> {
     // SAFETY: look-ups in a cache, which find no type of a column that was dropped.

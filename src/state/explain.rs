@@ -57,10 +57,7 @@ pub fn of_stream<'made>(folding: &mut Folding, name: &str, stream: Stream, momen
     let explanation = Jsonb::parse(&explanation.to_string())?;
     // The state is put in as it is: it is never parsed again.
     let mut object = ObjectBuilder::begin()?;
-    let mut members = Part::all_of(explanation)?.members()?;
-    while let Some((key, part)) = members.next()? {
-        object.put(key, part)?;
-    }
+    object.put_all(explanation)?;
     object.put("state", Part::all_of(answer.state.view())?)?;
     object.finish()
 }

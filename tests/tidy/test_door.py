@@ -225,6 +225,7 @@ def test_a_document_read_by_number_would_be_found(rust):
 
 #: Who puts rows into which table without a statement.
 INSERTS = {
+    "src/command/answers.rs": ["catalog.command_answers"],
     "src/log/append.rs": ["partition.table_oid"],
     "src/log/stream.rs": ["catalog.segments"],
     "src/log/tags.rs": ["catalog.tag_partitions", "tags.table_oid"],

@@ -9,7 +9,9 @@ use crate::pg::process::subtransaction::undone;
 use crate::pg::query::columns::{number, table};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::probe::{Bound, Presence, Probe};
+use crate::pg::relation;
 use crate::pg::value::datum::from_text;
+use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use crate::shared::trial;
@@ -88,6 +90,9 @@ pub enum Standing {
 
 /// A key is one request's, whenever it is executed. Errors: ES030 where it is scheduled for another one.
 pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> Result<Standing> {
+    if relation::is_without_page(Catalog::current()?.scheduled_commands)? {
+        return Ok(Standing::Free);
+    }
     let tenant = Datum::from(target.id);
     let (presence, found) = as_owner(Planning::ByIndex, |db, catalog| {
         let bounds = [Bound::equal_text(2, from_text(&trial::key(key))?), Bound::equal_text(3, from_text(category)?)];

@@ -3,7 +3,7 @@
 use super::{Jsonb, Shape, check_for_interrupts, find, numeric_body, string, whole};
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
-use pgrx::pg_sys::{self, JsonbIteratorToken as Token, jbvType};
+use pgrx::pg_sys::{self, Datum, JsonbIteratorToken as Token, jbvType};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
@@ -61,6 +61,40 @@ impl<'a> Part<'a> {
             value.assume_init()
         };
         Ok(Self { value, _document: PhantomData })
+    }
+
+    pub fn text(text: &'a str) -> Self {
+        Self::scalar(jbvType::jbvString, |value| {
+            // SAFETY: the tag says that this member of the union counts; the text lives as long as the part.
+            let string = unsafe { &mut value.val.string };
+            string.len = text.len() as i32;
+            string.val = text.as_ptr().cast_mut().cast();
+        })
+    }
+
+    pub fn boolean(is: bool) -> Self {
+        Self::scalar(jbvType::jbvBool, |value| value.val.boolean = is)
+    }
+
+    pub fn null() -> Self {
+        Self::scalar(jbvType::jbvNull, |_| ())
+    }
+
+    /// In the current memory context.
+    pub fn integer(number: i64) -> Result<Self> {
+        // SAFETY: int8_numeric takes a bigint and gives a numeric.
+        let made = catch(|| unsafe {
+            ffi::DirectFunctionCall1Coll(Some(ffi::int8_numeric), pg_sys::InvalidOid, Datum::from(number))
+        })?;
+        Ok(Self::scalar(jbvType::jbvNumeric, |value| value.val.numeric = made.cast_mut_ptr()))
+    }
+
+    fn scalar(kind: jbvType::Type, fill: impl FnOnce(&mut pg_sys::JsonbValue)) -> Self {
+        // SAFETY: zeroes are a valid JsonbValue (jbvNull).
+        let mut value: pg_sys::JsonbValue = unsafe { MaybeUninit::zeroed().assume_init() };
+        value.type_ = kind;
+        fill(&mut value);
+        Self { value, _document: PhantomData }
     }
 
     /// The container, and the bytes it takes; None for a scalar.
@@ -167,20 +201,34 @@ impl<'a> ObjectBuilder<'a> {
     }
 
     fn key(&mut self, key: &'a str) -> Result<()> {
-        let mut value = MaybeUninit::<pg_sys::JsonbValue>::zeroed();
-        // SAFETY: a string value that borrows `key`.
-        unsafe {
-            (*value.as_mut_ptr()).type_ = jbvType::jbvString;
-            (*value.as_mut_ptr()).val.string.len = key.len() as i32;
-            (*value.as_mut_ptr()).val.string.val = key.as_ptr().cast_mut().cast();
-        }
-        self.push(Token::WJB_KEY, value.as_mut_ptr()).map(drop)
+        let mut key = Part::text(key).value;
+        self.push(Token::WJB_KEY, &raw mut key).map(drop)
     }
 
     pub fn put(&mut self, key: &'a str, part: Part<'a>) -> Result<()> {
         self.key(key)?;
         let mut value = part.value;
         self.push(Token::WJB_VALUE, &raw mut value).map(drop)
+    }
+
+    /// Puts all members of an object.
+    pub fn put_all(&mut self, object: Jsonb<'a>) -> Result<()> {
+        let mut members = Part::all_of(object)?.members()?;
+        while let Some((key, part)) = members.next()? {
+            self.put(key, part)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an array of texts.
+    pub fn put_texts(&mut self, key: &'a str, texts: impl Iterator<Item = &'a str>) -> Result<()> {
+        self.key(key)?;
+        self.push(Token::WJB_BEGIN_ARRAY, ptr::null_mut())?;
+        for text in texts {
+            let mut text = Part::text(text).value;
+            self.push(Token::WJB_ELEM, &raw mut text)?;
+        }
+        self.push(Token::WJB_END_ARRAY, ptr::null_mut()).map(drop)
     }
 
     /// Begins an object within this one, up to [`ObjectBuilder::end_member`].
@@ -193,7 +241,7 @@ impl<'a> ObjectBuilder<'a> {
         self.push(Token::WJB_END_OBJECT, ptr::null_mut()).map(drop)
     }
 
-    /// The object, in the current memory context.
+    /// The object, in the current memory context. Of two members of one name it has the later one.
     pub fn finish<'made>(mut self) -> Result<Jsonb<'made>> {
         let made = self.push(Token::WJB_END_OBJECT, ptr::null_mut())?;
         // SAFETY: the outermost object is complete.
