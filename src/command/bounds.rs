@@ -4,6 +4,7 @@ use super::foldable::may_read;
 use super::queried::{Asked, Seen};
 use crate::log::held::Held;
 use crate::log::scan::Opened;
+use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::log::whole;
 use crate::pg::error::failure::{Failure, Result, invalid};
@@ -85,11 +86,9 @@ impl Bounds {
         as_owner(Planning::ByIndex, |db, catalog| {
             let look = |name: &String| {
                 let stream = whole::look_up(db, catalog, View::Caller, target.id, &StreamName::parse_own(name)?)?;
-                let version = match stream {
-                    Some(stream) => Opened::open(db, catalog, stream, View::Caller)?.head.version,
-                    None => 0,
-                };
-                Ok((name.clone(), Held { stream, version, head: None }))
+                let opened = stream.map(|stream| Opened::open(db, catalog, stream, View::Caller)).transpose()?;
+                let known = opened.map(|opened| Known { stream: opened.stream, head: opened.head });
+                Ok((name.clone(), Held { known }))
             };
             self.all.iter().map(look).collect()
         })
@@ -104,11 +103,15 @@ impl Bounds {
             let category = StreamName::parse_own(name)?.category();
             let fold = own_fold.filter(|_| category == deciding.decider.category);
             let fold = folds::of(deciding.target.id, category, fold)?;
-            let state = match streams.get(name).and_then(|held| held.stream) {
+            let state = match streams.get(name).and_then(|held| held.known.as_ref()) {
                 None => Rc::clone(&fold.initial_state),
-                Some(stream) => {
+                Some(known) => {
                     let mut folding = Folding::new(deciding.target, &fold)?;
-                    veiled(category, || answer::of_stream(&mut folding, name, stream, Moment::NOW, view))?.state
+                    let answer = || match view {
+                        View::Latest => answer::of_locked(&mut folding, name, known),
+                        _ => answer::of_stream(&mut folding, name, known.stream, Moment::NOW, view),
+                    };
+                    veiled(category, answer)?.state
                 }
             };
             Ok((name.clone(), state))

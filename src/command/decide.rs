@@ -53,7 +53,7 @@ pub fn decide<'a>(
         Some((_, only)) if !deciding.decider.has_boundary() => only.view(),
         _ => object_of(states)?,
     };
-    let versions: Versions = streams.iter().map(|(name, held)| (name.as_str(), held.version)).collect();
+    let versions: Versions = streams.iter().map(|(name, held)| (name.as_str(), held.version())).collect();
     let version = versions.get(deciding.command.stream.as_str()).copied().unwrap_or(0);
     let command = deciding.command.value(deciding.target, Some(&versions))?;
     let categories = bounds.categories()?;

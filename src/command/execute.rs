@@ -155,8 +155,8 @@ fn append(target: Target, streams: &Streams, events: Vec<Decided>, is_once: bool
             }
         }
         let held = streams.get(name);
-        let expected = ExpectedVersion::parse(Some(held.map_or(0, |held| held.version)))?;
-        let held = held.and_then(|held| held.stream.zip(held.head.clone()));
+        let expected = ExpectedVersion::parse(Some(held.map_or(0, Held::version)))?;
+        let held = held.and_then(|held| held.known.clone());
         requests.push(Request { stream, expected, events, must_exist: false, held });
     }
     let streams = if requests.is_empty() { Vec::new() } else { write(target, &mut requests)? };
@@ -189,7 +189,7 @@ impl Done {
         result: Option<Jsonb>,
         replayed: bool,
     ) -> Result<Jsonb<'a>> {
-        let mut versions: Versions = boundary.map(|(name, held)| (name.as_str(), held.version)).collect();
+        let mut versions: Versions = boundary.map(|(name, held)| (name.as_str(), held.version())).collect();
         versions.extend(self.streams.iter().map(|last| (last.stream.as_str(), last.version)));
         let stream = deciding.command.stream.as_str();
         let (version, event_ids) = (versions.get(stream).copied().unwrap_or(0), &self.event_ids);

@@ -6,19 +6,17 @@
 //! a cancel) is raised as it is; who may not read the category is not told what a handler says.
 use super::category::{Categories, register_hint};
 use crate::access::authorize;
-use crate::log::last_append::LastAppend;
 use crate::log::request::Request;
+use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::error::report;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
-use crate::pg::query::plan::View;
 use crate::projection::progress::HIDDEN;
 use crate::state::answer;
 use crate::state::folding::Folding;
 use crate::state::folds::{self, Fold};
-use crate::state::moment::Moment;
 use eventstream_core::broken::{Broken, Failed};
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
@@ -28,14 +26,16 @@ use eventstream_core::{quote_literal, shown};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// A stream, and where it stands behind what was written to it.
+type Written<'a> = (StreamName<'a>, &'a Known);
+
 /// Errors: ES017, ES013 of a fold that cannot be used any more, and whatever a fold raises that is no fault of an event.
-pub fn judge(target: Target, categories: &Categories, requests: &[Request], appended: &[LastAppend]) -> Result<()> {
-    let mut asked: BTreeMap<&str, Vec<StreamName>> = BTreeMap::new();
-    for (request, appended) in requests.iter().zip(appended) {
+pub fn judge(target: Target, categories: &Categories, requests: &[Request], written: &[Option<Known>]) -> Result<()> {
+    let mut asked: BTreeMap<&str, Vec<Written>> = BTreeMap::new();
+    for (request, written) in requests.iter().zip(written) {
         let category = request.stream.category();
-        let is_new = !appended.replayed && !appended.positions.is_empty();
-        if is_new && categories.asks(category, CategoryRule::Foldable) {
-            asked.entry(category).or_default().push(request.stream);
+        if let Some(written) = written.as_ref().filter(|_| categories.asks(category, CategoryRule::Foldable)) {
+            asked.entry(category).or_default().push((request.stream, written));
         }
     }
     for (category, streams) in asked {
@@ -55,9 +55,9 @@ pub fn may_read(category: &str) -> Result<bool> {
     }
 }
 
-fn default_fold(target: Target, category: &str, streams: &[StreamName]) -> Result<Rc<Fold>> {
+fn default_fold(target: Target, category: &str, streams: &[Written]) -> Result<Rc<Fold>> {
     folds::of(target.id, category, None).map_err(|failure| match (failure, streams.first()) {
-        (Failure::Rule(Error::FoldNotFound { .. }), Some(&stream)) => {
+        (Failure::Rule(Error::FoldNotFound { .. }), Some(&(stream, _))) => {
             let hint = format!(
                 "{} Or take the rule back: select es_alter_category({}, '{{\"foldable\": null}}');",
                 register_hint(category),
@@ -69,14 +69,14 @@ fn default_fold(target: Target, category: &str, streams: &[StreamName]) -> Resul
     })
 }
 
-fn all_fold(target: Target, fold: &Fold, streams: &[StreamName], is_shown: bool) -> Result<()> {
+fn all_fold(target: Target, fold: &Fold, streams: &[Written], is_shown: bool) -> Result<()> {
     let mut folding = Folding::new(target, fold)?;
     // Nothing of it is there yet for anybody: whoever looks after the database hears of no failure that is undone.
     folding.imagine();
     let scratch = Scratch::new()?;
-    for &stream in streams {
+    for &(stream, written) in streams {
         server::check_for_interrupts()?;
-        let folded = scratch.step(|| answer::by_name(&mut folding, &stream, Moment::NOW, View::Latest).map(drop));
+        let folded = scratch.step(|| answer::of_locked(&mut folding, stream.as_str(), written).map(drop));
         folded.map_err(|failure| refused(fold, stream, failure, is_shown)).map_or_else(|failure| Err(failure?), Ok)?;
     }
     Ok(())

@@ -39,7 +39,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     };
     authorize_all(Privilege::Read, bounds.categories()?.as_deref())?;
     let streams = bounds.look(target)?;
-    let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
+    let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version());
     let dependency = Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
     dependency.judge(Found { version, is_closed: false })?;
     let states = bounds.states(&deciding, &streams, View::Caller)?;
@@ -55,7 +55,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     }
     let boundary = boundary.to_string();
     let versions: serde_json::Map<_, _> =
-        streams.iter().map(|(name, held)| (name.clone(), json!(held.version))).collect();
+        streams.iter().map(|(name, held)| (name.clone(), json!(held.version()))).collect();
     let states = object_of(&states)?;
     let states = String::from_utf8_lossy(states.text()?);
     let (decision, refused) = decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));

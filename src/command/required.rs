@@ -5,44 +5,45 @@
 //! raised as it is; who may not read the category is told what was asked, and no value.
 use super::foldable::may_read;
 use super::invariants::{Invariants, Required};
-use crate::log::last_append::LastAppend;
 use crate::log::request::Request;
+use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::error::report;
 use crate::pg::jsonb::Stored;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
-use crate::pg::query::plan::View;
 use crate::projection::progress::HIDDEN;
 use crate::shared::counters::{self, Counter};
 use crate::state::answer;
 use crate::state::folding::Folding;
 use crate::state::folds;
-use crate::state::moment::Moment;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::violation::{Fault, Violation};
 use std::rc::Rc;
 
 /// Errors: ES019, and whatever a fold raises that is no fault of an event.
-pub fn judge(target: Target, invariants: &Invariants, requests: &[Request], appended: &[LastAppend]) -> Result<()> {
-    for (request, appended) in requests.iter().zip(appended) {
-        if appended.replayed || appended.positions.is_empty() {
-            continue;
-        }
+pub fn judge(target: Target, invariants: &Invariants, requests: &[Request], written: &[Option<Known>]) -> Result<()> {
+    for (request, written) in requests.iter().zip(written) {
+        let Some(written) = written else { continue };
         let required = invariants.required(target, request)?;
         if required.is_empty() {
             continue;
         }
         let is_shown = may_read(request.stream.category())?;
-        let judged = || stream(target, request.stream, &required, is_shown);
+        let judged = || stream(target, (request.stream, written), &required, is_shown);
         if is_shown { judged() } else { report::silently(judged) }?;
     }
     Ok(())
 }
 
-fn stream(target: Target, stream: StreamName, required: &[&Required], is_shown: bool) -> Result<()> {
+fn stream(
+    target: Target,
+    (stream, written): (StreamName, &Known),
+    required: &[&Required],
+    is_shown: bool,
+) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut states: Vec<(Option<&str>, Rc<Stored>)> = Vec::new();
     for each in required {
@@ -52,7 +53,7 @@ fn stream(target: Target, stream: StreamName, required: &[&Required], is_shown: 
         let state = match known {
             Some(known) => known,
             None => {
-                let folded = scratch.step(|| state(target, stream, fold));
+                let folded = scratch.step(|| state(target, (stream, written), fold));
                 let folded = folded.map_err(|failure| unfolded(each, stream, failure, is_shown));
                 let folded = folded.map_or_else(|failure| Err(failure?), Ok)?;
                 states.push((fold, Rc::clone(&folded)));
@@ -66,15 +67,12 @@ fn stream(target: Target, stream: StreamName, required: &[&Required], is_shown: 
     Ok(())
 }
 
-fn state(target: Target, stream: StreamName, fold: Option<&str>) -> Result<Rc<Stored>> {
+fn state(target: Target, (stream, written): (StreamName, &Known), fold: Option<&str>) -> Result<Rc<Stored>> {
     let fold = folds::of(target.id, stream.category(), fold)?;
     let mut folding = Folding::new(target, &fold)?;
     // Nothing of it is there yet for anybody: whoever looks after the database hears of no failure that is undone.
     folding.imagine();
-    match answer::by_name(&mut folding, &stream, Moment::NOW, View::Latest)? {
-        Some(answer) => Ok(answer.state),
-        None => Err(Error::StreamNotFound { stream: stream.as_str().into() }.into()),
-    }
+    answer::of_locked(&mut folding, stream.as_str(), written).map(|answer| answer.state)
 }
 
 /// Why there is no state.

@@ -17,7 +17,7 @@ use super::deciding::Deciding;
 use super::scheduled::kept::InTheWay;
 use crate::access::authorize;
 use crate::log::buckets;
-use crate::log::held::{self, Begin};
+use crate::log::held::{self, Begin, Held};
 use crate::log::locks::MOST_NAMES;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
@@ -146,7 +146,7 @@ impl Rounds<'_> {
         if (is_another || decider.looks_for_its_boundary()) && bounds != Bounds::of(&deciding)? {
             return Err(self.again(&deciding, Again::Moved));
         }
-        let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version);
+        let version = streams.get(command.stream.as_str()).map_or(0, Held::version);
         let dependency =
             Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
         dependency.judge(Found { version, is_closed: false })?;
@@ -155,11 +155,11 @@ impl Rounds<'_> {
             decide(&deciding, &bounds, &streams, &states)
         })?;
         self.lock_beyond(&deciding, &bounds, &decision, &mut streams)?;
-        let absent = streams.iter().filter(|(_, held)| held.stream.is_none()).map(|(name, _)| name);
+        let absent = streams.iter().filter(|(_, held)| held.known.is_none()).map(|(name, _)| name);
         let absent: Vec<(String, bool)> =
             absent.map(|name| (name.clone(), bounds.all.contains(name) && !decision.is_of(name))).collect();
         // Streams that were locked for an earlier decision, and are not of this one.
-        streams.retain(|name, held| bounds.all.contains(name) || held.stream.is_none() && decision.is_of(name));
+        streams.retain(|name, held| bounds.all.contains(name) || held.known.is_none() && decision.is_of(name));
         let done = match then(&deciding, &streams, decision)? {
             Then::Done(done) => done,
             Then::Again(in_the_way) => return Err(self.again(&deciding, Again::Taken(in_the_way))),
@@ -204,7 +204,7 @@ impl Rounds<'_> {
     ) -> Result<()> {
         let written: BTreeSet<&str> = decision.events.iter().map(|decided| decided.stream.as_str()).collect();
         let (tenant_id, mut busy) = (self.target.id, Beyond::default());
-        let is_absent = |name: &String| streams.get(name).is_some_and(|held| held.stream.is_none());
+        let is_absent = |name: &String| streams.get(name).is_some_and(|held| held.known.is_none());
         let mut names = bounds.all.iter().filter(|name| is_absent(name)).count();
         for name in written {
             let stream = StreamName::parse_own(name)?;
@@ -219,7 +219,7 @@ impl Rounds<'_> {
                 )));
             }
             let begin = match streams.get(name) {
-                Some(held) if held.version == 0 => Begin::Free,
+                Some(held) if held.version() == 0 => Begin::Free,
                 Some(_) => Begin::There,
                 None => as_owner(Planning::ByIndex, |db, catalog| held::begin(db, catalog, tenant_id, &stream))?,
             };

@@ -50,9 +50,9 @@ pub fn write_under(condition: Option<Given>, target: Target, requests: &mut [Req
         });
     let appended = appended.map_err(condition::veiled).map_err(|failure| declared::suggest(target.id, failure))?;
     let written = appended.positions.len() as u64;
-    foldable::judge(target, &ruling.categories, requests, &appended.streams)?;
+    foldable::judge(target, &ruling.categories, requests, &appended.written)?;
     if !ruling.invariants.is_empty() {
-        required::judge(target, &ruling.invariants, requests, &appended.streams)?;
+        required::judge(target, &ruling.invariants, requests, &appended.written)?;
         ruling.invariants.note(target, requests, &appended.streams)?;
     }
     inline::apply(target, appended.positions)?;

@@ -15,7 +15,7 @@ use super::judge::{Rules, Verdict, judge, old_retry};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
-use super::stream::{self, Head, Locked, Stream};
+use super::stream::{self, Head, Known, Locked, Stream};
 use super::tags::{TagRows, of_correlation};
 use super::target::Target;
 use super::whole;
@@ -58,6 +58,8 @@ struct Call<'a> {
 pub struct Appended {
     /// What came of each stream, in the order given.
     pub streams: Vec<LastAppend>,
+    /// Where each of them stands behind what was written; None where nothing was.
+    pub written: Vec<Option<Known>>,
     /// Of the events that were written, in order; none where all of it is a retry.
     pub positions: Vec<i64>,
 }
@@ -94,44 +96,58 @@ pub fn append(
             verdicts = old_retry(db, catalog, requests, &locks.streams)?.ok_or(failure)?;
         }
         judge_new(rules, requests, &locks.streams, &verdicts)?;
-        let mut appended = Appended { streams: Vec::with_capacity(requests.len()), positions: Vec::new() };
+        let mut positions = Vec::new();
         while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
             first_append::note(db, catalog)?;
             call.tenant_uuid = identity::tenant_uuid(db, catalog, target.id)?;
             take_entry(catalog, target.id)?;
-            appended.positions = draw_positions(&call, requests)?;
-            if make_streams(&call, requests, &mut locks.streams, &appended.positions)? {
+            positions = draw_positions(&call, requests)?;
+            if make_streams(&call, requests, &mut locks.streams, &positions)? {
                 break;
             }
             // Somebody else has made one of the streams meanwhile: what builds on it is judged again, and comes after it.
-            appended.positions.clear();
+            positions.clear();
             verdicts = judge(db, catalog, requests, &locks.streams)?;
         }
         locks.let_names_go()?;
-        whole::note(&appended.positions);
-        trial::note(&appended.positions);
-        let mut positions = appended.positions.as_slice();
-        let mut tags = TagRows::default();
-        for ((request, locked), verdict) in requests.iter().zip(locks.streams).zip(verdicts) {
-            let last = match verdict {
-                Verdict::Checked(version) => {
-                    appended.streams.push(LastAppend::nothing(request.stream.as_str(), version));
-                    continue;
-                }
-                Verdict::Retry(last) => last,
-                Verdict::New => {
-                    let (own, others) = positions.split_at(request.events.len().min(positions.len()));
-                    positions = others;
-                    write(&call, request, locked, own, &mut tags)?
-                }
-            };
-            last_append::remember(last.clone());
-            appended.streams.push(last);
-        }
-        tags.close()?;
+        whole::note(&positions);
+        trial::note(&positions);
+        let appended = write_all(&call, requests, locks.streams, verdicts, positions)?;
         last_append::note_written(appended.positions.len() as u64);
         Ok(appended)
     })
+}
+
+/// Writes what is new at these positions.
+fn write_all(
+    call: &Call,
+    requests: &[Request],
+    locked: Vec<Locked>,
+    verdicts: Vec<Verdict>,
+    positions: Vec<i64>,
+) -> Result<Appended> {
+    let (mut streams, mut written) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+    let mut left = positions.as_slice();
+    let mut tags = TagRows::default();
+    for ((request, locked), verdict) in requests.iter().zip(locked).zip(verdicts) {
+        let (last, known) = match verdict {
+            Verdict::Checked(version) => (LastAppend::nothing(request.stream.as_str(), version), None),
+            Verdict::Retry(last) => (last, None),
+            Verdict::New => {
+                let (own, others) = left.split_at(request.events.len().min(left.len()));
+                left = others;
+                let (last, known) = write(call, request, locked, own, &mut tags)?;
+                (last, Some(known))
+            }
+        };
+        if !request.is_check() {
+            last_append::remember(last.clone());
+        }
+        streams.push(last);
+        written.push(known);
+    }
+    tags.close()?;
+    Ok(Appended { streams, written, positions })
 }
 
 /// Whether what is new may be recorded.
@@ -230,7 +246,13 @@ fn make_streams(call: &Call, requests: &[Request], locked: &mut [Locked], positi
 }
 
 /// Writes the events of one stream at these positions.
-fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags: &mut TagRows) -> Result<LastAppend> {
+fn write(
+    call: &Call,
+    request: &Request,
+    locked: Locked,
+    positions: &[i64],
+    tags: &mut TagRows,
+) -> Result<(LastAppend, Known)> {
     let (stream, mut head) = match locked {
         Locked::Existing(stream, head, _) => (stream, head),
         Locked::Made(stream) => (stream, stream::genesis()),
@@ -267,13 +289,9 @@ fn write(call: &Call, request: &Request, locked: Locked, positions: &[i64], tags
     if let Some((_, inserter)) = open {
         inserter.close()?;
     }
-    Ok(LastAppend {
-        stream: request.stream.as_str().into(),
-        version: head.version,
-        positions: positions.to_vec(),
-        event_ids,
-        replayed: false,
-    })
+    let stream_name = request.stream.as_str().into();
+    let (version, positions) = (head.version, positions.to_vec());
+    Ok((LastAppend { stream: stream_name, version, positions, event_ids, replayed: false }, Known { stream, head }))
 }
 
 /// The floor of recorded_at, and what this transaction has said of its own; a test has a clock of its own, and keeps to neither.

@@ -2,7 +2,7 @@
 //! appends, and the decider only reads.
 use super::locks::MOST_NAMES;
 use super::names;
-use super::stream::{self, Absent, Head, Hold, Locked, Stream};
+use super::stream::{self, Absent, Hold, Known, Locked};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
@@ -16,10 +16,13 @@ use eventstream_core::name::StreamName;
 #[derive(Debug, Clone, Default)]
 pub struct Held {
     /// None: there is none of that name, and nobody else makes one.
-    pub stream: Option<Stream>,
-    pub version: i64,
-    /// None: it was not locked here.
-    pub head: Option<Head>,
+    pub known: Option<Known>,
+}
+
+impl Held {
+    pub fn version(&self) -> i64 {
+        self.known.as_ref().map_or(0, |known| known.head.version)
+    }
 }
 
 /// Whether a stream can be begun.
@@ -60,7 +63,7 @@ pub fn hold<'a>(
         let (strength, absence) = (RowStrength::Append, Absent::Keep);
         let hold = Hold { strength, absent: absence, shares_name: false, partitions: 1, expected: 0 };
         if let Locked::Existing(stream, head, _) = stream::lock(db, catalog, tenant_id, &stream, &hold)? {
-            holding.streams.push((name, Held { stream: Some(stream), version: head.version, head: Some(head) }));
+            holding.streams.push((name, Held { known: Some(Known { stream, head }) }));
             continue;
         }
         holding.streams.push((name, Held::default()));

@@ -81,8 +81,8 @@ pub fn lock(db: &Db, catalog: &Catalog, tenant_id: i64, request: &Request, keeps
     // A check that is not in line with writers still keeps them out.
     let shares_name = request.forbids() || request.is_check() && keeps_name;
     let has_ids = request.events.iter().any(|event| event.event_id.is_some());
-    if let Some((stream, head)) = request.held.as_ref().filter(|_| !has_ids) {
-        return Ok(Locked::Existing(*stream, head.clone(), Vec::new()));
+    if let Some(held) = request.held.as_ref().filter(|_| !has_ids) {
+        return Ok(Locked::Existing(held.stream, held.head.clone(), Vec::new()));
     }
     let partitions = if has_ids { retry::PARTITIONS } else { 1 };
     let expected = match request.expected {

@@ -1,6 +1,6 @@
 //! What a call asks of one stream: events to be appended, or only a check of its version.
 use super::event::NewEvent;
-use super::stream::{Head, Stream};
+use super::stream::Known;
 use eventstream_core::command::boundary::{Dependency, Role};
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::{EventType, StreamName};
@@ -12,8 +12,8 @@ pub struct Request<'a> {
     pub events: Vec<NewEvent<'a>>,
     /// Whether the stream must have events already (es_close_stream).
     pub must_exist: bool,
-    /// The stream and its head where this transaction has locked it already, and has not appended to it since.
-    pub held: Option<(Stream, Head)>,
+    /// Where this transaction has locked the stream already, and has not appended to it since.
+    pub held: Option<Known>,
 }
 
 impl Request<'_> {

@@ -1,7 +1,7 @@
 //! The events of one stream for folding: ranges of versions, single events, the late ones, and the prefix of versions that a
 //! moment in time cuts off. Everything goes by index probes to the partitions that hold the versions asked for.
 use super::statements::column;
-use super::stream::{self, Head, Segment, Stream};
+use super::stream::{self, Head, Known, Segment, Stream};
 use super::whole;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::memory::List;
@@ -36,6 +36,15 @@ const OCCURRED_AT: i16 = 3;
 impl Opened {
     pub fn open(db: &Db, catalog: &Catalog, stream: Stream, view: View) -> Result<Self> {
         let head = stream::newest(db, catalog, &stream, view)?;
+        Self::at(db, catalog, stream, head, view)
+    }
+
+    /// Behind the stream's lock, whose head this transaction has found or written.
+    pub fn locked(db: &Db, catalog: &Catalog, locked: &Known) -> Result<Self> {
+        Self::at(db, catalog, locked.stream, locked.head.clone(), View::Latest)
+    }
+
+    fn at(db: &Db, catalog: &Catalog, stream: Stream, head: Head, view: View) -> Result<Self> {
         let segments = stream::segments(db, catalog, &stream, view)?;
         Ok(Self { stream, head, segments, view })
     }

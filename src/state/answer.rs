@@ -12,7 +12,7 @@ use super::moment::{Moment, Selection};
 use super::snapshot;
 use super::walk::Walk;
 use crate::log::scan::{Late, Opened};
-use crate::log::stream::Stream;
+use crate::log::stream::{Known, Stream};
 use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Stored;
@@ -22,6 +22,7 @@ use crate::pg::query::plan::View;
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
+use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::word::Order;
 use std::rc::Rc;
@@ -43,20 +44,48 @@ impl Start {
 
 /// The state of a stream, by name; None where there is none. `view`: [`View::Caller`], or [`View::Latest`] behind its lock.
 pub fn by_name(folding: &mut Folding, name: &StreamName, moment: Moment, view: View) -> Result<Option<Answer>> {
-    let (target, fold) = (folding.target, folding.fold);
-    let found = as_owner(Planning::ByIndex, |db, catalog| {
-        let found = whole::look_up(db, catalog, view, target.id, name)?;
-        let of = snapshot::Of { target, stream: name.as_str(), fold };
-        found.map(|found| Prepared::of(db, catalog, of, found, moment, view)).transpose()
-    })?;
-    found.map(|prepared| prepared.answer(folding, name.as_str(), moment)).transpose()
+    let tenant_id = folding.target.id;
+    let open = |db: &Db, catalog: &Catalog| {
+        let found = whole::look_up(db, catalog, view, tenant_id, name)?;
+        found.map(|found| Opened::open(db, catalog, found, view)).transpose()
+    };
+    of_opened(folding, name.as_str(), moment, view, open)
 }
 
 /// The state of a stream that was looked up.
 pub fn of_stream(folding: &mut Folding, name: &str, stream: Stream, moment: Moment, view: View) -> Result<Answer> {
+    let open = |db: &Db, catalog: &Catalog| Opened::open(db, catalog, stream, view).map(Some);
+    must_be_there(of_opened(folding, name, moment, view, open)?)
+}
+
+/// The state, as of now, of a stream that this transaction has locked.
+pub fn of_locked(folding: &mut Folding, name: &str, known: &Known) -> Result<Answer> {
+    let open = |db: &Db, catalog: &Catalog| Opened::locked(db, catalog, known).map(Some);
+    must_be_there(of_opened(folding, name, Moment::NOW, View::Latest, open)?)
+}
+
+fn must_be_there(answer: Option<Answer>) -> Result<Answer> {
+    answer.ok_or_else(|| Error::Internal { what: "a stream was not opened".into() }.into())
+}
+
+/// The state of the stream that `open` opens in that view; None where it opens none.
+fn of_opened(
+    folding: &mut Folding,
+    name: &str,
+    moment: Moment,
+    view: View,
+    open: impl FnOnce(&Db, &Catalog) -> Result<Option<Opened>>,
+) -> Result<Option<Answer>> {
     let of = snapshot::Of { target: folding.target, stream: name, fold: folding.fold };
-    let prepared = as_owner(Planning::ByIndex, |db, catalog| Prepared::of(db, catalog, of, stream, moment, view))?;
-    prepared.answer(folding, name, moment)
+    let began = Instant::now();
+    let prepared = as_owner(Planning::ByIndex, |db, catalog| {
+        let Some(opened) = open(db, catalog)? else { return Ok(None) };
+        let selection = Selection::of(db, &opened, moment)?;
+        let (mut start, lates) = start(db, catalog, of, &opened, &selection, view)?;
+        start.took = began.elapsed();
+        Ok(Some(Prepared { opened, selection, start, lates }))
+    })?;
+    prepared.map(|prepared| prepared.answer(folding, name, moment)).transpose()
 }
 
 /// What counts, and where to start.
@@ -68,15 +97,6 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(db: &Db, catalog: &Catalog, of: snapshot::Of, stream: Stream, moment: Moment, view: View) -> Result<Self> {
-        let began = Instant::now();
-        let opened = Opened::open(db, catalog, stream, view)?;
-        let selection = Selection::of(db, &opened, moment)?;
-        let (mut start, lates) = start(db, catalog, of, &opened, &selection, view)?;
-        start.took = began.elapsed();
-        Ok(Self { opened, selection, start, lates })
-    }
-
     fn answer(self, folding: &mut Folding, name: &str, moment: Moment) -> Result<Answer> {
         let Self { opened, selection, start, lates } = self;
         let answer = go_on(folding, name, &opened, selection, start, lates, None)?;
