@@ -2,9 +2,9 @@
 use super::deciding::Deciding;
 use super::foldable::may_read;
 use super::queried::{Asked, Seen};
+use crate::log::behind_lock::Known;
 use crate::log::held::Held;
 use crate::log::scan::Opened;
-use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::log::whole;
 use crate::pg::error::failure::{Failure, Result, invalid};

@@ -6,8 +6,8 @@
 //! a cancel) is raised as it is; who may not read the category is not told what a handler says.
 use super::category::{Categories, register_hint};
 use crate::access::authorize;
+use crate::log::behind_lock::Known;
 use crate::log::request::Request;
-use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::error::report;

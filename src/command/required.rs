@@ -5,8 +5,8 @@
 //! raised as it is; who may not read the category is told what was asked, and no value.
 use super::foldable::may_read;
 use super::invariants::{Invariants, Required};
+use crate::log::behind_lock::Known;
 use crate::log::request::Request;
-use crate::log::stream::Known;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::error::report;

@@ -8,6 +8,7 @@
 //! A call that only checks versions ends with the judge. Promises: one writer a stream, versions without gaps, everything in one call or nothing (the caller's transaction), and
 //! that version, position, recorded_at and max_occurred_at never fall along a stream.
 use super::acting;
+use super::behind_lock::Known;
 use super::condition::Condition;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
@@ -15,7 +16,7 @@ use super::judge::{Rules, Verdict, judge, old_retry};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
-use super::stream::{self, Head, Known, Locked, Stream};
+use super::stream::{self, Head, Locked, Stream};
 use super::tags::{TagRows, of_correlation};
 use super::target::Target;
 use super::whole;

@@ -1,8 +1,9 @@
 //! Streams that a decision is made behind the locks of: those that it may append to, and those that it begins elsewhere. Its append is told of their heads: behind the locks nobody else
 //! appends, and the decider only reads.
+use super::behind_lock::Known;
 use super::locks::MOST_NAMES;
 use super::names;
-use super::stream::{self, Absent, Hold, Known, Locked};
+use super::stream::{self, Absent, Hold, Locked};
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;

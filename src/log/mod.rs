@@ -5,6 +5,7 @@ pub mod activation;
 pub mod analyze;
 pub mod append;
 pub mod audit;
+pub mod behind_lock;
 pub mod buckets;
 pub mod chosen;
 pub mod condition;

@@ -1,6 +1,6 @@
 //! What a call asks of one stream: events to be appended, or only a check of its version.
+use super::behind_lock::Known;
 use super::event::NewEvent;
-use super::stream::Known;
 use eventstream_core::command::boundary::{Dependency, Role};
 use eventstream_core::expected::ExpectedVersion;
 use eventstream_core::name::{EventType, StreamName};

@@ -1,7 +1,8 @@
 //! The events of one stream for folding: ranges of versions, single events, the late ones, and the prefix of versions that a
 //! moment in time cuts off. Everything goes by index probes to the partitions that hold the versions asked for.
+use super::behind_lock::Known;
 use super::statements::column;
-use super::stream::{self, Head, Known, Segment, Stream};
+use super::stream::{self, Head, Segment, Stream};
 use super::whole;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::memory::List;

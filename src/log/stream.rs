@@ -53,13 +53,6 @@ pub struct Head {
     pub closed: bool,
 }
 
-/// A stream that this transaction has locked, and where it stands: nobody else appends to it.
-#[derive(Debug, Clone)]
-pub struct Known {
-    pub stream: Stream,
-    pub head: Head,
-}
-
 /// What is to become of a stream that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
