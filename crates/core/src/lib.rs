@@ -37,6 +37,7 @@ pub mod number;
 pub mod options;
 pub mod partition;
 pub mod privilege;
+pub mod protect;
 pub mod query;
 mod quote;
 pub mod rules;

@@ -1,0 +1,177 @@
+//! Protected fields: which values of a document are not shown, named by JSON Pointers, and the residual of a document, which has null in their places.
+//!
+//! Promises: what is protected is never in a residual, whatever the document looks like; what is not stays as it is, to the scale of a number. A value that stands in the way of a pointer, and is
+//! none that the way could lead through, is told, so that nobody stores it, and is not shown either. Keys, lengths of arrays and what is absent stay visible.
+mod binary;
+mod ways;
+
+use crate::error::{Error, Result};
+use crate::quote::shown;
+use crate::rules::Pointer;
+pub use binary::{Residual, Stray, residual};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use ways::Ways;
+
+/// The most pointers of a list.
+pub const MOST_POINTERS: usize = 64;
+
+/// What of a document is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mask {
+    /// What pointers lead to.
+    Listed(Ways),
+    /// All but what they lead to.
+    AllBut(Ways),
+}
+
+impl Mask {
+    /// Protects what these pointers lead to: `*` is any element of an array (in an object, the key `*`), and the outermost of two counts.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for that argument.
+    pub fn listed(argument: &str, pointers: &[&str]) -> Result<Self> {
+        ways(argument, pointers).map(Self::Listed)
+    }
+
+    /// Protects everything but what these pointers lead to.
+    ///
+    /// # Errors
+    /// As [`Mask::listed`].
+    pub fn all_but(argument: &str, pointers: &[&str]) -> Result<Self> {
+        ways(argument, pointers).map(Self::AllBut)
+    }
+
+    /// Whether it protects nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Listed(ways) if ways.is_nowhere())
+    }
+
+    /// Whether what a pointer leads to is always protected: it, or what it lies in.
+    #[must_use]
+    pub fn covers(&self, pointer: &Pointer) -> bool {
+        match self {
+            Self::Listed(ways) => ways.end_on(pointer),
+            Self::AllBut(ways) => !ways.touch(pointer),
+        }
+    }
+}
+
+fn ways(argument: &str, pointers: &[&str]) -> Result<Ways> {
+    let wrong =
+        |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
+    if pointers.len() > MOST_POINTERS {
+        return Err(wrong(format!("must have at most {MOST_POINTERS} pointers, not {}", pointers.len())));
+    }
+    let parsed = pointers.iter().map(|text| {
+        let pointer = Pointer::parse(text).map_err(|reason| wrong(format!("{reason}: {}", shown(text))))?;
+        if pointer.tokens().any(|token| token.is_end()) {
+            return Err(wrong(format!("must not have the step -, which leads to nothing: {}", shown(text))));
+        }
+        Ok(pointer)
+    });
+    Ways::new(&parsed.collect::<Result<Vec<_>>>()?).map_err(wrong)
+}
+
+/// What is protected of one schema version of an event type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// Of payloads.
+    pub payload: Mask,
+    /// Of metadata.
+    pub metadata: Mask,
+}
+
+/// Members of metadata that eventstream itself reads, and finds events by: never protected.
+const OWN_MEMBERS: [&str; 5] = ["actor", "causation_id", "command", "correlation_id", "traceparent"];
+
+impl Protection {
+    /// As es_protect is given it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], named by its argument.
+    pub fn new(pointers: Option<&[&str]>, clear_pointers: Option<&[&str]>, metadata_pointers: &[&str]) -> Result<Self> {
+        let payload = match (pointers, clear_pointers) {
+            (Some(pointers), None) => Mask::listed("pointers", pointers)?,
+            (None, Some(clear)) => Mask::all_but("clear_pointers", clear)?,
+            (given, _) => {
+                let found = if given.is_some() { "both are given" } else { "neither is given" };
+                return Err(Error::InvalidArgument {
+                    argument: "pointers".into(),
+                    reason: format!("or clear_pointers must be given, exactly one of the two: {found}"),
+                    hint: Some("pointers => '{}' protects nothing of the payload.".into()),
+                });
+            }
+        };
+        let metadata = Mask::listed("metadata_pointers", metadata_pointers)?;
+        for text in metadata_pointers {
+            let pointer = Pointer::parse(text).unwrap_or_default();
+            let first = pointer.tokens().next().map(|token| token.as_str().to_owned());
+            if first.as_deref().is_none_or(|first| OWN_MEMBERS.contains(&first)) {
+                return Err(Error::InvalidArgument {
+                    argument: "metadata_pointers".into(),
+                    reason: format!(
+                        "must not lead to what eventstream itself reads ({}): {}",
+                        OWN_MEMBERS.join(", "),
+                        shown(text)
+                    ),
+                    hint: None,
+                });
+            }
+        }
+        Ok(Self { payload, metadata })
+    }
+
+    /// Whether it protects nothing: that of a schema version that is named so that it may be appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty() && self.metadata.is_empty()
+    }
+}
+
+/// What a rule says of a schema version of a type.
+#[derive(Debug, Clone, Copy)]
+pub enum Cover<'a> {
+    /// Nothing: the type has no rule.
+    Free,
+    /// This.
+    By(&'a Rc<Protection>),
+    /// Nothing, though it does of others of the type: no such thing is appended, and what is there is not shown.
+    Missing {
+        /// The highest schema version that a rule names.
+        highest: i32,
+    },
+}
+
+/// Everything that is protected in a tenant, by type and schema version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Protections(BTreeMap<String, BTreeMap<i32, Rc<Protection>>>);
+
+impl Protections {
+    /// One more.
+    pub fn add(&mut self, name: String, schema_version: i32, protection: Protection) {
+        self.0.entry(name).or_default().insert(schema_version, Rc::new(protection));
+    }
+
+    /// Whether there is no rule at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is said of that schema version.
+    #[must_use]
+    pub fn of(&self, name: &str, schema_version: i32) -> Cover<'_> {
+        let Some(versions) = self.0.get(name) else { return Cover::Free };
+        match versions.get(&schema_version) {
+            Some(protection) => Cover::By(protection),
+            None => Cover::Missing { highest: versions.keys().next_back().copied().unwrap_or_default() },
+        }
+    }
+
+    /// The schema versions of a type that rules name, each in its order.
+    pub fn versions(&self, name: &str) -> impl DoubleEndedIterator<Item = (i32, &Rc<Protection>)> {
+        self.0.get(name).into_iter().flatten().map(|(&version, protection)| (version, protection))
+    }
+}

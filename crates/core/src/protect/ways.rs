@@ -1,0 +1,126 @@
+//! Pointers as one tree, in which each value of a document is met by one node at most.
+use crate::rules::{Pointer, Token};
+
+/// The most nodes.
+const MOST_NODES: usize = 4096;
+
+/// Where pointers lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ways(Option<Node>);
+
+/// What is said of a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// A pointer ends here; none that goes on counts.
+    pub(super) is_end: bool,
+    /// Members, by their keys.
+    members: Vec<(String, Node)>,
+    /// Some of these are no elements: the value may be an object, whatever its keys are.
+    has_names: bool,
+    /// Elements, by their places, with all that is said of any.
+    places: Vec<(usize, Node)>,
+    /// Any other element.
+    every: Option<Box<Node>>,
+}
+
+impl Ways {
+    pub(super) fn new(pointers: &[Pointer]) -> Result<Self, String> {
+        let rests: Vec<Vec<&Token>> = pointers.iter().map(|pointer| pointer.tokens().collect()).collect();
+        let rests: Vec<&[&Token]> = rests.iter().map(Vec::as_slice).collect();
+        let mut left = MOST_NODES;
+        let root = if rests.is_empty() { None } else { Some(Node::new(&rests, &mut left)?) };
+        Ok(Self(root))
+    }
+
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn root(&self) -> Option<&Node> {
+        self.0.as_ref()
+    }
+
+    /// Whether one of them ends on the way of that pointer, or where it leads to, whatever the document is.
+    pub(super) fn end_on(&self, pointer: &Pointer) -> bool {
+        let mut tokens = pointer.tokens();
+        let mut at = self.root();
+        while let Some(node) = at {
+            if node.is_end {
+                return true;
+            }
+            at = tokens.next().and_then(|token| node.step(token));
+        }
+        false
+    }
+
+    /// Whether one of them leads to what the pointer leads to, to something within it, or around it.
+    pub(super) fn touch(&self, pointer: &Pointer) -> bool {
+        let mut at = self.root();
+        for token in pointer.tokens() {
+            match at {
+                None => return false,
+                Some(node) if node.is_end => return true,
+                Some(node) => at = node.step(token),
+            }
+        }
+        at.is_some()
+    }
+}
+
+impl Node {
+    /// Of what is left of pointers behind the value.
+    fn new(rests: &[&[&Token]], left: &mut usize) -> Result<Self, String> {
+        *left = left.checked_sub(1).ok_or("must not lead so many ways: * and numbers meet in too many places")?;
+        if rests.iter().any(|rest| rest.is_empty()) {
+            return Ok(Self { is_end: true, ..Self::default() });
+        }
+        let firsts: Vec<(&Token, &[&Token])> =
+            rests.iter().filter_map(|rest| rest.split_first().map(|(first, rest)| (*first, rest))).collect();
+        let mut node = Self::default();
+        for &(first, _) in &firsts {
+            if node.members.iter().all(|(key, _)| key != first.as_str()) {
+                let same: Vec<_> = firsts.iter().filter(|(token, _)| token.as_str() == first.as_str()).map(|of| of.1).collect();
+                node.members.push((first.as_str().to_owned(), Self::new(&same, left)?));
+            }
+            node.has_names |= !is_any(first) && first.index().is_none();
+            if let Some(place) = first.index()
+                && node.places.iter().all(|(known, _)| *known != place)
+            {
+                let met = firsts.iter().filter(|(token, _)| is_any(token) || token.index() == Some(place));
+                let met: Vec<_> = met.map(|of| of.1).collect();
+                node.places.push((place, Self::new(&met, left)?));
+            }
+        }
+        let any: Vec<_> = firsts.iter().filter(|(token, _)| is_any(token)).map(|of| of.1).collect();
+        if !any.is_empty() {
+            node.every = Some(Box::new(Self::new(&any, left)?));
+        }
+        Ok(node)
+    }
+
+    fn step(&self, token: &Token) -> Option<&Self> {
+        self.member(token.as_str()).or_else(|| self.element(token.index()?))
+    }
+
+    pub(super) fn member(&self, key: &str) -> Option<&Self> {
+        self.members.iter().find(|(known, _)| known == key).map(|(_, node)| node)
+    }
+
+    pub(super) fn element(&self, place: usize) -> Option<&Self> {
+        self.places.iter().find(|(known, _)| *known == place).map(|(_, node)| node).or(self.every.as_deref())
+    }
+
+    /// Whether a way goes on through an object with these keys.
+    pub(super) fn leads_through_object<'k>(&self, mut keys: impl Iterator<Item = &'k str>) -> bool {
+        self.has_names || keys.any(|key| self.member(key).is_some())
+    }
+
+    /// Whether a way goes on through an array.
+    pub(super) fn leads_through_array(&self) -> bool {
+        self.every.is_some() || !self.places.is_empty()
+    }
+}
+
+fn is_any(token: &Token) -> bool {
+    token.as_str() == "*"
+}
