@@ -35,6 +35,25 @@ comment on function es_check_event_types(bool) is
 $$Compares what is stored with what is declared: no rows = each schema version of an event type of which there are events is declared, and upcasters turn it into the newest declared one. A row names the event type and schema version, what does not fit, how many such events there are and when the newest was recorded. It reads the counts of eventstream.event_types, and not the log; where more events came since than are counted at once, a row without an event type says from which position on nothing was looked at. thorough => true: reads every event, in bounded memory, and judges each whose schema version is declared with a JSON Schema: a row for each that breaks it, with stream, version and position, the JSON Pointers of the value and of the rule, and never what stands there. Only categories that the role may read. Privilege read.
 Example: select * from es_check_event_types();$$;
 
+create function es_protect(
+    event_type text,
+    schema_version int default 1,
+    pointers text[] default null,
+    clear_pointers text[] default null,
+    metadata_pointers text[] default '{}',
+    kind text default 'event'
+) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_protect';
+comment on function es_protect(text, int, text[], text[], text[], text) is
+$$Protects fields of a schema version of an event type: from its commit on nobody is shown them, by whatever function, view, state, projection, error or statistic; each is null instead, in what is stored already, too. pointers: JSON Pointers of what is protected of payloads (* is any element of an array; the outermost counts); or clear_pointers: all but these. One of the two; pointers => '{}' protects nothing, of a version that has nothing to protect. metadata_pointers: of metadata, but not of actor, causation_id, correlation_id, command and traceparent. It fails closed: an event that has a value of another kind in the way of a pointer is refused (ES016), and so is one of a schema version that no rule names; versions are named from 1 on, without a gap. Keys, lengths of arrays, and what is not there, stay visible. kind => 'command': the same of a type of commands, or the name of an operation outside, whose requests, results and errors are shown without it. Refused (ES005) where upcasters do not take null in the place of what is protected (each version that has an upcaster needs an example, es_create_event_type), and where a rule of a fold reads it. States and state tables are folded anew; read models of handlers keep what they have until es_rebuild_projection. A value in clear stays in the table until it is erased: this hides it. Again with other pointers: these count. Waits for the tenant's open appends, at most eventstream.gate_timeout (55P03). Returns the event type. Needs the privilege admin.
+Example: select es_protect('CustomerNamed', pointers => '{/name,/addresses/*/street}');$$;
+
+create function es_unprotect(event_type text, kind text default 'event') returns bigint
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unprotect';
+comment on function es_unprotect(text, text) is
+$$Takes back what es_protect said of an event type, in all its schema versions, or (kind => 'command') of a command: what is stored in clear is shown to everybody again who may read the event. Returns how many rules that were. A type that has none is ES005. Waits for the tenant's open appends as es_protect does (55P03). Needs the privilege admin.
+Example: select es_unprotect('CustomerNamed');$$;
+
 create function es_alter_category(category text, settings jsonb) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_alter_category';
 comment on function es_alter_category(text, jsonb) is

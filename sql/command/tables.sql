@@ -45,6 +45,29 @@ comment on column _eventstream.event_count_progress.global_position is 'every ev
 comment on column _eventstream.event_count_progress.counted_at is 'when';
 comment on index _eventstream.event_count_progress_pkey is 'one row a tenant';
 
+create table _eventstream.protections (
+    tenant_id bigint not null,
+    kind text collate "C" not null,
+    event_type text collate "C" not null,
+    schema_version int not null,
+    pointers text[] collate "C",
+    clear_pointers text[] collate "C",
+    metadata_pointers text[] collate "C" not null,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint protections_pkey primary key (tenant_id, kind, event_type, schema_version),
+    constraint protections_kind check (kind in ('event', 'command')),
+    constraint protections_form check ((pointers is null) <> (clear_pointers is null))
+);
+comment on table _eventstream.protections is
+'Which values of payloads and metadata are not shown, by event type (or command) and schema version, as es_protect was told.';
+comment on column _eventstream.protections.event_type is 'or the type of a command, or the name of an operation outside';
+comment on column _eventstream.protections.pointers is 'what is protected of payloads; NULL: all but the clear ones';
+comment on column _eventstream.protections.clear_pointers is 'what of payloads is shown; NULL: all but those that are listed';
+comment on column _eventstream.protections.metadata_pointers is 'what is protected of metadata';
+comment on index _eventstream.protections_pkey is 'one rule a schema version';
+comment on constraint protections_kind on _eventstream.protections is 'events, or commands';
+comment on constraint protections_form on _eventstream.protections is 'one of the two forms';
+
 create table _eventstream.category_rules (
     tenant_id bigint not null,
     category text collate "C" not null,

@@ -57,6 +57,22 @@ join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('read
 comment on view eventstream.categories is
 'The categories of the current tenant that the role may read: those that have streams, and those that have rules. What each asks of whatever is appended to it, as es_alter_category sets it; any, optional and NULL ask nothing.';
 
+create view eventstream.protections with (security_barrier) as
+select
+    p.kind,
+    p.event_type,
+    p.schema_version,
+    p.pointers,
+    p.clear_pointers,
+    p.metadata_pointers,
+    p.created_at as protected_at,
+    t.name as tenant
+from _eventstream.protections p
+join _eventstream.tenants t on t.id = p.tenant_id
+where p.tenant_id = (select _eventstream.readable_tenant('read'));
+comment on view eventstream.protections is
+'Which fields of the current tenant''s events and commands are protected, as es_protect was told: each is shown as null, to everybody.';
+
 create view eventstream.periods with (security_barrier) as
 select
     p.period_id as id,

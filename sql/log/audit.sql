@@ -9,7 +9,7 @@ set transform_null_equals = off
 set array_nulls = on
 as $$ select definition - '{id,tenant_id,created_at,granted_at,registered_at,activated_at}'::text[] $$;
 comment on function _eventstream.definition_of(jsonb) is
-'What counts of a row of tenants, grants, folds, upcasters, event_types, category_rules, periods, deciders, invariants, projections, subscriptions or activations: without ids and times that are no definition.';
+'What counts of a row of tenants, grants, folds, upcasters, event_types, protections, category_rules, periods, deciders, invariants, projections, subscriptions or activations: without ids and times that are no definition.';
 
 create function _eventstream.definition_key(kind text, definition jsonb) returns jsonb
 language sql immutable parallel safe
@@ -24,6 +24,7 @@ as $$
                     when 'grant' then '{role,role_oid,privilege,category}'
                     when 'upcaster' then '{event_type,from_schema_version}'
                     when 'event_type' then '{event_type,schema_version}'
+                    when 'protection' then '{kind,event_type,schema_version}'
                     when 'category_rule' then '{category}'
                     when 'period' then '{period_id}'
                     when 'activation' then '{log_id,system_identifier,database_oid}'
@@ -98,7 +99,7 @@ do $$
 declare
     register text;
 begin
-    foreach register in array array['tenants', 'grants', 'folds', 'upcasters', 'event_types', 'category_rules', 'periods', 'deciders', 'invariants', 'projections', 'subscriptions', 'activations'] loop
+    foreach register in array array['tenants', 'grants', 'folds', 'upcasters', 'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'projections', 'subscriptions', 'activations'] loop
         execute pg_catalog.format('create trigger note_definition after insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.note_definition()', register);
         execute pg_catalog.format('comment on trigger note_definition on _eventstream.%I is %L', register,
@@ -123,6 +124,8 @@ begin atomic
         select u.tenant_id, 'upcaster', _eventstream.definition_of(pg_catalog.to_jsonb(u)) from _eventstream.upcasters u
         union all
         select e.tenant_id, 'event_type', _eventstream.definition_of(pg_catalog.to_jsonb(e)) from _eventstream.event_types e
+        union all
+        select p.tenant_id, 'protection', _eventstream.definition_of(pg_catalog.to_jsonb(p)) from _eventstream.protections p
         union all
         select c.tenant_id, 'category_rule', _eventstream.definition_of(pg_catalog.to_jsonb(c)) from _eventstream.category_rules c
         union all

@@ -86,6 +86,10 @@ begin
                            index.uniqueness, name || '_' || index.suffix || '_idx', name, index.columns, index.condition);
             execute format('comment on index _eventstream.%I is %L', name || '_' || index.suffix || '_idx', index.meaning);
         end loop;
+        if log = 'events' then
+            -- Statistics would hold values of documents. LIKE takes no target along.
+            execute format('alter table _eventstream.%I alter column payload set statistics 0, alter column metadata set statistics 0', name);
+        end if;
         execute format('comment on table _eventstream.%I is %L', name,
                        format(case log when 'events' then 'Events with global_position from %s to %s.'
                                        else 'Tags of the events with global_position from %s to %s.' end, lower_bound, upper_bound - 1));
@@ -111,6 +115,37 @@ end
 $$;
 comment on function _eventstream.make_partition(bigint, bigint) is
 'Makes and attaches the partition [lower_bound, upper_bound) of the log, of events and of tags; false where it exists. Lets appends go on meanwhile.';
+
+create function _eventstream.forget_values() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+declare
+    part record;
+begin
+    for part in
+        select c.oid::regclass as log, a.attname, a.attnum, coalesce(a.attstattarget, -1) as target
+        from pg_class c join pg_attribute a on a.attrelid = c.oid
+        where (c.oid = '_eventstream.events'::regclass or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = '_eventstream.events'::regclass))
+          and a.attname in ('payload', 'metadata')
+    loop
+        if part.target <> 0 then
+            execute format('alter table only %s alter column %I set statistics 0', part.log, part.attname);
+        end if;
+        if exists (select from pg_statistic s where s.starelid = part.log and s.staattnum = part.attnum) then
+            delete from pg_statistic s where s.starelid = part.log and s.staattnum = part.attnum;
+        end if;
+    end loop;
+end
+$$;
+comment on function _eventstream.forget_values() is
+'Sees to it that no statistics hold values of payloads and metadata, of which there may be some where partitions came from the dump of a log that had others.';
 
 -- The first partition belongs to the extension; later ones are ordinary tables, so that pg_dump takes them whole.
 select _eventstream.make_partition(1, 16777216);

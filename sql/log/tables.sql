@@ -109,6 +109,9 @@ comment on column _eventstream.events.max_occurred_at is 'the largest occurred_a
 comment on column _eventstream.events.tags is 'what the event is about beside its stream: a set in the order of the bytes; NULL: none';
 comment on column _eventstream.events.recorded_from is 'the client''s address; NULL for a unix socket. Not covered by the chain hash';
 
+-- Statistics would hold values.
+alter table only _eventstream.events alter column payload set statistics 0, alter column metadata set statistics 0;
+
 create table _eventstream.event_tags (
     tenant_id bigint not null,
     tag text collate "C" not null,

@@ -4,14 +4,19 @@
 
 -- What an event says is shown by the door (src/present/door.rs), a document at a time.
 create function _eventstream.shown_payload(tenant_id bigint, event_type text, schema_version int, payload jsonb) returns jsonb
-language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_shown_payload';
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_payload';
 comment on function _eventstream.shown_payload(bigint, text, int, jsonb) is
-'The payload of an event of that type and schema version as the views show it: as it is stored.';
+'The payload of an event of that type and schema version as the views show it: as it is stored, without what is protected.';
 
 create function _eventstream.shown_metadata(tenant_id bigint, event_type text, schema_version int, metadata jsonb) returns jsonb
-language c stable parallel safe as 'MODULE_PATHNAME', 'eventstream_shown_metadata';
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_metadata';
 comment on function _eventstream.shown_metadata(bigint, text, int, jsonb) is
-'The metadata of an event of that type and schema version as the views show them: as they are stored.';
+'The metadata of an event of that type and schema version as the views show them: as they are stored, without what is protected.';
+
+create function _eventstream.shown_salt(tenant_id bigint, event_type text, schema_version int, payload jsonb, metadata jsonb, salt bytea) returns bytea
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_salt';
+comment on function _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea) is
+'The salt of an event as the views show it: not where something of the event is protected, because a value that is short is found by trying where salt and hash are known.';
 
 create view eventstream.events with (security_barrier) as
 select
@@ -29,7 +34,7 @@ select
     s.category,
     t.name as tenant,
     e.recorded_by,
-    e.salt,
+    _eventstream.shown_salt(e.tenant_id, e.event_type, e.schema_version, e.payload, e.metadata, e.salt) as salt,
     e.chain_hash,
     e.tags
 from _eventstream.events e
@@ -40,7 +45,7 @@ where s.tenant_id = (select _eventstream.readable_tenant('read'))
   and ((select _eventstream.readable_categories()) is null
        or s.category = any ((select _eventstream.readable_categories())::text[]));
 comment on view eventstream.events is
-'Every event of the current tenant that the role may read, with payloads as stored. The columns of type eventstream.event.';
+'Every event of the current tenant that the role may read, with payloads as stored, without what is protected. The columns of type eventstream.event.';
 
 create view eventstream.streams with (security_barrier) as
 select

@@ -6,7 +6,7 @@ declare
 begin
     foreach register in array array[
         'log_identities', 'first_appends', 'tenants', 'grants', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds', 'upcasters',
-        'event_types', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions'
+        'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions'
     ] loop
         execute pg_catalog.format('create trigger refuse_foreign before insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.refuse_foreign()', register);
@@ -69,7 +69,7 @@ as $query$
         from pg_class c
         where c.relnamespace = '_eventstream'::regnamespace
           and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds',
-                            'upcasters', 'event_types', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions')
+                            'upcasters', 'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions')
     ), functions (name, type) as (
         values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger')
     ), wanted (is_log, name, function, kind, moment, is_cloned, is_of_all) as (

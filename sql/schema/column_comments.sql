@@ -137,6 +137,14 @@ comment on column eventstream.commands.attempted_at is 'when the newest attempt 
 comment on column eventstream.commands.finished_at is 'when it ended';
 comment on column eventstream.commands.forget_at is 'when its answer is forgotten; NULL = never';
 comment on column eventstream.commands.tenant is 'whose it is';
+comment on column eventstream.protections.kind is 'event, or command: its requests, results and errors';
+comment on column eventstream.protections.event_type is 'or the type of a command, or the name of an operation outside';
+comment on column eventstream.protections.schema_version is 'that events are stored in; 1 of commands';
+comment on column eventstream.protections.pointers is 'what is protected of payloads; NULL: all but clear_pointers';
+comment on column eventstream.protections.clear_pointers is 'what of payloads is shown; NULL: all but pointers';
+comment on column eventstream.protections.metadata_pointers is 'what is protected of metadata';
+comment on column eventstream.protections.protected_at is 'since when there has been a rule for it; it may have been altered since (eventstream.administration)';
+comment on column eventstream.protections.tenant is 'whose it is';
 comment on column eventstream.periods.id is 'of the closing';
 comment on column eventstream.periods.category is 'whose events are closed';
 comment on column eventstream.periods.tag is 'only those that bear it; NULL = all';

@@ -7,6 +7,7 @@ select pg_catalog.pg_extension_config_dump('_eventstream.stream_segments', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.folds', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.upcasters', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.event_types', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.protections', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.category_rules', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.periods', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.operations', '');

@@ -1,13 +1,13 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
-use crate::command::agreement;
+use crate::command::{agreement, protect};
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
 use crate::pg::function::{Args, Returned};
 use crate::pg::value::datum::from_text;
-use crate::present::upcasters;
+use crate::present::{protected, upcasters};
 use crate::projection::refold;
 use crate::state::fold::{self, Definition, UpcasterDefinition};
 use crate::state::folds;
@@ -73,11 +73,13 @@ fn register_fold(args: &Args) -> Returned {
     may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     if category.is_none() {
+        must_read_nothing_protected(target.id, &definition)?;
         // No table follows it.
         fold::register(access.tenant_id, &definition)?;
         return from_text(definition.name).map(Some);
     }
     refold::prepare(target, Some(definition.category))?;
+    must_read_nothing_protected(target.id, &definition)?;
     let before = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
     if !definition.is_default {
         keep_default(target.id, definition.name)?;
@@ -97,6 +99,18 @@ fn register_fold(args: &Args) -> Returned {
         ))?;
     }
     from_text(definition.name).map(Some)
+}
+
+/// Errors: ES005 where a rule of the fold reads what is protected.
+fn must_read_nothing_protected(tenant_id: i64, definition: &Definition) -> Result<()> {
+    let Some(rules) = definition.rules else { return Ok(()) };
+    // What is being protected meanwhile is waited for.
+    agreement::begin(tenant_id, c"es_register_fold")?;
+    let protected = protected::of(tenant_id)?;
+    if protected.events.is_empty() {
+        return Ok(());
+    }
+    protect::must_not_read(&protected, "rules", definition.name, &String::from_utf8_lossy(rules.text()?))
 }
 
 /// Where state tables follow the default fold of a category, it must not cease to be one without another in its place.

@@ -19,6 +19,7 @@ mod operate;
 mod operation;
 mod period;
 mod projection;
+mod protect;
 mod query;
 mod read;
 mod snapshot;

@@ -59,7 +59,7 @@ fn read_stream(args: &Args) -> Returned {
     range.check()?;
     let access = authorize_reading(name.category())?;
     let upcasters = upcasters::of(access.tenant_id)?;
-    let mut door = if is_raw { Door::raw() } else { Door::new(&upcasters)? };
+    let mut door = if is_raw { Door::raw(&upcasters) } else { Door::new(&upcasters)? };
     if !is_raw {
         range.filter = upcasters::following(access.tenant_id, range.filter)?;
     }

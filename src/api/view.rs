@@ -1,11 +1,12 @@
 //! What the views ask: of the role that reads them, and of open appends.
 use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::log::{horizon, whole};
+use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::text_array_of;
-use crate::present::door;
+use crate::present::door::{self, Document};
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::argument::Argument;
@@ -16,8 +17,9 @@ sql_function!("eventstream_readable_tenant", "text", readable_tenant);
 sql_function!("eventstream_readable_categories", "", readable_categories);
 sql_function!("eventstream_operated_categories", "", operated);
 sql_function!("eventstream_shown_categories", "", shown);
-sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown_document);
-sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_document);
+sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown_payload);
+sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
+sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
 fn listed(scope: Scope) -> Returned {
@@ -49,8 +51,32 @@ fn readable_categories(_: &Args) -> Returned {
     }
 }
 
-fn shown_document(args: &Args) -> Returned {
-    Ok(door::as_stored(args.value(3)))
+fn shown_payload(args: &Args) -> Returned {
+    shown_document(args, Document::Payload)
+}
+
+fn shown_metadata(args: &Args) -> Returned {
+    shown_document(args, Document::Metadata)
+}
+
+fn shown_document(args: &Args, of: Document) -> Returned {
+    match door::hidden_in_views(args.int8(0, "tenant_id")?)? {
+        None => Ok(args.value(3)),
+        Some(hidden) => hidden.document(event(args)?, of, args.value(3)),
+    }
+}
+
+fn shown_salt(args: &Args) -> Returned {
+    let documents = [(Document::Payload, args.value(3)), (Document::Metadata, args.value(4))];
+    match door::hidden_in_views(args.int8(0, "tenant_id")?)? {
+        None => Ok(args.value(5)),
+        Some(hidden) => hidden.salt(event(args)?, documents, args.value(5)),
+    }
+}
+
+/// Which event type and schema version a view asks for.
+fn event<'a>(args: &Args<'a>) -> Result<(&'a str, i32)> {
+    Ok((args.text(1, "event_type")?, args.int4(2, "schema_version")?))
 }
 
 fn horizon_holders(args: &Args) -> Returned {

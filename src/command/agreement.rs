@@ -1,7 +1,7 @@
 //! Whether what is declared of event types agrees: examples with schemas, versions with the upcasters between them.
 //!
 //! Promises: whatever is declared together agrees, whichever of it came last, and whoever declared at the same time: that waits ([`begin`]). Each example
-//! satisfies its own schema, and what upcasters make of it those of all declared versions that it becomes on its way; each declared version leads by
+//! satisfies its own schema, and what upcasters make of it those of all declared versions that it becomes on its way; they take it, too, without what is protected of it; each declared version leads by
 //! upcasters to the next one. That is judged anew whenever a schema, an example or an upcaster changes, and what breaks it is refused.
 use super::declared::{self, Listed};
 use super::{ruling, schemas};
@@ -13,6 +13,7 @@ use crate::pg::jsonb::Jsonb;
 use crate::pg::process::lock::LockTag;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::present::door::Door;
@@ -155,38 +156,87 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
             })
         })
     })?;
+    must_take_residuals(target, event_type, &examples)?;
     if examples.is_empty() {
         return Ok(());
     }
     let (ruling, upcasters) = (ruling::of(target.id)?, upcasters::of(target.id)?);
     let declared = &ruling.declared;
-    let stream = StreamName::parse("example-1")?;
-    let common = Common::new(target, stream.as_str())?;
     for Example(event_type, version, example) in examples {
         let what = || "the example".to_owned();
         declared.check_payload(&what, &event_type, version, example.as_bytes()).map_err(of_example)?;
         if !upcasters.has(&event_type, version) {
             continue;
         }
-        let parts = Parts {
-            event_type: &event_type,
-            payload: Jsonb::parse(&example)?,
-            metadata: Some(Jsonb::parse("{}")?),
-            event_id: None,
-            occurred_at: None,
-            schema_version: Some(version),
-            subject: None,
-            tags: Vec::new(),
-        };
-        let event = NewEvent::check(parts, "event_type")?;
-        let stored = StoredEvent::imagined(&common, &stream, &event, 1, server::clock())?;
         let what = || format!("what upcasters make of the example of {} version {version}", shown(&event_type));
-        Door::new(&upcasters)?.show_steps(stored, &mut |became| {
-            let Some(payload) = became.payload()? else { return Ok(()) };
-            declared
-                .check_payload(&what, became.event_type()?, became.schema_version(), payload.text()?)
-                .map_err(of_example)
-        })?;
+        Door::of_examples(&upcasters)?.show_steps(
+            imagined(target, &event_type, version, &example)?,
+            &mut |became| {
+                let Some(payload) = became.payload()? else { return Ok(()) };
+                declared
+                    .check_payload(&what, became.event_type()?, became.schema_version(), payload.text()?)
+                    .map_err(of_example)
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// As an event.
+fn imagined(target: Target, event_type: &str, version: i32, example: &str) -> Result<StoredEvent> {
+    let stream = StreamName::parse("example-1")?;
+    let common = Common::new(target, stream.as_str())?;
+    let parts = Parts {
+        event_type,
+        payload: Jsonb::parse(example)?,
+        metadata: Some(Jsonb::parse("{}")?),
+        event_id: None,
+        occurred_at: None,
+        schema_version: Some(version),
+        subject: None,
+        tags: Vec::new(),
+    };
+    let event = NewEvent::check(parts, "event_type")?;
+    StoredEvent::imagined(&common, &stream, &event, 1, server::clock())
+}
+
+/// Whether upcasters take what the door gives them, null in the place of whatever is protected: of each version that has rules and upcasters, by its example. Errors: ES005.
+fn must_take_residuals(target: Target, event_type: &str, examples: &[Example]) -> Result<()> {
+    let upcasters = upcasters::of(target.id)?;
+    let protections = &upcasters.protected.events;
+    if protections.is_empty() {
+        return Ok(());
+    }
+    let older = upcasters.older(&[event_type.to_owned()]);
+    let names: BTreeSet<_> = older.iter().map(|(older, _)| older.as_str()).chain([event_type]).collect();
+    for event_type in names {
+        for (version, protection) in protections.versions(event_type) {
+            if protection.is_empty() || !upcasters.has(event_type, version) {
+                continue;
+            }
+            let refused = |reason: String, hint: String| -> Failure {
+                Error::InvalidArgument { argument: "event_type".into(), reason, hint: Some(hint) }.into()
+            };
+            let Some(Example(.., example)) = examples.iter().find(|one| one.0 == event_type && one.1 == version) else {
+                let reason = format!(
+                    "must have an example of version {version} of {}, which upcasters turn into the next: that they take it without what is protected has to be tried",
+                    shown(event_type)
+                );
+                let hint =
+                    format!("select es_create_event_type({}, {version}, example => '…');", quote_literal(event_type));
+                return Err(refused(reason, hint));
+            };
+            let stored = imagined(target, event_type, version, example)?;
+            if let Err(caught) = attempt(|| Door::new(&upcasters)?.show_steps(stored, &mut |_| Ok(())))? {
+                let reason = format!(
+                    "must have upcasters that take null where a value is protected: the example of version {version} of {} fails so, with {} ({})",
+                    shown(event_type),
+                    caught.message,
+                    caught.sqlstate
+                );
+                return Err(refused(reason, "Register an upcaster that leaves null as it is.".into()));
+            }
+        }
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
-//! What may be recorded in a tenant, as this backend knows it: its declared event types, the rules of its categories, its closed periods, and its invariants. The door in (src/command/write.rs) asks it of what is new.
+//! What may be recorded in a tenant, as this backend knows it: its declared event types, what is protected of events, the rules of its categories, its closed periods, and its invariants. The door in (src/command/write.rs) asks it of what is new.
 //!
 //! Promises: whoever asks behind the tenant's gate is answered by what had been committed when the gate was entered, also in a session that has known
 //! another answer before; where a tenant has no rules, that costs one look in a map.
 use super::category::{self, Categories};
 use super::closed;
+use super::covered;
 use super::declared::{self, Declared};
 use super::invariants::{self, Invariants};
 use crate::log::judge::Rules;
 use crate::log::request::Request;
+use crate::log::retry::Residuals;
 use crate::pg::error::failure::Result;
+use crate::present::protected::{self, Protected};
 use crate::shared::catalog;
 use crate::shared::known::Known;
 use eventstream_core::command::boundary::Found;
@@ -21,6 +24,7 @@ pub struct Ruling {
     pub categories: Categories,
     periods: Periods,
     pub invariants: Invariants,
+    pub protected: Rc<Protected>,
 }
 
 thread_local! {
@@ -35,6 +39,7 @@ pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
             categories: category::load(tenant_id)?,
             periods: closed::load(tenant_id)?,
             invariants: invariants::load(tenant_id)?,
+            protected: protected::of(tenant_id)?,
         }))
     })
 }
@@ -44,6 +49,11 @@ impl Rules for Ruling {
         // First, so that nobody repeats what looks like personal data.
         self.categories.judge(&self.declared, request, found)?;
         self.declared.judge(request)?;
+        covered::judge(&self.protected, request)?;
         closed::judge(&self.periods, request)
+    }
+
+    fn residuals(&self) -> &dyn Residuals {
+        &*self.protected
     }
 }

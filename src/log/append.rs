@@ -12,7 +12,7 @@ use super::behind_lock::Known;
 use super::condition::Condition;
 use super::event::NewEvent;
 use super::fresh_id::new_event_id;
-use super::judge::{Rules, Verdict, judge, old_retry};
+use super::judge::{Look, Rules, Verdict, judge, old_retry};
 use super::last_append::{self, LastAppend};
 use super::partition::{self, Partition};
 use super::request::Request;
@@ -89,13 +89,8 @@ pub fn append(
         };
         buckets::lock(catalog, target.id, requests, condition.map(|condition| &condition.query))?;
         let mut locks = locks::lock_all(db, catalog, target.id, requests)?;
-        let mut verdicts = judge(db, catalog, requests, &locks.streams)?;
-        if let Some(condition) =
-            condition.filter(|_| !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_))))
-            && let Err(failure) = condition::judge(db, catalog, target.id, condition)
-        {
-            verdicts = old_retry(db, catalog, requests, &locks.streams)?.ok_or(failure)?;
-        }
+        let look = Look { db, catalog, rules };
+        let mut verdicts = judge_under(condition, look, target.id, requests, &locks.streams)?;
         judge_new(rules, requests, &locks.streams, &verdicts)?;
         let mut positions = Vec::new();
         while verdicts.iter().any(|verdict| matches!(verdict, Verdict::New)) {
@@ -108,7 +103,7 @@ pub fn append(
             }
             // Somebody else has made one of the streams meanwhile: what builds on it is judged again, and comes after it.
             positions.clear();
-            verdicts = judge(db, catalog, requests, &locks.streams)?;
+            verdicts = judge(look, requests, &locks.streams)?;
         }
         locks.let_names_go()?;
         whole::note(&positions);
@@ -149,6 +144,25 @@ fn write_all(
     }
     tags.close()?;
     Ok(Appended { streams, written, positions })
+}
+
+/// Judges, and whether a condition holds.
+fn judge_under(
+    condition: Option<&Condition>,
+    look: Look,
+    tenant_id: i64,
+    requests: &[Request],
+    locked: &[Locked],
+) -> Result<Vec<Verdict>> {
+    let verdicts = judge(look, requests, locked)?;
+    let is_retry = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_)));
+    match condition.filter(|_| !is_retry) {
+        None => Ok(verdicts),
+        Some(condition) => match condition::judge(look.db, look.catalog, tenant_id, condition) {
+            Ok(()) => Ok(verdicts),
+            Err(failure) => old_retry(look, requests, locked)?.ok_or(failure),
+        },
+    }
 }
 
 /// Whether what is new may be recorded.

@@ -1,7 +1,7 @@
 //! Judges a call behind its locks: what of it is a retry, and whether what is new may be written, and what was only checked still stands.
 use super::last_append::LastAppend;
 use super::request::Request;
-use super::retry;
+use super::retry::{self, Residuals};
 use super::stream::Locked;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Db;
@@ -15,6 +15,17 @@ use eventstream_core::event_id::to_uuid_text;
 pub trait Rules {
     /// Judges the events for a stream that was found so, and gives each the schema version that it is appended with where it names none.
     fn judge(&self, request: &mut Request, found: Found) -> Result<()>;
+
+    /// What of payloads is compared.
+    fn residuals(&self) -> &dyn Residuals;
+}
+
+/// How it is looked for, and who says what of it is not compared.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub db: &'a Db,
+    pub catalog: &'a Catalog,
+    pub rules: &'a dyn Rules,
 }
 
 /// What becomes of a request.
@@ -29,17 +40,17 @@ pub enum Verdict {
 
 /// Decides for each stream whether its events are new or a retry. A stream that is only checked takes no part in that, and where the others
 /// are a retry it may have gone on since. Errors: ES001, ES002, ES003, ES006.
-pub fn judge(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]) -> Result<Vec<Verdict>> {
+pub fn judge(look: Look, requests: &[Request], locked: &[Locked]) -> Result<Vec<Verdict>> {
     for request in requests {
         retry::refuse_repeated_ids(request.stream.as_str(), &request.events)?;
     }
-    let mut verdicts = looked_for(db, catalog, requests, locked, false)?;
+    let mut verdicts = looked_for(look, requests, locked, false)?;
     // What was appended together is found together, however far one of the streams has gone on since.
     let is_retry = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_)));
     if is_retry {
         for ((request, locked), verdict) in requests.iter().zip(locked).zip(&mut verdicts) {
             if matches!(verdict, Verdict::New) {
-                *verdict = first_time(db, catalog, request, locked, true)?;
+                *verdict = first_time(look, request, locked, true)?;
             }
         }
     }
@@ -53,8 +64,8 @@ pub fn judge(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]
 }
 
 /// What is otherwise to be refused may be an old retry, whose own events are what has changed since: looked for wherever the streams have events. None: it is not.
-pub fn old_retry(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Locked]) -> Result<Option<Vec<Verdict>>> {
-    let verdicts = looked_for(db, catalog, requests, locked, true)?;
+pub fn old_retry(look: Look, requests: &[Request], locked: &[Locked]) -> Result<Option<Vec<Verdict>>> {
+    let verdicts = looked_for(look, requests, locked, true)?;
     let is_retry = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry(_)));
     if is_retry {
         refuse_half_a_retry(&verdicts)?;
@@ -62,25 +73,20 @@ pub fn old_retry(db: &Db, catalog: &Catalog, requests: &[Request], locked: &[Loc
     Ok(is_retry.then_some(verdicts))
 }
 
-fn looked_for(
-    db: &Db,
-    catalog: &Catalog,
-    requests: &[Request],
-    locked: &[Locked],
-    anywhere: bool,
-) -> Result<Vec<Verdict>> {
-    requests.iter().zip(locked).map(|(request, locked)| first_time(db, catalog, request, locked, anywhere)).collect()
+fn looked_for(look: Look, requests: &[Request], locked: &[Locked], anywhere: bool) -> Result<Vec<Verdict>> {
+    requests.iter().zip(locked).map(|(request, locked)| first_time(look, request, locked, anywhere)).collect()
 }
 
 /// Whether these events were appended before; `anywhere`: looked for in all of the stream's partitions.
-fn first_time(db: &Db, catalog: &Catalog, request: &Request, locked: &Locked, anywhere: bool) -> Result<Verdict> {
+fn first_time(look: Look, request: &Request, locked: &Locked, anywhere: bool) -> Result<Verdict> {
     if request.is_check() {
         return Ok(Verdict::Checked(locked.found().version));
     }
     let Locked::Existing(stream, head, newest) = locked else { return Ok(Verdict::New) };
     let name = request.stream.as_str();
-    let batch =
-        retry::Batch { name, stream, head, view: View::Latest, expected: request.expected, events: &request.events };
+    let Look { db, catalog, rules } = look;
+    let (expected, events) = (request.expected, &request.events);
+    let batch = retry::Batch { name, stream, head, view: View::Latest, expected, events, residuals: rules.residuals() };
     let among = if anywhere { retry::Among::All } else { retry::Among::Newest(newest) };
     let first_time = retry::first_time(db, catalog, &batch, among)?;
     Ok(first_time.map_or(Verdict::New, |first_time| {

@@ -10,6 +10,7 @@ use super::statements::{Statement, column};
 use super::stored::StoredContent;
 use super::stream::{self, Head, Stream};
 use crate::pg::error::failure::Result;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Db;
 use crate::pg::query::plan::View;
 use crate::pg::query::row::Row;
@@ -54,6 +55,15 @@ pub struct FirstTime {
     pub positions: Vec<i64>,
 }
 
+/// What of payloads is compared: what nobody is shown can be guessed by nobody, retry by retry.
+pub trait Residuals {
+    /// Whether anything is protected at all.
+    fn protects(&self) -> bool;
+
+    /// The payload of an event of that type and schema version without what is protected. None: all of it is.
+    fn unprotected<'a>(&self, event_type: &str, schema_version: i32, payload: Jsonb<'a>) -> Result<Option<Jsonb<'a>>>;
+}
+
 /// A stream that is locked, and what is to be appended to it.
 pub struct Batch<'a> {
     pub name: &'a str,
@@ -63,6 +73,7 @@ pub struct Batch<'a> {
     pub view: View,
     pub expected: ExpectedVersion,
     pub events: &'a [NewEvent<'a>],
+    pub residuals: &'a dyn Residuals,
 }
 
 /// Errors: ES006 where two events have one id.
@@ -138,7 +149,7 @@ fn stored(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Vec
             for id in events.iter().filter_map(|event| event.event_id) {
                 partition.event_ids.newest_first(db, batch.view, from_uuid(&id)?, |row| {
                     if row.int8(column::STREAM_ID)? == stream.id {
-                        found.extend(read(row, events)?.map(by_version));
+                        found.extend(read(row, batch)?.map(by_version));
                     }
                     Ok(true)
                 })?;
@@ -159,21 +170,22 @@ fn side_by_side(db: &Db, catalog: &Catalog, batch: &Batch, begin: i64) -> Result
     let mut found = Vec::new();
     for segment in stream::holding(&stream::segments(db, catalog, batch.stream, batch.view)?, begin, end) {
         let plan = segment.partition.plan(Statement::ByVersions);
-        found.extend(plan.rows(db, batch.view, 0, &range, |row| read(row, batch.events))?.into_iter().flatten());
+        found.extend(plan.rows(db, batch.view, 0, &range, |row| read(row, batch))?.into_iter().flatten());
     }
     Ok(found)
 }
 
 /// None where the event has none of the ids. Type, payload, subject, tags and (if given) schema_version and occurred_at are compared; metadata is
-/// not: a retry has another traceparent.
-fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
+/// not: a retry has another traceparent. Of a payload what is not protected is compared, whoever asks: else any value could be guessed by retries.
+fn read(row: &Row, batch: &Batch) -> Result<Option<Stored>> {
     let event_id = row.uuid(column::EVENT_ID)?;
+    let events = batch.events;
     let Some(place) = events.iter().position(|event| event.event_id == Some(event_id)) else { return Ok(None) };
     let event = &events[place];
     let stored_at = row.int8(column::OCCURRED_AT)?;
     let same = [
         ("type", row.text(column::EVENT_TYPE)? == event.event_type),
-        ("payload", StoredContent::of_row(row).payload()? == Some(event.payload.text)),
+        ("payload", is_same_payload(row, event, batch.residuals)?),
         (
             "schema_version",
             event
@@ -191,4 +203,18 @@ fn read(row: &Row, events: &[NewEvent]) -> Result<Option<Stored>> {
         place,
         differs: same.iter().filter(|(_, same)| !same).map(|(part, _)| *part).collect(),
     }))
+}
+
+fn is_same_payload(row: &Row, event: &NewEvent, residuals: &dyn Residuals) -> Result<bool> {
+    let stored = StoredContent::of_row(row);
+    if !residuals.protects() {
+        return Ok(stored.payload()? == Some(event.payload.text));
+    }
+    let (event_type, version) = (row.text(column::EVENT_TYPE)?, row.int4(column::SCHEMA_VERSION)?);
+    let unprotected = |payload: Option<Jsonb>| -> Result<Option<Vec<u8>>> {
+        let Some(payload) = payload else { return Ok(None) };
+        let shown = residuals.unprotected(event_type, version, payload)?;
+        shown.map(|shown| shown.text().map(<[u8]>::to_vec)).transpose()
+    };
+    Ok(unprotected(stored.payload_document()?)? == unprotected(Some(event.payload.value))?)
 }

@@ -3,6 +3,7 @@
 use super::statements::{column, verified};
 use super::tags;
 use crate::pg::error::failure::Result;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::query::row::Row;
 use crate::pg::query::store::Store;
 
@@ -36,6 +37,11 @@ impl<'r, 'a> StoredContent<'r, 'a> {
     /// Of a row as verification reads it.
     pub fn of_verified(row: &'r Row<'a>) -> Self {
         Self { row, payload: verified::PAYLOAD, metadata: verified::METADATA }
+    }
+
+    /// As it is; None where it is NULL (erased).
+    pub fn payload_document(&self) -> Result<Option<Jsonb<'a>>> {
+        self.row.jsonb_opt(self.payload)
     }
 
     /// As it is printed; None where it is NULL (erased).

@@ -32,6 +32,7 @@ pub mod field {
     pub const CATEGORY: usize = 11;
     pub const TENANT: usize = 12;
     pub const RECORDED_BY: usize = 13;
+    pub(in crate::present) const SALT: usize = 14;
     pub const CHAIN_HASH: usize = 15;
     pub const TAGS: usize = 16;
 }
@@ -167,6 +168,10 @@ impl StoredEvent {
     pub(super) fn set(&mut self, place: usize, value: Datum) {
         self.values[place] = value;
         self.nulls[place] = false;
+    }
+
+    pub(super) fn unset(&mut self, place: usize) {
+        self.nulls[place] = true;
     }
 
     pub(super) fn get(&self, place: usize) -> Nullable {

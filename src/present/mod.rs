@@ -1,6 +1,7 @@
-//! The door out: an event as it is stored becomes what a caller may see. Owns the form of eventstream.event, and upcasting.
+//! The door out: an event as it is stored becomes what a caller may see. Owns the form of eventstream.event, what is protected, and upcasting.
 pub mod door;
 pub mod event;
+pub mod protected;
 pub mod query;
 pub mod upcast;
 pub mod upcasters;

@@ -2,6 +2,7 @@
 //! chained until no further one is registered; each raises schema_version by one, so a chain always ends. What is stored
 //! never changes.
 use super::event::{StoredEvent, field};
+use super::protected::Protected;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call::{Code, Function, Position, Registrant};
 use crate::pg::process::memory::Scratch;
@@ -17,6 +18,7 @@ use pgrx::pg_sys::Datum;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
+use std::rc::Rc;
 
 /// From one schema version to the next.
 pub struct Step {
@@ -28,16 +30,17 @@ pub struct Step {
     pub registrant: Registrant,
 }
 
-/// The upcasters of a tenant, by event type and schema version.
+/// The upcasters of a tenant, by event type and schema version; and what is protected of what they are given.
 pub struct Upcasters {
     tenant_id: i64,
+    pub protected: Rc<Protected>,
     steps: BTreeMap<String, BTreeMap<i32, Step>>,
 }
 
 impl Upcasters {
     /// None yet.
-    pub fn of(tenant_id: i64) -> Self {
-        Self { tenant_id, steps: BTreeMap::new() }
+    pub fn of(tenant_id: i64, protected: Rc<Protected>) -> Self {
+        Self { tenant_id, protected, steps: BTreeMap::new() }
     }
 
     pub fn add(&mut self, event_type: String, from_schema_version: i32, step: Step) {
@@ -78,7 +81,8 @@ impl Upcasters {
 
     /// Everything that what they return depends on.
     pub fn definition(&self) -> String {
-        self.all().map(|(event_type, from, step)| step.definition(event_type, from)).collect::<Vec<_>>().concat()
+        let steps = self.all().map(|(event_type, from, step)| step.definition(event_type, from));
+        steps.chain([self.protected.definition.clone()]).collect::<Vec<_>>().concat()
     }
 
     /// Where the step stands whose failures are noted under that key, if it is still as it was.

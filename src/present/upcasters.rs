@@ -1,4 +1,5 @@
 //! The upcasters of the current database, as this backend knows them, and whose code they are.
+use super::protected::{self, Protected};
 use super::upcast::{Step, Upcasters};
 use crate::log::filter::Filter;
 use crate::pg::error::failure::Result;
@@ -40,7 +41,8 @@ thread_local! {
 /// The upcasters of a tenant.
 pub fn of(tenant_id: i64) -> Result<Rc<Upcasters>> {
     Known::of(&UPCASTERS_OF, catalog::folds_generation, tenant_id, || {
-        as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id).map(Rc::new))
+        let protected = protected::of(tenant_id)?;
+        as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id, protected).map(Rc::new))
     })
 }
 
@@ -52,7 +54,7 @@ pub fn following(tenant_id: i64, mut filter: Filter) -> Result<Filter> {
     Ok(filter)
 }
 
-fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
+fn load_upcasters(db: &Db, tenant_id: i64, protected: Rc<Protected>) -> Result<Upcasters> {
     let rows = UPCASTERS.with(|plan| {
         plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
             let key = (row.text(of_upcaster::EVENT_TYPE)?.to_owned(), row.int4(of_upcaster::FROM_SCHEMA_VERSION)?);
@@ -65,7 +67,7 @@ fn load_upcasters(db: &Db, tenant_id: i64) -> Result<Upcasters> {
             Ok((key, to_event_type, name, registrant))
         })
     })?;
-    let mut upcasters = Upcasters::of(tenant_id);
+    let mut upcasters = Upcasters::of(tenant_id, protected);
     for (key, to_event_type, name, registrant) in rows {
         let handler = handler::registered(db, Purpose::Upcaster, &name)?;
         upcasters.add(key.0, key.1, Step { to_event_type, name, handler, registrant });

@@ -29,6 +29,7 @@ pub struct Catalog {
     pub event_types: Oid,
     pub periods: Oid,
     pub category_rules: Oid,
+    pub protections: Oid,
     pub deciders: Oid,
     pub invariants: Oid,
     pub command_answers: Oid,
@@ -87,11 +88,11 @@ thread_local! {
     static RELATIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of tenants, grants, roles and memberships.
     static ACCESS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of folds and upcasters, of functions, which they may call, and of roles.
+    /// Counts invalidations of folds, upcasters and protected fields, of functions, which they may call, and of roles.
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of event types, rules of categories, closed periods and invariants.
+    /// Counts invalidations of event types, rules of categories, closed periods, protected fields and invariants.
     static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of deciders and invariants, of functions, which they call, and of roles.
     static DECIDERS_CHANGED: Cell<u64> = const { Cell::new(0) };
@@ -140,13 +141,19 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
     }
-    if relation == pg_sys::InvalidOid || relation == catalog.folds {
+    if [pg_sys::InvalidOid, catalog.folds, catalog.protections].contains(&relation) {
         CATALOG.set(None);
         FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     }
-    if [pg_sys::InvalidOid, catalog.event_types, catalog.periods, catalog.category_rules, catalog.invariants]
-        .contains(&relation)
-    {
+    let of_rules = [
+        pg_sys::InvalidOid,
+        catalog.event_types,
+        catalog.periods,
+        catalog.category_rules,
+        catalog.invariants,
+        catalog.protections,
+    ];
+    if of_rules.contains(&relation) {
         CATALOG.set(None);
         RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     }
@@ -183,7 +190,7 @@ pub fn access_generation() -> u64 {
     ACCESS_CHANGED.get()
 }
 
-/// A number that changes whenever a fold, an upcaster or a function that they call may have.
+/// A number that changes whenever a fold, an upcaster, what is protected, or a function that they call may have.
 pub fn folds_generation() -> u64 {
     FOLDS_CHANGED.get()
 }
@@ -209,6 +216,7 @@ pub fn announce_foreign(table: &str) -> Result<()> {
         "projections" => catalog.projections,
         "event_types" => catalog.event_types,
         "category_rules" => catalog.category_rules,
+        "protections" => catalog.protections,
         "periods" => catalog.periods,
         "deciders" => catalog.deciders,
         "invariants" => catalog.invariants,
@@ -251,6 +259,13 @@ pub fn announce_period_change(catalog: &Catalog) -> Result<()> {
 pub fn announce_category_change(catalog: &Catalog) -> Result<()> {
     RULES_CHANGED.set(RULES_CHANGED.get() + 1);
     invalidation::announce(catalog.category_rules)
+}
+
+/// Tells every session (at commit) that what is protected changed.
+pub fn announce_protection_change(catalog: &Catalog) -> Result<()> {
+    FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+    invalidation::announce(catalog.protections)
 }
 
 /// Tells every session (at commit) that projections changed.
@@ -301,6 +316,7 @@ impl Catalog {
             event_types: relation(c"event_types")?,
             periods: relation(c"periods")?,
             category_rules: relation(c"category_rules")?,
+            protections: relation(c"protections")?,
             deciders: relation(c"deciders")?,
             invariants: relation(c"invariants")?,
             command_answers: relation(c"command_answers")?,

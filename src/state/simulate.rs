@@ -95,8 +95,9 @@ fn find(db: &Db, catalog: &Catalog, folding: &Folding, name: &StreamName, events
         Some(opened) => {
             let (stream, head) = (&opened.stream, &opened.head);
             let newest = stream::newest_partitions(db, catalog, stream, View::Caller, retry::PARTITIONS)?;
-            let batch =
-                Batch { name: name.as_str(), stream, head, view: View::Caller, expected: ExpectedVersion::Any, events };
+            let (name, expected) = (name.as_str(), ExpectedVersion::Any);
+            let residuals = &*folding.fold.upcasters.protected;
+            let batch = Batch { name, stream, head, view: View::Caller, expected, events, residuals };
             retry::first_time(db, catalog, &batch, Among::Newest(&newest))?.is_some()
         }
     };

@@ -196,6 +196,7 @@ REGISTERS = (
     "folds",
     "upcasters",
     "event_types",
+    "protections",
     "category_rules",
     "periods",
     "operations",

@@ -8,7 +8,7 @@ from source import ROOT, files, is_test, literals_of, name
 OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
     "event_type": "command", "fold": "state", "guard": "proof", "history": "state", "invariant": "command",
-    "made": "state", "operation": "command", "period": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "snapshot": "state",
+    "made": "state", "operation": "command", "period": "command", "protect": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "snapshot": "state",
     "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
     "verify": "proof", "view": "access",
 }  # fmt: skip
@@ -16,11 +16,11 @@ OF_FILE = {
 #: than its own (partitions, sequences).
 OF_NAME = {
     "access": "administered_tenant bind_roles grants is_home role_of see_roles tenant_ids tenant_uuids",
-    "log": """administration audit definition_key definition_of definitions event_tags events home_of_log horizon_holders make_partition note_act note_definition positions
-              recorded_floor shown_metadata shown_payload stream_ids stream_segments streams tag_partitions this_log""",
+    "log": """administration audit definition_key definition_of definitions event_tags events forget_values home_of_log horizon_holders make_partition note_act note_definition positions
+              recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
-    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods scheduled_command_ids scheduled_commands",
+    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods protections scheduled_command_ids scheduled_commands",
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards enabling_guards",

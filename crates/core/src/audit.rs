@@ -28,6 +28,8 @@ words! {
         EventType = "event_type",
         /// That a period is closed.
         Period = "period",
+        /// Which values of documents are not shown.
+        Protection = "protection",
         /// What a category asks of its events.
         CategoryRule = "category_rule",
         #[allow(missing_docs)]
@@ -69,6 +71,9 @@ impl Kind {
             (Self::Period, Made) => "PeriodClosed",
             (Self::Period, Altered) => "PeriodReopened",
             (Self::Period, Dropped) => "PeriodForgotten",
+            (Self::Protection, Made) => "FieldsProtected",
+            (Self::Protection, Altered) => "ProtectionAltered",
+            (Self::Protection, Dropped) => "FieldsUnprotected",
             (Self::CategoryRule, Made | Altered) => "CategoryAltered",
             (Self::CategoryRule, Dropped) => "CategoryForgotten",
             (Self::Decider, Made) => "DeciderRegistered",

@@ -69,6 +69,14 @@ words! {
         Report = "report",
     }
 
+    /// Whose documents a rule protects.
+    Protects {
+        /// Events of a type.
+        Event = "event",
+        /// Commands of a type, and operations outside of a name: what was asked, and what came of it.
+        Command = "command",
+    }
+
     /// What a projection is.
     ProjectionKind {
         /// A handler for one event.

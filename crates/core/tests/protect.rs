@@ -26,7 +26,13 @@ fn put(value: &Value, into: &mut Vec<u8>) -> u32 {
     let align = |into: &mut Vec<u8>| into.resize(into.len().next_multiple_of(4), 0);
     match value {
         Value::Null => NULL,
-        Value::Bool(is_true) => if *is_true { 0x3000_0000 } else { 0x2000_0000 },
+        Value::Bool(is_true) => {
+            if *is_true {
+                0x3000_0000
+            } else {
+                0x2000_0000
+            }
+        }
         Value::Text(text) => {
             into.extend(text.as_bytes());
             STRING
@@ -63,7 +69,8 @@ fn container(header: u32, values: &[&Value], into: &mut Vec<u8>) {
     for (place, value) in values.iter().enumerate() {
         let before = into.len();
         let kind = put(value, into);
-        let length = if place % 32 == 0 { (into.len() - begin) as u32 | 0x8000_0000 } else { (into.len() - before) as u32 };
+        let length =
+            if place % 32 == 0 { (into.len() - begin) as u32 | 0x8000_0000 } else { (into.len() - before) as u32 };
         into[entries + place * 4..entries + place * 4 + 4].copy_from_slice(&(kind | length).to_ne_bytes());
     }
 }
@@ -99,10 +106,13 @@ fn blanked(value: &Value, way: &mut Vec<Step>, pointers: &[Vec<String>], is_list
         return if is_listed { value.clone() } else { Value::Null };
     }
     let nexts: Vec<&str> = on.iter().map(|pointer| pointer[way.len()].as_str()).collect();
-    let is_index = |token: &str| token == "*" || token == "0" || token.parse::<usize>().is_ok() && !token.starts_with('0');
+    let is_index =
+        |token: &str| token == "*" || token == "0" || token.parse::<usize>().is_ok() && !token.starts_with('0');
     match value {
         Value::Null => Value::Null,
-        Value::Object(members) if members.is_empty() || nexts.iter().any(|next| !is_index(next) || members.contains_key(*next)) => {
+        Value::Object(members)
+            if members.is_empty() || nexts.iter().any(|next| !is_index(next) || members.contains_key(*next)) =>
+        {
             let mut made = Object::default();
             for (key, member) in members {
                 way.push(Step::Key(key.clone()));
@@ -128,29 +138,43 @@ const KEYS: [&str; 9] = ["a", "b", "name", "a/b", "~", "0", "1", "*", "a long ke
 
 fn documents() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
-        Just("null"), Just("true"), Just("false"), Just("1.10"), Just("-0.00001"), Just("123456789012345678901234567890.5"),
-        Just("\"\""), Just("\"x\""), Just("\"Mia\""), Just("\"three words long\""),
+        Just("null"),
+        Just("true"),
+        Just("false"),
+        Just("1.10"),
+        Just("-0.00001"),
+        Just("123456789012345678901234567890.5"),
+        Just("\"\""),
+        Just("\"x\""),
+        Just("\"Mia\""),
+        Just("\"three words long\""),
     ]
     .prop_map(|text| Value::parse(text).expect("a scalar"));
     scalar.prop_recursive(5, 80, 40, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
             proptest::collection::vec(inner.clone(), 30..40).prop_map(Value::Array),
-            proptest::collection::btree_map(proptest::sample::select(&KEYS[..]).prop_map(ToOwned::to_owned), inner, 0..6)
-                .prop_map(Value::Object),
+            proptest::collection::btree_map(
+                proptest::sample::select(&KEYS[..]).prop_map(ToOwned::to_owned),
+                inner,
+                0..6
+            )
+            .prop_map(Value::Object),
         ]
     })
 }
 
 fn pointers() -> impl Strategy<Value = Vec<String>> {
     let token = proptest::sample::select(&KEYS[..]).prop_map(|key| key.replace('~', "~0").replace('/', "~1"));
-    let pointer = proptest::collection::vec(token, 0..4).prop_map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect());
+    let pointer = proptest::collection::vec(token, 0..4)
+        .prop_map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect());
     proptest::collection::vec(pointer, 0..6)
 }
 
 fn mask(pointers: &[String], is_listed: bool) -> Mask {
     let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
-    if is_listed { Mask::listed("pointers", &pointers) } else { Mask::all_but("clear_pointers", &pointers) }.expect("pointers")
+    if is_listed { Mask::listed("pointers", &pointers) } else { Mask::all_but("clear_pointers", &pointers) }
+        .expect("pointers")
 }
 
 proptest! {
@@ -179,6 +203,14 @@ proptest! {
     }
 }
 
+fn protection(
+    pointers: Option<&[&str]>,
+    clear: Option<&[&str]>,
+    metadata: &[&str],
+) -> eventstream_core::Result<Protection> {
+    Protection::new(pointers, clear, metadata)
+}
+
 fn listed(pointers: &[&str]) -> Mask {
     Mask::listed("pointers", pointers).expect("pointers")
 }
@@ -190,7 +222,11 @@ fn shown(document: &str, mask: &Mask) -> (String, Option<(String, &'static str)>
     let candidates = ["null".to_owned(), document.to_owned()];
     let text = match &found.document {
         None => document.to_owned(),
-        Some(bytes) => candidates.iter().find(|text| written(&Value::parse(text).expect("JSON")) == *bytes).cloned().unwrap_or_default(),
+        Some(bytes) => candidates
+            .iter()
+            .find(|text| written(&Value::parse(text).expect("JSON")) == *bytes)
+            .cloned()
+            .unwrap_or_default(),
     };
     (text, found.stray.map(|Stray { pointer, kind }| (pointer, kind)))
 }
@@ -221,9 +257,11 @@ fn what_stands_in_the_way_is_told_with_its_place() {
 
 #[test]
 fn a_null_that_is_protected_is_hidden_as_any_value() {
-    let there = residual(&written(&Value::parse(r#"{"a": null}"#).expect("JSON")), &listed(&["/a"])).expect("a document");
+    let there =
+        residual(&written(&Value::parse(r#"{"a": null}"#).expect("JSON")), &listed(&["/a"])).expect("a document");
     assert!(there.document.is_some());
-    let absent = residual(&written(&Value::parse(r#"{"b": null}"#).expect("JSON")), &listed(&["/a"])).expect("a document");
+    let absent =
+        residual(&written(&Value::parse(r#"{"b": null}"#).expect("JSON")), &listed(&["/a"])).expect("a document");
     assert!(absent.document.is_none());
 }
 
@@ -237,7 +275,9 @@ fn what_a_mask_covers_is_always_hidden() {
         assert_eq!(mask.covers(&pointer(text)), is_covered, "{text}");
     }
     let mask = Mask::all_but("clear_pointers", &["/a/b"]).expect("pointers");
-    for (text, is_covered) in [("/a/b", false), ("/a/b/c", false), ("/a", false), ("/a/c", true), ("/c", true), ("", false)] {
+    for (text, is_covered) in
+        [("/a/b", false), ("/a/b/c", false), ("/a", false), ("/a/c", true), ("/c", true), ("", false)]
+    {
         assert_eq!(mask.covers(&pointer(text)), is_covered, "{text}");
     }
 }
@@ -251,7 +291,9 @@ fn what_is_no_list_of_pointers_is_refused_by_name() {
         assert!(refused.contains("pointers"), "{refused}");
     }
     // Every way that * and a number can meet would be a node of its own.
-    let ways: Vec<String> = (0..60_u64).map(|bits| (0..30).map(|bit| if (bits * 0x9E37_79B9) >> bit & 1 == 0 { "/*" } else { "/0" }).collect()).collect();
+    let ways: Vec<String> = (0..60_u64)
+        .map(|bits| (0..30).map(|bit| if (bits * 0x9E37_79B9) >> bit & 1 == 0 { "/*" } else { "/0" }).collect())
+        .collect();
     let ways: Vec<&str> = ways.iter().map(String::as_str).collect();
     let refused = Mask::listed("pointers", &ways).expect_err("refused").to_string();
     assert!(refused.contains("so many ways"), "{refused}");
@@ -259,12 +301,12 @@ fn what_is_no_list_of_pointers_is_refused_by_name() {
 
 #[test]
 fn a_protection_is_one_of_two_forms_and_leaves_alone_what_eventstream_reads() {
-    assert!(Protection::new(None, None, &[]).is_err());
-    assert!(Protection::new(Some(&[]), Some(&[]), &[]).is_err());
-    assert!(Protection::new(Some(&[]), None, &[]).is_ok_and(|protection| protection.is_empty()));
-    assert!(Protection::new(None, Some(&[]), &["/note"]).is_ok_and(|protection| !protection.is_empty()));
+    assert!(protection(None, None, &[]).is_err());
+    assert!(protection(Some(&[]), Some(&[]), &[]).is_err());
+    assert!(protection(Some(&[]), None, &[]).is_ok_and(|protection| protection.is_empty()));
+    assert!(protection(None, Some(&[]), &["/note"]).is_ok_and(|protection| !protection.is_empty()));
     for wrong in ["", "/actor", "/correlation_id/x", "/command", "/traceparent", "/causation_id"] {
-        let refused = Protection::new(Some(&[]), None, &[wrong]).expect_err(wrong).to_string();
+        let refused = protection(Some(&[]), None, &[wrong]).expect_err(wrong).to_string();
         assert!(refused.contains("metadata_pointers"), "{refused}");
     }
 }
@@ -273,11 +315,39 @@ fn a_protection_is_one_of_two_forms_and_leaves_alone_what_eventstream_reads() {
 fn a_type_with_a_rule_has_no_version_without_one() {
     let mut all = Protections::default();
     assert!(all.is_empty() && matches!(all.of("Opened", 1), Cover::Free));
-    all.add("Opened".into(), 1, Protection::new(Some(&["/name"]), None, &[]).expect("a protection"));
-    all.add("Opened".into(), 3, Protection::new(Some(&[]), None, &[]).expect("a protection"));
+    all.add("Opened".into(), 1, protection(Some(&["/name"]), None, &[]).expect("a protection"));
+    all.add("Opened".into(), 3, protection(Some(&[]), None, &[]).expect("a protection"));
     assert!(matches!(all.of("Opened", 1), Cover::By(_)) && matches!(all.of("Closed", 1), Cover::Free));
     for version in [2, 4, i32::MAX] {
         assert!(matches!(all.of("Opened", version), Cover::Missing { highest: 3 }), "{version}");
     }
     assert_eq!(all.versions("Opened").map(|(version, _)| version).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
+fn what_rules_read_of_what_is_protected_is_found_wherever_they_read_it() {
+    let mut all = Protections::default();
+    all.add("Opened".into(), 1, protection(Some(&["/name", "/lines/*/who"]), None, &["/note"]).expect("a protection"));
+    all.add("Shown".into(), 1, protection(None, Some(&["/amount"]), &[]).expect("a protection"));
+    let cases = [
+        (r#"[{"set": {"/n": "/name"}}]"#, "Opened", Some("/name")),
+        (r#"[{"set": {"/n": "/name/first"}}]"#, "Opened", Some("/name/first")),
+        (r#"[{"append": {"/n": "/lines/0/who"}}]"#, "Opened", Some("/lines/0/who")),
+        (r#"[{"add": {"/by/{/name}": "/amount"}}]"#, "Opened", Some("/name")),
+        (r#"[{"increment": "/by/{/name}"}]"#, "Opened", Some("/name")),
+        (r#"[{"when": {"/name": {"exists": true}}, "increment": "/n"}]"#, "Opened", Some("/name")),
+        (r#"[{"set": {"/n": "event:/metadata/note"}}]"#, "Opened", Some("event:/metadata/note")),
+        (r#"[{"set": {"/n": {"from": "/name", "default": 1}}}]"#, "Opened", Some("/name")),
+        (r#"[{"add": {"/n": "/amount"}}]"#, "Shown", None),
+        (r#"[{"add": {"/n": "/fee"}}]"#, "Shown", Some("/fee")),
+        (r#"[{"set": {"/all": ""}}]"#, "Opened", None),
+        (r#"[{"set": {"/n": "/name"}}]"#, "Other", None),
+    ];
+    for (rules, event_type, read) in cases {
+        let text = format!(r#"{{"on": {{"{event_type}": {rules}}}}}"#);
+        let Ok(parsed) = eventstream_core::rules::Rules::parse(&text) else { panic!("{text}") };
+        let found = all.read_by(&parsed);
+        assert_eq!(found.as_ref().map(|found| found.2.as_str()), read, "{text}");
+        assert!(found.is_none_or(|found| found.1 == event_type && found.0.starts_with("/on/")));
+    }
 }

@@ -2,6 +2,7 @@
 //! needs no recursion, so no input can overflow the stack.
 pub mod parts;
 mod read;
+mod residual;
 use super::error::failure::{Result, catch};
 use super::ffi;
 use crate::pg::error::failure::c_string;

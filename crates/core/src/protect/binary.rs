@@ -2,7 +2,7 @@
 //!
 //! A container is a header (count and kind), an entry a value (in an object first all keys, then all values: kind and length, of each 32nd the end instead), and the values. Numbers and containers begin at
 //! multiples of four bytes, and what lies before them counts as theirs. The same document has the same bytes, whoever has put it together.
-use super::Mask;
+use super::mask::Mask;
 use super::ways::Node;
 
 const COUNT: u32 = 0x0FFF_FFFF;
@@ -47,7 +47,8 @@ pub fn residual(document: &[u8], mask: &Mask) -> Option<Residual> {
         Mask::Listed(ways) => (ways.root(), true),
         Mask::AllBut(ways) => (ways.root(), false),
     };
-    let mut writer = Writer { is_shown, into: Vec::with_capacity(document.len()), is_less: false, way: Vec::new(), stray: None };
+    let mut writer =
+        Writer { is_shown, into: Vec::with_capacity(document.len()), is_less: false, way: Vec::new(), stray: None };
     let container = Container::read(document)?;
     let value = if container.is_scalar { container.value(0)? } else { Value { kind: CONTAINER, bytes: document } };
     match writer.judge(root, &value)? {
@@ -173,12 +174,22 @@ impl<'d> Writer<'d> {
         let fate = match node {
             None if self.is_shown => Fate::Shown,
             None => Fate::Hidden,
-            Some(node) if node.is_end => if self.is_shown { Fate::Hidden } else { Fate::Shown },
+            Some(node) if node.is_end => {
+                if self.is_shown {
+                    Fate::Hidden
+                } else {
+                    Fate::Shown
+                }
+            }
             Some(_) if value.kind == NULL => Fate::Shown,
             Some(node) if value.kind == CONTAINER => {
                 let container = Container::read(value.bytes)?;
                 let leads = container.count == 0
-                    || if container.is_object { node.leads_through_object(container.keys()) } else { node.leads_through_array() };
+                    || if container.is_object {
+                        node.leads_through_object(container.keys())
+                    } else {
+                        node.leads_through_array()
+                    };
                 if leads { Fate::Within(node) } else { self.stray(value) }
             }
             Some(_) => self.stray(value),
@@ -222,8 +233,14 @@ impl<'d> Writer<'d> {
             } else {
                 self.value(Step::Element(place), node.element(place), &value)?
             };
-            let length = if place % STRIDE == 0 { (self.into.len() - values) as u32 | IS_END } else { (self.into.len() - before) as u32 };
-            self.into.get_mut(entries + place * 4..entries + place * 4 + 4)?.copy_from_slice(&(kind | length).to_ne_bytes());
+            let length = if place % STRIDE == 0 {
+                (self.into.len() - values) as u32 | IS_END
+            } else {
+                (self.into.len() - before) as u32
+            };
+            self.into
+                .get_mut(entries + place * 4..entries + place * 4 + 4)?
+                .copy_from_slice(&(kind | length).to_ne_bytes());
         }
         Some(())
     }

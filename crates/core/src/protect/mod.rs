@@ -3,76 +3,16 @@
 //! Promises: what is protected is never in a residual, whatever the document looks like; what is not stays as it is, to the scale of a number. A value that stands in the way of a pointer, and is
 //! none that the way could lead through, is told, so that nobody stores it, and is not shown either. Keys, lengths of arrays and what is absent stay visible.
 mod binary;
+mod mask;
 mod ways;
 
 use crate::error::{Error, Result};
 use crate::quote::shown;
-use crate::rules::Pointer;
+use crate::rules::{Pointer, Read, Rules};
 pub use binary::{Residual, Stray, residual};
+pub use mask::{MOST_POINTERS, Mask};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use ways::Ways;
-
-/// The most pointers of a list.
-pub const MOST_POINTERS: usize = 64;
-
-/// What of a document is protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mask {
-    /// What pointers lead to.
-    Listed(Ways),
-    /// All but what they lead to.
-    AllBut(Ways),
-}
-
-impl Mask {
-    /// Protects what these pointers lead to: `*` is any element of an array (in an object, the key `*`), and the outermost of two counts.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for that argument.
-    pub fn listed(argument: &str, pointers: &[&str]) -> Result<Self> {
-        ways(argument, pointers).map(Self::Listed)
-    }
-
-    /// Protects everything but what these pointers lead to.
-    ///
-    /// # Errors
-    /// As [`Mask::listed`].
-    pub fn all_but(argument: &str, pointers: &[&str]) -> Result<Self> {
-        ways(argument, pointers).map(Self::AllBut)
-    }
-
-    /// Whether it protects nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Listed(ways) if ways.is_nowhere())
-    }
-
-    /// Whether what a pointer leads to is always protected: it, or what it lies in.
-    #[must_use]
-    pub fn covers(&self, pointer: &Pointer) -> bool {
-        match self {
-            Self::Listed(ways) => ways.end_on(pointer),
-            Self::AllBut(ways) => !ways.touch(pointer),
-        }
-    }
-}
-
-fn ways(argument: &str, pointers: &[&str]) -> Result<Ways> {
-    let wrong =
-        |reason: String| Error::InvalidArgument { argument: argument.into(), reason, hint: None };
-    if pointers.len() > MOST_POINTERS {
-        return Err(wrong(format!("must have at most {MOST_POINTERS} pointers, not {}", pointers.len())));
-    }
-    let parsed = pointers.iter().map(|text| {
-        let pointer = Pointer::parse(text).map_err(|reason| wrong(format!("{reason}: {}", shown(text))))?;
-        if pointer.tokens().any(|token| token.is_end()) {
-            return Err(wrong(format!("must not have the step -, which leads to nothing: {}", shown(text))));
-        }
-        Ok(pointer)
-    });
-    Ways::new(&parsed.collect::<Result<Vec<_>>>()?).map_err(wrong)
-}
 
 /// What is protected of one schema version of an event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +31,11 @@ impl Protection {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], named by its argument.
-    pub fn new(pointers: Option<&[&str]>, clear_pointers: Option<&[&str]>, metadata_pointers: &[&str]) -> Result<Self> {
+    pub fn new<S: AsRef<str>>(
+        pointers: Option<&[S]>,
+        clear_pointers: Option<&[S]>,
+        metadata_pointers: &[S],
+    ) -> Result<Self> {
         let payload = match (pointers, clear_pointers) {
             (Some(pointers), None) => Mask::listed("pointers", pointers)?,
             (None, Some(clear)) => Mask::all_but("clear_pointers", clear)?,
@@ -105,7 +49,7 @@ impl Protection {
             }
         };
         let metadata = Mask::listed("metadata_pointers", metadata_pointers)?;
-        for text in metadata_pointers {
+        for text in metadata_pointers.iter().map(AsRef::as_ref) {
             let pointer = Pointer::parse(text).unwrap_or_default();
             let first = pointer.tokens().next().map(|token| token.as_str().to_owned());
             if first.as_deref().is_none_or(|first| OWN_MEMBERS.contains(&first)) {
@@ -168,6 +112,21 @@ impl Protections {
             Some(protection) => Cover::By(protection),
             None => Cover::Missing { highest: versions.keys().next_back().copied().unwrap_or_default() },
         }
+    }
+
+    /// What of these rules of a fold reads what is always protected, in some schema version: it would find null there, and compute on that. Where it stands in the rules, of which event type, and what.
+    #[must_use]
+    pub fn read_by<'r>(&self, rules: &'r Rules) -> Option<(&'r str, &'r str, String)> {
+        let found = rules.first_read(|event_type, read| {
+            self.versions(event_type).any(|(_, protection)| match read {
+                Read::Payload(pointer) => protection.payload.covers(pointer),
+                Read::Metadata(pointer) => protection.metadata.covers(pointer),
+            })
+        });
+        found.map(|(place, event_type, read)| match read {
+            Read::Payload(pointer) => (place, event_type, pointer.to_string()),
+            Read::Metadata(pointer) => (place, event_type, format!("event:/metadata{pointer}")),
+        })
     }
 
     /// The schema versions of a type that rules name, each in its order.

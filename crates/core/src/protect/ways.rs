@@ -79,7 +79,8 @@ impl Node {
         let mut node = Self::default();
         for &(first, _) in &firsts {
             if node.members.iter().all(|(key, _)| key != first.as_str()) {
-                let same: Vec<_> = firsts.iter().filter(|(token, _)| token.as_str() == first.as_str()).map(|of| of.1).collect();
+                let same: Vec<_> =
+                    firsts.iter().filter(|(token, _)| token.as_str() == first.as_str()).map(|of| of.1).collect();
                 node.members.push((first.as_str().to_owned(), Self::new(&same, left)?));
             }
             node.has_names |= !is_any(first) && first.index().is_none();

@@ -201,6 +201,18 @@ impl Path {
         fixed.iter().map(|token| Some(token.as_str())).chain(keyed)
     }
 
+    /// Where the keys are.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Pointer> {
+        let steps = match self {
+            Self::Fixed(_) => [].as_slice(),
+            Self::Keyed(steps) => steps.as_slice(),
+        };
+        steps.iter().filter_map(|step| match step {
+            Step::Named(_) => None,
+            Step::Key(pointer) => Some(pointer),
+        })
+    }
+
     /// The pointer, once the keys are known: `key` gives what a pointer into the payload finds.
     pub(super) fn pointer<E>(&self, mut key: impl FnMut(&Pointer) -> Result<String, E>) -> Result<Cow<'_, Pointer>, E> {
         match self {

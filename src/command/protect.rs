@@ -1,0 +1,225 @@
+//! What is protected: rules set and taken back. What a rule means is decided in crates/core; what it hides is hidden by the door (src/present).
+//!
+//! Promises: from the commit of es_protect on, nobody is shown what a rule names, by whatever way, and every append that follows is judged by it (covered.rs). A rule that upcasters or folds could
+//! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
+use super::agreement;
+use crate::log::gate;
+use crate::log::target::Target;
+use crate::pg::error::failure::{Result, invalid};
+use crate::pg::error::report;
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::{Nullable, from_text, text_array_of};
+use crate::present::protected::{self, Protected};
+use crate::projection::refold;
+use crate::shared::catalog::announce_protection_change;
+use crate::shared::session::as_owner;
+use eventstream_core::error::Error;
+use eventstream_core::name::EventType;
+use eventstream_core::protect::{Cover, Protection};
+use eventstream_core::rules::Rules;
+use eventstream_core::word::Protects;
+use eventstream_core::{quote_literal, shown};
+use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
+
+thread_local! {
+    static PROTECT: Plan = const { Plan::new(
+        "insert into _eventstream.protections as p (tenant_id, kind, event_type, schema_version, pointers, clear_pointers, metadata_pointers) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict on constraint protections_pkey do update \
+         set pointers = excluded.pointers, clear_pointers = excluded.clear_pointers, metadata_pointers = excluded.metadata_pointers \
+         where (p.pointers, p.clear_pointers, p.metadata_pointers) is distinct from (excluded.pointers, excluded.clear_pointers, excluded.metadata_pointers)",
+        &[INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
+    ) };
+    static UNPROTECT: Plan = const { Plan::new(
+        "delete from _eventstream.protections where tenant_id = $1 and kind = $2 and event_type = $3",
+        &[INT8OID, TEXTOID, TEXTOID],
+    ) };
+    static RULES: Plan = const { Plan::new(
+        "select name, rules::text from _eventstream.folds where tenant_id = $1 and rules is not null order by name collate \"C\"",
+        &[INT8OID],
+    ) };
+    // Of columns that hold what events say; statistics of a partition of another version's dump may be there.
+    static FORGET: Plan = const { Plan::new("select _eventstream.forget_values()", &[]) };
+}
+
+/// What es_protect is given.
+pub struct Definition<'a> {
+    pub kind: Protects,
+    pub event_type: &'a str,
+    pub schema_version: i32,
+    pub pointers: Option<Vec<String>>,
+    pub clear_pointers: Option<Vec<String>>,
+    pub metadata_pointers: Vec<String>,
+}
+
+/// Errors: ES005, 55P03.
+pub fn protect(target: Target, definition: &Definition) -> Result<()> {
+    let Definition { kind, event_type, schema_version, .. } = *definition;
+    let (pointers, clear) = (definition.pointers.as_deref(), definition.clear_pointers.as_deref());
+    let protection = Protection::new(pointers, clear, &definition.metadata_pointers)?;
+    check_name(kind, event_type)?;
+    check_version(kind, schema_version)?;
+    if kind == Protects::Command && !protection.metadata.is_empty() {
+        return Err(invalid(
+            "metadata_pointers",
+            "must be empty for commands, whose metadata are those of their events",
+        ));
+    }
+    begin(target, c"es_protect")?;
+    must_follow(target, definition)?;
+    let array = |list: Option<&[String]>| list.map(text_array_of).transpose();
+    let row: [Nullable; 7] = [
+        Some(Datum::from(target.id)),
+        Some(from_text(kind.as_str())?),
+        Some(from_text(event_type)?),
+        Some(Datum::from(schema_version)),
+        array(pointers)?,
+        array(clear)?,
+        Some(text_array_of(&definition.metadata_pointers)?),
+    ];
+    let is_new = as_owner(Planning::ByIndex, |db, catalog| {
+        if PROTECT.with(|plan| plan.write(db, &row))? == 0 {
+            return Ok(false);
+        }
+        FORGET.with(|plan| plan.first(db, View::Write, &[], |_| Ok(())))?;
+        announce_protection_change(catalog).map(|()| true)
+    })?;
+    if !is_new {
+        return report::notice(&format!("{} version {schema_version} is protected so already", shown(event_type)));
+    }
+    if kind == Protects::Event {
+        agreement::must_agree(target, event_type)?;
+        must_not_be_folded(target)?;
+        say_refolded(&refold::refold(target)?)?;
+        say_uncovered(target, event_type)?;
+    }
+    Ok(())
+}
+
+/// How many rules there were. Errors: ES005, 55P03.
+pub fn unprotect(target: Target, kind: Protects, event_type: &str) -> Result<i64> {
+    check_name(kind, event_type)?;
+    begin(target, c"es_unprotect")?;
+    let key = [Some(Datum::from(target.id)), Some(from_text(kind.as_str())?), Some(from_text(event_type)?)];
+    let gone = as_owner(Planning::ByIndex, |db, catalog| {
+        let gone = UNPROTECT.with(|plan| plan.write(db, &key))?;
+        announce_protection_change(catalog).map(|()| gone)
+    })?;
+    if gone == 0 {
+        return Err(Error::InvalidArgument {
+            argument: "event_type".into(),
+            reason: format!("must be one that a rule names: {} is not protected", shown(event_type)),
+            hint: Some("Which are: select kind, event_type from eventstream.protections;".into()),
+        }
+        .into());
+    }
+    if kind == Protects::Event {
+        agreement::must_agree(target, event_type)?;
+        say_refolded(&refold::refold(target)?)?;
+    }
+    Ok(gone as i64)
+}
+
+/// Alone: no append that was judged by other rules is under way, and nobody else declares anything of the tenant.
+fn begin(target: Target, call: &std::ffi::CStr) -> Result<()> {
+    server::must_be_writable(call)?;
+    gate::close(target)?;
+    agreement::begin(target.id, call)
+}
+
+fn check_name(kind: Protects, event_type: &str) -> Result<()> {
+    EventType::parse_as("event_type", event_type)?;
+    if kind == Protects::Event && event_type == EventType::STREAM_CLOSED {
+        return Err(invalid("event_type", format!("must not be {event_type}, which is eventstream's own")));
+    }
+    Ok(())
+}
+
+fn check_version(kind: Protects, version: i32) -> Result<()> {
+    if version < 1 {
+        return Err(invalid("schema_version", format!("must be 1 or more, not {version}")));
+    }
+    if kind == Protects::Command && version != 1 {
+        return Err(invalid("schema_version", format!("must be 1 for commands, which have none, not {version}")));
+    }
+    Ok(())
+}
+
+/// What no rule names is not shown: so the versions are named from the first on, and none is forgotten.
+fn must_follow(target: Target, definition: &Definition) -> Result<()> {
+    let Definition { event_type, schema_version, .. } = *definition;
+    let protected = protected::of(target.id)?;
+    let named: Vec<i32> = protected.events.versions(event_type).map(|(version, _)| version).collect();
+    let highest = named.last().copied().unwrap_or_default();
+    if definition.kind == Protects::Command || schema_version <= highest + 1 {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        argument: "schema_version".into(),
+        reason: format!("must not leave out version {} of {}, which no rule names", highest + 1, shown(event_type)),
+        hint: Some(format!(
+            "Protect it first; where nothing of it is to be: select es_protect({}, {}, pointers => '{{}}');",
+            quote_literal(event_type),
+            highest + 1
+        )),
+    }
+    .into())
+}
+
+fn must_not_be_folded(target: Target) -> Result<()> {
+    let protected = protected::of(target.id)?;
+    let all = as_owner(Planning::ByIndex, |db, _| {
+        RULES.with(|plan| {
+            plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| {
+                Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()))
+            })
+        })
+    })?;
+    all.iter().try_for_each(|(name, rules)| must_not_read(&protected, "pointers", name, rules))
+}
+
+/// Errors: ES005 for that argument where a rule of the fold reads what is protected.
+pub fn must_not_read(protected: &Protected, argument: &str, fold: &str, rules: &str) -> Result<()> {
+    if protected.events.is_empty() {
+        return Ok(());
+    }
+    let rules = Rules::parse(rules)?;
+    let Some((place, event_type, read)) = protected.events.read_by(&rules) else { return Ok(()) };
+    Err(Error::InvalidArgument {
+        argument: argument.into(),
+        reason: format!(
+            "must not let a fold compute on what is protected: rule {} of fold {} reads {} of {}, which is null there",
+            shown(place),
+            shown(fold),
+            shown(&read),
+            shown(event_type)
+        ),
+        hint: Some("Register the fold without that rule: what is protected is in no state.".into()),
+    }
+    .into())
+}
+
+fn say_refolded(changed: &[String]) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let tables: Vec<_> = changed.iter().map(|name| shown(name)).collect();
+    report::notice(&format!("filled again: state tables {}", tables.join(", ")))
+}
+
+/// A NOTICE where versions are declared that no rule names.
+fn say_uncovered(target: Target, event_type: &str) -> Result<()> {
+    let protected = protected::of(target.id)?;
+    let versions = super::schemas::versions(target.id, event_type)?;
+    let is_missing = |version: &&i32| matches!(protected.events.of(event_type, **version), Cover::Missing { .. });
+    let missing: Vec<_> = versions.keys().filter(is_missing).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    report::notice(&format!(
+        "of {} no rule names version {}, which is declared: nothing that such an event says is shown, and none is appended, until es_protect covers it",
+        shown(event_type),
+        missing.join(", ")
+    ))
+}

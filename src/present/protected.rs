@@ -1,0 +1,100 @@
+//! What is protected in the current database, as this backend knows it: of events, by the schema version that they are stored in, and of commands.
+//!
+//! Promises: where a tenant has no rule, asking costs one look in a map; rules count from their commit on, in every session.
+use crate::log::retry::Residuals;
+use crate::pg::error::failure::Result;
+use crate::pg::jsonb::Jsonb;
+use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
+use crate::pg::query::plan::{Plan, View};
+use crate::shared::catalog;
+use crate::shared::known::Known;
+use crate::shared::session::as_owner;
+use eventstream_core::error::Error;
+use eventstream_core::hash::fingerprint;
+use eventstream_core::protect::{Cover, Protection, Protections};
+use eventstream_core::word::{Protects, Word};
+use pgrx::pg_sys::{Datum, INT8OID};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+columns! {
+    mod of, selected;
+    KIND = "kind",
+    EVENT_TYPE = "event_type",
+    SCHEMA_VERSION = "schema_version",
+    POINTERS = "pointers",
+    CLEAR_POINTERS = "clear_pointers",
+    METADATA_POINTERS = "metadata_pointers",
+}
+
+thread_local! {
+    static PROTECTED: RefCell<Known<i64, Rc<Protected>>> = RefCell::default();
+    static LOAD: Plan = const { Plan::new(
+        concat!(
+            "select ", selected!(), " from _eventstream.protections where tenant_id = $1 \
+             order by kind, event_type collate \"C\", schema_version"
+        ),
+        &[INT8OID],
+    ) };
+}
+
+/// What is protected in a tenant.
+#[derive(Default)]
+pub struct Protected {
+    pub events: Protections,
+    pub commands: Protections,
+    /// Everything that a state depends on of it; empty where no events are protected.
+    pub definition: String,
+}
+
+/// Of a tenant; reserved streams have no rules.
+pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
+    Known::of(&PROTECTED, catalog::folds_generation, tenant_id, || load(tenant_id).map(Rc::new))
+}
+
+fn load(tenant_id: i64) -> Result<Protected> {
+    let mut protected = Protected::default();
+    as_owner(Planning::ByIndex, |db, _| {
+        LOAD.with(|plan| {
+            plan.rows(db, View::Latest, 0, &[Some(Datum::from(tenant_id))], |row| {
+                let broken = || Error::Internal { what: "a rule of protected fields is not whole".into() };
+                let pointers = row.text_array_opt(of::POINTERS)?;
+                let clear = row.text_array_opt(of::CLEAR_POINTERS)?;
+                let metadata = row.text_array_opt(of::METADATA_POINTERS)?.ok_or_else(broken)?;
+                let (name, version) = (row.text(of::EVENT_TYPE)?, row.int4(of::SCHEMA_VERSION)?);
+                let protection = Protection::new(pointers.as_deref(), clear.as_deref(), &metadata)?;
+                let kind = Protects::named(row.text(of::KIND)?).ok_or_else(broken)?;
+                if kind == Protects::Event {
+                    let version = version.to_string();
+                    let printed = |parts: &[&str]| fingerprint(parts).map(|byte| format!("{byte:02x}")).concat();
+                    let list = |pointers: &[String]| printed(&pointers.iter().map(String::as_str).collect::<Vec<_>>());
+                    let form = if pointers.is_some() { "pointers" } else { "clear" };
+                    let listed = list(pointers.as_deref().or(clear.as_deref()).unwrap_or_default());
+                    protected.definition += &printed(&[name, &version, form, &listed, &list(&metadata)]);
+                }
+                let all = match kind {
+                    Protects::Event => &mut protected.events,
+                    Protects::Command => &mut protected.commands,
+                };
+                all.add(name.to_owned(), version, protection);
+                Ok(())
+            })
+        })
+    })?;
+    Ok(protected)
+}
+
+impl Residuals for Protected {
+    fn protects(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    fn unprotected<'a>(&self, event_type: &str, schema_version: i32, payload: Jsonb<'a>) -> Result<Option<Jsonb<'a>>> {
+        match self.events.of(event_type, schema_version) {
+            Cover::Free => Ok(Some(payload)),
+            Cover::Missing { .. } => Ok(None),
+            Cover::By(protection) => Ok(Some(payload.residual(&protection.payload)?.0.unwrap_or(payload))),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+"""Protected fields: what a rule names reaches nobody, whichever way an event goes out, and nothing is stored that a rule cannot tell. What one gets by trying is asked in test_masking_escapes.py.
+
+Asked of the kinds: isolation and transaction (rollback, another session in the middle of a transaction, an append that is open), session (prepared statements, cached states), role (admin, manage,
+superusers), code of others (upcasters, handlers), tenant, size (many documents, long arrays), number and text (scale, keys with / and ~), copies (dump and restore), verification (acts, es_verify,
+the hash without the document), retries."""
+
+import json
+import random
+import threading
+import uuid
+
+import psycopg
+import pytest
+from database import Database, rows, value, verify
+from operating import run_psql
+from psycopg.types.json import Jsonb
+from server import run
+
+NAME, CLEAR = "Mia Q. Canary", '{"name": "Mia Q. Canary", "amount": 12.50, "lines": [{"who": "Mia Q. Canary", "n": 1}, {"n": 2}]}'
+RESIDUAL = {"name": None, "amount": 12.5, "lines": [{"who": None, "n": 1}, {"n": 2}]}
+PROTECT = "select es_protect('Named', pointers => '{/name,/lines/*/who}')"
+
+
+@pytest.fixture
+def session(quiet):
+    with quiet.connect() as connection:
+        yield connection
+
+
+def append(session, payload=CLEAR, stream="customer-1", event_type="Named", **more):
+    names = "".join(f", {name} => %s" for name in more)
+    return value(session, f"select es_append(%s, %s, %s::jsonb{names})", stream, event_type, payload, *more.values())
+
+
+def refused(call, *args, **more):
+    with pytest.raises(psycopg.Error) as error:
+        call(*args, **more)
+    return error.value.diag
+
+
+WAYS = {
+    "es_read": "select payload from es_read('customer-1')",
+    "a page of es_read": "select payload from es_read('customer-1') limit 1",
+    "in the target list": "select (es_read('customer-1')).payload",
+    "raw": "select payload from es_read('customer-1', raw => true)",
+    "raw, in the target list": "select (es_read('customer-1', raw => true)).payload",
+    "backward": "select payload from es_read('customer-1', backward => true)",
+    "es_read_all": "select payload from es_read_all()",
+    "es_read_backward": "select payload from es_read_backward()",
+    "es_read_subject": "select payload from es_read_subject('p-1')",
+    "es_event": "select payload from es_event('01890a5d-ac96-774b-bcce-b302099a8057')",
+    "es_query": "select (event).payload from es_query('{}')",
+    "the view": "select payload from eventstream.events",
+    "es_fetch": "select (event).payload from es_fetch('sub', 'me')",
+    "a handler's fold": "select es_state('customer-1') -> 'last'",
+    "a fold by rules": "select es_state('customer-1', fold => 'ruled') -> 'last'",
+    "the history": "select state -> 'last' from es_history('customer-1')",
+    "a timeline": "select state -> 'last' from es_timeline('customer-1')",
+    "a handler's read model": "select payload from seen",
+    "a state table": "select last from named",
+}
+
+
+def prepare(session):
+    session.execute("""
+        create function keep(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$ select jsonb_build_object('last', event.payload) $$;
+        create table seen (payload jsonb);
+        create function see(event eventstream.event) returns void language sql as $$ insert into public.seen values (event.payload) $$;
+        select es_register_fold('kept', 'customer', 'keep(jsonb, eventstream.event)', initial_state => '{}');
+        select es_register_fold('ruled', 'customer', rules => '{"on": {"Named": [{"set": {"/last": ""}}]}}', initial_state => '{}', is_default => false);
+        select es_create_projection('seen', 'see(eventstream.event)', mode => 'inline');
+        select es_create_state_table('named', 'customer', '[{"name": "last", "type": "jsonb", "path": "/last"}]', mode => 'inline');
+        select es_create_subscription('sub');
+    """)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_protected_goes_out_nowhere(session, when):
+    prepare(session)
+    if when == "before":
+        session.execute(PROTECT)
+    append(session, subject="p-1", event_id="01890a5d-ac96-774b-bcce-b302099a8057")
+    if when == "after":
+        assert value(session, WAYS["es_read"])["name"] == NAME and value(session, WAYS["a state table"])["name"] == NAME
+        session.execute("select es_snapshot('customer-1'), es_state('customer-1'), es_state('customer-1', fold => 'ruled')")
+        session.execute(PROTECT)
+        # What a handler has kept is its own.
+        assert value(session, WAYS["a handler's read model"])["name"] == NAME
+        session.execute("create function empty() returns void language sql as 'truncate public.seen'")
+        session.execute("select es_alter_projection('seen', '{\"reset\": \"public.empty()\"}'); select es_rebuild_projection('seen'); select es_run_projection('seen')")
+    told = {way: [payload for (payload,) in rows(session, statement)] for way, statement in WAYS.items()}
+    assert told == {way: [RESIDUAL] for way in WAYS}
+    assert verify(session) == []
+    assert rows(session, "select * from es_verify_snapshots()") == [] or when == "after"
+    # It hides, and changes nothing.
+    assert value(session, "select payload ->> 'name' from _eventstream.events where tenant_id > 0") == NAME
+
+
+def test_all_but_what_is_clear_is_protected_and_so_are_metadata(session):
+    session.execute("select es_protect('Named', clear_pointers => '{/amount,/lines/*/n}', metadata_pointers => '{/note}')")
+    append(session, metadata='{"note": "Mia", "actor": "clerk"}')
+    assert rows(session, "select payload::text, metadata::text, salt from es_read('customer-1')") == [
+        ('{"name": null, "lines": [{"n": 1, "who": null}, {"n": 2}], "amount": 12.50}', '{"note": null, "actor": "clerk"}', None)]
+    assert rows(session, "select payload::text, metadata ->> 'note', salt from eventstream.events") == [
+        ('{"name": null, "lines": [{"n": 1, "who": null}, {"n": 2}], "amount": 12.50}', None, None)]
+    assert value(session, "select actor from eventstream.audit") == "clerk"
+
+
+def test_the_salt_is_shown_where_nothing_is_hidden_alone(session):
+    append(session, '{"amount": 1}')
+    append(session, '{"name": "Mia"}')
+    append(session, '{"name": null}')
+    append(session, '{"name": "Mia"}', event_type="Other")
+    session.execute(PROTECT)
+    for statement in ("select salt is null from es_read('customer-1')", "select salt is null from eventstream.events order by version",
+                      "select salt is null from es_read_all()", "select (event).salt is null from es_query('{}')"):
+        assert [hidden for (hidden,) in rows(session, statement)] == [False, True, True, False], statement
+    assert value(session, "select count(*) from eventstream.events where chain_hash is null") == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "stray"),
+    [
+        ('"Mia"', 'has a string at its root'),
+        ('{"lines": {"who": "Mia"}}', 'has an object at "/lines"'),
+        ('{"lines": [7]}', 'has a number at "/lines/0"'),
+        ('{"lines": [{}, true]}', 'has a boolean at "/lines/1"'),
+        ('[{"name": "Mia"}]', 'has an array at its root'),
+    ],
+)
+def test_what_stands_in_the_way_of_a_pointer_is_refused(session, payload, stray):
+    session.execute(PROTECT)
+    diag = refused(append, session, payload)
+    assert diag.sqlstate == "ES016" and stray in diag.message_primary and "Mia" not in str(diag.message_primary) + str(diag.message_detail)
+    assert value(session, "select count(*) from _eventstream.events where tenant_id > 0") == 0
+    diag = refused(session.execute, "select es_append_events('customer-1', %s::jsonb)", (json.dumps([{"type": "Named", "payload": {}}, {"type": "Named", "payload": json.loads(payload)}]),))
+    assert diag.sqlstate == "ES016" and "event 2" in diag.message_primary
+
+
+def test_what_was_stored_in_the_way_before_the_rule_is_hidden_whole(session):
+    append(session, '{"lines": {"who": "Mia"}, "n": 1}')
+    append(session, '"Mia"')
+    session.execute(PROTECT)
+    assert [text for (text,) in rows(session, "select payload::text from es_read('customer-1')")] == ['{"n": 1, "lines": null}', "null"]
+
+
+def test_a_schema_version_that_no_rule_names_is_neither_taken_nor_shown(session):
+    append(session, '{"full": "Mia"}', schema_version=2)
+    session.execute(PROTECT)
+    assert rows(session, "select payload, metadata, salt, event_type from es_read('customer-1')") == [(None, None, None, "Named")]
+    assert rows(session, "select payload, metadata, salt from eventstream.events") == [(None, None, None)]
+    diag = refused(append, session, '{"full": "Mia"}', schema_version=2)
+    assert diag.sqlstate == "ES016" and "version 2, which no rule names" in diag.message_primary
+    assert refused(session.execute, "select es_protect('Named', 3, '{/full}')").sqlstate == "ES005"
+    session.execute("select es_protect('Named', 2, '{/full}')")
+    append(session, '{"full": "Mia", "n": 1}', schema_version=2)
+    assert [payload for (payload,) in rows(session, "select payload from es_read('customer-1')")] == [{"full": None}, {"full": None, "n": 1}]
+    assert verify(session) == []
+
+
+def test_a_retry_is_compared_by_what_is_shown(session):
+    session.execute(PROTECT)
+    first = str(uuid.uuid4())
+    append(session, event_id=first)
+    for guess in (CLEAR, CLEAR.replace(NAME, "Somebody Else")):
+        assert append(session, guess, event_id=first) == 1
+        assert value(session, "select replayed from es_last_append()")
+    assert refused(append, session, CLEAR.replace("12.50", "12.51"), event_id=first).sqlstate == "ES006"
+    # Of those who only imagine an append, too.
+    session.execute("create function f(s jsonb, e eventstream.event) returns jsonb immutable language sql as $$ select s || '{\"n\": 1}' $$")
+    session.execute("select es_register_fold('f', 'customer', 'f(jsonb, eventstream.event)', initial_state => '{}')")
+    simulate = "select es_simulate('customer-1', %s::jsonb)"
+    event = '[{"type": "Named", "event_id": "%s", "payload": %s}]' % (first, CLEAR.replace(NAME, "Guess"))
+    assert value(session, simulate, event) == {"n": 1}
+    assert refused(session.execute, simulate, (event.replace("12.50", "13"),)).sqlstate == "ES006"
+
+
+def oracle(document, pointers, way=()):
+    """What a document shows, said plainly."""
+    steps = [pointer for pointer in pointers if len(pointer) > len(way) and all(token == step or token == "*" and isinstance(step, int) or token == str(step)
+                                                                              for token, step in zip(pointer, way))]
+    ends = any(len(pointer) == len(way) and all(token == step or token == "*" and isinstance(step, int) or token == str(step) for token, step in zip(pointer, way)) for pointer in pointers)
+    if ends:
+        return None
+    if not steps or document is None:
+        return document
+    nexts = {pointer[len(way)] for pointer in steps}
+    if isinstance(document, dict) and (not document or nexts & set(document) or any(token != "*" and not token.isdigit() for token in nexts)):
+        return {key: oracle(member, pointers, (*way, key)) for key, member in document.items()}
+    if isinstance(document, list) and (not document or any(token == "*" or token.isdigit() for token in nexts)):
+        return [oracle(element, pointers, (*way, place)) for place, element in enumerate(document)]
+    return None
+
+
+KEYS = ["a", "b", "name", "a/b", "~", "0", "1", "*", "a rather long key, of more bytes than a few"]
+
+
+def imagined(source, depth):
+    kind = source.random()
+    if depth == 0 or kind < 0.35:
+        return source.choice([None, True, False, "", "Mia", "ä €", "x" * source.choice([1, 50, 3000]), "number:1.10", "number:-0.001", "number:123456789012345678901234567890.5"])
+    if kind < 0.6:
+        return [imagined(source, depth - 1) for _ in range(source.choice([0, 1, 3, 35]))]
+    return {key: imagined(source, depth - 1) for key in source.sample(KEYS, source.randrange(len(KEYS)))}
+
+
+def printed(document):
+    """As JSON, with numbers as they are written."""
+    return json.dumps(document).replace('"number:1.10"', "1.10").replace('"number:-0.001"', "-0.001").replace('"number:123456789012345678901234567890.5"', "123456789012345678901234567890.5")
+
+
+def test_documents_of_all_forms_show_what_the_pointers_leave(session):
+    """As PostgreSQL holds them, and prints them: numbers with their scale, the same bytes as if they had been written so."""
+    source = random.Random(12)
+    documents = [imagined(source, 4) for _ in range(2000)]
+    for begin in range(0, len(documents), 100):
+        events = ", ".join('{"type": "Any", "payload": %s}' % printed(document) for document in documents[begin : begin + 100])
+        session.execute("select es_append_events('any-1', %s::jsonb)", (f"[{events}]",))
+    for _ in range(4):
+        pointers = [tuple(source.choice(KEYS) for _ in range(source.randrange(4))) for _ in range(source.randrange(1, 6))]
+        texts = ["".join("/" + token.replace("~", "~0").replace("/", "~1") for token in pointer) for pointer in pointers]
+        session.execute("select es_protect('Any', pointers => %s)", (texts,))
+        told = [text for (text,) in rows(session, "select payload::text from es_read('any-1', raw => true)")]
+        wanted = [printed(oracle(document, pointers)) for document in documents]
+        same = rows(session, "select t.n from unnest(%s::text[], %s::text[]) with ordinality t (a, b, n) where a::jsonb::text <> b", wanted, told)
+        assert same == [], (texts, [(wanted[n - 1], told[n - 1]) for (n,) in same[:3]])
+        # An index or a DISTINCT takes them for the same, too.
+        assert value(session, "select bool_and(e.payload = w::jsonb and jsonb_hash(e.payload) = jsonb_hash(w::jsonb))"
+                              " from es_read('any-1', raw => true) e join unnest(%s::text[]) with ordinality t (w, n) on n = e.version", wanted)
+
+
+def test_rules_count_for_every_session_from_their_commit_on(quiet, session):
+    append(session)
+    with quiet.connect() as other:
+        other.execute("prepare read as select payload ->> 'name' from es_read('customer-1'); prepare look as select payload ->> 'name' from eventstream.events")
+        with other.transaction():
+            other.execute("set transaction isolation level repeatable read")
+            assert value(other, "execute read") == NAME == value(other, "execute look")
+            with session.transaction():
+                session.execute(PROTECT)
+                assert value(other, "execute read") == NAME
+            assert value(other, "execute read") is None and value(other, "execute look") is None
+        with session.transaction(force_rollback=True):
+            session.execute("select es_unprotect('Named')")
+            assert value(session, "select payload ->> 'name' from es_read('customer-1')") == NAME
+        assert value(session, "select payload ->> 'name' from es_read('customer-1')") is None
+
+
+def test_an_append_that_is_open_is_waited_for(quiet, session):
+    with quiet.connect() as other:
+        with other.transaction():
+            append(other, '{"lines": {"who": "Mia"}}')
+            session.execute("set eventstream.gate_timeout = '200ms'")
+            assert refused(session.execute, PROTECT).sqlstate == "55P03"
+        session.execute("reset eventstream.gate_timeout")
+        done = threading.Event()
+
+        def protect():
+            session.execute(PROTECT)
+            done.set()
+
+        with other.transaction():
+            append(other)
+            thread = threading.Thread(target=protect)
+            thread.start()
+            assert not done.wait(0.3)
+        thread.join(20)
+        assert done.is_set() and value(other, "select payload ->> 'name' from es_read('customer-1', from_version => 2)") is None
+
+
+def test_only_an_admin_protects_and_everybody_who_reads_sees_the_rules(quiet, session):
+    clerk = quiet.role("protect_clerk")
+    session.execute("select es_grant('protect_clerk', p) from unnest('{read,manage,append,audit,upkeep}'::text[]) p")
+    with quiet.connect(user=clerk) as junior:
+        for statement in (PROTECT, "select es_unprotect('Named')"):
+            assert refused(junior.execute, statement).sqlstate == "42501"
+        session.execute("select es_grant('protect_clerk', 'admin')")
+        junior.execute(PROTECT)
+        junior.execute("select es_protect('Named', pointers => '{/name}', metadata_pointers => '{/note}')")
+        assert rows(junior, "select kind, event_type, schema_version, pointers, clear_pointers, metadata_pointers, tenant from eventstream.protections") == [
+            ("event", "Named", 1, ["/name"], None, ["/note"], "default")]
+        assert value(junior, "select es_unprotect('Named')") == 1
+    acts = rows(session, "select event_type, payload -> 'after' ->> 'event_type' from eventstream.administration where payload ->> 'kind' = 'protection' order by 1")
+    assert acts == [("FieldsProtected", "Named"), ("FieldsUnprotected", None), ("ProtectionAltered", "Named")]
+    assert rows(session, "select * from es_verify_audit()") == []
+
+
+def test_nothing_is_said_twice_and_a_rule_is_changed_by_another(session):
+    notices = []
+    session.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    session.execute(PROTECT)
+    session.execute(PROTECT)
+    assert notices == ['"Named" version 1 is protected so already']
+    assert value(session, "select count(*) from eventstream.administration where payload ->> 'kind' = 'protection'") == 1
+    append(session)
+    session.execute("select es_protect('Named', pointers => '{/amount}')")
+    assert value(session, "select payload - 'lines' from es_read('customer-1')") == {"name": NAME, "amount": None}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "es_protect('Named')",
+        "es_protect('Named', pointers => '{/a}', clear_pointers => '{/b}')",
+        "es_protect('Named', pointers => '{a}')",
+        "es_protect('Named', pointers => '{/a~2}')",
+        "es_protect('Named', pointers => '{/a/-}')",
+        "es_protect('Named', pointers => '{null}')",
+        "es_protect('Named', pointers => array(select '/' || n from generate_series(1, 65) n))",
+        "es_protect('Named', 0, '{/a}')",
+        "es_protect('Named', 2, '{/a}')",
+        "es_protect('Named', null, '{/a}')",
+        "es_protect(null, 1, '{/a}')",
+        "es_protect('', 1, '{/a}')",
+        "es_protect('StreamClosed', 1, '{/a}')",
+        "es_protect('Named', pointers => '{}', metadata_pointers => '{/actor}')",
+        "es_protect('Named', pointers => '{}', metadata_pointers => array[''])",
+        "es_protect('Named', pointers => '{/a}', kind => 'events')",
+        "es_protect('Named', pointers => '{/a}', kind => null)",
+        "es_protect('Pay', 2, '{/a}', kind => 'command')",
+        "es_protect('Pay', pointers => '{/a}', metadata_pointers => '{/a}', kind => 'command')",
+        "es_unprotect('Named')",
+        "es_unprotect('Named', 'all')",
+        "es_unprotect(null)",
+    ],
+)
+def test_what_is_no_rule_is_refused_by_its_argument(session, call):
+    assert refused(session.execute, f"select {call}").sqlstate == "ES005"
+    assert rows(session, "select * from eventstream.protections") == []
+
+
+UP = "create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p - 'name' || jsonb_build_object('first', split_part(p ->> 'name', ' ', 1), 'n', {}) $$"
+
+
+def test_upcasters_take_what_the_door_gives_them(session):
+    session.execute(UP.format("jsonb_array_length(p -> 'lines')"))
+    session.execute("select es_register_upcaster('Named', 1, 'up(jsonb, jsonb)')")
+    append(session)
+    diag = refused(session.execute, PROTECT)
+    assert diag.sqlstate == "ES005" and "must have an example of version 1" in diag.message_primary
+    session.execute("select es_create_event_type('Named', 1, '{\"required\": [\"name\"], \"properties\": {\"name\": {\"type\": \"string\"}}}', example => %s)", (CLEAR,))
+    session.execute("select es_create_event_type('Named', 2, '{\"properties\": {\"first\": {\"type\": \"string\"}}}', appendable => false)")
+    session.execute("select es_protect('Named', 1, '{/name,/lines/*/who}')")
+    assert value(session, "select payload from es_read('customer-1')") == {"first": None, "n": 2} | {key: RESIDUAL[key] for key in ("amount", "lines")}
+    # An array that is null is none.
+    diag = refused(session.execute, "select es_protect('Named', 1, '{/name,/lines}')")
+    assert diag.sqlstate == "ES005" and "take null" in diag.message_primary and "22023" in diag.message_primary
+    assert value(session, "select payload ->> 'n' from es_read('customer-1')") == "2"
+    # Nor is one registered that cannot.
+    session.execute(UP.replace("up(", "worse(").format("1 / (case when p ->> 'name' is null then 0 else 1 end)"))
+    assert refused(session.execute, "select es_register_upcaster('Named', 1, 'worse(jsonb, jsonb)')").sqlstate == "ES005"
+    # Nor is the example taken away by which that is known.
+    assert refused(session.execute, "select es_alter_event_type('Named', 1, '{\"example\": null}')").sqlstate == "ES005"
+    assert value(session, "select payload ->> 'first' from es_read('customer-1')") is None
+
+
+def test_a_fold_on_what_is_protected_is_refused_whichever_comes_first(session):
+    rules = '{"on": {"Named": [{"set": {"/name": "/name"}}, {"add": {"/sum": "/amount"}}]}}'
+    register = "select es_register_fold('sum', 'customer', rules => %s, initial_state => '{\"sum\": 0}')"
+    session.execute(register, (rules,))
+    diag = refused(session.execute, PROTECT)
+    assert diag.sqlstate == "ES005" and 'rule "/on/Named/0/set" of fold "sum" reads "/name"' in diag.message_primary
+    session.execute(register, (rules.replace('{"set": {"/name": "/name"}}, ', ""),))
+    session.execute(PROTECT)
+    assert refused(session.execute, register, (rules,)).sqlstate == "ES005"
+    assert refused(session.execute, "select es_register_fold('all', null, rules => %s)", (rules,)).sqlstate == "ES005"
+    append(session)
+    assert value(session, "select es_state('customer-1')") == {"sum": 12.5}
+
+
+def test_states_from_before_a_rule_are_no_states_of_now(session):
+    prepare(session)
+    append(session)
+    session.execute("select es_snapshot('customer-1')")
+    before = value(session, "select _eventstream.fold_fingerprint('kept')")
+    other = value(session, "select _eventstream.fold_fingerprint('ruled')")
+    session.execute(PROTECT)
+    assert value(session, "select _eventstream.fold_fingerprint('kept')") != before and value(session, "select _eventstream.fold_fingerprint('ruled')") != other
+    assert refused(session.execute, "select es_snapshot_state('customer-1', 1)").sqlstate == "ES012"
+    assert value(session, "select is_current from eventstream.snapshots") is False
+    assert value(session, "select es_state('customer-1') -> 'last' ->> 'name'") is None
+    session.execute("select es_unprotect('Named')")
+    assert value(session, "select _eventstream.fold_fingerprint('kept')") == before
+
+
+def test_another_tenant_has_rules_of_its_own(session):
+    session.execute("select es_create_tenant('b')")
+    session.execute("set eventstream.tenant = 'default'; " + PROTECT)
+    append(session)
+    session.execute("set eventstream.tenant = 'b'")
+    append(session, '{"lines": 1, "name": "Mia"}')
+    assert value(session, "select payload ->> 'name' from es_read('customer-1')") == "Mia"
+    assert value(session, "select payload ->> 'name' from eventstream.events") == "Mia"
+    assert rows(session, "select * from eventstream.protections") == []
+
+
+def test_a_dump_takes_the_rules_along(quiet, session):
+    session.execute(PROTECT)
+    append(session)
+    copy = Database(quiet.server, quiet.name[:50] + "_copy").create(extension=False)
+    try:
+        run_psql(copy, run("pg_dump", env=quiet.server.address(quiet.name)))
+        with copy.connect() as there:
+            assert value(there, "select payload ->> 'name' from es_read('customer-1')") is None
+            assert value(there, "select attstattarget from pg_attribute where attrelid = '_eventstream.events_1'::regclass and attname = 'payload'") == 0
+            assert verify(there) == []
+    finally:
+        copy.drop()
+
+
+def test_no_statistics_hold_values(session):
+    append(session)
+    targets = ("select coalesce(attstattarget, -1) from pg_attribute where attname in ('payload', 'metadata') and (attrelid = '_eventstream.events'::regclass"
+               " or attrelid in (select inhrelid from pg_inherits where inhparent = '_eventstream.events'::regclass))")
+    assert {target for (target,) in rows(session, targets)} == {0}
+    found = "select count(*) from pg_stats where schemaname = '_eventstream' and tablename like 'events%' and attname in ('payload', 'metadata')"
+    session.execute("analyze")
+    assert value(session, found) == 0
+    # Of a partition that was restored from a log where they were kept.
+    with session.transaction():
+        session.execute("set local eventstream.allow_drop = on; alter table only _eventstream.events_1 alter column payload set statistics 100")
+    session.execute("analyze _eventstream.events_1")
+    assert value(session, found) == 1
+    session.execute(PROTECT)
+    assert value(session, found) == 0 and {target for (target,) in rows(session, targets)} == {0}
+    session.execute("analyze")
+    assert value(session, found) == 0
+
+
+def test_where_there_is_no_rule_nothing_is_looked_at(session):
+    append(session)
+    assert rows(session, "select payload::text, salt is null from es_read('customer-1')") == [
+        ('{"name": "Mia Q. Canary", "lines": [{"n": 1, "who": "Mia Q. Canary"}, {"n": 2}], "amount": 12.50}', False)]
+    assert value(session, "select es_append('customer-1', 'Other', %s)", Jsonb({"name": NAME})) == 2
