@@ -33,6 +33,7 @@ thread_local! {
                  select a.kind, \
                         case a.kind when 'category_rule' then a.definition ->> 'category' \
                                     when 'upcaster' then a.definition ->> 'event_type' || ' ' || (a.definition ->> 'from_schema_version') \
+                                    when 'protection' then concat_ws(' ', a.definition ->> 'kind', a.definition ->> 'event_type', a.definition ->> 'schema_version') \
                                     when 'event_type' then a.definition ->> 'event_type' || ' ' || (a.definition ->> 'schema_version') \
                                     else a.definition ->> 'name' end as name, \
                         coalesce(a.definition ->> 'from_schema_version', a.definition ->> 'schema_version', '0')::int8 as number, \
@@ -43,7 +44,7 @@ thread_local! {
                         a.kind in ('projection', 'subscription') and a.definition ->> 'categories' is null as is_of_all \
                  from _eventstream.definitions() a \
                  where a.tenant_id = $1 \
-                   and a.kind in ('fold', 'upcaster', 'event_type', 'category_rule', 'decider', 'projection', 'subscription', 'invariant') \
+                   and a.kind in ('fold', 'upcaster', 'event_type', 'protection', 'category_rule', 'decider', 'projection', 'subscription', 'invariant') \
              ) d \
              where ($2 is null or d.is_of_all or $2 = any (d.categories)) \
                and ($3 is null or d.categories is null or not d.is_of_all and d.categories <@ $3) \

@@ -20,6 +20,7 @@ def declare(session, rest=True) -> None:
         "select es_register_upcaster('Credited', 1, 'up(jsonb, jsonb)')",
         "select es_create_event_type('Credited', 10, example => '{\"amount\": 1.50}')",
         "select es_create_event_type('Noted', 2)",
+        "select es_protect('Whispered', pointers => '{/who}')",
         "select es_alter_category('account', '{\"actor\": \"required\"}')",
         "select es_create_projection('copies', 'seen(eventstream.event[])', categories => '{account}', reset => 'forget()')",
         "select es_create_projection('all', 'seen(eventstream.event[])')",
@@ -41,7 +42,7 @@ def test_the_same_declarations_give_the_same_rows_everywhere(database, session):
     found = rows(session, MADE)
     assert [row[:2] for row in found] == [
         ("category_rule", "account"), ("decider", "cashier"), ("event_type", "Credited 10"), ("event_type", "Noted 2"), ("fold", "balance"),
-        ("invariant", "judged"), ("projection", "all"), ("projection", "copies"), ("subscription", "mails"), ("upcaster", "Credited 1"),
+        ("invariant", "judged"), ("projection", "all"), ("projection", "copies"), ("protection", "event Whispered 1"), ("subscription", "mails"), ("upcaster", "Credited 1"),
     ]  # fmt: skip
     other = Database(database.server, f"{database.name}_2").create()
     with other.connect() as second:

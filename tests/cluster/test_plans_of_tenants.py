@@ -40,6 +40,7 @@ def fill(session, tenant, count):
         session.execute("select es_schedule_command(%s, %s, '{}', '2100-01-01Z', %s)", (f"{tenant}{number}-1", f"{tenant}command{number}", f"{tenant}key{number}"))
         session.execute("select es_begin_command(%s, %s, '{}')", (f"{tenant}operation{number}", f"{tenant}key{number}"))
         session.execute("select es_close_period(array[%s], '2024-01-01Z', 'x', tag => %s)", (f"{tenant}{number}", f"{tenant}:{number}"))
+        session.execute("select es_protect(%s, pointers => '{/a}')", (f"{tenant}Hidden{number}",))
         session.execute("select es_create_projection(%s, 'handle(eventstream.event)')", (f"{tenant}{number}",))
         session.execute("select es_create_subscription(%s)", (f"{tenant}{number}",))
         session.execute("select es_grant('some_role', 'read', category => %s)", (f"{tenant}{number}",))
@@ -128,6 +129,7 @@ KEYS = {
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
     "event_types": ["event_type"],
+    "protections": ["event_type"],
     "categories": ["category"],
     "deciders": ["name", "category"],
     "invariants": ["name"],

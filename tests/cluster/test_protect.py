@@ -1,4 +1,4 @@
-"""Protected fields: what a rule names reaches nobody, whichever way an event goes out, and nothing is stored that a rule cannot tell. What one gets by trying is asked in test_masking_escapes.py.
+"""Protected fields: what a rule names reaches nobody, whichever way an event goes out, and nothing is stored that a rule cannot tell.
 
 Asked of the kinds: isolation and transaction (rollback, another session in the middle of a transaction, an append that is open), session (prepared statements, cached states), role (admin, manage,
 superusers), code of others (upcasters, handlers), tenant, size (many documents, long arrays), number and text (scale, keys with / and ~), copies (dump and restore), verification (acts, es_verify,

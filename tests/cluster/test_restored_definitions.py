@@ -26,6 +26,8 @@ select es_command('account-1', 'Any', '{}', command_key => 'k');
 select es_register_invariant('few', '{account}', require => '{"/n": {"at_most": 3}}');
 select es_register_invariant('none', '{judged}', 'judge(eventstream.event[])');
 select es_schedule_command('account-1', 'Any', '{}', '2100-01-01Z', 'later');
+select es_append('guest-1', 'GuestNamed', '{"name": "Ada"}');
+select es_protect('GuestNamed', pointers => '{/name}');
 select es_create_tenant('acme');
 select es_grant('restored_clerk', 'read', tenant => 'default', category => 'account');
 """
@@ -34,6 +36,7 @@ ASKED = {
     "upcasters": "select payload, schema_version from es_read('account-1')",
     "folds": "select es_state('account-1')",
     "category rules": "select es_append('ruled-1', 'Else', '{}')",
+    "protected fields": "select payload from es_read('guest-1')",
     "periods": "select es_append('account-1', 'Else', '{}', occurred_at => '2024-12-02Z')",
     "deciders": "select es_command('account-1', 'Any', '{}')",
     "invariants of states": "select es_append_events('account-1', '[{\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}, {\"type\": \"Credited\", \"payload\": {\"a\": 1}}]')",

@@ -66,7 +66,7 @@ FUNCTIONS = {
     "es_load": ("select version from es_load('account-live')", 0),
     "es_log_info": ("select last_position = (select max(global_position) from es_read_all()) from es_log_info()", True),
     "es_maintain": REFUSED, "es_make_command": NO_EVENT, "es_make_event": NO_EVENT, "es_metrics": REFUSED, "es_nack": REFUSED, "es_new_event_id": NO_EVENT,
-    "es_pause_projection": NO_EVENT, "es_prune_snapshots": REFUSED,
+    "es_pause_projection": NO_EVENT, "es_protect": NO_EVENT, "es_prune_snapshots": REFUSED,
     "es_query": ("select jsonb_build_array((select count(*) from es_query('{}')), (select count(*) from es_query('{\"stream_prefix\": \"account-\"}')), (select count(*) from es_query('{\"subjects\": [\"p-1\"]}')))", [1, 1, 0]),
     "es_read": ("select count(*) from es_read('account-live')", 0),
     "es_read_all": ("select jsonb_agg(stream) from es_read_all()", ["account-t1"]),
@@ -92,7 +92,7 @@ FUNCTIONS = {
     "es_test": ("select es_test('inner')", "0A000"),
     "es_tests_done": REFUSED,
     "es_timeline": ("select count(*) from es_timeline('account-live')", "ES002"),
-    "es_ulid": NO_EVENT, "es_ulid_to_uuid": NO_EVENT, "es_unregister_decider": NO_EVENT, "es_unregister_fold": NO_EVENT, "es_unregister_invariant": NO_EVENT, "es_unregister_upcaster": NO_EVENT,
+    "es_ulid": NO_EVENT, "es_ulid_to_uuid": NO_EVENT, "es_unprotect": NO_EVENT, "es_unregister_decider": NO_EVENT, "es_unregister_fold": NO_EVENT, "es_unregister_invariant": NO_EVENT, "es_unregister_upcaster": NO_EVENT,
     "es_unschedule_command": ("select es_unschedule_command('k-2', 'x')", None),
     "es_use_tenant": NO_EVENT, "es_verify": REFUSED, "es_verify_audit": REFUSED, "es_verify_snapshots": REFUSED, "es_verify_stream": REFUSED, "es_wait_for": REFUSED,
 }  # fmt: skip
