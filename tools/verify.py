@@ -15,6 +15,9 @@ administrators cannot write. --anchor FILE compares with such heads, also those 
     copy (select tenant, tenant_uuid, stream, version, encode(chain_hash, 'hex') as chain_hash from es_chain_heads())
         to stdout with (format csv, header)
 
+Who may not read payloads exports eventstream.proof instead, which has content_digest in place of salt, payload and metadata; where content_digest is there beside them, it counts for events
+of which these are not whole, because fields are protected (docs/chain-hash.md).
+
 A stream is known by its tenant's uuid, whatever the tenant is called by now.
 
 Prints a line a problem (`tenant/stream version N: problem`) and a last line with the counts.
@@ -47,7 +50,9 @@ EVENT_COLUMNS = (
     "chain_hash payload metadata global_position"
 ).split()
 # Without them no event has tags, and all have contents of version 1.
-OPTIONAL_EVENT_COLUMNS = ["tags", "content_version"]
+OPTIONAL_EVENT_COLUMNS = ["tags", "content_version", "content_digest"]
+#: What the content digest covers: not needed where that is given (eventstream.proof), and not whole where fields of the event are protected.
+CONTENT_COLUMNS = ("salt", "payload", "metadata")
 HEAD_COLUMNS = "tenant tenant_uuid stream version chain_hash".split()
 
 
@@ -73,9 +78,14 @@ class Event(NamedTuple):
     occurred_at: int
     recorded_at: int
     recorded_by: bytes
-    salt: bytes
-    payload: bytes
-    metadata: bytes
+    salt: Optional[bytes]
+    payload: Optional[bytes]
+    metadata: Optional[bytes]
+    content_digest: Optional[bytes]
+
+    def is_by_digest(self):
+        """Whether its content is not there, or not whole, and is taken for what its digest says."""
+        return self.content_digest is not None and None in (self.salt, self.payload, self.metadata)
 
 
 # The hash
@@ -110,7 +120,7 @@ def event_fields(event):
         integer(event.occurred_at),
         integer(event.recorded_at),
         event.recorded_by,
-        content_digest(event.salt, event.payload, event.metadata),
+        event.content_digest if event.is_by_digest() else content_digest(event.salt, event.payload, event.metadata),
     )
 
 
@@ -173,11 +183,11 @@ def read_table(file, name, columns, optional=()):
     if header is None:
         raise Unusable(f"{name}: empty; a header with the names of the columns was expected")
     header = [(field or b"").decode("utf-8", "replace").lstrip("\ufeff") for field in header]
-    missing = [column for column in columns if column not in header]
+    missing = [column for column in columns if column not in header and not (column in CONTENT_COLUMNS and "content_digest" in header)]
     if missing:
         raise Unusable(f"{where}: the header lacks {', '.join(missing)} (it has {', '.join(header)[:300]})")
     indexes = [(column, header.index(column)) for column in (*columns, *optional) if column in header]
-    absent = {column: None for column in optional if column not in header}
+    absent = {column: None for column in (*columns, *optional) if column not in header}
     for where, fields in records:
         if len(fields) != len(header):
             raise Unusable(f"{where}: {len(fields)} fields, where the header has {len(header)}")
@@ -304,6 +314,7 @@ PARSERS = {
     "occurred_at": parse_timestamp,
     "recorded_at": parse_timestamp,
     "salt": parse_bytes,
+    "content_digest": parse_bytes,
     "chain_hash": parse_bytes,
     "global_position": parse_integer,
 }
@@ -320,7 +331,9 @@ def read_events(file, name):
                         raise Unusable("is NULL")
                     if column == "tags":
                         row[column] = []
-                    elif column not in ("subject", "content_version"):
+                    elif column not in ("subject", "content_version", "content_digest") and not (
+                        column in CONTENT_COLUMNS and row["content_digest"] is not None
+                    ):
                         raise Fault("is NULL")
                 elif column in PARSERS:
                     row[column] = PARSERS[column](field)
@@ -339,7 +352,7 @@ class Verifier:
         self.anchors = anchors
         self.anchored_names = anchored_names
         self.save_head = save_head
-        self.events = self.streams = 0
+        self.events = self.streams = self.by_digest = 0
         self.key = self.head = None
         # Tenants of which an event's hash was right: their uuids are.
         self.fitted = set()
@@ -408,13 +421,15 @@ class Verifier:
             yield f"{missing} missing before it"
         if self.head:
             yield from self.order_problems(row)
-        if len(row["salt"]) != SALT_BYTES:
+        if row["salt"] is not None and len(row["salt"]) != SALT_BYTES:
             yield f"its salt has {len(row['salt'])} bytes, not {SALT_BYTES}"
             return
         previous = self.head["chain_hash"] if self.head else GENESIS
         # Without the event before it (whose own problem is reported) nothing can be said about the hash.
         if version == last + 1 and previous is not None:
-            computed = chain_hash(previous, Event(*(row[field] for field in Event._fields)))
+            event = Event(*(row[field] for field in Event._fields))
+            self.by_digest += event.is_by_digest()
+            computed = chain_hash(previous, event)
             if computed == row["chain_hash"]:
                 self.fitted.add(row["tenant_uuid"])
             else:
@@ -515,7 +530,8 @@ def verify(input_path, anchor_paths, heads_path, out, allow_empty=False):
     found = "intact" if problem_count == 0 else f"{problem_count} problem{'s' if problem_count > 1 else ''}"
     compared = f", {anchored} anchors compared" if anchor_paths else ""
     kept = "" if not heads_path else (", heads saved" if problem_count == 0 else ", heads not saved")
-    print(f"{verifier.events} events in {verifier.streams} streams{compared}: {found}{kept}", file=out)
+    by_digest = f", {verifier.by_digest} of them by their content digests alone" if verifier.by_digest else ""
+    print(f"{verifier.events} events in {verifier.streams} streams{by_digest}{compared}: {found}{kept}", file=out)
     return problem_count
 
 

@@ -32,7 +32,10 @@ grant execute on function _eventstream.readable_tenant(text) to public;
 grant execute on function _eventstream.readable_categories(), _eventstream.administered_tenant() to public;
 -- What they show of an event that it lets through.
 grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), _eventstream.shown_metadata(bigint, text, int, jsonb),
-    _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea) to public;
+    _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea),
+    _eventstream.shown_command(bigint, text, jsonb), _eventstream.shown_command_text(bigint, text, text) to public;
+grant execute on function _eventstream.content_digest(bytea, jsonb, jsonb) to public;
+grant select on eventstream.proof to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;
 grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.grants to public;
 grant execute on function _eventstream.fold_fingerprint(text), _eventstream.event_counts(), _eventstream.category_settings() to public;

@@ -95,6 +95,16 @@ where p.tenant_id = (select _eventstream.readable_tenant('read'))
 comment on view eventstream.periods is
 'What was closed in the current tenant, for categories that the role may read: no event may say that it occurred at or before closed_until, unless it was reopened.';
 
+create function _eventstream.shown_command(tenant_id bigint, command_type text, document jsonb) returns jsonb
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_command';
+comment on function _eventstream.shown_command(bigint, text, jsonb) is
+'What was asked by a command of that type, or of an operation outside of that name, or what came of it, as views show it: without what is protected.';
+
+create function _eventstream.shown_command_text(tenant_id bigint, command_type text, said text) returns text
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_command_text';
+comment on function _eventstream.shown_command_text(bigint, text, text) is
+'A text that a failed command of that type left, as views show it: NULL where fields of such commands are protected, which it may repeat.';
+
 create view eventstream.commands with (security_barrier) as
 select
     o.operation,
@@ -104,7 +114,7 @@ select
     o.stage = 'executing' and o.lease_until > pg_catalog.clock_timestamp() as is_under_way,
     o.lease_until,
     o.is_retryable,
-    o.last_error as error,
+    _eventstream.shown_command(o.tenant_id, o.operation, o.last_error) as error,
     o.begun_by,
     o.begun_at,
     o.attempted_at,
@@ -168,7 +178,7 @@ select
     s.category,
     s.stream,
     s.command_type,
-    s.payload,
+    _eventstream.shown_command(s.tenant_id, s.command_type, s.payload) as payload,
     s.metadata,
     s.decider,
     s.subject,
@@ -177,10 +187,11 @@ select
     s.due_at,
     s.attempts::pg_catalog.int8 as attempts,
     s.error_sqlstate,
-    s.error_message,
-    s.error_detail,
+    _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_message) as error_message,
+    _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_detail) as error_detail,
     s.reason,
-    a.answer,
+    case when a.answer -> 'result' is null or a.answer -> 'result' = 'null' then a.answer
+         else pg_catalog.jsonb_set(a.answer, '{result}', coalesce(_eventstream.shown_command(s.tenant_id, s.command_type, a.answer -> 'result'), 'null')) end as answer,
     coalesce(r.rolname::text, s.registrant) as scheduled_by,
     s.scheduled_at,
     s.finished_at,

@@ -89,9 +89,11 @@ select
     d.version,
     d.event_type,
     d.attempts::pg_catalog.int8 as attempts,
-    case when x.shows_errors then d.reason else d.outline end as reason,
+    case when x.shows_errors and d.scheduled_id is null then d.reason
+         when x.shows_errors then _eventstream.shown_command_text(d.tenant_id, c.command_type, d.reason) else d.outline end as reason,
     d.error_sqlstate,
-    case when x.shows_errors then d.error_detail end as error_detail,
+    case when x.shows_errors and d.scheduled_id is null then d.error_detail
+         when x.shows_errors then _eventstream.shown_command_text(d.tenant_id, c.command_type, d.error_detail) end as error_detail,
     d.died_at,
     t.name as tenant
 from _eventstream.dead_letters d

@@ -2,17 +2,19 @@
 use super::asks_outside_of_tests;
 use crate::access::{authorize_tenant, everything_or};
 use crate::pg::error::failure::invalid;
-use crate::pg::function::{Args, Returned};
+use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_text, from_uuid, varlena};
 use crate::proof::verify;
 use eventstream_core::audit::reserved_of;
+use eventstream_core::hash;
 use eventstream_core::name::{StreamName, is_reserved};
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
 asks_outside_of_tests!("es_verify_stream", Audit, "eventstream_verify_stream", "text", verify_stream);
 asks_outside_of_tests!("es_verify", Audit, "eventstream_verify", "bigint, bigint", verify_log);
+sql_function!("eventstream_content_digest", "bytea, jsonb, jsonb", content_digest);
 asks_outside_of_tests!("es_chain_heads", Audit, "eventstream_chain_heads", "bigint", chain_heads);
 
 fn verify_stream(args: &Args) -> Returned {
@@ -70,4 +72,12 @@ fn chain_heads(args: &Args) -> Returned {
         })?;
     }
     Ok(None)
+}
+
+/// Of an event, for whoever is not shown its content.
+fn content_digest(args: &Args) -> Returned {
+    let (Some(salt), Some(payload), Some(metadata)) = (args.bytes_opt(0)?, args.jsonb_opt(1)?, args.jsonb_opt(2)?) else {
+        return Ok(None);
+    };
+    Ok(Some(varlena(&hash::content_digest(salt, payload.text()?, metadata.text()?))?))
 }

@@ -1,8 +1,10 @@
 //! What the views ask: of the role that reads them, and of open appends.
 use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
+use crate::command::covered;
 use crate::log::{horizon, whole};
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
+use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::text_array_of;
@@ -20,6 +22,8 @@ sql_function!("eventstream_shown_categories", "", shown);
 sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown_payload);
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
+sql_function!("eventstream_shown_command", "bigint, text, jsonb", shown_command);
+sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_command_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
 fn listed(scope: Scope) -> Returned {
@@ -72,6 +76,17 @@ fn shown_salt(args: &Args) -> Returned {
         None => Ok(args.value(5)),
         Some(hidden) => hidden.salt(event(args)?, documents, args.value(5)),
     }
+}
+
+fn shown_command(args: &Args) -> Returned {
+    let (Some(document), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
+    let shown = covered::result(tenant_id, args.text(1, "command_type")?, Some(document))?;
+    Ok(shown.map(Jsonb::datum))
+}
+
+fn shown_command_text(args: &Args) -> Returned {
+    let is_hidden = covered::has_secrets(args.int8(0, "tenant_id")?, args.text(1, "command_type")?)?;
+    Ok(args.value(2).filter(|_| !is_hidden))
 }
 
 /// Which event type and schema version a view asks for.

@@ -110,7 +110,7 @@ impl Key<'_> {
         self.probed(|db, probe, bounds| {
             probe.in_order(db, View::Now, Datum::from(self.target.id), bounds, |row| {
                 let salt = row.bytes_opt(kept::SALT)?.unwrap_or_default();
-                let is_same = row.bytes_opt(kept::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
+                let is_same = repeated.has(salt, row.bytes_opt(kept::REQUEST_DIGEST)?, false);
                 found = Some(match row.jsonb_opt(kept::ANSWER)? {
                     // Of a row that is left behind with the scan.
                     Some(answer) if is_same => Some(Stored::keep(answer)),

@@ -1,4 +1,5 @@
 //! A command as it was sent: checked before anything is locked, shown to its decider as a value of type eventstream.command, and told of in the metadata of the events that follow.
+use super::covered;
 use crate::log::document::{Document, print};
 use crate::log::event::check_occurred_at;
 use crate::log::target::Target;
@@ -74,14 +75,15 @@ impl<'a> Command<'a> {
         })
     }
 
-    /// What a repetition must have in common with it.
-    pub fn repeated(&self) -> Repeated<'_> {
-        Repeated {
+    /// What a repetition must have in common with it. Errors: ES016 where something stands in the way of what is protected of it.
+    pub fn repeated(&self, target: Target) -> Result<Repeated<'_>> {
+        Ok(Repeated {
             stream: self.stream.as_str(),
             command_type: self.command_type,
-            payload: self.payload.text,
+            payload: covered::compared("command", target.id, self.command_type, &self.payload)?,
+            whole: self.payload.text,
             occurred_at: self.occurred_at,
-        }
+        })
     }
 
     /// The command as a value of type eventstream.command, in the current memory context. `versions`: None before anything was looked at.

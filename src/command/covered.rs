@@ -1,12 +1,14 @@
-//! The judgement of events by what is protected of their types.
+//! The judgement of events by what is protected of their types, and what of commands and of what comes of them is kept to be compared, and shown.
 //!
 //! Promises: it fails closed. Where something stands in the way of a pointer, or no rule names the schema version though one names another of the type, nothing is stored: what it protects could not be told
 //! later on. Where a tenant protects nothing, that costs one comparison a call.
+use crate::log::document::Document;
 use crate::log::event::NewEvent;
 use crate::log::request::Request;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Jsonb;
-use crate::present::protected::Protected;
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
+use crate::present::protected::{self, Protected};
 use eventstream_core::error::Error;
 use eventstream_core::protect::{Cover, Mask, Stray};
 use eventstream_core::{quote_literal, shown};
@@ -44,7 +46,7 @@ fn judge_event(protected: &Protected, event: &NewEvent, what: &dyn Fn() -> Strin
             let documents = [("payload", &event.payload, &protection.payload), ("metadata", &event.metadata, &protection.metadata)];
             for (name, document, mask) in documents {
                 if let Some(stray) = stray(document.value, mask)? {
-                    return Err(in_the_way(event.event_type, name, &stray, what));
+                    return Err(in_the_way(event.event_type, &format!("the {name} of {}", what()), &stray));
                 }
             }
             Ok(())
@@ -56,19 +58,97 @@ fn stray(document: Jsonb, mask: &Mask) -> Result<Option<Stray>> {
     if mask.is_empty() { Ok(None) } else { Ok(document.residual(mask)?.1) }
 }
 
-fn in_the_way(event_type: &str, document: &str, stray: &Stray, what: &dyn Fn() -> String) -> Failure {
+fn in_the_way(name: &str, document: &str, stray: &Stray) -> Failure {
     let place = if stray.pointer.is_empty() { "its root".to_owned() } else { shown(&stray.pointer) };
     Error::EventTypeRefused {
-        event_type: event_type.into(),
+        event_type: name.into(),
         reason: format!(
-            "the {document} of {} has {} at {place}, through which a protected pointer would have to lead: what it protects could not be told",
-            what(),
+            "{document} has {} at {place}, through which a protected pointer would have to lead: what it protects could not be told",
             stray.kind
         ),
         hint: format!(
             "Give the field where the rule expects it, or protect what stands there: select pointers, metadata_pointers from eventstream.protections where event_type = {};",
-            quote_literal(event_type)
+            quote_literal(name)
         ),
     }
     .into()
 }
+
+/// What a repetition of a command, or of an operation outside, must have in common with it: its request, without what is protected. Errors: ES016 where something stands in the way of that.
+pub fn compared<'a>(what: &str, tenant_id: i64, name: &str, request: &Document<'a>) -> Result<&'a [u8]> {
+    let protected = protected::of(tenant_id)?;
+    let Some(mask) = protected.of_command(name) else { return Ok(request.text) };
+    match request.value.residual(mask)? {
+        (_, Some(stray)) => Err(in_the_way(name, &format!("the {what}"), &stray)),
+        (Some(shown), None) => shown.text(),
+        (None, None) => Ok(request.text),
+    }
+}
+
+/// What came of a command, or of an operation outside, as it is told.
+pub fn result<'a>(tenant_id: i64, name: &str, result: Option<Jsonb<'a>>) -> Result<Option<Jsonb<'a>>> {
+    let protected = protected::of(tenant_id)?;
+    match (protected.of_command(name), result) {
+        (Some(mask), Some(result)) => Ok(Some(result.residual(mask)?.0.unwrap_or(result))),
+        (_, result) => Ok(result),
+    }
+}
+
+/// An event of an answer as it is told, without what is protected of it.
+pub fn decided<'a>(tenant_id: i64, event: &NewEvent<'a>, answered: Jsonb<'a>) -> Result<Jsonb<'a>> {
+    let protected = protected::of(tenant_id)?;
+    let payload = event.payload.value;
+    match protected.events.of(event.event_type, event.schema_version()) {
+        Cover::Free => Ok(answered),
+        Cover::Missing { .. } => told(answered, None, true),
+        Cover::By(protection) => {
+            let shown = payload.residual(&protection.payload)?.0.unwrap_or(payload);
+            told(answered, Some(shown), !protection.metadata.is_empty())
+        }
+    }
+}
+
+/// A command of an answer that is to be scheduled, as it is told.
+pub fn scheduled<'a>(tenant_id: i64, command_type: &str, payload: Jsonb<'a>, answered: Jsonb<'a>) -> Result<Jsonb<'a>> {
+    let protected = protected::of(tenant_id)?;
+    match protected.of_command(command_type) {
+        None => Ok(answered),
+        Some(mask) => told(answered, Some(payload.residual(mask)?.0.unwrap_or(payload)), false),
+    }
+}
+
+/// With that payload, and perhaps without metadata.
+fn told<'a>(answered: Jsonb<'a>, payload: Option<Jsonb<'a>>, without_metadata: bool) -> Result<Jsonb<'a>> {
+    let mut object = ObjectBuilder::begin()?;
+    let mut members = Part::all_of(answered)?.members()?;
+    while let Some((key, part)) = members.next()? {
+        let part = match key {
+            "payload" => payload.map_or(Ok(Part::null()), Part::all_of)?,
+            "metadata" if without_metadata => Part::null(),
+            _ => part,
+        };
+        object.put(key, part)?;
+    }
+    object.finish()
+}
+
+/// An answer that was kept, as it is told.
+pub fn answered<'a>(tenant_id: i64, command_type: &str, answer: Jsonb<'a>) -> Result<Jsonb<'a>> {
+    let protected = protected::of(tenant_id)?;
+    let Some(mask) = protected.of_command(command_type) else { return Ok(answer) };
+    let mut object = ObjectBuilder::begin()?;
+    answer.each(|key, value| {
+        let document = value.document()?;
+        let shown = if key == "result" { document.residual(mask)?.0.unwrap_or(document) } else { document };
+        object.put(key, Part::all_of(shown)?)
+    })?;
+    object.finish()
+}
+
+/// Whether texts that a failed command left are not told: they may repeat what is protected of it.
+pub fn has_secrets(tenant_id: i64, command_type: &str) -> Result<bool> {
+    Ok(protected::of(tenant_id)?.of_command(command_type).is_some())
+}
+
+/// What is said instead of them.
+pub const WITHHELD: &str = "not told: fields of the command are protected";

@@ -8,6 +8,7 @@
 //! decisions wait for each other in a circle.
 use super::answers::{Key, Turn};
 use super::bounds::Streams;
+use super::covered;
 use super::commanded::{Command, Versions, object_of_versions};
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
@@ -40,10 +41,10 @@ use std::iter;
 /// The answer: a JSON object. Errors: ES001, ES006, ES016, ES030, ES033 to ES037, and those of appending.
 pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_command")?;
-    let (category, repeated) = (command.stream.category(), command.repeated());
+    let (category, repeated) = (command.stream.category(), command.repeated(target)?);
     let key = command.key.map(|key| Key { target, category, key });
     if let Some(answer) = key.map_or(Ok(None), |key| key.answer(&repeated))? {
-        return Ok(answer);
+        return covered::answered(target.id, command.command_type, answer);
     }
     server::must_be_writable(c"es_command")?;
     let passing = gate::pass(target.id)?;
@@ -51,7 +52,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     match key.take_turn(&repeated)? {
         Turn::Answered(answer) => {
             passing.leave()?;
-            Ok(answer)
+            covered::answered(target.id, command.command_type, answer)
         }
         Turn::Own(reserved) => {
             let kept = reserved.kept.as_ref();
@@ -88,7 +89,7 @@ impl Once<'_> {
 /// Decided, appended, and kept under its key.
 fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<Jsonb<'a>> {
     let outcome = settle(target, command, |deciding, streams, decision| {
-        let result = decision.result;
+        let result = covered::result(target.id, command.command_type, decision.result)?;
         result.map(|result| print("the answer's result", result)).transpose()?;
         judge_names(deciding, streams, &decision)?;
         decision.later.arrange(target, &deciding.decider.name)?;

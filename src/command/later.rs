@@ -1,6 +1,7 @@
 //! What a decider's answer wants later: commands to be scheduled, and keys of scheduled ones that are not wanted any more. Read with the answer, and done behind the locks of
 //! the decision, before it is appended: what is waited for there holds up no reader of the log.
 use super::commanded::{Given, refuse_reserved};
+use super::covered;
 use super::deciding::Deciding;
 use super::scheduled::unwanted::{Unwanted, check_reason};
 use super::scheduled::wanted::Wanted;
@@ -44,6 +45,14 @@ impl<'a> Later<'a> {
             Ok(())
         })?;
         Ok(later)
+    }
+
+    /// Takes out of what is told of them what is protected.
+    pub fn hide(&mut self, tenant_id: i64) -> Result<()> {
+        for (document, Wanted { command, .. }) in self.documents.iter_mut().zip(&self.wanted) {
+            *document = covered::scheduled(tenant_id, command.command_type, command.payload.value, *document)?;
+        }
+        Ok(())
     }
 
     /// The commands that are to be scheduled, as they were answered.

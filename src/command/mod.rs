@@ -9,7 +9,7 @@ pub mod commanded;
 pub mod compared;
 pub mod condition;
 pub mod counted;
-mod covered;
+pub mod covered;
 mod decide;
 pub mod decider;
 pub mod deciders;

@@ -10,6 +10,7 @@
 //! Promises: of all calls with a key one executes at a time, and after one has completed none does, under whatever interleaving and isolation level; what an attempt
 //! reserved is there for others with its transaction's commit, and gone with its rollback; an attempt that was superseded finishes nothing; a request is kept
 //! as a salted digest only. Rules: crates/core, command/operation.rs.
+use super::covered;
 use crate::log::activation;
 use crate::log::document::print;
 use crate::log::target::Target;
@@ -168,7 +169,7 @@ fn found(row: &Row) -> Result<Found> {
 struct Call<'a> {
     target: Target<'a>,
     asked: &'a Asked<'a>,
-    /// As PostgreSQL prints it.
+    /// As PostgreSQL prints it, without what is protected.
     request: &'a [u8],
     begun_by: String,
 }
@@ -199,7 +200,7 @@ enum Step {
 /// Errors: ES005, ES007, ES026, ES030.
 pub fn begin(target: Target, asked: &Asked) -> Result<Begun> {
     activation::must_be_active("es_begin_command")?;
-    let request = print("request", asked.request)?.text;
+    let request = covered::compared("request", target.id, asked.operation, &print("request", asked.request)?)?;
     let begun_by = server::role_name(server::session_role())?;
     let call = Call { target, asked, request, begun_by };
     let (began, wait) = (Instant::now(), Duration::from_micros(asked.wait.unsigned_abs()));
@@ -285,12 +286,22 @@ impl Call<'_> {
             }
             Outcome::Replay => {
                 counters::add(Counter::CommandsReplayed, 1);
-                let (result, error) = (row.result.clone(), row.error.clone());
+                let (result, error) = (self.shown(row.result.as_deref())?, self.shown(row.error.as_deref())?);
                 Ok(Step::Done(Begun { attempt: Some(row.attempt), result, error, ..Begun::of("replay") }))
             }
             Outcome::InProgress => Ok(Step::InProgress(Some(Attempt::of(row)))),
             Outcome::First | Outcome::Again => Ok(Step::Changed),
         }
+    }
+
+    /// What came of it, without what is protected of the operation.
+    fn shown(&self, document: Option<&str>) -> Result<Option<String>> {
+        let Some(text) = document else { return Ok(None) };
+        if !covered::has_secrets(self.target.id, self.asked.operation)? {
+            return Ok(Some(text.to_owned()));
+        }
+        let shown = covered::result(self.target.id, self.asked.operation, Some(Jsonb::parse(text)?))?;
+        shown.map(|shown| Ok(String::from_utf8_lossy(shown.text()?).into_owned())).transpose()
     }
 
     fn insert(&self, db: &Db) -> Result<Step> {

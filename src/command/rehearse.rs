@@ -1,9 +1,11 @@
 //! es_simulate_command: what a command would come to, as the caller sees the log. Locks and writes nothing, and a refusal is a part of the answer.
+use super::covered;
 use super::bounds::{Bounds, object_of};
 use super::commanded::Command;
 use super::decide::{Decision, decide};
 use super::deciders;
 use super::deciding::Deciding;
+use super::ruling;
 use crate::access::{authorize, authorize_all};
 use crate::log::target::Target;
 use crate::log::whole;
@@ -58,8 +60,23 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         streams.iter().map(|(name, held)| (name.clone(), json!(held.version()))).collect();
     let states = object_of(&states)?;
     let states = String::from_utf8_lossy(states.text()?);
-    let (decision, refused) = decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
+    let (mut decision, refused) = decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
+    if let Some(decision) = &mut decision {
+        hide(target, command, decision)?;
+    }
     answer(&boundary, &serde_json::Value::Object(versions).to_string(), &states, decision.as_ref(), refused.as_ref())
+}
+
+/// What is protected of what would follow is not told: a decider may have it from elsewhere than the caller.
+fn hide(target: Target, command: &Command, decision: &mut Decision) -> Result<()> {
+    decision.result = covered::result(target.id, command.command_type, decision.result)?;
+    decision.later.hide(target.id)?;
+    let ruling = ruling::of(target.id)?;
+    for decided in &mut decision.events {
+        ruling.declared.complete(std::slice::from_mut(&mut decided.event))?;
+        decided.document = covered::decided(target.id, &decided.event, decided.document)?;
+    }
+    Ok(())
 }
 
 /// What `work` makes, or the refusal that it raises; other errors pass.

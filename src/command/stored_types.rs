@@ -7,6 +7,7 @@ use super::agreement::Known;
 use super::counted::{self, ByVersion, Count, add};
 use super::schemas;
 use crate::log::chosen::{self, Chosen};
+use crate::log::retry::Residuals;
 use crate::log::statements::column;
 use crate::log::stored::StoredContent;
 use crate::log::{partition, stream, whole};
@@ -17,6 +18,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::View;
 use crate::pg::query::probe::Direction;
 use crate::pg::query::row::Row;
+use crate::present::protected;
 use crate::shared::session::as_owner;
 use crate::shared::tasks::{Kind, Task};
 use eventstream_core::EventType;
@@ -118,9 +120,13 @@ fn judge(db: &Db, tenant_id: i64, row: &Row, of: (&str, i32), report: Report) ->
         return Ok(());
     }
     let Some(schema) = schemas::schema(tenant_id, of.0, of.1)? else { return Ok(()) };
-    let Some(payload) = StoredContent::of_row(row).payload()? else { return Ok(()) };
-    let (problem, breach) = match schemas::breach(&schema, payload)? {
+    let Some(payload) = StoredContent::of_row(row).payload_document()? else { return Ok(()) };
+    // What nobody is shown is not judged: a schema that somebody declares would be a question about it.
+    let protected = protected::of(tenant_id)?;
+    let Some(payload) = protected.unprotected(of.0, of.1, payload)? else { return Ok(()) };
+    let (problem, breach) = match schemas::breach(&schema, payload.text()?)? {
         Ok(None) => return Ok(()),
+        Ok(Some(breach)) if protected.hides(of, &breach.value) => return Ok(()),
         Ok(Some(breach)) => (format!("the payload breaks its schema: {breach}"), Some(breach)),
         Err(reason) => (format!("the payload cannot be judged by its schema: {reason}"), None),
     };

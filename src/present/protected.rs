@@ -12,7 +12,8 @@ use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
-use eventstream_core::protect::{Cover, Protection, Protections};
+use eventstream_core::protect::{Cover, Mask, Protection, Protections};
+use eventstream_core::rules::Pointer;
 use eventstream_core::word::{Protects, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::RefCell;
@@ -46,6 +47,24 @@ pub struct Protected {
     pub commands: Protections,
     /// Everything that a state depends on of it; empty where no events are protected.
     pub definition: String,
+}
+
+impl Protected {
+    /// Whether what a pointer leads to in payloads of that event type and schema version is always hidden, so that it is null whatever stands there.
+    pub fn hides(&self, (event_type, schema_version): (&str, i32), pointer: &str) -> bool {
+        match (self.events.of(event_type, schema_version), Pointer::parse(pointer)) {
+            (Cover::By(protection), Ok(pointer)) => protection.payload.covers(&pointer),
+            _ => false,
+        }
+    }
+
+    /// What is protected of commands of that type, or of operations outside of that name; None: nothing.
+    pub fn of_command(&self, name: &str) -> Option<&Mask> {
+        match self.commands.of(name, 1) {
+            Cover::By(protection) if !protection.payload.is_empty() => Some(&protection.payload),
+            _ => None,
+        }
+    }
 }
 
 /// Of a tenant; reserved streams have no rules.

@@ -115,7 +115,7 @@ def test_a_role_is_shown_what_it_may_read(database, session):
         assert refused(reader.execute, "select * from es_definitions()").sqlstate == "42501"
         session.execute(f"select es_grant('{role}', 'read', category => 'mail')")
         # Event types and upcasters are of no category; what takes all categories is for who may read all.
-        assert rows(reader, "select kind, name from es_definitions()") == [("event_type", "Credited 10"), ("event_type", "Noted 2"), ("subscription", "mails"), ("upcaster", "Credited 1")]
+        assert rows(reader, "select kind, name from es_definitions()") == [("event_type", "Credited 10"), ("event_type", "Noted 2"), ("protection", "event Whispered 1"), ("subscription", "mails"), ("upcaster", "Credited 1")]
         assert rows(reader, "select kind, name from es_definitions('account')") == []
         session.execute(f"select es_grant('{role}', 'read')")
         assert rows(reader, MADE) == rows(session, MADE)

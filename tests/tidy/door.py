@@ -80,10 +80,11 @@ def without_comments(sql: str) -> str:
 
 
 def beside_the_door(sql: str) -> str:
-    """Without what SQL asks the door for: `_eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) as payload`."""
+    """Without what SQL asks the door for, and the digest that says nothing: `_eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) as payload`."""
     asks = r"_eventstream\.shown_(\w+)\((\w+)\.tenant_id, \2\.event_type, \2\.schema_version, \2\.\1\)(?: as \1\b)?"
     salt = r"_eventstream\.shown_salt\((\w+)\.tenant_id, \1\.event_type, \1\.schema_version, \1\.payload, \1\.metadata, \1\.salt\)(?: as salt\b)?"
-    return re.sub(salt, "null", re.sub(asks, "null", sql))
+    digest = r"_eventstream\.content_digest\((\w+)\.salt, \1\.payload, \1\.metadata\)"
+    return re.sub(digest, "null", re.sub(salt, "null", re.sub(asks, "null", sql)))
 
 
 def views_over_events(texts: list[str]) -> set[str]:

@@ -56,6 +56,7 @@ MAY_NAME = {
     "command/tables.sql": ({"payload": 2, "metadata": 2}, "the columns of scheduled commands, and whether they are there"),
     "command/views.sql": ({"payload": 1, "metadata": 1}, "of scheduled commands, which are no events yet"),
     "log/append.sql": ({"payload": 1, "metadata": 1}, "arguments of es_append"),
+    "proof/views.sql": ({"payload": 1, "metadata": 1}, "arguments of the digest"),
     "log/views.sql": ({"payload": 2, "metadata": 2}, "the functions that ask the door; the views themselves name no document beside them"),
     "log/audit.sql": ({"(old)": 1, "(new)": 1}, "the trigger of definitions, which are no events"),
     "log/partitions.sql": ({"select *": 1, "payload": 2, "metadata": 2}, "of values that stand there; that no statistics are kept of documents"),

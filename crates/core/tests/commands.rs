@@ -6,7 +6,7 @@ use eventstream_core::undecided::{EXAMPLE, Undecided};
 use serde_json::json;
 
 const FIRST: Repeated =
-    Repeated { stream: "account-1", command_type: "Withdraw", payload: b"{\"amount\": 1.00}", occurred_at: None };
+    Repeated { stream: "account-1", command_type: "Withdraw", payload: b"{\"amount\": 1.00}", whole: b"", occurred_at: None };
 
 #[test]
 fn a_key_has_1_to_1024_bytes() {
@@ -30,6 +30,11 @@ fn every_part_of_a_command_tells_it_from_another() {
         Repeated { stream: "account-1Withdraw", command_type: "", ..FIRST },
     ];
     assert_eq!(FIRST.digest(b"salt"), Repeated { ..FIRST }.digest(b"salt"));
+    // What is protected of it is compared where its own row is executed, and nowhere else.
+    let hidden = Repeated { payload: b"{\"name\": null}", whole: b"{\"name\": \"Mia\"}", ..FIRST };
+    let before = Repeated { payload: hidden.whole, ..hidden }.digest(b"salt");
+    assert!(hidden.has(b"salt", Some(&hidden.digest(b"salt")), false) && hidden.has(b"salt", Some(&before), true));
+    assert!(!hidden.has(b"salt", Some(&before), false) && !hidden.has(b"salt", None, true));
     assert_ne!(FIRST.digest(b"salt"), FIRST.digest(b"tlas"));
     for other in others {
         assert_ne!(FIRST.digest(b"salt"), other.digest(b"salt"), "{other:?}");

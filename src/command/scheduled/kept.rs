@@ -103,11 +103,12 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
         if presence == Presence::There {
             probe.in_order(db, View::Now, tenant, &bounds, |row| {
                 let salt = row.bytes_opt(scheduled::SALT)?.unwrap_or_default();
-                let is_same = row.bytes_opt(scheduled::REQUEST_DIGEST)? == Some(&repeated.digest(salt)[..]);
+                let id = row.int8(scheduled::ID)?;
+                let is_same = repeated.has(salt, row.bytes_opt(scheduled::REQUEST_DIGEST)?, at_work() == id);
                 let stage = row.text(scheduled::STAGE)?;
                 let is_given_up =
                     [Stage::Unscheduled, Stage::Dropped].iter().any(|given_up| given_up.as_str() == stage);
-                found = Some((is_same, Kept { id: row.int8(scheduled::ID)?, is_given_up }));
+                found = Some((is_same, Kept { id, is_given_up }));
                 Ok(false)
             })?;
         }

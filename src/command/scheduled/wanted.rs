@@ -81,7 +81,7 @@ impl<'a> Wanted<'a> {
         if let Some(found) = self.look(target, category, &name)? {
             return self.same_as(&found, decider, &name);
         }
-        let turn = match key.try_turn(&self.command.repeated()) {
+        let turn = match key.try_turn(&self.command.repeated(target)?) {
             Ok(Some(Turn::Answered(_))) => {
                 return Err(self.before(decider, &name, "it was executed before".into(), None));
             }
@@ -150,7 +150,7 @@ impl<'a> Wanted<'a> {
     pub fn schedule(&self, target: Target) -> Result<Scheduled> {
         let (category, key) = (self.command.stream.category(), self.checked(target)?);
         let scheduled = |key, stage: String, run_at, replayed| Ok(Scheduled { key, stage, run_at, replayed });
-        match (Key { target, category, key: &key }).take_turn(&self.command.repeated())? {
+        match (Key { target, category, key: &key }).take_turn(&self.command.repeated(target)?)? {
             // Nothing is left to be done at its time.
             Turn::Answered(_) if self.look(target, category, &key)?.is_none() => {
                 return scheduled(key, Stage::Done.as_str().into(), self.run_at, true);
@@ -181,7 +181,7 @@ impl<'a> Wanted<'a> {
             Some(from_text(self.command.stream.as_str())?),
             Some(from_text(self.command.command_type)?),
             Some(varlena(&salt)?),
-            Some(varlena(&self.command.repeated().digest(&salt))?),
+            Some(varlena(&self.command.repeated(target)?.digest(&salt))?),
             Some(self.command.payload.value.datum()),
             Some(self.command.metadata.value.datum()),
             self.command.decider.map(from_text).transpose()?,
@@ -211,12 +211,11 @@ impl<'a> Wanted<'a> {
     fn look(&self, target: Target, category: &str, key: &str) -> Result<Option<Found>> {
         let row: [Nullable; 3] =
             [Some(Datum::from(target.id)), Some(from_text(&trial::key(key))?), Some(from_text(category)?)];
-        let repeated = self.command.repeated();
+        let repeated = self.command.repeated(target)?;
         as_owner(Planning::ByIndex, |db, _| {
             LOOK.with(|plan| {
                 plan.first(db, View::Latest, &row, |row| {
-                    let is_same =
-                        row.bytes_opt(1)? == Some(&repeated.digest(row.bytes_opt(0)?.unwrap_or_default())[..]);
+                    let is_same = repeated.has(row.bytes_opt(0)?.unwrap_or_default(), row.bytes_opt(1)?, false);
                     Ok((is_same, row.text(2)?.to_owned(), row.int8(3)?))
                 })
             })

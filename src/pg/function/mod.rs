@@ -222,6 +222,11 @@ impl<'call> Args<'call> {
         self.uuid_opt(place).ok_or_else(|| null(argument))
     }
 
+    pub fn bytes_opt(&self, place: usize) -> Result<Option<&'call [u8]>> {
+        // SAFETY: the argument is declared as bytea.
+        self.datum(place, "bytea").map(|value| unsafe { datum::bytes(value) }).transpose()
+    }
+
     pub fn jsonb(&self, place: usize, argument: &str) -> Result<Jsonb<'call>> {
         let value = self.datum(place, "jsonb").ok_or_else(|| null(argument))?;
         // SAFETY: declared as jsonb in sql/; the detoasted copy lives in the call's memory context.

@@ -25,8 +25,10 @@ pub struct Repeated<'a> {
     pub stream: &'a str,
     /// Which it is.
     pub command_type: &'a str,
-    /// JSON as PostgreSQL prints it.
+    /// JSON as PostgreSQL prints it, without what is protected: nobody guesses that by repetitions.
     pub payload: &'a [u8],
+    /// With it.
+    pub whole: &'a [u8],
     /// As it was given, in microseconds.
     pub occurred_at: Option<i64>,
 }
@@ -35,9 +37,19 @@ impl Repeated<'_> {
     /// A digest over all of it, under a salt of the row's own: who reads the table cannot guess what the payload was.
     #[must_use]
     pub fn digest(&self, salt: &[u8]) -> Hash {
+        self.digest_over(salt, self.payload)
+    }
+
+    /// Whether it is what has that digest. `is_its_own`: what was kept is executed as it was kept, and may be so since before something was protected.
+    #[must_use]
+    pub fn has(&self, salt: &[u8], digest: Option<&[u8]>, is_its_own: bool) -> bool {
+        digest == Some(&self.digest(salt)[..]) || is_its_own && digest == Some(&self.digest_over(salt, self.whole)[..])
+    }
+
+    fn digest_over(&self, salt: &[u8], payload: &[u8]) -> Hash {
         let mut hasher = Sha256::new();
         hasher.update(DOMAIN);
-        for part in [salt, self.stream.as_bytes(), self.command_type.as_bytes(), self.payload] {
+        for part in [salt, self.stream.as_bytes(), self.command_type.as_bytes(), payload] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
