@@ -1,5 +1,4 @@
-//! eventstream: an event store inside PostgreSQL. ARCHITECTURE.md has the words, the data flow and the invariants; the
-//! folders here are the steps of that flow.
+//! eventstream: an event store inside PostgreSQL. ARCHITECTURE.md has the words, the data flow (whose steps the folders here are) and the invariants.
 #![deny(unsafe_code, ffi_unwind_calls)]
 
 mod access;
@@ -65,7 +64,8 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../sql/log/views.sql", name = "log_views", requires = ["ops_view_functions"]);
 pgrx::extension_sql_file!("../sql/access/views.sql", name = "access_views", requires = ["log_views"]);
-pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["access_views"]);
+pgrx::extension_sql_file!("../sql/proof/views.sql", name = "proof_views", requires = ["access_views"]);
+pgrx::extension_sql_file!("../sql/state/views.sql", name = "state_views", requires = ["proof_views"]);
 pgrx::extension_sql_file!("../sql/command/views.sql", name = "command_views", requires = ["state_views"]);
 pgrx::extension_sql_file!("../sql/state/temporal.sql", name = "state_temporal", requires = ["command_views"]);
 pgrx::extension_sql_file!("../sql/ops/views.sql", name = "ops_views", requires = ["state_temporal"]);

@@ -105,6 +105,11 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_c
 comment on function _eventstream.shown_command_text(bigint, text, text) is
 'A text that a failed command of that type left, as views show it: NULL where fields of such commands are protected, which it may repeat.';
 
+create function _eventstream.shown_answer(tenant_id bigint, command_type text, answer jsonb) returns jsonb
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_answer';
+comment on function _eventstream.shown_answer(bigint, text, jsonb) is
+'What was answered to a command of that type, as views show it: its result without what is protected of such commands.';
+
 create view eventstream.commands with (security_barrier) as
 select
     o.operation,
@@ -190,8 +195,7 @@ select
     _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_message) as error_message,
     _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_detail) as error_detail,
     s.reason,
-    case when a.answer -> 'result' is null or a.answer -> 'result' = 'null' then a.answer
-         else pg_catalog.jsonb_set(a.answer, '{result}', coalesce(_eventstream.shown_command(s.tenant_id, s.command_type, a.answer -> 'result'), 'null')) end as answer,
+    _eventstream.shown_answer(s.tenant_id, s.command_type, a.answer) as answer,
     coalesce(r.rolname::text, s.registrant) as scheduled_by,
     s.scheduled_at,
     s.finished_at,

@@ -19,7 +19,8 @@ select
     e.recorded_by,
     _eventstream.content_digest(e.salt, e.payload, e.metadata) as content_digest,
     e.chain_hash,
-    t.name as tenant
+    t.name as tenant,
+    coalesce(t.uuid, (select i.log_id from _eventstream.log_identities i order by i.has_begun desc, i.created_at limit 1)) as tenant_uuid
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))

@@ -151,6 +151,7 @@ comment on column eventstream.proof.recorded_by is 'as in eventstream.events';
 comment on column eventstream.proof.content_digest is 'SHA-256 over salt, payload and metadata; NULL where one of them is gone';
 comment on column eventstream.proof.chain_hash is 'as in eventstream.events';
 comment on column eventstream.proof.tenant is 'whose it is';
+comment on column eventstream.proof.tenant_uuid is 'what the chain hash covers of the tenant';
 comment on column eventstream.protections.kind is 'event, or command: its requests, results and errors';
 comment on column eventstream.protections.event_type is 'or the type of a command, or the name of an operation outside';
 comment on column eventstream.protections.schema_version is 'that events are stored in; 1 of commands';

@@ -76,7 +76,8 @@ fn chain_heads(args: &Args) -> Returned {
 
 /// Of an event, for whoever is not shown its content.
 fn content_digest(args: &Args) -> Returned {
-    let (Some(salt), Some(payload), Some(metadata)) = (args.bytes_opt(0)?, args.jsonb_opt(1)?, args.jsonb_opt(2)?) else {
+    let (Some(salt), Some(payload), Some(metadata)) = (args.bytes_opt(0)?, args.jsonb_opt(1)?, args.jsonb_opt(2)?)
+    else {
         return Ok(None);
     };
     Ok(Some(varlena(&hash::content_digest(salt, payload.text()?, metadata.text()?))?))

@@ -23,6 +23,7 @@ sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
 sql_function!("eventstream_shown_command", "bigint, text, jsonb", shown_command);
+sql_function!("eventstream_shown_answer", "bigint, text, jsonb", shown_answer);
 sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_command_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
@@ -82,6 +83,11 @@ fn shown_command(args: &Args) -> Returned {
     let (Some(document), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
     let shown = covered::result(tenant_id, args.text(1, "command_type")?, Some(document))?;
     Ok(shown.map(Jsonb::datum))
+}
+
+fn shown_answer(args: &Args) -> Returned {
+    let (Some(answer), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
+    covered::answered(tenant_id, args.text(1, "command_type")?, answer).map(|answer| Some(answer.datum()))
 }
 
 fn shown_command_text(args: &Args) -> Returned {

@@ -8,8 +8,8 @@
 //! decisions wait for each other in a circle.
 use super::answers::{Key, Turn};
 use super::bounds::Streams;
-use super::covered;
 use super::commanded::{Command, Versions, object_of_versions};
+use super::covered;
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
 use super::ruling;

@@ -1,7 +1,7 @@
 //! es_simulate_command: what a command would come to, as the caller sees the log. Locks and writes nothing, and a refusal is a part of the answer.
-use super::covered;
 use super::bounds::{Bounds, object_of};
 use super::commanded::Command;
+use super::covered;
 use super::decide::{Decision, decide};
 use super::deciders;
 use super::deciding::Deciding;
@@ -60,7 +60,8 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         streams.iter().map(|(name, held)| (name.clone(), json!(held.version()))).collect();
     let states = object_of(&states)?;
     let states = String::from_utf8_lossy(states.text()?);
-    let (mut decision, refused) = decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
+    let (mut decision, refused) =
+        decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
     if let Some(decision) = &mut decision {
         hide(target, command, decision)?;
     }

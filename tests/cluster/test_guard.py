@@ -332,6 +332,7 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_register_fold('total', 'account', 'total(jsonb, eventstream.event)'::regprocedure)")
             session.execute("select es_register_upcaster('Placed', 1, 'up(jsonb, jsonb)')")
             session.execute("select es_create_event_type('Declared')")
+            session.execute("select es_protect('Hidden', pointers => '{/a}')")
             session.execute("select es_alter_category('account', '{\"max_future\": \"24 hours\"}')")
             session.execute("select es_close_period('{account}', '2024-01-01Z', 'x')")
             session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '[]'::jsonb $$")

@@ -6,6 +6,8 @@ the hash without the document), retries."""
 
 import json
 import random
+import subprocess
+import sys
 import threading
 import uuid
 
@@ -13,8 +15,9 @@ import psycopg
 import pytest
 from database import Database, rows, value, verify
 from operating import run_psql
+from outside import PROGRAM
 from psycopg.types.json import Jsonb
-from server import run
+from server import run, wait_until
 
 NAME, CLEAR = "Mia Q. Canary", '{"name": "Mia Q. Canary", "amount": 12.50, "lines": [{"who": "Mia Q. Canary", "n": 1}, {"n": 2}]}'
 RESIDUAL = {"name": None, "amount": 12.5, "lines": [{"who": None, "n": 1}, {"n": 2}]}
@@ -432,3 +435,161 @@ def test_where_there_is_no_rule_nothing_is_looked_at(session):
     assert rows(session, "select payload::text, salt is null from es_read('customer-1')") == [
         ('{"name": "Mia Q. Canary", "lines": [{"n": 1, "who": "Mia Q. Canary"}, {"n": 2}], "amount": 12.50}', False)]
     assert value(session, "select es_append('customer-1', 'Other', %s)", Jsonb({"name": NAME})) == 2
+
+
+# Commands, and operations outside
+
+BANK = """
+create function pay(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$
+begin
+    if command.payload ->> 'fails' is not null then
+        raise exception 'no such card: %', command.payload ->> 'card' using errcode = command.payload ->> 'fails', detail = command.payload::text;
+    end if;
+    return jsonb_build_object('events', jsonb_build_array(jsonb_build_object('type', 'Paid', 'payload', command.payload)),
+                              'result', jsonb_build_object('card', command.payload ->> 'card', 'ok', true),
+                              'schedule', jsonb_build_array(jsonb_build_object('stream', command.stream, 'command_type', 'Pay', 'payload', command.payload, 'command_key', 'later-' || command.stream, 'run_at', '2100-01-01T00:00:00Z')));
+end $$;
+create function keep(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$ select jsonb_build_object('last', event.payload) $$;
+select es_register_fold('kept', 'account', 'keep(jsonb, eventstream.event)', initial_state => '{}');
+select es_register_decider('pays', 'account', 'pay(jsonb, eventstream.command)');
+select es_protect('Paid', pointers => '{/card}');
+"""
+PAY = '{"card": "4111-1111", "amount": 5.00}'
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_commands_go_out_without_what_is_protected_of_them(session, when):
+    session.execute(BANK)
+    rule = "select es_protect('Pay', pointers => '{/card}', kind => 'command')"
+    if when == "before":
+        session.execute(rule)
+    first = value(session, "select es_command('account-1', 'Pay', %s, command_key => 'k')", PAY)
+    assert first["result"]["card"] == (None if when == "before" else "4111-1111")
+    if when == "after":
+        session.execute(rule)
+    # Its decider was given all of it.
+    assert value(session, "select payload ->> 'card' from _eventstream.events where event_type = 'Paid'") == "4111-1111"
+    assert value(session, "select payload from es_read('account-1')") == {"card": None, "amount": 5.0}
+    if when == "before":
+        for guess in (PAY, PAY.replace("4111", "4222")):
+            assert value(session, "select es_command('account-1', 'Pay', %s, command_key => 'k')", guess) == first | {"replayed": True}
+        assert refused(session.execute, "select es_command('account-1', 'Pay', %s, command_key => 'k')", (PAY.replace("5.00", "5"),)).sqlstate == "ES030"
+    else:
+        # Kept as a digest over all of it: nobody can tell any more whether it is the same.
+        assert refused(session.execute, "select es_command('account-1', 'Pay', %s, command_key => 'k')", (PAY,)).sqlstate == "ES030"
+    assert rows(session, "select payload from eventstream.scheduled_commands") == [({"card": None, "amount": 5.0},)]
+    told = value(session, "select es_simulate_command('account-2', 'Pay', %s)::text", PAY.replace("4111", "4222"))
+    assert "4222" not in told and '"amount": 5.00' in told and "4111" not in told
+    diag = refused(session.execute, "select es_command('account-1', 'Pay', '\"text\"')")
+    assert diag.sqlstate == ("ES016") and "the command has a string at its root" in diag.message_primary
+
+
+def test_a_scheduled_command_is_executed_whole_and_says_nothing_of_it(new_server):
+    server = new_server("protect", **{"eventstream.retry_pause": "10ms", "eventstream.max_retry_pause": "20ms"})
+    with Database(server, "protect").create().connect() as session:
+        session.execute(BANK)
+        later = "select es_schedule_command('account-{}', 'Pay', %s, now() + interval '1 second', %s)"
+        session.execute(later.format(1), (PAY, "before"))
+        session.execute("select es_protect('Pay', pointers => '{/card}', kind => 'command')")
+        session.execute(later.format(2), (PAY, "since"))
+        # Another card is the same request to everybody; another amount is not.
+        assert value(session, later.format(2), PAY.replace("4111", "4222"), "since")["replayed"]
+        assert refused(session.execute, later.format(2), (PAY.replace("5.00", "6"), "since")).sqlstate == "ES030"
+        session.execute(later.format(3), ('{"card": "4111-1111", "fails": "ES033"}', "refused"))
+        session.execute(later.format(4), ('{"card": "4111-1111", "fails": "22023"}', "dead"))
+        wait_until(lambda: value(session, "select count(*) filter (where stage in ('done', 'refused', 'dead')) from eventstream.scheduled_commands") == 4, 60)
+        found = rows(session, "select s::text from eventstream.scheduled_commands s union all select d::text from eventstream.dead_letters d order by 1")
+        assert len(found) == 7 and not [text for (text,) in found if "4111" in text or "4222" in text]
+        # Once each, with what was asked.
+        assert rows(session, "select s.name, e.payload ->> 'card' from _eventstream.events e join _eventstream.streams s on s.id = e.stream_id where e.tenant_id > 0 and s.name <> 'x' order by 1") == [
+            ("account-1", "4111-1111"), ("account-2", "4111-1111")]
+        assert value(session, "select count(*) from eventstream.health where detail like '%%4111%%'") == 0
+        # Of what the runners did, the server's log says nothing either.
+        failed = [line for line in server.log_tail(2000).splitlines() if "scheduled command" in line]
+        assert failed and not [line for line in failed if "4111" in line]
+
+
+def test_operations_outside_go_out_without_what_is_protected_of_them(session):
+    begin = "select es_begin_command('charge', %s, %s)"
+    token = value(session, begin, "old", PAY)["attempt_token"]
+    session.execute("select es_complete_command(%s::uuid, %s)", (token, PAY))
+    session.execute("select es_protect('charge', clear_pointers => '{/amount,/ok}', kind => 'command')")
+    assert refused(session.execute, begin, ("old", PAY)).sqlstate == "ES030"
+    token = value(session, begin, "new", PAY)["attempt_token"]
+    session.execute("select es_complete_command(%s::uuid, %s)", (token, '{"card": "4111-1111", "ok": true}'))
+    for guess in (PAY, PAY.replace("4111", "4222")):
+        again = value(session, begin, "new", guess)
+        assert (again["outcome"], again["result"]) == ("replay", {"card": None, "ok": True})
+    token = value(session, begin, "bad", PAY)["attempt_token"]
+    session.execute("select es_fail_command(%s::uuid, %s, false)", (token, '{"card": "4111-1111"}'))
+    assert value(session, begin, "bad", PAY)["error"] == {"card": None}
+    assert rows(session, "select error from eventstream.commands where error is not null") == [({"card": None},)]
+
+
+def test_a_test_compares_what_is_shown(session):
+    session.execute(BANK)
+    session.execute("set client_min_messages = warning")
+    tried = "select es_test('pays', command => %s, events => %s, states => %s)"
+    command = '{"stream": "account-t", "command_type": "Pay", "payload": %s}' % PAY
+    state = '{"account-t": {"last": {"card": null, "amount": 5.00}}}'
+    for card, amount, outcome in (("4111-1111", "5.00", "ok"), ("4222", "5.00", "ok"), ("4111-1111", "6", "not ok")):
+        expected = '[{"type": "Paid", "payload": {"card": "%s", "amount": %s}}]' % (card, amount)
+        told = value(session, tried, command, expected, state)
+        assert told.startswith(outcome) and "4111" not in told, told
+
+
+def test_health_looks_at_what_the_log_is_told(new_server):
+    server = new_server("protect_log")
+    with Database(server, "protect_log").create().connect() as session:
+        look = "select status, detail, fix from eventstream.health where name = 'protected fields'"
+        assert rows(session, look) == []
+        session.execute(PROTECT)
+        ((status, detail, fix),) = rows(session, look)
+        assert status == "warning" and "log_parameter_max_length = 0" in detail and "log_min_error_statement = panic" in detail
+        for statement in fix.splitlines():
+            session.execute(statement)
+        wait_until(lambda: value(session, look) == "ok", 20)
+        # Nor is anything told then, of what fails with a value or is slow with one.
+        session.execute("set log_min_duration_statement = 0")
+        append(session)
+        with pytest.raises(psycopg.Error):
+            append(session, '{"lines": "Mia Q. Canary"}')
+        assert "Canary" not in server.log_tail(2000)
+
+
+# Proof
+
+EXPORT = """copy (select tenant, tenant_uuid, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at, recorded_by, {},
+    chain_hash, global_position, tags from {} order by tenant, stream, version) to stdout with (format csv, header)"""
+
+
+def proven(session, what, source, change=lambda text: text):
+    session.execute("set timezone = 'UTC'; set datestyle = 'ISO'; set bytea_output = 'hex'")
+    with session.cursor().copy(EXPORT.format(what, source)) as copy:
+        text = b"".join(bytes(part) for part in copy)
+    done = subprocess.run([sys.executable, PROGRAM, "-"], input=change(text), capture_output=True, timeout=60)
+    return done.returncode, done.stdout.decode().splitlines()[-1]
+
+
+def test_the_chains_are_proven_without_a_payload(quiet, session):
+    append(session)
+    append(session, '{"amount": 1}', event_type="Other", tags=["a:1"])
+    session.execute(PROTECT)
+    append(session)
+    assert verify(session) == []
+    auditor = quiet.role("protect_auditor")
+    session.execute("select es_grant('protect_auditor', 'audit')")
+    with quiet.connect(user=auditor) as reader:
+        assert refused(reader.execute, "select * from eventstream.events").sqlstate == "42501"
+        assert value(reader, "select count(*) from eventstream.proof p where p::text like '%%Mia%%'") == 0
+        events = value(reader, "select count(*) from eventstream.proof")
+        code, last = proven(reader, "content_digest", "eventstream.proof")
+        assert code == 0 and f"{events} of them by their content digests alone" in last
+        code, last = proven(reader, "content_digest", "eventstream.proof", lambda text: text.replace(b"Named", b"Namex", 1))
+        assert code == 1
+    # Where more may be seen, all that is whole is computed.
+    both = "(table eventstream.events union all table eventstream.administration) e join (select global_position as at, content_digest, tenant_uuid from eventstream.proof) p on p.at = e.global_position"
+    code, last = proven(session, "salt, payload, metadata, content_digest", both)
+    assert code == 0 and "2 of them by their content digests alone" in last
+    code, _ = proven(session, "salt, payload, metadata, content_digest", both, lambda text: text.replace(b'""amount"": 1}', b'""amount"": 2}', 1))
+    assert code == 1

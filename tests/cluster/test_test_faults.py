@@ -108,7 +108,7 @@ CALLS = {
 }  # fmt: skip
 
 #: Views show what is there, and the test's own beside it: docs/test.md says so.
-VIEWS = "audit administration categories commands dead_letters deciders event_types events folds grants health horizon_holders invariants periods progress projections scheduled_commands snapshots stats stream_names streams subscriptions upcasters"
+VIEWS = "audit administration categories commands dead_letters deciders event_types events folds grants health horizon_holders invariants periods progress projections proof protections scheduled_commands snapshots stats stream_names streams subscriptions upcasters"
 
 
 def test_what_every_function_shows_within_a_test_is_decided(session):

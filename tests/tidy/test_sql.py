@@ -20,7 +20,7 @@ OF_NAME = {
               recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
-    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods protections scheduled_command_ids scheduled_commands shown_command shown_command_text",
+    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods protections scheduled_command_ids scheduled_commands shown_answer shown_command shown_command_text",
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards content_digest enabling_guards proof",

@@ -5,8 +5,13 @@ use eventstream_core::command::key::{MOST_KEY_BYTES, Repeated, check_key};
 use eventstream_core::undecided::{EXAMPLE, Undecided};
 use serde_json::json;
 
-const FIRST: Repeated =
-    Repeated { stream: "account-1", command_type: "Withdraw", payload: b"{\"amount\": 1.00}", whole: b"", occurred_at: None };
+const FIRST: Repeated = Repeated {
+    stream: "account-1",
+    command_type: "Withdraw",
+    payload: b"{\"amount\": 1.00}",
+    whole: b"",
+    occurred_at: None,
+};
 
 #[test]
 fn a_key_has_1_to_1024_bytes() {

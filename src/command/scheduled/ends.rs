@@ -63,8 +63,11 @@ pub fn done(tried: &Tried) -> Result<()> {
 /// It came to nothing: what that means for it. `is_hopeless`: it is not worth another attempt.
 pub fn failed(tried: &Tried, caught: &Caught, is_hopeless: bool) -> Result<()> {
     // Whatever was raised may repeat what was asked.
-    let withheld = covered::has_secrets(tried.tenant_id, tried.command_type)?
-        .then(|| Caught { message: covered::WITHHELD.into(), detail: None, ..caught.clone() });
+    let withheld = covered::has_secrets(tried.tenant_id, tried.command_type)?.then(|| Caught {
+        message: covered::WITHHELD.into(),
+        detail: None,
+        ..caught.clone()
+    });
     let caught = withheld.as_ref().unwrap_or(caught);
     let patience = Patience {
         retries: live_settings::command_retries(),

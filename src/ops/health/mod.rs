@@ -10,6 +10,7 @@ pub mod event_types;
 mod folds;
 mod guards;
 mod invariants;
+mod protected;
 pub mod scheduled;
 mod stale;
 mod subscriptions;
@@ -90,6 +91,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(scheduled::checks(tenant_id, &writing)?);
     checks.extend(deciders::checks(tenant_id, &writing)?);
     checks.extend(invariants::checks(tenant_id, &writing)?);
+    checks.extend(protected::check(tenant_id)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     Ok(checks)
 }
