@@ -24,7 +24,29 @@ select
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
-where (s.tenant_id = (select _eventstream.readable_tenant('audit')) or s.tenant_id = (select _eventstream.administered_tenant()))
+where s.tenant_id = (select _eventstream.readable_tenant('audit'))
+  and e.tenant_id = s.tenant_id
+union all
+select
+    e.global_position,
+    s.name as stream,
+    e.version,
+    e.event_id,
+    e.event_type,
+    e.schema_version,
+    e.subject,
+    e.tags,
+    e.occurred_at,
+    e.recorded_at,
+    e.recorded_by,
+    _eventstream.content_digest(e.salt, e.payload, e.metadata) as content_digest,
+    e.chain_hash,
+    t.name as tenant,
+    coalesce(t.uuid, (select i.log_id from _eventstream.log_identities i order by i.has_begun desc, i.created_at limit 1)) as tenant_uuid
+from _eventstream.events e
+join _eventstream.streams s on s.id = e.stream_id
+join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
+where s.tenant_id = (select _eventstream.administered_tenant())
   and e.tenant_id = s.tenant_id;
 comment on view eventstream.proof is
 'Every event of the current tenant, acts of administration too, with all that its chain hash covers, and the digest of its content in place of that: what tools/verify.py needs to prove the chains without showing a payload. The digest is over a random salt that is not shown where a field is protected, so nothing is found by trying. Privilege audit.';

@@ -5,6 +5,7 @@ use crate::command::protect::{self, Definition};
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::value::datum::from_text;
+use crate::subscription::parked;
 use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::word::Protects;
@@ -23,7 +24,9 @@ fn protect_fields(args: &Args) -> Returned {
         kind: kind(args, 5)?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Admin)?;
-    protect::protect(target(&access), &definition)?;
+    if protect::protect(target(&access), &definition)? && definition.kind == Protects::Event {
+        parked::withhold(access.tenant_id, protect::WITHHELD)?;
+    }
     from_text(definition.event_type).map(Some)
 }
 

@@ -3,6 +3,7 @@
 //! Promises: from the commit of es_protect on, nobody is shown what a rule names, by whatever way, and every append that follows is judged by it (covered.rs). A rule that upcasters or folds could
 //! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
 use super::agreement;
+use crate::log::dead_letters;
 use crate::log::gate;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
@@ -12,7 +13,8 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::present::protected::{self, Protected};
-use crate::projection::refold;
+use crate::present::upcasters;
+use crate::projection::{progress, refold};
 use crate::shared::catalog::announce_protection_change;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
@@ -53,8 +55,11 @@ pub struct Definition<'a> {
     pub metadata_pointers: Vec<String>,
 }
 
-/// Errors: ES005, 55P03.
-pub fn protect(target: Target, definition: &Definition) -> Result<()> {
+/// What is told instead of what failures said.
+pub const WITHHELD: &str = "not told: fields of the event are protected";
+
+/// Whether it is another rule than there was. Errors: ES005, 55P03.
+pub fn protect(target: Target, definition: &Definition) -> Result<bool> {
     let Definition { kind, event_type, schema_version, .. } = *definition;
     let (pointers, clear) = (definition.pointers.as_deref(), definition.clear_pointers.as_deref());
     let protection = Protection::new(pointers, clear, &definition.metadata_pointers)?;
@@ -86,15 +91,34 @@ pub fn protect(target: Target, definition: &Definition) -> Result<()> {
         announce_protection_change(catalog).map(|()| true)
     })?;
     if !is_new {
-        return report::notice(&format!("{} version {schema_version} is protected so already", shown(event_type)));
+        report::notice(&format!("{} version {schema_version} is protected so already", shown(event_type)))?;
+        return Ok(false);
     }
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;
         must_not_be_folded(target)?;
+        withhold(target, event_type)?;
         say_refolded(&refold::refold(target)?)?;
         say_uncovered(target, event_type)?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Texts that failures have left may repeat what an event said.
+fn withhold(target: Target, event_type: &str) -> Result<()> {
+    let upcasters = upcasters::of(target.id)?;
+    let mut names = vec![event_type.to_owned()];
+    for (version, _) in upcasters.protected.events.versions(event_type) {
+        let mut at = (event_type, version);
+        while let Some(next) = upcasters.step(at.0, at.1) {
+            at = (next, at.1 + 1);
+            names.push(next.to_owned());
+        }
+    }
+    as_owner(Planning::ByCost, |db, _| {
+        dead_letters::withhold(db, target.id, &names, WITHHELD)?;
+        progress::withhold(db, target.id, WITHHELD)
+    })
 }
 
 /// How many rules there were. Errors: ES005, 55P03.

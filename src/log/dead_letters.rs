@@ -128,6 +128,10 @@ thread_local! {
         "delete from _eventstream.dead_letters where subscription_id = $1",
         &[INT8OID],
     ) };
+    static WITHHOLD: Plan = const { Plan::new(
+        "update _eventstream.dead_letters set reason = $3, error_detail = null where tenant_id = $1 and event_type = any ($2)",
+        &[INT8OID, TEXTARRAYOID, TEXTOID],
+    ) };
     static HAS: Plan = const { Plan::new(
         "select exists (select from _eventstream.dead_letters where projection_id = $1)",
         &[INT8OID],
@@ -140,6 +144,12 @@ thread_local! {
         "delete from _eventstream.dead_letters where projection_id = $1 and stream = any ($2) and global_position <= $3",
         &[INT8OID, TEXTARRAYOID, INT8OID],
     ) };
+}
+
+/// What was said of events of these types is not told any more, and `instead` is.
+pub fn withhold(db: &Db, tenant_id: i64, event_types: &[String], instead: &str) -> Result<()> {
+    let args = [Some(Datum::from(tenant_id)), Some(text_array_of(event_types)?), Some(from_text(instead)?)];
+    WITHHOLD.with(|plan| plan.write(db, &args)).map(drop)
 }
 
 /// The event is not processed, and not tried again by itself.

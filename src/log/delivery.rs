@@ -164,7 +164,7 @@ pub fn events(db: &Db, catalog: &Catalog, target: Target, positions: &[i64], int
     let tenant = from_text(target.name)?;
     at(db, catalog, positions, |partition, positions| {
         let args = [Some(tenant), Some(positions)];
-        partition.plan(Statement::EventsAt).fill(db, View::Latest, &args, into.store()).map(drop)
+        into.fill(partition.plan(Statement::EventsAt), db, View::Latest, &args).map(drop)
     })
 }
 

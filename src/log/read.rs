@@ -87,14 +87,14 @@ impl StreamRange {
 /// The events of one stream, all at once. A stream that does not exist gives none.
 pub fn read_stream(target: Target, name: &StreamName, range: &StreamRange, into: &StoredRows) -> Result<()> {
     read_segments(target, name, range, range.start(), i64::MAX, |db, plan, args| {
-        plan.fill(db, View::Caller, args, into.store())
+        into.fill(plan, db, View::Caller, args)
     })
     .map(drop)
 }
 
 /// A page of them; how many there were.
 pub fn page(target: Target, name: &StreamName, range: &StreamRange, cursor: Cursor, into: &StoredRows) -> Result<i64> {
-    read_segments(target, name, range, cursor, PAGE, |db, plan, args| plan.fill(db, View::Caller, args, into.store()))
+    read_segments(target, name, range, cursor, PAGE, |db, plan, args| into.fill(plan, db, View::Caller, args))
 }
 
 /// The same, from the index scan to `each`.
@@ -197,7 +197,7 @@ pub fn read_all(target: Target, range: &LogRange, filter: &Filter, into: &Stored
         }
         let last = up_to.map_or(horizon.position, |up_to| up_to.min(horizon.position));
         read_log(db, catalog, target, (after_position, last), count, filter, &mut |plan, args| {
-            plan.fill(db, View::Latest, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
+            into.fill(plan, db, View::Latest, args).map(|read| (read as i64, ControlFlow::Continue(())))
         })
     })
 }
@@ -344,13 +344,13 @@ pub fn read_backward(
                     direction: Direction::Backward,
                 };
                 let mut fill = |plan: &Plan, args: &[Nullable]| {
-                    plan.fill(db, View::Caller, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
+                    into.fill(plan, db, View::Caller, args).map(|read| (read as i64, ControlFlow::Continue(())))
                 };
                 read_chosen(db, partition, tenant, View::Caller, chosen, left, &|row| filter.wants(row), &mut fill)?.0
             } else {
                 let [tenant_id, before, most] = [target.id, before, left].map(|value| Some(Datum::from(value)));
                 let args = [tenant, tenant_id, before, most, types, older];
-                partition.plan(Statement::LogBackward).fill(db, View::Caller, &args, into.store())? as i64
+                into.fill(partition.plan(Statement::LogBackward), db, View::Caller, &args)? as i64
             };
         }
         Ok(())
@@ -388,7 +388,7 @@ pub fn read_subject(
                 direction: Direction::Forward,
             };
             let mut fill = |plan: &Plan, args: &[Nullable]| {
-                plan.fill(db, View::Caller, args, into.store()).map(|read| (read as i64, ControlFlow::Continue(())))
+                into.fill(plan, db, View::Caller, args).map(|read| (read as i64, ControlFlow::Continue(())))
             };
             let wants = |row: &Row| {
                 let Some(categories) = categories else { return Ok(true) };
@@ -413,7 +413,7 @@ pub fn read_event(target: Target, event_id: &[u8; 16], categories: Option<&[Stri
             Some(Datum::from(trial::after(0))),
         ];
         for partition in partition::all(db, catalog)?.iter().rev() {
-            partition.plan(Statement::ByEventId).fill(db, View::Caller, &args, into.store())?;
+            into.fill(partition.plan(Statement::ByEventId), db, View::Caller, &args)?;
         }
         Ok(())
     })

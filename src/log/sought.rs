@@ -316,7 +316,7 @@ impl<'s> Walk<'s> {
                 };
                 if !positions.is_empty() {
                     let args = [tenant, Some(int8_array_of(&positions)?)];
-                    partition.plan(statement).fill(db, View::Latest, &args, into.store())?;
+                    into.fill(partition.plan(statement), db, View::Latest, &args)?;
                 }
                 left -= positions.len();
                 if left == 0 {

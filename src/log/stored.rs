@@ -4,20 +4,43 @@ use super::statements::{column, verified};
 use super::tags;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::process::session::Db;
+use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::query::store::Store;
+use crate::pg::value::datum::Nullable;
+use std::cell::RefCell;
 
 /// Where events are put as they are stored, by the columns of type eventstream.event. Only the door makes it: it knows whether what is put there
 /// goes out at once.
-pub struct StoredRows<'a>(&'a Store);
+pub struct StoredRows<'a>(To<'a>);
+
+enum To<'a> {
+    Store(&'a Store),
+    /// The door itself, event by event, while the owner's rights are on.
+    Door(RefCell<Each<'a>>),
+}
+
+type Each<'a> = &'a mut dyn FnMut(&Row) -> Result<()>;
 
 impl<'a> StoredRows<'a> {
     pub fn of_door(store: &'a Store) -> Self {
-        Self(store)
+        Self(To::Store(store))
     }
 
-    pub(super) fn store(&self) -> &Store {
-        self.0
+    pub fn through_door(each: Each<'a>) -> Self {
+        Self(To::Door(RefCell::new(each)))
+    }
+
+    /// Puts the rows of a statement there; how many there were.
+    pub(super) fn fill(&self, plan: &Plan, db: &Db, view: View, args: &[Nullable]) -> Result<u64> {
+        match &self.0 {
+            To::Store(store) => plan.fill(db, view, args, store),
+            To::Door(each) => {
+                let mut each = each.borrow_mut();
+                plan.for_each(db, view, args, &mut |row| each(row))
+            }
+        }
     }
 }
 

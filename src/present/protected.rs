@@ -16,7 +16,7 @@ use eventstream_core::protect::{Cover, Mask, Protection, Protections};
 use eventstream_core::rules::Pointer;
 use eventstream_core::word::{Protects, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 columns! {
@@ -30,6 +30,7 @@ columns! {
 }
 
 thread_local! {
+    static NONE: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
     static PROTECTED: RefCell<Known<i64, Rc<Protected>>> = RefCell::default();
     static LOAD: Plan = const { Plan::new(
         concat!(
@@ -69,7 +70,17 @@ impl Protected {
 
 /// Of a tenant; reserved streams have no rules.
 pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
-    Known::of(&PROTECTED, catalog::folds_generation, tenant_id, || load(tenant_id).map(Rc::new))
+    let before = catalog::folds_generation();
+    let found = Known::of(&PROTECTED, catalog::folds_generation, tenant_id, || load(tenant_id).map(Rc::new))?;
+    if found.events.is_empty() && before == catalog::folds_generation() {
+        NONE.set((before, tenant_id));
+    }
+    Ok(found)
+}
+
+/// Whether no events of the tenant are protected, where that was asked last: for whoever asks row by row.
+pub fn is_known_to_be_none(tenant_id: i64) -> bool {
+    NONE.get() == (catalog::folds_generation(), tenant_id)
 }
 
 fn load(tenant_id: i64) -> Result<Protected> {

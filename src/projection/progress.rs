@@ -98,6 +98,11 @@ thread_local! {
          where projection_id = $1",
         &[INT8OID, INT8OID, INT8OID, INT4OID],
     ) };
+    static WITHHOLD: Plan = const { Plan::new(
+        "update _eventstream.projection_progress g set error_message = $2, error_detail = null from _eventstream.projections p \
+         where p.tenant_id = $1 and g.projection_id = p.id and g.error_message is not null",
+        &[INT8OID, TEXTOID],
+    ) };
     static FAIL: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
          set attempts = $2, next_batch = $3, failed_position = $4, failed_at = clock_timestamp(), retry_at = $5, \
@@ -117,6 +122,11 @@ thread_local! {
              retry_at = null where projection_id = $1",
         &[INT8OID, TEXTOID, INT8OID],
     ) };
+}
+
+/// What was said of the last failures of a tenant's projections is not told any more, and `instead` is.
+pub fn withhold(db: &Db, tenant_id: i64, instead: &str) -> Result<()> {
+    WITHHOLD.with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(from_text(instead)?)])).map(drop)
 }
 
 fn read(row: &Row) -> Result<Progress> {

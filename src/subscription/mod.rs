@@ -17,7 +17,7 @@ pub mod fetch;
 pub mod lease;
 mod look;
 pub mod lookup;
-mod parked;
+pub mod parked;
 mod slots;
 
 use crate::log::audit;

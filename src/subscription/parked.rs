@@ -4,11 +4,12 @@
 //! writes a row has locked its slot; only es_retry_dead_letter adds single events without.
 use crate::log::delivery::Facts;
 use crate::pg::error::failure::Result;
-use crate::pg::process::session::Db;
+use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::{Nullable, from_text, int8_array_of};
+use crate::shared::session::as_owner;
 use pgrx::pg_sys::{Datum, INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 use std::collections::HashMap;
 
@@ -136,10 +137,22 @@ thread_local! {
         "delete from _eventstream.subscription_parked where subscription_id = $1 and stream_id = any ($2) and not is_single",
         &[INT8OID, INT8ARRAYOID],
     ) };
+    static WITHHOLD: Plan = const { Plan::new(
+        "update _eventstream.subscription_parked g set reason = $2 from _eventstream.subscriptions s \
+         where s.tenant_id = $1 and g.subscription_id = s.id and g.reason is not null",
+        &[INT8OID, TEXTOID],
+    ) };
     static DROP: Plan = const { Plan::new(
         "delete from _eventstream.subscription_parked where subscription_id = $1",
         &[INT8OID],
     ) };
+}
+
+/// What consumers of a tenant's subscriptions said of events that wait is not told any more, and `instead` is.
+pub fn withhold(tenant_id: i64, instead: &str) -> Result<()> {
+    as_owner(Planning::ByCost, |db, _| {
+        WITHHOLD.with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(from_text(instead)?)])).map(drop)
+    })
 }
 
 fn read(row: &Row) -> Result<Parked> {

@@ -129,6 +129,7 @@ KEYS = {
     "folds": ["name", "category"],
     "upcasters": ["event_type"],
     "event_types": ["event_type"],
+    "proof": ["stream", "event_id", "event_type", "subject", "global_position"],
     "protections": ["event_type"],
     "categories": ["category"],
     "deciders": ["name", "category"],

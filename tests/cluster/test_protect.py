@@ -386,6 +386,28 @@ def test_states_from_before_a_rule_are_no_states_of_now(session):
     assert value(session, "select _eventstream.fold_fingerprint('kept')") == before
 
 
+def test_what_failures_said_before_the_rule_is_not_told_any_more(session):
+    append(session)
+    session.execute("create function see(event eventstream.event) returns void language plpgsql as $$ begin raise 'no: %', event.payload using detail = event.payload::text; end $$")
+    session.execute("create function up(p jsonb, m jsonb) returns jsonb immutable language sql as 'select p'")
+    session.execute("select es_create_event_type('Named', 1, example => '{}'), es_register_upcaster('Named', 1, 'up(jsonb, jsonb)', to_event_type => 'Renamed')")
+    for name, error in (("skips", "skip"), ("stops", "stop")):
+        session.execute(f"select es_create_projection('{name}', 'see(eventstream.event)', on_error => '{error}', max_retries => 0)")
+        try:
+            session.execute(f"select es_run_projection('{name}')")
+        except psycopg.Error as raised:
+            assert NAME in str(raised)
+    session.execute("select es_create_subscription('sub'); select es_append('customer-2', 'Other', '{}')")
+    lease, position = rows(session, "select lease_id, (event).global_position from es_fetch('sub', 'me')")[0]
+    session.execute("select es_nack(%s, %s, %s, interval '1 h')", (lease, position, f"no: {NAME}"))
+    texts = ("select d::text from eventstream.dead_letters d union all select p::text from eventstream.projections p union all select h::text from eventstream.health h"
+             " union all select k::text from _eventstream.subscription_parked k union all select g::text from _eventstream.projection_progress g union all select l::text from _eventstream.dead_letters l")
+    assert len([text for (text,) in rows(session, texts) if NAME in text]) >= 5
+    session.execute(PROTECT)
+    assert [text for (text,) in rows(session, texts) if NAME in text] == []
+    assert value(session, "select reason from eventstream.dead_letters") == "not told: fields of the event are protected"
+
+
 def test_another_tenant_has_rules_of_its_own(session):
     session.execute("select es_create_tenant('b')")
     session.execute("set eventstream.tenant = 'default'; " + PROTECT)

@@ -132,7 +132,7 @@ def texts_of(source: str) -> list[tuple[int, str]]:
     return pieces
 
 
-IN_CODE = r"\b(?:PAYLOAD|METADATA)\b|\bStoredContent\b|\bof_door\b"
+IN_CODE = r"\b(?:PAYLOAD|METADATA)\b|\bStoredContent\b|\b(?:of|through)_door\b"
 #: What makes a text one for PostgreSQL, or a part of one.
 SQL = re.compile(
     r"\b(?:select|returning|insert into|merge into|update|delete from|copy|table|from \{)"
