@@ -76,6 +76,8 @@ const CALLS: &[(&str, &str)] = &[
     ("upkeep", "select * from es_maintain()"),
     ("upkeep", "select es_prune_snapshots()"),
     ("admin", "select es_create_tenant('another')"),
+    ("admin", "select es_close_tenant('default', 'CHG-1')"),
+    ("admin", "select es_rename_tenant('default', 'x')"),
     ("admin", "select es_grant('public', 'read')"),
     ("admin", "select es_revoke('public', 'read')"),
 ];

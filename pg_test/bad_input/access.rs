@@ -9,6 +9,11 @@ const GRANT: Call = Call { function: "es_grant", good: &[("role", "current_user"
 
 const REVOKE: Call = Call { function: "es_revoke", good: &[("role", "'public'"), ("privilege", "'read'")] };
 
+const CLOSE_TENANT: Call = Call { function: "es_close_tenant", good: &[("tenant", "'kept'"), ("reason", "'CHG-1'")] };
+
+const RENAME_TENANT: Call =
+    Call { function: "es_rename_tenant", good: &[("tenant", "'kept'"), ("new_name", "'renamed'")] };
+
 #[pgrx::pg_schema]
 mod tests {
     use super::*;
@@ -43,6 +48,39 @@ mod tests {
         assert_eq!(fault(&USE_TENANT.with("tenant", "'none'"), "ES040", "tenant|none"), None);
         assert_eq!(fault(&GRANT.with("tenant", "'none'"), "ES040", "tenant|none"), None);
         assert_eq!(fault(&REVOKE.with("tenant", "'none'"), "ES040", "tenant|none"), None);
+    }
+
+    #[pg_test]
+    fn the_end_and_the_name_of_a_tenant_refuse_bad_input() {
+        run("select es_create_tenant('kept')");
+        let bad: &[Bad] = &[
+            ("null", "ES005", "new_name|must not be NULL"),
+            ("''", "ES005", "new_name|empty"),
+            ("'*'", "ES005", "new_name|every tenant"),
+            ("repeat('x', 256)", "ES005", "new_name|255"),
+            ("repeat('x', 10000000)", "ES005", "new_name|must be shorter|10000000"),
+            ("E'a\nb'", "ES005", "new_name|control"),
+            ("' a'", "ES005", "new_name|blank"),
+            ("'default'", "ES005", "new_name|default|already"),
+        ];
+        argument_refuses(&RENAME_TENANT, "new_name", bad);
+        let bad: &[Bad] = &[
+            ("null", "ES005", "reason|must not be NULL"),
+            ("' '", "ES005", "reason|empty"),
+            ("repeat('x', 65)", "ES005", "reason|64"),
+            ("'ada@example.org'", "ES005", "reason|@"),
+            ("E'a\nb'", "ES005", "reason|control"),
+        ];
+        argument_refuses(&CLOSE_TENANT, "reason", bad);
+        let bad: &[Bad] = &[
+            ("null", "ES005", "tenant|must not be NULL"),
+            ("'none'", "ES040", "tenant|none"),
+            ("'*'", "ES040", "tenant"),
+            ("'default'", "ES005", "tenant|default"),
+            ("repeat('x', 10000000)", "ES005", "tenant|must be shorter|10000000"),
+        ];
+        argument_refuses(&CLOSE_TENANT, "tenant", bad);
+        argument_refuses(&RENAME_TENANT, "tenant", bad);
     }
 
     #[pg_test]

@@ -5,6 +5,18 @@ comment on function es_create_tenant(text, bool) is
 $$Creates a tenant (1 to 255 bytes, no control characters) and returns its name. if_not_exists: one that is there already is left alone, with a NOTICE. Superusers, the owner, and roles with admin on the current tenant, which get admin on the new one.
 Example: select es_create_tenant('acme');$$;
 
+create function es_close_tenant(tenant text, reason text) returns timestamptz
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_tenant';
+comment on function es_close_tenant(text, text) is
+$$Ends a tenant, for good: from the commit on nothing is recorded in it any more (ES045), by whatever function; all of it can be read as before, and projections and subscriptions finish. Commands that are scheduled in it are unscheduled. Waits until none of its appends is open (55P03 after eventstream.gate_timeout). reason: a reference of at most 64 bytes without @, kept for ever. Returns when it was closed; again for one that is closed, with a NOTICE. Needs admin there. The tenant default is never closed.
+Example: select es_close_tenant('acme', 'CHG-4711');$$;
+
+create function es_rename_tenant(tenant text, new_name text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_rename_tenant';
+comment on function es_rename_tenant(text, text) is
+$$Gives a tenant another name (1 to 255 bytes, no control characters, not *) and returns it. Nothing that is recorded or granted changes: hashes cover the tenant's uuid. The old name is unknown from the commit on: settings eventstream.tenant that have it are yours to change; those of roles and databases are named in a NOTICE. Waits until none of its appends is open (55P03 after eventstream.gate_timeout). Needs admin there. The tenant default keeps its name.
+Example: select es_rename_tenant('acme', 'acme-ag');$$;
+
 create function es_use_tenant(tenant text) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_use_tenant';
 comment on function es_use_tenant(text) is
@@ -14,7 +26,7 @@ Example: select es_use_tenant('default');$$;
 create function es_grant(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_grant';
 comment on function es_grant(name, text, text, text) is
-$$Grants a privilege to a role (or to public): read, append, command, consume, manage, upkeep, audit or admin. tenant NULL = the current one; category NULL = all (read, append, command, consume and manage can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
+$$Grants a privilege to a role (or to public): read, append, command, consume, manage, upkeep, reveal, audit or admin. tenant NULL = the current one; category NULL = all (read, append, command, consume, manage and reveal can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
 Example: select es_grant('app', 'append', category => 'account');$$;
 
 create function es_revoke(role name, privilege text, tenant text default null, category text default null) returns text

@@ -38,7 +38,7 @@ grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), 
 grant execute on function _eventstream.content_digest(bytea, jsonb, jsonb) to public;
 grant select on eventstream.proof to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;
-grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.grants to public;
+grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.access_log, eventstream.grants to public;
 grant execute on function _eventstream.fold_fingerprint(text), _eventstream.event_counts(), _eventstream.category_settings() to public;
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots, eventstream.event_types, eventstream.categories, eventstream.protections, eventstream.periods, eventstream.commands, eventstream.deciders, eventstream.scheduled_commands, eventstream.invariants to public;
 -- These check for manage or pg_monitor themselves.
@@ -46,7 +46,7 @@ grant execute on function _eventstream.operated_categories(), _eventstream.shown
 grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.projection_states(),
     _eventstream.subscription_states() to public;
 grant execute on function _eventstream.tasks(), _eventstream.health() to public;
-grant select on eventstream.projections, eventstream.subscriptions, eventstream.dead_letters, eventstream.progress, eventstream.health to public;
+grant select on eventstream.tenants, eventstream.projections, eventstream.subscriptions, eventstream.dead_letters, eventstream.progress, eventstream.health to public;
 grant execute on function _eventstream.stats() to pg_monitor;
 grant select on eventstream.stats to pg_monitor;
 grant execute on function _eventstream.horizon_holders() to pg_monitor;

@@ -7,10 +7,14 @@ create table _eventstream.tenants (
     name text collate "C" not null,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
     uuid uuid,
+    closed_at timestamptz,
+    closed_by text collate "C",
+    close_reason text collate "C",
     constraint tenants_pkey primary key (id),
     constraint tenants_name_key unique (name),
     constraint tenants_uuid_key unique (uuid),
-    constraint tenants_uuid_check check ((uuid is null) = (id = 1))
+    constraint tenants_uuid_check check ((uuid is null) = (id = 1)),
+    constraint tenants_closed check ((closed_at is null) = (closed_by is null) and (closed_at is null) = (close_reason is null) and (closed_at is null or id <> 1))
 );
 comment on table _eventstream.tenants is 'Tenants: walls between streams. What outlives this database goes by their uuids (tenant_uuids).';
 comment on column _eventstream.tenants.uuid is 'random; NULL for the tenant default, whose row each CREATE EXTENSION makes and no dump has';
@@ -18,6 +22,9 @@ comment on index _eventstream.tenants_pkey is 'a tenant by id';
 comment on index _eventstream.tenants_name_key is 'a tenant by name';
 comment on index _eventstream.tenants_uuid_key is 'no two tenants have one uuid';
 comment on constraint tenants_uuid_check on _eventstream.tenants is 'the uuid of the tenant default is the log''s id';
+comment on column _eventstream.tenants.closed_at is 'since when nothing is recorded in it any more; NULL: it is open';
+comment on column _eventstream.tenants.close_reason is 'a reference, as es_close_tenant was given it';
+comment on constraint tenants_closed on _eventstream.tenants is 'who closes it says why; the tenant default is never closed';
 insert into _eventstream.tenants (id, name) values (1, 'default');
 
 create function _eventstream.tenant_uuids() returns table (id bigint, name text, uuid uuid)
@@ -38,7 +45,7 @@ create table _eventstream.grants (
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_privilege_check check (privilege in ('read', 'append', 'command', 'consume', 'manage', 'upkeep', 'audit', 'admin'))
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'command', 'consume', 'manage', 'upkeep', 'reveal', 'audit', 'admin'))
 );
 comment on table _eventstream.grants is
 'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
@@ -49,7 +56,7 @@ create unique index grants_key on _eventstream.grants (role, role_oid, privilege
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
 create index grants_tenant_idx on _eventstream.grants (tenant_id);
 comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
-comment on constraint grants_privilege_check on _eventstream.grants is 'the eight privileges';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the nine privileges';
 
 create table _eventstream.page_keys (
     tenant_id bigint not null,

@@ -251,3 +251,9 @@ comment on function es_unschedule_command(text, text, text) is
 $$Has a scheduled command not executed: its stage afterwards. unscheduled: it was not, and will not be; done or refused: it was executed already; dropped; NULL: there is none of that key. While it is being executed this waits for the end of it, and is answered by that. A dead letter of it is gone. category: whose key it is; NULL = the only one of those that the role may command in. reason: 1 to 1,024 bytes, kept with it. Needs the privilege command for the category.
 Errors: ES005, also where the key is scheduled in several categories; 0A000 in a handler of a projection that is being rebuilt.
 Example: select es_unschedule_command('release-r-1', 'the order was paid');$$;
+
+create function es_reveal(stream text, reason text, from_version bigint default 1, max_count bigint default null) returns setof eventstream.event
+language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_reveal';
+comment on function es_reveal(text, text, bigint, bigint) is
+$$The events of a stream as they are stored, with what is protected in clear, from a version on, for a reason: a reference of at most 64 bytes without @. Before each page goes out, an event of the tenant's stream $access-... says who is shown which events, committed by a worker's own transaction: ROLLBACK takes nothing back, and a read-only transaction may ask (view eventstream.access_log). Where no worker makes the record within 10 s it is ES070, and nothing is shown. Needs reveal, and read, for the category. In FROM at most what fits into work_mem (ES007): in the select list it goes page by page. Not on a standby (ES009).
+Example: select (e).version, (e).payload from (select es_reveal('account-1000', 'CASE-4711', max_count => 1) e) r;$$;

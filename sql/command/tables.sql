@@ -24,12 +24,14 @@ create table _eventstream.event_counts (
     schema_version int not null,
     category text collate "C" not null,
     events bigint not null,
+    bytes bigint not null,
     last_recorded_at timestamptz not null,
     constraint event_counts_pkey primary key (tenant_id, event_type, schema_version, category)
 ) with (fillfactor = 50);
 comment on table _eventstream.event_counts is
-'How many events of each type and schema version a category has, up to the position in event_count_progress, in tenants that declare event types. No dump carries it; what is missing is counted again.';
+'How many events of each type and schema version a category has, up to the position in event_count_progress. No dump carries it; what is missing is counted again.';
 comment on column _eventstream.event_counts.events is 'at or below that position';
+comment on column _eventstream.event_counts.bytes is 'of their payload and metadata, as they are stored';
 comment on column _eventstream.event_counts.last_recorded_at is 'when the newest of them was recorded';
 comment on index _eventstream.event_counts_pkey is 'the counts of a schema version of an event type, by category';
 

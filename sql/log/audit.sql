@@ -21,6 +21,7 @@ set array_nulls = on
 as $$
     select jsonb_object_agg(k.key, definition -> k.key)
     from unnest(case kind
+                    when 'tenant' then '{uuid}'
                     when 'grant' then '{role,role_oid,privilege,category}'
                     when 'upcaster' then '{event_type,from_schema_version}'
                     when 'event_type' then '{event_type,schema_version}'
@@ -115,7 +116,11 @@ language sql stable parallel safe
 begin atomic
     select d.tenant_id, d.kind, _eventstream.definition_key(d.kind, d.definition), d.definition
     from (
-        select t.id as tenant_id, 'tenant' as kind, _eventstream.definition_of(pg_catalog.to_jsonb(t)) as definition from _eventstream.tenants t
+        -- Times as the trigger has them: a setting of this function would keep it from being planned with what asks for it.
+        select t.id as tenant_id, 'tenant' as kind,
+               _eventstream.definition_of(pg_catalog.to_jsonb(t) || pg_catalog.jsonb_build_object(
+                   'closed_at', (pg_catalog.to_jsonb(t.closed_at at time zone 'UTC') #>> '{}') || '+00:00')) as definition
+        from _eventstream.tenants t
         union all
         select g.tenant_id, 'grant', _eventstream.definition_of(pg_catalog.to_jsonb(g)) from _eventstream.grants g
         union all
@@ -129,7 +134,6 @@ begin atomic
         union all
         select c.tenant_id, 'category_rule', _eventstream.definition_of(pg_catalog.to_jsonb(c)) from _eventstream.category_rules c
         union all
-        -- Times as the trigger has them: a setting of this function would keep it from being planned with what asks for it.
         select p.tenant_id, 'period',
                _eventstream.definition_of(pg_catalog.to_jsonb(p) || pg_catalog.jsonb_build_object(
                    'closed_until', (pg_catalog.to_jsonb(p.closed_until at time zone 'UTC') #>> '{}') || '+00:00',

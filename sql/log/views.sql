@@ -127,9 +127,33 @@ from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
 where s.tenant_id = (select _eventstream.administered_tenant())
-  and e.tenant_id = s.tenant_id;
+  and e.tenant_id = s.tenant_id
+  and s.category = '$audit';
 comment on view eventstream.administration is
 'Every act of administration of the current tenant: who granted, registered, created, altered, paused or dropped what, with what it was before and is after. The columns of eventstream.events. Privilege audit.';
+
+create view eventstream.access_log with (security_barrier) as
+select
+    e.global_position,
+    e.recorded_at,
+    e.recorded_by,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'role' as role,
+    _eventstream.shown_metadata(e.tenant_id, e.event_type, e.schema_version, e.metadata) ->> 'actor' as actor,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'function' as function,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'stream' as stream,
+    (_eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'from_version')::pg_catalog.int8 as from_version,
+    (_eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'to_version')::pg_catalog.int8 as to_version,
+    (_eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'events')::pg_catalog.int8 as events,
+    _eventstream.shown_payload(e.tenant_id, e.event_type, e.schema_version, e.payload) ->> 'reason' as reason,
+    t.name as tenant
+from _eventstream.events e
+join _eventstream.streams s on s.id = e.stream_id
+join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
+where s.tenant_id = (select _eventstream.administered_tenant())
+  and e.tenant_id = s.tenant_id
+  and s.category = '$access';
+comment on view eventstream.access_log is
+'Who was shown events of the current tenant in clear (es_reveal), a row a page: when, the session''s user (recorded_by), the role whose rights were asked, the actor that the session''s metadata name, which versions of which stream, how many events, and the reason; no values. Events of the tenant''s stream $access-<its uuid>. Privilege audit.';
 
 create function _eventstream.horizon_holders(
     out pid int, out since timestamptz, out global_position bigint, out tenant_id bigint

@@ -157,6 +157,32 @@ from _eventstream.health() h;
 comment on view eventstream.health is
 'One row a check: name; tenant (NULL = of the database or the server); status ok, warning or critical; detail: what was found, with numbers; fix: the statements that mend it, to be pasted into psql (NULL where there is nothing to mend). Checks: preload, log, guards, clock, activation, workers, horizon, partitions, snapshots, one for each projection and subscription, for each that has dead letters, for each fold that cannot be used, for each that was seen to fail on streams that are in the log (by whoever asked for their states, by upkeep or a state table; the notes are kept until the server restarts), and where grants are of roles that are gone. Superusers, the owner and members of pg_monitor see every tenant''s, roles with manage the current tenant''s. The workers report changes in the server log and by NOTIFY eventstream_alert.';
 
+create view eventstream.tenants with (security_barrier) as
+select
+    t.name as tenant,
+    coalesce(t.uuid, (select i.log_id from _eventstream.log_identities i order by i.has_begun desc, i.created_at limit 1)) as uuid,
+    case when t.closed_at is null then 'open' else 'closed' end as status,
+    t.created_at,
+    t.closed_at,
+    t.closed_by,
+    t.close_reason,
+    coalesce(n.events, 0)::pg_catalog.int8 as events,
+    coalesce(n.bytes, 0)::pg_catalog.int8 as bytes,
+    n.last_recorded_at,
+    p.global_position as counted_to,
+    p.counted_at
+from _eventstream.tenants t
+left join _eventstream.event_count_progress p on p.tenant_id = t.id
+cross join lateral (
+    select sum(c.events) as events, sum(c.bytes) as bytes, max(c.last_recorded_at) as last_recorded_at
+    from _eventstream.event_counts c
+    where c.tenant_id = t.id
+    offset 0
+) n
+where t.id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[]);
+comment on view eventstream.tenants is
+'Tenants: since when they are there, whether one was closed (es_close_tenant), by whom and for what reason, and how much was recorded in each. events, bytes and last_recorded_at are exact up to the global position counted_to, at which upkeep was at counted_at; what came since is not in them. Superusers, the owner and members of pg_monitor see every tenant, roles with manage the current one.';
+
 create view eventstream.stats with (security_barrier) as
 select s.name, s.value, s.scope, s.meaning
 from _eventstream.stats() s;

@@ -293,3 +293,29 @@ comment on column eventstream.health.tenant is 'whose it is; NULL = of the datab
 comment on column eventstream.health.status is 'ok, warning or critical';
 comment on column eventstream.health.detail is 'what was found, with numbers';
 comment on column eventstream.health.fix is 'the statements that mend it, to be pasted into psql; NULL where there is nothing to mend';
+
+comment on column eventstream.tenants.tenant is 'its name, which es_rename_tenant changes';
+comment on column eventstream.tenants.uuid is 'what chain hashes cover of it; it never changes';
+comment on column eventstream.tenants.status is 'open or closed';
+comment on column eventstream.tenants.closed_at is 'since when nothing is recorded in it';
+comment on column eventstream.tenants.closed_by is 'the role that closed it';
+comment on column eventstream.tenants.close_reason is 'the reference that it gave';
+comment on column eventstream.tenants.events is 'up to counted_to';
+comment on column eventstream.tenants.bytes is 'of their payload and metadata, as they are stored';
+comment on column eventstream.tenants.last_recorded_at is 'when the newest of them was recorded';
+comment on column eventstream.tenants.counted_to is 'the global position up to which upkeep has counted; NULL: it has counted none yet';
+comment on column eventstream.tenants.counted_at is 'when that was';
+
+comment on column eventstream.access_log.recorded_by is 'the session''s user';
+comment on column eventstream.access_log.role is 'whose rights were asked';
+comment on column eventstream.access_log.actor is 'who acts, as the session''s metadata say';
+comment on column eventstream.access_log.function is 'by which the events were shown';
+comment on column eventstream.access_log.stream is 'whose events were shown';
+comment on column eventstream.access_log.from_version is 'the first of them';
+comment on column eventstream.access_log.to_version is 'the last';
+comment on column eventstream.access_log.events is 'how many';
+comment on column eventstream.access_log.reason is 'the reference that was given';
+comment on column eventstream.access_log.global_position is 'of the record';
+comment on column eventstream.access_log.recorded_at is 'when, before the events were shown';
+comment on column eventstream.access_log.tenant is 'whose events they are';
+comment on column eventstream.tenants.created_at is 'since when it is there';

@@ -183,7 +183,7 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Acces
         Category::parse("category", category)?;
         if !grant.privilege.may_be_narrowed() {
             let reason = format!(
-                "must be NULL with {}: only read, append, command, consume and manage can be narrowed",
+                "must be NULL with {}: only read, append, command, consume, manage and reveal can be narrowed",
                 grant.privilege.as_str()
             );
             return Err(invalid("category", reason, None));

@@ -3,6 +3,7 @@
 mod check;
 mod grant;
 pub mod page;
+mod tenant;
 
 pub use check::{
     Access, Scope, authorize, authorize_all, authorize_all_in, authorize_reading, authorize_reading_log,
@@ -10,3 +11,4 @@ pub use check::{
     shown_categories, shown_in,
 };
 pub use grant::{Grant, create_tenant, grant, must_have_any, notice_of_new_categories, revoke, see_roles, use_tenant};
+pub use tenant::{Ended, end, ended, must_not_be_first, rename_tenant};

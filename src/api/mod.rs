@@ -22,6 +22,7 @@ mod projection;
 mod protect;
 mod query;
 mod read;
+mod reveal;
 mod snapshot;
 mod state;
 mod stats;

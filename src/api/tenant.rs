@@ -1,16 +1,21 @@
-//! es_create_tenant, es_use_tenant, es_grant, es_revoke, es_rotate_page_key.
-use super::{asks, warn_if_alone};
+//! es_create_tenant, es_close_tenant, es_rename_tenant, es_use_tenant, es_grant, es_revoke, es_rotate_page_key.
+use super::{asks, must_have, target, warn_if_alone};
 use crate::access;
-use crate::access::Grant;
+use crate::access::{Access, Grant};
+use crate::command::ended;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::value::datum::from_text;
 use eventstream_core::argument::Argument;
+use eventstream_core::audit::checked_reference;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
 use pgrx::pg_sys::Datum;
+use std::rc::Rc;
 
 asks!(Admin, "eventstream_create_tenant", "text, boolean", create_tenant);
+sql_function!("eventstream_close_tenant", "text, text", close_tenant);
+sql_function!("eventstream_rename_tenant", "text, text", rename_tenant);
 sql_function!("eventstream_use_tenant", "text", use_tenant);
 asks!(Admin, "eventstream_grant", "name, text, text, text", grant);
 asks!(Admin, "eventstream_revoke", "name, text, text, text", revoke);
@@ -20,6 +25,28 @@ fn create_tenant(args: &Args) -> Returned {
     let tenant = args.text(0, "tenant")?;
     access::create_tenant(tenant, args.boolean(1, "if_not_exists")?)?;
     from_text(tenant).map(Some)
+}
+
+fn close_tenant(args: &Args) -> Returned {
+    let access = administered(args)?;
+    let reason = checked_reference(args.text(1, "reason")?)?;
+    ended::close(target(&access), reason).map(|closed_at| Some(Datum::from(closed_at)))
+}
+
+fn rename_tenant(args: &Args) -> Returned {
+    let access = administered(args)?;
+    let new_name = args.text(1, "new_name")?;
+    access::rename_tenant(target(&access), new_name)?;
+    from_text(new_name).map(Some)
+}
+
+/// The tenant that is named, where the role is its admin: that comes before whatever else is asked.
+fn administered(args: &Args) -> Result<Rc<Access>> {
+    let given = args.text(0, "tenant");
+    if given.is_err() {
+        must_have(Privilege::Admin)?;
+    }
+    Ok(access::authorize_tenant(Some(given?), Privilege::Admin)?.0)
 }
 
 fn use_tenant(args: &Args) -> Returned {

@@ -1,4 +1,4 @@
-//! How many events of each type and schema version there are, in tenants that declare event types: kept by upkeep, so that no append pays for it.
+//! How many events of each type and schema version there are in each tenant, and how large they are: kept by upkeep, so that no append pays for it.
 //!
 //! ```text
 //! tenants in turn ─▶ counted up to P ─▶ the tenant's lock, if it is free ─▶ the horizon ─▶ events after P, up to it ─▶ counts and the new P, in one transaction
@@ -50,8 +50,7 @@ thread_local! {
     /// The tenant that this process looked at last.
     static LAST: Cell<i64> = const { Cell::new(0) };
     static TENANTS: Plan = const { Plan::new(
-        "select t.id from _eventstream.tenants t \
-         where ($1 is null or t.id = $1) and exists (select from _eventstream.event_types e where e.tenant_id = t.id) order by t.id",
+        "select t.id from _eventstream.tenants t where $1 is null or t.id = $1 order by t.id",
         &[INT8OID],
     ) };
     static PROGRESS: Plan = const { Plan::new(
@@ -64,10 +63,10 @@ thread_local! {
         &[INT8OID, INT8OID],
     ) };
     static ADD: Plan = const { Plan::new(
-        "insert into _eventstream.event_counts as c (tenant_id, event_type, schema_version, category, events, last_recorded_at) \
-         values ($1, $2, $3, $4, $5, $6) on conflict (tenant_id, event_type, schema_version, category) do update \
-         set events = c.events + excluded.events, last_recorded_at = greatest(c.last_recorded_at, excluded.last_recorded_at)",
-        &[INT8OID, TEXTOID, INT4OID, TEXTOID, INT8OID, TIMESTAMPTZOID],
+        "insert into _eventstream.event_counts as c (tenant_id, event_type, schema_version, category, events, bytes, last_recorded_at) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (tenant_id, event_type, schema_version, category) do update \
+         set events = c.events + excluded.events, bytes = c.bytes + excluded.bytes, last_recorded_at = greatest(c.last_recorded_at, excluded.last_recorded_at)",
+        &[INT8OID, TEXTOID, INT4OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID],
     ) };
     static KEPT: Plan = const { Plan::new(
         concat!("select ", selected!(), " from _eventstream.event_counts where tenant_id = $1"),
@@ -181,11 +180,13 @@ fn advance_tenant(
     done: &mut Done,
 ) -> Result<bool> {
     let before = counted_to(db, View::Latest, tenant_id)?;
-    let (mut position, mut found) = (before, BTreeMap::<(String, i32, String), Count>::new());
+    let (mut position, mut found) = (before, BTreeMap::<(String, i32, String), (Count, i64)>::new());
     while position < settled {
         let end = tally::next(db, catalog, View::Latest, tenant_id, (position, settled), PAGE, &mut |some| {
             let key = (some.event_type.to_owned(), some.schema_version, some.category.to_owned());
-            found.entry(key).or_default().add(Count { events: some.events, last_recorded_at: some.last_recorded_at });
+            let (count, bytes) = found.entry(key).or_default();
+            count.add(Count { events: some.events, last_recorded_at: some.last_recorded_at });
+            *bytes += some.bytes;
             done.events += some.events;
             Ok(())
         })?;
@@ -198,13 +199,14 @@ fn advance_tenant(
     if found.is_empty() && position - before < MOST_BETWEEN {
         return Ok(false);
     }
-    for ((event_type, schema_version, category), count) in &found {
+    for ((event_type, schema_version, category), (count, bytes)) in &found {
         let row = [
             Some(Datum::from(tenant_id)),
             Some(from_text(event_type)?),
             Some(Datum::from(*schema_version)),
             Some(from_text(category)?),
             Some(Datum::from(count.events)),
+            Some(Datum::from(*bytes)),
             Some(Datum::from(count.last_recorded_at)),
         ];
         ADD.with(|plan| plan.write(db, &row))?;
@@ -270,7 +272,7 @@ fn read_kept(
     plan.with(|plan| plan.for_each(db, view, &[Some(Datum::from(tenant_id))], &mut read)).map(drop)
 }
 
-/// Whether a tenant declares event types: else nothing is counted for it.
+/// Whether a tenant declares event types: else nobody is told of its counts by type.
 pub fn is_counted(tenant_id: i64) -> Result<bool> {
     Ok(!ruling::of(tenant_id)?.declared.is_empty())
 }

@@ -12,10 +12,10 @@ use super::commanded::{Command, Versions, object_of_versions};
 use super::covered;
 use super::decide::{Decided, Decision};
 use super::deciding::Deciding;
-use super::ruling;
 use super::scheduled::kept::{self, InTheWay, Kept};
 use super::settle::{Then, settle};
 use super::write::write;
+use super::{ended, ruling};
 use crate::log::document::print;
 use crate::log::fresh_id::new_event_id;
 use crate::log::gate;
@@ -88,6 +88,7 @@ impl Once<'_> {
 
 /// Decided, appended, and kept under its key.
 fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<Jsonb<'a>> {
+    ended::must_be_open(target.id)?;
     let outcome = settle(target, command, |deciding, streams, decision| {
         let result = covered::result(target.id, command.command_type, decision.result)?;
         result.map(|result| print("the answer's result", result)).transpose()?;

@@ -10,7 +10,7 @@
 //! Promises: of all calls with a key one executes at a time, and after one has completed none does, under whatever interleaving and isolation level; what an attempt
 //! reserved is there for others with its transaction's commit, and gone with its rollback; an attempt that was superseded finishes nothing; a request is kept
 //! as a salted digest only. Rules: crates/core, command/operation.rs.
-use super::covered;
+use super::{covered, ended};
 use crate::log::activation;
 use crate::log::document::print;
 use crate::log::target::Target;
@@ -243,6 +243,7 @@ impl Call<'_> {
             }
         }
         server::must_be_writable(c"es_begin_command")?;
+        ended::must_be_open(self.target.id)?;
         // Whoever has it in hand is waited for with everybody's locks, so that a deadlock is one.
         let had = lock::patiently(left.max(GLANCE), || {
             as_owner(Planning::ByIndex, |db, _| match row {

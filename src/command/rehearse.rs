@@ -3,9 +3,8 @@ use super::bounds::{Bounds, object_of};
 use super::commanded::Command;
 use super::covered;
 use super::decide::{Decision, decide};
-use super::deciders;
 use super::deciding::Deciding;
-use super::ruling;
+use super::{deciders, ended, ruling};
 use crate::access::{authorize, authorize_all};
 use crate::log::target::Target;
 use crate::log::whole;
@@ -32,6 +31,7 @@ pub fn rehearse<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
 }
 
 fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
+    ended::must_be_open(target.id)?;
     let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
     decider.must_take(command.command_type, command.payload.text)?;
     let deciding = Deciding { target, command, decider: &decider };

@@ -1,4 +1,4 @@
-//! What may be recorded in a tenant, as this backend knows it: its declared event types, what is protected of events, the rules of its categories, its closed periods, and its invariants. The door in (src/command/write.rs) asks it of what is new.
+//! What may be recorded in a tenant, as this backend knows it: whether it was closed, its declared event types, what is protected of events, the rules of its categories, its closed periods, and its invariants. The door in (src/command/write.rs) asks it of what is new.
 //!
 //! Promises: whoever asks behind the tenant's gate is answered by what had been committed when the gate was entered, also in a session that has known
 //! another answer before; where a tenant has no rules, that costs one look in a map.
@@ -7,6 +7,7 @@ use super::closed;
 use super::covered;
 use super::declared::{self, Declared};
 use super::invariants::{self, Invariants};
+use crate::access::{self, Ended};
 use crate::log::judge::Rules;
 use crate::log::request::Request;
 use crate::log::retry::Residuals;
@@ -20,6 +21,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub struct Ruling {
+    ended: Option<Ended>,
     pub declared: Rc<Declared>,
     pub categories: Categories,
     periods: Periods,
@@ -35,6 +37,7 @@ thread_local! {
 pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
     Known::of(&RULING, catalog::rules_generation, tenant_id, || {
         Ok(Rc::new(Ruling {
+            ended: access::ended(tenant_id)?,
             declared: Rc::new(declared::load(tenant_id)?),
             categories: category::load(tenant_id)?,
             periods: closed::load(tenant_id)?,
@@ -44,8 +47,16 @@ pub fn of(tenant_id: i64) -> Result<Rc<Ruling>> {
     })
 }
 
+impl Ruling {
+    /// Errors: ES045.
+    pub fn must_be_open(&self) -> Result<()> {
+        self.ended.as_ref().map_or(Ok(()), |ended| Err(ended.refusal()?))
+    }
+}
+
 impl Rules for Ruling {
     fn judge(&self, request: &mut Request, found: Found) -> Result<()> {
+        self.must_be_open()?;
         // First, so that nobody repeats what looks like personal data.
         self.categories.judge(&self.declared, request, found)?;
         self.declared.judge(request)?;

@@ -14,6 +14,8 @@ pub struct Tallied<'a> {
     pub event_type: &'a str,
     pub schema_version: i32,
     pub events: i64,
+    /// Of their documents, as they are stored.
+    pub bytes: i64,
     /// Microseconds since 2000-01-01 UTC.
     pub last_recorded_at: i64,
 }
@@ -48,6 +50,7 @@ pub fn next(
                 event_type: row.text(tally::EVENT_TYPE)?,
                 schema_version: row.int4(tally::SCHEMA_VERSION)?,
                 events,
+                bytes: row.int8(tally::BYTES)?,
                 last_recorded_at: row.int8(tally::LAST_RECORDED_AT)?,
             })
         };

@@ -19,9 +19,9 @@ use crate::pg::function::{Args, Returned};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::subtransaction::attempt;
-use crate::pg::query::pages;
+use crate::pg::query::pages::{self, Cursor};
 use crate::pg::query::row::Row;
-use crate::pg::query::store::Store;
+use crate::pg::query::store::{Room, Store};
 use crate::pg::value::datum::Nullable;
 use crate::shared::catalog::Catalog;
 use eventstream_core::name::StreamName;
@@ -268,6 +268,57 @@ impl Hidden {
             }
         }
     }
+}
+
+/// Which events of a stream are about to be shown in clear.
+pub struct Leaving {
+    pub from_version: i64,
+    pub to_version: i64,
+    pub events: i64,
+}
+
+/// The next row of a stream's events as they are stored, with what is protected in clear: for es_reveal alone (src/command/reveal.rs). Of each page `record` is told
+/// before any of it goes out. What a caller takes whole stays in memory. Errors: ES007 where it cannot.
+pub fn reveal(
+    target: Target,
+    name: &StreamName,
+    range: &StreamRange,
+    args: &Args,
+    record: &mut dyn FnMut(&Leaving) -> Result<()>,
+) -> Returned {
+    let read = |cursor: Cursor,
+                leaving: &mut Option<Leaving>,
+                put: &mut dyn FnMut(&Row) -> Result<()>|
+     -> Result<Option<Cursor>> {
+        let mut last = None;
+        let read = read::each_of_page(target, name, range, cursor, &mut |row| {
+            let version = row.int8(field::VERSION)?;
+            last = Some(version);
+            let all = leaving.get_or_insert(Leaving { from_version: version, to_version: version, events: 0 });
+            (all.to_version, all.events) = (version, all.events + 1);
+            put(row)
+        })?;
+        Ok(range.next(cursor, last, read))
+    };
+    let mut leaving = None;
+    if pages::has_begun(args) || pages::are_wanted(args) {
+        return pages::next(
+            args,
+            || Ok(range.start()),
+            |cursor, page| {
+                let next = read(cursor, &mut leaving, &mut |row| page.put(row))?;
+                leaving.iter().try_for_each(&mut *record)?;
+                Ok(next)
+            },
+        );
+    }
+    let (store, mut room) = (Store::begin(args)?, Room::whole());
+    let mut next = Some(range.start());
+    while let Some(cursor) = next {
+        next = read(cursor, &mut leaving, &mut |row| store.put_row_in(&mut room, row))?;
+    }
+    leaving.iter().try_for_each(record)?;
+    Ok(None)
 }
 
 /// Events as they are stored, kept aside until the owner's rights are off.

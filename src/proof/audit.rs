@@ -73,7 +73,7 @@ macro_rules! compare {
              join _eventstream.events e on e.stream_id = s.id \
              where e.payload ? 'after' \
              union all \
-             select a.id, 'tenant', null, '{\"name\": \"default\", \"uuid\": null}'::jsonb, null, 0 from asked a where a.id = $3), \
+             select a.id, 'tenant', null, '{\"name\": \"default\", \"uuid\": null, \"closed_at\": null, \"closed_by\": null, \"close_reason\": null}'::jsonb, null, 0 from asked a where a.id = $3), \
          keyed as (select a.*, _eventstream.definition_key(a.kind, coalesce(a.after, a.before)) as key from acts a), \
          told as ( \
              select k.*, lag(k.after) over act_by_act as left_there, lag(k.global_position) over act_by_act as left_at, \

@@ -92,7 +92,7 @@ thread_local! {
     static FOLDS_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of projections and roles.
     static PROJECTIONS_CHANGED: Cell<u64> = const { Cell::new(0) };
-    /// Counts invalidations of event types, rules of categories, closed periods, protected fields and invariants.
+    /// Counts invalidations of tenants, event types, rules of categories, closed periods, protected fields and invariants.
     static RULES_CHANGED: Cell<u64> = const { Cell::new(0) };
     /// Counts invalidations of deciders and invariants, of functions, which they call, and of roles.
     static DECIDERS_CHANGED: Cell<u64> = const { Cell::new(0) };
@@ -137,7 +137,7 @@ fn note_relation(relation: Oid) {
         CATALOG.set(None);
         RELATIONS_CHANGED.set(RELATIONS_CHANGED.get() + 1);
     }
-    if relation == pg_sys::InvalidOid || relation == catalog.grants || relation == catalog.tenants {
+    if [pg_sys::InvalidOid, catalog.grants, catalog.tenants].contains(&relation) {
         CATALOG.set(None);
         ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
     }
@@ -147,6 +147,7 @@ fn note_relation(relation: Oid) {
     }
     let of_rules = [
         pg_sys::InvalidOid,
+        catalog.tenants,
         catalog.event_types,
         catalog.periods,
         catalog.category_rules,
@@ -200,7 +201,7 @@ pub fn projections_generation() -> u64 {
     PROJECTIONS_CHANGED.get()
 }
 
-/// A number that changes whenever what may be recorded does: an event type was declared, altered or dropped, a category altered, a period closed or
+/// A number that changes whenever what may be recorded does: a tenant was closed, an event type was declared, altered or dropped, a category altered, a period closed or
 /// reopened, an invariant registered or unregistered.
 pub fn rules_generation() -> u64 {
     RULES_CHANGED.get()
@@ -211,7 +212,8 @@ pub fn rules_generation() -> u64 {
 pub fn announce_foreign(table: &str) -> Result<()> {
     let catalog = Catalog::current()?;
     invalidation::announce_with_command(match table.trim_start_matches("_eventstream.") {
-        "log_identities" | "activations" | "tenants" | "grants" => catalog.grants,
+        "log_identities" | "activations" | "grants" => catalog.grants,
+        "tenants" => catalog.tenants,
         "folds" | "upcasters" => catalog.folds,
         "projections" => catalog.projections,
         "event_types" => catalog.event_types,
@@ -278,6 +280,17 @@ pub fn announce_projection_change(catalog: &Catalog) -> Result<()> {
 pub fn announce_fold_change(catalog: &Catalog) -> Result<()> {
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     invalidation::announce(catalog.folds)
+}
+
+/// Tells every session (at commit) that a tenant has another name, or was closed.
+pub fn announce_tenant_change(catalog: &Catalog) -> Result<()> {
+    ACCESS_CHANGED.set(ACCESS_CHANGED.get() + 1);
+    RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+    invalidation::announce(catalog.tenants)?;
+    // What is known of these has the tenant's name.
+    announce_fold_change(catalog)?;
+    announce_decider_change(catalog)?;
+    announce_projection_change(catalog)
 }
 
 /// Tells every session (at commit) that grants or tenants changed.

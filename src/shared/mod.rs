@@ -11,6 +11,7 @@ pub mod known;
 pub mod live_settings;
 pub mod notes;
 pub mod open_appends;
+pub mod requests;
 pub mod server_run;
 pub mod session;
 pub mod settings;
@@ -22,7 +23,7 @@ use crate::pg::process::xact;
 use crate::pg::shmem::{self, Part};
 use crate::pg::utility;
 
-static MEMORY: [&dyn Part; 11] = [
+static MEMORY: [&dyn Part; 12] = [
     &open_appends::ENTRIES,
     &counters::BLOCKS,
     &tasks::ENTRIES,
@@ -34,6 +35,7 @@ static MEMORY: [&dyn Part; 11] = [
     &board::waiter::AREA,
     &high_water::AREA,
     &server_run::AREA,
+    &requests::AREA,
 ];
 
 /// Once a process, from _PG_init.

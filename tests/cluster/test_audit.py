@@ -346,14 +346,14 @@ def test_an_act_that_was_not_noted_is_missed_by_the_next_one(log):
 def test_a_tenant_that_is_gone_is_found(log):
     with log.connect() as session:
         session.execute("select es_create_tenant('b'); set eventstream.tenant = 'b'; select es_grant('clerk', 'read'); reset eventstream.tenant")
-        of_b = value(session, "select id from _eventstream.tenants where name = 'b'")
+        of_b, its_uuid = rows(session, "select id, uuid::text from _eventstream.tenants where name = 'b'")[0]
         by_hand(session, "delete from _eventstream.tenants where name = 'b'")
         by_hand(session, "delete from _eventstream.grants")
         by_hand(session, "insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('clerk', 'clerk'::regrole, 'admin', 99, 'postgres')")
         found = rows(session, "select tenant, kind, key, problem from es_verify_audit()")
         assert {tenant for tenant, *_ in found} == {None}
-        told = [(kind, key.get("id") or key.get("name") or key["privilege"], problem) for _, kind, key, problem in found if kind != "act"]
-        assert [one[:2] for one in told] == [("tenant", of_b), ("grant", "read"), ("tenant", "b"), ("tenant", 99), ("grant", "admin")]
+        told = [(kind, key.get("id") or key.get("uuid") or key["privilege"], problem) for _, kind, key, problem in found if kind != "act"]
+        assert [one[:2] for one in told] == [("tenant", of_b), ("grant", "read"), ("tenant", its_uuid), ("tenant", 99), ("grant", "admin")]
         assert all(f"tenant {of_b}" in problem for _, _, problem in told[:3]) and all("tenant 99" in problem for _, _, problem in told[3:])
         assert "is gone" in told[1][2] and "by no act" in told[4][2]
 
@@ -361,7 +361,7 @@ def test_a_tenant_that_is_gone_is_found(log):
 def test_the_tenant_default_is_missed_as_well(log):
     with log.connect() as session:
         by_hand(session, "delete from _eventstream.tenants where name = 'default'")
-        assert [(kind, key) for kind, key, _ in differences(session)] == [("tenant", {"id": 1}), ("tenant", {"name": "default"})]
+        assert [(kind, key) for kind, key, _ in differences(session)] == [("tenant", {"id": 1}), ("tenant", {"uuid": None})]
 
 
 def test_what_is_not_committed_is_not_compared(log):

@@ -28,7 +28,8 @@ select es_register_invariant('none', '{judged}', 'judge(eventstream.event[])');
 select es_schedule_command('account-1', 'Any', '{}', '2100-01-01Z', 'later');
 select es_append('guest-1', 'GuestNamed', '{"name": "Ada"}');
 select es_protect('GuestNamed', pointers => '{/name}');
-select es_create_tenant('acme');
+select es_create_tenant('acme'), es_create_tenant('gone');
+select es_close_tenant('gone', 'CHG-1');
 select es_grant('restored_clerk', 'read', tenant => 'default', category => 'account');
 """
 ASKED = {
@@ -43,6 +44,7 @@ ASKED = {
     "answers": "select es_command('account-1', 'Any', '{}', command_key => 'k')",
     "scheduled": "select es_unschedule_command('later', 'not wanted')",
     "tenants": "select es_use_tenant('acme')",
+    "closed tenants": "select set_config('eventstream.tenant', 'gone', true), es_append('a-1', 'Else', '{}')",
 }
 
 

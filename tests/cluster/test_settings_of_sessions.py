@@ -193,6 +193,9 @@ SCENARIO = [
     ("select event_type, schema_version, problem, events from es_check_event_types()", ()),
     ("select event_type from eventstream.administration order by version", ()),
     ("select count(*) from es_maintain()", ()),
+    ("select tenant, status, events, close_reason from eventstream.tenants where tenant = current_setting('eventstream.tenant')", ()),
+    ("select es_close_tenant(current_setting('eventstream.tenant'), 'x') <= clock_timestamp()", ()),
+    ("select es_rename_tenant(current_setting('eventstream.tenant'), current_setting('eventstream.tenant') || ' r')", ()),
 ]
 #: Made before the scenario, or to be tried elsewhere.
 BESIDES = {"es_create_tenant", "es_activate", "es_wait_for", "es_tests_done"}

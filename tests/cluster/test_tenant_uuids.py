@@ -55,7 +55,7 @@ def test_the_same_events_of_two_logs_have_other_hashes(database, other):
 
 
 def test_another_name_of_a_tenant_changes_nothing_that_is_proved(database, tmp_path):
-    """No function renames a tenant yet; the formats bear it."""
+    """By force, so that `default` gets one, too."""
     with database.connect() as session:
         session.execute("select es_create_tenant('acme')")
         for tenant in ("default", "acme"):

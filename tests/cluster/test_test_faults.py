@@ -49,7 +49,7 @@ FUNCTIONS = {
     "es_append_streams": ("select version from es_append_streams('[{\"stream\": \"account-t1\", \"events\": [{\"type\": \"Credited\", \"payload\": {\"amount\": 1}}]}]')", 2),
     "es_begin_command": ("select es_begin_command('op', 'k-1', '{\"other\": 1}') -> 'outcome'", "execute"),
     "es_category_state": ("select jsonb_agg(stream) from es_category_state('account')", ["account-t1"]),
-    "es_chain_heads": REFUSED, "es_check_event_types": REFUSED, "es_close_period": NO_EVENT,
+    "es_chain_heads": REFUSED, "es_check_event_types": REFUSED, "es_close_period": NO_EVENT, "es_close_tenant": NO_EVENT, "es_reveal": REFUSED, "es_rename_tenant": NO_EVENT,
     "es_close_stream": ("select es_close_stream('account-t1', 'x')", 2),
     "es_command": ("select (es_command('account-t1', 'Deposit', '{\"amount\": 1}', command_key => 'k-1') -> 'replayed')", False),
     "es_command_event_id": NO_EVENT, "es_complete_command": NO_EVENT,
@@ -103,12 +103,12 @@ CALLS = {
     "es_create_projection": "select es_create_projection('other', 'see(eventstream.event)', mode => 'inline')",
     "es_create_state_table": "select es_create_state_table('other', 'account', '[{\"name\": \"balance\", \"type\": \"numeric\", \"path\": \"/balance\"}]', mode => 'inline')",
     "es_fetch": "select jsonb_agg(f) from es_fetch('sub', 'me') f", "es_nack": "select es_nack(gen_random_uuid(), 1, 'x')", "es_rebuild_projection": "select es_rebuild_projection('balances')",
-    "es_resume_projection": "select es_resume_projection('seen')", "es_retry_dead_letter": "select es_retry_dead_letter(1)", "es_run_projection": "select es_run_projection('seen')",
+    "es_resume_projection": "select es_resume_projection('seen')", "es_reveal": "select es_reveal('account-live', 'x')", "es_retry_dead_letter": "select es_retry_dead_letter(1)", "es_run_projection": "select es_run_projection('seen')",
     "es_skip_event": "select es_skip_event('seen', 1, 'x')", "es_verify_stream": "select es_verify_stream('account-live')", "es_wait_for": "select es_wait_for('seen')",
 }  # fmt: skip
 
 #: Views show what is there, and the test's own beside it: docs/test.md says so.
-VIEWS = "audit administration categories commands dead_letters deciders event_types events folds grants health horizon_holders invariants periods progress projections proof protections scheduled_commands snapshots stats stream_names streams subscriptions upcasters"
+VIEWS = "access_log audit administration categories commands dead_letters deciders event_types events folds grants health horizon_holders invariants periods progress projections proof protections scheduled_commands snapshots stats stream_names streams subscriptions tenants upcasters"
 
 
 def test_what_every_function_shows_within_a_test_is_decided(session):

@@ -18,7 +18,7 @@ CONSTANTS = {"PAYLOAD", "METADATA"}
 MAY_READ = {
     "src/log/statements/mod.rs": (CONSTANTS, "numbers the columns of a row of events"),
     "src/log/statements/reading.rs": ({*COLUMNS, "select *", "e.*"}, "writes the statements; how large whole rows are"),
-    "src/log/statements/finding.rs": ({"select *"}, "writes the statements"),
+    "src/log/statements/finding.rs": ({*COLUMNS, "select *"}, "writes the statements, and measures the documents"),
     "src/log/statements/verifying.rs": ({*COLUMNS, *CONSTANTS}, "writes the statements, and numbers their columns"),
     "src/log/statements/tagged.rs": ({"metadata"}, "writes the statements of verification: which correlation id is to be looked for, and nothing else of them"),
     "src/present/query.rs": ({"'payload'", "'metadata'"}, "names of criteria"),
@@ -81,7 +81,7 @@ VIEWS = views_over_events(list(sql_files().values()))
 
 
 def test_the_views_over_documents_are_known():
-    assert VIEWS == {"eventstream.events", "eventstream.administration", "eventstream.audit"}
+    assert VIEWS == {"eventstream.events", "eventstream.administration", "eventstream.audit", "eventstream.access_log"}
 
 
 def test_documents_of_events_are_read_behind_the_door_only():

@@ -8,7 +8,7 @@ from source import ROOT, files, is_test, literals_of, name
 OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
     "event_type": "command", "fold": "state", "guard": "proof", "history": "state", "invariant": "command",
-    "made": "state", "operation": "command", "period": "command", "protect": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "snapshot": "state",
+    "made": "state", "operation": "command", "period": "command", "protect": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "reveal": "command", "snapshot": "state",
     "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
     "verify": "proof", "view": "access",
 }  # fmt: skip
@@ -16,7 +16,7 @@ OF_FILE = {
 #: than its own (partitions, sequences).
 OF_NAME = {
     "access": "administered_tenant bind_roles grants is_home role_of see_roles tenant_ids tenant_uuids",
-    "log": """administration audit definition_key definition_of definitions event_tags events forget_values home_of_log horizon_holders make_partition note_act note_definition positions
+    "log": """access_log administration audit definition_key definition_of definitions event_tags events forget_values home_of_log horizon_holders make_partition note_act note_definition positions
               recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
@@ -24,7 +24,7 @@ OF_NAME = {
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards content_digest enabling_guards proof",
-    "ops": "dead_letters health operated_categories progress projections shown_categories stats subscriptions",
+    "ops": "dead_letters health operated_categories progress projections shown_categories stats subscriptions tenants",
     "schema": "command delivery event stream_info",
 }
 ROOM_OF = {word: room for room, words in OF_NAME.items() for word in words.split()} | {"dead_letter_ids": "log"}

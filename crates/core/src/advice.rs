@@ -23,6 +23,7 @@ impl Error {
             Self::EventIdReused { .. } => Some(error_hints::EVENT_ID_REUSED.into()),
             Self::LimitExceeded { setting: "eventstream.max_future_skew", .. } => Some(error_hints::FUTURE_SKEW.into()),
             Self::LimitExceeded { setting: "eventstream.max_state_bytes", limit, .. } => Some(state_limit_hint(*limit)),
+            Self::LimitExceeded { setting: "work_mem", .. } => Some(error_hints::IN_CLEAR_ON_DISK.into()),
             Self::LimitExceeded { setting, limit, .. } => {
                 Some(format!("Send less, or have a superuser raise {setting}, which is {limit} now."))
             }
@@ -64,6 +65,7 @@ impl Error {
             Self::TenantNotFound { tenant } => Some(no_tenant_hint(tenant)),
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
             Self::Token(tokenless) => Some(tokenless.hint().into()),
+            Self::Withheld(withheld) => Some(withheld.hint()),
             Self::GateBusy { holders, .. } => Some(gate_hint(holders)),
             Self::Immutable { .. } => Some(error_hints::IMMUTABLE.into()),
             Self::Foreign { .. } => Some(error_hints::FOREIGN.into()),

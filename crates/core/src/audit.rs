@@ -7,6 +7,8 @@ use crate::word::words;
 
 /// The category of acts of administration.
 pub const CATEGORY: &str = "$audit";
+/// The category of what says who was shown values in clear.
+pub const ACCESS: &str = "$access";
 /// The longest reference to why something was done, in bytes.
 const REFERENCE_MAX_BYTES: usize = 64;
 
@@ -132,12 +134,20 @@ pub mod act {
     pub const DEAD_LETTER_RETRIED: &str = "DeadLetterRetried";
     pub const DEAD_LETTER_DROPPED: &str = "DeadLetterDropped";
     pub const PAGE_KEY_CHANGED: &str = "PageKeyChanged";
+    /// No act of administration: a page of events was shown in clear.
+    pub const EVENTS_REVEALED: &str = "EventsRevealed";
 }
 
 /// The stream that a tenant's acts go to.
 #[must_use]
 pub fn stream_of(tenant_uuid: &str) -> String {
     format!("{CATEGORY}-{tenant_uuid}")
+}
+
+/// The stream that says who was shown values of a tenant in clear.
+#[must_use]
+pub fn access_stream_of(tenant_uuid: &str) -> String {
+    format!("{ACCESS}-{tenant_uuid}")
 }
 
 /// Under which id a tenant's reserved streams stand: beside its own, so that whoever reads the tenant's does not come by them.

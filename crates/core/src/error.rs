@@ -15,6 +15,7 @@ use crate::quote::shown;
 use crate::tokenless::Tokenless;
 use crate::undecided::Undecided;
 use crate::violation::Violation;
+use crate::withheld::Withheld;
 
 /// A result whose error is [`enum@Error`] unless said otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -234,6 +235,10 @@ pub enum Error {
     #[error("{0}")]
     Token(Box<Tokenless>),
 
+    /// ES045, ES070: what is no one's to have here and now; see [`Withheld`].
+    #[error("{0}")]
+    Withheld(Box<Withheld>),
+
     /// ES050: an attempt to change what was recorded.
     #[error("events cannot be changed: {operation} on {table} is refused")]
     Immutable { operation: String, table: String },
@@ -327,6 +332,7 @@ impl Error {
             Self::TenantNotFound { .. } => "ES040",
             Self::TenantRequired { .. } => "ES041",
             Self::Token(tokenless) => tokenless.sqlstate(),
+            Self::Withheld(withheld) => withheld.sqlstate(),
             Self::Immutable { .. } | Self::Foreign { .. } => "ES050",
             Self::Guarded { .. } => "ES051",
             Self::PositionReused { .. } => "ES052",
@@ -389,6 +395,7 @@ impl Error {
                 facts!(argument, global_position = position, given_log_id = given, log_id)
             }
             Self::TenantNotFound { tenant } => facts!(tenant),
+            Self::Withheld(withheld) => withheld.facts(),
             Self::TenantRequired { role, tenants } => facts!(role, setting = "eventstream.tenant", tenants),
             Self::Immutable { operation, table } | Self::Foreign { operation, table } => facts!(operation, table),
             Self::Guarded { command, object, events, more } => facts!(command, object, events, more),

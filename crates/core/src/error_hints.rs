@@ -14,6 +14,9 @@ pub const EVENT_ID_REUSED: &str =
 pub const FUTURE_SKEW: &str = "The limit keeps wrong clocks out of valid time. Where value dates lie further ahead, a superuser says how far: alter database … set \
      eventstream.max_future_skew = '400d'; or record the event when it happens, with the day from which it counts in its payload.";
 
+pub const IN_CLEAR_ON_DISK: &str = "They would lie in a temporary file in clear. Reveal fewer at once (max_count => 100), say select es_reveal(…), which goes page by page, \
+     or set work_mem higher.";
+
 pub const PRELOAD_REQUIRED: &str = "Put this line into postgresql.conf (append eventstream to the list if it names other libraries) and \
      restart the server: shared_preload_libraries = 'eventstream'";
 

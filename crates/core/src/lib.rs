@@ -48,6 +48,7 @@ pub mod tokenless;
 pub mod trace;
 pub mod undecided;
 pub mod violation;
+pub mod withheld;
 pub mod word;
 pub mod zone;
 

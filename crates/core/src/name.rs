@@ -16,6 +16,9 @@ pub const CATEGORY_MAX_BYTES: usize = STREAM_MAX_BYTES - 2;
 /// Longest event type, tenant name or subject, in bytes.
 pub const LABEL_MAX_BYTES: usize = 255;
 
+/// What stands for every tenant, and is no name of one.
+pub const EVERY_TENANT: &str = "*";
+
 /// Whether a category is no user's.
 #[must_use]
 pub fn is_reserved(category: &str) -> bool {
@@ -168,12 +171,28 @@ pub struct TenantName<'a>(&'a str);
 text_type!(TenantName);
 
 impl<'a> TenantName<'a> {
-    /// Checks a tenant's name: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC.
+    /// Checks a tenant's name: 1 to 255 bytes, no control or unseen characters, no leading or trailing blank, in NFC, and not `*`, which means every
+    /// tenant where grants are made.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the argument `tenant`.
     pub fn parse(tenant: &'a str) -> Result<Self> {
-        checked("tenant", tenant, LABEL_MAX_BYTES, edge_fault).map(Self)
+        Self::parse_as("tenant", tenant)
+    }
+
+    /// The same for another argument's name: `new_name`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for that argument.
+    pub fn parse_as(argument: &str, tenant: &'a str) -> Result<Self> {
+        checked(argument, tenant, LABEL_MAX_BYTES, |tenant| {
+            if tenant == EVERY_TENANT {
+                Some("must not be the sign for every tenant".to_owned())
+            } else {
+                edge_fault(tenant)
+            }
+        })
+        .map(Self)
     }
 }
 

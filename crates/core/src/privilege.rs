@@ -17,6 +17,8 @@ words! {
         Manage = "manage",
         /// What keeps the log going and shows nothing of it: partitions, due snapshots, retention.
         Upkeep = "upkeep",
+        /// Seeing values that are protected, with a reason.
+        Reveal = "reveal",
         /// Verification, chain heads, grants, access.
         Audit = "audit",
         /// Tenants and grants.
@@ -28,6 +30,6 @@ impl Privilege {
     /// Whether a grant of it may be limited to one category: the others concern the whole tenant.
     #[must_use]
     pub const fn may_be_narrowed(self) -> bool {
-        matches!(self, Self::Read | Self::Append | Self::Command | Self::Consume | Self::Manage)
+        matches!(self, Self::Read | Self::Append | Self::Command | Self::Consume | Self::Manage | Self::Reveal)
     }
 }

@@ -4,6 +4,7 @@ use eventstream_core::broken::{Broken, Failed};
 use eventstream_core::error::Match;
 use eventstream_core::tokenless::Tokenless;
 use eventstream_core::undecided::Undecided;
+use eventstream_core::withheld::Withheld;
 use eventstream_core::word::CategoryRule;
 use eventstream_core::{Error, quote_literal};
 use serde_json::json;
@@ -530,6 +531,35 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "tenant \"O'Hara\" does not exist",
             json!({"tenant": "O'Hara"}),
             "select es_create_tenant('O''Hara');",
+        ),
+        (
+            Error::Withheld(Box::new(Withheld::TenantClosed {
+                tenant: "acme".into(),
+                closed_at: "2026-01-01T00:00:00.000000+00:00".into(),
+                reason: "CHG-1".into(),
+            })),
+            "ES045",
+            "tenant \"acme\" is closed: nothing more is recorded in it",
+            json!({"tenant": "acme", "closed_at": "2026-01-01T00:00:00.000000+00:00", "reason": "CHG-1"}),
+            "append to another",
+        ),
+        (
+            Error::Withheld(Box::new(Withheld::Unrecorded {
+                stream: "account-1".into(),
+                waited_ms: 10_000,
+                reason: "no worker process was to be had",
+            })),
+            "ES070",
+            "stream \"account-1\" is not revealed: no record of it could be made within 10000 ms",
+            json!({"stream": "account-1", "reason": "no worker process was to be had"}),
+            "max_worker_processes",
+        ),
+        (
+            Error::LimitExceeded { setting: "work_mem", limit: 64, actual: None, what: "what is revealed".into() },
+            "ES007",
+            "what is revealed, more than work_mem allows (64)",
+            json!({"setting": "work_mem", "limit": 64, "actual": null, "what": "what is revealed"}),
+            "max_count",
         ),
         (
             Error::TenantRequired { role: "bob".into(), tenants: vec!["acme".into(), "emca".into()] },

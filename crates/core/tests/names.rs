@@ -182,6 +182,8 @@ fn an_event_type_has_1_to_255_bytes_without_control_characters() {
 #[test]
 fn tenants_and_subjects_are_trimmed_labels() {
     assert_eq!(TenantName::parse("default").unwrap().as_str(), "default");
+    assert!(argument_refusal(TenantName::parse("*")).contains("every tenant"));
+    assert!(TenantName::parse("**").is_ok() && TenantName::parse("*a").is_ok());
     assert_eq!(Subject::parse("person 7").unwrap().as_str(), "person 7");
     assert_eq!(
         argument_refusal(TenantName::parse("acme ")),

@@ -32,6 +32,13 @@ thread_local! {
          where tenant_id = $1 and command_key = $2 and category = $3 and finished_at is null and id <> $5 returning id",
         &[INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID],
     ) };
+    static UNSCHEDULE_ALL: Plan = const { Plan::new(
+        "update _eventstream.scheduled_commands \
+         set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $2 \
+         where id = any (array(select id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null for update skip locked)) \
+         returning id",
+        &[INT8OID, TEXTOID],
+    ) };
     static STAGE: Plan = const { Plan::new(
         "select stage from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
         &[INT8OID, TEXTOID, TEXTOID],
@@ -92,6 +99,16 @@ pub fn category_of(target: Target, key: &str, allowed: Option<&[String]>) -> Res
         return Err(invalid("category", reason));
     }
     Ok(found.pop().map(|(category, _)| category))
+}
+
+/// None of the tenant's is wanted any more, but for those that somebody has in hand: they are waited for by nobody who has the tenant's gate.
+pub fn unschedule_all(target: Target, reason: &str) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, _| {
+        transaction::note_append();
+        let key = [Some(Datum::from(target.id)), Some(from_text(reason)?)];
+        let unscheduled = UNSCHEDULE_ALL.with(|plan| plan.rows(db, View::Write, 0, &key, |row| row.int8(0)))?;
+        unscheduled.into_iter().try_for_each(|id| dead_letters::forget_command(db, id))
+    })
 }
 
 impl Unwanted<'_> {

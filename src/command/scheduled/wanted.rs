@@ -1,10 +1,10 @@
 //! A command that is to be executed later: checked as it would be now, and kept.
 use super::super::answers::{Key, Turn};
 use super::super::commanded::{Command, Given, refuse_reserved};
-use super::super::deciders;
+use super::super::{deciders, ended};
 use crate::log::fresh_id::new_event_id;
 use crate::log::target::Target;
-use crate::log::{acting, activation, first_append, metadata};
+use crate::log::{acting, activation, first_append, gate, metadata};
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
@@ -146,9 +146,10 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Waits for whoever executes the key, or schedules it. Errors: ES026, ES030, ES035, ES036, ES016.
+    /// Waits for whoever executes the key, or schedules it, and for who has the tenant's gate alone. Errors: ES026, ES030, ES035, ES036, ES016, ES045.
     pub fn schedule(&self, target: Target) -> Result<Scheduled> {
         let (category, key) = (self.command.stream.category(), self.checked(target)?);
+        gate::enter(target.id)?;
         let scheduled = |key, stage: String, run_at, replayed| Ok(Scheduled { key, stage, run_at, replayed });
         match (Key { target, category, key: &key }).take_turn(&self.command.repeated(target)?)? {
             // Nothing is left to be done at its time.
@@ -157,6 +158,7 @@ impl<'a> Wanted<'a> {
             }
             Turn::Answered(_) => {}
             Turn::Own(reserved) => {
+                ended::must_be_open(target.id)?;
                 let is_new = self.insert(target, category, &key)?;
                 reserved.let_go()?;
                 if is_new {

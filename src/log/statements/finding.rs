@@ -46,6 +46,7 @@ columns! {
     EVENT_TYPE = "event_type",
     SCHEMA_VERSION = "schema_version",
     EVENTS = "count(*)",
+    BYTES = "sum(bytes)::bigint",
     LAST_RECORDED_AT = "max(recorded_at)",
     LAST_POSITION = "max(global_position)",
 }
@@ -54,7 +55,8 @@ pub const TALLY: Definition = (
     concat!(
         "select ",
         tally_columns!(),
-        " from (select category, event_type, schema_version, recorded_at, global_position from {events} \
+        " from (select category, event_type, schema_version, recorded_at, global_position, \
+                     coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(metadata), 0) as bytes from {events} \
                      where (tenant_id, global_position) > ($1, $2) and (tenant_id, global_position) <= ($1, $3) \
                      order by tenant_id, global_position limit $4) e group by category, event_type, schema_version"
     ),

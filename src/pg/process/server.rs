@@ -335,6 +335,14 @@ pub fn is_interrupted() -> bool {
     unsafe { std::ptr::read_volatile(&raw const pg_sys::InterruptPending) != 0 }
 }
 
+/// Whether code of somebody's runs for others: with the rights of a registrant of ours, or in an index, a materialized view and the like.
+pub fn is_restricted() -> bool {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads variables of this backend.
+    unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
+    context & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0
+}
+
 /// Sleeps, and wakes up for a cancel.
 pub fn pause(time: Duration) -> Result<()> {
     catch(|| {

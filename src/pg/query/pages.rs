@@ -96,9 +96,14 @@ pub fn next(
         // SAFETY: the rows of the previous page were copied by the executor before it asked for the next one.
         catch(|| unsafe { ffi::MemoryContextReset(memory) })?;
         (state.count, state.at) = (0, 0);
-        match fetch(state.cursor, &mut Page(state))? {
-            Some(cursor) => state.cursor = cursor,
-            None => state.is_last_page = true,
+        match fetch(state.cursor, &mut Page(state)) {
+            Ok(Some(cursor)) => state.cursor = cursor,
+            Ok(None) => state.is_last_page = true,
+            Err(failure) => {
+                // What was fetched may not be what may go out.
+                (state.count, state.at) = (0, 0);
+                return Err(failure);
+            }
         }
     }
     if let Some(row) = at_hand(args) {

@@ -115,6 +115,22 @@ impl Store {
         catch(|| unsafe { compat::put_row(self.store, self.desc, values, nulls) })
     }
 
+    /// As [`Store::put_row`], where the rows must stay in memory: `room` is what is left of it. Errors: ES007 where there is none.
+    pub fn put_row_in(&self, room: &mut Room, row: &Row) -> Result<()> {
+        let (values, nulls) = row.parts();
+        self.expect(values.len())?;
+        let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
+        // SAFETY: one value and one flag for each column of the descriptor; the row is freed at once.
+        let bytes = catch(|| unsafe {
+            let tuple = compat::form_row(self.desc, values, nulls);
+            let bytes = (*tuple).t_len as usize;
+            ffi::heap_freetuple(tuple);
+            bytes
+        })?;
+        room.take(bytes)?;
+        self.put_row(row)
+    }
+
     /// A receiver that puts rows of exactly the function's row type into the store.
     pub fn receiver(&self) -> Result<*mut pg_sys::DestReceiver> {
         catch(|| {
@@ -134,6 +150,47 @@ impl Store {
         let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
         // SAFETY: one value and one flag for each column of the descriptor; the row is copied.
         catch(|| unsafe { compat::put_row(self.store, self.desc, values, nulls) })
+    }
+}
+
+/// What a store has of work_mem before it goes to disk.
+pub struct Room {
+    left: usize,
+    rows: u64,
+    bytes: usize,
+}
+
+/// What a store takes for itself, at first (tuplestore.c).
+const STORE_BYTES: usize = 16 * 1024;
+/// What a row takes beside itself: its header, and its places in the store's list, which is doubled when it is full.
+const ROW_BYTES: usize = 64;
+
+impl Room {
+    /// All of it.
+    pub fn whole() -> Self {
+        Self { left: Self::limit().saturating_mul(1024).saturating_sub(STORE_BYTES), rows: 0, bytes: 0 }
+    }
+
+    /// work_mem in kB.
+    fn limit() -> usize {
+        // SAFETY: a plain variable of this backend.
+        usize::try_from(unsafe { pg_sys::work_mem }).unwrap_or_default()
+    }
+
+    /// Memory is given out in powers of two.
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        (self.rows, self.bytes) = (self.rows + 1, self.bytes.saturating_add(bytes));
+        let Some(left) = self.left.checked_sub(bytes.saturating_mul(2).saturating_add(ROW_BYTES)) else {
+            return Err(Error::LimitExceeded {
+                setting: "work_mem",
+                limit: Self::limit() as i64,
+                actual: None,
+                what: format!("{} rows of {} bytes altogether are too many in FROM", self.rows, self.bytes),
+            }
+            .into());
+        };
+        self.left = left;
+        Ok(())
     }
 }
 

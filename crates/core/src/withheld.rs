@@ -1,0 +1,50 @@
+//! What is withheld from whoever asks, whatever his rights: appends to a tenant that was ended, and clear values of which no record could be made. Owns the
+//! words of these errors; [`crate::Error`] carries them.
+use crate::quote::shown;
+use serde_json::{Value, json};
+
+/// Why it is withheld.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the fields are what their names say; the variants say what they mean
+pub enum Withheld {
+    /// ES045: the tenant was closed, for that reason, a reference.
+    #[error("tenant {} is closed: nothing more is recorded in it", shown(tenant))]
+    TenantClosed { tenant: String, closed_at: String, reason: String },
+
+    /// ES070: nobody could write down in time who is shown events of the stream; `reason` reads "no worker …".
+    #[error("stream {} is not revealed: no record of it could be made within {waited_ms} ms", shown(stream))]
+    Unrecorded { stream: String, waited_ms: u64, reason: &'static str },
+}
+
+impl Withheld {
+    /// The five characters of its SQLSTATE.
+    #[must_use]
+    pub const fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::TenantClosed { .. } => "ES045",
+            Self::Unrecorded { .. } => "ES070",
+        }
+    }
+
+    /// The same facts for machines.
+    pub(crate) fn facts(&self) -> Value {
+        match self {
+            Self::TenantClosed { tenant, closed_at, reason } => {
+                json!({"tenant": tenant, "closed_at": closed_at, "reason": reason})
+            }
+            Self::Unrecorded { stream, reason, .. } => json!({"stream": stream, "reason": reason}),
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::TenantClosed { .. } => {
+                "What it has recorded can be read as before. A closed tenant is not opened again: append to another one.".to_owned()
+            }
+            Self::Unrecorded { .. } => {
+                "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken.".to_owned()
+            }
+        }
+    }
+}
