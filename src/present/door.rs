@@ -61,12 +61,6 @@ impl<'a> Door<'a> {
         Ok(Self { protected: None, ..Self::new(upcasters)? })
     }
 
-    /// Of es_reveal alone: events as they are stored, with all that is protected.
-    #[expect(dead_code, reason = "es_reveal comes next")]
-    pub fn revealing() -> Self {
-        Self { upcasting: None, protected: None }
-    }
-
     /// Whether events go out as they are stored.
     pub fn is_straight(&self) -> bool {
         self.upcasting.is_none() && self.protected.is_none()

@@ -77,6 +77,14 @@ def test_who_is_shown_what_and_why_is_on_record_and_no_value(session):
     assert value(session, "select count(*) from es_read_all(categories => '{$access}')") == 2
 
 
+def test_what_is_protected_is_revealed_and_nowhere_else(session):
+    session.execute("select es_protect('Named', 1, '{/name}')")
+    assert rows(session, "select payload, salt from es_read('customer-1')") == [({"name": None}, None)] * 3
+    assert rows(session, "select (e).payload ->> 'name', (e).salt is not null from (select es_reveal('customer-1', 'CASE-1') e) r limit 1") == [("secret 1", True)]
+    assert rows(session, "select payload ->> 'name' from es_reveal('customer-1', 'CASE-1', 2, 1)") == [("secret 2",)]
+    assert rows(session, "select payload ->> 'name' from eventstream.events where category = 'customer'") == [(None,)] * 3
+
+
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable", "read committed read only", "serializable read only deferrable"])
 def test_what_is_rolled_back_or_read_only_is_on_record_at_every_level(session, database, level):
     with database.connect() as other:
