@@ -48,7 +48,7 @@ mod tests {
     #[pg_test]
     fn each_privilege_opens_its_calls_and_no_others() {
         one_event();
-        for granted in ["read", "append", "command", "consume", "manage", "upkeep", "audit", "admin"] {
+        for granted in ["read", "append", "command", "consume", "manage", "upkeep", "reveal", "audit", "admin"] {
             let role = format!("t_only_{granted}");
             run(&format!("create role {role}"));
             run(&format!("select es_grant('{role}', '{granted}')"));

@@ -99,7 +99,7 @@ mod tests {
             ("role", "'no_such_role'", "role|no_such_role"),
             ("role", "E'a\\nb'", "role"),
             ("privilege", "null", "privilege|must not be NULL"),
-            ("privilege", "''", "privilege|read, append, command, consume, manage, upkeep, audit or admin"),
+            ("privilege", "''", "privilege|read, append, command, consume, manage, upkeep, reveal, audit or admin"),
             ("privilege", "'READ'", "privilege|READ"),
             ("privilege", "'write'", "privilege|write"),
             ("privilege", "E'read\\n'", "privilege"),

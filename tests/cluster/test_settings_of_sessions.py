@@ -193,6 +193,8 @@ SCENARIO = [
     ("select event_type, schema_version, problem, events from es_check_event_types()", ()),
     ("select event_type from eventstream.administration order by version", ()),
     ("select count(*) from es_maintain()", ()),
+    ("select (e).version, (e).event_type from (select es_reveal('a-1', 'CASE-1', 1, 1) e) r", ()),
+    ("select function, stream, from_version, to_version, events, reason from eventstream.access_log", ()),
     ("select tenant, status, events, close_reason from eventstream.tenants where tenant = current_setting('eventstream.tenant')", ()),
     ("select es_close_tenant(current_setting('eventstream.tenant'), 'x') <= clock_timestamp()", ()),
     ("select es_rename_tenant(current_setting('eventstream.tenant'), current_setting('eventstream.tenant') || ' r')", ()),

@@ -42,12 +42,14 @@ fn privileges_are_known_by_name_and_only_those_about_single_streams_narrow() {
     }
     let narrowed: Vec<_> =
         Privilege::ALL.iter().copied().filter(|p| p.may_be_narrowed()).map(Privilege::as_str).collect();
-    assert_eq!(narrowed, ["read", "append", "command", "consume", "manage"]);
+    assert_eq!(narrowed, ["read", "append", "command", "consume", "manage", "reveal"]);
     for wrong in ["", "Read", "write"] {
         let error = Privilege::parse("privilege", wrong).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("privilege must be read, append, command, consume, manage, upkeep, audit or admin, not {wrong:?}")
+            format!(
+                "privilege must be read, append, command, consume, manage, upkeep, reveal, audit or admin, not {wrong:?}"
+            )
         );
         assert!(matches!(error, Error::InvalidArgument { .. }));
     }
