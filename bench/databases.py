@@ -145,6 +145,22 @@ def make_ruled(bench):
     return "ruled"
 
 
+PROTECTED = ["/counterparty", "/text"]
+
+
+def make_hidden(bench):
+    """Streams account-<n> and ledger-<n>, as in bench, without rules, and hidden-<n>, as ledger-<n>, of events of which two fields are protected."""
+    with create(bench, "hidden") as connection:
+        size = {"streams": STREAMS, "events": EVENTS_A_STREAM, "event": event(), "payload": PAYLOAD, "metadata": METADATA}
+        connection.execute(FILL_STREAMS, {**size, "name": "account-%s"})
+        for ledger in range(1, LEDGERS + 1):
+            connection.execute(APPEND_BATCH, {"batch": batch(), "stream": f"ledger-{ledger}"})
+            connection.execute(APPEND_BATCH, {"batch": batch().replace("AccountCredited", "Hidden"), "stream": f"hidden-{ledger}"})
+        connection.execute("select es_protect('Hidden', pointers => %s)", (PROTECTED,))
+        connection.execute("vacuum analyze")
+    return "hidden"
+
+
 # Folds that add up amounts, each in every category that is measured; and plain tables with the same rows and the same state.
 DEFINE_FOLDS = """
     create schema plain;

@@ -67,6 +67,9 @@ heading 'A course with a limited number of places (examples/course)'
 heading 'Stock that is reserved for ten seconds, and comes back by itself (examples/reservation)'
 "$here/reservation/reservation.sh"
 
+heading 'A clerk who is not shown a name (examples/customers/customers.sql)'
+tell "$here/customers/customers.sql"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:

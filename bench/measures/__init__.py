@@ -1,10 +1,11 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, boundaries, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, query, read, rebuild, scheduled, state, tags, type_index, verify
+from . import append, batch, boundaries, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, protect, query, read, rebuild, scheduled, state, tags, type_index, verify
 
 MEASURES = {
     "append": append.measure,
     "event_types": event_types.measure,
     "category_rules": category_rules.measure,
+    "protect": protect.measure,
     "invariants": invariants.measure,
     "message_db": message_db.measure,
     "batch": batch.measure,

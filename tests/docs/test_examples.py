@@ -33,7 +33,7 @@ def told(database, story):
 
 @pytest.mark.parametrize(
     "stories",
-    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables"]],
+    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables", "customers/customers"]],
     ids=["ledger", "the others in one database"],
 )
 def test_stories_print_what_their_out_files_hold(database, stories):
