@@ -25,6 +25,7 @@ use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::newest::{EventTypes, resting, way_end};
+use eventstream_core::protect::Cover;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::collections::BTreeSet;
@@ -207,6 +208,7 @@ fn must_take_residuals(target: Target, event_type: &str, examples: &[Example]) -
     if protections.is_empty() {
         return Ok(());
     }
+    must_cover_sources(&upcasters)?;
     let older = upcasters.older(&[event_type.to_owned()]);
     let names: BTreeSet<_> = older.iter().map(|(older, _)| older.as_str()).chain([event_type]).collect();
     for event_type in names {
@@ -239,6 +241,31 @@ fn must_take_residuals(target: Target, event_type: &str, examples: &[Example]) -
         }
     }
     Ok(())
+}
+
+/// Whether whatever upcasters turn into an event of a protected type is protected itself: it would be shown whole, as an event of that. Errors: ES005.
+fn must_cover_sources(upcasters: &Upcasters) -> Result<()> {
+    let protections = &upcasters.protected.events;
+    let is_free = |event_type: &str, version: i32| matches!(protections.of(event_type, version), Cover::Free);
+    let mut renaming = upcasters.renaming();
+    let Some((from, version, to)) =
+        renaming.find(|(from, version, to)| is_free(from, *version) && !is_free(to, version + 1))
+    else {
+        return Ok(());
+    };
+    Err(Error::InvalidArgument {
+        argument: "event_type".into(),
+        reason: format!(
+            "must not leave out {}: upcasters turn version {version} of it into {}, of which fields are protected",
+            shown(from),
+            shown(to)
+        ),
+        hint: Some(format!(
+            "Protect it first; where nothing of it is to be: select es_protect({}, {version}, pointers => '{{}}');",
+            quote_literal(from)
+        )),
+    }
+    .into())
 }
 
 /// That it is an example that was refused.

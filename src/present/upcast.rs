@@ -74,6 +74,12 @@ impl Upcasters {
         self.steps.get(event_type).is_some_and(|steps| steps.contains_key(&from_schema_version))
     }
 
+    /// The event types and schema versions that steps turn into events of another type, and which.
+    pub fn renaming(&self) -> impl Iterator<Item = (&str, i32, &str)> {
+        let all = self.all().filter(|(event_type, _, step)| step.to_event_type != *event_type);
+        all.map(|(event_type, from, step)| (event_type, from, step.to_event_type.as_str()))
+    }
+
     /// The event type that the step from that schema version makes.
     pub fn step(&self, event_type: &str, from_schema_version: i32) -> Option<&str> {
         self.steps.get(event_type)?.get(&from_schema_version).map(|step| step.to_event_type.as_str())

@@ -357,6 +357,22 @@ def test_upcasters_take_what_the_door_gives_them(session):
     assert value(session, "select payload ->> 'first' from es_read('customer-1')") is None
 
 
+def test_what_upcasters_turn_into_a_protected_type_is_protected_too(session):
+    session.execute("create function up(p jsonb, m jsonb) returns jsonb immutable language sql as 'select p'")
+    append(session, event_type="Called")
+    session.execute("select es_register_upcaster('Called', 1, 'up(jsonb, jsonb)', to_event_type => 'Named')")
+    protect = "select es_protect('Named', 1, '{/name}'), es_protect('Named', 2, '{/name}')"
+    diag = refused(session.execute, protect)
+    assert diag.sqlstate == "ES005" and 'must not leave out "Called"' in diag.message_primary
+    session.execute("select es_create_event_type('Called', 1, example => '{}')")
+    session.execute("select es_protect('Called', 1, '{/name}')")
+    session.execute(protect)
+    assert value(session, "select payload ->> 'name' from es_read('customer-1')") is None
+    diag = refused(session.execute, "select es_register_upcaster('Else', 1, 'up(jsonb, jsonb)', to_event_type => 'Named')")
+    assert diag.sqlstate == "ES005" and 'must not leave out "Else"' in diag.message_primary
+    assert refused(session.execute, "select es_unprotect('Called')").sqlstate == "ES005"
+
+
 def test_a_fold_on_what_is_protected_is_refused_whichever_comes_first(session):
     rules = '{"on": {"Named": [{"set": {"/name": "/name"}}, {"add": {"/sum": "/amount"}}]}}'
     register = "select es_register_fold('sum', 'customer', rules => %s, initial_state => '{\"sum\": 0}')"
