@@ -34,6 +34,10 @@ select es_append('customer-c18', 'CustomerNamed', '{"segment": "business", "note
 select payload from es_read('customer-c18');
 reset role;
 
+-- == A case worker, who says why, and is on record before he sees anything ==
+select (e).payload from (select es_reveal('customer-c17', 'CASE-4711') as e) r;
+select stream, events, reason from eventstream.access_log;
+
 -- == Nothing is lost: the chain is as it was ==
 select count(*) as problems from es_verify();
 select es_revoke('masked_clerk', 'read'), es_revoke('masked_clerk', 'append');

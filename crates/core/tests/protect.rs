@@ -233,7 +233,8 @@ fn shown(document: &str, mask: &Mask) -> (String, Option<(String, &'static str)>
 
 #[test]
 fn what_stands_in_the_way_is_told_with_its_place() {
-    let cases: [(&[&str], &str, Option<(&str, &str)>); 12] = [
+    type Case = (&'static [&'static str], &'static str, Option<(&'static str, &'static str)>);
+    let cases: [Case; 12] = [
         (&["/a/b"], r#"{"a": "text"}"#, Some(("/a", "a string"))),
         (&["/a/b"], r#"{"a": 1.50}"#, Some(("/a", "a number"))),
         (&["/a/b"], r#"{"a": true}"#, Some(("/a", "a boolean"))),
