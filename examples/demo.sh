@@ -70,6 +70,9 @@ heading 'Stock that is reserved for ten seconds, and comes back by itself (examp
 heading 'A clerk who is not shown a name (examples/customers/customers.sql)'
 tell "$here/customers/customers.sql"
 
+heading 'One login, two tenants by token (examples/tokens)'
+"$("$here/../tools/venv")/bin/python" "$here/tokens/tokens.py"
+
 heading 'Go on'
 cat <<END
   The database is $database. Things to try in psql:

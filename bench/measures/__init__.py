@@ -1,5 +1,5 @@
 """What `bench/run` measures, in the order it runs. Each takes a Bench, and adds rows to its report."""
-from . import append, batch, boundaries, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, protect, query, read, rebuild, scheduled, state, tags, type_index, verify
+from . import append, batch, boundaries, category_rules, command, consume, event_types, filtered, follow, hot_stream, invariants, live, message_db, partitions, protect, query, read, rebuild, scheduled, state, tags, tokens, type_index, verify
 
 MEASURES = {
     "append": append.measure,
@@ -18,6 +18,7 @@ MEASURES = {
     "query": query.measure,
     "tags": tags.measure,
     "boundaries": boundaries.measure,
+    "tokens": tokens.measure,
     "command": command.measure,
     "scheduled": scheduled.measure,
     "type_index": type_index.measure,

@@ -36,6 +36,11 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "select * from es_read_subject('p')"),
     ("read", "select * from es_query('{}')"),
     ("admin", "select es_rotate_page_key()"),
+    (
+        "admin",
+        "select es_add_token_key('k', '\\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a', null, 'iss')",
+    ),
+    ("admin", "select es_revoke_token_key('k')"),
     ("read", "select * from es_event('00000000-0000-0000-0000-000000000001')"),
     ("read", "select es_stream_version('a-1')"),
     ("read", "select es_stream('a-1')"),

@@ -26,7 +26,7 @@ Example: select es_use_tenant('default');$$;
 create function es_grant(role name, privilege text, tenant text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_grant';
 comment on function es_grant(name, text, text, text) is
-$$Grants a privilege to a role (or to public): read, append, command, consume, manage, upkeep, reveal, audit or admin. tenant NULL = the current one; category NULL = all (read, append, command, consume, manage and reveal can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
+$$Grants a privilege to a role (or to public): read, append, command, consume, manage, upkeep, reveal, audit or admin. tenant NULL = the current one, '*' = every one, for a role that needs a token (es_require_token), by superusers and the owner; category NULL = all (read, append, command, consume, manage and reveal can be narrowed to one). Needs admin. Returns what was granted. A ticket is given by the transaction's metadata, which the act keeps: set local eventstream.metadata = '{"actor": "cleo", "ticket": "CHG-4711"}'.
 Example: select es_grant('app', 'append', category => 'account');$$;
 
 create function es_revoke(role name, privilege text, tenant text default null, category text default null) returns text
@@ -34,6 +34,31 @@ language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_revoke';
 comment on function es_revoke(name, text, text, text) is
 $$Takes back what es_grant gave with the same arguments; open sessions notice at once. Needs admin. A ticket is given as with es_grant, by eventstream.metadata. ES005 where there was no such grant.
 Example: select es_revoke('app', 'append', category => 'account');$$;
+
+create function es_use_token(token text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_use_token';
+comment on function es_use_token(text) is
+$$Has the rest of the transaction work in the tenant that the token names, as the person whom it names (sub becomes the actor), with what it leaves of the role's rights; returns the tenant. The token is a compact JWS, signed with Ed25519 by a key that es_add_token_key registered for that tenant: header {"alg": "EdDSA", "kid": …, "typ": "eventstream+jwt"}; members iss, aud (log_id/incarnation of es_log_info()), exp, iat, jti, tenant, sub, and privileges and categories, which narrow. Bind it as a parameter. Undone with a savepoint; over with the transaction.
+Errors: ES005 where it stands in the statement's text, ES008 not preloaded, ES043 refused (the server's log says why), ES044 for a token of a second tenant.
+Example: select es_use_token($1);$$;
+
+create function es_require_token(role name, required bool default true) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_require_token';
+comment on function es_require_token(name, bool) is
+$$Has every transaction need a token (es_use_token) in which the session's user, the role of SET ROLE or the effective role is this one: its tenant is the token's, and eventstream.tenant and es_use_tenant choose nothing. The role must be one that can leave nothing behind for who comes next: without TEMP and CREATE, objects of its own, and membership in roles that need no token (ES005). track_activities is set off for it. required => false takes that back. Superusers and the owner.
+Example: select es_require_token('web');$$;
+
+create function es_add_token_key(kid text, public_key bytea, tenant text, issuer text) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_add_token_key';
+comment on function es_add_token_key(text, bytea, text, text) is
+$$Registers a public key of Ed25519 (32 bytes) by which tokens of this issuer are verified that name the tenant; tenant NULL = the current one. Needs admin there. Returns kid. ES005 where the tenant has a key of that kid, or it is no key.
+Example: select es_add_token_key('2026-01', '\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a', 'default', 'https://id.example.org');$$;
+
+create function es_revoke_token_key(kid text, tenant text default null) returns text
+language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_revoke_token_key';
+comment on function es_revoke_token_key(text, text) is
+$$Takes a key back that es_add_token_key registered: its tokens count no more, those in use with the next call. tenant NULL = the current one. Needs admin there. Returns kid. ES005 where there is no such key.
+Example: select es_revoke_token_key('2026-01');$$;
 
 create function es_rotate_page_key() returns timestamptz
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_rotate_page_key';
@@ -54,6 +79,76 @@ return case when bound is null then null::oid when by_oid or bound = 0 then boun
             else pg_catalog.to_regrole(pg_catalog.quote_ident(named))::oid end;
 comment on function _eventstream.role_of(text, oid, bool) is
 'The role that a grant or a registration is of: by_oid as is_home() says. NULL where it is gone; an oid may be gone, too.';
+
+create function _eventstream.token_role_faults(role_oid oid, by_oid bool) returns table (what text, statement text)
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+as $$
+    with it as (
+        select r.oid, r.rolname, r.rolsuper, r.rolcreaterole, r.rolcreatedb, r.rolreplication, r.rolbypassrls, d.oid as database_oid, d.datname
+        from pg_roles r, pg_database d
+        where r.oid = role_oid and d.datname = current_database()
+    ), faults (place, what, statement) as (
+        select 1, 'is a superuser', format('alter role %I nosuperuser', it.rolname) from it where it.rolsuper
+        union all
+        select 2, 'has ' || upper(a.attribute), format('alter role %I no%s', it.rolname, a.attribute) from it
+        cross join lateral (values ('createrole', it.rolcreaterole), ('createdb', it.rolcreatedb), ('replication', it.rolreplication),
+                                   ('bypassrls', it.rolbypassrls)) a (attribute, has_it)
+        where a.has_it
+        union all
+        select 3, format('has %s on database %I', upper(p.privilege), it.datname),
+               format('revoke %s on database %I from public, %I', p.privilege, it.datname, it.rolname)
+        from it, unnest('{temp,create}'::text[]) p (privilege)
+        where has_database_privilege(it.oid, it.database_oid, p.privilege)
+        union all
+        select 4, format('has CREATE on schema %I', n.nspname), format('revoke create on schema %I from public, %I', n.nspname, it.rolname)
+        from it, pg_namespace n
+        where n.nspname !~ '^pg_(toast_)?temp_' and has_schema_privilege(it.oid, n.oid, 'create')
+        union all
+        select 5, format('has CREATE on tablespace %I', t.spcname), format('revoke create on tablespace %I from public, %I', t.spcname, it.rolname)
+        from it, pg_tablespace t where has_tablespace_privilege(it.oid, t.oid, 'create')
+        union all
+        select 6, 'owns ' || case when s.dbid in (0, it.database_oid) then pg_describe_object(s.classid, s.objid, s.objsubid)
+                                  else format('objects in database %I', d.datname) end,
+               case when s.dbid in (0, it.database_oid) then format('reassign owned by %I to current_user', it.rolname) end
+        from it join pg_shdepend s on s.refclassid = 'pg_authid'::regclass and s.refobjid = it.oid and s.deptype = 'o'
+        left join pg_database d on d.oid = s.dbid
+        where s.classid <> 'pg_default_acl'::regclass
+        union all
+        select 7, format('is a member of %I, which needs no token', g.rolname), format('revoke %I from %I', g.rolname, it.rolname)
+        from it join pg_auth_members m on m.member = it.oid join pg_roles g on g.oid = m.roleid
+        where not exists (
+            select from _eventstream.grants n
+            where n.tenant_id = 0 and n.privilege = 'token' and _eventstream.role_of(n.role, n.role_oid, by_oid) = g.oid
+        )
+    )
+    select f.what, f.statement
+    from (select distinct f.place, f.what, f.statement from faults f
+          where f.place = 1 or not exists (select from faults s where s.place = 1) order by 1, 2 limit 10) f
+$$;
+comment on function _eventstream.token_role_faults(oid, bool) is
+'What a role has, ten at most, with which it could leave something behind for the next transaction, or get around its token, and the statement that takes it away: part of es_require_token and of health. by_oid as is_home() says.';
+
+create function _eventstream.show_activities(role text, shown bool) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set quote_all_identifiers = off
+set transform_null_equals = off
+set array_nulls = on
+set plpgsql.extra_errors = none
+as $$
+#variable_conflict error
+begin
+    execute format(case when shown then 'alter role %I reset track_activities' else 'alter role %I set track_activities = off' end, role);
+end
+$$;
+comment on function _eventstream.show_activities(text, bool) is
+'Part of es_require_token: whether pg_stat_activity shows what sessions of the role do, to others of the same role.';
 
 create function _eventstream.see_roles(begins bool) returns bool
 language plpgsql volatile parallel unsafe

@@ -45,18 +45,36 @@ create table _eventstream.grants (
     category text collate "C",
     granted_by text collate "C" not null,
     granted_at timestamptz not null default pg_catalog.clock_timestamp(),
-    constraint grants_privilege_check check (privilege in ('read', 'append', 'command', 'consume', 'manage', 'upkeep', 'reveal', 'audit', 'admin'))
+    constraint grants_privilege_check check (privilege in ('read', 'append', 'command', 'consume', 'manage', 'upkeep', 'reveal', 'audit', 'admin') or privilege = 'token' and tenant_id = 0)
 );
 comment on table _eventstream.grants is
-'What es_grant allowed. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
+'What es_grant allowed, and (privilege token) of which roles es_require_token demands a token. Where the log is at home a role is its oid; in a copy, where oids are others, its name, until es_activate binds it. category NULL = every category.';
 comment on column _eventstream.grants.role is 'its name when it was last seen, or public';
+comment on column _eventstream.grants.tenant_id is '0 = every tenant, for a role that needs a token';
 comment on column _eventstream.grants.role_oid is '0 = public; NULL = the role is gone, and the grant with it, whoever has the name now';
 create unique index grants_key on _eventstream.grants (role, role_oid, privilege, tenant_id, category)
     nulls not distinct where role_oid is not null;
 comment on index _eventstream.grants_key is 'one row a role, privilege, tenant and category';
 create index grants_tenant_idx on _eventstream.grants (tenant_id);
 comment on index _eventstream.grants_tenant_idx is 'the grants of a tenant';
-comment on constraint grants_privilege_check on _eventstream.grants is 'the nine privileges';
+comment on constraint grants_privilege_check on _eventstream.grants is 'the nine privileges, and that a token is needed';
+
+create table _eventstream.token_keys (
+    tenant_id bigint not null,
+    kid text collate "C" not null,
+    public_key bytea not null,
+    issuer text collate "C" not null,
+    added_by text collate "C" not null,
+    added_at timestamptz not null default pg_catalog.clock_timestamp(),
+    constraint token_keys_pkey primary key (tenant_id, kid),
+    constraint token_keys_public_key_check check (pg_catalog.octet_length(public_key) = 32)
+);
+comment on table _eventstream.token_keys is
+'The public keys by which es_use_token verifies the tokens of a tenant: none of them speaks for another.';
+comment on column _eventstream.token_keys.kid is 'what a token''s header calls the key';
+comment on column _eventstream.token_keys.issuer is 'what a token must have as iss';
+comment on index _eventstream.token_keys_pkey is 'a key by tenant and name';
+comment on constraint token_keys_public_key_check on _eventstream.token_keys is '32 bytes, as Ed25519 has them';
 
 create table _eventstream.page_keys (
     tenant_id bigint not null,

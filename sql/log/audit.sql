@@ -7,9 +7,9 @@ set standard_conforming_strings = on
 set quote_all_identifiers = off
 set transform_null_equals = off
 set array_nulls = on
-as $$ select definition - '{id,tenant_id,created_at,granted_at,registered_at,activated_at}'::text[] $$;
+as $$ select definition - '{id,tenant_id,created_at,granted_at,registered_at,activated_at,added_at}'::text[] $$;
 comment on function _eventstream.definition_of(jsonb) is
-'What counts of a row of tenants, grants, folds, upcasters, event_types, protections, category_rules, periods, deciders, invariants, projections, subscriptions or activations: without ids and times that are no definition.';
+'What counts of a row of tenants, grants, folds, upcasters, event_types, protections, category_rules, periods, deciders, invariants, projections, subscriptions, token_keys or activations: without ids and times that are no definition.';
 
 create function _eventstream.definition_key(kind text, definition jsonb) returns jsonb
 language sql immutable parallel safe
@@ -23,6 +23,8 @@ as $$
     from unnest(case kind
                     when 'tenant' then '{uuid}'
                     when 'grant' then '{role,role_oid,privilege,category}'
+                    when 'token_role' then '{role,role_oid,privilege,category}'
+                    when 'token_key' then '{kid}'
                     when 'upcaster' then '{event_type,from_schema_version}'
                     when 'event_type' then '{event_type,schema_version}'
                     when 'protection' then '{kind,event_type,schema_version}'
@@ -80,6 +82,11 @@ begin
     elsif tg_table_name <> 'activations' then
         tenant := any_of_them ->> 'tenant_id';
     end if;
+    -- What is demanded of a role, or granted to it, in every tenant is told in the first one.
+    if tenant = 0 then
+        kind := 'token_role';
+        tenant := 1;
+    end if;
     was := _eventstream.definition_of(was);
     is_now := _eventstream.definition_of(is_now);
     -- As text: a number of another scale is another definition, though the same number.
@@ -100,7 +107,7 @@ do $$
 declare
     register text;
 begin
-    foreach register in array array['tenants', 'grants', 'folds', 'upcasters', 'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'projections', 'subscriptions', 'activations'] loop
+    foreach register in array array['tenants', 'grants', 'token_keys', 'folds', 'upcasters', 'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'projections', 'subscriptions', 'activations'] loop
         execute pg_catalog.format('create trigger note_definition after insert or update or delete on _eventstream.%I '
                                   'for each row execute function _eventstream.note_definition()', register);
         execute pg_catalog.format('comment on trigger note_definition on _eventstream.%I is %L', register,
@@ -122,7 +129,11 @@ begin atomic
                    'closed_at', (pg_catalog.to_jsonb(t.closed_at at time zone 'UTC') #>> '{}') || '+00:00')) as definition
         from _eventstream.tenants t
         union all
-        select g.tenant_id, 'grant', _eventstream.definition_of(pg_catalog.to_jsonb(g)) from _eventstream.grants g
+        select case g.tenant_id when 0 then 1 else g.tenant_id end, case g.tenant_id when 0 then 'token_role' else 'grant' end,
+               _eventstream.definition_of(pg_catalog.to_jsonb(g))
+        from _eventstream.grants g
+        union all
+        select k.tenant_id, 'token_key', _eventstream.definition_of(pg_catalog.to_jsonb(k)) from _eventstream.token_keys k
         union all
         select f.tenant_id, 'fold', _eventstream.definition_of(pg_catalog.to_jsonb(f)) from _eventstream.folds f
         union all

@@ -87,11 +87,11 @@ Example: select es_horizon();$$;
 
 create function es_log_info(
     out log_id uuid, out system_identifier bigint, out timeline int,
-    out last_position bigint, out horizon bigint, out settled_until timestamptz, out tenant_uuid uuid
+    out last_position bigint, out horizon bigint, out settled_until timestamptz, out tenant_uuid uuid, out incarnation bigint
 ) returns record
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_log_info';
 comment on function es_log_info() is
-$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, the time up to which every known_at is final, and the current tenant's uuid, which chain hashes cover. horizon and settled_until are NULL on a standby and without preload. A copy on the same server agrees in all of it: store the oid of the database as well.
+$$What a consumer stores beside its checkpoint to notice a restored copy: the log's id (kept by dump and restore), this server's system identifier and timeline, the last position handed out, the horizon, the time up to which every known_at is final, the current tenant's uuid, which chain hashes cover, and how often the log was made the original anew (es_activate): tokens name it behind the log's id. horizon and settled_until are NULL on a standby and without preload. A copy on the same server agrees in all of it: store the oid of the database as well.
 Example: select log_id, timeline from es_log_info();$$;
 
 create function es_settled_until() returns timestamptz

@@ -5,7 +5,7 @@ declare
     register text;
 begin
     foreach register in array array[
-        'log_identities', 'first_appends', 'tenants', 'grants', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds', 'upcasters',
+        'log_identities', 'first_appends', 'tenants', 'grants', 'token_keys', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds', 'upcasters',
         'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions'
     ] loop
         execute pg_catalog.format('create trigger refuse_foreign before insert or update or delete on _eventstream.%I '
@@ -68,7 +68,7 @@ as $query$
         select c.oid, c.relname, false, true, c.relname not in ('log_identities', 'first_appends', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'command_answers', 'scheduled_commands')
         from pg_class c
         where c.relnamespace = '_eventstream'::regnamespace
-          and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds',
+          and c.relname in ('log_identities', 'first_appends', 'tenants', 'grants', 'token_keys', 'page_keys', 'streams', 'stream_segments', 'tag_partitions', 'operations', 'event_counts', 'event_count_progress', 'folds',
                             'upcasters', 'event_types', 'protections', 'category_rules', 'periods', 'deciders', 'invariants', 'command_answers', 'scheduled_commands', 'activations', 'projections', 'subscriptions')
     ), functions (name, type) as (
         values ('refuse_change', 'trigger'), ('refuse_foreign', 'trigger'), ('guard', 'event_trigger')

@@ -2,6 +2,7 @@
 select pg_catalog.pg_extension_config_dump('_eventstream.log_identities', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.tenants', 'where id <> 1');
 select pg_catalog.pg_extension_config_dump('_eventstream.grants', '');
+select pg_catalog.pg_extension_config_dump('_eventstream.token_keys', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.streams', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.stream_segments', '');
 select pg_catalog.pg_extension_config_dump('_eventstream.folds', '');

@@ -1,4 +1,6 @@
 //! The decision, and its cache: kept for (role, tenant setting) until grants, tenants, roles or memberships change.
+use super::fixed;
+use super::rights::{Access, Need, Scope, refusal};
 use crate::log::identity;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
@@ -10,7 +12,6 @@ use crate::shared::catalog;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::argument::Argument;
-use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::name::is_reserved;
 use eventstream_core::privilege::Privilege;
@@ -19,122 +20,6 @@ use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-
-/// What a role may do in its current tenant.
-#[derive(Debug)]
-pub struct Access {
-    pub tenant_id: i64,
-    pub tenant: String,
-    /// Superusers and the owner.
-    everything: bool,
-    grants: Vec<(Privilege, Option<String>)>,
-}
-
-/// The categories that a privilege covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    Categories(Vec<String>),
-}
-
-impl Scope {
-    /// Whether all of these are covered (None: every category).
-    pub fn covers(&self, categories: Option<&[String]>) -> bool {
-        match (self, categories) {
-            (Scope::All, _) => true,
-            (Scope::Categories(_), None) => false,
-            (Scope::Categories(allowed), Some(wanted)) => wanted.iter().all(|category| allowed.contains(category)),
-        }
-    }
-
-    /// The first of those named that it does not cover.
-    pub fn first_missing<'a>(&self, wanted: Option<&'a [String]>) -> Option<&'a str> {
-        match (self, wanted) {
-            (Scope::Categories(allowed), Some(wanted)) => {
-                wanted.iter().find(|category| !allowed.contains(category)).map(String::as_str)
-            }
-            _ => None,
-        }
-    }
-
-    /// `wanted` (None = whatever may be read), narrowed to what is allowed.
-    pub fn narrow(self, wanted: Option<Vec<String>>) -> Option<Vec<String>> {
-        match (self, wanted) {
-            (Scope::All, wanted) => wanted,
-            (Scope::Categories(allowed), None) => Some(allowed),
-            (Scope::Categories(allowed), Some(wanted)) => {
-                Some(wanted.into_iter().filter(|category| allowed.contains(category)).collect())
-            }
-        }
-    }
-}
-
-impl Access {
-    /// What the privilege covers; None where the role does not have it at all.
-    pub fn scope(&self, privilege: Privilege) -> Option<Scope> {
-        if self.everything {
-            return Some(Scope::All);
-        }
-        let mut categories = Vec::new();
-        for (granted, category) in &self.grants {
-            match category {
-                _ if *granted != privilege => {}
-                None => return Some(Scope::All),
-                Some(category) => categories.push(category.clone()),
-            }
-        }
-        (!categories.is_empty()).then_some(Scope::Categories(categories))
-    }
-
-    /// The tenant's reserved streams, for whoever may read them all.
-    fn reserved(&self) -> Self {
-        Self {
-            tenant_id: reserved_of(self.tenant_id),
-            tenant: self.tenant.clone(),
-            everything: true,
-            grants: Vec::new(),
-        }
-    }
-
-    fn covers(&self, privilege: Privilege, category: &str) -> bool {
-        self.everything
-            || self.grants.iter().any(|(granted, narrowed)| {
-                *granted == privilege && narrowed.as_deref().is_none_or(|narrowed| narrowed == category)
-            })
-    }
-
-    /// That the current role lacks the privilege there, of that category (None: of some that nobody names).
-    pub fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
-        refusal(server::current_role(), privilege, &self.tenant, category.map_or(Need::Every, Need::Of))
-    }
-}
-
-/// What a privilege is needed for.
-#[derive(Clone, Copy)]
-enum Need<'a> {
-    Of(&'a str),
-    /// Any one category.
-    Any,
-    /// All of them.
-    Every,
-}
-
-impl<'a> Need<'a> {
-    /// Of these (None: every one), as far as one can be named.
-    fn of_all(categories: Option<&'a [String]>) -> Self {
-        categories.and_then(|categories| categories.first()).map_or(Self::Every, |category| Self::Of(category))
-    }
-}
-
-fn refusal(role: Oid, privilege: Privilege, tenant: &str, need: Need) -> Result<Error> {
-    Ok(Error::InsufficientPrivilege {
-        role: server::role_name(role)?,
-        privilege: privilege.as_str(),
-        tenant: tenant.into(),
-        category: if let Need::Of(category) = need { Some(category.into()) } else { None },
-        any: matches!(need, Need::Any),
-    })
-}
 
 /// The tenant `default`, which every log has.
 const FIRST: i64 = 1;
@@ -148,17 +33,19 @@ struct Granted {
     is_own: bool,
 }
 
-type Cache = HashMap<(Oid, Option<String>), Rc<Access>>;
+/// By role, tenant, and whether that is fixed, so that what is granted in every tenant counts.
+type Cache = HashMap<(Oid, Option<String>, bool), Rc<Access>>;
 
 thread_local! {
     static CACHE: RefCell<(u64, Cache)> = RefCell::default();
     // A role has what was granted to it, to a role whose rights it has, and to everybody.
     static GRANTED: Plan = const { Plan::new(
         "select t.id, t.name, g.privilege, g.category, g.role_oid <> 0 \
-         from _eventstream.tenants t join _eventstream.grants g on g.tenant_id = t.id \
-         where g.role_oid = 0 or pg_has_role($1, _eventstream.role_of(g.role, g.role_oid, $2), 'USAGE') \
+         from _eventstream.tenants t join _eventstream.grants g on g.tenant_id = t.id or g.tenant_id = 0 and $3 \
+         where g.privilege <> 'token' \
+           and (g.role_oid = 0 or pg_has_role($1, _eventstream.role_of(g.role, g.role_oid, $2), 'USAGE')) \
          order by t.name",
-        &[OIDOID, BOOLOID],
+        &[OIDOID, BOOLOID, BOOLOID],
     ) };
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants order by name limit 100", &[]) };
     static TENANT_IDS: Plan = const { Plan::new("select id from _eventstream.tenants order by id", &[]) };
@@ -166,11 +53,21 @@ thread_local! {
 }
 
 /// The role's access to `tenant` (None: its current one). Errors: ES041 where several are possible and none is named, 42501 where the
-/// role has no privilege there; ES040 for those that may everything. Refuses a fold or an upcaster that calls back.
+/// role has no privilege there; ES040 for those that may everything; ES042, ES044 where a token is needed. Refuses a fold or an upcaster that calls back.
 fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<Access>> {
     call::refuse_in_user_code()?;
     invalidation::take_in()?;
-    let key = (server::current_role(), tenant.map(ToOwned::to_owned).or_else(settings::tenant));
+    let role = server::current_role();
+    let Some(fixed) = fixed::tenant()? else {
+        let chosen = tenant.map(ToOwned::to_owned).or_else(settings::tenant);
+        return known((role, chosen, false), privilege, need);
+    };
+    fixed.must_be(tenant)?;
+    let access = known((role, Some(fixed.tenant.to_string()), true), privilege, need)?;
+    Ok(fixed.narrowed(access))
+}
+
+fn known(key: (Oid, Option<String>, bool), privilege: Privilege, need: Need) -> Result<Rc<Access>> {
     let generation = catalog::access_generation();
     let known = CACHE.with_borrow_mut(|(at, cache)| {
         if *at != generation {
@@ -182,7 +79,7 @@ fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<
     if let Some(access) = known {
         return Ok(access);
     }
-    let access = Rc::new(load(key.0, key.1.as_deref(), privilege, need)?);
+    let access = Rc::new(load((key.0, key.1.as_deref(), key.2), privilege, need)?);
     CACHE.with_borrow_mut(|(at, cache)| {
         if *at == generation {
             cache.insert(key, Rc::clone(&access));
@@ -191,15 +88,16 @@ fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<
     Ok(access)
 }
 
-fn load(role: Oid, named: Option<&str>, privilege: Privilege, need: Need) -> Result<Access> {
+fn load((role, named, is_fixed): (Oid, Option<&str>, bool), privilege: Privilege, need: Need) -> Result<Access> {
     let by_oid = Datum::from(identity::home()?.is_here);
+    let args = [Some(Datum::from(role)), Some(by_oid), Some(Datum::from(is_fixed))];
     as_owner(Planning::ByCost, |db, catalog| {
         if server::may_everything(role, catalog.owner)? {
             let (tenant_id, tenant) = any_tenant(db, role, named)?;
             return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
         }
         let granted = GRANTED.with(|plan| {
-            plan.rows(db, View::Latest, 0, &[Some(Datum::from(role)), Some(by_oid)], |row| {
+            plan.rows(db, View::Latest, 0, &args, |row| {
                 let privilege = Privilege::parse("privilege", row.text(2)?)?;
                 let category = row.text_opt(3)?.map(ToOwned::to_owned);
                 Ok(Granted {
@@ -343,10 +241,15 @@ pub fn authorize_all_in(
 pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
     invalidation::take_in()?;
     let owner = catalog::Catalog::current()?.owner;
-    if server::may_everything(server::current_role(), owner)? {
+    if fixed::tenant()?.is_none() && server::may_everything(server::current_role(), owner)? {
         return Ok(None);
     }
     authorize_tenant(None, privilege).map(|(access, _)| Some(access))
+}
+
+/// Whether the role is in pg_monitor, which shows every tenant: not to who is held to one.
+fn may_monitor() -> Result<bool> {
+    Ok(fixed::tenant()?.is_none() && server::may_monitor()?)
 }
 
 /// The current tenant's id, for those who may look at how it runs: privilege manage, or membership in pg_monitor. Errors: 42501,
@@ -354,7 +257,7 @@ pub fn everything_or(privilege: Privilege) -> Result<Option<Rc<Access>>> {
 pub fn operated_tenant() -> Result<i64> {
     match authorize_tenant(None, Privilege::Manage) {
         Ok((access, _)) => Ok(access.tenant_id),
-        Err(Failure::Rule(Error::InsufficientPrivilege { .. })) if server::may_monitor()? => {
+        Err(Failure::Rule(Error::InsufficientPrivilege { .. })) if may_monitor()? => {
             let named = settings::tenant();
             let role = server::current_role();
             as_owner(Planning::ByCost, |db, _| any_tenant(db, role, named.as_deref())).map(|(id, _)| id)
@@ -377,7 +280,7 @@ fn operators(failure: Failure) -> Failure {
 /// narrowed there. Errors: 42501, ES040, ES041.
 pub fn operated_tenants() -> Result<Option<i64>> {
     let owner = catalog::Catalog::current()?.owner;
-    if server::may_monitor()? || server::may_everything(server::current_role(), owner)? {
+    if may_monitor()? || fixed::tenant()?.is_none() && server::may_everything(server::current_role(), owner)? {
         return Ok(None);
     }
     authorize_all(Privilege::Manage, None).map(|access| Some(access.tenant_id)).map_err(operators)
@@ -395,7 +298,7 @@ pub fn operated_tenant_ids() -> Result<Vec<i64>> {
 
 /// The categories whose projections, subscriptions and dead letters the role may look at, after [`operated_tenant`].
 pub fn operated_categories() -> Result<Scope> {
-    if server::may_monitor()? {
+    if may_monitor()? {
         return Ok(Scope::All);
     }
     authorize_tenant(None, Privilege::Manage).map(|(_, scope)| scope)
@@ -411,7 +314,10 @@ pub fn shown_in(tenant: Option<&str>) -> Result<Scope> {
     match authorize_tenant(tenant, Privilege::Read) {
         Ok((_, scope)) => Ok(scope),
         Err(Failure::Rule(
-            Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. },
+            Error::InsufficientPrivilege { .. }
+            | Error::TenantRequired { .. }
+            | Error::TenantNotFound { .. }
+            | Error::Token(_),
         )) => Ok(Scope::Categories(Vec::new())),
         Err(failure) => Err(failure),
     }

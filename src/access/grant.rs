@@ -1,6 +1,8 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
-use super::check::{Access, authorize_tenant, everything_or};
-use crate::log::audit;
+use super::check::{authorize_tenant, everything_or};
+use super::fixed::must_be_everywhere;
+use super::rights::Access;
+use crate::log::{audit, identity};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
@@ -9,22 +11,28 @@ use crate::pg::{error::report, process::server};
 use crate::shared::catalog::{Catalog, announce_access_change, announce_fold_change, announce_projection_change};
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
-use eventstream_core::name::{Category, TenantName};
+use eventstream_core::name::{Category, EVERY_TENANT as EVERYWHERE, TenantName};
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
 use pgrx::pg_sys::{BOOLOID, Datum, INT8OID, TEXTOID};
+use std::ffi::CStr;
 
 /// What is granted or revoked.
 pub struct Grant<'a> {
     pub role: &'a str,
     pub privilege: Privilege,
-    /// None = the current tenant.
+    /// None = the current tenant; every one (`*`).
     pub tenant: Option<&'a str>,
     /// None = every category.
     pub category: Option<&'a str>,
 }
 
 thread_local! {
+    static NEEDS_TOKEN: Plan = const { Plan::new(
+        "select true from _eventstream.grants g where g.tenant_id = 0 and g.privilege = 'token' \
+         and _eventstream.role_of(g.role, g.role_oid, $2) = to_regrole(quote_ident($1))",
+        &[TEXTOID, BOOLOID],
+    ) };
     static CREATE_TENANT: Plan = const { Plan::new(
         "insert into _eventstream.tenants (id, name, uuid) values (nextval('_eventstream.tenant_ids'), $1, gen_random_uuid()) \
          on conflict (name) do nothing returning id",
@@ -112,6 +120,20 @@ pub fn must_have_any(tenant: Option<&str>) -> Result<()> {
 /// Errors: 42501 without admin, ES005 for a role that does not exist or a privilege that cannot be narrowed, ES040.
 pub fn grant(grant: &Grant) -> Result<()> {
     let creator = server::role_name(server::current_role())?;
+    if grant.tenant == Some(EVERYWHERE) {
+        return everywhere(grant, c"es_grant", |db, by_oid| {
+            let args = [Some(from_text(grant.role)?), Some(Datum::from(by_oid))];
+            if NEEDS_TOKEN.with(|plan| plan.first(db, View::Latest, &args, |_| Ok(())))?.is_none() {
+                let reason = format!(
+                    "must be one that needs a token, to be granted every tenant, and {} is none",
+                    shown(grant.role)
+                );
+                let hint = "Name a tenant; or first: select es_require_token(role).";
+                return Err(invalid("role", reason, Some(hint.into())));
+            }
+            write(db, &GRANT, grant.role, grant.privilege, 0, grant.category, Some(&creator)).map(drop)
+        });
+    }
     in_tenant(grant, c"es_grant", |db, access| {
         let exists = grant.role == "public"
             || ROLE.with(|plan| plan.first(db, View::Latest, &[Some(from_text(grant.role)?)], |_| Ok(())))?.is_some();
@@ -144,8 +166,8 @@ fn notice_of_new(db: &Db, tenant_id: i64, category: &str, then: &str) -> Result<
 
 /// Errors: as [`grant`]; ES005 where there was no such grant.
 pub fn revoke(grant: &Grant) -> Result<()> {
-    in_tenant(grant, c"es_revoke", |db, access| {
-        if write(db, &REVOKE, grant.role, grant.privilege, access.tenant_id, grant.category, None)? == 0 {
+    let revoked = |db: &Db, tenant_id, tenant: &str| {
+        if write(db, &REVOKE, grant.role, grant.privilege, tenant_id, grant.category, None)? == 0 {
             let category = match grant.category {
                 Some(category) => format!("category {}", shown(category)),
                 None => "all categories".into(),
@@ -156,13 +178,17 @@ pub fn revoke(grant: &Grant) -> Result<()> {
                     "must be one that was granted: role {} has no grant of {} for {category} in tenant {}",
                     shown(grant.role),
                     grant.privilege.as_str(),
-                    shown(&access.tenant)
+                    shown(tenant)
                 ),
                 Some("A grant is revoked as it was given; the view eventstream.grants shows what was granted.".into()),
             ));
         }
         Ok(())
-    })
+    };
+    if grant.tenant == Some(EVERYWHERE) {
+        return everywhere(grant, c"es_revoke", |db, _| revoked(db, 0, EVERYWHERE));
+    }
+    in_tenant(grant, c"es_revoke", |db, access| revoked(db, access.tenant_id, &access.tenant))
 }
 
 /// Notes what the roles of grants and registrations are called by now, and which are gone for good.
@@ -177,8 +203,20 @@ pub fn see_roles(db: &Db, catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` where the current role is admin of the grant's tenant.
-fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Access) -> Result<()>) -> Result<()> {
+/// Runs `work` for whoever decides for every tenant; it is told whether roles are known by their oids.
+fn everywhere(grant: &Grant, call: &CStr, work: impl FnOnce(&Db, bool) -> Result<()>) -> Result<()> {
+    check_category(grant)?;
+    server::must_be_writable(call)?;
+    must_be_everywhere()?;
+    let by_oid = identity::home()?.is_here;
+    as_owner(Planning::ByIndex, |db, catalog| {
+        see_roles(db, catalog)?;
+        work(db, by_oid)?;
+        announce_access_change(catalog)
+    })
+}
+
+fn check_category(grant: &Grant) -> Result<()> {
     if let Some(category) = grant.category {
         Category::parse("category", category)?;
         if !grant.privilege.may_be_narrowed() {
@@ -189,6 +227,12 @@ fn in_tenant(grant: &Grant, call: &std::ffi::CStr, work: impl FnOnce(&Db, &Acces
             return Err(invalid("category", reason, None));
         }
     }
+    Ok(())
+}
+
+/// Runs `work` where the current role is admin of the grant's tenant.
+fn in_tenant(grant: &Grant, call: &CStr, work: impl FnOnce(&Db, &Access) -> Result<()>) -> Result<()> {
+    check_category(grant)?;
     server::must_be_writable(call)?;
     let (access, _) = authorize_tenant(grant.tenant, Privilege::Admin)?;
     as_owner(Planning::ByIndex, |db, catalog| {

@@ -31,6 +31,7 @@ static GUARDS: Guards = Guards {
 /// Once a backend, from _PG_init.
 pub fn init() {
     guard::init(&GUARDS);
+    access::init();
 }
 
 /// Once a backend, from _PG_init: a role that is renamed or dropped in this database is seen at once, so that no dump names a namesake.

@@ -30,6 +30,7 @@ mod subscription;
 mod temporal;
 mod tenant;
 mod testing;
+mod token;
 mod trigger;
 mod verify;
 mod view;
@@ -68,7 +69,10 @@ use asks_outside_of_tests;
 fn rights_first(privilege: Privilege, returned: Returned) -> Returned {
     if let Err(Failure::Rule(error)) = &returned {
         match error {
-            Error::InsufficientPrivilege { .. } | Error::TenantRequired { .. } | Error::TenantNotFound { .. } => {}
+            Error::InsufficientPrivilege { .. }
+            | Error::TenantRequired { .. }
+            | Error::TenantNotFound { .. }
+            | Error::Token(_) => {}
             _ => must_have(privilege)?,
         }
     }

@@ -184,6 +184,7 @@ fn info(args: &Args) -> Returned {
         info.horizon.map(Datum::from),
         info.settled_until.map(Datum::from),
         Some(from_uuid(&info.tenant_uuid)?),
+        Some(Datum::from(info.incarnation)),
     ];
     composite(args, &row).map(Some)
 }

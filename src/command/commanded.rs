@@ -157,6 +157,7 @@ pub fn refuse_reserved(metadata: Jsonb) -> Result<()> {
 
 /// Whoever speaks for the session says who acts: what a call claims of it counts only where the session says nothing.
 fn of_session(given: Jsonb) -> Result<Jsonb> {
+    // Who has a token is who that says (acting::complete).
     let Some(actor) = metadata::default_of("actor")? else { return Ok(given) };
     let mut object = ObjectBuilder::begin()?;
     object.put_all(given)?;

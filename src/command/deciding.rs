@@ -3,10 +3,10 @@ use super::commanded::Command;
 use super::deciders::{Decider, undecided};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::function::call::{self, Code, Function, Position};
+use crate::pg::function::call::{Code, Function, Position};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::value::datum::Nullable;
-use crate::shared::settings;
+use crate::shared::within;
 use eventstream_core::error::Error;
 use eventstream_core::undecided::Undecided;
 use std::ffi::CString;
@@ -35,11 +35,10 @@ impl Deciding<'_> {
         let where_it_stands = CString::new(where_it_stands).unwrap_or_default();
         let at = Position::version(&where_it_stands, version);
         let answer = function.as_registrant(Code::Decider, &at, |calls| {
-            if settings::tenant().as_deref() != Some(target.name) {
-                call::set(c"eventstream.tenant", target.name)?;
-            }
-            before()?;
-            calls.call(arguments)
+            within::during(target.name, || {
+                before()?;
+                calls.call(arguments)
+            })
         })?;
         match answer {
             Some(answer) => Jsonb::of_datum(answer),

@@ -12,7 +12,7 @@ use crate::log::filter::Filter;
 use crate::log::noted::{self, ByTenant, Noted};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::function::call::{self, Code, Position, Registrant};
+use crate::pg::function::call::{Code, Position, Registrant};
 use crate::pg::process::deadline;
 use crate::pg::process::memory::{self, Room, Scratch};
 use crate::pg::process::server;
@@ -33,6 +33,7 @@ use crate::shared::known::Known;
 use crate::shared::live_settings;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
+use crate::shared::within;
 use crate::usercode::handler::{self, Handler, Purpose};
 use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
@@ -240,11 +241,10 @@ impl Judge {
         at.set(position);
         snapshot::of_now(|| {
             function.as_registrant(Code::Invariant, &at, |calls| {
-                if settings::tenant().as_deref() != Some(target.name) {
-                    call::set(c"eventstream.tenant", target.name)?;
-                }
-                self.must_read(target)?;
-                calls.text(&[events]).map(Ok)
+                within::during(target.name, || {
+                    self.must_read(target)?;
+                    calls.text(&[events]).map(Ok)
+                })
             })
         })
     }

@@ -5,6 +5,7 @@ use super::last_append;
 use crate::pg::error::failure::Result;
 use crate::pg::jsonb::{Jsonb, Value};
 use crate::pg::process::server;
+use crate::shared::token;
 use eventstream_core::error::Error;
 use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::Datum;
@@ -171,9 +172,24 @@ pub fn during<T>(acting: &Rc<Acting>, work: impl FnOnce() -> T) -> T {
     last_append::apart(work)
 }
 
-/// The metadata of an event that is to be appended, with what a handler left out: actor, causation_id and correlation_id.
+/// Whether [`complete`] has anything to say.
+pub fn completes() -> bool {
+    current().is_some() || token::in_use().is_some()
+}
+
+/// Who is said to act, where a token says that: whatever the call and the session claim.
+fn of_token(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
+    let Some(token) = token::in_use() else { return Ok(metadata) };
+    let own = String::from_utf8_lossy(metadata.text()?);
+    let own = own.strip_suffix('}').unwrap_or("{");
+    let comma = if own == "{" { "" } else { ", " };
+    // Of two members of one name jsonb keeps the later one.
+    Jsonb::parse(&format!("{own}{comma}\"actor\": {}}}", serde_json::Value::from(token.claims.subject.as_str())))
+}
+
+/// The metadata of an event that is to be appended, with what a handler left out: actor, causation_id and correlation_id; or with the actor that the session's token names.
 pub fn complete(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
-    let Some(acting) = current() else { return Ok(metadata) };
+    let Some(acting) = current() else { return of_token(metadata) };
     let mut added = serde_json::Map::new();
     added.insert("actor".into(), acting.actor.clone().into());
     if let Some((event_id, of_event)) = acting.event.get() {

@@ -137,7 +137,7 @@ fn write_all(
             }
         };
         if !request.is_check() {
-            last_append::remember(last.clone());
+            last_append::remember(call.target.id, last.clone());
         }
         streams.push(last);
         written.push(known);

@@ -113,7 +113,7 @@ impl<'a> NewEvent<'a> {
                 return Err(invalid("metadata", "must be a JSON object"));
             }
             Some(metadata) => {
-                if acting::current().is_some() {
+                if acting::completes() {
                     // Before it is printed for the first time.
                     print("metadata", metadata)?;
                 }

@@ -27,6 +27,8 @@ pub struct LogInfo {
     /// The tenant's.
     pub tenant_uuid: Uuid,
     pub system_identifier: i64,
+    /// Of the log.
+    pub incarnation: i64,
     pub timeline: i32,
     pub last_position: i64,
     /// The tenant's. None on a standby and without preload.
@@ -39,6 +41,11 @@ thread_local! {
     static NOTED_HOME: Plan =
         const { Plan::new("select h::text from _eventstream.home_of_log() h where h is not null", &[]) };
     static LOG_ID: Plan = const { Plan::new("select log_id from _eventstream.this_log()", &[]) };
+    static AUDIENCE: Plan = const { Plan::new(
+        "select l.log_id::text, (select count(*) from _eventstream.activations a where a.log_id = l.log_id) \
+         from _eventstream.this_log() l",
+        &[],
+    ) };
     static TENANT_UUID: Plan =
         const { Plan::new("select uuid from _eventstream.tenant_uuids() where id = $1", &[INT8OID]) };
     /// By id, of a log (its table of events) that has begun: from then on they never change.
@@ -85,6 +92,20 @@ pub fn noted_home() -> Result<String> {
 pub fn log_id(db: &Db) -> Result<Uuid> {
     LOG_ID
         .with(|plan| plan.first(db, View::Caller, &[], |row| row.uuid(0)))?
+        .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
+}
+
+/// How often this log was made the original anew: what was issued for it before counts no more.
+pub fn incarnation(db: &Db) -> Result<i64> {
+    AUDIENCE
+        .with(|plan| plan.first(db, View::Latest, &[], |row| row.int8(1)))?
+        .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
+}
+
+/// What tokens for this log name as their audience.
+pub fn audience(db: &Db) -> Result<String> {
+    AUDIENCE
+        .with(|plan| plan.first(db, View::Latest, &[], |row| Ok(format!("{}/{}", row.text(0)?, row.int8(1)?))))?
         .ok_or_else(|| Error::Internal { what: "_eventstream.log_identities is empty".into() }.into())
 }
 
@@ -154,6 +175,7 @@ pub fn log_info(tenant_id: i64) -> Result<LogInfo> {
             log_id,
             tenant_uuid: tenant_uuid(db, catalog, tenant_id)?,
             system_identifier: server::system_identifier()?,
+            incarnation: incarnation(db)?,
             timeline: server::timeline()?,
             last_position,
             horizon,

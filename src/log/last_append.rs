@@ -27,9 +27,17 @@ impl LastAppend {
     }
 }
 
+/// An append that this session is told of.
+struct Kept {
+    last: LastAppend,
+    tenant_id: i64,
+    /// The subtransaction that made it, and whether its transaction is still open.
+    made_in: u32,
+    is_open: bool,
+}
+
 thread_local! {
-    /// With the subtransaction that made it, and whether its transaction is still open.
-    static LAST: RefCell<Option<(LastAppend, u32, bool)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
     static WRITTEN: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -42,13 +50,13 @@ pub fn note_written(count: u64) {
     WRITTEN.set(WRITTEN.get() + count);
 }
 
-pub fn remember(last: LastAppend) {
-    LAST.set(Some((last, xact::current_subtransaction(), true)));
+pub fn remember(tenant_id: i64, last: LastAppend) {
+    LAST.set(Some(Kept { last, tenant_id, made_in: xact::current_subtransaction(), is_open: true }));
 }
 
 /// Runs a handler's code, whose appends are not the session's: neither is told the other's.
 pub fn apart<T>(work: impl FnOnce() -> T) -> T {
-    struct Before(Option<(LastAppend, u32, bool)>);
+    struct Before(Option<Kept>);
     impl Drop for Before {
         fn drop(&mut self) {
             LAST.set(self.0.take());
@@ -58,22 +66,26 @@ pub fn apart<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-pub fn get() -> Option<LastAppend> {
-    LAST.with_borrow(|last| last.as_ref().map(|(last, _, _)| last.clone()))
+/// Of that tenant (None: of whichever it was).
+pub fn get(tenant_id: Option<i64>) -> Option<LastAppend> {
+    LAST.with_borrow(|kept| {
+        let kept = kept.as_ref().filter(|kept| tenant_id.is_none_or(|tenant_id| kept.tenant_id == tenant_id));
+        kept.map(|kept| kept.last.clone())
+    })
 }
 
 /// Called at the end of a (sub)transaction that appended.
 pub fn on_end(end: End) {
     LAST.with_borrow_mut(|last| {
-        let Some((_, made_in, open)) = last else { return };
-        let lost = *open
+        let Some(kept) = last else { return };
+        let lost = kept.is_open
             && match end {
                 End::Committed => false,
                 End::RolledBack => true,
-                End::SubtransactionRolledBack(id) => *made_in >= id,
+                End::SubtransactionRolledBack(id) => kept.made_in >= id,
             };
         if end == End::Committed {
-            *open = false;
+            kept.is_open = false;
         }
         if lost {
             *last = None;

@@ -29,6 +29,14 @@ pub fn after_roles_change(note: fn() -> Result<()>) {
     let _ = AFTER_ROLES.set(note);
 }
 
+/// Who is asked before a cursor WITH HOLD is declared.
+static BEFORE_HELD_CURSOR: OnceLock<fn() -> Result<()>> = OnceLock::new();
+
+/// Once a process, from _PG_init.
+pub fn before_held_cursor(ask: fn() -> Result<()>) {
+    let _ = BEFORE_HELD_CURSOR.set(ask);
+}
+
 static mut LISTENER: Option<&Listener> = None;
 
 /// Sets the hook; once a process, from _PG_init.
@@ -61,6 +69,9 @@ unsafe extern "C-unwind" fn process_utility(
         let changes_roles = changes_roles(node);
         raising("the start of a utility statement", || {
             listener.map_or(Ok(()), |listener| prepare(listener, node))?;
+            if declares_held_cursor(node) {
+                BEFORE_HELD_CURSOR.get().map_or(Ok(()), |ask| ask())?;
+            }
             guard::refuse_alteration(node)
         });
         guard::during(node, || match PREVIOUS {
@@ -99,6 +110,16 @@ unsafe fn changes_roles(node: *mut pg_sys::Node) -> bool {
             NodeTag::T_RenameStmt => (*node.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_ROLE,
             _ => false,
         }
+    }
+}
+
+/// # Safety
+/// A node of a statement.
+unsafe fn declares_held_cursor(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag says what the node is.
+    unsafe {
+        (*node).type_ == NodeTag::T_DeclareCursorStmt
+            && (*node.cast::<pg_sys::DeclareCursorStmt>()).options & pg_sys::CURSOR_OPT_HOLD as i32 != 0
     }
 }
 

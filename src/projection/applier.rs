@@ -19,6 +19,7 @@ use crate::present::event::{Event, StoredEvent};
 use crate::present::upcasters;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::session::as_owner;
+use crate::shared::within;
 use crate::usercode::handler::{self, Handler, Purpose};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -87,7 +88,7 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let at = Position::global(&what);
     let path = &projection.registrant.search_path;
     let (_, scope) = call::as_registrant(oid, path, Code::Handler, &at, || {
-        authorize_tenant(Some(&projection.tenant), Privilege::Read)
+        within::during(&projection.tenant, || authorize_tenant(Some(&projection.tenant), Privilege::Read))
     })?;
     if let Some(category) = scope.first_missing(projection.categories.as_deref()) {
         return Err(unreadable(projection, category).into());

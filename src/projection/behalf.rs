@@ -2,8 +2,8 @@
 use crate::log::acting;
 use crate::log::acting::Acting;
 use crate::pg::error::failure::Result;
-use crate::pg::function::call;
 use crate::projection::projections::Projection;
+use crate::shared::within;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -20,6 +20,5 @@ pub fn acting(projection: &Projection) -> Rc<Acting> {
 /// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
 /// the registrant's.
 pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    call::set(c"eventstream.tenant", &projection.tenant)?;
-    acting::during(acting, work)
+    within::during(&projection.tenant, || acting::during(acting, work))
 }

@@ -212,7 +212,7 @@ pub fn rules_generation() -> u64 {
 pub fn announce_foreign(table: &str) -> Result<()> {
     let catalog = Catalog::current()?;
     invalidation::announce_with_command(match table.trim_start_matches("_eventstream.") {
-        "log_identities" | "activations" | "grants" => catalog.grants,
+        "log_identities" | "activations" | "grants" | "token_keys" => catalog.grants,
         "tenants" => catalog.tenants,
         "folds" | "upcasters" => catalog.folds,
         "projections" => catalog.projections,

@@ -39,9 +39,10 @@ pub enum Counter {
     ScheduledDone,
     ScheduledRefused,
     ScheduledFailed,
+    TokensRefused,
 }
 
-pub const COUNTERS: usize = Counter::ScheduledFailed as usize + 1;
+pub const COUNTERS: usize = Counter::TokensRefused as usize + 1;
 
 impl Counter {
     pub const ALL: [Self; COUNTERS] = [
@@ -71,6 +72,7 @@ impl Counter {
         Self::ScheduledDone,
         Self::ScheduledRefused,
         Self::ScheduledFailed,
+        Self::TokensRefused,
     ];
 
     pub fn name(self) -> &'static str {
@@ -101,6 +103,7 @@ impl Counter {
             Self::ScheduledDone => "scheduled_commands_done",
             Self::ScheduledRefused => "scheduled_commands_refused",
             Self::ScheduledFailed => "scheduled_commands_failed",
+            Self::TokensRefused => "tokens_refused",
         }
     }
 
@@ -134,6 +137,7 @@ impl Counter {
             Self::ScheduledDone => "scheduled commands that were executed",
             Self::ScheduledRefused => "scheduled commands that their decider refused (ES033)",
             Self::ScheduledFailed => "attempts at scheduled commands that failed",
+            Self::TokensRefused => "tokens that es_use_token refused (ES043); the server's log says why",
         }
     }
 }

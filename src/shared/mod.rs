@@ -16,8 +16,10 @@ pub mod server_run;
 pub mod session;
 pub mod settings;
 pub mod tasks;
+pub mod token;
 pub mod transaction;
 pub mod trial;
+pub mod within;
 
 use crate::pg::process::xact;
 use crate::pg::shmem::{self, Part};

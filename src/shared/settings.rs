@@ -61,10 +61,12 @@ static TAG_BUCKETS: GucSetting<i32> = GucSetting::<i32>::new(1024);
 /// Snapshots cost little beside their events, and old ones make old states quick.
 static SNAPSHOT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SNAPSHOT_MAX_AGE: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// Long enough for a client to renew it now and then, short enough that one which leaked is over soon.
+static TOKEN_MAX_LIFETIME: GucSetting<i32> = GucSetting::<i32>::new(900);
 /// Whoever throws a log away, or changes its tables, says so first.
 static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-const INTEGERS: [Integer; 12] = [
+const INTEGERS: [Integer; 13] = [
     Integer {
         name: c"eventstream.partition_size",
         short: c"How many global positions a new partition of the log covers.",
@@ -160,6 +162,14 @@ const INTEGERS: [Integer; 12] = [
             c"0: any age, where eventstream.snapshot_keep is set. The newest one of each stream and fold always stays.",
         setting: &SNAPSHOT_MAX_AGE,
         range: 0..=i32::MAX,
+        flags: GucFlags::UNIT_S,
+    },
+    Integer {
+        name: c"eventstream.token_max_lifetime",
+        short: c"How long a token may live, from iat to exp.",
+        long: c"es_use_token refuses one that lives longer.",
+        setting: &TOKEN_MAX_LIFETIME,
+        range: 1..=86_400,
         flags: GucFlags::UNIT_S,
     },
 ];
@@ -278,6 +288,11 @@ pub fn gate_wait() -> Duration {
 
 pub fn gate_timeout() -> Duration {
     Duration::from_millis(u64::from(GATE_TIMEOUT.get().unsigned_abs()))
+}
+
+/// In seconds.
+pub fn token_max_lifetime() -> i64 {
+    TOKEN_MAX_LIFETIME.get().into()
 }
 
 /// In seconds.

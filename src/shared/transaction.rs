@@ -1,7 +1,7 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
 //! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
-use super::{board, open_appends, settings};
+use super::{board, open_appends, settings, token};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
@@ -142,8 +142,12 @@ pub fn note(event: Event) -> Result<()> {
         Event::Committed => finish(End::Committed),
         Event::RolledBack => finish(End::RolledBack),
         // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
-        Event::Prepared => board::at_end(false, false),
+        Event::Prepared => {
+            token::forget();
+            board::at_end(false, false);
+        }
         Event::SubtransactionRolledBack(this) => {
+            token::roll_back(this);
             if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
                 ENTERED.set(None);
             }
@@ -163,6 +167,7 @@ fn finish(end: End) {
     GATED.set(false);
     ENTERED.set(None);
     COMMITTING.set(false);
+    token::forget();
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();

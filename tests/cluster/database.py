@@ -189,6 +189,7 @@ REGISTERS = (
     "first_appends",
     "tenants",
     "grants",
+    "token_keys",
     "page_keys",
     "streams",
     "stream_segments",

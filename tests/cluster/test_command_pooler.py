@@ -1,66 +1,23 @@
 """Commands through pgbouncer in transaction mode: each client's next statement may go to another session, and nothing of a command stays in the one that it leaves."""
 
-import os
-import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
+import pooling
 import pytest
 from database import gaps, rows, value, verify
-from debian import unpacked
 from deciding import balance, bank, send
-from server import PORT, as_account, wait_until
+from server import wait_until
 
 CLIENTS, COMMANDS = 12, 40
 
 
 @pytest.fixture
 def pooled(database):
-    """A function that makes connections to the database through a pooler with four sessions."""
-    folders = [unpacked(package) for package in ("pgbouncer", "libevent-2.1-7", "libc-ares2")]
-    socket = database.server.socket
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="es-", dir="/tmp"))
-    folder.chmod(0o777)
-    # To where the servers' account reaches it.
-    for package in folders:
-        for file in [*package.glob("usr/sbin/pgbouncer"), *package.glob("usr/lib/*/*.so.*")]:
-            shutil.copy(file, folder / file.name)
-    settings = folder / "pgbouncer.ini"
-    (folder / "users").write_text('"postgres" ""\n')
-    settings.write_text(f"""[databases]
-{database.name} = host={socket} port={PORT} dbname={database.name} user=postgres
-[pgbouncer]
-listen_addr =
-listen_port = {PORT}
-unix_socket_dir = {folder}
-auth_type = any
-auth_file = {folder / "users"}
-pool_mode = transaction
-default_pool_size = 4
-server_reset_query_always = 0
-""")
-    with open(folder / "log", "w") as log:
-        running = subprocess.Popen([folder / "pgbouncer", settings], stdout=log, stderr=log, **as_account(env={"LD_LIBRARY_PATH": str(folder)}))
-
-    def connect(**options):
-        return psycopg.connect(host=str(folder), port=PORT, dbname=database.name, user="postgres", autocommit=True, prepare_threshold=None, **options)
-
-    for _ in range(100):
-        try:
-            connect(connect_timeout=3).close()
-            break
-        except psycopg.OperationalError:
-            assert running.poll() is None, (folder / "log").read_text()
-            time.sleep(0.05)
-    yield connect
-    running.terminate()
-    running.wait(10)
-    shutil.rmtree(folder)
+    with pooling.pooled(database) as connect:
+        yield connect
 
 
 def test_commands_through_a_pooler_are_executed_once(database, pooled):

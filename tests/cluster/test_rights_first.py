@@ -6,7 +6,7 @@ from database import rows
 from test_memory import BY_NAME, FUNCTIONS, PLAIN, TYPES
 
 #: They say nothing about the log, and need no right.
-FREE = {"es_day_end", "es_last_append", "es_make_command", "es_make_event", "es_new_event_id", "es_require", "es_set_as_of", "es_stream_name", "es_tests_done", "es_ulid", "es_ulid_to_uuid"}
+FREE = {"es_day_end", "es_last_append", "es_make_command", "es_make_event", "es_new_event_id", "es_require", "es_set_as_of", "es_stream_name", "es_tests_done", "es_ulid", "es_ulid_to_uuid", "es_use_token"}
 
 WRONG = {
     "text": ["repeat('x', 2000000)", "''", "' x'", "null"],

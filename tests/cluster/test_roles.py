@@ -18,7 +18,7 @@ DEFAULT_ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8058")
 #: These compute from their arguments, or say nothing about any tenant; everybody may call them.
 #: They give what they are given, in another form.
 MAKERS = {"es_make_command", "es_make_event"}
-PURE = MAKERS | {"es_require", "es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_day_end", "es_set_as_of", "es_last_append", "es_tests_done"}
+PURE = MAKERS | {"es_require", "es_new_event_id", "es_ulid", "es_ulid_to_uuid", "es_stream_name", "es_day_end", "es_set_as_of", "es_last_append", "es_tests_done", "es_use_token"}
 
 REFUSED = {"42501", "ES040", "ES041"}
 

@@ -43,7 +43,7 @@ NO_EVENT = "shows no event"
 
 #: Of every function: what it is within a test; of those that read, what they give where account-t1 was credited 100 and nothing else happened.
 FUNCTIONS = {
-    "es_ack": REFUSED, "es_activate": REFUSED, "es_alter_category": NO_EVENT, "es_alter_event_type": NO_EVENT, "es_alter_projection": NO_EVENT,
+    "es_ack": REFUSED, "es_activate": REFUSED, "es_add_token_key": NO_EVENT, "es_alter_category": NO_EVENT, "es_alter_event_type": NO_EVENT, "es_alter_projection": NO_EVENT,
     "es_append": ("select es_append('account-t1', 'Credited', '{\"amount\": 1}')", 2),
     "es_append_events": ("select es_append_events('account-t1', '[{\"type\": \"Credited\", \"payload\": {\"amount\": 1}}]')", 2),
     "es_append_streams": ("select version from es_append_streams('[{\"stream\": \"account-t1\", \"events\": [{\"type\": \"Credited\", \"payload\": {\"amount\": 1}}]}]')", 2),
@@ -73,7 +73,7 @@ FUNCTIONS = {
     "es_read_backward": ("select jsonb_agg(stream) from es_read_backward()", ["account-t1"]),
     "es_read_subject": ("select count(*) from es_read_subject('p-1')", 0),
     "es_rebuild_projection": REFUSED, "es_register_decider": NO_EVENT, "es_register_fold": NO_EVENT, "es_register_invariant": NO_EVENT, "es_register_upcaster": NO_EVENT,
-    "es_reopen_period": NO_EVENT, "es_require": NO_EVENT, "es_resume_projection": REFUSED, "es_retry_dead_letter": REFUSED, "es_revoke": NO_EVENT, "es_rotate_page_key": NO_EVENT,
+    "es_reopen_period": NO_EVENT, "es_require": NO_EVENT, "es_resume_projection": REFUSED, "es_retry_dead_letter": REFUSED, "es_require_token": NO_EVENT, "es_revoke": NO_EVENT, "es_revoke_token_key": NO_EVENT, "es_rotate_page_key": NO_EVENT,
     "es_run_projection": REFUSED,
     "es_schedule_command": ("select es_schedule_command('account-t1', 'Deposit', '{\"amount\": 2}', now() + interval '2 days', command_key => 'k-2') - 'run_at'",
                             {"stage": "pending", "replayed": False, "command_key": "k-2", "stream": "account-t1"}),
@@ -94,7 +94,7 @@ FUNCTIONS = {
     "es_timeline": ("select count(*) from es_timeline('account-live')", "ES002"),
     "es_ulid": NO_EVENT, "es_ulid_to_uuid": NO_EVENT, "es_unprotect": NO_EVENT, "es_unregister_decider": NO_EVENT, "es_unregister_fold": NO_EVENT, "es_unregister_invariant": NO_EVENT, "es_unregister_upcaster": NO_EVENT,
     "es_unschedule_command": ("select es_unschedule_command('k-2', 'x')", None),
-    "es_use_tenant": NO_EVENT, "es_verify": REFUSED, "es_verify_audit": REFUSED, "es_verify_snapshots": REFUSED, "es_verify_stream": REFUSED, "es_wait_for": REFUSED,
+    "es_use_tenant": NO_EVENT, "es_use_token": NO_EVENT, "es_verify": REFUSED, "es_verify_audit": REFUSED, "es_verify_snapshots": REFUSED, "es_verify_stream": REFUSED, "es_wait_for": REFUSED,
 }  # fmt: skip
 
 #: Statements that call what is refused, with arguments that would do otherwise.

@@ -69,6 +69,7 @@ def test_the_demo_tells_its_story_and_can_tell_it_again(empty_database):
             "12 accounts with 2,213 transactions: rules = function = sum of the amounts",
             "All 18 balances and 1 stock levels are what es_category_state() folds", " ES021", "select es_resume_projection('revenue');",
             " 2024-06-01 |     1 | 250000.00", " done", "All 18 balances and 20001 stock levels", "6 of 20 enrolled, 14 found it full", "7 of 7 places are taken; 0 free", "3 are available again; release-shelf-pump/o-1 done, release-shelf-pump/o-2 unscheduled",
+            'ERROR ES042: role "ledger_web" needs a token', "account-cash | 12.50 | clerk-ada | bakery", 'ERROR ES044: this transaction is of tenant "bakery" by its token, and not of "brewery"', "ERROR ES043",
         ):
             assert said in done.stdout, f"run {again + 1}: {said!r} is missing in:\n{done.stdout}"
     assert "The database is docs_" in done.stdout and "_2. Things" in done.stdout

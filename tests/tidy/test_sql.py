@@ -9,13 +9,13 @@ OF_FILE = {
     "announce": "ops", "append": "log", "audit": "proof", "category": "command", "command": "command", "condition": "command", "day": "state", "decider": "command",
     "event_type": "command", "fold": "state", "guard": "proof", "history": "state", "invariant": "command",
     "made": "state", "operation": "command", "period": "command", "protect": "command", "maintain": "ops", "operate": "ops", "projection": "projection", "query": "log", "read": "log", "reveal": "command", "snapshot": "state",
-    "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "trigger": "log",
+    "state": "state", "stats": "ops", "subscription": "subscription", "temporal": "state", "tenant": "access", "testing": "command", "token": "access", "trigger": "log",
     "verify": "proof", "view": "access",
 }  # fmt: skip
 #: Whose the others are: views, functions that are written in SQL, those that stand among others in src/api, and what is written under another name
 #: than its own (partitions, sequences).
 OF_NAME = {
-    "access": "administered_tenant bind_roles grants is_home role_of see_roles tenant_ids tenant_uuids",
+    "access": "administered_tenant bind_roles grants is_home role_of see_roles show_activities tenant_ids tenant_uuids token_role_faults",
     "log": """access_log administration audit definition_key definition_of definitions event_tags events forget_values home_of_log horizon_holders make_partition note_act note_definition positions
               recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for

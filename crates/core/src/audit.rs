@@ -22,6 +22,10 @@ words! {
         Tenant = "tenant",
         #[allow(missing_docs)]
         Grant = "grant",
+        /// What is demanded of a role that needs a token, and granted to it, in every tenant.
+        TokenRole = "token_role",
+        #[allow(missing_docs)]
+        TokenKey = "token_key",
         #[allow(missing_docs)]
         Fold = "fold",
         #[allow(missing_docs)]
@@ -61,6 +65,12 @@ impl Kind {
             (Self::Grant, Made) => "PrivilegeGranted",
             (Self::Grant, Altered) => "PrivilegeAltered",
             (Self::Grant, Dropped) => "PrivilegeRevoked",
+            (Self::TokenRole, Made) => "TokenRoleGranted",
+            (Self::TokenRole, Altered) => "TokenRoleAltered",
+            (Self::TokenRole, Dropped) => "TokenRoleRevoked",
+            (Self::TokenKey, Made) => "TokenKeyAdded",
+            (Self::TokenKey, Altered) => "TokenKeyAltered",
+            (Self::TokenKey, Dropped) => "TokenKeyRevoked",
             (Self::Fold, Made) => "FoldRegistered",
             (Self::Fold, Altered) => "FoldAltered",
             (Self::Fold, Dropped) => "FoldUnregistered",

@@ -5,6 +5,7 @@
 //! narrows what a role may do. Which keys there are, and what is in use, is src/access's.
 
 use crate::document;
+use crate::hash::Hash;
 use crate::name::{Category, Subject, TenantName, check_label};
 use crate::privilege::Privilege;
 use crate::word::Word as _;
@@ -12,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// The longest token, in bytes.
 pub const MOST_BYTES: usize = 8192;
@@ -46,6 +48,12 @@ pub enum Fault {
     /// Its times.
     #[error("{0}")]
     Time(String),
+}
+
+/// By what a token is known again.
+#[must_use]
+pub fn fingerprint(token: &str) -> Hash {
+    Sha256::digest(token).into()
 }
 
 /// What a token says.

@@ -1,4 +1,4 @@
-//! What a session is told that works, or tries to work, without a token that it needs: the words of ES042, ES043 and ES044. Owns these; [`crate::Error`] carries them.
+//! What a session is told that works, or tries to work, without a token that it needs: the words of ES042, ES043 and ES044, and who may say so. Owns these; [`crate::Error`] carries them.
 use crate::quote::shown;
 use serde_json::{Value, json};
 
@@ -21,6 +21,10 @@ pub enum Tokenless {
     /// ES044: this transaction is of the tenant that its token names.
     #[error("this transaction is of tenant {} by its token, and not of {}", shown(tenant), shown(other))]
     OtherTenant { tenant: String, other: String },
+
+    /// 42501: which roles need a token, and which of them have grants in every tenant, is no tenant's to say.
+    #[error("role {} may not decide for every tenant", shown(role))]
+    OfEveryTenant { role: String },
 }
 
 impl Tokenless {
@@ -31,6 +35,7 @@ impl Tokenless {
             Self::Required { .. } | Self::Ended => "ES042",
             Self::Refused => "ES043",
             Self::OtherTenant { .. } => "ES044",
+            Self::OfEveryTenant { .. } => "42501",
         }
     }
 
@@ -39,6 +44,7 @@ impl Tokenless {
     pub fn facts(&self) -> Value {
         match self {
             Self::Required { role } => json!({"role": role, "function": "es_use_token"}),
+            Self::OfEveryTenant { role } => json!({"role": role}),
             Self::Ended => json!({"function": "es_use_token"}),
             Self::Refused => json!({"argument": "token"}),
             Self::OtherTenant { tenant, other } => json!({"tenant": tenant, "other": other}),
@@ -58,6 +64,7 @@ impl Tokenless {
             Self::Refused => {
                 "The server's log says why. Have it issued anew, for this log (es_log_info) and this tenant, by an issuer whose key is registered (es_add_token_key)."
             }
+            Self::OfEveryTenant { .. } => "Superusers and the owner of the log do.",
             Self::OtherTenant { .. } => {
                 "A transaction has one tenant: do the rest in another one, with a token of its own."
             }

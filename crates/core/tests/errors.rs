@@ -576,6 +576,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "select es_use_token($1)",
         ),
         (
+            Error::Token(Box::new(Tokenless::OfEveryTenant { role: "ada".into() })),
+            "42501",
+            "role \"ada\" may not decide for every tenant",
+            json!({"role": "ada"}),
+            "the owner of the log",
+        ),
+        (
             Error::Token(Box::new(Tokenless::Ended)),
             "ES042",
             "the token of this transaction does not count any more",

@@ -30,6 +30,7 @@ use crate::shared::board::runner;
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Histogram};
 use crate::shared::session::as_owner;
+use crate::shared::within;
 use crate::usercode::registrant_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -363,8 +364,7 @@ impl Due {
         let what = CString::new(format!("scheduled command {}", shown(&self.key))).unwrap_or_default();
         let at = Position::counted(&what, c"attempt", self.attempts.saturating_add(1).into());
         call::as_registrant(role, &self.registrant.search_path, Code::Handler, &at, || {
-            call::set(c"eventstream.tenant", &self.tenant)?;
-            acting::during(&acting, || {
+            let work = || {
                 let access = authorize(Privilege::Command, &self.category)?;
                 let command = Command::check(Given {
                     stream: &self.stream,
@@ -378,7 +378,8 @@ impl Due {
                     subject: self.subject.as_deref(),
                 })?;
                 execute(Target { id: access.tenant_id, name: &access.tenant }, &command).map(drop)
-            })
+            };
+            within::during(&self.tenant, || acting::during(&acting, work))
         })
     }
 }

@@ -14,6 +14,7 @@ mod protected;
 pub mod scheduled;
 mod stale;
 mod subscriptions;
+mod tokens;
 mod upcasters;
 use super::overview::{self, Missing, Moment, Projection};
 use crate::access;
@@ -93,6 +94,10 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(invariants::checks(tenant_id, &writing)?);
     checks.extend(protected::check(tenant_id)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
+    // Of every tenant's.
+    if tenant_id.is_none() {
+        checks.extend(tokens::checks()?);
+    }
     Ok(checks)
 }
 

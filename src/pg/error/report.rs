@@ -29,6 +29,11 @@ pub fn log(message: &str) -> Result<()> {
     say(LOG, message)
 }
 
+/// The same, of which no client is told, whatever it asks for (client_min_messages).
+pub fn log_for_server(message: &str) -> Result<()> {
+    say(pg_sys::LOG_SERVER_ONLY as c_int, message)
+}
+
 /// A line in the server's log with the SQLSTATE of what failed, and for machines a DETAIL, which is a JSON object.
 pub fn failure(sqlstate: &str, message: &str, detail: &serde_json::Value) -> Result<()> {
     let (message, detail) = (c_string(message)?, c_string(&detail.to_string())?);

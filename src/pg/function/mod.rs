@@ -222,9 +222,19 @@ impl<'call> Args<'call> {
         self.uuid_opt(place).ok_or_else(|| null(argument))
     }
 
+    /// A bytea, which must be short: it is copied.
     pub fn bytes_opt(&self, place: usize) -> Result<Option<&'call [u8]>> {
-        // SAFETY: the argument is declared as bytea.
-        self.datum(place, "bytea").map(|value| unsafe { datum::bytes(value) }).transpose()
+        let Some(value) = self.datum(place, "bytea") else { return Ok(None) };
+        let bytes = datum::unpacked_size(value).saturating_sub(pg_sys::VARHDRSZ);
+        if bytes > MOST_TEXT_BYTES {
+            return Err(self.too_large(place, format!("must be shorter: it has {bytes} bytes")));
+        }
+        // SAFETY: declared as bytea in sql/; the detoasted copy lives in the call's memory context.
+        unsafe { datum::bytes(value) }.map(Some)
+    }
+
+    pub fn bytes(&self, place: usize, argument: &str) -> Result<&'call [u8]> {
+        self.bytes_opt(place)?.ok_or_else(|| null(argument))
     }
 
     pub fn jsonb(&self, place: usize, argument: &str) -> Result<Jsonb<'call>> {

@@ -10,6 +10,7 @@ pub mod notify;
 pub mod sequence;
 pub mod server;
 pub mod session;
+pub mod statement;
 pub mod subtransaction;
 pub mod test_point;
 pub mod worker;

@@ -108,6 +108,12 @@ pub fn session_role() -> Oid {
     unsafe { pg_sys::GetSessionUserId() }
 }
 
+/// The role that SET ROLE has chosen, else the session's: SECURITY DEFINER does not hide it.
+pub fn outer_role() -> Oid {
+    // SAFETY: reads the session's state.
+    unsafe { pg_sys::GetOuterUserId() }
+}
+
 pub fn role_name(role: Oid) -> Result<String> {
     // SAFETY: a syscache look-up; raises where the role was dropped meanwhile.
     catch(|| unsafe { CStr::from_ptr(ffi::GetUserNameFromId(role, false)) })

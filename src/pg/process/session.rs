@@ -18,6 +18,11 @@ pub fn caller() -> pg_sys::Oid {
     CALLER.get().unwrap_or_else(|| unsafe { pg_sys::GetUserId() })
 }
 
+/// Whether our statements are at work.
+pub fn is_at_work() -> bool {
+    CALLER.get().is_some()
+}
+
 /// The caller that was before, also when a panic passes.
 struct Caller(Option<pg_sys::Oid>);
 

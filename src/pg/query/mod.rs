@@ -1,6 +1,7 @@
 //! Statements, plans and scans: what is kept of them, and how rows come back. Nobody else talks to the executor.
 pub mod columns;
 pub mod estimate;
+pub mod fetch;
 pub mod insert;
 pub mod intersect;
 pub mod merge;

@@ -1,0 +1,171 @@
+//! Whose tenant is fixed, so that no setting and no argument chooses it: by the token of the transaction, for the roles that need one, and for whoever uses one; by what is worked for, where users' code
+//! runs that is called for a tenant (src/shared/within.rs). Every path by which a tenant is chosen asks here.
+//!
+//! ```text
+//! neither the session's user, nor SET ROLE's, nor the effective role needs a token, and none is in use ─▶ not fixed: the setting chooses among the grants
+//! users' code that is called for a tenant ─▶ that one, with all rights of the registrant
+//! a token is in use ─▶ its tenant, and what it leaves of the role's rights, as long as its time lasts and its key is registered
+//! else ─▶ ES042
+//! ```
+//! Promises: which role is asked for makes no difference to who is in the session, so that neither SET ROLE nor SECURITY DEFINER leads out; where no role needs a token, that is known from the
+//! cache of rights alone.
+use super::rights::Access;
+use super::verified::{must_count, tokenless};
+use crate::log::identity;
+use crate::pg::error::failure::Result;
+use crate::pg::function::call;
+use crate::pg::process::server;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::{invalidation, query::fetch, utility};
+use crate::shared::catalog;
+use crate::shared::known::Known;
+use crate::shared::session::as_owner;
+use crate::shared::token::{self as kept, Token};
+use crate::shared::within;
+use eventstream_core::error::Error;
+use eventstream_core::tokenless::Tokenless;
+use pgrx::pg_sys::{BOOLOID, Datum, Oid};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The tenant that a call is held to.
+pub struct Fixed {
+    pub tenant: Rc<str>,
+    /// None: it is that of the work.
+    token: Option<Rc<Token>>,
+}
+
+thread_local! {
+    static NEEDING: Plan = const { Plan::new(
+        "select _eventstream.role_of(g.role, g.role_oid, $1) from _eventstream.grants g \
+         where g.tenant_id = 0 and g.privilege = 'token'",
+        &[BOOLOID],
+    ) };
+    /// The roles that need a token.
+    static ROLES: RefCell<Known<(), Rc<[Oid]>>> = RefCell::default();
+    /// What a token left of a role's rights, last.
+    static NARROWED: RefCell<Option<Narrowed>> = const { RefCell::new(None) };
+}
+
+struct Narrowed {
+    of: Rc<Access>,
+    by: Rc<Token>,
+    left: Rc<Access>,
+}
+
+/// Once a process, from _PG_init.
+pub fn init() {
+    fetch::init(may_go_on);
+    utility::before_held_cursor(before_held_cursor);
+}
+
+fn needing() -> Result<Rc<[Oid]>> {
+    Known::of(&ROLES, catalog::access_generation, (), || {
+        let by_oid = [Some(Datum::from(identity::home()?.is_here))];
+        as_owner(Planning::ByIndex, |db, _| {
+            NEEDING.with(|plan| plan.rows(db, View::Latest, 0, &by_oid, |row| Ok(row.oid_opt(0))))
+        })
+        .map(|roles| roles.into_iter().flatten().collect())
+    })
+}
+
+/// The role because of which this session needs a token.
+fn who_needs_one() -> Result<Option<Oid>> {
+    let needing = needing()?;
+    if needing.is_empty() {
+        return Ok(None);
+    }
+    let roles = [server::session_role(), server::outer_role(), server::current_role()];
+    Ok(roles.into_iter().find(|role| needing.contains(role)))
+}
+
+/// None: the session may choose. Errors: ES042.
+pub fn tenant() -> Result<Option<Fixed>> {
+    let (role, token) = (who_needs_one()?, kept::in_use());
+    if role.is_none() && token.is_none() {
+        return Ok(None);
+    }
+    if let Some(tenant) = within::tenant() {
+        return Ok(Some(Fixed { tenant, token: None }));
+    }
+    match (token, role) {
+        (Some(token), _) => {
+            must_count(&token)?;
+            Ok(Some(Fixed { tenant: token.claims.tenant.as_str().into(), token: Some(token) }))
+        }
+        (None, Some(role)) => Err(tokenless(Tokenless::Required { role: server::role_name(role)? })),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The tenant's id, where the session works with a token, or must. Errors: ES042.
+pub fn tenant_id_of_token() -> Result<Option<i64>> {
+    invalidation::take_in()?;
+    Ok(tenant()?.and_then(|fixed| fixed.token).map(|token| token.tenant_id))
+}
+
+/// That only superusers and the owner of the log may do that: it concerns every tenant. Errors: 42501, ES042.
+pub fn must_be_everywhere() -> Result<()> {
+    let role = server::current_role();
+    let owner = catalog::Catalog::current()?.owner;
+    if tenant()?.is_none() && server::may_everything(role, owner)? {
+        return Ok(());
+    }
+    Err(tokenless(Tokenless::OfEveryTenant { role: server::role_name(role)? }))
+}
+
+impl Fixed {
+    /// Errors: ES044 where another tenant is named.
+    pub fn must_be(&self, named: Option<&str>) -> Result<()> {
+        match named {
+            Some(other) if other != &*self.tenant => {
+                Err(tokenless(Tokenless::OtherTenant { tenant: (&*self.tenant).into(), other: other.into() }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is left of the role's rights there.
+    pub fn narrowed(&self, access: Rc<Access>) -> Rc<Access> {
+        let Some(token) = self.token.as_ref().filter(|token| !token.claims.narrowing.is_none()) else { return access };
+        NARROWED.with_borrow_mut(|last| match last {
+            Some(last) if Rc::ptr_eq(&last.of, &access) && Rc::ptr_eq(&last.by, token) => Rc::clone(&last.left),
+            _ => {
+                let left = Rc::new(access.narrowed(&token.claims.narrowing));
+                *last = Some(Narrowed { of: access, by: Rc::clone(token), left: Rc::clone(&left) });
+                left
+            }
+        })
+    }
+}
+
+/// That a statement may go on which has given rows: in a transaction with a token only as long as that counts, and is not rolled back. Users' code that was called before ends as it began.
+fn may_go_on() -> Result<()> {
+    if !kept::has_had() || within::tenant().is_some() || call::is_in_user_code() {
+        return Ok(());
+    }
+    match kept::in_use() {
+        Some(token) => must_count(&token),
+        None => Err(tokenless(Tokenless::Ended)),
+    }
+}
+
+/// A cursor WITH HOLD is filled when its transaction commits, and stays for whoever comes next. Errors: 0A000 where the session works with a token, or must.
+fn before_held_cursor() -> Result<()> {
+    invalidation::take_in()?;
+    if catalog::Catalog::events_if_any()?.is_none() {
+        return Ok(());
+    }
+    if who_needs_one()?.is_none() && !kept::has_had() {
+        kept::note_held_cursor();
+        return Ok(());
+    }
+    Err(Error::FeatureNotSupported {
+        what: "a cursor WITH HOLD is refused where a token is needed".into(),
+        hint: Some(
+            "It would outlive the token, for whoever has the session next: fetch within the transaction.".into(),
+        ),
+    }
+    .into())
+}
