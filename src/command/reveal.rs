@@ -21,7 +21,8 @@ use crate::pg::process::server;
 use crate::pg::process::worker::{self, Arguments, Kind};
 use crate::pg::query::plan::View;
 use crate::present::door::{self, Leaving};
-use crate::shared::requests::{self, Asked};
+use crate::shared::requests;
+use crate::shared::token;
 use eventstream_core::audit::{access_stream_of, act, reserved_of};
 use eventstream_core::error::Error;
 use eventstream_core::expected::ExpectedVersion;
@@ -95,7 +96,7 @@ fn request(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) -
             format!("must have at most {MOST_METADATA_BYTES} bytes where events are revealed, not {}", metadata.len());
         return Err(invalid("eventstream.metadata", rule));
     }
-    let payload = json!({
+    let mut payload = json!({
         "function": "es_reveal",
         "stream": name.as_str(),
         "from_version": leaving.from_version,
@@ -104,6 +105,9 @@ fn request(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) -
         "reason": reason,
         "role": server::role_name(server::current_role())?,
     });
+    if let Some(token) = token::in_use() {
+        payload["token_id"] = token.claims.token_id.as_str().into();
+    }
     let parts = [target.id.to_string(), acting::recorded_by()?, metadata, payload.to_string()];
     let request = parts.join(&BETWEEN.to_string());
     if request.len() > requests::MOST_BYTES {

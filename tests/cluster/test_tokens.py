@@ -816,3 +816,19 @@ def test_without_preload_nobody_comes_in(new_server):
             session.execute("table eventstream.events")
         with refused("ES008"), session.transaction():
             use(session, made.token())
+
+
+def test_who_is_shown_events_in_clear_is_on_record_by_the_token(bank):
+    with bank.admin("acme") as session:
+        session.execute("select es_grant('web', 'reveal')")
+    with bank.connect() as session, session.transaction(force_rollback=True):
+        use(session, bank.token("acme", sub="case-worker-3", jti="token-77"))
+        assert len(rows(session, "select * from es_reveal('account-1', 'CASE-1')")) == 3
+        with refused("ES042", "ES002", "42501", "ES044"), session.transaction():
+            session.execute("select es_use_tenant('bank')")
+    with bank.admin("acme") as session:
+        assert rows(session, "select actor, stream, reason from eventstream.access_log") == [("case-worker-3", "account-1", "CASE-1")]
+        recorded = value(session, "select payload ->> 'token_id' from _eventstream.events where event_type = 'EventsRevealed'")
+        assert recorded == "token-77"
+    with bank.admin("bank") as session:
+        assert rows(session, "table eventstream.access_log") == []
