@@ -273,6 +273,10 @@ create table _eventstream.scheduled_commands (
     constraint scheduled_commands_finished check ((finished_at is null) = (stage in ('pending', 'dead')) and (due_at is not null) = (stage = 'pending')
                                                   and (payload is null) = (finished_at is not null) and (metadata is null) = (finished_at is not null))
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
+-- Statistics would hold values.
+alter table _eventstream.scheduled_commands alter column payload set statistics 0, alter column metadata set statistics 0;
+alter table _eventstream.command_answers alter column answer set statistics 0;
+alter table _eventstream.operations alter column result set statistics 0, alter column last_error set statistics 0;
 comment on table _eventstream.scheduled_commands is
 'Commands that are to be executed later, each once, by runners, with the rights of who scheduled it as they are then. What came of one that is done stands in command_answers.';
 comment on column _eventstream.scheduled_commands.command_key is 'the client''s name for one intention, within the tenant and category, as es_command''s';

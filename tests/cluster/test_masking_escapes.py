@@ -33,6 +33,7 @@ KEYED = f"""
 select es_command('command-1', 'Say', '{{"name": "{CANARY}"}}', command_key => 'key');
 select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-01-01Z', 'later');
 select es_begin_command('call', 'key', '{{"name": "{CANARY}"}}');
+select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-01-01Z', 'later' || n) from generate_series(1, 20) n;
 """
 
 
