@@ -52,7 +52,7 @@ mod tests {
 
     #[pg_test]
     fn the_end_and_the_name_of_a_tenant_refuse_bad_input() {
-        run("select es_create_tenant('kept')");
+        run("select es_create_tenant('kept'); set local eventstream.tenant = 'default'");
         let bad: &[Bad] = &[
             ("null", "ES005", "new_name|must not be NULL"),
             ("''", "ES005", "new_name|empty"),
