@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from database import Database, rows, value, verify
 from deciding import refused
+from minting import Bank, use
 from server import kill_9, wait_until
 
 REVEAL = "select (e).version, (e).payload from (select es_reveal('customer-1', 'CASE-1') e) r"
@@ -205,6 +206,24 @@ def test_only_who_may_read_and_reveal_the_category_is_shown_it(session, database
         assert refused(there.execute, "set eventstream.tenant = 'b'; " + LOG).sqlstate == "42501"
     session.execute("set eventstream.tenant = 'b'")
     assert records(session) == 0
+
+
+def test_who_reveals_by_a_token_is_the_one_that_it_names(quiet):
+    bank = Bank(quiet)
+    with bank.admin() as admin:
+        admin.execute("select es_grant('web', 'reveal')")
+        fill(admin)
+        with bank.connect() as there:
+            with there.transaction():
+                use(there, bank.token(sub="case-worker-3"))
+                assert len(rows(there, REVEAL)) == 3
+            with there.transaction(force_rollback=True):
+                use(there, bank.token(privileges=["read"]))
+                assert refused(there.execute, REVEAL).sqlstate == "42501"
+            assert refused(there.execute, REVEAL).sqlstate == "ES042"
+        assert [row[:3] for row in rows(admin, LOG)] == [("web", "web", "case-worker-3")]
+    with bank.admin("bank") as admin:
+        assert records(admin) == 0
 
 
 def test_a_right_that_is_taken_back_ends_at_the_next_page(session, database):

@@ -12,6 +12,7 @@ import pytest
 from consuming import fetch
 from database import Database, forced, rows, value, verify
 from deciding import COMMANDS, DECIDE, FOLD, refused, send
+from minting import Bank, use
 from outside import HEADS_AS_CSV, check_outside, copied
 from psycopg.types.json import Jsonb
 from scheduling import schedule, stage
@@ -290,6 +291,22 @@ def test_another_name_changes_nothing_that_is_recorded_granted_or_registered(ses
     session.execute("select es_create_tenant('acme')")
     with database.connect() as fresh:
         assert value(fresh, "select count(*) from eventstream.events") == 0
+
+
+def test_tokens_name_the_tenant_by_its_name_of_now_and_open_no_closed_one(quiet):
+    bank = Bank(quiet)
+    with bank.admin("default") as admin, bank.connect() as there:
+        admin.execute("select es_rename_tenant('acme', 'acme AG')")
+        with there.transaction(force_rollback=True):
+            assert refused(use, there, bank.token("acme")).sqlstate == "ES043"
+        with there.transaction():
+            assert use(there, bank.token("acme AG", key=bank.keys["acme"])) == "acme AG"
+            assert append(there) == 1
+        admin.execute("select es_close_tenant('acme AG', 'CHG-1')")
+        with there.transaction(force_rollback=True):
+            use(there, bank.token("acme AG", key=bank.keys["acme"]))
+            assert value(there, "select count(*) from es_read('account-1')") == 1
+            assert refused(append, there).sqlstate == "ES045"
 
 
 def test_workers_follow_under_the_new_name(new_server):
