@@ -34,7 +34,7 @@ grant execute on function _eventstream.readable_categories(), _eventstream.admin
 grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), _eventstream.shown_metadata(bigint, text, int, jsonb),
     _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea),
     _eventstream.shown_command(bigint, text, jsonb), _eventstream.shown_command_text(bigint, text, text),
-    _eventstream.shown_answer(bigint, text, jsonb) to public;
+    _eventstream.shown_answer(bigint, text, jsonb, timestamptz) to public;
 grant execute on function _eventstream.content_digest(bytea, jsonb, jsonb) to public;
 grant select on eventstream.proof to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;

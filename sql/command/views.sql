@@ -105,9 +105,9 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_c
 comment on function _eventstream.shown_command_text(bigint, text, text) is
 'A text that a failed command of that type left, as views show it: NULL where fields of such commands are protected, which it may repeat.';
 
-create function _eventstream.shown_answer(tenant_id bigint, command_type text, answer jsonb) returns jsonb
+create function _eventstream.shown_answer(tenant_id bigint, command_type text, answer jsonb, executed_at timestamptz) returns jsonb
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_answer';
-comment on function _eventstream.shown_answer(bigint, text, jsonb) is
+comment on function _eventstream.shown_answer(bigint, text, jsonb, timestamptz) is
 'What was answered to a command of that type, as views show it: its result without what is protected of such commands.';
 
 create view eventstream.commands with (security_barrier) as
@@ -195,7 +195,7 @@ select
     _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_message) as error_message,
     _eventstream.shown_command_text(s.tenant_id, s.command_type, s.error_detail) as error_detail,
     s.reason,
-    _eventstream.shown_answer(s.tenant_id, s.command_type, a.answer) as answer,
+    _eventstream.shown_answer(s.tenant_id, s.command_type, a.answer, a.executed_at) as answer,
     coalesce(r.rolname::text, s.registrant) as scheduled_by,
     s.scheduled_at,
     s.finished_at,

@@ -5,6 +5,7 @@ use crate::command::protect::{self, Definition};
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned};
 use crate::pg::value::datum::from_text;
+use crate::present::protected;
 use crate::subscription::parked;
 use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
@@ -25,7 +26,7 @@ fn protect_fields(args: &Args) -> Returned {
     };
     let (access, _) = authorize_tenant(None, Privilege::Admin)?;
     if protect::protect(target(&access), &definition)? && definition.kind == Protects::Event {
-        parked::withhold(access.tenant_id, protect::WITHHELD)?;
+        parked::withhold(access.tenant_id, protected::WITHHELD)?;
     }
     from_text(definition.event_type).map(Some)
 }

@@ -23,7 +23,7 @@ sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
 sql_function!("eventstream_shown_command", "bigint, text, jsonb", shown_command);
-sql_function!("eventstream_shown_answer", "bigint, text, jsonb", shown_answer);
+sql_function!("eventstream_shown_answer", "bigint, text, jsonb, timestamptz", shown_answer);
 sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_command_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
@@ -87,7 +87,8 @@ fn shown_command(args: &Args) -> Returned {
 
 fn shown_answer(args: &Args) -> Returned {
     let (Some(answer), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
-    covered::answered(tenant_id, args.text(1, "command_type")?, answer).map(|answer| Some(answer.datum()))
+    let command_type = args.text(1, "command_type")?;
+    covered::answered(tenant_id, command_type, answer, args.int8(3, "executed_at")?).map(|answer| Some(answer.datum()))
 }
 
 fn shown_command_text(args: &Args) -> Returned {

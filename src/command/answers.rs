@@ -95,17 +95,20 @@ impl Drop for Executing {
     }
 }
 
+/// What was answered, and when.
+pub type Answer<'r> = (Jsonb<'r>, i64);
+
 /// What a look for a key behind its lock came to.
 pub enum Turn<'r> {
     /// Somebody else has executed it meanwhile.
-    Answered(Jsonb<'r>),
+    Answered(Answer<'r>),
     /// It is this call's to execute.
     Own(Reserved),
 }
 
 impl Key<'_> {
     /// The answer that a repetition is given; None: the key is new. Errors: ES030.
-    pub fn answer<'r>(&self, repeated: &Repeated) -> Result<Option<Jsonb<'r>>> {
+    pub fn answer<'r>(&self, repeated: &Repeated) -> Result<Option<Answer<'r>>> {
         let mut found = None;
         self.probed(|db, probe, bounds| {
             probe.in_order(db, View::Now, Datum::from(self.target.id), bounds, |row| {
@@ -113,7 +116,7 @@ impl Key<'_> {
                 let is_same = repeated.has(salt, row.bytes_opt(kept::REQUEST_DIGEST)?, false);
                 found = Some(match row.jsonb_opt(kept::ANSWER)? {
                     // Of a row that is left behind with the scan.
-                    Some(answer) if is_same => Some(Stored::keep(answer)),
+                    Some(answer) if is_same => Some((Stored::keep(answer), row.int8(kept::EXECUTED_AT)?)),
                     _ => None,
                 });
                 Ok(false)
@@ -121,9 +124,9 @@ impl Key<'_> {
         })?;
         match found {
             None => Ok(None),
-            Some(Some(answer)) => {
+            Some(Some((answer, executed_at))) => {
                 counters::add(Counter::CommandsReplayed, 1);
-                Jsonb::of_datum(answer.datum()?).map(Some)
+                Jsonb::of_datum(answer.datum()?).map(|answer| Some((answer, executed_at)))
             }
             Some(None) => {
                 counters::add(Counter::CommandMismatches, 1);

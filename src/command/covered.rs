@@ -132,15 +132,26 @@ fn told<'a>(answered: Jsonb<'a>, payload: Option<Jsonb<'a>>, without_metadata: b
     object.finish()
 }
 
-/// An answer that was kept, as it is told.
-pub fn answered<'a>(tenant_id: i64, command_type: &str, answer: Jsonb<'a>) -> Result<Jsonb<'a>> {
+/// An answer that was kept then, as it is told: a decider's result may repeat what was protected of events since.
+pub fn answered<'a>(tenant_id: i64, command_type: &str, answer: Jsonb<'a>, executed_at: i64) -> Result<Jsonb<'a>> {
     let protected = protected::of(tenant_id)?;
-    let Some(mask) = protected.of_command(command_type) else { return Ok(answer) };
+    let mask = protected.of_command(command_type);
+    let is_old = protected.events_since.is_some_and(|since| executed_at <= since);
+    if mask.is_none() && !is_old {
+        return Ok(answer);
+    }
     let mut object = ObjectBuilder::begin()?;
     answer.each(|key, value| {
         let document = value.document()?;
-        let shown = if key == "result" { document.residual(mask)?.0.unwrap_or(document) } else { document };
-        object.put(key, Part::all_of(shown)?)
+        object.put(
+            key,
+            match mask {
+                _ if key != "result" => Part::all_of(document)?,
+                _ if is_old => Part::null(),
+                Some(mask) => Part::all_of(document.residual(mask)?.0.unwrap_or(document))?,
+                None => Part::all_of(document)?,
+            },
+        )
     })?;
     object.finish()
 }

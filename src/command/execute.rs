@@ -43,16 +43,16 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_command")?;
     let (category, repeated) = (command.stream.category(), command.repeated(target)?);
     let key = command.key.map(|key| Key { target, category, key });
-    if let Some(answer) = key.map_or(Ok(None), |key| key.answer(&repeated))? {
-        return covered::answered(target.id, command.command_type, answer);
+    if let Some((answer, executed_at)) = key.map_or(Ok(None), |key| key.answer(&repeated))? {
+        return covered::answered(target.id, command.command_type, answer, executed_at);
     }
     server::must_be_writable(c"es_command")?;
     let passing = gate::pass(target.id)?;
     let Some(key) = key else { return decided(target, command, None) };
     match key.take_turn(&repeated)? {
-        Turn::Answered(answer) => {
+        Turn::Answered((answer, executed_at)) => {
             passing.leave()?;
-            covered::answered(target.id, command.command_type, answer)
+            covered::answered(target.id, command.command_type, answer, executed_at)
         }
         Turn::Own(reserved) => {
             let kept = reserved.kept.as_ref();

@@ -3,20 +3,22 @@
 //! Promises: from the commit of es_protect on, nobody is shown what a rule names, by whatever way, and every append that follows is judged by it (covered.rs). A rule that upcasters or folds could
 //! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
 use super::agreement;
+use super::scheduled::ends;
 use crate::log::dead_letters;
 use crate::log::gate;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::error::report;
-use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::process::{lock, server};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
-use crate::present::protected::{self, Protected};
+use crate::present::protected::{self, Protected, WITHHELD};
 use crate::present::upcasters;
 use crate::projection::{progress, refold};
 use crate::shared::catalog::announce_protection_change;
 use crate::shared::session::as_owner;
+use crate::shared::settings;
 use eventstream_core::error::Error;
 use eventstream_core::name::EventType;
 use eventstream_core::protect::{Cover, Protection};
@@ -29,7 +31,7 @@ thread_local! {
     static PROTECT: Plan = const { Plan::new(
         "insert into _eventstream.protections as p (tenant_id, kind, event_type, schema_version, pointers, clear_pointers, metadata_pointers) \
          values ($1, $2, $3, $4, $5, $6, $7) on conflict on constraint protections_pkey do update \
-         set pointers = excluded.pointers, clear_pointers = excluded.clear_pointers, metadata_pointers = excluded.metadata_pointers \
+         set created_at = clock_timestamp(), pointers = excluded.pointers, clear_pointers = excluded.clear_pointers, metadata_pointers = excluded.metadata_pointers \
          where (p.pointers, p.clear_pointers, p.metadata_pointers) is distinct from (excluded.pointers, excluded.clear_pointers, excluded.metadata_pointers)",
         &[INT8OID, TEXTOID, TEXTOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
     ) };
@@ -55,11 +57,12 @@ pub struct Definition<'a> {
     pub metadata_pointers: Vec<String>,
 }
 
-/// What is told instead of what failures said.
-pub const WITHHELD: &str = "not told: fields of the event are protected";
-
 /// Whether it is another rule than there was. Errors: ES005, 55P03.
 pub fn protect(target: Target, definition: &Definition) -> Result<bool> {
+    lock::within(settings::gate_timeout(), || set(target, definition))
+}
+
+fn set(target: Target, definition: &Definition) -> Result<bool> {
     let Definition { kind, event_type, schema_version, .. } = *definition;
     let (pointers, clear) = (definition.pointers.as_deref(), definition.clear_pointers.as_deref());
     let protection = Protection::new(pointers, clear, &definition.metadata_pointers)?;
@@ -97,15 +100,18 @@ pub fn protect(target: Target, definition: &Definition) -> Result<bool> {
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;
         must_not_be_folded(target)?;
-        withhold(target, event_type)?;
-        say_refolded(&refold::refold(target)?)?;
+        let names = becoming(target, event_type)?;
+        withhold(target, &names)?;
+        let refolded = refold::refold_hiding(target, &names)?;
+        say_refolded("filled again", &refolded.filled)?;
+        say_refolded("emptied, and filled when they go on", &refolded.emptied)?;
         say_uncovered(target, event_type)?;
     }
     Ok(true)
 }
 
-/// Texts that failures have left may repeat what an event said.
-fn withhold(target: Target, event_type: &str) -> Result<()> {
+/// The type, and what upcasters turn its protected versions into.
+fn becoming(target: Target, event_type: &str) -> Result<Vec<String>> {
     let upcasters = upcasters::of(target.id)?;
     let mut names = vec![event_type.to_owned()];
     for (version, _) in upcasters.protected.events.versions(event_type) {
@@ -115,8 +121,14 @@ fn withhold(target: Target, event_type: &str) -> Result<()> {
             names.push(next.to_owned());
         }
     }
+    Ok(names)
+}
+
+/// Texts that failures have left may repeat what an event said, or a state that is made of it.
+fn withhold(target: Target, event_types: &[String]) -> Result<()> {
     as_owner(Planning::ByCost, |db, _| {
-        dead_letters::withhold(db, target.id, &names, WITHHELD)?;
+        dead_letters::withhold(db, target.id, event_types, WITHHELD)?;
+        ends::withhold(db, target.id, WITHHELD)?;
         progress::withhold(db, target.id, WITHHELD)
     })
 }
@@ -124,6 +136,10 @@ fn withhold(target: Target, event_type: &str) -> Result<()> {
 /// How many rules there were. Errors: ES005, 55P03.
 pub fn unprotect(target: Target, kind: Protects, event_type: &str) -> Result<i64> {
     check_name(kind, event_type)?;
+    lock::within(settings::gate_timeout(), || take_back(target, kind, event_type))
+}
+
+fn take_back(target: Target, kind: Protects, event_type: &str) -> Result<i64> {
     begin(target, c"es_unprotect")?;
     let key = [Some(Datum::from(target.id)), Some(from_text(kind.as_str())?), Some(from_text(event_type)?)];
     let gone = as_owner(Planning::ByIndex, |db, catalog| {
@@ -140,16 +156,18 @@ pub fn unprotect(target: Target, kind: Protects, event_type: &str) -> Result<i64
     }
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;
-        say_refolded(&refold::refold(target)?)?;
+        say_refolded("filled again", &refold::refold(target)?)?;
     }
     Ok(gone as i64)
 }
 
-/// Alone: no append that was judged by other rules is under way, and nobody else declares anything of the tenant.
+/// Alone: no append that was judged by other rules is under way, nor a batch that was shown events under them, and nobody else declares anything of the tenant. The gate last: while
+/// others are waited for, appends go on.
 fn begin(target: Target, call: &std::ffi::CStr) -> Result<()> {
     server::must_be_writable(call)?;
-    gate::close(target)?;
-    agreement::begin(target.id, call)
+    refold::rest(target)?;
+    agreement::begin(target.id, call)?;
+    gate::close(target)
 }
 
 fn check_name(kind: Protects, event_type: &str) -> Result<()> {
@@ -224,12 +242,12 @@ pub fn must_not_read(protected: &Protected, argument: &str, fold: &str, rules: &
     .into())
 }
 
-fn say_refolded(changed: &[String]) -> Result<()> {
+fn say_refolded(what: &str, changed: &[String]) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
     let tables: Vec<_> = changed.iter().map(|name| shown(name)).collect();
-    report::notice(&format!("filled again: state tables {}", tables.join(", ")))
+    report::notice(&format!("{what}: state tables {}", tables.join(", ")))
 }
 
 /// A NOTICE where versions are declared that no rule names.

@@ -129,7 +129,8 @@ thread_local! {
         &[INT8OID],
     ) };
     static WITHHOLD: Plan = const { Plan::new(
-        "update _eventstream.dead_letters set reason = $3, error_detail = null where tenant_id = $1 and event_type = any ($2)",
+        "update _eventstream.dead_letters set reason = $3, error_detail = null where tenant_id = $1 \
+         and (subscription_id is null or event_type = any ($2))",
         &[INT8OID, TEXTARRAYOID, TEXTOID],
     ) };
     static HAS: Plan = const { Plan::new(
@@ -146,7 +147,7 @@ thread_local! {
     ) };
 }
 
-/// What was said of events of these types is not told any more, and `instead` is.
+/// What was said of events of these types is not told any more, and `instead` is; nor what was said by projections and deciders of any event, or command: they are given states, too.
 pub fn withhold(db: &Db, tenant_id: i64, event_types: &[String], instead: &str) -> Result<()> {
     let args = [Some(Datum::from(tenant_id)), Some(text_array_of(event_types)?), Some(from_text(instead)?)];
     WITHHOLD.with(|plan| plan.write(db, &args)).map(drop)

@@ -24,6 +24,7 @@ use crate::pg::query::row::Row;
 use crate::pg::query::store::{Room, Store};
 use crate::pg::value::datum::Nullable;
 use crate::shared::catalog::Catalog;
+use crate::shared::settings;
 use eventstream_core::name::StreamName;
 use eventstream_core::protect::{Cover, Mask, Protection};
 use pgrx::pg_sys::Datum;
@@ -74,10 +75,7 @@ impl<'a> Door<'a> {
     /// The event as it may be seen; new values are made in the current memory context. Errors: ES014, and whatever a user's function raises.
     #[inline]
     pub fn show(&mut self, mut stored: StoredEvent) -> Result<Event> {
-        self.hide(&mut stored)?;
-        if let Some(upcasting) = &mut self.upcasting {
-            upcasting.apply(&mut stored)?;
-        }
+        self.bring(&mut stored)?;
         Ok(stored.shown())
     }
 
@@ -87,11 +85,22 @@ impl<'a> Door<'a> {
         self.protected.map_or(Ok(()), |protected| hide(protected, stored))
     }
 
+    /// Without what is protected of it, and of what it becomes.
+    fn bring(&mut self, stored: &mut StoredEvent) -> Result<()> {
+        self.hide(stored)?;
+        let Some(upcasting) = &mut self.upcasting else { return Ok(()) };
+        while upcasting.step(stored, settings::are_failed_upcasts_skipped())? {
+            self.protected.map_or(Ok(()), |protected| hide_named(protected, stored))?;
+        }
+        Ok(())
+    }
+
     /// As [`Door::show`], and `each` is shown the event after every step. A step that fails is an error, whatever the session would skip.
     pub fn show_steps(&mut self, mut stored: StoredEvent, each: &mut dyn FnMut(&Event) -> Result<()>) -> Result<()> {
         self.hide(&mut stored)?;
         if let Some(upcasting) = &mut self.upcasting {
             while upcasting.step(&mut stored, false)? {
+                self.protected.map_or(Ok(()), |protected| hide_named(protected, &mut stored))?;
                 each(&stored.clone().shown())?;
             }
         }
@@ -100,13 +109,12 @@ impl<'a> Door<'a> {
 
     /// The same, where what a user's function raises costs this event only.
     pub fn try_to_show(&mut self, mut stored: StoredEvent) -> Result<std::result::Result<Event, Unshown>> {
-        self.hide(&mut stored)?;
-        if let Some(upcasting) = &mut self.upcasting
-            && let Err(caught) = attempt(|| upcasting.apply(&mut stored))?
-        {
-            return Ok(Err(Unshown { caught, event: stored }));
-        }
-        Ok(Ok(stored.shown()))
+        let brought =
+            if self.upcasting.is_some() { attempt(|| self.bring(&mut stored))? } else { Ok(self.hide(&mut stored)?) };
+        Ok(match brought {
+            Ok(()) => Ok(stored.shown()),
+            Err(caught) => Err(Unshown { caught, event: stored }),
+        })
     }
 
     /// Puts the events that `read` finds into `into`.
@@ -184,14 +192,21 @@ fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
                 stored.unset(place);
             }
         }
-        Cover::By(protection) => {
-            for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
-                let Some(document) = stored.get(place) else { continue };
-                if let Some(shown) = residual(document, of.mask(protection))? {
-                    stored.set(place, shown);
-                    stored.unset(field::SALT);
-                }
-            }
+        Cover::By(_) => hide_named(protected, stored)?,
+    }
+    Ok(())
+}
+
+/// The same of what the rule of its version names: of an event on its way to newer versions, which was hidden where no rule named what it was.
+fn hide_named(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
+    let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) else {
+        return Ok(());
+    };
+    for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
+        let Some(document) = stored.get(place) else { continue };
+        if let Some(shown) = residual(document, of.mask(protection))? {
+            stored.set(place, shown);
+            stored.unset(field::SALT);
         }
     }
     Ok(())
@@ -223,7 +238,7 @@ impl Document {
 
 /// What views of a tenant's events hide (sql/log/views.sql), which show them as they are stored, without what is protected: no upcaster runs, as behind [`Door::raw`]. None: nothing.
 pub fn hidden_in_views(tenant_id: i64) -> Result<Option<Hidden>> {
-    if protected::is_known_to_be_none(tenant_id) {
+    if protected::is_known_to_be_none(tenant_id)? {
         return Ok(None);
     }
     let protected = protected::of(tenant_id)?;

@@ -2,7 +2,8 @@
 //!
 //! Promises: where a tenant has no rule, asking costs one look in a map; rules count from their commit on, in every session.
 use crate::log::retry::Residuals;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Caught, Result};
+use crate::pg::invalidation;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
@@ -27,6 +28,7 @@ columns! {
     POINTERS = "pointers",
     CLEAR_POINTERS = "clear_pointers",
     METADATA_POINTERS = "metadata_pointers",
+    CREATED_AT = "created_at",
 }
 
 thread_local! {
@@ -41,6 +43,9 @@ thread_local! {
     ) };
 }
 
+/// What is told instead of what failures said.
+pub const WITHHELD: &str = "not told: fields of the event are protected";
+
 /// What is protected in a tenant.
 #[derive(Default)]
 pub struct Protected {
@@ -48,6 +53,8 @@ pub struct Protected {
     pub commands: Protections,
     /// Everything that a state depends on of it; empty where no events are protected.
     pub definition: String,
+    /// When the newest rule of events came that hides anything (microseconds since 2000-01-01 UTC): what was made of events before may repeat what it hides.
+    pub events_since: Option<i64>,
 }
 
 impl Protected {
@@ -68,8 +75,9 @@ impl Protected {
     }
 }
 
-/// Of a tenant; reserved streams have no rules.
+/// Of a tenant; reserved streams have no rules. Within a statement, or a cursor, nothing else takes in what was committed since it began.
 pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
+    invalidation::take_in()?;
     let before = catalog::folds_generation();
     let found = Known::of(&PROTECTED, catalog::folds_generation, tenant_id, || load(tenant_id).map(Rc::new))?;
     if found.events.is_empty() && before == catalog::folds_generation() {
@@ -79,8 +87,30 @@ pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
 }
 
 /// Whether no events of the tenant are protected, where that was asked last: for whoever asks row by row.
-pub fn is_known_to_be_none(tenant_id: i64) -> bool {
-    NONE.get() == (catalog::folds_generation(), tenant_id)
+pub fn is_known_to_be_none(tenant_id: i64) -> Result<bool> {
+    invalidation::take_in()?;
+    Ok(NONE.get() == (catalog::folds_generation(), tenant_id))
+}
+
+/// What rules a work began under, in this backend, that may yet leave a text behind when its transaction is over.
+#[derive(Clone, Copy)]
+pub struct Under(u64);
+
+impl Under {
+    /// To be called behind a lock that keeps es_protect waiting.
+    pub fn now() -> Self {
+        Self(catalog::folds_generation())
+    }
+
+    /// What may be told of a failure of that work, behind such a lock again: a rule that came in between may hide what it says.
+    pub fn told(self, tenant_id: i64, caught: &Caught) -> Result<Caught> {
+        let protected = of(tenant_id)?;
+        let caught = caught.clone();
+        if self.0 == catalog::folds_generation() || protected.events.is_empty() {
+            return Ok(caught);
+        }
+        Ok(Caught { message: WITHHELD.into(), detail: None, ..caught })
+    }
 }
 
 fn load(tenant_id: i64) -> Result<Protected> {
@@ -96,6 +126,8 @@ fn load(tenant_id: i64) -> Result<Protected> {
                 let protection = Protection::new(pointers.as_deref(), clear.as_deref(), &metadata)?;
                 let kind = Protects::named(row.text(of::KIND)?).ok_or_else(broken)?;
                 if kind == Protects::Event {
+                    let hides = (!protection.is_empty()).then(|| row.int8(of::CREATED_AT)).transpose()?;
+                    protected.events_since = protected.events_since.max(hides);
                     let version = version.to_string();
                     let printed = |parts: &[&str]| fingerprint(parts).map(|byte| format!("{byte:02x}")).concat();
                     let list = |pointers: &[String]| printed(&pointers.iter().map(String::as_str).collect::<Vec<_>>());

@@ -154,16 +154,8 @@ impl<'a> Upcasting<'a> {
         self.has_skipped
     }
 
-    /// Brings the event to its newest schema version; new values are made in the current memory context. Errors: ES014, and
-    /// whatever a user's function raises; where `eventstream.on_upcast_error` is skip, a WARNING instead, and the event stays as
-    /// the last step that succeeded left it.
-    pub fn apply(&mut self, event: &mut StoredEvent) -> Result<()> {
-        while self.step(event, settings::are_failed_upcasts_skipped())? {}
-        Ok(())
-    }
-
-    /// Brings the event to its next schema version, where there is a step to it; whether one was made. As [`Upcasting::apply`], and one that fails is skipped where
-    /// it `may_skip`.
+    /// Brings the event to its next schema version, where there is a step to it; whether one was made; new values are made in the current memory context. Errors: ES014, and whatever a
+    /// user's function raises; where it `may_skip`, a WARNING instead, and the event stays as the last step that succeeded left it.
     pub fn step(&mut self, event: &mut StoredEvent, may_skip: bool) -> Result<bool> {
         let Some((key, step)) = self.next_step(event)? else { return Ok(false) };
         if event.get(field::PAYLOAD).is_none() {

@@ -39,6 +39,7 @@ use crate::pg::{
     process::{life, server},
 };
 use crate::present::event::StoredEvent;
+use crate::present::protected::Under;
 use crate::shared::catalog;
 use crate::shared::counters::{self, Counter, Histogram};
 use crate::shared::live_settings;
@@ -49,8 +50,14 @@ use eventstream_core::counted;
 use eventstream_core::error::Error;
 use eventstream_core::isolate::{Part, isolate};
 use eventstream_core::word::{Mode, OnError, Status};
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
+
+thread_local! {
+    /// Of the last batch of this backend.
+    static UNDER: Cell<Option<Under>> = const { Cell::new(None) };
+}
 
 /// One batch of the projection with that id. `is_forced`: also before a failed event's retry is due.
 pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
@@ -60,6 +67,7 @@ pub fn advance(id: i64, lock: Lock, is_forced: bool) -> Result<Outcome> {
     test_point("locked");
     // What was altered before the lock was free.
     invalidation::take_in()?;
+    UNDER.set(Some(Under::now()));
     let Some(projection) = projections::by_id(id)? else { return Ok(Outcome::Gone) };
     if projection.mode == Mode::Inline {
         // Whatever is appended is applied at once; its checkpoint is where it was when it began.
@@ -100,6 +108,8 @@ pub fn note_failure(id: i64, caught: &Caught) -> Result<Outcome> {
     if !matches!(progress.status, Status::Running | Status::Rebuilding) {
         return Ok(Outcome::Stopped);
     }
+    let told = UNDER.take().map(|under| under.told(projection.tenant_id, caught)).transpose()?;
+    let caught = told.as_ref().unwrap_or(caught);
     let tried = batch_size(&projection, &progress);
     // The rebuild of a state table reads no batch: it fails on none of the events after the checkpoint.
     let is_filling = matches!(projection.kind, Kind::Table(_)) && progress.status == Status::Rebuilding;

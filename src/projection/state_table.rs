@@ -391,51 +391,66 @@ impl<'a> StateTable<'a> {
 
     /// How many rows it wrote or removed.
     pub(super) fn run(&self, which: Which, types: &'static [Oid], args: &[Option<Datum>]) -> Result<u64> {
-        let (role, plan) = self.prepared(which, types)?;
-        let registrant = &self.projection.registrant;
-        let what = behalf::what(self.projection);
-        let at = Position::global(&what);
-        // Triggers and functions of the table's are the registrant's code, too.
-        pinned::refuse_other_strings()?;
-        let acting = behalf::acting(self.projection);
-        call::as_registrant(role, &registrant.search_path, Code::Handler, &at, || {
-            // A row that was changed since the transaction's snapshot would stand there twice for it, as it was and as it is now.
-            behalf::on_behalf(self.projection, &acting, || as_current(|db| plan.write_as(db, View::Lock, args)))
-        })
-        // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
-        .map_err(|failure| failure.hinting("42", || table_hint(&self.projection.name)))
+        run((self.projection, self.table), which, types, args)
     }
 
     /// Whether the upsert can be made at all. Errors: ES005, ES018 and what else is the fault of the definition and not of a row.
     pub(super) fn check(&self) -> Result<()> {
-        self.prepared(|made| &made.upsert, UPSERT).map(drop)
+        prepared((self.projection, self.table), |made| &made.upsert, UPSERT).map(drop)
     }
+}
 
-    /// The role that writes, and the statement's plan; the table is locked as for a write.
-    fn prepared(&self, which: Which, types: &'static [Oid]) -> Result<(Oid, Rc<Plan>)> {
-        let registrant = &self.projection.registrant;
-        let unusable = |reason: String| Error::TableUnusable {
-            projection: self.projection.name.clone(),
-            table: self.table.name.clone(),
-            reason,
+/// Removes all rows, whatever fills the table.
+pub fn empty(projection: &Projection, table: &Table) -> Result<()> {
+    let (after, streams) = (Some(from_text("")?), Some(text_array_of::<String>(&[])?));
+    run((projection, table), |made| &made.prune_rest, PRUNE_REST, &[after, streams]).map(drop)
+}
+
+/// How many rows a statement of a table's wrote or removed.
+fn run(of: (&Projection, &Table), which: Which, types: &'static [Oid], args: &[Option<Datum>]) -> Result<u64> {
+    let (role, plan) = prepared(of, which, types)?;
+    let projection = of.0;
+    let what = behalf::what(projection);
+    let at = Position::global(&what);
+    // Triggers and functions of the table's are the registrant's code, too.
+    pinned::refuse_other_strings()?;
+    let acting = behalf::acting(projection);
+    call::as_registrant(role, &projection.registrant.search_path, Code::Handler, &at, || {
+        // A row that was changed since the transaction's snapshot would stand there twice for it, as it was and as it is now.
+        behalf::on_behalf(projection, &acting, || as_current(|db| plan.write_as(db, View::Lock, args)))
+    })
+    // Its columns, types or key have changed; a trigger that is broken says so in its CONTEXT.
+    .map_err(|failure| failure.hinting("42", || table_hint(&projection.name)))
+}
+
+/// The role that writes, and the statement's plan; the table is locked as for a write.
+fn prepared(
+    (projection, table): (&Projection, &Table),
+    which: Which,
+    types: &'static [Oid],
+) -> Result<(Oid, Rc<Plan>)> {
+    let registrant = &projection.registrant;
+    let unusable = |reason: String| Error::TableUnusable {
+        projection: projection.name.clone(),
+        table: table.name.clone(),
+        reason,
+    };
+    let role = registrant
+        .existing()?
+        .ok_or_else(|| unusable(format!("the role {} that created it does not exist any more", registrant.role)))?;
+    test_point("writing rows");
+    let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &table.name, role))?;
+    let relation = found.ok_or_else(|| unusable("it does not exist any more".into()))?;
+    if !relation.is_safe {
+        let (owner, role) = (&relation.owner, &registrant.role);
+        let whose = if owner == role {
+            String::new()
+        } else {
+            format!("; it belongs to role {owner}, whose code would run with the rights of {role}")
         };
-        let role = registrant
-            .existing()?
-            .ok_or_else(|| unusable(format!("the role {} that created it does not exist any more", registrant.role)))?;
-        test_point("writing rows");
-        let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &self.table.name, role))?;
-        let relation = found.ok_or_else(|| unusable("it does not exist any more".into()))?;
-        if !relation.is_safe {
-            let (owner, role) = (&relation.owner, &registrant.role);
-            let whose = if owner == role {
-                String::new()
-            } else {
-                format!("; it belongs to role {owner}, whose code would run with the rights of {role}")
-            };
-            let reason = format!("it is not a table of role {role} any more{whose}");
-            return Err(unusable(reason).into());
-        }
-        let made = statements(self.projection, self.table, &relation)?;
-        Ok((role, plan(role, which(&made), types)?))
+        let reason = format!("it is not a table of role {role} any more{whose}");
+        return Err(unusable(reason).into());
     }
+    let made = statements(projection, table, &relation)?;
+    Ok((role, plan(role, which(&made), types)?))
 }

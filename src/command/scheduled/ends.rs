@@ -27,12 +27,21 @@ thread_local! {
          where id = $1",
         &[INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID],
     ) };
+    static WITHHOLD: Plan = const { Plan::new(
+        "update _eventstream.scheduled_commands set error_message = $2, error_detail = null where tenant_id = $1 and error_message is not null",
+        &[INT8OID, TEXTOID],
+    ) };
     static FAIL: Plan = const { Plan::new(
         "update _eventstream.scheduled_commands \
          set stage = $2, attempts = $3, error_sqlstate = $4, error_message = $5, error_detail = $6, due_at = $7 \
          where id = $1",
         &[INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID],
     ) };
+}
+
+/// What was said of a tenant's commands that failed is not told any more, and `instead` is.
+pub fn withhold(db: &Db, tenant_id: i64, instead: &str) -> Result<()> {
+    WITHHOLD.with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(from_text(instead)?)])).map(drop)
 }
 
 /// Which command was tried, and the how manieth time.

@@ -7,7 +7,7 @@
 //! Promises: each is executed once, not before its time, with the rights that the role has then, and as no other role; what was executed is over with the commit of its events,
 //! and what was not is there after whatever death; who unschedules one is told whether it was executed, and it is not executed any more; one whose key
 //! is sent is over with that. No two of them wait for each other in a circle: what a command locks is locked first, and its row last, by a runner without waiting.
-mod ends;
+pub mod ends;
 pub mod kept;
 pub mod letters;
 pub mod run;

@@ -13,6 +13,7 @@ use super::unwanted::AtWork;
 use crate::access::authorize;
 use crate::log::acting::{self, Acting};
 use crate::log::activation;
+use crate::log::gate;
 use crate::log::noted;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Caught, Result};
@@ -26,6 +27,7 @@ use crate::pg::process::{life, server};
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
+use crate::present::protected::Under;
 use crate::shared::board::runner;
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Histogram};
@@ -71,6 +73,8 @@ columns! {
 }
 
 thread_local! {
+    /// Of the last attempt of this backend.
+    static UNDER: Cell<Option<Under>> = const { Cell::new(None) };
     static PAGE_OF: Plan = const { Plan::new(
         "select due_at, id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null and due_at <= $2 and (due_at, id) > ($4, $5) \
          order by due_at, id limit $3",
@@ -315,6 +319,9 @@ impl Due {
     /// False where somebody has it in hand, and nothing was done.
     fn run(&self) -> Result<bool> {
         let tried = self.tried();
+        // Until what came of it is noted: what is protected meanwhile takes back that, too.
+        gate::enter(self.tenant_id)?;
+        UNDER.set(Some(Under::now()));
         let Some(role) = self.registrant.existing()? else {
             let message =
                 format!("the role {} that scheduled it does not exist any more", shown(&self.registrant.role));
@@ -394,7 +401,9 @@ fn raised(sqlstate: &str, message: String) -> Caught {
 pub fn note_failure(id: i64, caught: &Caught) -> Result<()> {
     // Another runner may have it by now: it meets what fails, or executes it.
     if let Some((due, _)) = claim(id)? {
-        due.fail(&due.tried(), caught, false)?;
+        gate::enter(due.tenant_id)?;
+        let told = UNDER.take().map(|under| under.told(due.tenant_id, caught)).transpose()?;
+        due.fail(&due.tried(), told.as_ref().unwrap_or(caught), false)?;
     }
     Ok(())
 }

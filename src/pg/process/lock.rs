@@ -178,6 +178,23 @@ pub fn patiently<T>(patience: Duration, work: impl FnOnce() -> Result<T>) -> Res
 /// The SQLSTATE of a wait that lock_timeout ended.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// Does `work`; a wait for a lock that takes longer than that, or than the session's own lock_timeout, is its error. Errors: 55P03.
+pub fn within<T>(timeout: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    with_lock_timeout(session_timeout().unwrap_or(timeout).min(timeout), work)
+}
+
+/// Keeps everybody from adding, changing and removing rows of the relation until the end of the transaction.
+pub fn against_writing(relation: Oid) -> Result<()> {
+    // SAFETY: locks a relation.
+    catch(|| unsafe { ffi::LockRelationOid(relation, pg_sys::ShareLock as i32) })
+}
+
+/// Keeps everybody from gathering statistics of the relation, until the end of the transaction.
+pub fn against_analyze(relation: Oid) -> Result<()> {
+    // SAFETY: locks a relation.
+    catch(|| unsafe { ffi::LockRelationOid(relation, pg_sys::ShareUpdateExclusiveLock as i32) })
+}
+
 /// Does `work` with that lock_timeout.
 fn with_lock_timeout<T>(timeout: Duration, work: impl FnOnce() -> T) -> T {
     /// Puts the session's own back, also when a panic passes.

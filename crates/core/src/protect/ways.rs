@@ -111,9 +111,17 @@ impl Node {
         self.places.iter().find(|(known, _)| *known == place).map(|(_, node)| node).or(self.every.as_deref())
     }
 
-    /// Whether a way goes on through an object with these keys.
-    pub(super) fn leads_through_object<'k>(&self, mut keys: impl Iterator<Item = &'k str>) -> bool {
-        self.has_names || keys.any(|key| self.member(key).is_some())
+    /// Whether each way goes on through an object with these keys: a key that none of them names must be none that a step through an array could have meant.
+    pub(super) fn leads_through_object<'k>(&self, keys: impl Iterator<Item = &'k str>) -> bool {
+        let mut leads = self.has_names;
+        for key in keys {
+            if self.member(key).is_some() {
+                leads = true;
+            } else if self.every.is_some() || !self.places.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit()) {
+                return false;
+            }
+        }
+        leads
     }
 
     /// Whether a way goes on through an array.

@@ -1,0 +1,170 @@
+"""Protected fields where something is under way, or was made before the rule: from the commit of es_protect on, nobody is told what it names, by a cursor, a batch, a table, a text or an answer."""
+
+import threading
+import time
+
+import psycopg
+import pytest
+from database import Database, rows, value
+from server import wait_until
+
+CANARY = "Mia Q. Canary"
+PROTECT = "select es_protect('Named', pointers => '{/name}')"
+NAMED = f"select es_append('customer-1', 'Named', '{{\"name\": \"{CANARY}\", \"n\": 1}}')"
+KEEP = """create function keep(state jsonb, event eventstream.event) returns jsonb immutable language sql as $$ select state || event.payload $$;
+select es_register_fold('kept', 'customer', 'keep(jsonb, eventstream.event)')"""
+TABLE = """select es_create_state_table('{}', 'customer', '[{{"name": "name", "type": "text", "path": "/name"}}, {{"name": "n", "type": "int", "path": "/n"}}]', mode => '{}')"""
+
+
+@pytest.fixture
+def session(quiet):
+    with quiet.connect() as connection:
+        connection.execute("set client_min_messages = warning")
+        yield connection
+
+
+def under_way(database, statement, *settings):
+    """Runs it in another session; what it raised, once it is joined."""
+    raised = []
+
+    def work():
+        with database.connect() as connection:
+            try:
+                for setting in settings:
+                    connection.execute(setting)
+                connection.execute(statement)
+            except psycopg.Error as error:
+                raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, raised
+
+
+# What is under way
+
+
+@pytest.mark.parametrize("view", ["select payload from eventstream.events", "select payload from eventstream.scheduled_commands", "select answer from eventstream.scheduled_commands"])
+def test_a_cursor_that_only_fetches(quiet, session, view):
+    session.execute(NAMED)
+    session.execute(f"select es_append('customer-' || i, 'Named', '{{\"name\": \"{CANARY}\"}}') from generate_series(2, 20) i")
+    session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select jsonb_build_object('result', command.payload) $$")
+    session.execute(KEEP)
+    session.execute("select es_register_decider('said', 'customer', 'decide(jsonb, eventstream.command)')")
+    session.execute(f"select es_schedule_command('customer-1', 'Say', '{{\"name\": \"{CANARY}\"}}', '2100-01-01Z', 'k' || i) from generate_series(1, 20) i")
+    if "answer" in view:
+        session.execute(f"select es_command('customer-1', 'Say', '{{\"name\": \"{CANARY}\"}}', command_key => 'k' || i) from generate_series(1, 20) i")
+    with quiet.connect() as reader, reader.transaction():
+        reader.execute(f"declare c no scroll cursor for {view}")
+        assert CANARY in str(reader.execute("fetch 1 from c").fetchall())
+        session.execute(PROTECT)
+        session.execute("select es_protect('Say', pointers => '{/name}', kind => 'command')")
+        fetched = reader.execute("fetch all from c").fetchall()
+        assert len(fetched) == 19 and CANARY not in str(fetched)
+
+
+def test_a_batch_that_began_before(quiet, session):
+    session.execute(NAMED)
+    session.execute("""create table seen (said text);
+        create function see(event eventstream.event) returns void language plpgsql as $$ begin perform pg_advisory_xact_lock(7); raise 'no %', event.payload; end $$""")
+    session.execute("select es_create_projection('skips', 'see(eventstream.event)', on_error => 'skip', max_retries => 0)")
+    session.execute("select es_create_projection('stops', 'see(eventstream.event)', max_retries => 0)")
+    with quiet.connect() as holder:
+        holder.execute("select pg_advisory_lock(7)")
+        batches = [under_way(quiet, f"select es_run_projection('{name}')", "set client_min_messages = error") for name in ("skips", "stops")]
+        wait_until(lambda: value(holder, "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())") == 2)
+        rule, raised = under_way(quiet, PROTECT)
+        time.sleep(1)
+        assert rule.is_alive()
+        holder.execute("select pg_advisory_unlock_all()")
+        for thread, _ in [*batches, (rule, None)]:
+            thread.join()
+    assert raised == []
+    texts = rows(session, "select d::text from eventstream.dead_letters d union all select p::text from eventstream.projections p")
+    assert len(texts) == 3 and CANARY not in str(texts) and "not told" in str(texts)
+
+
+@pytest.mark.parametrize("holds", ["select es_run_projection('async')", "select es_register_fold('other', 'other', rules => '{\"on\": {}}')", "select * from async for update"])
+def test_appends_go_on_while_a_rule_waits(quiet, session, holds):
+    session.execute(KEEP)
+    session.execute(TABLE.format("async", "async"))
+    session.execute(NAMED)
+    session.execute("select es_run_projection('async')")
+    session.execute(NAMED)
+    with quiet.connect() as holder, holder.transaction():
+        holder.execute(holds)
+        rule, raised = under_way(quiet, PROTECT, "set eventstream.gate_timeout = '3s'")
+        wait_until(lambda: value(session, "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()") == 1)
+        if "for update" not in holds:
+            with quiet.connect() as other:
+                other.execute("set statement_timeout = '1s'; select es_append('other-1', 'Other', '{}')")
+        rule.join(20)
+        assert not rule.is_alive() and [error.sqlstate for error in raised] == ["55P03"]
+    session.execute(PROTECT)
+
+
+# What was made before
+
+
+@pytest.mark.parametrize("mode", ["async", "inline"])
+@pytest.mark.parametrize("status", ["running", "paused", "failing"])
+def test_a_state_table(session, mode, status):
+    session.execute(KEEP)
+    session.execute(NAMED)
+    session.execute(TABLE.format("t", mode))
+    if mode == "async":
+        session.execute("select es_run_projection('t')")
+    session.execute("analyze t; create statistics both_of (mcv) on name, n from t; create index on t (upper(name)); analyze t")
+    if status == "paused":
+        session.execute("select es_pause_projection('t')")
+    if status == "failing":
+        session.execute("""create or replace function keep(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin
+            if event.payload ->> 'name' is null then raise 'no name'; end if; return state || event.payload; end $$""")
+        # What it is filled by is that function now.
+        session.execute("select es_run_projection('t')" if mode == "async" else "select es_rebuild_projection('t')")
+        session.execute("select es_run_projection('t')" if mode == "async" else "select 1")
+    kept = "select count(*) from t where name is not null"
+    assert value(session, kept) == 1
+    session.execute(PROTECT)
+    assert value(session, kept) == 0
+    told = "select count(*) from (select s::text from pg_stats s where tablename like 't%%' union all select s::text from pg_stats_ext s) x where x::text ilike %s"
+    assert value(session, told, f"%{CANARY}%") == 0
+    if status == "running":
+        if mode == "async":
+            session.execute("select es_run_projection('t')")
+        assert rows(session, "select name, n from t") == [(None, 1)]
+    if status == "paused":
+        session.execute("select es_resume_projection('t')")
+        if mode == "async":
+            session.execute("select es_run_projection('t')")
+        assert rows(session, "select name, n from t") == [(None, 1)]
+    if status == "failing":
+        assert value(session, "select es_append('customer-9', 'Other', '{}')") == 1
+
+
+def test_texts_and_answers_that_are_made_of_states(new_server):
+    server = new_server("protect_texts", **{"eventstream.retry_pause": "10ms"})
+    with Database(server, "texts").create().connect() as session:
+        session.execute(KEEP)
+        session.execute(NAMED)
+        session.execute("select es_append('customer-1', 'Other', '{}')")
+        session.execute("""create function see(event eventstream.event) returns void language plpgsql as $$ begin if event.event_type = 'Other' then raise 'no: %', es_state(event.stream); end if; end $$;
+            create function decide(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+                if command.command_type = 'Boom' then raise 'boom %', state using errcode = 'ES033', detail = state::text; end if; return jsonb_build_object('result', state); end $$""")
+        session.execute("select es_create_projection('seen', 'see(eventstream.event)', on_error => 'skip', max_retries => 0)")
+        session.execute("select es_register_decider('said', 'customer', 'decide(jsonb, eventstream.command)')")
+        ask = "select es_command('customer-1', 'Ask', '{}', command_key => 'asked')"
+        assert value(session, ask)["result"]["name"] == CANARY
+        session.execute("select es_schedule_command('customer-1', 'Boom', '{}', now(), 'boom'), es_schedule_command('customer-1', 'Ask', '{}', now(), 'later')")
+        session.execute("select es_schedule_command('customer-1', 'Ask', '{}', now(), 'later')")
+        wait_until(lambda: value(session, "select count(*) filter (where stage <> 'pending') from eventstream.scheduled_commands") == 2)
+        wait_until(lambda: value(session, "select count(*) from eventstream.dead_letters") == 1)
+        told = "select d::text from eventstream.dead_letters d union all select c::text from eventstream.scheduled_commands c"
+        assert sum(CANARY in text for (text,) in rows(session, told)) == 3
+        session.execute(PROTECT)
+        assert CANARY not in str(rows(session, told))
+        again = value(session, ask)
+        assert again["replayed"] and again["result"] is None
+        # What is decided since is told whole.
+        fresh = "select es_command('customer-1', 'Ask', '{}', command_key => 'since')"
+        assert value(session, fresh)["result"] == value(session, fresh)["result"] == {"name": None, "n": 1}
