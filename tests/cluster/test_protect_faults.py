@@ -168,3 +168,28 @@ def test_texts_and_answers_that_are_made_of_states(new_server):
         # What is decided since is told whole.
         fresh = "select es_command('customer-1', 'Ask', '{}', command_key => 'since')"
         assert value(session, fresh)["result"] == value(session, fresh)["result"] == {"name": None, "n": 1}
+
+
+# What a rule means
+
+
+def test_each_pointer_has_to_lead_where_others_stand_beside_it(session):
+    session.execute("select es_protect('Star', pointers => '{/contacts/*/number,/contacts/note}'), es_protect('Place', pointers => '{/contacts/0/number,/contacts/x/number}')")
+    for event_type, contacts in (("Star", '{"home": {"number": 7}}'), ("Star", '{"*": null, "home": {"number": 7}}'), ("Star", '{"note": 1, "home": {"number": 7}}'), ("Place", '{"1": {"number": 7}}'), ("Place", '{"x": {"number": 7}, "1": {"number": 7}}')):
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("select es_append('c-1', %s, %s::jsonb)", (event_type, f'{{"contacts": {contacts}}}'))
+        assert error.value.sqlstate == "ES016"
+    for event_type, contacts, shown in (("Star", '{"note": 7}', {"note": None}), ("Star", '[{"number": 7, "n": 1}]', [{"number": None, "n": 1}]), ("Star", '{"*": {"number": 7}}', {"*": {"number": None}}),
+                                        ("Place", '{"x": {"number": 7}, "y": 1}', {"x": {"number": None}, "y": 1}), ("Place", '[{"number": 7}, {"number": 8}]', [{"number": None}, {"number": 8}])):
+        session.execute("select es_append('c-1', %s, %s::jsonb)", (event_type, f'{{"contacts": {contacts}}}'))
+        assert value(session, "select payload -> 'contacts' from es_read('c-1', backward => true, max_count => 1)") == shown
+
+
+def test_what_an_event_becomes_is_masked_by_the_rule_of_that(session):
+    session.execute("""create function split(payload jsonb, metadata jsonb) returns jsonb immutable language sql as $$ select jsonb_build_object('name', payload -> 'full') $$;
+        select es_create_event_type('P', 1, example => '{"full": "x"}'), es_create_event_type('Old', 1, example => '{"full": "x", "other": 1}')""")
+    session.execute("select es_register_upcaster('P', 1, 'split(jsonb, jsonb)'), es_register_upcaster('Old', 1, 'split(jsonb, jsonb)', 'P')")
+    session.execute(f"select es_append('p-1', type, '{{\"full\": \"{CANARY}\", \"other\": 1}}') from unnest('{{P,Old}}'::text[]) type")
+    session.execute("begin; select es_protect('P', 1, pointers => '{}'), es_protect('Old', 1, pointers => '{/other}')")
+    session.execute("select es_protect('P', 2, pointers => '{/name}'); commit")
+    assert rows(session, "select event_type, schema_version, payload, salt from es_read('p-1')") == [("P", 2, {"name": None}, None)] * 2
