@@ -88,7 +88,7 @@ pub fn compared<'a>(what: &str, tenant_id: i64, name: &str, request: &Document<'
 /// What came of a command, or of an operation outside, as it is told.
 pub fn result<'a>(tenant_id: i64, name: &str, result: Option<Jsonb<'a>>) -> Result<Option<Jsonb<'a>>> {
     let protected = protected::of(tenant_id)?;
-    match (protected.of_command(name), result) {
+    match (protected.told_of_command(name), result) {
         (Some(mask), Some(result)) => Ok(Some(result.residual(mask)?.0.unwrap_or(result))),
         (_, result) => Ok(result),
     }
@@ -111,7 +111,7 @@ pub fn decided<'a>(tenant_id: i64, event: &NewEvent<'a>, answered: Jsonb<'a>) ->
 /// A command of an answer that is to be scheduled, as it is told.
 pub fn scheduled<'a>(tenant_id: i64, command_type: &str, payload: Jsonb<'a>, answered: Jsonb<'a>) -> Result<Jsonb<'a>> {
     let protected = protected::of(tenant_id)?;
-    match protected.of_command(command_type) {
+    match protected.told_of_command(command_type) {
         None => Ok(answered),
         Some(mask) => told(answered, Some(payload.residual(mask)?.0.unwrap_or(payload)), false),
     }
@@ -135,7 +135,7 @@ fn told<'a>(answered: Jsonb<'a>, payload: Option<Jsonb<'a>>, without_metadata: b
 /// An answer that was kept then, as it is told: a decider's result may repeat what was protected of events since.
 pub fn answered<'a>(tenant_id: i64, command_type: &str, answer: Jsonb<'a>, executed_at: i64) -> Result<Jsonb<'a>> {
     let protected = protected::of(tenant_id)?;
-    let mask = protected.of_command(command_type);
+    let mask = protected.told_of_command(command_type);
     let is_old = protected.events_since.is_some_and(|since| executed_at <= since);
     if mask.is_none() && !is_old {
         return Ok(answer);
@@ -158,7 +158,7 @@ pub fn answered<'a>(tenant_id: i64, command_type: &str, answer: Jsonb<'a>, execu
 
 /// Whether texts that a failed command left are not told: they may repeat what is protected of it.
 pub fn has_secrets(tenant_id: i64, command_type: &str) -> Result<bool> {
-    Ok(protected::of(tenant_id)?.of_command(command_type).is_some())
+    Ok(protected::of(tenant_id)?.told_of_command(command_type).is_some())
 }
 
 /// What is said instead of them.

@@ -2,8 +2,8 @@
 //!
 //! Promises: from the commit of es_protect on, nobody is shown what a rule names, by whatever way, and every append that follows is judged by it (covered.rs). A rule that upcasters or folds could
 //! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
-use super::agreement;
 use super::scheduled::ends;
+use super::{agreement, counted};
 use crate::log::dead_letters;
 use crate::log::gate;
 use crate::log::target::Target;
@@ -19,6 +19,7 @@ use crate::projection::{progress, refold};
 use crate::shared::catalog::announce_protection_change;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
+use crate::shared::transaction::{self, Due, End};
 use eventstream_core::error::Error;
 use eventstream_core::name::EventType;
 use eventstream_core::protect::{Cover, Protection};
@@ -26,6 +27,7 @@ use eventstream_core::rules::Rules;
 use eventstream_core::word::Protects;
 use eventstream_core::{quote_literal, shown};
 use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTARRAYOID, TEXTOID};
+use std::cell::RefCell;
 
 thread_local! {
     static PROTECT: Plan = const { Plan::new(
@@ -43,6 +45,8 @@ thread_local! {
         "select name, rules::text from _eventstream.folds where tenant_id = $1 and rules is not null order by name collate \"C\"",
         &[INT8OID],
     ) };
+    /// Tenants whose rules this transaction takes back, or changes.
+    static TAKEN_BACK: RefCell<Vec<(i64, String)>> = const { RefCell::new(Vec::new()) };
     // Of columns that hold what events say; statistics of a partition of another version's dump may be there.
     static FORGET: Plan = const { Plan::new("select _eventstream.forget_values()", &[]) };
 }
@@ -76,6 +80,9 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
     }
     begin(target, c"es_protect")?;
     must_follow(target, definition)?;
+    if protected::of(target.id)?.names(kind, event_type, schema_version) {
+        keep_until_commit(target)?;
+    }
     let array = |list: Option<&[String]>| list.map(text_array_of).transpose();
     let row: [Nullable; 7] = [
         Some(Datum::from(target.id)),
@@ -141,6 +148,7 @@ pub fn unprotect(target: Target, kind: Protects, event_type: &str) -> Result<i64
 
 fn take_back(target: Target, kind: Protects, event_type: &str) -> Result<i64> {
     begin(target, c"es_unprotect")?;
+    keep_until_commit(target)?;
     let key = [Some(Datum::from(target.id)), Some(from_text(kind.as_str())?), Some(from_text(event_type)?)];
     let gone = as_owner(Planning::ByIndex, |db, catalog| {
         let gone = UNPROTECT.with(|plan| plan.write(db, &key))?;
@@ -168,6 +176,33 @@ fn begin(target: Target, call: &std::ffi::CStr) -> Result<()> {
     refold::rest(target)?;
     agreement::begin(target.id, call)?;
     gate::close(target)
+}
+
+/// What was protected is, for this transaction, until nothing that it does can be looked at by itself any more. Then inline state tables are filled by the rules that the others will know.
+fn keep_until_commit(target: Target) -> Result<()> {
+    protected::keep_until_commit(target.id)?;
+    TAKEN_BACK.with_borrow_mut(|all| {
+        if all.iter().all(|(tenant_id, _)| *tenant_id != target.id) {
+            all.push((target.id, target.name.to_owned()));
+        }
+    });
+    let on_end = |end| {
+        if !matches!(end, End::SubtransactionRolledBack(_)) {
+            TAKEN_BACK.take();
+            protected::unveil();
+        }
+    };
+    transaction::call_unveiled_before_commit(Due { before_commit: fill_unveiled, on_end });
+    Ok(())
+}
+
+fn fill_unveiled() -> Result<()> {
+    protected::unveil();
+    // Users' code may fail with what it is shown now, and the rollback would leave no trace of that: it is told nobody.
+    TAKEN_BACK
+        .take()
+        .iter()
+        .try_for_each(|(id, name)| progress::veiled(false, || refold::refold(Target { id: *id, name }).map(drop)))
 }
 
 fn check_name(kind: Protects, event_type: &str) -> Result<()> {
@@ -250,18 +285,24 @@ fn say_refolded(what: &str, changed: &[String]) -> Result<()> {
     report::notice(&format!("{what}: state tables {}", tables.join(", ")))
 }
 
-/// A NOTICE where versions are declared that no rule names.
+/// A NOTICE where versions are declared, or stored, that no rule names: folds of their events fail.
 fn say_uncovered(target: Target, event_type: &str) -> Result<()> {
     let protected = protected::of(target.id)?;
     let versions = super::schemas::versions(target.id, event_type)?;
     let is_missing = |version: &&i32| matches!(protected.events.of(event_type, **version), Cover::Missing { .. });
-    let missing: Vec<_> = versions.keys().filter(is_missing).map(ToString::to_string).collect();
-    if missing.is_empty() {
-        return Ok(());
+    let declared: Vec<_> = versions.keys().filter(is_missing).collect();
+    let stored = counted::counts(target.id, None)?.of.remove(event_type).unwrap_or_default();
+    let stored: Vec<_> = stored.keys().filter(is_missing).filter(|version| !declared.contains(version)).collect();
+    for (missing, what) in [(declared, "which is declared"), (stored, "of which there are events")] {
+        if missing.is_empty() {
+            continue;
+        }
+        let missing: Vec<_> = missing.into_iter().map(ToString::to_string).collect();
+        report::notice(&format!(
+            "of {} no rule names version {}, {what}: nothing that such an event says is shown, and none is appended, until es_protect covers it",
+            shown(event_type),
+            missing.join(", ")
+        ))?;
     }
-    report::notice(&format!(
-        "of {} no rule names version {}, which is declared: nothing that such an event says is shown, and none is appended, until es_protect covers it",
-        shown(event_type),
-        missing.join(", ")
-    ))
+    Ok(())
 }

@@ -54,7 +54,7 @@ impl<'a> Door<'a> {
     /// Of those who ask for events in the schema versions that they were stored in.
     pub fn raw(upcasters: &'a Upcasters) -> Self {
         let protected = &*upcasters.protected;
-        Self { upcasting: None, protected: (!protected.events.is_empty()).then_some(protected) }
+        Self { upcasting: None, protected: (!protected.shows_all_events()).then_some(protected) }
     }
 
     /// Of examples, which are nobody's data, on their way through the upcasters: all of each is shown.
@@ -185,6 +185,7 @@ impl<'a> Door<'a> {
 
 /// Takes out of an event what is protected of it in the schema version that it is stored in.
 fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
+    protected.before.as_ref().map_or(Ok(()), |before| hide(before, stored))?;
     match protected.events.of(stored.event_type()?, stored.schema_version()) {
         Cover::Free => {}
         Cover::Missing { .. } => {
@@ -199,6 +200,7 @@ fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
 
 /// The same of what the rule of its version names: of an event on its way to newer versions, which was hidden where no rule named what it was.
 fn hide_named(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
+    protected.before.as_ref().map_or(Ok(()), |before| hide_named(before, stored))?;
     let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) else {
         return Ok(());
     };
@@ -242,40 +244,45 @@ pub fn hidden_in_views(tenant_id: i64) -> Result<Option<Hidden>> {
         return Ok(None);
     }
     let protected = protected::of(tenant_id)?;
-    Ok((!protected.events.is_empty()).then_some(Hidden(protected)))
+    Ok((!protected.shows_all_events()).then_some(Hidden(protected)))
 }
 
 /// What views hide.
 pub struct Hidden(Rc<Protected>);
 
 impl Hidden {
+    fn all(&self) -> impl Iterator<Item = &Protected> {
+        self.0.before.as_deref().into_iter().chain([&*self.0])
+    }
+
     /// A document of an event of that type and schema version.
-    pub fn document(&self, event: (&str, i32), of: Document, document: Nullable) -> Result<Nullable> {
-        match self.0.events.of(event.0, event.1) {
-            Cover::Free => Ok(document),
-            Cover::Missing { .. } => Ok(None),
-            Cover::By(protection) => {
-                let shown = document.map(|document| residual(document, of.mask(protection))).transpose()?.flatten();
-                Ok(shown.or(document))
+    pub fn document(&self, event: (&str, i32), of: Document, mut document: Nullable) -> Result<Nullable> {
+        for protected in self.all() {
+            match protected.events.of(event.0, event.1) {
+                Cover::Free => {}
+                Cover::Missing { .. } => return Ok(None),
+                Cover::By(protection) => {
+                    let shown = document.map(|document| residual(document, of.mask(protection))).transpose()?.flatten();
+                    document = shown.or(document);
+                }
             }
         }
+        Ok(document)
     }
 
     /// Its salt, where nothing of these documents is hidden.
     pub fn salt(&self, event: (&str, i32), documents: [(Document, Nullable); 2], salt: Nullable) -> Result<Nullable> {
-        match self.0.events.of(event.0, event.1) {
-            Cover::Free => Ok(salt),
-            Cover::Missing { .. } => Ok(None),
-            Cover::By(protection) => {
-                for (of, document) in documents {
-                    if document.map(|document| residual(document, of.mask(protection))).transpose()?.flatten().is_some()
-                    {
-                        return Ok(None);
-                    }
-                }
-                Ok(salt)
+        for (of, document) in documents {
+            let hidden = |shown: Nullable| document.map(Datum::value) != shown.map(Datum::value);
+            if hidden(self.document(event, of, document)?) || self.is_missing(event) {
+                return Ok(None);
             }
         }
+        Ok(salt)
+    }
+
+    fn is_missing(&self, event: (&str, i32)) -> bool {
+        self.all().any(|protected| matches!(protected.events.of(event.0, event.1), Cover::Missing { .. }))
     }
 }
 

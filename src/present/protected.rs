@@ -18,6 +18,7 @@ use eventstream_core::rules::Pointer;
 use eventstream_core::word::{Protects, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 columns! {
@@ -32,6 +33,8 @@ columns! {
 }
 
 thread_local! {
+    /// By tenant, until the end of the transaction.
+    static BEFORE: RefCell<BTreeMap<i64, Rc<Protected>>> = const { RefCell::new(BTreeMap::new()) };
     static NONE: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
     static PROTECTED: RefCell<Known<i64, Rc<Protected>>> = RefCell::default();
     static LOAD: Plan = const { Plan::new(
@@ -55,6 +58,8 @@ pub struct Protected {
     pub definition: String,
     /// When the newest rule of events came that hides anything (microseconds since 2000-01-01 UTC): what was made of events before may repeat what it hides.
     pub events_since: Option<i64>,
+    /// What was protected when this transaction began to take back rules, or to change them: that passes for nobody in it either, or a rollback would leave no trace of who looked.
+    pub before: Option<Rc<Protected>>,
 }
 
 impl Protected {
@@ -64,6 +69,22 @@ impl Protected {
             (Cover::By(protection), Ok(pointer)) => protection.payload.covers(&pointer),
             _ => false,
         }
+    }
+
+    /// Whether there is a rule of that.
+    pub fn names(&self, kind: Protects, name: &str, schema_version: i32) -> bool {
+        let all = if kind == Protects::Event { &self.events } else { &self.commands };
+        matches!(all.of(name, schema_version), Cover::By(_))
+    }
+
+    /// Whether all of all events is shown.
+    pub fn shows_all_events(&self) -> bool {
+        self.events.is_empty() && self.before.as_ref().is_none_or(|before| before.events.is_empty())
+    }
+
+    /// What is not told of commands of that type, or of operations outside of that name; None: all is.
+    pub fn told_of_command(&self, name: &str) -> Option<&Mask> {
+        self.before.as_ref().and_then(|before| before.of_command(name)).or_else(|| self.of_command(name))
     }
 
     /// What is protected of commands of that type, or of operations outside of that name; None: nothing.
@@ -80,10 +101,29 @@ pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
     invalidation::take_in()?;
     let before = catalog::folds_generation();
     let found = Known::of(&PROTECTED, catalog::folds_generation, tenant_id, || load(tenant_id).map(Rc::new))?;
-    if found.events.is_empty() && before == catalog::folds_generation() {
+    if found.shows_all_events() && before == catalog::folds_generation() {
         NONE.set((before, tenant_id));
     }
     Ok(found)
+}
+
+/// To be called before rules of a tenant are taken back, or changed: until the end of the transaction, or [`unveil`], they count as they were, too.
+pub fn keep_until_commit(tenant_id: i64) -> Result<()> {
+    let before = of(tenant_id)?;
+    if before.before.is_none() {
+        BEFORE.with_borrow_mut(|all| {
+            all.entry(tenant_id).or_insert(before);
+        });
+        catalog::forget_protections();
+    }
+    Ok(())
+}
+
+/// The transaction commits, or has ended.
+pub fn unveil() {
+    if !BEFORE.take().is_empty() {
+        catalog::forget_protections();
+    }
 }
 
 /// Whether no events of the tenant are protected, where that was asked last: for whoever asks row by row.
@@ -144,15 +184,23 @@ fn load(tenant_id: i64) -> Result<Protected> {
             })
         })
     })?;
+    protected.before = BEFORE.with_borrow(|all| all.get(&tenant_id).cloned());
+    if let Some(before) = &protected.before {
+        // States that are made meanwhile are nobody else's.
+        protected.definition += &format!("before{}", before.definition);
+        protected.events_since = protected.events_since.max(before.events_since);
+    }
     Ok(protected)
 }
 
 impl Residuals for Protected {
     fn protects(&self) -> bool {
-        !self.events.is_empty()
+        !self.shows_all_events()
     }
 
     fn unprotected<'a>(&self, event_type: &str, schema_version: i32, payload: Jsonb<'a>) -> Result<Option<Jsonb<'a>>> {
+        let before = self.before.as_ref().map(|before| before.unprotected(event_type, schema_version, payload));
+        let Some(payload) = before.transpose()?.unwrap_or(Some(payload)) else { return Ok(None) };
         match self.events.of(event_type, schema_version) {
             Cover::Free => Ok(Some(payload)),
             Cover::Missing { .. } => Ok(None),

@@ -263,10 +263,15 @@ pub fn announce_category_change(catalog: &Catalog) -> Result<()> {
     invalidation::announce(catalog.category_rules)
 }
 
-/// Tells every session (at commit) that what is protected changed.
-pub fn announce_protection_change(catalog: &Catalog) -> Result<()> {
+/// This session reads anew what is protected.
+pub fn forget_protections() {
     FOLDS_CHANGED.set(FOLDS_CHANGED.get() + 1);
     RULES_CHANGED.set(RULES_CHANGED.get() + 1);
+}
+
+/// Tells every session (at commit) that what is protected changed.
+pub fn announce_protection_change(catalog: &Catalog) -> Result<()> {
+    forget_protections();
     invalidation::announce(catalog.protections)
 }
 

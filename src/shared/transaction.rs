@@ -33,6 +33,7 @@ thread_local! {
     static ON_END: Cell<Option<OnEnd>> = const { Cell::new(None) };
     static DUE: Cell<Option<Due>> = const { Cell::new(None) };
     static LAST: Cell<Option<Due>> = const { Cell::new(None) };
+    static UNVEILED: Cell<Option<Due>> = const { Cell::new(None) };
     /// From the last thing before the commit on.
     static COMMITTING: Cell<bool> = const { Cell::new(false) };
 }
@@ -106,6 +107,11 @@ pub fn call_last_before_commit(due: Due) {
     LAST.set(Some(due));
 }
 
+/// Does that behind even those, when nothing that this transaction does can be looked at by itself any more.
+pub fn call_unveiled_before_commit(due: Due) {
+    UNVEILED.set(Some(due));
+}
+
 /// What was to be done last was rolled back to a savepoint.
 pub fn nothing_last() {
     LAST.set(None);
@@ -131,6 +137,9 @@ pub fn note(event: Event) -> Result<()> {
             COMMITTING.set(true);
             if let Some(last) = LAST.get() {
                 xact::with_snapshot(last.before_commit)?;
+            }
+            if let Some(unveiled) = UNVEILED.get() {
+                xact::with_snapshot(unveiled.before_commit)?;
             }
             // No user code runs after it that could set another level.
             if APPENDED.get() && settings::is_durability_strict() {
@@ -171,9 +180,8 @@ fn finish(end: End) {
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();
-    for on_end in
-        [ON_END.take(), DUE.take().map(|due| due.on_end), LAST.take().map(|last| last.on_end)].into_iter().flatten()
-    {
+    let due = [DUE.take(), LAST.take(), UNVEILED.take()].into_iter().flatten();
+    for on_end in ON_END.take().into_iter().chain(due.map(|due| due.on_end)) {
         on_end(end);
     }
     board::at_end(end == End::Committed, has_appended);

@@ -193,3 +193,70 @@ def test_what_an_event_becomes_is_masked_by_the_rule_of_that(session):
     session.execute("begin; select es_protect('Old', 1, pointers => '{/other}'), es_protect('P', 1, pointers => '{}')")
     session.execute("select es_protect('P', 2, pointers => '{/name}'); commit")
     assert rows(session, "select event_type, schema_version, payload, salt from es_read('p-1')") == [("P", 2, {"name": None}, None)] * 2
+
+
+def test_a_version_that_is_only_stored_is_told(session):
+    session.execute("select es_append('c-1', 'T', '{\"name\": 1}', schema_version => version) from generate_series(1, 3) version")
+    told = []
+    session.execute("set client_min_messages = notice")
+    session.add_notice_handler(lambda notice: told.append(notice.message_primary))
+    session.execute("select es_protect('T', pointers => '{/name}')")
+    assert [text for text in told if "version 2, 3, of which there are events" in text]
+
+
+# A rule that is taken back
+
+NARROWER = {
+    "es_unprotect": "select es_unprotect('Named')",
+    "es_unprotect of commands": "select es_unprotect('Say', kind => 'command')",
+    "another rule": "select es_protect('Named', pointers => '{}')",
+    "es_unprotect in a savepoint": "savepoint s; select es_unprotect('Named'); release s",
+    "another in its place": "select es_unprotect('Named'); select es_protect('Named', pointers => '{/n}')",
+}
+LOOKS = [
+    "select payload, metadata, salt from eventstream.events",
+    "select payload from es_read('customer-1')",
+    "select payload from es_read('customer-1', raw => true)",
+    "select es_state('customer-1')",
+    "select name from t",
+    "select payload from eventstream.scheduled_commands",
+]
+
+
+@pytest.mark.parametrize("narrower", NARROWER.values(), ids=NARROWER)
+def test_nobody_looks_before_the_commit_that_leaves_a_trace(quiet, session, narrower):
+    session.execute(KEEP)
+    session.execute(TABLE.format("t", "inline"))
+    session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '{}'::jsonb $$; select es_register_decider('said', 'customer', 'decide(jsonb, eventstream.command)')")
+    session.execute("select es_protect('Named', pointers => '{/name}'), es_protect('Say', pointers => '{/name}', kind => 'command')")
+    session.execute(NAMED)
+    session.execute(f"select es_schedule_command('customer-1', 'Say', '{{\"name\": \"{CANARY}\"}}', '2100-01-01Z', 'k')")
+    look = lambda: str([rows(session, statement) for statement in LOOKS])
+    session.execute(f"begin; {narrower}")
+    assert CANARY not in look()
+    session.execute("rollback")
+    assert CANARY not in look()
+    session.execute(f"begin; {narrower}; commit")
+    assert value(session, "select count(*) from eventstream.administration where event_type = 'FieldsUnprotected' or payload -> 'before' <> 'null'") > 0
+    told = look()
+    assert CANARY in told
+    if "command" not in narrower:
+        assert rows(session, "select name from t") == [(CANARY,)] and value(session, "select es_state('customer-1') ->> 'name'") == CANARY
+    with quiet.connect() as other:
+        assert str([rows(other, statement) for statement in LOOKS]) == told
+
+
+def test_a_fold_that_fails_with_what_it_is_shown_at_the_commit_says_nothing(session):
+    session.execute("""create function tells(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin
+        if event.payload ->> 'name' is not null then raise notice 'so %', event.payload; raise 'no %', event.payload; end if; return state || event.payload; end $$;
+        select es_register_fold('kept', 'customer', 'tells(jsonb, eventstream.event)')""")
+    session.execute(PROTECT)
+    session.execute(TABLE.format("t", "inline"))
+    session.execute(NAMED)
+    told = []
+    session.execute("set client_min_messages = notice")
+    session.add_notice_handler(lambda notice: told.append(str([notice.message_primary, notice.message_detail, notice.context])))
+    with pytest.raises(psycopg.Error) as error:
+        session.execute("select es_unprotect('Named')")
+    diag = error.value.diag
+    assert CANARY not in str([diag.message_primary, diag.message_detail, diag.message_hint, diag.context, told])
