@@ -2,7 +2,7 @@
 //! runs that is called for a tenant (src/shared/within.rs). Every path by which a tenant is chosen asks here.
 //!
 //! ```text
-//! neither the session's user, nor SET ROLE's, nor the effective role needs a token, and none is in use ─▶ not fixed: the setting chooses among the grants
+//! neither the session's user, nor SET ROLE's, nor the effective role needs a token, nor did any when users' code was called, and none is in use ─▶ not fixed: the setting chooses among the grants
 //! users' code that is called for a tenant ─▶ that one, with all rights of the registrant
 //! a token is in use ─▶ its tenant, and what it leaves of the role's rights, as long as its time lasts and its key is registered
 //! else ─▶ ES042
@@ -12,12 +12,16 @@
 use super::rights::Access;
 use super::verified::{must_count, tokenless};
 use crate::log::identity;
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::function::call;
+use crate::pg::guard;
+use crate::pg::left_behind::Left;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::query::fetch::Portion;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::{invalidation, query::fetch, utility};
+use crate::pg::query::{estimate, fetch};
+use crate::pg::{invalidation, left_behind};
 use crate::shared::catalog;
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
@@ -56,8 +60,9 @@ struct Narrowed {
 
 /// Once a process, from _PG_init.
 pub fn init() {
-    fetch::init(may_go_on);
-    utility::before_held_cursor(before_held_cursor);
+    fetch::init(fetch::Listener { is_asked: kept::has_had, may_go_on });
+    left_behind::init(before_left_behind);
+    estimate::hide_values(is_held);
 }
 
 fn needing() -> Result<Rc<[Oid]>> {
@@ -70,14 +75,14 @@ fn needing() -> Result<Rc<[Oid]>> {
     })
 }
 
-/// The role because of which this session needs a token.
+/// The role because of which this session, or the users' code that it runs, needs a token.
 fn who_needs_one() -> Result<Option<Oid>> {
     let needing = needing()?;
     if needing.is_empty() {
         return Ok(None);
     }
-    let roles = [server::session_role(), server::outer_role(), server::current_role()];
-    Ok(roles.into_iter().find(|role| needing.contains(role)))
+    let needs_one = |role| needing.contains(&role);
+    Ok(within::roles_now().into_iter().find(|&role| needs_one(role)).or_else(|| within::role(needs_one)))
 }
 
 /// None: the session may choose. Errors: ES042.
@@ -115,6 +120,11 @@ pub fn must_be_everywhere() -> Result<()> {
     Err(tokenless(Tokenless::OfEveryTenant { role: server::role_name(role)? }))
 }
 
+/// For what concerns the tenants' names: under a token none is told of another one, nor makes one. Errors: 42501, ES042.
+pub fn must_be_free() -> Result<()> {
+    if tenant()?.is_some() { must_be_everywhere() } else { Ok(()) }
+}
+
 impl Fixed {
     /// Errors: ES044 where another tenant is named.
     pub fn must_be(&self, named: Option<&str>) -> Result<()> {
@@ -140,32 +150,70 @@ impl Fixed {
     }
 }
 
-/// That a statement may go on which has given rows: in a transaction with a token only as long as that counts, and is not rolled back. Users' code that was called before ends as it began.
-fn may_go_on() -> Result<()> {
-    if !kept::has_had() || within::tenant().is_some() || call::is_in_user_code() {
+/// That a statement may give its next rows: only as long as every token counts under which it gave any, and is not rolled back. What it gives without one asks for none: no row of the log is among
+/// that. What users' code runs that is called for a tenant ends as it began. Errors: ES042; 0A000 where the rest would be kept beyond the transaction.
+fn may_go_on(portion: &Portion) -> Result<()> {
+    if portion.is_first {
+        kept::note_begin(portion.statement);
+    } else if let Some(ran) = kept::ran(portion.statement) {
+        if ran.is_taken_back {
+            return Err(tokenless(Tokenless::Ended));
+        }
+        invalidation::take_in()?;
+        ran.tokens().try_for_each(must_count)?;
+    }
+    if within::tenant().is_some() || call::is_in_user_code() {
         return Ok(());
     }
-    match kept::in_use() {
-        Some(token) => must_count(&token),
-        None => Err(tokenless(Tokenless::Ended)),
+    if let Some(token) = kept::in_use() {
+        match must_count(&token) {
+            Ok(()) => kept::note_run(portion.statement),
+            // Whatever asks for it is refused.
+            Err(Failure::Rule(Error::Token(_))) => (),
+            Err(failure) => return Err(failure),
+        }
     }
+    if portion.is_kept && kept::ran(portion.statement).is_some() {
+        return Err(refused(
+            "COMMIT and ROLLBACK are refused within a loop over a query that ran with a token",
+            "What is left of it would outlive the token: end the transaction after the loop, or loop over numbers or an array.",
+        ));
+    }
+    Ok(())
 }
 
-/// A cursor WITH HOLD is filled when its transaction commits, and stays for whoever comes next. Errors: 0A000 where the session works with a token, or must.
-fn before_held_cursor() -> Result<()> {
+fn refused(what: &str, hint: &str) -> Failure {
+    Error::FeatureNotSupported { what: what.into(), hint: Some(hint.into()) }.into()
+}
+
+/// Whether what others have written is kept from this session, but for what it asks for. Takes part in planning.
+fn is_held() -> Result<bool> {
+    if guard::is_own_work() || catalog::Catalog::events_if_any()?.is_none() {
+        return Ok(false);
+    }
+    Ok(kept::has_had() || who_needs_one()?.is_some())
+}
+
+/// What would stay for whoever comes next: a cursor WITH HOLD is filled when its transaction commits. Errors: 0A000 where the session needs a token, and, for such a cursor, works with one.
+fn before_left_behind(left: Left) -> Result<()> {
     invalidation::take_in()?;
     if catalog::Catalog::events_if_any()?.is_none() {
         return Ok(());
     }
-    if who_needs_one()?.is_none() && !kept::has_had() {
-        kept::note_held_cursor();
-        return Ok(());
+    let is_needed = who_needs_one()?.is_some();
+    match left {
+        Left::HeldCursor if is_needed || kept::has_had() => Err(refused(
+            "a cursor WITH HOLD is refused where a token is needed",
+            "It would outlive the token, for whoever has the session next: fetch within the transaction.",
+        )),
+        Left::HeldCursor => {
+            kept::note_held_cursor();
+            Ok(())
+        }
+        Left::Lasting(what) if is_needed => Err(refused(
+            &format!("{what} is refused where a token is needed"),
+            "It would stay behind for whoever comes next as that role: ask who administers the database.",
+        )),
+        Left::Lasting(_) => Ok(()),
     }
-    Err(Error::FeatureNotSupported {
-        what: "a cursor WITH HOLD is refused where a token is needed".into(),
-        hint: Some(
-            "It would outlive the token, for whoever has the session next: fetch within the transaction.".into(),
-        ),
-    }
-    .into())
 }

@@ -1,6 +1,6 @@
 //! Tenants and grants are made and taken back here; every session notices at the commit.
 use super::check::{authorize_tenant, everything_or};
-use super::fixed::must_be_everywhere;
+use super::fixed::{must_be_everywhere, must_be_free};
 use super::rights::Access;
 use crate::log::{audit, identity};
 use crate::pg::error::failure::{Failure, Result};
@@ -69,6 +69,7 @@ fn invalid(argument: &str, reason: String, hint: Option<String>) -> Failure {
 pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
     TenantName::parse(name)?;
     server::must_be_writable(c"es_create_tenant")?;
+    must_be_free()?;
     let admin = everything_or(Privilege::Admin)?;
     let creator = server::role_name(server::current_role())?;
     as_owner(Planning::ByIndex, |db, catalog| {

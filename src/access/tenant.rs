@@ -5,6 +5,7 @@
 //! ```
 //! Promises: whoever enters the tenant's gate afterwards knows of it, in every session; hashes, grants and whatever else is kept go by uuid or id, and bear a new
 //! name; the tenant `default`, whose row no dump has, stays as it is.
+use super::fixed::must_be_free;
 use crate::log::target::Target;
 use crate::log::{acting, gate};
 use crate::pg::error::failure::{Failure, Result, invalid};
@@ -98,6 +99,7 @@ pub fn must_not_be_first(target: Target, what: &str) -> Result<()> {
 /// Errors: ES005 for the tenant `default`, and where there is one of that name, 55P03.
 pub fn rename_tenant(target: Target, new_name: &str) -> Result<()> {
     TenantName::parse_as("new_name", new_name)?;
+    must_be_free()?;
     server::must_be_writable(c"es_rename_tenant")?;
     acting::refuse("es_rename_tenant")?;
     must_not_be_first(target, "renamed")?;

@@ -21,9 +21,9 @@ const SHORTEST: usize = 64;
 /// Has the transaction work in the token's tenant, with what it leaves of the role's rights; the tenant's name. Errors: ES005 for a token that stands in the statement's text, ES008, ES043, ES044;
 /// 0A000 in users' code, and where the commit has a cursor WITH HOLD to fill.
 pub fn use_token(text: &str) -> Result<String> {
+    refuse_literal(text)?;
     call::refuse_in_user_code()?;
     must_be_possible()?;
-    refuse_literal(text)?;
     invalidation::take_in()?;
     let token = match known_or_verified(text)? {
         Ok(token) => token,

@@ -85,7 +85,8 @@ pub fn known_or_verified(text: &str) -> Result<Result<Rc<Token>, Fault>> {
             Err(fault) => return Ok(Err(fault)),
         },
     };
-    if let Err(fault) = token.claims.check_time(now()) {
+    let is_in_time = token.claims.check_lifetime(settings::token_max_lifetime());
+    if let Err(fault) = is_in_time.and_then(|()| token.claims.check_time(now())) {
         return Ok(Err(fault));
     }
     if catalog::access_generation() == generation {
@@ -114,13 +115,16 @@ fn verified(text: &str, generation: u64) -> Result<Result<Rc<Token>, Fault>> {
     }))
 }
 
-/// That the token in use still counts: its time, and its key and tenant, where rights have changed since it was found to. Errors: ES042.
+/// That a token still counts: its time, and its key, tenant and log, where rights have changed since it was found to. Errors: ES042.
 pub fn must_count(token: &Token) -> Result<()> {
     let generation = catalog::access_generation();
     let is_registered = token.found_at.get() == generation || {
-        let key = as_owner(Planning::ByIndex, |db, _| key_of(db, &token.claims.tenant, &token.key_id))?;
+        let (key, audience) = as_owner(Planning::ByIndex, |db, _| {
+            Ok((key_of(db, &token.claims.tenant, &token.key_id)?, identity::audience(db)?))
+        })?;
         key.is_some_and(|key| {
-            key.tenant_id == token.tenant_id && key.public_key == token.key && key.issuer == token.claims.issuer
+            let is_of_it = key.tenant_id == token.tenant_id && key.public_key == token.key;
+            is_of_it && token.claims.check(&key.issuer, &audience, settings::token_max_lifetime()).is_ok()
         })
     };
     if is_registered && token.claims.check_time(now()).is_ok() {

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod guc;
 pub mod invalidation;
 pub mod jsonb;
+pub mod left_behind;
 pub mod pinned;
 pub mod process;
 pub mod query;

@@ -4,7 +4,7 @@
 use super::compat::{self, Owned};
 use super::error::entry::raising;
 use super::error::failure::{Result, catch};
-use super::{ffi, guard};
+use super::{ffi, guard, left_behind};
 use pgrx::pg_sys::{self, NodeTag, Oid, PlannedStmt};
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -27,14 +27,6 @@ static AFTER_ROLES: OnceLock<fn() -> Result<()>> = OnceLock::new();
 /// Once a process, from _PG_init.
 pub fn after_roles_change(note: fn() -> Result<()>) {
     let _ = AFTER_ROLES.set(note);
-}
-
-/// Who is asked before a cursor WITH HOLD is declared.
-static BEFORE_HELD_CURSOR: OnceLock<fn() -> Result<()>> = OnceLock::new();
-
-/// Once a process, from _PG_init.
-pub fn before_held_cursor(ask: fn() -> Result<()>) {
-    let _ = BEFORE_HELD_CURSOR.set(ask);
 }
 
 static mut LISTENER: Option<&Listener> = None;
@@ -69,9 +61,7 @@ unsafe extern "C-unwind" fn process_utility(
         let changes_roles = changes_roles(node);
         raising("the start of a utility statement", || {
             listener.map_or(Ok(()), |listener| prepare(listener, node))?;
-            if declares_held_cursor(node) {
-                BEFORE_HELD_CURSOR.get().map_or(Ok(()), |ask| ask())?;
-            }
+            left_behind::before(node)?;
             guard::refuse_alteration(node)
         });
         guard::during(node, || match PREVIOUS {
@@ -110,16 +100,6 @@ unsafe fn changes_roles(node: *mut pg_sys::Node) -> bool {
             NodeTag::T_RenameStmt => (*node.cast::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_ROLE,
             _ => false,
         }
-    }
-}
-
-/// # Safety
-/// A node of a statement.
-unsafe fn declares_held_cursor(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag says what the node is.
-    unsafe {
-        (*node).type_ == NodeTag::T_DeclareCursorStmt
-            && (*node.cast::<pg_sys::DeclareCursorStmt>()).options & pg_sys::CURSOR_OPT_HOLD as i32 != 0
     }
 }
 

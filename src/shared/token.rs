@@ -5,11 +5,13 @@
 //!                           │ ROLLBACK TO a savepoint before it ─▶ the one before it, or none; the tenant stays the transaction's
 //!                           └ the transaction ends ─▶ none
 //! ```
-//! Promises: no token outlives its transaction, and no transaction has tokens of two tenants, whatever is rolled back to whichever savepoint: a cursor may have seen the first one.
+//! Promises: no token outlives its transaction, and no transaction has tokens of two tenants, whatever is rolled back to whichever savepoint: a cursor may have seen the first one. A statement that gives its
+//! rows in portions is known with every token that it gave any under.
 use crate::pg::process::{server, xact};
 use eventstream_core::token::Claims;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A token that was verified.
@@ -31,6 +33,21 @@ struct InUse {
     used_in: u32,
 }
 
+/// What a statement gave rows under.
+#[derive(Debug, Clone, Default)]
+pub struct Ran {
+    /// With the subtransaction in which each was brought.
+    tokens: Vec<(Rc<Token>, u32)>,
+    /// One of them was rolled back since.
+    pub is_taken_back: bool,
+}
+
+impl Ran {
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.tokens.iter().map(|(token, _)| &**token)
+    }
+}
+
 /// So many different ones a transaction may use: each takes memory until its end.
 pub const MOST: usize = 64;
 
@@ -38,6 +55,7 @@ thread_local! {
     static IN_USE: RefCell<Vec<InUse>> = const { RefCell::new(Vec::new()) };
     /// The transaction's first one, whatever became of it.
     static FIRST: RefCell<Option<Rc<Token>>> = const { RefCell::new(None) };
+    static RAN: RefCell<HashMap<usize, Ran>> = RefCell::default();
     static HAS_HAD: Cell<bool> = const { Cell::new(false) };
     static HOLDS_CURSOR: Cell<bool> = const { Cell::new(false) };
 }
@@ -81,6 +99,31 @@ pub fn begin(token: Rc<Token>) -> bool {
     })
 }
 
+/// What that statement gave rows under; None: under no token.
+pub fn ran(statement: usize) -> Option<Ran> {
+    RAN.with_borrow(|ran| ran.get(&statement).cloned())
+}
+
+/// A statement begins: what had that number before is over.
+pub fn note_begin(statement: usize) {
+    RAN.with_borrow_mut(|ran| ran.remove(&statement));
+}
+
+/// It gives rows under the token that is in use.
+pub fn note_run(statement: usize) {
+    let Some((token, used_in)) =
+        IN_USE.with_borrow(|in_use| in_use.last().map(|last| (Rc::clone(&last.token), last.used_in)))
+    else {
+        return;
+    };
+    RAN.with_borrow_mut(|ran| {
+        let tokens = &mut ran.entry(statement).or_default().tokens;
+        if !tokens.iter().any(|(other, in_which)| Rc::ptr_eq(other, &token) && *in_which == used_in) {
+            tokens.push((token, used_in));
+        }
+    });
+}
+
 /// A cursor WITH HOLD was declared in this transaction: its commit runs the cursor's statement.
 pub fn note_held_cursor() {
     HOLDS_CURSOR.set(true);
@@ -96,6 +139,7 @@ pub fn forget() {
     if HAS_HAD.replace(false) {
         IN_USE.set(Vec::new());
         FIRST.set(None);
+        RAN.set(HashMap::new());
     }
 }
 
@@ -103,5 +147,10 @@ pub fn forget() {
 pub fn roll_back(this: u32) {
     if has_had() {
         IN_USE.with_borrow_mut(|in_use| in_use.retain(|one| one.used_in < this));
+        RAN.with_borrow_mut(|ran| {
+            for ran in ran.values_mut() {
+                ran.is_taken_back |= ran.tokens.iter().any(|(_, used_in)| *used_in >= this);
+            }
+        });
     }
 }

@@ -257,6 +257,14 @@ impl Claims {
         if !self.audience.iter().any(|one| one == audience) {
             return Err(Fault::Member { member: "aud", reason: format!("must be this log: {audience}") });
         }
+        self.check_lifetime(max_lifetime)
+    }
+
+    /// That it was issued for no longer than is allowed (seconds).
+    ///
+    /// # Errors
+    /// [`Fault::Time`].
+    pub fn check_lifetime(&self, max_lifetime: i64) -> Result<(), Fault> {
         let lifetime = self.expires_at - self.issued_at;
         if lifetime <= 0 {
             return Err(Fault::Time("it expires before it was issued".into()));
@@ -313,10 +321,14 @@ impl Narrowing {
         self.privileges.is_none() && self.categories.is_none()
     }
 
-    /// What is left of a grant (its category None: of every one). Where it names categories, what concerns the whole tenant is gone.
+    /// What is left of a grant (its category None: of every one). Where it names categories, what concerns the whole tenant is gone; where it leaves less than all, manage is: what that registers runs with all
+    /// rights of the role, for good.
     #[must_use]
     pub fn left(&self, privilege: Privilege, category: Option<&str>) -> Vec<(Privilege, Option<String>)> {
         if self.privileges.as_ref().is_some_and(|privileges| !privileges.contains(&privilege)) {
+            return Vec::new();
+        }
+        if privilege == Privilege::Manage && !self.is_none() {
             return Vec::new();
         }
         let Some(categories) = &self.categories else { return vec![(privilege, category.map(str::to_owned))] };

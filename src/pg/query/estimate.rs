@@ -2,17 +2,25 @@
 //! row then, and two of them are joined by comparing each stream with each. Here a condition on the category in the view of streams' names, which
 //! temporal views are made of, is always said to leave a thousand of them, whatever statistics are there: few enough that an index finds them, and
 //! many enough that a join hashes them. An estimate changes how an answer is found, never the answer.
+//!
+//! But EXPLAIN, and what a session may have logged to itself, tell estimates, and statistics of our tables have everybody's values. For whom these are not, a column has as many different ones as it has,
+//! and no values.
 use crate::pg::compat;
 use crate::pg::error::entry::raising;
-use crate::pg::error::failure::catch;
+use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi::{self, members};
 use crate::pg::guard;
+use crate::pg::process::session;
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
 use std::ffi::CStr;
+use std::sync::OnceLock;
 
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
 /// What is known of streams.
 static mut STREAMS: Streams = Streams { oid: || None, table: c"", tenant: 0, name: 0, category: 0 };
+
+/// Whether values are hidden from who plans.
+static HIDES: OnceLock<fn() -> Result<bool>> = OnceLock::new();
 
 /// The operator = of two texts.
 const TEXT_EQUAL: Oid = Oid::from_u32(pg_sys::TextEqualOperator);
@@ -49,6 +57,11 @@ pub fn init(streams: Streams) {
     }
 }
 
+/// Once a process, from _PG_init.
+pub fn hide_values(from: fn() -> Result<bool>) {
+    let _ = HIDES.set(from);
+}
+
 /// Whether statistics of a column are given.
 unsafe extern "C-unwind" fn know(
     root: *mut pg_sys::PlannerInfo,
@@ -63,6 +76,77 @@ unsafe extern "C-unwind" fn know(
         {
             return true;
         }
+        know_streams(root, entry, column, found) || hide(root, entry, column, found)
+    }
+}
+
+/// The same of a table of ours, where its values are hidden.
+///
+/// # Safety
+/// As the hook is called.
+unsafe fn hide(
+    root: *mut pg_sys::PlannerInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    let Some(hides) = HIDES.get().filter(|_| !session::is_at_work()) else { return false };
+    // SAFETY: an entry of the query; look-ups; a tuple and what frees it, as the hook gives them.
+    unsafe {
+        if planned(root, entry).is_none() || (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
+            return false;
+        }
+        raising("an estimate", || {
+            let is_ours = catch(|| {
+                let ours = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
+                ours != pg_sys::InvalidOid && ffi::get_rel_namespace((*entry).relid) == ours
+            })?;
+            if !is_ours || !hides()? {
+                return Ok(false);
+            }
+            catch(|| {
+                let distinct = distinct((*entry).relid, column, (*entry).inh);
+                let row = distinct.map(|distinct| statistics((*entry).relid, column, distinct));
+                (*found).statsTuple = row.unwrap_or(std::ptr::null_mut());
+                (*found).freefunc = Some(free);
+                true
+            })
+        })
+    }
+}
+
+/// How many different values a column has, as pg_statistic says it.
+///
+/// # Safety
+/// May raise.
+unsafe fn distinct(relation: Oid, column: i16, with_children: bool) -> Option<f32> {
+    let cache = pg_sys::SysCacheIdentifier::STATRELATTINH as i32;
+    // SAFETY: a look-up by the key of pg_statistic, whose row is released; that column is never NULL.
+    unsafe {
+        let key = (Datum::from(relation), Datum::from(column), Datum::from(with_children));
+        let row = ffi::SearchSysCache3(cache, key.0, key.1, key.2);
+        if row.is_null() {
+            return None;
+        }
+        let mut is_null = false;
+        let value = ffi::SysCacheGetAttr(cache, row, pg_sys::Anum_pg_statistic_stadistinct as i16, &mut is_null);
+        ffi::ReleaseSysCache(row);
+        Some(f32::from_bits(value.value() as u32))
+    }
+}
+
+/// The same of the table of streams, where a category is asked for.
+///
+/// # Safety
+/// As the hook is called.
+unsafe fn know_streams(
+    root: *mut pg_sys::PlannerInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    found: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: as the caller says. Nothing is alive here that needs dropping when it raises.
+    unsafe {
         let streams = STREAMS;
         if !(column == streams.tenant || column == streams.name || column == streams.category) {
             return false;

@@ -1,4 +1,5 @@
-//! Statements that go on: FETCH, the next portion of what a client executes, the next rows of a loop. Whoever must agree to that is asked before each but the first.
+//! Statements as they give rows: at once, or in portions: FETCH, the next one of what a client executes, the next rows of a loop, what is kept of a loop over a COMMIT within it. Whoever must agree
+//! is asked before each portion.
 use crate::pg::error::entry::raising;
 use crate::pg::error::failure::Result;
 use crate::pg::ffi::compared;
@@ -6,13 +7,29 @@ use crate::pg::process::session;
 use pgrx::pg_sys::{self, QueryDesc};
 
 static mut PREVIOUS: pg_sys::ExecutorRun_hook_type = None;
-static mut MAY_GO_ON: fn() -> Result<()> = || Ok(());
+static mut LISTENER: Listener = Listener { is_asked: || false, may_go_on: |_| Ok(()) };
+
+/// What a statement is about to give.
+pub struct Portion {
+    /// Which statement: no other one that is open has the same number.
+    pub statement: usize,
+    pub is_first: bool,
+    /// All that is left, kept beyond the transaction's end.
+    pub is_kept: bool,
+}
+
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// Whether there is anything to ask now; costs next to nothing, and never panics.
+    pub is_asked: fn() -> bool,
+    pub may_go_on: fn(&Portion) -> Result<()>,
+}
 
 /// Sets the hook; once a process, from _PG_init.
-pub fn init(may_go_on: fn() -> Result<()>) {
+pub fn init(listener: Listener) {
     // SAFETY: _PG_init runs once a process, single-threaded; hooks are chained.
     unsafe {
-        MAY_GO_ON = may_go_on;
+        LISTENER = listener;
         PREVIOUS = pg_sys::ExecutorRun_hook;
         pg_sys::ExecutorRun_hook = Some(run);
     }
@@ -23,6 +40,17 @@ compared! {
     fn standard_ExecutorRun(query: *mut QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
     #[cfg(not(pre_pg18))]
     fn standard_ExecutorRun(query: *mut QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+}
+
+/// # Safety
+/// A statement that is about to run.
+unsafe fn portion(query: *mut QueryDesc) -> Portion {
+    // SAFETY: as the caller says; the portal that is at work lives meanwhile. One whose statement still runs has a store only while it is filled for after the end (HoldPortal).
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        let is_kept = !portal.is_null() && (*portal).queryDesc == query && !(*portal).holdStore.is_null();
+        Portion { statement: query as usize, is_first: !(*query).already_executed, is_kept }
+    }
 }
 
 /// The hook, whose last argument is gone since PostgreSQL 18.
@@ -36,8 +64,10 @@ macro_rules! hook {
         ) {
             // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when it raises. Our own statements, in pages, are their caller's matter.
             unsafe {
-                if (*query).already_executed && !session::is_at_work() {
-                    raising("a statement that goes on", || MAY_GO_ON());
+                let listener = LISTENER;
+                if (listener.is_asked)() && !session::is_at_work() {
+                    let portion = portion(query);
+                    raising("a statement that goes on", || (listener.may_go_on)(&portion));
                 }
                 match PREVIOUS {
                     Some(previous) => previous(query, direction, count $(, $once)?),
