@@ -175,7 +175,7 @@ def test_who_needs_a_token_leaves_nothing_behind_in_the_database(bank, statement
     with bank.connect() as session:
         session.execute("begin")
         with refused("0A000") as raised:
-            session.execute(statement.format(database=bank.database.name))
+            session.execute(statement.replace("{database}", bank.database.name))
         assert "is refused where a token is needed" in str(raised.value)
         # After an error it is a rollback.
         session.execute("prepare transaction 'left'")
