@@ -65,7 +65,6 @@ unbound_numbers! {
     pub const AttrDefaultRelationId: Oid = Oid::from_u32(2604);
     pub const DependRelationId: Oid = Oid::from_u32(2608);
     pub const DependDependerIndexId: Oid = Oid::from_u32(2673);
-    pub const LargeObjectRelationId: Oid = Oid::from_u32(2613);
     // catalog/pg_operator.dat, where it has no name: bigint = bigint
     pub const INT8_EQUAL_OPERATOR: Oid = Oid::from_u32(410);
 }
@@ -353,8 +352,6 @@ compared! {
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
     // catalog/namespace.c, utils/cache/syscache.c
     pub fn SearchSysCache1(cache: c_int, key: Datum) -> HeapTuple;
-    pub fn SearchSysCache3(cache: c_int, a: Datum, b: Datum, c: Datum) -> HeapTuple;
-    pub fn SysCacheGetAttr(cache: c_int, row: HeapTuple, column: AttrNumber, is_null: *mut bool) -> Datum;
     pub fn ReleaseSysCache(row: HeapTuple);
     pub fn SearchSysCacheExists(cache: c_int, a: Datum, b: Datum, c: Datum, d: Datum) -> bool;
     pub fn GetSysCacheOid(cache: c_int, column: AttrNumber, a: Datum, b: Datum, c: Datum, d: Datum) -> Oid;

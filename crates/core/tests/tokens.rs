@@ -292,6 +292,11 @@ fn it_narrows_what_a_role_may_do_and_never_widens_it() {
     let privileges = narrowing(json!(["admin", "read"]), Value::Null);
     assert_eq!(privileges.left(Privilege::Admin, None), [(Privilege::Admin, None)]);
     assert_eq!(privileges.left(Privilege::Read, Some("order")), [of("order")]);
+    for narrowed in
+        [&both, &privileges, &narrowing(json!(["manage"]), Value::Null), &narrowing(Value::Null, json!(["order"]))]
+    {
+        assert_eq!(narrowed.left(Privilege::Manage, Some("order")), [], "what it registers outlives the token");
+    }
     let nothing = narrowing(json!([]), Value::Null);
     assert!(!nothing.is_none() && Privilege::ALL.iter().all(|&privilege| nothing.left(privilege, None).is_empty()));
     let nowhere = narrowing(Value::Null, json!([]));

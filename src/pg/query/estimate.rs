@@ -8,7 +8,7 @@
 use crate::pg::compat;
 use crate::pg::error::entry::raising;
 use crate::pg::error::failure::{Result, catch};
-use crate::pg::ffi::{self, members};
+use crate::pg::ffi::{self, compared, members};
 use crate::pg::guard;
 use crate::pg::process::session;
 use pgrx::pg_sys::{self, Datum, NodeTag, Oid};
@@ -18,6 +18,11 @@ use std::sync::OnceLock;
 static mut PREVIOUS: pg_sys::get_relation_stats_hook_type = None;
 /// What is known of streams.
 static mut STREAMS: Streams = Streams { oid: || None, table: c"", tenant: 0, name: 0, category: 0 };
+
+compared! {
+    fn SearchSysCache3(cache: i32, a: Datum, b: Datum, c: Datum) -> pg_sys::HeapTuple;
+    fn SysCacheGetAttr(cache: i32, row: pg_sys::HeapTuple, column: pg_sys::AttrNumber, is_null: *mut bool) -> Datum;
+}
 
 /// Whether values are hidden from who plans.
 static HIDES: OnceLock<fn() -> Result<bool>> = OnceLock::new();
@@ -76,7 +81,7 @@ unsafe extern "C-unwind" fn know(
         {
             return true;
         }
-        know_streams(root, entry, column, found) || hide(root, entry, column, found)
+        raising("an estimate", || Ok(know_streams(root, entry, column, found)? || hide(root, entry, column, found)?))
     }
 }
 
@@ -89,28 +94,26 @@ unsafe fn hide(
     entry: *mut pg_sys::RangeTblEntry,
     column: pg_sys::AttrNumber,
     found: *mut pg_sys::VariableStatData,
-) -> bool {
-    let Some(hides) = HIDES.get().filter(|_| !session::is_at_work()) else { return false };
+) -> Result<bool> {
+    let Some(hides) = HIDES.get().filter(|_| !session::is_at_work()) else { return Ok(false) };
     // SAFETY: an entry of the query; look-ups; a tuple and what frees it, as the hook gives them.
     unsafe {
         if planned(root, entry).is_none() || (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
-            return false;
+            return Ok(false);
         }
-        raising("an estimate", || {
-            let is_ours = catch(|| {
-                let ours = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
-                ours != pg_sys::InvalidOid && ffi::get_rel_namespace((*entry).relid) == ours
-            })?;
-            if !is_ours || !hides()? {
-                return Ok(false);
-            }
-            catch(|| {
-                let distinct = distinct((*entry).relid, column, (*entry).inh);
-                let row = distinct.map(|distinct| statistics((*entry).relid, column, distinct));
-                (*found).statsTuple = row.unwrap_or(std::ptr::null_mut());
-                (*found).freefunc = Some(free);
-                true
-            })
+        let is_ours = catch(|| {
+            let ours = ffi::get_namespace_oid(c"_eventstream".as_ptr(), true);
+            ours != pg_sys::InvalidOid && ffi::get_rel_namespace((*entry).relid) == ours
+        })?;
+        if !is_ours || !hides()? {
+            return Ok(false);
+        }
+        catch(|| {
+            let distinct = distinct((*entry).relid, column, (*entry).inh);
+            let row = distinct.map(|distinct| statistics((*entry).relid, column, distinct));
+            (*found).statsTuple = row.unwrap_or(std::ptr::null_mut());
+            (*found).freefunc = Some(free);
+            true
         })
     }
 }
@@ -124,12 +127,12 @@ unsafe fn distinct(relation: Oid, column: i16, with_children: bool) -> Option<f3
     // SAFETY: a look-up by the key of pg_statistic, whose row is released; that column is never NULL.
     unsafe {
         let key = (Datum::from(relation), Datum::from(column), Datum::from(with_children));
-        let row = ffi::SearchSysCache3(cache, key.0, key.1, key.2);
+        let row = SearchSysCache3(cache, key.0, key.1, key.2);
         if row.is_null() {
             return None;
         }
         let mut is_null = false;
-        let value = ffi::SysCacheGetAttr(cache, row, pg_sys::Anum_pg_statistic_stadistinct as i16, &mut is_null);
+        let value = SysCacheGetAttr(cache, row, pg_sys::Anum_pg_statistic_stadistinct as i16, &mut is_null);
         ffi::ReleaseSysCache(row);
         Some(f32::from_bits(value.value() as u32))
     }
@@ -144,14 +147,16 @@ unsafe fn know_streams(
     entry: *mut pg_sys::RangeTblEntry,
     column: pg_sys::AttrNumber,
     found: *mut pg_sys::VariableStatData,
-) -> bool {
+) -> Result<bool> {
     // SAFETY: as the caller says. Nothing is alive here that needs dropping when it raises.
     unsafe {
         let streams = STREAMS;
         if !(column == streams.tenant || column == streams.name || column == streams.category) {
-            return false;
+            return Ok(false);
         }
-        let Some(relation) = planned(root, entry).filter(|&relation| relation == (*found).rel) else { return false };
+        let Some(relation) = planned(root, entry).filter(|&relation| relation == (*found).rel) else {
+            return Ok(false);
+        };
         let distinct = if column == streams.tenant {
             1.0 // other tenants have no part in it
         } else if column == streams.name {
@@ -168,7 +173,7 @@ unsafe fn know_streams(
             }
             is_known
         };
-        raising("an estimate", || catch(make))
+        catch(make)
     }
 }
 
