@@ -85,6 +85,11 @@ fn who_needs_one() -> Result<Option<Oid>> {
     Ok(within::roles_now().into_iter().find(|&role| needs_one(role)).or_else(|| within::role(needs_one)))
 }
 
+/// Whether that role needs a token.
+pub fn needs_token(role: Oid) -> Result<bool> {
+    Ok(needing()?.contains(&role))
+}
+
 /// None: the session may choose. Errors: ES042.
 pub fn tenant() -> Result<Option<Fixed>> {
     let (role, token) = (who_needs_one()?, kept::in_use());

@@ -22,6 +22,8 @@ pub struct Acting {
     event: Cell<Option<([u8; 16], Option<Datum>)>>,
     /// None: it is a scheduled command.
     handler: Option<Handler>,
+    /// Who is said to act whatever the code says: whom a token named when the command was scheduled.
+    by_token: Option<String>,
 }
 
 /// A projection's handler.
@@ -45,12 +47,12 @@ impl Acting {
             position: Cell::new(None),
             keys: Cell::new(0),
         };
-        Self { role, actor, event: Cell::new(None), handler: Some(handler) }
+        Self { role, actor, event: Cell::new(None), handler: Some(handler), by_token: None }
     }
 
-    /// A scheduled command that `role` is said to have asked for.
-    pub fn scheduled(role: String) -> Self {
-        Self { role, actor: "scheduled command".into(), event: Cell::new(None), handler: None }
+    /// A scheduled command that `role` is said to have asked for; `by_token`: as whom a token had it.
+    pub fn scheduled(role: String, by_token: Option<String>) -> Self {
+        Self { role, actor: "scheduled command".into(), event: Cell::new(None), handler: None, by_token }
     }
 
     /// The event that is handled from now on (None: there are several), and the position of the first.
@@ -179,17 +181,26 @@ pub fn completes() -> bool {
 
 /// Who is said to act, where a token says that: whatever the call and the session claim.
 fn of_token(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
-    let Some(token) = token::in_use() else { return Ok(metadata) };
+    match token::in_use() {
+        Some(token) => with_actor(metadata, &token.claims.subject),
+        None => Ok(metadata),
+    }
+}
+
+fn with_actor<'a>(metadata: Jsonb<'a>, actor: &str) -> Result<Jsonb<'a>> {
     let own = String::from_utf8_lossy(metadata.text()?);
     let own = own.strip_suffix('}').unwrap_or("{");
     let comma = if own == "{" { "" } else { ", " };
     // Of two members of one name jsonb keeps the later one.
-    Jsonb::parse(&format!("{own}{comma}\"actor\": {}}}", serde_json::Value::from(token.claims.subject.as_str())))
+    Jsonb::parse(&format!("{own}{comma}\"actor\": {}}}", serde_json::Value::from(actor)))
 }
 
 /// The metadata of an event that is to be appended, with what a handler left out: actor, causation_id and correlation_id; or with the actor that the session's token names.
 pub fn complete(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
     let Some(acting) = current() else { return of_token(metadata) };
+    if let Some(actor) = &acting.by_token {
+        return with_actor(metadata, actor);
+    }
     let mut added = serde_json::Map::new();
     added.insert("actor".into(), acting.actor.clone().into());
     if let Some((event_id, of_event)) = acting.event.get() {

@@ -235,6 +235,26 @@ def test_a_token_that_leaves_less_than_all_registers_nothing(bank):
             session.execute(f"select {calls[0]}")
 
 
+def test_a_scheduled_command_is_the_person_s_whom_the_token_named(bank):
+    with bank.admin() as session:
+        session.execute("create schema code; grant usage on schema code to public")
+        session.execute("create function code.decide(state jsonb, command eventstream.command) returns jsonb language sql stable as "
+                        """$$ select '[{"type": "Decided", "payload": {}, "metadata": {"actor": "the-boss", "note": 1}}]'::jsonb $$""")
+        session.execute("""select es_register_fold('item', 'item', rules => '{"on": {}}')""")
+    with bank.connect() as session, session.transaction():
+        use(session, bank.token("acme"))
+        session.execute("""select es_register_decider('item', 'item', 'code.decide(jsonb, eventstream.command)', commands => '{"Do": {}}')""")
+        session.execute("select es_command('item-1', 'Do', '{}')")
+        session.execute("""select es_schedule_command('item-2', 'Do', '{}', now(), 'k', metadata => '{"actor": "spoof"}')""")
+    with bank.admin() as session:
+        deadline = time.monotonic() + 30
+        while not rows(session, "select from es_read('item-2')"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for stream in ("item-1", "item-2"):
+            assert value(session, "select metadata from es_read(%s)", stream) == {"actor": "clerk-7", "note": 1}
+
+
 def test_a_token_that_is_refused_is_not_logged_whatever_refuses_it(bank):
     token = bank.token("acme")
     plain(bank, "read")

@@ -10,7 +10,7 @@ use super::super::commanded::{Command, Given};
 use super::super::execute::execute;
 use super::ends::{self, Tried};
 use super::unwanted::AtWork;
-use crate::access::authorize;
+use crate::access::{authorize, needs_token};
 use crate::log::acting::{self, Acting};
 use crate::log::activation;
 use crate::log::gate;
@@ -18,7 +18,7 @@ use crate::log::noted;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Caught, Result};
 use crate::pg::function::call::{self, Code, Position, Registrant};
-use crate::pg::jsonb::Stored;
+use crate::pg::jsonb::{Stored, Value};
 use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::{attempt_but, undone};
@@ -364,10 +364,23 @@ impl Due {
         Ok(true)
     }
 
+    /// Who is said to act by what it was scheduled with.
+    fn actor(&self) -> Result<Option<String>> {
+        let mut actor = None;
+        self.metadata.view().each(|key, value| {
+            if let ("actor", Value::Text(named)) = (key, value) {
+                actor = Some(named.to_owned());
+            }
+            Ok(())
+        })?;
+        Ok(actor)
+    }
+
     /// As es_command of the role that scheduled it, in the tenant.
     fn execute(&self, role: pgrx::pg_sys::Oid) -> Result<()> {
         let _at_work = AtWork::begin(self.id);
-        let acting = Rc::new(Acting::scheduled(self.recorded_by.clone()));
+        let by_token = if needs_token(role)? { self.actor()? } else { None };
+        let acting = Rc::new(Acting::scheduled(self.recorded_by.clone(), by_token));
         let what = CString::new(format!("scheduled command {}", shown(&self.key))).unwrap_or_default();
         let at = Position::counted(&what, c"attempt", self.attempts.saturating_add(1).into());
         call::as_registrant(role, &self.registrant.search_path, Code::Handler, &at, || {
