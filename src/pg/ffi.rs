@@ -1,8 +1,7 @@
 //! PostgreSQL's functions as PostgreSQL declares them. pgrx's own bindings catch an error and rewrite it (SQLSTATE,
 //! DETAIL and CONTEXT suffer); these let it pass, so every call that can raise stands inside [`super::error::failure::catch`].
 //!
-//! pgrx reads its bindings from the headers of the PostgreSQL that is built for. What it binds too is compared here when it is compiled: a major version
-//! that changes a function does not build until this file says so.
+//! pgrx reads its bindings from the headers of the PostgreSQL that is built for. What it binds too is compared here when it is compiled: a major version that changes a function does not build until this file says so.
 use pgrx::pg_sys::*;
 use std::ffi::{c_char, c_int, c_long, c_void};
 
@@ -65,6 +64,7 @@ unbound_numbers! {
     pub const AttrDefaultRelationId: Oid = Oid::from_u32(2604);
     pub const DependRelationId: Oid = Oid::from_u32(2608);
     pub const DependDependerIndexId: Oid = Oid::from_u32(2673);
+    pub const LargeObjectRelationId: Oid = Oid::from_u32(2613);
     // catalog/pg_operator.dat, where it has no name: bigint = bigint
     pub const INT8_EQUAL_OPERATOR: Oid = Oid::from_u32(410);
 }

@@ -2,6 +2,7 @@
 //! Whoever must agree is asked before.
 use super::error::entry::raising;
 use super::error::failure::Result;
+use super::ffi;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -13,9 +14,6 @@ pub enum Left {
     /// What does that, as it is called.
     Lasting(&'static str),
 }
-
-/// pg_largeobject (catalog/pg_largeobject.h); an oid that never changes.
-const LARGE_OBJECTS: Oid = Oid::from_u32(2613);
 
 static ASK: OnceLock<fn(Left) -> Result<()>> = OnceLock::new();
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
@@ -78,7 +76,7 @@ unsafe extern "C-unwind" fn on_access(
     // SAFETY: as objectaccess.c calls the hook; nothing is alive here that needs dropping when it raises.
     unsafe {
         if access == pg_sys::ObjectAccessType::OAT_POST_CREATE
-            && class == LARGE_OBJECTS
+            && class == ffi::LargeObjectRelationId
             && let Some(ask) = ASK.get()
         {
             raising("a new large object", || ask(Left::Lasting("a large object")));
