@@ -5,7 +5,8 @@
     psql -X -q -v ON_ERROR_STOP=1 -d DATABASE -c 'copy (
         select tenant, tenant_uuid, stream, version, event_id, event_type, schema_version, subject, occurred_at, recorded_at,
             recorded_by, salt, chain_hash, payload, metadata, global_position, tags
-        from (table eventstream.events union all table eventstream.administration) e, (select tenant_uuid from es_log_info()) t
+        from (table eventstream.events union all
+            select r.* from es_chain_heads() h, es_read(h.stream) r where left(h.stream, 1) = chr(36)) e, (select tenant_uuid from es_log_info()) t
         order by tenant, stream, version
     ) to stdout with (format csv, header)' | python3 verify.py -
 

@@ -9,6 +9,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::pg::{function::call, process::server};
 use crate::shared::catalog;
+use crate::shared::meant;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use eventstream_core::argument::Argument;
@@ -16,6 +17,7 @@ use eventstream_core::error::Error;
 use eventstream_core::name::is_reserved;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
+use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -60,11 +62,20 @@ fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<
     let role = server::current_role();
     let Some(fixed) = fixed::tenant()? else {
         let chosen = tenant.map(ToOwned::to_owned).or_else(settings::tenant);
-        return known((role, chosen, false), privilege, need);
+        return as_before(known((role, chosen, false), privilege, need)?);
     };
     fixed.must_be(tenant)?;
     let access = known((role, Some(fixed.tenant.to_string()), true), privilege, need)?;
     Ok(fixed.narrowed(access))
+}
+
+/// Errors: ES040 where the tenant's name has meant another one in this transaction.
+fn as_before(access: Rc<Access>) -> Result<Rc<Access>> {
+    if meant::means(&access.tenant, access.tenant_id) {
+        return Ok(access);
+    }
+    let tenant = access.tenant.clone();
+    Err(Error::Withheld(Box::new(Withheld::TenantChanged { tenant, what: "transaction" })).into())
 }
 
 fn known(key: (Oid, Option<String>, bool), privilege: Privilege, need: Need) -> Result<Rc<Access>> {
@@ -317,6 +328,7 @@ pub fn shown_in(tenant: Option<&str>) -> Result<Scope> {
             Error::InsufficientPrivilege { .. }
             | Error::TenantRequired { .. }
             | Error::TenantNotFound { .. }
+            | Error::Withheld(_)
             | Error::Token(_),
         )) => Ok(Scope::Categories(Vec::new())),
         Err(failure) => Err(failure),

@@ -9,6 +9,7 @@ use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text};
 use crate::pg::{error::report, process::server};
 use crate::shared::catalog::{Catalog, announce_access_change, announce_fold_change, announce_projection_change};
+use crate::shared::meant;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::{Category, EVERY_TENANT as EVERYWHERE, TenantName};
@@ -88,6 +89,7 @@ pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
                 ),
             ));
         };
+        meant::forget(name);
         if admin.is_some() {
             write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
         }

@@ -16,6 +16,7 @@ use crate::pg::process::subtransaction::attempt;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog::announce_tenant_change;
+use crate::shared::meant;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::name::TenantName;
@@ -123,6 +124,7 @@ pub fn rename_tenant(target: Target, new_name: &str) -> Result<()> {
             return Err(Error::Internal { what: format!("the tenant was not renamed: {}", caught.message) }.into());
         }
     }
+    [target.name, new_name].into_iter().for_each(meant::forget);
     as_owner(Planning::ByIndex, |db, catalog| {
         announce_tenant_change(catalog)?;
         let named = SETTINGS.with(|plan| {

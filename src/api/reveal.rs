@@ -12,6 +12,7 @@ use eventstream_core::privilege::Privilege;
 asks_outside_of_tests!("es_reveal", Reveal, "eventstream_reveal", "text, text, bigint, bigint", reveal_stream);
 
 fn reveal_stream(args: &Args) -> Returned {
+    reveal::refuse_to_others()?;
     // Rights are asked once a page.
     if let Some(row) = pages::at_hand(args) {
         return Ok(Some(row));

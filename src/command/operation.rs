@@ -13,6 +13,7 @@
 use super::{covered, ended};
 use crate::log::activation;
 use crate::log::document::print;
+use crate::log::gate;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::Jsonb;
@@ -243,6 +244,7 @@ impl Call<'_> {
             }
         }
         server::must_be_writable(c"es_begin_command")?;
+        let passing = gate::pass(self.target.id)?;
         ended::must_be_open(self.target.id)?;
         // Whoever has it in hand is waited for with everybody's locks, so that a deadlock is one.
         let had = lock::patiently(left.max(GLANCE), || {
@@ -251,7 +253,14 @@ impl Call<'_> {
                 Some(_) => self.take_over(db),
             })
         })?;
-        Ok(had.unwrap_or(Step::InProgress(row.as_ref().map(Attempt::of))))
+        match had {
+            Some(Step::Done(begun)) => Ok(Step::Done(begun)),
+            // Who waits for another's attempt keeps nobody from closing the tenant.
+            other => {
+                passing.leave()?;
+                Ok(other.unwrap_or(Step::InProgress(row.as_ref().map(Attempt::of))))
+            }
+        }
     }
 
     /// Waits for the end of the transaction that has the row in hand, so that a deadlock is one; where nobody has, for a moment.

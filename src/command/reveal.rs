@@ -5,7 +5,7 @@
 //!                                       └─ no worker, or none that comes through: again, for 10 s ─▶ ES070, and nothing goes out
 //! ```
 //! Promises: nothing is shown without a record, whatever dies when, and a record without a showing does no harm; the record is of another transaction: the reader's may be read only, and
-//! its rollback takes nothing back; it says who, of what, why, and no value; whoever stops waiting leaves nothing behind (src/shared/requests.rs).
+//! its rollback takes nothing back; where standbys are synchronous they have it, too; it says who, of what, why, and no value; whoever stops waiting leaves nothing behind (src/shared/requests.rs).
 use super::write::write;
 use crate::log::event::NewEvent;
 use crate::log::identity;
@@ -46,15 +46,20 @@ const MOST_METADATA_BYTES: usize = 2048;
 /// Between the parts of a request: no text has it.
 const BETWEEN: char = '\0';
 
-/// The next row of the stream's events.
-pub fn reveal(target: Target, name: &StreamName, reason: &str, range: &StreamRange, args: &Args) -> Returned {
-    if server::is_standby() {
-        return Err(Error::PrimaryRequired { what: "es_reveal".into() }.into());
-    }
+/// Errors: 0A000 in code that runs for others, which shows them what its caller sees.
+pub fn refuse_to_others() -> Result<()> {
     if server::is_restricted() {
         let what = "es_reveal cannot be called by code that runs for others: a fold, a handler, a decider, a materialized view".into();
         let hint = Some("What is derived from events does not depend on what is protected.".into());
         return Err(Error::FeatureNotSupported { what, hint }.into());
+    }
+    Ok(())
+}
+
+/// The next row of the stream's events.
+pub fn reveal(target: Target, name: &StreamName, reason: &str, range: &StreamRange, args: &Args) -> Returned {
+    if server::is_standby() {
+        return Err(Error::PrimaryRequired { what: "es_reveal".into() }.into());
     }
     door::reveal(target, name, range, args, &mut |leaving| record(target, name, reason, leaving))
 }
@@ -122,7 +127,12 @@ worker_function!("eventstream_record_access", serve serve);
 fn serve(database: Oid, arguments: Arguments) -> Result<()> {
     life::connect(Some(database))?;
     let Some(request) = requests::take(arguments) else { return Ok(()) };
-    if life::bounded("eventstream scribe", SCRIBES_PATIENCE, || write_down(&request))?.is_ok() {
+    let done = life::bounded("eventstream scribe", SCRIBES_PATIENCE, || {
+        write_down(&request)?;
+        life::let_cancels_end_it()
+    })?;
+    // What was cut short after the commit was the wait for standbys.
+    if done.is_ok() && !life::must_stop() {
         requests::answer(arguments);
     }
     Ok(())

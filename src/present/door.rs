@@ -137,6 +137,7 @@ impl<'a> Door<'a> {
     pub fn next_of_stream(&mut self, target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
         pages::next(
             args,
+            (target.id, target.name),
             || Ok(range.start()),
             |cursor, page| {
                 let mut last = None;
@@ -320,6 +321,7 @@ pub fn reveal(
     if pages::has_begun(args) || pages::are_wanted(args) {
         return pages::next(
             args,
+            (target.id, target.name),
             || Ok(range.start()),
             |cursor, page| {
                 let next = read(cursor, &mut leaving, &mut |row| page.put(row))?;

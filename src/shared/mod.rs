@@ -9,6 +9,7 @@ pub mod failing;
 pub mod high_water;
 pub mod known;
 pub mod live_settings;
+pub mod meant;
 pub mod notes;
 pub mod open_appends;
 pub mod requests;

@@ -1,7 +1,7 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
 //! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
-use super::{board, open_appends, settings, token};
+use super::{board, meant, open_appends, settings, token};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
@@ -153,6 +153,7 @@ pub fn note(event: Event) -> Result<()> {
         // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
         Event::Prepared => {
             token::forget();
+            meant::end();
             board::at_end(false, false);
         }
         Event::SubtransactionRolledBack(this) => {
@@ -177,6 +178,7 @@ fn finish(end: End) {
     ENTERED.set(None);
     COMMITTING.set(false);
     token::forget();
+    meant::end();
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();

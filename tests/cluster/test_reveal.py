@@ -9,9 +9,10 @@ import threading
 
 import psycopg
 import pytest
-from database import Database, rows, value, verify
+from database import Database, forced, rows, value, verify
 from deciding import refused
 from minting import Bank, use
+from outside import HEADS_AS_CSV, check_outside, copied
 from server import kill_9, wait_until
 
 REVEAL = "select (e).version, (e).payload from (select es_reveal('customer-1', 'CASE-1') e) r"
@@ -41,6 +42,19 @@ def session(database):
 
 def log(session):
     return [row[5:8] for row in rows(session, LOG)]
+
+
+def test_records_are_proved_outside_and_one_that_is_gone_is_missed(session, tmp_path):
+    rows(session, REVEAL)
+    assert check_outside(session)[0] == 0
+    heads = tmp_path / "heads.csv"
+    heads.write_bytes(copied(session, HEADS_AS_CSV))
+    rows(session, REVEAL)
+    assert check_outside(session, heads)[0] == 0
+    with forced(session):
+        session.execute("update _eventstream.events set payload = jsonb_set(payload, '{reason}', '\"FORGED\"') where category = '$access' and version = 1")
+    status, said = check_outside(session, heads)
+    assert status == 1 and "$access-" in said
 
 
 def records(session):
@@ -278,6 +292,28 @@ def test_code_that_runs_for_others_is_shown_nothing(session):
     assert records(session) == 0
 
 
+@pytest.mark.parametrize("asked, kept", [("es_read('customer-1')", "42501"), ("es_reveal('customer-1', 'CASE-1')", "0A000")])
+def test_code_that_runs_for_others_fetches_nothing_of_a_cursor_that_is_open(session, database, asked, kept):
+    """Of a registrant who may not read what the cursor reads."""
+    clerk, thief = database.role(f"{database.name[:40]}_c"), database.role(f"{database.name[:40]}_t")
+    for role, privileges in ((clerk, "read reveal append"), (thief, "manage append")):
+        for privilege in privileges.split():
+            session.execute("select es_grant(%s, %s)", (role, privilege))
+    session.execute("select es_grant(%s, 'read', category => 'order')", (thief,))
+    session.execute(f"grant create on schema public to {thief}")
+    session.execute("select es_append('order-1', 'Placed', '1')")
+    with database.connect(user=thief) as there:
+        there.execute("""create function launder(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$
+            declare c refcursor := 'c'; r record; begin fetch c into r; return to_jsonb(r); end $$""")
+        there.execute("select es_register_fold('launder', 'order', 'launder(jsonb, eventstream.event)')")
+    for user in (clerk, None):
+        with database.connect(autocommit=False, **({"user": user} if user else {})) as there:
+            there.execute(f"declare c no scroll cursor for select (e).payload from (select {asked} e) r")
+            there.execute("fetch 1 from c")
+            assert refused(there.execute, "select es_state('order-1')").sqlstate in ("0A000", kept)
+            there.rollback()
+
+
 def test_a_closed_tenant_is_revealed_as_any(session):
     session.execute("select es_create_tenant('b')")
     session.execute("set eventstream.tenant = 'b'")
@@ -368,6 +404,38 @@ def test_a_scribe_that_is_killed_shows_nothing(new_server):
     with database.connect() as session:
         assert records(session) == 1 and verify(session) == []
         assert len(rows(session, REVEAL)) == 3 and records(session) == 2
+
+
+@pytest.mark.parametrize("signal", [None, "pg_cancel_backend", "pg_terminate_backend"])
+def test_what_is_on_no_standby_that_must_have_it_is_not_shown(new_server, signal):
+    server = new_server("unreplicated", **{"eventstream.max_workers": 0})
+    database = Database(server, "unreplicated").create()
+    with database.connect() as session, database.connect() as other:
+        fill(session)
+        rows(session, REVEAL)
+        server.configure(synchronous_standby_names="missing")
+        server.reload()
+        answers = []
+
+        def ask():
+            try:
+                answers.append(rows(session, REVEAL))
+            except psycopg.Error as error:
+                answers.append(error.sqlstate)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        signalled = 0
+        while asking.is_alive():
+            if signal:
+                found = rows(other, f"select {signal}(pid) from pg_stat_activity where backend_type = 'eventstream scribe' and wait_event = 'SyncRep'")
+                signalled += len(found)
+            asking.join(0.05)
+        assert answers == ["ES070"] and (signalled > 0) == bool(signal)
+        wait_until(lambda: rows(other, SCRIBES) == [], 10, "the scribes to end")
+        server.configure(synchronous_standby_names="")
+        server.reload()
+        assert len(rows(session, REVEAL)) == 3
 
 
 def test_more_sessions_than_worker_slots_are_all_shown_and_recorded(database):

@@ -15,7 +15,7 @@ from deciding import COMMANDS, DECIDE, FOLD, refused, send
 from minting import Bank, use
 from outside import HEADS_AS_CSV, check_outside, copied
 from psycopg.types.json import Jsonb
-from scheduling import schedule, stage
+from scheduling import schedule, stage, wait_for
 from server import SUPERUSER, WORK, run, wait_until
 
 CLOSE = "select es_close_tenant('acme', 'CHG-1')"
@@ -132,8 +132,99 @@ def test_commands_for_later_are_taken_back_and_one_in_hand_stops_nobody(session,
     # What somebody had in hand stays, and can be taken back; executed it is not.
     assert stage(session, "k2") == "pending"
     assert refused(send, session, command_key="k2").sqlstate == "ES045"
-    assert value(session, "select es_unschedule_command('k2', 'over')") == "unscheduled"
     assert refused(schedule, session, "k3").sqlstate == "ES045"
+    assert value(session, "select es_unschedule_command('k2', 'over')") == "unscheduled"
+
+
+def test_one_in_hand_ends_as_the_others_when_its_time_comes(new_server):
+    database = Database(new_server("ended_late"), "ended_late").create()
+    with database.connect() as session:
+        session.execute("select es_create_tenant('acme')")
+        session.execute("set eventstream.tenant = 'acme'")
+        session.execute(FOLD)
+        session.execute(DECIDE)
+        session.execute("select es_register_decider('cashier', 'account', 'decide(jsonb, eventstream.command)', commands => %s)", (Jsonb(COMMANDS),))
+        schedule(session, "k", after="2 s")
+        with database.connect(autocommit=False) as other:
+            other.execute("select from _eventstream.scheduled_commands where command_key = 'k' for update")
+            session.execute(CLOSE)
+            assert stage(session, "k") == "pending"
+            other.rollback()
+        wait_for(session, "k", "unscheduled")
+        assert rows(session, "select reason, attempts, payload from eventstream.scheduled_commands") == [("CHG-1", 0, None)]
+        assert rows(session, "select * from eventstream.dead_letters") == []
+
+
+@pytest.mark.parametrize("begins", ["select es_begin_command('charge', 'k', '{}')", "select es_unschedule_command('k', 'over')"])
+def test_what_somebody_begins_a_closing_waits_for(session, database, begins):
+    schedule(session, "k", after="1 day")
+    session.execute("set eventstream.gate_timeout = '300 ms'")
+    with database.connect(autocommit=False) as other:
+        other.execute(begins)
+        assert refused(session.execute, CLOSE).sqlstate == "55P03"
+        other.rollback()
+    session.execute(CLOSE)
+    assert stage(session, "k") == "unscheduled"
+
+
+def test_who_only_looks_at_an_attempt_keeps_no_tenant_open(session, database):
+    session.execute("select es_begin_command('charge', 'k', '{}')")
+    with database.connect(autocommit=False) as other:
+        assert value(other, "select es_begin_command('charge', 'k', '{}') ->> 'outcome'") == "in_progress"
+        session.execute(CLOSE)
+        other.rollback()
+
+
+RENAMED = "select es_rename_tenant('acme', 'acme-old'); select es_create_tenant('acme')"
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_a_transaction_goes_on_in_the_tenant_that_it_began_in(session, database, level):
+    append(session)
+    with database.connect(autocommit=False) as other:
+        other.execute(f"set transaction isolation level {level}")
+        other.execute("select es_use_tenant('acme')")
+        assert value(other, "select count(*) from es_read('account-1')") == 1
+        session.execute(RENAMED)
+        for ask in ("select es_append('account-1', 'Credited', '{\"amount\": 5}')", "select es_use_tenant('acme')", "select es_begin_command('charge', 'k', '{}')"):
+            other.execute("savepoint s")
+            diag = refused(other.execute, ask)
+            assert diag.sqlstate == "ES040" and "another tenant" in diag.message_primary, ask
+            other.execute("rollback to s")
+        other.execute("select es_use_tenant('acme-old')")
+        assert append(other, stream="account-2") == 1
+        other.commit()
+        assert append(other) == 1, "the next transaction says the name anew"
+        other.rollback()
+    session.execute("set eventstream.tenant = 'acme-old'")
+    assert value(session, "select es_stream_version('account-2')") == 1
+
+
+def test_a_transaction_that_gives_the_name_away_itself_goes_on_with_the_new_one(session):
+    append(session)
+    with session.transaction(force_rollback=True):
+        append(session)
+        session.execute(RENAMED)
+        assert append(session) == 1
+        session.execute("savepoint s")
+        session.execute("select es_create_tenant('b'); set local eventstream.tenant = 'b'")
+        assert append(session) == 1
+        session.execute("rollback to s; select es_create_tenant('b'); set local eventstream.tenant = 'b'")
+        assert append(session) == 1
+
+
+@pytest.mark.parametrize("asked", ["es_read('account-1')", "es_reveal('account-1', 'CASE-1')"])
+def test_no_page_is_another_tenants(session, asked):
+    session.execute("select es_create_tenant('b')")
+    for tenant in ("b", "acme"):
+        session.execute(f"set eventstream.tenant = '{tenant}'")
+        session.execute("select es_append_events('account-1', (select jsonb_agg('{\"type\": \"Credited\", \"payload\": {\"amount\": 1}}'::jsonb) from generate_series(1, 600)))")
+    with session.transaction(force_rollback=True):
+        session.execute(f"declare c no scroll cursor for select {asked}")
+        assert len(rows(session, "fetch 500 from c")) == 500
+        session.execute("set local eventstream.tenant = 'b'")
+        diag = refused(session.execute, "fetch 1 from c")
+        assert diag.sqlstate == "ES040" and "another tenant" in diag.message_primary
 
 
 def test_who_closes_and_what_is_refused(session, database):

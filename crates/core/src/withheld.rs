@@ -11,6 +11,10 @@ pub enum Withheld {
     #[error("tenant {} is closed: nothing more is recorded in it", shown(tenant))]
     TenantClosed { tenant: String, closed_at: String, reason: String },
 
+    /// ES040: what began in one tenant would go on in another, which has its name by now, or was chosen meanwhile; `what` reads "transaction".
+    #[error("tenant {} is another tenant than the one that this {what} began in", shown(tenant))]
+    TenantChanged { tenant: String, what: &'static str },
+
     /// ES070: nobody could write down in time who is shown events of the stream; `reason` reads "no worker …".
     #[error("stream {} is not revealed: no record of it could be made within {waited_ms} ms", shown(stream))]
     Unrecorded { stream: String, waited_ms: u64, reason: &'static str },
@@ -22,6 +26,7 @@ impl Withheld {
     pub const fn sqlstate(&self) -> &'static str {
         match self {
             Self::TenantClosed { .. } => "ES045",
+            Self::TenantChanged { .. } => "ES040",
             Self::Unrecorded { .. } => "ES070",
         }
     }
@@ -32,6 +37,7 @@ impl Withheld {
             Self::TenantClosed { tenant, closed_at, reason } => {
                 json!({"tenant": tenant, "closed_at": closed_at, "reason": reason})
             }
+            Self::TenantChanged { tenant, .. } => json!({"tenant": tenant}),
             Self::Unrecorded { stream, reason, .. } => json!({"stream": stream, "reason": reason}),
         }
     }
@@ -42,8 +48,12 @@ impl Withheld {
             Self::TenantClosed { .. } => {
                 "What it has recorded can be read as before. A closed tenant is not opened again: append to another one.".to_owned()
             }
+            Self::TenantChanged { what, .. } => {
+                let renamed = "The one before may have another name by now: see eventstream.tenants.";
+                format!("Begin the {what} again, in the tenant that it is for. {renamed}")
+            }
             Self::Unrecorded { .. } => {
-                "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken.".to_owned()
+                "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken. Where standbys are synchronous, they must have it, too.".to_owned()
             }
         }
     }

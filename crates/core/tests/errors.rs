@@ -544,6 +544,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "append to another",
         ),
         (
+            Error::Withheld(Box::new(Withheld::TenantChanged { tenant: "acme".into(), what: "transaction" })),
+            "ES040",
+            "tenant \"acme\" is another tenant than the one that this transaction began in",
+            json!({"tenant": "acme"}),
+            "Begin the transaction again",
+        ),
+        (
             Error::Withheld(Box::new(Withheld::Unrecorded {
                 stream: "account-1".into(),
                 waited_ms: 10_000,

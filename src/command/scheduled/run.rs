@@ -9,8 +9,8 @@ use super::super::answers::Key;
 use super::super::commanded::{Command, Given};
 use super::super::execute::execute;
 use super::ends::{self, Tried};
-use super::unwanted::AtWork;
-use crate::access::{authorize, needs_token};
+use super::unwanted::{self, AtWork};
+use crate::access::{self, authorize, needs_token};
 use crate::log::acting::{self, Acting};
 use crate::log::activation;
 use crate::log::gate;
@@ -359,6 +359,10 @@ impl Due {
     fn fail(&self, tried: &Tried, caught: &Caught, is_hopeless: bool) -> Result<bool> {
         if !ends::take(self.id)? {
             return Ok(false);
+        }
+        if let Some(ended) = access::ended(self.tenant_id)? {
+            unwanted::withdraw(self.id, &ended.reason)?;
+            return Ok(true);
         }
         ends::failed(tried, caught, is_hopeless)?;
         Ok(true)

@@ -1,5 +1,6 @@
 //! A scheduled command that is not wanted any more.
 use crate::log::dead_letters;
+use crate::log::gate;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::process::server;
@@ -37,6 +38,11 @@ thread_local! {
          set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $2 \
          where id = any (array(select id from _eventstream.scheduled_commands where tenant_id = $1 and finished_at is null for update skip locked)) \
          returning id",
+        &[INT8OID, TEXTOID],
+    ) };
+    static WITHDRAW: Plan = const { Plan::new(
+        "update _eventstream.scheduled_commands \
+         set stage = 'unscheduled', finished_at = clock_timestamp(), due_at = null, payload = null, metadata = null, reason = $2 where id = $1",
         &[INT8OID, TEXTOID],
     ) };
     static STAGE: Plan = const { Plan::new(
@@ -111,11 +117,22 @@ pub fn unschedule_all(target: Target, reason: &str) -> Result<()> {
     })
 }
 
+/// That one is not, whose row this transaction has taken: somebody had it in hand when the tenant was closed.
+pub fn withdraw(id: i64, reason: &str) -> Result<()> {
+    as_owner(Planning::ByIndex, |db, _| {
+        transaction::note_append();
+        WITHDRAW.with(|plan| plan.write(db, &[Some(Datum::from(id)), Some(from_text(reason)?)]))?;
+        dead_letters::forget_command(db, id)
+    })
+}
+
 impl Unwanted<'_> {
     /// The stage of the command from now on; None: there is none of that key. Waits for who else unschedules it, or has sent its key,
     /// and not for a runner, which undoes what it has executed in vain: who unschedules one has often locked a stream before that it appends to.
     pub fn unschedule(&self, target: Target) -> Result<Option<String>> {
         server::must_be_writable(c"es_unschedule_command")?;
+        // A closing takes back what is pending, and passes by what somebody has in hand.
+        gate::enter(target.id)?;
         let key =
             [Some(Datum::from(target.id)), Some(from_text(&trial::key(self.key))?), Some(from_text(self.category)?)];
         let at_work = Some(Datum::from(at_work()));

@@ -278,6 +278,14 @@ pub fn tidy_up() -> Result<()> {
     catch(|| unsafe { ffi::LockReleaseAll(USER_LOCKMETHOD, true) })
 }
 
+/// From now on a cancel, a timeout's too, ends this process. PostgreSQL's wait for synchronous standbys takes a cancel for leave to go on and tells
+/// nobody; that one was told to end stands: [`must_stop`].
+pub fn let_cancels_end_it() -> Result<()> {
+    // SAFETY: PostgreSQL's own handler.
+    unsafe { handle_signal(SIGINT, ffi::die) };
+    catch(check_for_interrupts)
+}
+
 /// Whether this process was told to end.
 pub fn must_stop() -> bool {
     // SAFETY: a flag that a signal handler sets.

@@ -7,7 +7,9 @@ use crate::pg::compat;
 use crate::pg::error::failure::{Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::{Args, Returned};
+use crate::pg::process::server;
 use eventstream_core::error::Error;
+use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::{self, Datum};
 use std::ptr;
 
@@ -19,6 +21,8 @@ pub type Cursor = [i64; 2];
 
 struct State {
     cursor: Cursor,
+    /// The tenant whose rows they are.
+    tenant_id: i64,
     /// Holds the rows of one page.
     memory: pg_sys::MemoryContext,
     rows: *mut Datum,
@@ -79,18 +83,23 @@ pub fn has_begun(args: &Args) -> bool {
     unsafe { !(*(*args.info()).flinfo).fn_extra.is_null() }
 }
 
-/// The next row. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end.
+/// The next row of a tenant's, by id and name. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end. Errors: ES040 where
+/// the pages before were another's.
 pub fn next(
     args: &Args,
+    (tenant_id, tenant): (i64, &str),
     start: impl FnOnce() -> Result<Cursor>,
     fetch: impl FnOnce(Cursor, &mut Page) -> Result<Option<Cursor>>,
 ) -> Returned {
     let info = args.info();
     if !has_begun(args) {
         let cursor = start()?;
-        catch(|| init(info, cursor))?;
+        catch(|| init(info, cursor, tenant_id))?;
     }
     let (context, state) = set(args);
+    if state.tenant_id != tenant_id {
+        return Err(Error::Withheld(Box::new(Withheld::TenantChanged { tenant: tenant.into(), what: "result" })).into());
+    }
     if state.at == state.count && !state.is_last_page {
         let memory = state.memory;
         // SAFETY: the rows of the previous page were copied by the executor before it asked for the next one.
@@ -106,7 +115,7 @@ pub fn next(
             }
         }
     }
-    if let Some(row) = at_hand(args) {
+    if let Some(row) = left(args) {
         return Ok(Some(row));
     }
     // SAFETY: the protocol of SRF_RETURN_DONE.
@@ -117,11 +126,14 @@ pub fn next(
     }
 }
 
-/// The next row of the page that an earlier call has fetched, if one is left: nothing need be asked for it.
+/// The next row of the page that an earlier call has fetched, if one is left: nothing need be asked for it, but by code that runs for others, which may fetch from a
+/// cursor of whom it runs for.
 pub fn at_hand(args: &Args) -> Option<Datum> {
-    if !has_begun(args) {
-        return None;
-    }
+    if has_begun(args) && !server::is_restricted() { left(args) } else { None }
+}
+
+/// Of a set that has begun.
+fn left(args: &Args) -> Option<Datum> {
     let (context, state) = set(args);
     if state.at == state.count {
         return None;
@@ -145,7 +157,7 @@ fn set<'a>(args: &Args<'a>) -> (*mut pg_sys::FuncCallContext, &'a mut State) {
     }
 }
 
-fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor) {
+fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor, tenant_id: i64) {
     // SAFETY: called inside `catch`; everything is made in the context that ends with the set.
     unsafe {
         let context = ffi::init_MultiFuncCall(info);
@@ -156,6 +168,7 @@ fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor) {
         let state = ffi::palloc(size_of::<State>()).cast::<State>();
         state.write(State {
             cursor,
+            tenant_id,
             memory: ffi::AllocSetContextCreateInternal(
                 pg_sys::CurrentMemoryContext,
                 c"eventstream page".as_ptr(),
