@@ -14,7 +14,7 @@ use super::upcast::{Step, Upcasters, Upcasting};
 use crate::log::read::{self, StreamRange};
 use crate::log::stored::StoredRows;
 use crate::log::target::Target;
-use crate::pg::error::failure::{Caught, Result};
+use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::function::{Args, Returned};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::memory::Scratch;
@@ -25,8 +25,10 @@ use crate::pg::query::store::{Room, Store};
 use crate::pg::value::datum::Nullable;
 use crate::shared::catalog::Catalog;
 use crate::shared::settings;
+use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::protect::{Cover, Mask, Protection};
+use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::Datum;
 use std::rc::Rc;
 
@@ -137,7 +139,7 @@ impl<'a> Door<'a> {
     pub fn next_of_stream(&mut self, target: Target, name: &StreamName, range: &StreamRange, args: &Args) -> Returned {
         pages::next(
             args,
-            (target.id, target.name),
+            (target.id, || another(target)),
             || Ok(range.start()),
             |cursor, page| {
                 let mut last = None;
@@ -182,6 +184,11 @@ impl<'a> Door<'a> {
     pub fn made(&self) -> impl Iterator<Item = (&'a str, i32, &'a Step, u64)> {
         self.upcasting.iter().flat_map(Upcasting::made)
     }
+}
+
+/// A cursor's next page would be of that tenant: the session has chosen it meanwhile.
+fn another(target: Target) -> Failure {
+    Error::Withheld(Box::new(Withheld::TenantChanged { tenant: target.name.into(), what: "result" })).into()
 }
 
 /// Takes out of an event what is protected of it in the schema version that it is stored in.
@@ -321,7 +328,7 @@ pub fn reveal(
     if pages::has_begun(args) || pages::are_wanted(args) {
         return pages::next(
             args,
-            (target.id, target.name),
+            (target.id, || another(target)),
             || Ok(range.start()),
             |cursor, page| {
                 let next = read(cursor, &mut leaving, &mut |row| page.put(row))?;

@@ -4,12 +4,11 @@
 use super::row::Row;
 use super::store::expect_columns;
 use crate::pg::compat;
-use crate::pg::error::failure::{Result, catch};
+use crate::pg::error::failure::{Failure, Result, catch};
 use crate::pg::ffi;
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use eventstream_core::error::Error;
-use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::{self, Datum};
 use std::ptr;
 
@@ -21,8 +20,7 @@ pub type Cursor = [i64; 2];
 
 struct State {
     cursor: Cursor,
-    /// The tenant whose rows they are.
-    tenant_id: i64,
+    whose: i64,
     /// Holds the rows of one page.
     memory: pg_sys::MemoryContext,
     rows: *mut Datum,
@@ -83,22 +81,22 @@ pub fn has_begun(args: &Args) -> bool {
     unsafe { !(*(*args.info()).flinfo).fn_extra.is_null() }
 }
 
-/// The next row of a tenant's, by id and name. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end. Errors: ES040 where
-/// the pages before were another's.
+/// The next row of `whose` log. `start` gives the first cursor; `fetch` fills a page from a cursor and gives the next one, None at the end. Fails with what `another` says where the
+/// pages before were of another one.
 pub fn next(
     args: &Args,
-    (tenant_id, tenant): (i64, &str),
+    (whose, another): (i64, impl FnOnce() -> Failure),
     start: impl FnOnce() -> Result<Cursor>,
     fetch: impl FnOnce(Cursor, &mut Page) -> Result<Option<Cursor>>,
 ) -> Returned {
     let info = args.info();
     if !has_begun(args) {
         let cursor = start()?;
-        catch(|| init(info, cursor, tenant_id))?;
+        catch(|| init(info, cursor, whose))?;
     }
     let (context, state) = set(args);
-    if state.tenant_id != tenant_id {
-        return Err(Error::Withheld(Box::new(Withheld::TenantChanged { tenant: tenant.into(), what: "result" })).into());
+    if state.whose != whose {
+        return Err(another());
     }
     if state.at == state.count && !state.is_last_page {
         let memory = state.memory;
@@ -157,7 +155,7 @@ fn set<'a>(args: &Args<'a>) -> (*mut pg_sys::FuncCallContext, &'a mut State) {
     }
 }
 
-fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor, tenant_id: i64) {
+fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor, whose: i64) {
     // SAFETY: called inside `catch`; everything is made in the context that ends with the set.
     unsafe {
         let context = ffi::init_MultiFuncCall(info);
@@ -168,7 +166,7 @@ fn init(info: pg_sys::FunctionCallInfo, cursor: Cursor, tenant_id: i64) {
         let state = ffi::palloc(size_of::<State>()).cast::<State>();
         state.write(State {
             cursor,
-            tenant_id,
+            whose,
             memory: ffi::AllocSetContextCreateInternal(
                 pg_sys::CurrentMemoryContext,
                 c"eventstream page".as_ptr(),
