@@ -53,7 +53,7 @@ mod tests {
     #[pg_test]
     fn the_end_and_the_name_of_a_tenant_refuse_bad_input() {
         run("select es_create_tenant('kept'); set local eventstream.tenant = 'default'");
-        let bad: &[Bad] = &[
+        let names: &[Bad] = &[
             ("null", "ES005", "new_name|must not be NULL"),
             ("''", "ES005", "new_name|empty"),
             ("'*'", "ES005", "new_name|every tenant"),
@@ -63,24 +63,30 @@ mod tests {
             ("' a'", "ES005", "new_name|blank"),
             ("'default'", "ES005", "new_name|default|already"),
         ];
-        argument_refuses(&RENAME_TENANT, "new_name", bad);
-        let bad: &[Bad] = &[
+        let reasons: &[Bad] = &[
             ("null", "ES005", "reason|must not be NULL"),
             ("' '", "ES005", "reason|empty"),
             ("repeat('x', 65)", "ES005", "reason|64"),
             ("'ada@example.org'", "ES005", "reason|@"),
             ("E'a\nb'", "ES005", "reason|control"),
         ];
-        argument_refuses(&CLOSE_TENANT, "reason", bad);
-        let bad: &[Bad] = &[
+        let tenants: &[Bad] = &[
             ("null", "ES005", "tenant|must not be NULL"),
             ("'none'", "ES040", "tenant|none"),
             ("'*'", "ES040", "tenant"),
             ("'default'", "ES005", "tenant|default"),
             ("repeat('x', 10000000)", "ES005", "tenant|must be shorter|10000000"),
         ];
-        argument_refuses(&CLOSE_TENANT, "tenant", bad);
-        argument_refuses(&RENAME_TENANT, "tenant", bad);
+        let asked = [
+            (&RENAME_TENANT, "new_name", names),
+            (&RENAME_TENANT, "tenant", tenants),
+            (&CLOSE_TENANT, "reason", reasons),
+            (&CLOSE_TENANT, "tenant", tenants),
+        ];
+        let each = asked.iter().flat_map(|(call, argument, bad)| {
+            bad.iter().map(|(expression, code, named)| (call.with(argument, expression), *code, *named))
+        });
+        refuses(&each.collect::<Vec<_>>());
     }
 
     #[pg_test]

@@ -23,7 +23,7 @@ sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
 sql_function!("eventstream_shown_command", "bigint, text, jsonb", shown_command);
-sql_function!("eventstream_shown_answer", "bigint, text, jsonb, timestamptz", shown_answer);
+sql_function!("eventstream_shown_answer", "bigint, text, jsonb, timestamp with time zone", shown_answer);
 sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_command_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 

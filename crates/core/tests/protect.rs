@@ -110,9 +110,7 @@ fn blanked(value: &Value, way: &mut Vec<Step>, pointers: &[Vec<String>], is_list
         |token: &str| token == "*" || token == "0" || token.parse::<usize>().is_ok() && !token.starts_with('0');
     match value {
         Value::Null => Value::Null,
-        Value::Object(members)
-            if members.is_empty() || nexts.iter().any(|next| !is_index(next) || members.contains_key(*next)) =>
-        {
+        Value::Object(members) if members.is_empty() || each_way_leads_through(members, &nexts, &is_index) => {
             let mut made = Object::default();
             for (key, member) in members {
                 way.push(Step::Key(key.clone()));
@@ -132,6 +130,17 @@ fn blanked(value: &Value, way: &mut Vec<Step>, pointers: &[Vec<String>], is_list
         }
         _ => Value::Null,
     }
+}
+
+/// A key that no pointer names must be none that a step through an array could have meant.
+fn each_way_leads_through(members: &Object, nexts: &[&str], is_index: &dyn Fn(&str) -> bool) -> bool {
+    let names = |key: &str| nexts.contains(&key);
+    let is_place = |token: &str| token != "*" && is_index(token);
+    let is_number = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
+    let is_in_the_way = |key: &str| names("*") || nexts.iter().any(|next| is_place(next)) && is_number(key);
+    let mut keys = members.iter().map(|(key, _)| key.as_str());
+    let is_some_named = nexts.iter().any(|next| !is_index(next)) || keys.clone().any(names);
+    is_some_named && !keys.any(|key| !names(key) && is_in_the_way(key))
 }
 
 const KEYS: [&str; 9] = ["a", "b", "name", "a/b", "~", "0", "1", "*", "a long key of more than a few bytes"];
