@@ -333,6 +333,9 @@ def test_only_our_own_functions_write_what_says_what_the_log_is(log, unloaded, l
             session.execute("select es_register_upcaster('Placed', 1, 'up(jsonb, jsonb)')")
             session.execute("select es_create_event_type('Declared')")
             session.execute("select es_protect('Hidden', pointers => '{/a}')")
+            session.execute(
+                "select es_add_token_key('k', '\\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a', 'default', 'issuer')"
+            )
             session.execute("select es_alter_category('account', '{\"max_future\": \"24 hours\"}')")
             session.execute("select es_close_period('{account}', '2024-01-01Z', 'x')")
             session.execute("create function decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '[]'::jsonb $$")
