@@ -138,7 +138,7 @@ fn each_way_leads_through(members: &Object, nexts: &[&str], is_index: &dyn Fn(&s
     let is_place = |token: &str| token != "*" && is_index(token);
     let is_number = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
     let is_in_the_way = |key: &str| names("*") || nexts.iter().any(|next| is_place(next)) && is_number(key);
-    let mut keys = members.iter().map(|(key, _)| key.as_str());
+    let mut keys = members.keys().map(String::as_str);
     let is_some_named = nexts.iter().any(|next| !is_index(next)) || keys.clone().any(names);
     is_some_named && !keys.any(|key| !names(key) && is_in_the_way(key))
 }
