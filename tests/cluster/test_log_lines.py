@@ -41,19 +41,93 @@ def test_conflicts_are_counted_and_not_logged(new_server):
         with pytest.raises(psycopg.Error) as theirs:
             session.execute("do $$ begin raise exception 'theirs alone' using errcode = 'ES001'; end $$")
         assert theirs.value.sqlstate == "ES001" and "theirs alone" in server.log.read_text()
-        # Ours stays ours also where a function of a user's caught it and lets it go on, or appended by itself.
-        session.execute(
-            "do $do$ begin begin perform es_append('account-2', 'Added', '{}', expected_version => 7); exception when sqlstate 'ES001' then null; end; end $do$"
-        )
-        with pytest.raises(psycopg.Error):
-            session.execute("do $$ begin perform es_append('account-3', 'Added', '{}', expected_version => 7); exception when sqlstate 'ES001' then raise; end $$")
-        assert "account-2" not in server.log.read_text()
-        assert "is at version 0" not in server.log.read_text()
         session.execute("set eventstream.log_conflicts = on")
         # Nothing else is kept from the log.
         with pytest.raises(psycopg.Error):
             session.execute("select es_append('nonsense', 'Added', '{}')")
         assert "nonsense" in server.log.read_text()
+
+
+#: What raises each outcome that callers expect, as a statement of PL/pgSQL.
+EXPECTED = {
+    "ES001": "perform es_append('hushed-1', 'Added', '{}', expected_version => 4711)",
+    "ES015": """perform es_append_streams('[{"stream": "hushed-2", "events": [{"type": "Added", "payload": {}}]}]',
+        condition => '{"query": {"items": [{"event_types": ["Hushed"]}]}, "after": 0}')""",
+    "ES033": "perform es_require(false, 'no', 'hushed')",
+}
+
+HUSHED = """
+create function hushed() returns int language plpgsql as $$ begin {raises}; return 1; end $$;
+create function hushed_again() returns int language plpgsql as $$ begin return hushed(); exception when others then raise; end $$;
+create function hushed_in_sql() returns int volatile language sql as 'select hushed()';
+create table hushed_now (a int);
+create function on_row() returns trigger language plpgsql as $$ begin perform hushed(); return null; end $$;
+create trigger now after insert on hushed_now for each row execute function on_row();
+create table hushed_later (a int);
+create constraint trigger later after insert on hushed_later deferrable initially deferred for each row execute function on_row();
+create procedure hushed_behind() language plpgsql as $$ begin commit; perform hushed(); end $$;
+"""
+
+#: What it is raised through.
+WAYS = [
+    "select hushed()",
+    "select hushed_again()",
+    "select hushed_in_sql()",
+    "insert into hushed_now values (1)",
+    "insert into hushed_later values (1)",
+    "call hushed_behind()",
+    "do $$ begin begin perform hushed(); exception when others then raise; end; exception when others then raise; end $$",
+]
+
+#: Users' code that we call and that raises it: a decider in two languages, its boundary, a handler, an invariant.
+DECIDERS = """
+select es_register_fold('hushed', 'hushed', rules => '{{"on": {{}}}}', initial_state => '{{}}');
+create function in_plpgsql(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin {raises}; return '[]'; end $$;
+create function in_sql(state jsonb, command eventstream.command) returns jsonb stable language sql as
+    $$ select case when es_require(false, 'no', 'hushed') then '[]'::jsonb end $$;
+create function bounds(command eventstream.command) returns jsonb stable language plpgsql as $$ begin {raises}; return '{{}}'; end $$;
+select es_register_decider('in_plpgsql', 'hushed', 'in_plpgsql(jsonb, eventstream.command)');
+select es_register_decider('in_sql', 'hushed', 'in_sql(jsonb, eventstream.command)', is_default => false);
+select es_register_decider('in_its_boundary', 'hushed', 'in_sql(jsonb, eventstream.command)', boundary => 'bounds(eventstream.command)', is_default => false);
+create function handles(event eventstream.event) returns void language plpgsql as $$ begin {raises}; end $$;
+create function holds(events eventstream.event[]) returns text stable language plpgsql as $$ begin {raises}; return null; end $$;
+"""
+
+
+def assert_hushed(session, statement: str, code: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        session.execute(statement)
+    assert caught.value.sqlstate == code, (statement, caught.value)
+
+
+def test_what_is_expected_is_not_logged_by_whatever_way_it_comes(new_server):
+    """Caught by users' code, or by us around users' code, and raised again; from triggers, at a COMMIT, out of a parallel worker: an error is ours, or it is not."""
+    server = new_server("hushed")
+    database = Database(server, "hushed").create()
+    with database.connect() as session:
+        session.execute("select es_append('hushed-2', 'Hushed', '{}')")
+        for code, raises in EXPECTED.items():
+            session.execute("drop table if exists hushed_now, hushed_later; drop routine if exists hushed, hushed_again, hushed_in_sql, on_row, hushed_behind")
+            session.execute(HUSHED.format(raises=raises))
+            for way in WAYS:
+                assert_hushed(session, way, code)
+        session.execute(DECIDERS.format(raises=EXPECTED["ES033"]))
+        for decider in ("in_plpgsql", "in_sql", "in_its_boundary"):
+            assert_hushed(session, f"select es_command('hushed-1', 'Hush', '{{}}', decider => '{decider}')", "ES033")
+        assert_hushed(session, "select es_command('hushed-1', 'Hush', '{}', command_key => 'once')", "ES033")
+        session.execute("select es_protect('Hush', pointers => '{/a}', kind => 'command')")
+        assert_hushed(session, """select es_command('hushed-1', 'Hush', '{"a": "hushed"}')""", "ES033")
+        parallel = "force_parallel_mode" if session.info.server_version < 160000 else "debug_parallel_query"
+        session.execute(f"set {parallel} = on")
+        assert_hushed(session, "select es_require(count(*) < 0, 'no', 'hushed') from pg_class", "ES033")
+        session.execute(f"reset {parallel}")
+        session.execute("select es_create_projection('handles', 'handles(eventstream.event)', mode => 'inline', categories => '{handled}')")
+        assert_hushed(session, "select es_append('handled-1', 'Hushed', '{}')", "ES033")
+        session.execute("select es_register_invariant('holds', '{held}', 'holds(eventstream.event[])')")
+        assert_hushed(session, "select es_append('held-1', 'Hushed', '{}')", "ES033")
+        session.execute("select es_schedule_command('hushed-1', 'Hush', '{}', now(), command_key => 'later')")
+        wait_until(lambda: value(session, "select stage from eventstream.scheduled_commands where command_key = 'later'") == "refused", 20, "the refusal")
+    assert "hushed" not in server.log.read_text().replace('database "hushed"', "")
 
 
 def test_a_failure_is_a_line_with_stream_version_and_position(new_server):

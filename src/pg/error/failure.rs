@@ -371,9 +371,18 @@ pub fn raise(failure: Failure) -> ! {
 const ERROR: c_int = pg_sys::elog::PgLogLevel::ERROR as c_int;
 const LOG: c_int = pg_sys::elog::PgLogLevel::LOG as c_int;
 
-/// The function that our own errors are of: elog.c keeps the pointer, also where an error is caught and raised again. A function of a user's can
-/// give its error any SQLSTATE, but not this.
-pub static OURS: &CStr = c"report";
+/// The file and the function that our own errors are of. A function of a user's can give its error any SQLSTATE, but not these.
+static OURS: (&CStr, &CStr) = (c"failure.rs", c"report");
+
+/// Whether the error is one of ours, also where it was caught and raised again: by then elog.c has copies of both names, in other places.
+///
+/// # Safety
+/// An error that elog.c made.
+pub unsafe fn is_ours(error: &pg_sys::ErrorData) -> bool {
+    // SAFETY: null, or cstrings.
+    let is = |name: *const c_char, ours: &CStr| !name.is_null() && unsafe { CStr::from_ptr(name) } == ours;
+    is(error.filename, OURS.0) && is(error.funcname, OURS.1)
+}
 
 fn report(error: Error) {
     let code = packed_sqlstate(error.sqlstate());
@@ -396,7 +405,7 @@ fn report(error: Error) {
                 // Whoever catches the error puts it back.
                 pg_sys::error_context_stack = callers;
             }
-            ffi::errfinish(c"failure.rs".as_ptr(), 0, OURS.as_ptr());
+            ffi::errfinish(OURS.0.as_ptr(), 0, OURS.1.as_ptr());
         }
     }
 }
@@ -432,7 +441,7 @@ pub fn log(failure: &Failure, what: &str) -> Result<()> {
                     ffi::set_errcontext_domain(ptr::null());
                     ffi::errcontext_msg(c"%s".as_ptr(), context);
                 }
-                ffi::errfinish(c"failure.rs".as_ptr(), 0, c"log".as_ptr());
+                ffi::errfinish(OURS.0.as_ptr(), 0, c"log".as_ptr());
             }
         }
     })

@@ -1,7 +1,7 @@
 //! What the server's log is spared: outcomes that callers expect and deal with (a version conflict, a condition that failed, a refusal) are errors for the client and
 //! a number in eventstream.stats, and no line in the log; what users' code raises under their SQLSTATE is another matter, and is written; unless eventstream.log_conflicts asks for them.
 use super::entry::silent;
-use super::failure::{OURS, packed_sqlstate};
+use super::failure::{is_ours, packed_sqlstate};
 use pgrx::pg_sys;
 
 /// Answers to a question that the caller asked by trying.
@@ -26,7 +26,7 @@ unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
     unsafe {
         let is_expected = silent("the log hook", false, || {
             (*error).elevel == pg_sys::elog::PgLogLevel::ERROR as i32
-                && (*error).funcname == OURS.as_ptr()
+                && is_ours(&*error)
                 && EXPECTED.iter().any(|code| packed_sqlstate(code) == (*error).sqlerrcode)
                 && !ARE_LOGGED()
         });
