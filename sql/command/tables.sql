@@ -233,7 +233,7 @@ comment on table _eventstream.command_answers is
 comment on column _eventstream.command_answers.command_key is 'the client''s name for one intention, within the tenant and category';
 comment on column _eventstream.command_answers.salt is 'random; it goes with the row';
 comment on column _eventstream.command_answers.request_digest is 'SHA-256 over salt, stream, command_type, payload and occurred_at: a repetition has the same, and nobody learns the payload';
-comment on column _eventstream.command_answers.answer is 'as a repetition is given it';
+comment on column _eventstream.command_answers.answer is 'as it was given when it was executed; a repetition is told that it is one';
 comment on column _eventstream.command_answers.role is 'whose rights were checked, by the name of then';
 comment on index _eventstream.command_answers_pkey is 'what was answered to a key';
 

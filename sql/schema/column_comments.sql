@@ -211,7 +211,7 @@ comment on column eventstream.scheduled_commands.error_sqlstate is 'of the refus
 comment on column eventstream.scheduled_commands.error_message is 'of the same';
 comment on column eventstream.scheduled_commands.error_detail is 'of the same, where it had one';
 comment on column eventstream.scheduled_commands.reason is 'why it was unscheduled or dropped';
-comment on column eventstream.scheduled_commands.answer is 'of one that is done: as es_command would give it';
+comment on column eventstream.scheduled_commands.answer is 'of one that is done: as es_command gives it';
 comment on column eventstream.scheduled_commands.scheduled_by is 'the role whose rights it is executed with';
 comment on column eventstream.scheduled_commands.scheduled_at is 'when it was scheduled';
 comment on column eventstream.scheduled_commands.finished_at is 'when it was over; NULL: it may still run';

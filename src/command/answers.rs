@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a key that was answered? ─▶ the answer: a read, without a transaction id, a lock or a position
-//!          └─ not yet ─▶ the key's lock ─▶ answered meanwhile? scheduled for another request? ─▶ (executed) ─▶ kept, in the transaction of its events
+//!          └─ not yet ─▶ the key's lock ─▶ one kept meanwhile? answered? scheduled for another request? ─▶ (executed) ─▶ kept, in the transaction of its events
 //! ```
 //! Promises: of all calls with a key one executes at a time, and none after one that committed; what is kept commits with the command's events, and is gone with their rollback;
 //! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
@@ -10,19 +10,19 @@ use super::scheduled::kept::{Kept, Standing, look};
 use crate::log::first_append;
 use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::jsonb::{Jsonb, Stored};
 use crate::pg::process::lock::{self, LockTag};
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::columns::{number, table};
 use crate::pg::query::insert::Inserter;
-use crate::pg::query::plan::View;
 use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::value::datum::{from_text, varlena};
 use crate::shared::catalog::Catalog;
 use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
-use crate::shared::{transaction, trial};
+use crate::shared::{kept_answers, transaction, trial};
 use eventstream_core::command::key::Repeated;
 use eventstream_core::error::Error;
 use eventstream_core::shown;
@@ -95,6 +95,12 @@ impl Drop for Executing {
     }
 }
 
+/// A look for a key without its lock that found no answer.
+pub struct Glance {
+    /// Nobody was executing a command with it either: so it is for as long as no more answers are kept (kept_answers.rs).
+    nowhere_at: Option<u64>,
+}
+
 /// What was answered, and when.
 pub type Answer<'r> = (Jsonb<'r>, i64);
 
@@ -106,29 +112,58 @@ pub enum Turn<'r> {
     Own(Reserved),
 }
 
+/// The same where nobody has been told of it yet.
+enum Found {
+    Answered(Stored, i64),
+    /// Of another request.
+    Other,
+}
+
 impl Key<'_> {
-    /// The answer that a repetition is given; None: the key is new. Errors: ES030.
-    pub fn answer<'r>(&self, repeated: &Repeated) -> Result<Option<Answer<'r>>> {
+    /// The answer that a repetition is given, before anything is locked. Errors: ES030.
+    pub fn glance<'r>(&self, repeated: &Repeated) -> Result<std::result::Result<Answer<'r>, Glance>> {
+        let kept = kept_answers::count(self.hash());
+        match self.found(repeated)? {
+            (Presence::Nowhere, _) => Ok(Err(Glance { nowhere_at: kept })),
+            (Presence::Coming(_), _) | (_, None) => Ok(Err(Glance { nowhere_at: None })),
+            (Presence::There, Some(found)) => self.told(found).map(Ok),
+        }
+    }
+
+    fn is_nowhere_since(&self, glance: &Glance) -> bool {
+        glance.nowhere_at.is_some() && glance.nowhere_at == kept_answers::count(self.hash())
+    }
+
+    /// What is known of the key, others' open transactions included, and of the answer that is there.
+    fn found(&self, repeated: &Repeated) -> Result<(Presence, Option<Found>)> {
         let mut found = None;
-        self.probed(|db, probe, bounds| {
-            probe.in_order(db, View::Now, Datum::from(self.target.id), bounds, |row| {
+        let presence = self.probed(|db, probe, bounds| {
+            probe.presence(db, Datum::from(self.target.id), bounds, |row| {
                 let salt = row.bytes_opt(kept::SALT)?.unwrap_or_default();
                 let is_same = repeated.has(salt, row.bytes_opt(kept::REQUEST_DIGEST)?, false);
                 found = Some(match row.jsonb_opt(kept::ANSWER)? {
                     // Of a row that is left behind with the scan.
-                    Some(answer) if is_same => Some((Stored::keep(answer), row.int8(kept::EXECUTED_AT)?)),
-                    _ => None,
+                    Some(answer) if is_same => Found::Answered(Stored::keep(answer), row.int8(kept::EXECUTED_AT)?),
+                    _ => Found::Other,
                 });
-                Ok(false)
+                Ok(())
             })
         })?;
+        Ok((presence, found))
+    }
+
+    /// Errors: ES030.
+    fn told<'r>(&self, found: Found) -> Result<Answer<'r>> {
         match found {
-            None => Ok(None),
-            Some(Some((answer, executed_at))) => {
+            Found::Answered(answer, executed_at) => {
                 counters::add(Counter::CommandsReplayed, 1);
-                Jsonb::of_datum(answer.datum()?).map(|answer| Some((answer, executed_at)))
+                // As it was given the first time, but for that.
+                let mut object = ObjectBuilder::begin()?;
+                object.put_all(Jsonb::of_datum(answer.datum()?)?)?;
+                object.put("replayed", Part::boolean(true))?;
+                Ok((object.finish()?, executed_at))
             }
-            Some(None) => {
+            Found::Other => {
                 counters::add(Counter::CommandMismatches, 1);
                 let of = format!("category {}", shown(self.category));
                 Err(Error::CommandKeyReused { of, key: self.key.into() }.into())
@@ -138,11 +173,13 @@ impl Key<'_> {
 
     /// Waits until nobody else executes a command with this key: behind the key's lock until an answer is written, and then for the end of the transaction that
     /// wrote it, or is scheduling it, so that a transaction has no lock for each of its commands. Errors: ES005, ES030.
-    pub fn take_turn<'r>(&self, repeated: &Repeated) -> Result<Turn<'r>> {
-        let (executing, tag) = (Executing::begin(self, self.hash())?, self.tag()?);
+    pub fn take_turn<'r>(&self, repeated: &Repeated, glance: Option<Glance>) -> Result<Turn<'r>> {
+        let (executing, tag, mut glance) = (Executing::begin(self, self.hash())?, self.tag()?, glance);
         loop {
             tag.lock()?;
-            let coming = match self.presence()? {
+            let is_nowhere = glance.take().is_some_and(|glance| self.is_nowhere_since(&glance));
+            let (presence, found) = if is_nowhere { (Presence::Nowhere, None) } else { self.found(repeated)? };
+            let coming = match presence {
                 Presence::Nowhere => match look(self.target, self.category, self.key, repeated)? {
                     Standing::Free => return Ok(Turn::Own(Reserved { tag, kept: None, _executing: executing })),
                     Standing::Scheduled(kept) => {
@@ -156,8 +193,8 @@ impl Key<'_> {
             tag.unlock()?;
             if let Some(transaction) = coming {
                 lock::wait_for_end_of(transaction)?;
-            } else if let Some(answer) = self.answer(repeated)? {
-                return Ok(Turn::Answered(answer));
+            } else if let Some(found) = found {
+                return self.told(found).map(Turn::Answered);
             }
         }
     }
@@ -168,15 +205,12 @@ impl Key<'_> {
         if !tag.try_lock()? {
             return Ok(None);
         }
-        match self.presence()? {
-            Presence::Nowhere => return Ok(Some(Turn::Own(Reserved { tag, kept: None, _executing: executing }))),
-            Presence::Coming(_) => tag.unlock()?,
-            Presence::There => {
-                tag.unlock()?;
-                return Ok(self.answer(repeated)?.map(Turn::Answered));
-            }
+        let (presence, found) = self.found(repeated)?;
+        if presence == Presence::Nowhere {
+            return Ok(Some(Turn::Own(Reserved { tag, kept: None, _executing: executing })));
         }
-        Ok(None)
+        tag.unlock()?;
+        found.map(|found| self.told(found).map(Turn::Answered)).transpose()
     }
 
     /// Whether somebody executes a command with it now, or has in a transaction that is open.
@@ -196,7 +230,7 @@ impl Key<'_> {
     }
 
     fn presence(&self) -> Result<Presence> {
-        self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds))
+        self.probed(|db, probe, bounds| probe.presence(db, Datum::from(self.target.id), bounds, |_| Ok(())))
     }
 
     fn hash(&self) -> u64 {
@@ -251,7 +285,9 @@ impl Key<'_> {
             let mut inserter = Inserter::open(db, catalog.command_answers)?;
             inserter.put(&row)?;
             inserter.close()
-        })
+        })?;
+        kept_answers::note(self.hash());
+        Ok(())
     }
 }
 

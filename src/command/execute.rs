@@ -43,13 +43,17 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     server::must_not_only_read(c"es_command")?;
     let (category, repeated) = (command.stream.category(), command.repeated(target)?);
     let key = command.key.map(|key| Key { target, category, key });
-    if let Some((answer, executed_at)) = key.map_or(Ok(None), |key| key.answer(&repeated))? {
-        return covered::answered(target.id, command.command_type, answer, executed_at);
-    }
+    let glance = match key.map(|key| key.glance(&repeated)).transpose()? {
+        Some(Ok((answer, executed_at))) => {
+            return covered::answered(target.id, command.command_type, answer, executed_at);
+        }
+        Some(Err(glance)) => Some(glance),
+        None => None,
+    };
     server::must_be_writable(c"es_command")?;
     let passing = gate::pass(target.id)?;
     let Some(key) = key else { return decided(target, command, None) };
-    match key.take_turn(&repeated)? {
+    match key.take_turn(&repeated, glance)? {
         Turn::Answered((answer, executed_at)) => {
             passing.leave()?;
             covered::answered(target.id, command.command_type, answer, executed_at)
@@ -95,14 +99,15 @@ fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<
         judge_names(deciding, streams, &decision)?;
         decision.later.arrange(target, &deciding.decider.name)?;
         let done = append(target, streams, decision.events, once.is_some())?;
-        let answer = |replayed| done.answer(deciding, streams.iter(), result, replayed);
+        // Without a key the ids of its events may make it a retry.
+        let replayed = done.streams.iter().any(|last| last.replayed);
+        let answer = done.answer(deciding, streams.iter(), result, replayed)?;
         if let Some(once) = &once
-            && let Some(in_the_way) = once.keep(target, answer(true)?, &deciding.decider.name)?
+            && let Some(in_the_way) = once.keep(target, answer, &deciding.decider.name)?
         {
             return Ok(Then::Again(in_the_way));
         }
-        // Without a key the ids of its events may make it a retry.
-        answer(done.streams.iter().any(|last| last.replayed)).map(Then::Done)
+        Ok(Then::Done(answer))
     });
     outcome.inspect_err(|failure| {
         if failure.is(REFUSED) {

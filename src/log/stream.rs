@@ -240,7 +240,7 @@ pub(super) fn read_row(row: &Row) -> Result<Stream> {
 }
 
 pub(super) fn presence(db: &Db, probe: &Probe, tenant_id: i64, name: &StreamName) -> Result<Presence> {
-    probe.presence(db, Datum::from(tenant_id), &[Bound::equal_text(2, from_text(name.as_str())?)])
+    probe.presence(db, Datum::from(tenant_id), &[Bound::equal_text(2, from_text(name.as_str())?)], |_| Ok(()))
 }
 
 fn keep_name(catalog: &Catalog, tenant_id: i64, name: &StreamName) -> Result<LockTag> {

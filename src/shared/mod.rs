@@ -7,6 +7,7 @@ pub mod counters;
 pub mod evict;
 pub mod failing;
 pub mod high_water;
+pub mod kept_answers;
 pub mod known;
 pub mod live_settings;
 pub mod meant;
@@ -26,7 +27,7 @@ use crate::pg::process::xact;
 use crate::pg::shmem::{self, Part};
 use crate::pg::utility;
 
-static MEMORY: [&dyn Part; 12] = [
+static MEMORY: [&dyn Part; 13] = [
     &open_appends::ENTRIES,
     &counters::BLOCKS,
     &tasks::ENTRIES,
@@ -39,6 +40,7 @@ static MEMORY: [&dyn Part; 12] = [
     &high_water::AREA,
     &server_run::AREA,
     &requests::AREA,
+    &kept_answers::AREA,
 ];
 
 /// Once a process, from _PG_init.

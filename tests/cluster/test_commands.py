@@ -50,7 +50,8 @@ def test_a_key_gives_the_first_answer_again(there, session):
     assert send(session, command_key="k", occurred_at="2024-03-01 10:00+00") == again(first)
     session.execute("select es_unregister_decider('cashier')")
     with there.connect() as other:
-        assert value(other, "select es_command('account-1', 'Deposit', '{\"amount\": 10}', command_key => 'k', occurred_at => '2024-03-01 10:00+00')::text") == text
+        repeated = value(other, "select es_command('account-1', 'Deposit', '{\"amount\": 10}', command_key => 'k', occurred_at => '2024-03-01 10:00+00')::text")
+        assert repeated == text.replace('"replayed": false', '"replayed": true')
     assert value(session, "select count(*) from es_read_all()") == 1
     assert value(session, "select metadata -> 'command' from es_read('account-1')") == {"type": "Deposit", "key": "k", "decider": "cashier", "read": {}}
 

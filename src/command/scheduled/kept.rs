@@ -99,19 +99,16 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
         let table = catalog.scheduled_commands;
         let probe = PROBE.take().filter(|(of, _)| *of == table);
         let (_, probe) = probe.unwrap_or((table, Probe::by_int8(table, KEY)));
-        let (presence, mut found) = (probe.presence(db, tenant, &bounds)?, None);
-        if presence == Presence::There {
-            probe.in_order(db, View::Now, tenant, &bounds, |row| {
-                let salt = row.bytes_opt(scheduled::SALT)?.unwrap_or_default();
-                let id = row.int8(scheduled::ID)?;
-                let is_same = repeated.has(salt, row.bytes_opt(scheduled::REQUEST_DIGEST)?, at_work() == id);
-                let stage = row.text(scheduled::STAGE)?;
-                let is_given_up =
-                    [Stage::Unscheduled, Stage::Dropped].iter().any(|given_up| given_up.as_str() == stage);
-                found = Some((is_same, Kept { id, is_given_up }));
-                Ok(false)
-            })?;
-        }
+        let mut found = None;
+        let presence = probe.presence(db, tenant, &bounds, |row| {
+            let salt = row.bytes_opt(scheduled::SALT)?.unwrap_or_default();
+            let id = row.int8(scheduled::ID)?;
+            let is_same = repeated.has(salt, row.bytes_opt(scheduled::REQUEST_DIGEST)?, at_work() == id);
+            let stage = row.text(scheduled::STAGE)?;
+            let is_given_up = [Stage::Unscheduled, Stage::Dropped].iter().any(|given_up| given_up.as_str() == stage);
+            found = Some((is_same, Kept { id, is_given_up }));
+            Ok(())
+        })?;
         PROBE.set(Some((table, probe)));
         Ok((presence, found))
     })?;

@@ -151,7 +151,7 @@ impl<'a> Wanted<'a> {
         let (category, key) = (self.command.stream.category(), self.checked(target)?);
         gate::enter(target.id)?;
         let scheduled = |key, stage: String, run_at, replayed| Ok(Scheduled { key, stage, run_at, replayed });
-        match (Key { target, category, key: &key }).take_turn(&self.command.repeated(target)?)? {
+        match (Key { target, category, key: &key }).take_turn(&self.command.repeated(target)?, None)? {
             // Nothing is left to be done at its time.
             Turn::Answered(_) if self.look(target, category, &key)?.is_none() => {
                 return scheduled(key, Stage::Done.as_str().into(), self.run_at, true);

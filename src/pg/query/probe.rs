@@ -229,27 +229,32 @@ impl Probe {
         outcome
     }
 
-    /// Whether there is a row with `key` and within `bounds`, or will be if a transaction that is open commits.
-    pub fn presence(&self, _: &Db, key: Datum, bounds: &[Bound]) -> Result<Presence> {
-        let found = catch(|| {
-            // SAFETY: a dirty snapshot as InitDirtySnapshot makes it, which outlives the scan; nothing of a row is looked at.
-            unsafe {
-                let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
-                dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
-                let open = self.open(&mut dirty, pg_sys::AccessShareLock, key, bounds)?;
-                let forward = pg_sys::ScanDirection::ForwardScanDirection;
-                let mut presence = Presence::Nowhere;
-                while presence == Presence::Nowhere && ffi::index_getnext_slot(open.scan, forward, open.slot) {
-                    presence = match dirty.xmin {
-                        xmin if xmin == pg_sys::InvalidTransactionId => Presence::There,
-                        inserting => Presence::Coming(inserting),
-                    };
-                }
-                close(&open);
-                Some(presence)
-            }
-        })?;
-        found.ok_or_else(|| self.without_index())
+    /// Whether there is a row with `key` and within `bounds`, or will be if a transaction that is open commits. One that is there is given to `read`.
+    pub fn presence(
+        &self,
+        _: &Db,
+        key: Datum,
+        bounds: &[Bound],
+        read: impl FnOnce(&Row) -> Result<()>,
+    ) -> Result<Presence> {
+        // SAFETY: a dirty snapshot as InitDirtySnapshot makes it, which outlives the scan.
+        let mut dirty: pg_sys::SnapshotData = unsafe { std::mem::zeroed() };
+        dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+        let dirty = &raw mut dirty;
+        // SAFETY: as above.
+        let open = catch(|| unsafe { self.open(dirty, pg_sys::AccessShareLock, key, bounds) })?;
+        let open = open.ok_or_else(|| self.without_index())?;
+        // SAFETY: as above; the scan says in it who is inserting the row that it found.
+        let presence = match open.fetch(Direction::Forward)?.then(|| unsafe { (*dirty).xmin }) {
+            None => Presence::Nowhere,
+            Some(pg_sys::InvalidTransactionId) => Presence::There,
+            Some(inserting) => Presence::Coming(inserting),
+        };
+        let done = if presence == Presence::There { read(&open.row()) } else { Ok(()) };
+        if !matches!(done, Err(Failure::Postgres(_))) {
+            catch(|| close(&open))?;
+        }
+        done.map(|()| presence)
     }
 
     /// Locks the row with `key` and within `bounds` until the end of the transaction, if `waits` once whoever holds it has ended, and gives it to `read`: what
