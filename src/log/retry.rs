@@ -147,7 +147,7 @@ fn stored(db: &Db, catalog: &Catalog, batch: &Batch, among: Among) -> Result<Vec
         };
         for partition in partitions {
             for id in events.iter().filter_map(|event| event.event_id) {
-                partition.event_ids.newest_first(db, batch.view, from_uuid(&id)?, |row| {
+                partition.event_ids.newest_first(db, batch.view, from_uuid(&id)?, &[], |row| {
                     if row.int8(column::STREAM_ID)? == stream.id {
                         found.extend(read(row, batch)?.map(by_version));
                     }

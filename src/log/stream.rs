@@ -369,7 +369,7 @@ pub fn head_before(db: &Db, partition: &Partition, stream_id: i64, version: i64,
 
 fn head_within(db: &Db, partition: &Partition, stream_id: i64, bounds: &[Bound], view: View) -> Result<Option<Head>> {
     let mut head = None;
-    partition.versions.newest_first_within(db, view, Datum::from(stream_id), bounds, |row| {
+    partition.versions.newest_first(db, view, Datum::from(stream_id), bounds, |row| {
         head = Some(read_head(row)?);
         Ok(false)
     })?;
@@ -447,7 +447,7 @@ fn later_segments(db: &Db, catalog: &Catalog, stream: &Stream, view: View, most:
     let probe = SEGMENT_PROBE.take().filter(|(table, _)| *table == catalog.segments);
     let (table, probe) = probe.unwrap_or((catalog.segments, Probe::by_int8(catalog.segments, SEGMENT_KEY)));
     let mut rows = Vec::new();
-    probe.newest_first(db, view, Datum::from(stream.id), |row| {
+    probe.newest_first(db, view, Datum::from(stream.id), &[], |row| {
         rows.push((row.int8(segment::PARTITION)?, row.int8(segment::FIRST_VERSION)?));
         Ok(rows.len() < most)
     })?;

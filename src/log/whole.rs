@@ -113,7 +113,7 @@ fn newest_up_to(db: &Db, partitions: &[Rc<Partition>], stream: &Stream, version:
     let bounds = [Bound::at_most(2, version)];
     let mut shown = None;
     for partition in partitions {
-        partition.versions.newest_first_within(db, View::Caller, Datum::from(stream.id), &bounds, |row| {
+        partition.versions.newest_first(db, View::Caller, Datum::from(stream.id), &bounds, |row| {
             shown = Some(Shown { version: row.int8(column::VERSION)?, is_own: row.is_own()? });
             Ok(false)
         })?;

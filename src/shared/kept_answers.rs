@@ -11,7 +11,8 @@ pub static AREA: Area<AtomicU64> = Area::new(c"eventstream kept answers", || SLO
 
 /// None without preload: whoever asks then looks for itself.
 fn slot(hash: u64) -> Option<&'static AtomicU64> {
-    AREA.get()?.get(hash as usize % SLOTS)
+    let place = hash as usize % SLOTS;
+    AREA.get()?.get(place)
 }
 
 /// How many were kept until now.

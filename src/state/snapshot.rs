@@ -265,7 +265,7 @@ fn probe(
 ) -> Result<()> {
     let probe = PROBE.take().filter(|(table, _)| *table == catalog.snapshots);
     let (table, probe) = probe.unwrap_or((catalog.snapshots, Probe::by_int8(catalog.snapshots, KEY)));
-    let outcome = probe.newest_first_within(db, view, Datum::from(stream_id), bounds, each);
+    let outcome = probe.newest_first(db, view, Datum::from(stream_id), bounds, each);
     PROBE.set(Some((table, probe)));
     outcome
 }

@@ -173,13 +173,8 @@ impl Probe {
         Self { table, columns, equality: pg_sys::F_UUID_EQ, condition: None, index: Cell::new(pg_sys::InvalidOid) }
     }
 
-    /// Gives the rows with `key` to `each`, last ones of the index first, until it wants no more (false).
-    pub fn newest_first(&self, db: &Db, view: View, key: Datum, each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
-        self.within(db, view, key, &[], Direction::Backward, each)
-    }
-
-    /// The same within `bounds`.
-    pub fn newest_first_within(
+    /// Gives the rows with `key` and within `bounds` to `each`, last ones of the index first, until it wants no more (false).
+    pub fn newest_first(
         &self,
         db: &Db,
         view: View,
@@ -241,7 +236,7 @@ impl Probe {
         let mut dirty: pg_sys::SnapshotData = unsafe { std::mem::zeroed() };
         dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
         let dirty = &raw mut dirty;
-        // SAFETY: as above.
+        // SAFETY: it is of this function's frame.
         let open = catch(|| unsafe { self.open(dirty, pg_sys::AccessShareLock, key, bounds) })?;
         let open = open.ok_or_else(|| self.without_index())?;
         // SAFETY: as above; the scan says in it who is inserting the row that it found.
