@@ -10,7 +10,7 @@ use super::commanded::{Command, Given};
 use super::compared::{self, Outcome};
 use super::execute::execute;
 use super::write::write;
-use crate::access::{Access, authorize};
+use crate::access::{Access, authorize, authorize_tenant};
 use crate::log::event::{NewEvent, Parts, moment_of};
 use crate::log::fresh_id::new_event_id;
 use crate::log::request::Request;
@@ -25,6 +25,7 @@ use crate::pg::process::subtransaction::{attempt, undone};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::View;
 use crate::pg::query::spoken;
+use crate::present::protected;
 use crate::shared::session::as_owner;
 use crate::shared::{settings, trial};
 use eventstream_core::command::trial::{CommandElement, Differences, GivenElement};
@@ -176,6 +177,10 @@ impl Test<'_> {
         }
         trial::set_clock(self.at);
         let begun = trial::positions(0).len();
+        let (access, _) = authorize_tenant(None, Privilege::Append)?;
+        let protected = protected::of(access.tenant_id)?;
+        let is_protected =
+            command.as_ref().is_some_and(|given| protected.told_of_command(given.command_type).is_some());
         let acted = attempt(|| {
             // What the statements set (a tenant, a role, strings) is theirs: what comes of them is compared as it would be without.
             with_settings_put_back(|| {
@@ -185,7 +190,7 @@ impl Test<'_> {
                 })
             })
         })?;
-        compared::compare(&self.expected, &Outcome { acted, begun }, &mut differences)?;
+        compared::compare(&self.expected, &Outcome { acted, begun, is_protected }, &mut differences)?;
         Ok(differences)
     }
 

@@ -133,6 +133,17 @@ impl Differences {
         }
     }
 
+    /// The same of a document that is compared as it is shown; `is_protected`: without fields that are there.
+    pub fn compare_shown(&mut self, place: &str, expected: &Value, found: Option<&Value>, is_protected: bool) {
+        let before = self.told.len() + self.more;
+        self.compare(place, expected, found);
+        if is_protected && self.told.len() + self.more > before {
+            self.add(format!(
+                "{place}: fields of it are protected, and null to everybody: leave them out of what is expected"
+            ));
+        }
+    }
+
     /// All of them, a line each.
     #[must_use]
     pub fn text(&self) -> String {
