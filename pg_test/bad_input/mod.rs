@@ -3,6 +3,7 @@
 mod access;
 mod append;
 mod history;
+mod privacy;
 mod read;
 
 use crate::pg_test::sql::{caught, rows, run, value};
@@ -35,7 +36,8 @@ fn state() -> String {
     rows(
         "select (select count(*) from _eventstream.events), (select count(*) from _eventstream.streams), \
                 (select count(*) from _eventstream.stream_segments), (select count(*) from _eventstream.tenants), \
-                (select count(*) from _eventstream.grants), es_last_append(), currval('_eventstream.positions')",
+                (select count(*) from _eventstream.grants), (select count(*) from _eventstream.protections), \
+                (select count(*) from _eventstream.token_keys), es_last_append(), currval('_eventstream.positions')",
     )
 }
 
