@@ -33,8 +33,9 @@ grant execute on function _eventstream.readable_categories(), _eventstream.admin
 -- What they show of an event that it lets through.
 grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), _eventstream.shown_metadata(bigint, text, int, jsonb),
     _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea),
-    _eventstream.shown_command(bigint, text, jsonb), _eventstream.shown_command_text(bigint, text, text),
-    _eventstream.shown_answer(bigint, text, jsonb, timestamptz) to public;
+    _eventstream.shown_command(bigint, text, jsonb), _eventstream.shown_command_metadata(bigint, jsonb),
+    _eventstream.shown_command_text(bigint, text, text), _eventstream.shown_error(bigint, text, jsonb),
+    _eventstream.shown_answer(bigint, text, jsonb, timestamptz), _eventstream.shown_text(bigint, text) to public;
 grant execute on function _eventstream.content_digest(bytea, jsonb, jsonb) to public;
 grant select on eventstream.proof to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;

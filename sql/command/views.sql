@@ -98,7 +98,17 @@ comment on view eventstream.periods is
 create function _eventstream.shown_command(tenant_id bigint, command_type text, document jsonb) returns jsonb
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_command';
 comment on function _eventstream.shown_command(bigint, text, jsonb) is
-'What was asked by a command of that type, or of an operation outside of that name, or what came of it, as views show it: without what is protected.';
+'What was asked by a command of that type, as views show it: without what is protected.';
+
+create function _eventstream.shown_command_metadata(tenant_id bigint, metadata jsonb) returns jsonb
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_command_metadata';
+comment on function _eventstream.shown_command_metadata(bigint, jsonb) is
+'The metadata of a command, as views show them: without what is protected of the metadata of events, which they are going to be.';
+
+create function _eventstream.shown_error(tenant_id bigint, operation text, error jsonb) returns jsonb
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_error';
+comment on function _eventstream.shown_error(bigint, text, jsonb) is
+'Why an attempt of that operation outside came to nothing, as views show it: withheld where fields of it are protected, but for what clear_pointers name.';
 
 create function _eventstream.shown_command_text(tenant_id bigint, command_type text, said text) returns text
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_command_text';
@@ -119,7 +129,7 @@ select
     o.stage = 'executing' and o.lease_until > pg_catalog.clock_timestamp() as is_under_way,
     o.lease_until,
     o.is_retryable,
-    _eventstream.shown_command(o.tenant_id, o.operation, o.last_error) as error,
+    _eventstream.shown_error(o.tenant_id, o.operation, o.last_error) as error,
     o.begun_by,
     o.begun_at,
     o.attempted_at,
@@ -184,7 +194,7 @@ select
     s.stream,
     s.command_type,
     _eventstream.shown_command(s.tenant_id, s.command_type, s.payload) as payload,
-    s.metadata,
+    _eventstream.shown_command_metadata(s.tenant_id, s.metadata) as metadata,
     s.decider,
     s.subject,
     s.run_at,

@@ -15,6 +15,11 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_c
 comment on function _eventstream.shown_categories() is
 'The categories of the current tenant that the current role may read, none where it may not read at all; NULL = all. Texts of errors hold payloads.';
 
+create function _eventstream.shown_text(tenant_id bigint, said text) returns text
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_shown_text';
+comment on function _eventstream.shown_text(bigint, text) is
+'What a failure said, as views show it: withheld from who reads by a snapshot of before a rule of protected fields, by which the text may have been taken back since.';
+
 create function _eventstream.operated_tenants() returns bigint[]
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operated_tenants';
 comment on function _eventstream.operated_tenants() is

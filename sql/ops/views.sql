@@ -15,8 +15,8 @@ select
     g.failed_position,
     g.failed_at,
     g.error_sqlstate,
-    case when x.shows_errors then g.error_message end as error_message,
-    case when x.shows_errors then g.error_detail end as error_detail,
+    case when x.shows_errors then _eventstream.shown_text(p.tenant_id, g.error_message) end as error_message,
+    case when x.shows_errors then _eventstream.shown_text(p.tenant_id, g.error_detail) end as error_detail,
     g.retry_at,
     (select pg_catalog.count(*) from _eventstream.dead_letters d where d.projection_id = p.id) as dead_letters,
     p.handler,
@@ -89,10 +89,10 @@ select
     d.version,
     d.event_type,
     d.attempts::pg_catalog.int8 as attempts,
-    case when x.shows_errors and d.scheduled_id is null then d.reason
+    case when x.shows_errors and d.scheduled_id is null then _eventstream.shown_text(d.tenant_id, d.reason)
          when x.shows_errors then _eventstream.shown_command_text(d.tenant_id, c.command_type, d.reason) else d.outline end as reason,
     d.error_sqlstate,
-    case when x.shows_errors and d.scheduled_id is null then d.error_detail
+    case when x.shows_errors and d.scheduled_id is null then _eventstream.shown_text(d.tenant_id, d.error_detail)
          when x.shows_errors then _eventstream.shown_command_text(d.tenant_id, c.command_type, d.error_detail) end as error_detail,
     d.died_at,
     t.name as tenant

@@ -181,7 +181,7 @@ fn register_upcaster(args: &Args) -> Returned {
     agreement::must_lead(target, definition.event_type, "to_event_type")?;
     agreement::must_agree(target, definition.event_type)?;
     let changed = refold::refold(target)?;
-    if before.has(key.0, key.1) && before.definition() != upcasters::of(target.id)?.definition() {
+    if before.has(key.0, key.1) && before.definition(None) != upcasters::of(target.id)?.definition(None) {
         say_replaced(&format!("the upcaster of {} from schema version {}", shown(key.0), key.1), &changed)?;
     }
     from_text(definition.event_type).map(Some)

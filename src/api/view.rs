@@ -7,8 +7,9 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
-use crate::pg::value::datum::text_array_of;
+use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::present::door::{self, Document};
+use crate::present::protected;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::argument::Argument;
@@ -23,8 +24,11 @@ sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
 sql_function!("eventstream_shown_command", "bigint, text, jsonb", shown_command);
+sql_function!("eventstream_shown_command_metadata", "bigint, jsonb", shown_command_metadata);
+sql_function!("eventstream_shown_error", "bigint, text, jsonb", shown_error);
 sql_function!("eventstream_shown_answer", "bigint, text, jsonb, timestamp with time zone", shown_answer);
 sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_command_text);
+sql_function!("eventstream_shown_text", "bigint, text", shown_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
 fn listed(scope: Scope) -> Returned {
@@ -85,6 +89,16 @@ fn shown_command(args: &Args) -> Returned {
     Ok(shown.map(Jsonb::datum))
 }
 
+fn shown_command_metadata(args: &Args) -> Returned {
+    let (Some(metadata), tenant_id) = (args.jsonb_opt(1)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
+    covered::metadata(tenant_id, metadata).map(|shown| Some(shown.datum()))
+}
+
+fn shown_error(args: &Args) -> Returned {
+    let (Some(error), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
+    covered::error(tenant_id, args.text(1, "operation")?, error).map(|shown| Some(shown.datum()))
+}
+
 fn shown_answer(args: &Args) -> Returned {
     let (Some(answer), tenant_id) = (args.jsonb_opt(2)?, args.int8(0, "tenant_id")?) else { return Ok(None) };
     let command_type = args.text(1, "command_type")?;
@@ -92,8 +106,23 @@ fn shown_answer(args: &Args) -> Returned {
 }
 
 fn shown_command_text(args: &Args) -> Returned {
-    let is_hidden = covered::has_secrets(args.int8(0, "tenant_id")?, args.text(1, "command_type")?)?;
-    Ok(args.value(2).filter(|_| !is_hidden))
+    let (tenant_id, said) = (args.int8(0, "tenant_id")?, args.value(2));
+    if said.is_none() || covered::has_secrets(tenant_id, args.text(1, "command_type")?)? {
+        return Ok(None);
+    }
+    text(tenant_id, said)
+}
+
+fn shown_text(args: &Args) -> Returned {
+    text(args.int8(0, "tenant_id")?, args.value(1))
+}
+
+/// What a failure said; it is withheld in the table since a rule came that the reader's snapshot does not see.
+fn text(tenant_id: i64, said: Nullable) -> Returned {
+    if said.is_some() && protected::is_newer_than_snapshot(tenant_id)? {
+        return from_text(protected::WITHHELD).map(Some);
+    }
+    Ok(said)
 }
 
 /// Which event type and schema version a view asks for.

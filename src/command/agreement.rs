@@ -145,18 +145,23 @@ pub fn must_not_rest(tenant_id: i64, event_type: &str, from_schema_version: i32)
 }
 
 /// An example: of which event type and version, JSON as text.
-struct Example(String, i32, String);
+pub struct Example(pub String, pub i32, pub String);
 
-/// Whether the examples of an event type, and of all that upcasters turn into it, satisfy their schemas, and after each step of upcasting that of what they have
-/// become. Errors: ES016, and what upcasters raise.
-pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
-    let examples = as_owner(Planning::ByIndex, |db, _| {
+/// Those of an event type, and of all that upcasters turn into it.
+pub fn examples(target: Target, event_type: &str) -> Result<Vec<Example>> {
+    as_owner(Planning::ByIndex, |db, _| {
         EXAMPLES.with(|plan| {
             plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id)), Some(from_text(event_type)?)], |row| {
                 Ok(Example(row.text(0)?.to_owned(), row.int4(1)?, row.text(2)?.to_owned()))
             })
         })
-    })?;
+    })
+}
+
+/// Whether the examples of an event type, and of all that upcasters turn into it, satisfy their schemas, and after each step of upcasting that of what they have
+/// become. Errors: ES016, and what upcasters raise.
+pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
+    let examples = examples(target, event_type)?;
     must_take_residuals(target, event_type, &examples)?;
     if examples.is_empty() {
         return Ok(());
@@ -171,7 +176,7 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
         }
         let what = || format!("what upcasters make of the example of {} version {version}", shown(&event_type));
         Door::of_examples(&upcasters)?.show_steps(
-            imagined(target, &event_type, version, &example)?,
+            imagined(target, "example-1", &event_type, version, &example)?,
             &mut |became| {
                 let Some(payload) = became.payload()? else { return Ok(()) };
                 declared
@@ -183,9 +188,9 @@ pub fn must_agree(target: Target, event_type: &str) -> Result<()> {
     Ok(())
 }
 
-/// As an event.
-fn imagined(target: Target, event_type: &str, version: i32, example: &str) -> Result<StoredEvent> {
-    let stream = StreamName::parse("example-1")?;
+/// As an event of that stream.
+pub fn imagined(target: Target, stream: &str, event_type: &str, version: i32, example: &str) -> Result<StoredEvent> {
+    let stream = StreamName::parse(stream)?;
     let common = Common::new(target, stream.as_str())?;
     let parts = Parts {
         event_type,
@@ -228,7 +233,7 @@ fn must_take_residuals(target: Target, event_type: &str, examples: &[Example]) -
                     format!("select es_create_event_type({}, {version}, example => '…');", quote_literal(event_type));
                 return Err(refused(reason, hint));
             };
-            let stored = imagined(target, event_type, version, example)?;
+            let stored = imagined(target, "example-1", event_type, version, example)?;
             if let Err(caught) = attempt(|| Door::new(&upcasters)?.show_steps(stored, &mut |_| Ok(())))? {
                 let reason = format!(
                     "must have upcasters that take null where a value is protected: the example of version {version} of {} fails so, with {} ({})",

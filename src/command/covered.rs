@@ -6,12 +6,15 @@ use crate::log::document::Document;
 use crate::log::event::NewEvent;
 use crate::log::request::Request;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::jsonb::Jsonb;
 use crate::pg::jsonb::parts::{ObjectBuilder, Part};
+use crate::pg::jsonb::{Jsonb, Shape};
 use crate::present::protected::{self, Protected};
 use eventstream_core::error::Error;
 use eventstream_core::protect::{Cover, Mask, Stray};
 use eventstream_core::{quote_literal, shown};
+
+/// What is refused with it.
+pub const IN_THE_WAY: &str = "ES016";
 
 /// Judges the events of a request. Errors: ES016.
 pub fn judge(protected: &Protected, request: &Request) -> Result<()> {
@@ -55,7 +58,7 @@ fn judge_event(protected: &Protected, event: &NewEvent, what: &dyn Fn() -> Strin
 }
 
 fn stray(document: Jsonb, mask: &Mask) -> Result<Option<Stray>> {
-    if mask.is_empty() { Ok(None) } else { Ok(document.residual(mask)?.1) }
+    if mask.is_empty() { Ok(None) } else { Ok(document.residual(mask)?.1.filter(|_| mask.refuses_strays())) }
 }
 
 fn in_the_way(name: &str, document: &str, stray: &Stray) -> Failure {
@@ -79,9 +82,9 @@ pub fn compared<'a>(what: &str, tenant_id: i64, name: &str, request: &Document<'
     let protected = protected::of(tenant_id)?;
     let Some(mask) = protected.of_command(name) else { return Ok(request.text) };
     match request.value.residual(mask)? {
-        (_, Some(stray)) => Err(in_the_way(name, &format!("the {what}"), &stray)),
-        (Some(shown), None) => shown.text(),
-        (None, None) => Ok(request.text),
+        (_, Some(stray)) if mask.refuses_strays() => Err(in_the_way(name, &format!("the {what}"), &stray)),
+        (Some(shown), _) => shown.text(),
+        (None, _) => Ok(request.text),
     }
 }
 
@@ -109,12 +112,47 @@ pub fn decided<'a>(tenant_id: i64, event: &NewEvent<'a>, answered: Jsonb<'a>) ->
 }
 
 /// A command of an answer that is to be scheduled, as it is told.
-pub fn scheduled<'a>(tenant_id: i64, command_type: &str, payload: Jsonb<'a>, answered: Jsonb<'a>) -> Result<Jsonb<'a>> {
+pub fn scheduled<'a>(tenant_id: i64, command_type: &str, answered: Jsonb<'a>) -> Result<Jsonb<'a>> {
+    let mut object = ObjectBuilder::begin()?;
+    answered.each(|key, value| {
+        let document = value.document()?;
+        let shown = match key {
+            "payload" => result(tenant_id, command_type, Some(document))?.unwrap_or(document),
+            "metadata" => metadata(tenant_id, document)?,
+            _ => document,
+        };
+        object.put(key, Part::all_of(shown)?)
+    })?;
+    object.finish()
+}
+
+/// The metadata of a command as they are told: those of its events, whichever these will be.
+pub fn metadata(tenant_id: i64, metadata: Jsonb) -> Result<Jsonb> {
     let protected = protected::of(tenant_id)?;
-    match protected.told_of_command(command_type) {
-        None => Ok(answered),
-        Some(mask) => told(answered, Some(payload.residual(mask)?.0.unwrap_or(payload)), false),
+    let mut masks = protected.all().flat_map(|protected| protected.events.of_metadata());
+    masks.try_fold(metadata, |metadata, mask| Ok(metadata.residual(mask)?.0.unwrap_or(metadata)))
+}
+
+/// Why a command, or an operation outside, came to nothing, as it is told. Whoever says so may repeat what was asked, wherever he likes: where pointers list what is protected, all of it is withheld,
+/// and a failure stays one.
+pub fn error<'a>(tenant_id: i64, name: &str, error: Jsonb<'a>) -> Result<Jsonb<'a>> {
+    let protected = protected::of(tenant_id)?;
+    match protected.told_of_command(name) {
+        None => Ok(error),
+        Some(Mask::Listed(_)) => withheld(),
+        // What is all protected is null, which would be no failure.
+        Some(mask) => match error.residual(mask)?.0 {
+            None => Ok(error),
+            Some(shown) if shown.shape() == Shape::Scalar => withheld(),
+            Some(shown) => Ok(shown),
+        },
     }
+}
+
+fn withheld<'a>() -> Result<Jsonb<'a>> {
+    let mut object = ObjectBuilder::begin()?;
+    object.put("message", Part::text(WITHHELD))?;
+    object.finish()
 }
 
 /// With that payload, and perhaps without metadata.

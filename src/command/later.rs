@@ -50,7 +50,7 @@ impl<'a> Later<'a> {
     /// Takes out of what is told of them what is protected.
     pub fn hide(&mut self, tenant_id: i64) -> Result<()> {
         for (document, Wanted { command, .. }) in self.documents.iter_mut().zip(&self.wanted) {
-            *document = covered::scheduled(tenant_id, command.command_type, command.payload.value, *document)?;
+            *document = covered::scheduled(tenant_id, command.command_type, *document)?;
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub mod schemas;
 mod settle;
 pub mod stored_types;
 pub mod tested;
+mod tried;
 pub mod write;
 
 /// What is done before commits; once a process, from _PG_init.

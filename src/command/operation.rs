@@ -296,7 +296,11 @@ impl Call<'_> {
             }
             Outcome::Replay => {
                 counters::add(Counter::CommandsReplayed, 1);
-                let (result, error) = (self.shown(row.result.as_deref())?, self.shown(row.error.as_deref())?);
+                let (tenant_id, operation) = (self.target.id, self.asked.operation);
+                let result = self.shown(row.result.as_deref(), |result| {
+                    Ok(covered::result(tenant_id, operation, Some(result))?.unwrap_or(result))
+                })?;
+                let error = self.shown(row.error.as_deref(), |error| covered::error(tenant_id, operation, error))?;
                 Ok(Step::Done(Begun { attempt: Some(row.attempt), result, error, ..Begun::of("replay") }))
             }
             Outcome::InProgress => Ok(Step::InProgress(Some(Attempt::of(row)))),
@@ -304,14 +308,13 @@ impl Call<'_> {
         }
     }
 
-    /// What came of it, without what is protected of the operation.
-    fn shown(&self, document: Option<&str>) -> Result<Option<String>> {
+    /// What came of it, as it is told.
+    fn shown(&self, document: Option<&str>, told: impl Fn(Jsonb) -> Result<Jsonb>) -> Result<Option<String>> {
         let Some(text) = document else { return Ok(None) };
         if !covered::has_secrets(self.target.id, self.asked.operation)? {
             return Ok(Some(text.to_owned()));
         }
-        let shown = covered::result(self.target.id, self.asked.operation, Some(Jsonb::parse(text)?))?;
-        shown.map(|shown| Ok(String::from_utf8_lossy(shown.text()?).into_owned())).transpose()
+        Ok(Some(String::from_utf8_lossy(told(Jsonb::parse(text)?)?.text()?).into_owned()))
     }
 
     fn insert(&self, db: &Db) -> Result<Step> {

@@ -126,7 +126,7 @@ fn judge(db: &Db, tenant_id: i64, row: &Row, of: (&str, i32), report: Report) ->
     let Some(payload) = protected.unprotected(of.0, of.1, payload)? else { return Ok(()) };
     let (problem, breach) = match schemas::breach(&schema, payload.text()?)? {
         Ok(None) => return Ok(()),
-        Ok(Some(breach)) if protected.hides(of, &breach.value) => return Ok(()),
+        Ok(Some(breach)) if protected.may_make(of, &breach) => return Ok(()),
         Ok(Some(breach)) => (format!("the payload breaks its schema: {breach}"), Some(breach)),
         Err(reason) => (format!("the payload cannot be judged by its schema: {reason}"), None),
     };

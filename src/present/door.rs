@@ -81,18 +81,19 @@ impl<'a> Door<'a> {
         Ok(stored.shown())
     }
 
-    /// Takes out what is protected.
+    /// Takes out what is protected; whether something stood in its way, and all of that is hidden.
     #[inline]
-    fn hide(&self, stored: &mut StoredEvent) -> Result<()> {
-        self.protected.map_or(Ok(()), |protected| hide(protected, stored))
+    fn hide(&self, stored: &mut StoredEvent) -> Result<bool> {
+        self.protected.map_or(Ok(false), |protected| hide(protected, stored))
     }
 
-    /// Without what is protected of it, and of what it becomes.
+    /// Without what is protected of it, and of what it becomes. Where something stood in the way of that, an upcaster is given null where it expects an array or an object: what such an event makes it
+    /// fail with is no reason to show nobody any events.
     fn bring(&mut self, stored: &mut StoredEvent) -> Result<()> {
-        self.hide(stored)?;
+        let mut is_odd = self.hide(stored)?;
         let Some(upcasting) = &mut self.upcasting else { return Ok(()) };
-        while upcasting.step(stored, settings::are_failed_upcasts_skipped())? {
-            self.protected.map_or(Ok(()), |protected| hide_named(protected, stored))?;
+        while upcasting.step(stored, is_odd || settings::are_failed_upcasts_skipped())? {
+            is_odd |= self.protected.map_or(Ok(false), |protected| hide_named(protected, stored))?;
         }
         Ok(())
     }
@@ -102,7 +103,7 @@ impl<'a> Door<'a> {
         self.hide(&mut stored)?;
         if let Some(upcasting) = &mut self.upcasting {
             while upcasting.step(&mut stored, false)? {
-                self.protected.map_or(Ok(()), |protected| hide_named(protected, &mut stored))?;
+                self.protected.map_or(Ok(false), |protected| hide_named(protected, &mut stored))?;
                 each(&stored.clone().shown())?;
             }
         }
@@ -111,8 +112,11 @@ impl<'a> Door<'a> {
 
     /// The same, where what a user's function raises costs this event only.
     pub fn try_to_show(&mut self, mut stored: StoredEvent) -> Result<std::result::Result<Event, Unshown>> {
-        let brought =
-            if self.upcasting.is_some() { attempt(|| self.bring(&mut stored))? } else { Ok(self.hide(&mut stored)?) };
+        let brought = if self.upcasting.is_some() {
+            attempt(|| self.bring(&mut stored))?
+        } else {
+            self.hide(&mut stored).map(|_| Ok(()))?
+        };
         Ok(match brought {
             Ok(()) => Ok(stored.shown()),
             Err(caught) => Err(Unshown { caught, event: stored }),
@@ -191,43 +195,45 @@ fn another(target: Target) -> Failure {
     Error::Withheld(Box::new(Withheld::TenantChanged { tenant: target.name.into(), what: "result" })).into()
 }
 
-/// Takes out of an event what is protected of it in the schema version that it is stored in.
-fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
-    protected.before.as_ref().map_or(Ok(()), |before| hide(before, stored))?;
-    match protected.events.of(stored.event_type()?, stored.schema_version()) {
-        Cover::Free => {}
-        Cover::Missing { .. } => {
+/// Takes out of an event what is protected of it in the schema version that it is stored in; whether something stood in its way.
+fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<bool> {
+    for protected in protected.all() {
+        if let Cover::Missing { .. } = protected.events.of(stored.event_type()?, stored.schema_version()) {
             for place in [field::PAYLOAD, field::METADATA, field::SALT] {
                 stored.unset(place);
             }
         }
-        Cover::By(_) => hide_named(protected, stored)?,
     }
-    Ok(())
+    hide_named(protected, stored)
 }
 
 /// The same of what the rule of its version names: of an event on its way to newer versions, which was hidden where no rule named what it was.
-fn hide_named(protected: &Protected, stored: &mut StoredEvent) -> Result<()> {
-    protected.before.as_ref().map_or(Ok(()), |before| hide_named(before, stored))?;
-    let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) else {
-        return Ok(());
-    };
-    for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
-        let Some(document) = stored.get(place) else { continue };
-        if let Some(shown) = residual(document, of.mask(protection))? {
-            stored.set(place, shown);
-            stored.unset(field::SALT);
+fn hide_named(protected: &Protected, stored: &mut StoredEvent) -> Result<bool> {
+    let mut is_odd = false;
+    for protected in protected.all() {
+        let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) else {
+            continue;
+        };
+        for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
+            let Some(document) = stored.get(place) else { continue };
+            let (shown, stood) = residual(document, of.mask(protection))?;
+            is_odd |= stood;
+            if let Some(shown) = shown {
+                stored.set(place, shown);
+                stored.unset(field::SALT);
+            }
         }
     }
-    Ok(())
+    Ok(is_odd)
 }
 
-/// A document without what is protected of it; None where nothing of that is there.
-fn residual(document: Datum, mask: &Mask) -> Result<Option<Datum>> {
+/// A document without what is protected of it, None where nothing of that is there; whether something stood in its way.
+fn residual(document: Datum, mask: &Mask) -> Result<(Option<Datum>, bool)> {
     if mask.is_empty() {
-        return Ok(None);
+        return Ok((None, false));
     }
-    Ok(Jsonb::of_datum(document)?.residual(mask)?.0.map(Jsonb::datum))
+    let (shown, stray) = Jsonb::of_datum(document)?.residual(mask)?;
+    Ok((shown.map(Jsonb::datum), stray.is_some()))
 }
 
 /// A document of an event.
@@ -259,19 +265,15 @@ pub fn hidden_in_views(tenant_id: i64) -> Result<Option<Hidden>> {
 pub struct Hidden(Rc<Protected>);
 
 impl Hidden {
-    fn all(&self) -> impl Iterator<Item = &Protected> {
-        self.0.before.as_deref().into_iter().chain([&*self.0])
-    }
-
     /// A document of an event of that type and schema version.
     pub fn document(&self, event: (&str, i32), of: Document, mut document: Nullable) -> Result<Nullable> {
-        for protected in self.all() {
+        for protected in self.0.all() {
             match protected.events.of(event.0, event.1) {
                 Cover::Free => {}
                 Cover::Missing { .. } => return Ok(None),
                 Cover::By(protection) => {
-                    let shown = document.map(|document| residual(document, of.mask(protection))).transpose()?.flatten();
-                    document = shown.or(document);
+                    let shown = document.map(|document| residual(document, of.mask(protection))).transpose()?;
+                    document = shown.and_then(|(shown, _)| shown).or(document);
                 }
             }
         }
@@ -290,7 +292,7 @@ impl Hidden {
     }
 
     fn is_missing(&self, event: (&str, i32)) -> bool {
-        self.all().any(|protected| matches!(protected.events.of(event.0, event.1), Cover::Missing { .. }))
+        self.0.all().any(|protected| matches!(protected.events.of(event.0, event.1), Cover::Missing { .. }))
     }
 }
 

@@ -14,11 +14,11 @@ use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
 use eventstream_core::protect::{Cover, Mask, Protection, Protections};
-use eventstream_core::rules::Pointer;
+use eventstream_core::schema::Breach;
 use eventstream_core::word::{Protects, Word};
 use pgrx::pg_sys::{Datum, INT8OID};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 columns! {
@@ -35,6 +35,11 @@ columns! {
 thread_local! {
     /// By tenant, until the end of the transaction.
     static BEFORE: RefCell<BTreeMap<i64, Rc<Protected>>> = const { RefCell::new(BTreeMap::new()) };
+    static SEEN: Plan = const { Plan::new(
+        "select max(created_at) from _eventstream.protections where tenant_id = $1 and kind = 'event' \
+         and (pointers is null or pointers <> '{}' or metadata_pointers <> '{}')",
+        &[INT8OID],
+    ) };
     static NONE: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
     static PROTECTED: RefCell<Known<i64, Rc<Protected>>> = RefCell::default();
     static LOAD: Plan = const { Plan::new(
@@ -54,8 +59,8 @@ pub const WITHHELD: &str = "not told: fields of the event are protected";
 pub struct Protected {
     pub events: Protections,
     pub commands: Protections,
-    /// Everything that a state depends on of it; empty where no events are protected.
-    pub definition: String,
+    /// Everything that a state depends on of it, by types of events, in their order.
+    definitions: Vec<(String, String)>,
     /// When the newest rule of events came that hides anything (microseconds since 2000-01-01 UTC): what was made of events before may repeat what it hides.
     pub events_since: Option<i64>,
     /// What was protected when this transaction began to take back rules, or to change them: that passes for nobody in it either, or a rollback would leave no trace of who looked.
@@ -63,12 +68,21 @@ pub struct Protected {
 }
 
 impl Protected {
-    /// Whether what a pointer leads to in payloads of that event type and schema version is always hidden, so that it is null whatever stands there.
-    pub fn hides(&self, (event_type, schema_version): (&str, i32), pointer: &str) -> bool {
-        match (self.events.of(event_type, schema_version), Pointer::parse(pointer)) {
-            (Cover::By(protection), Ok(pointer)) => protection.payload.covers(&pointer),
+    /// Whether what is said of a payload of that event type and schema version may come of what is hidden of it.
+    pub fn may_make(&self, (event_type, schema_version): (&str, i32), breach: &Breach) -> bool {
+        match self.events.of(event_type, schema_version) {
+            Cover::By(protection) => !protection.payload.is_empty() && protection.payload.may_make(breach),
             _ => false,
         }
+    }
+
+    /// Everything that a state depends on of it, where no other types of events say anything to its fold (None: all do).
+    pub fn definition(&self, of: Option<&BTreeSet<&str>>) -> String {
+        let counts = |name: &str| of.is_none_or(|names| names.contains(name));
+        let own = self.definitions.iter().filter(|(name, _)| counts(name)).map(|(_, definition)| definition.as_str());
+        // States that are made meanwhile are nobody else's.
+        let before = self.before.as_ref().map_or_else(String::new, |before| format!("before{}", before.definition(of)));
+        own.collect::<String>() + &before
     }
 
     /// Whether there is a rule of that.
@@ -79,7 +93,12 @@ impl Protected {
 
     /// Whether all of all events is shown.
     pub fn shows_all_events(&self) -> bool {
-        self.events.is_empty() && self.before.as_ref().is_none_or(|before| before.events.is_empty())
+        self.all().all(|protected| protected.events.is_empty())
+    }
+
+    /// Everything that hides in this transaction.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        self.before.as_deref().into_iter().chain([self])
     }
 
     /// What is not told of commands of that type, or of operations outside of that name; None: all is.
@@ -105,6 +124,18 @@ pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
         NONE.set((before, tenant_id));
     }
     Ok(found)
+}
+
+/// Whether the caller's snapshot is older than a rule of events: what it shows was written before that, and may repeat what is hidden by now.
+pub fn is_newer_than_snapshot(tenant_id: i64) -> Result<bool> {
+    if is_known_to_be_none(tenant_id)? {
+        return Ok(false);
+    }
+    let Some(since) = of(tenant_id)?.events_since else { return Ok(false) };
+    let seen = as_owner(Planning::ByIndex, |db, _| {
+        SEEN.with(|plan| plan.first(db, View::Caller, &[Some(Datum::from(tenant_id))], |row| Ok(row.int8_opt(0))))
+    })?;
+    Ok(seen.flatten().is_none_or(|seen| seen < since))
 }
 
 /// To be called before rules of a tenant are taken back, or changed: until the end of the transaction, or [`unveil`], they count as they were, too.
@@ -173,7 +204,8 @@ fn load(tenant_id: i64) -> Result<Protected> {
                     let list = |pointers: &[String]| printed(&pointers.iter().map(String::as_str).collect::<Vec<_>>());
                     let form = if pointers.is_some() { "pointers" } else { "clear" };
                     let listed = list(pointers.as_deref().or(clear.as_deref()).unwrap_or_default());
-                    protected.definition += &printed(&[name, &version, form, &listed, &list(&metadata)]);
+                    let definition = printed(&[name, &version, form, &listed, &list(&metadata)]);
+                    protected.definitions.push((name.to_owned(), definition));
                 }
                 let all = match kind {
                     Protects::Event => &mut protected.events,
@@ -186,8 +218,6 @@ fn load(tenant_id: i64) -> Result<Protected> {
     })?;
     protected.before = BEFORE.with_borrow(|all| all.get(&tenant_id).cloned());
     if let Some(before) = &protected.before {
-        // States that are made meanwhile are nobody else's.
-        protected.definition += &format!("before{}", before.definition);
         protected.events_since = protected.events_since.max(before.events_since);
     }
     Ok(protected)

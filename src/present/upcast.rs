@@ -16,7 +16,7 @@ use eventstream_core::hash::fingerprint;
 use eventstream_core::hint::upcast_hint;
 use pgrx::pg_sys::Datum;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -85,10 +85,15 @@ impl Upcasters {
         self.steps.get(event_type)?.get(&from_schema_version).map(|step| step.to_event_type.as_str())
     }
 
-    /// Everything that what they return depends on.
-    pub fn definition(&self) -> String {
+    /// Everything that what they return depends on; of what is protected only that of events that are, or become, of these types (None: of all).
+    pub fn definition(&self, of: Option<&[String]>) -> String {
         let steps = self.all().map(|(event_type, from, step)| step.definition(event_type, from));
-        steps.chain([self.protected.definition.clone()]).collect::<Vec<_>>().concat()
+        let older = of.map(|names| self.older(names));
+        let named = of.map(|names| {
+            let older = older.iter().flatten().map(|(name, _)| name.as_str());
+            names.iter().map(String::as_str).chain(older).collect::<BTreeSet<_>>()
+        });
+        steps.chain([self.protected.definition(named.as_ref())]).collect::<Vec<_>>().concat()
     }
 
     /// Where the step stands whose failures are noted under that key, if it is still as it was.

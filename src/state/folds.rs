@@ -187,6 +187,11 @@ impl FoldRow {
             (None, Some(rules)) => (How::Rules(Rules::parse(&rules)?), format!("rules {rules}")),
             (None, None) => return Err(Error::Internal { what: "a fold has neither handler nor rules".into() }.into()),
         };
+        // Functions are given every event.
+        let named = match &how {
+            How::Rules(rules) => Some(rules.event_types().map(ToOwned::to_owned).collect::<Vec<_>>()),
+            How::Handler(_) => None,
+        };
         let path = self.registrant.search_path.to_string_lossy().into_owned();
         let fingerprint = fingerprint(&[
             "fold",
@@ -194,7 +199,7 @@ impl FoldRow {
             &path,
             &self.initial_text,
             self.order.as_str(),
-            &upcasters.definition(),
+            &upcasters.definition(named.as_deref()),
         ]);
         Ok(Fold {
             name: self.name,

@@ -10,7 +10,7 @@ import subprocess
 import psycopg
 import pytest
 from database import Database, rows, value
-from server import BIN, Server
+from server import BIN, Server, wait_until
 
 CANARY, WRONG = "Canary 7391", "Sparrow 1000"
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -20,18 +20,21 @@ create schema clerk authorization clerk;
 select es_create_event_type('Named', 1, example => '{{"name": "Ada", "person": {{"born": "1815"}}, "n": 1}}');
 select es_append('customer-1', 'Named', '{{"name": "{CANARY}", "person": {{"born": "{CANARY}"}}, "n": 1}}', metadata => '{{"note": "{CANARY}"}}', subject => 'p-1', event_id => '{ID}');
 select es_append('customer-2', 'Named', '{{"name": "M", "person": {{"born": "x"}}, "n": 2}}', metadata => '{{"note": "x"}}');
-create function public.decide(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '{{"result": null}}'::jsonb $$;
+create function public.decide(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+    if command.payload ? 'fails' then raise 'no: %', command.payload using detail = command.payload::text; end if; return '{{"result": null}}'; end $$;
 select es_register_fold('none', 'command', rules => '{{"on": {{"None": []}}}}');
 select es_register_decider('said', 'command', 'public.decide(jsonb, eventstream.command)');
 """
-PROTECT = """
-select es_protect('Named', 1, '{/name,/person/born}', metadata_pointers => '{/note}');
+PROTECT = "select es_protect('Named', 1, '{/name,/person/born}', metadata_pointers => '{/note}')"
+#: What it leaves is told of no command that was protected since.
+FAIL = f"select es_schedule_command('command-1', 'Say', '{{\"name\": \"{CANARY}\", \"fails\": 1}}', now(), 'fails')"
+PROTECT_COMMANDS = """
 select es_protect('Say', pointers => '{/name}', kind => 'command');
 select es_protect('call', pointers => '{/name}', kind => 'command');
 """
 KEYED = f"""
 select es_command('command-1', 'Say', '{{"name": "{CANARY}"}}', command_key => 'key');
-select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-01-01Z', 'later');
+select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-01-01Z', 'later', metadata => '{{"note": "{CANARY}"}}');
 select es_begin_command('call', 'key', '{{"name": "{CANARY}"}}');
 select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-01-01Z', 'later' || n) from generate_series(1, 20) n;
 """
@@ -43,7 +46,10 @@ class World:
     def __init__(self, server, name, is_hidden):
         self.database = Database(server, name).create()
         with self.database.connect() as owner:
-            owner.execute(FILL + (PROTECT if is_hidden else "") + KEYED)
+            owner.execute(FILL + (PROTECT if is_hidden else ""))
+            owner.execute(FAIL)
+            wait_until(lambda: value(owner, "select stage from eventstream.scheduled_commands") == "dead")
+            owner.execute((PROTECT_COMMANDS if is_hidden else "") + KEYED)
             for privilege in ("read", "append", "command", "consume", "manage", "upkeep", "audit"):
                 owner.execute("select es_grant('clerk', %s)", (privilege,))
         self.session = self.database.connect(user="clerk")
@@ -70,10 +76,14 @@ class World:
 
 @pytest.fixture(scope="module")
 def worlds():
-    server = Server("escapes", **{"eventstream.max_workers": 0, "eventstream.retry_pause": "1ms"}).create()
+    server = Server("escapes", **{"eventstream.retry_pause": "1ms", "eventstream.command_retries": 0}).create()
     with server.connect("postgres") as admin:
         admin.execute("create role clerk login")
     made = World(server, "hidden", True), World(server, "plain", False)
+    # From now on nobody comes in between.
+    with server.connect("postgres") as admin:
+        admin.execute("alter system set eventstream.max_workers = 0")
+        admin.execute("select pg_reload_conf()")
     yield made
     for world in made:
         world.session.close()
@@ -361,7 +371,14 @@ def test_the_key_of_an_operation_with_a_guess(guessing):
 
 
 def test_the_view_of_scheduled_commands(telling):
+    for column in ("payload", "metadata", "error_message", "error_detail"):
+        telling(f"select {column} from eventstream.scheduled_commands")
     telling("select * from eventstream.scheduled_commands")
+
+
+def test_the_dead_letters_of_scheduled_commands(telling):
+    for column in ("reason", "error_detail"):
+        telling(f"select {column} from eventstream.dead_letters")
 
 
 # What lies around

@@ -54,7 +54,7 @@ MAY_NAME = {
     "schema/types.sql": ({"payload": 2, "metadata": 2}, "the type that the door gives, and that of commands"),
     "command/functions.sql": ({"payload": 5, "metadata": 4}, "arguments of es_command and its kin"),
     "command/tables.sql": ({"payload": 3, "metadata": 3}, "the columns of scheduled commands, whether they are there, and that no statistics are kept of them"),
-    "command/views.sql": ({"payload": 2, "metadata": 1}, "of scheduled commands, which are no events yet"),
+    "command/views.sql": ({"payload": 2, "metadata": 3}, "of scheduled commands, which are no events yet"),
     "log/append.sql": ({"payload": 1, "metadata": 1}, "arguments of es_append"),
     "proof/views.sql": ({"payload": 1, "metadata": 1}, "arguments of the digest"),
     "log/views.sql": ({"payload": 2, "metadata": 2}, "the functions that ask the door; the views themselves name no document beside them"),

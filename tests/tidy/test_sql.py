@@ -20,11 +20,11 @@ OF_NAME = {
               recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
                 snapshots stream_names temporal_view_is_there temporal_view_queries upcasters""",
-    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods protections scheduled_command_ids scheduled_commands shown_answer shown_command shown_command_text",
+    "command": "categories category_rules command_answers commands deciders event_types invariants period_ids periods protections scheduled_command_ids scheduled_commands shown_answer shown_command shown_command_metadata shown_command_text shown_error",
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards content_digest enabling_guards proof",
-    "ops": "dead_letters health operated_categories progress projections shown_categories stats subscriptions tenants",
+    "ops": "dead_letters health operated_categories progress projections shown_categories shown_text stats subscriptions tenants",
     "schema": "command delivery event stream_info",
 }
 ROOM_OF = {word: room for room, words in OF_NAME.items() for word in words.split()} | {"dead_letter_ids": "log"}

@@ -1,4 +1,5 @@
 //! Protected fields: residuals of documents as PostgreSQL holds them, against a plain reading of the pointers; and what stands in a pointer's way.
+use eventstream_core::breach::Breach;
 use eventstream_core::json::{Object, Value};
 use eventstream_core::protect::{Cover, Mask, Protection, Protections, Stray, residual};
 use eventstream_core::rules::Pointer;
@@ -262,7 +263,10 @@ fn what_stands_in_the_way_is_told_with_its_place() {
         let found = found.as_ref().map(|(pointer, kind)| (pointer.as_str(), *kind));
         assert_eq!(found, stray, "{document} by {pointers:?}");
     }
-    assert_eq!(shown(r#""text""#, &Mask::all_but("c", &["/a"]).expect("pointers")), ("null".into(), None));
+    // Where all but some is protected it is told, too: it is hidden, and nothing that is protected could be missed for it.
+    let (mask, stray) = (Mask::all_but("c", &["/a"]).expect("pointers"), Some((String::new(), "a string")));
+    assert_eq!(shown(r#""text""#, &mask), ("null".into(), stray));
+    assert!(!mask.refuses_strays() && listed(&["/a"]).refuses_strays());
 }
 
 #[test]
@@ -289,6 +293,38 @@ fn what_a_mask_covers_is_always_hidden() {
         [("/a/b", false), ("/a/b/c", false), ("/a", false), ("/a/c", true), ("/c", true), ("", false)]
     {
         assert_eq!(mask.covers(&pointer(text)), is_covered, "{text}");
+    }
+}
+
+#[test]
+fn a_breach_that_null_may_have_made_is_told_from_one_of_what_is_shown() {
+    let breach = |value: &str, rule: &str| Breach { value: value.into(), kind: "null", rule: rule.into(), more: None };
+    let masks = [
+        listed(&["/name", "/lines/*/who"]),
+        Mask::all_but("clear_pointers", &["/amount", "/lines/*/n", "/by"]).expect("pointers"),
+    ];
+    for (value, rule, may_be) in [
+        ("/name", "/properties/name/type", true),
+        ("/name/first", "/properties/name/properties/first/type", true),
+        ("", "/anyOf", true),
+        ("", "/not", true),
+        ("/lines", "/properties/lines/uniqueItems", true),
+        ("/lines", "/properties/lines/contains", true),
+        ("/lines/1", "/properties/lines/items/oneOf", true),
+        ("/amount", "/then/properties/amount/minimum", true),
+        ("", "/required", false),
+        ("", "/additionalProperties", false),
+        ("/lines", "/properties/lines/minItems", false),
+        ("/lines/0", "/properties/lines/items/required", false),
+        ("/amount", "/properties/amount/minimum", false),
+        ("/lines/1/n", "/properties/lines/items/properties/n/type", false),
+        ("/by/0", "/properties/by/items/anyOf", false),
+        // A key that the schema does not name.
+        ("/*", "/additionalProperties/type", true),
+    ] {
+        for mask in &masks {
+            assert_eq!(mask.may_make(&breach(value, rule)), may_be, "{value} {rule} {mask:?}");
+        }
     }
 }
 
@@ -339,6 +375,8 @@ fn what_rules_read_of_what_is_protected_is_found_wherever_they_read_it() {
     let mut all = Protections::default();
     all.add("Opened".into(), 1, protection(Some(&["/name", "/lines/*/who"]), None, &["/note"]).expect("a protection"));
     all.add("Shown".into(), 1, protection(None, Some(&["/amount"]), &[]).expect("a protection"));
+    let rated = ["/rates/EUR", "/by/x/name", "/lines/*/who", "/lines/0/note"];
+    all.add("Rated".into(), 1, protection(Some(&rated), None, &[]).expect("a protection"));
     let cases = [
         (r#"[{"set": {"/n": "/name"}}]"#, "Opened", Some("/name")),
         (r#"[{"set": {"/n": "/name/first"}}]"#, "Opened", Some("/name/first")),
@@ -352,6 +390,16 @@ fn what_rules_read_of_what_is_protected_is_found_wherever_they_read_it() {
         (r#"[{"add": {"/n": "/fee"}}]"#, "Shown", Some("/fee")),
         (r#"[{"set": {"/all": ""}}]"#, "Opened", None),
         (r#"[{"set": {"/n": "/name"}}]"#, "Other", None),
+        // By a key that the event names, and as an element, whichever it turns out to be.
+        (r#"[{"add": {"/n": "/rates/{/currency}"}}]"#, "Rated", Some("/rates/{/currency}")),
+        (r#"[{"set": {"/n": "/by/{/who}/name/first"}}]"#, "Rated", Some("/by/{/who}/name/first")),
+        (r#"[{"set": {"/n": {"from": "/by/{/who}/name", "default": 1}}}]"#, "Rated", Some("/by/{/who}/name")),
+        (r#"[{"set": {"/n": "/by/{/who}"}}]"#, "Rated", None),
+        (r#"[{"set": {"/n": "/others/{/currency}"}}]"#, "Rated", None),
+        (r#"[{"add": {"/n/{/currency}": "/amount"}}]"#, "Rated", None),
+        (r#"[{"set": {"/n": "/lines/0/who"}}]"#, "Rated", Some("/lines/0/who")),
+        (r#"[{"add": {"/n": "/{/key}"}}]"#, "Shown", Some("/{/key}")),
+        (r#"[{"add": {"/n": "/amount/{/amount/key}"}}]"#, "Shown", None),
     ];
     for (rules, event_type, read) in cases {
         let text = format!(r#"{{"on": {{"{event_type}": {rules}}}}}"#);

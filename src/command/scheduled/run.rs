@@ -390,17 +390,20 @@ impl Due {
         call::as_registrant(role, &self.registrant.search_path, Code::Handler, &at, || {
             let work = || {
                 let access = authorize(Privilege::Command, &self.category)?;
-                let command = Command::check(Given {
-                    stream: &self.stream,
-                    command_type: &self.command_type,
-                    payload: self.payload.view(),
-                    expected_version: None,
-                    metadata: self.metadata.view(),
-                    key: Some(&self.key),
-                    occurred_at: None,
-                    decider: self.decider.as_deref(),
-                    subject: self.subject.as_deref(),
-                })?;
+                let command = Command {
+                    is_kept: true,
+                    ..Command::check(Given {
+                        stream: &self.stream,
+                        command_type: &self.command_type,
+                        payload: self.payload.view(),
+                        expected_version: None,
+                        metadata: self.metadata.view(),
+                        key: Some(&self.key),
+                        occurred_at: None,
+                        decider: self.decider.as_deref(),
+                        subject: self.subject.as_deref(),
+                    })?
+                };
                 execute(Target { id: access.tenant_id, name: &access.tenant }, &command).map(drop)
             };
             within::during(&self.tenant, || acting::during(&acting, work))

@@ -92,7 +92,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     checks.extend(scheduled::checks(tenant_id, &writing)?);
     checks.extend(deciders::checks(tenant_id, &writing)?);
     checks.extend(invariants::checks(tenant_id, &writing)?);
-    checks.extend(protected::check(tenant_id)?);
+    checks.extend(protected::checks(tenant_id)?);
     checks.extend(dead_grants(tenant_id, &writing)?);
     // Of every tenant's.
     if tenant_id.is_none() {

@@ -1,18 +1,30 @@
-//! What the server's log is told of protected fields, which nothing else shows: values that a statement is given, and literals in statements that fail.
+//! What else shows protected fields: the server's log, which is told values that a statement is given, and literals in statements that fail; and roles that read the tables themselves.
 use super::check::{Check, Level};
 use crate::pg::error::failure::Result;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::session::as_owner;
+use eventstream_core::{counted, quote_identifier, shown};
 use pgrx::pg_sys::{Datum, INT8OID};
+use std::collections::BTreeSet;
 
 thread_local! {
     static IS_ANY: Plan = const { Plan::new(
         "select exists (select from _eventstream.protections where $1 is null or tenant_id = $1)",
         &[INT8OID],
     ) };
+    /// By which of its direct members each role that can log in is one of pg_read_all_data.
+    static READERS: Plan = const { Plan::new(
+        "select r.rolname::text, array_agg(m.rolname::text order by m.rolname) \
+         from pg_roles r join pg_auth_members a on a.roleid = 'pg_read_all_data'::regrole join pg_roles m on m.oid = a.member \
+         where r.rolcanlogin and not r.rolsuper and pg_has_role(r.oid, m.oid, 'member') group by r.rolname order by r.rolname",
+        &[],
+    ) };
 }
+
+/// So many roles are named.
+const MOST_NAMED: usize = 20;
 
 /// Settings under which the log holds no values, and what each of them is otherwise.
 const DEMANDED: [(&std::ffi::CStr, &str, &[&str]); 3] = [
@@ -22,13 +34,17 @@ const DEMANDED: [(&std::ffi::CStr, &str, &[&str]); 3] = [
 ];
 
 /// None where nothing is protected.
-pub fn check(tenant_id: Option<i64>) -> Result<Option<Check>> {
+pub fn checks(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     let is_any = as_owner(Planning::ByIndex, |db, _| {
         IS_ANY.with(|plan| plan.first(db, View::Latest, &[tenant_id.map(Datum::from)], |row| row.boolean(0)))
     })?;
     if is_any != Some(true) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
+    Ok([log()?].into_iter().chain(readers()?).collect())
+}
+
+fn log() -> Result<Check> {
     let mut others = Vec::new();
     for (name, demanded, good) in DEMANDED {
         if !good.contains(&&*server::setting(name)?) {
@@ -36,7 +52,7 @@ pub fn check(tenant_id: Option<i64>) -> Result<Option<Check>> {
         }
     }
     if others.is_empty() {
-        return Ok(Some(Check::ok("protected fields", "the server's log is given no values of statements")));
+        return Ok(Check::ok("protected fields", "the server's log is given no values of statements"));
     }
     let detail = format!(
         "the server's log may hold values of protected fields, with statements that are slow or fail: {} is not set. What clients send as literals, and not as parameters, stands in such statements whatever is set but \
@@ -45,5 +61,30 @@ pub fn check(tenant_id: Option<i64>) -> Result<Option<Check>> {
     );
     let set: Vec<_> = others.iter().map(|setting| format!("alter system set {setting};")).collect();
     let fix = format!("{}\nselect pg_reload_conf();", set.join("\n"));
-    Ok(Some(Check::bad("protected fields", Level::Warning, "values in the log", detail, fix)))
+    Ok(Check::bad("protected fields", Level::Warning, "values in the log", detail, fix))
+}
+
+/// No row where no role is one.
+fn readers() -> Result<Option<Check>> {
+    let found = as_owner(Planning::ByCost, |db, _| {
+        READERS.with(|plan| {
+            plan.rows(db, View::Latest, 0, &[], |row| {
+                Ok((row.text(0)?.to_owned(), row.text_array_opt(1)?.unwrap_or_default()))
+            })
+        })
+    })?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let named: Vec<_> = found.iter().take(MOST_NAMED).map(|(role, _)| shown(role)).collect();
+    let more = if found.len() > MOST_NAMED { ", …" } else { "" };
+    let detail = format!(
+        "{} the tables themselves, with what is protected in clear, as a member of pg_read_all_data: {}{more}. No rule hides anything from it, and nothing is recorded",
+        counted(found.len() as i64, "role that can log in reads", "roles that can log in read"),
+        named.join(", ")
+    );
+    let members: BTreeSet<_> = found.iter().flat_map(|(_, members)| members).collect();
+    let fix: Vec<_> =
+        members.iter().map(|member| format!("revoke pg_read_all_data from {};", quote_identifier(member))).collect();
+    Ok(Some(Check::bad("protected tables", Level::Warning, "read in clear", detail, fix.join("\n"))))
 }

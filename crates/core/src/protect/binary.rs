@@ -199,7 +199,7 @@ impl<'d> Writer<'d> {
     }
 
     fn stray<'t>(&mut self, value: &Value) -> Fate<'t> {
-        if self.is_shown && self.stray.is_none() {
+        if self.stray.is_none() {
             let step = |step: &Step| match step {
                 Step::Member(key) => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
                 Step::Element(place) => format!("/{place}"),

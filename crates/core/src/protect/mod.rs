@@ -114,19 +114,31 @@ impl Protections {
         }
     }
 
-    /// What of these rules of a fold reads what is always protected, in some schema version: it would find null there, and compute on that. Where it stands in the rules, of which event type, and what.
+    /// What of these rules of a fold reads what is protected, in some schema version, or may do so by a key that an event names: it would find null there, and compute on that. Where it stands in the
+    /// rules, of which event type, and what.
     #[must_use]
     pub fn read_by<'r>(&self, rules: &'r Rules) -> Option<(&'r str, &'r str, String)> {
         let found = rules.first_read(|event_type, read| {
             self.versions(event_type).any(|(_, protection)| match read {
                 Read::Payload(pointer) => protection.payload.covers(pointer),
+                Read::Keyed(keyed) => protection.payload.may_cover(keyed.steps()),
                 Read::Metadata(pointer) => protection.metadata.covers(pointer),
             })
         });
         found.map(|(place, event_type, read)| match read {
             Read::Payload(pointer) => (place, event_type, pointer.to_string()),
+            Read::Keyed(keyed) => (place, event_type, keyed.to_string()),
             Read::Metadata(pointer) => (place, event_type, format!("event:/metadata{pointer}")),
         })
+    }
+
+    /// What is protected of the metadata of events, of whatever type.
+    pub fn of_metadata(&self) -> impl Iterator<Item = &Mask> {
+        self.0
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|protection| &protection.metadata)
+            .filter(|mask| !mask.is_empty())
     }
 
     /// The schema versions of a type that rules name, each in its order.

@@ -40,31 +40,34 @@ impl Ways {
         self.0.as_ref()
     }
 
-    /// Whether one of them ends on the way of that pointer, or where it leads to, whatever the document is.
-    pub(super) fn end_on(&self, pointer: &Pointer) -> bool {
-        let mut tokens = pointer.tokens();
-        let mut at = self.root();
-        while let Some(node) = at {
-            if node.is_end {
-                return true;
+    /// How a way through a document meets them: where it leads through an array, or an object, whatever it turns out to be. A step that is None is any member's key: `is_any` says whether one
+    /// that they name is looked for, else one that they do not.
+    pub(super) fn meet<'s>(&self, mut steps: impl Iterator<Item = Option<&'s Token>>, is_any: bool) -> Met {
+        let mut at: Vec<&Node> = self.root().into_iter().collect();
+        loop {
+            if at.iter().any(|node| node.is_end) {
+                return Met::End;
             }
-            at = tokens.next().and_then(|token| node.step(token));
+            at = match (at.is_empty(), steps.next()) {
+                (true, _) => return Met::Nowhere,
+                (_, None) => return Met::GoOn,
+                (_, Some(Some(token))) => at.into_iter().flat_map(|node| node.step(token)).collect(),
+                (_, Some(None)) if is_any => at.into_iter().flat_map(Node::each_member).collect(),
+                (_, Some(None)) => return Met::Nowhere,
+            };
         }
-        false
     }
+}
 
-    /// Whether one of them leads to what the pointer leads to, to something within it, or around it.
-    pub(super) fn touch(&self, pointer: &Pointer) -> bool {
-        let mut at = self.root();
-        for token in pointer.tokens() {
-            match at {
-                None => return false,
-                Some(node) if node.is_end => return true,
-                Some(node) => at = node.step(token),
-            }
-        }
-        at.is_some()
-    }
+/// What a way through a document meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// One of them ends on it, or where it leads to.
+    End,
+    /// One of them goes on from there.
+    GoOn,
+    /// None leads there.
+    Nowhere,
 }
 
 impl Node {
@@ -99,8 +102,13 @@ impl Node {
         Ok(node)
     }
 
-    fn step(&self, token: &Token) -> Option<&Self> {
-        self.member(token.as_str()).or_else(|| self.element(token.index()?))
+    /// Of an object, and of an array.
+    fn step(&self, token: &Token) -> impl Iterator<Item = &Self> {
+        self.member(token.as_str()).into_iter().chain(token.index().and_then(|place| self.element(place)))
+    }
+
+    fn each_member(&self) -> impl Iterator<Item = &Self> {
+        self.members.iter().map(|(_, node)| node)
     }
 
     pub(super) fn member(&self, key: &str) -> Option<&Self> {

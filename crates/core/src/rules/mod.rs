@@ -20,7 +20,7 @@ pub use apply::{Failed, RuleFailure};
 pub use definition::{EventField, EventSource, Rules};
 pub use inserted::Inserted;
 pub use pointer::{Pointer, Token};
-pub use reading::Read;
+pub use reading::{Keyed, Read};
 pub use requirement::{Requirement, Unmet};
 pub use state::{Limits, State};
 pub use unordered::{Latest, Rank};

@@ -1,6 +1,6 @@
 //! What rules read of an event's documents, without folding one.
 use super::definition::{Action, EventField, Guard, Rule, Rules, Source};
-use super::pointer::{Path, Pointer};
+use super::pointer::{Path, Pointer, Step, Token};
 use std::collections::BTreeMap;
 
 /// A value that a rule reads.
@@ -8,11 +8,38 @@ use std::collections::BTreeMap;
 pub enum Read<'a> {
     /// Of the payload.
     Payload(&'a Pointer),
+    /// The same, where the payload itself names some of the keys.
+    Keyed(Keyed<'a>),
     /// Of the metadata.
     Metadata(&'a Pointer),
 }
 
+/// A pointer of which the payload names some of the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyed<'a>(&'a Path, &'a [Step]);
+
+impl<'a> Keyed<'a> {
+    /// None is such a key.
+    pub fn steps(self) -> impl Iterator<Item = Option<&'a Token>> {
+        self.1.iter().map(|step| match step {
+            Step::Named(token) => Some(token),
+            Step::Key(_) => None,
+        })
+    }
+}
+
+impl std::fmt::Display for Keyed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Rules {
+    /// The types of events that they say something of: whatever another says does not matter to them.
+    pub fn event_types(&self) -> impl Iterator<Item = &str> {
+        self.on.keys().map(String::as_str)
+    }
+
     /// The first value of all that they read of which that is true: where the rule stands (a JSON Pointer into the rules), the type of its events, and the value.
     pub fn first_read(&self, mut is: impl FnMut(&str, Read) -> bool) -> Option<(&str, &str, Read<'_>)> {
         let rules: BTreeMap<_, _> = self.on.iter().collect();
@@ -49,9 +76,10 @@ fn reads(rule: &Rule) -> Vec<Read<'_>> {
 fn of_source<'a>(source: &'a Source, found: &mut Vec<Read<'a>>) {
     match source {
         Source::Payload(path) => {
-            if let Path::Fixed(pointer) = path {
-                found.push(Read::Payload(pointer));
-            }
+            found.push(match path {
+                Path::Fixed(pointer) => Read::Payload(pointer),
+                Path::Keyed(steps) => Read::Keyed(Keyed(path, steps)),
+            });
             of_keys(path, found);
         }
         Source::State(path) => of_keys(path, found),

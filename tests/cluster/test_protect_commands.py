@@ -1,0 +1,98 @@
+"""What is protected of commands and of operations outside where it stands elsewhere than the rule names: in metadata, in what a failure says, in a command that was scheduled before the rule."""
+
+import psycopg
+import pytest
+from database import Database, rows, value
+from server import wait_until
+
+CANARY = "Mia Q. Canary"
+DECIDER = """create function says(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+    return jsonb_build_object('events', jsonb_build_array(jsonb_build_object('type', 'Moved', 'payload', '{}'::jsonb)), 'result', command.payload -> 'n', 'schedule', jsonb_build_array(jsonb_build_object(
+        'command_type', 'Later', 'payload', '{}'::jsonb, 'command_key', 'later-' || command.stream, 'run_at', '2100-01-01T00:00:00Z', 'metadata', jsonb_build_object('why', command.payload -> 'why')))); end $$;
+select es_register_fold('none', 'customer', rules => '{"on": {}}');
+select es_register_decider('says', 'customer', 'says(jsonb, eventstream.command)');"""
+
+
+@pytest.fixture
+def session(quiet):
+    with quiet.connect() as connection:
+        connection.execute("set client_min_messages = warning")
+        yield connection
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_metadata_of_what_is_scheduled_are_those_of_its_events(session, when):
+    session.execute(DECIDER)
+    rules = "select es_protect('Moved', pointers => '{}', metadata_pointers => '{/reason}'), es_protect('Other', pointers => '{}', metadata_pointers => '{/why,/more/name}')"
+    if when == "before":
+        session.execute(rules)
+    metadata = f'{{"reason": "{CANARY}", "actor": "clerk", "more": {{"name": "{CANARY}", "n": 1}}}}'
+    session.execute(f"select es_schedule_command('customer-1', 'Move', '{{}}', '2100-01-01Z', 'k', metadata => '{metadata}')")
+    session.execute(f"select es_command('customer-1', 'Say', '{{\"why\": \"{CANARY}\"}}', metadata => '{metadata}')")
+    if when == "after":
+        assert CANARY in str(rows(session, "select metadata from eventstream.scheduled_commands"))
+        session.execute(rules)
+    told = dict(rows(session, "select command_key, metadata from eventstream.scheduled_commands"))
+    assert told["k"] == {"reason": None, "actor": "clerk", "more": {"name": None, "n": 1}}
+    assert told["later-customer-1"] == told["k"] | {"why": None}
+    simulated = f"select es_simulate_command('customer-2', 'Say', '{{\"why\": \"{CANARY}\"}}') -> 'schedule'"
+    assert value(session, simulated)[0]["metadata"] == {"why": None}
+    # It is executed with all of it.
+    assert CANARY in value(session, "select metadata::text from _eventstream.scheduled_commands where command_key = 'k'")
+    with session.transaction(force_rollback=True):
+        session.execute("select es_unprotect('Moved'), es_unprotect('Other')")
+        assert CANARY not in str(rows(session, "select metadata from eventstream.scheduled_commands"))
+
+
+# What a failure says
+
+ERRORS = ['{"message": "no such name: Mia Q. Canary"}', '{"name": null, "copy": {"of": ["Mia Q. Canary"]}}', '"Mia Q. Canary"', '["Mia Q. Canary", 7391]']
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_an_operation_failed_with_repeats_nothing_of_its_request(session, error):
+    session.execute("select es_protect('call', pointers => '{/name}', kind => 'command'), es_protect('pay', clear_pointers => '{/code}', kind => 'command')")
+    for operation in ("call", "pay", "free"):
+        begin = f"select es_begin_command('{operation}', 'k', '{{\"name\": \"{CANARY}\"}}')"
+        session.execute("select es_fail_command(%s::uuid, %s, false)", (value(session, begin)["attempt_token"], error))
+        # Said again it is the same.
+        told, shown = value(session, begin), value(session, "select error from eventstream.commands where operation = %s", operation)
+        assert told["outcome"] == "replay" and told["error"] == shown and shown is not None
+        assert (CANARY in str(shown)) == (operation == "free"), shown
+
+
+def test_what_is_clear_of_a_failure_is_told(session):
+    session.execute("select es_protect('pay', clear_pointers => '{/code}', kind => 'command')")
+    token = value(session, "select es_begin_command('pay', 'k', '{}')")["attempt_token"]
+    session.execute("select es_fail_command(%s::uuid, %s, false)", (token, '{"code": "declined", "message": "Mia"}'))
+    assert value(session, "select error from eventstream.commands") == {"code": "declined", "message": None}
+
+
+# What was scheduled before the rule, and has something in its way
+
+
+def test_what_was_scheduled_before_a_rule_is_executed_as_it_was_kept(new_server):
+    server = new_server("protect_kept", **{"eventstream.retry_pause": "10ms"})
+    with Database(server, "protect_kept").create().connect() as session:
+        session.execute(DECIDER)
+        schedule = "select es_schedule_command('customer-{0}', 'Say', %s, now() + interval '1 second', 'k{0}')"
+        strays = ['{"contacts": {"home": "Mia Q. Canary"}, "n": 1}', '"Mia Q. Canary"', '{"contacts": "Mia Q. Canary", "n": 3}']
+        for number, payload in enumerate(strays):
+            session.execute(schedule.format(number), (payload,))
+        session.execute("select es_protect('Say', pointers => '{/contacts/*/number}', kind => 'command')")
+        assert CANARY not in str(rows(session, "select s::text from eventstream.scheduled_commands s"))
+        # Whoever sends it again is told nothing of it.
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("select es_command('customer-0', 'Say', %s, command_key => 'k0')", (strays[0],))
+        assert error.value.sqlstate == "ES016" and CANARY not in str(error.value)
+        wait_until(lambda: value(session, "select count(*) from eventstream.scheduled_commands where command_key like 'k%%' and stage = 'pending'") == 0, 30)
+        assert rows(session, "select command_key, stage, error_message from eventstream.scheduled_commands where command_key like 'k%%' order by 1") == [(f"k{number}", "done", None) for number in range(3)]
+        assert value(session, "select count(*) from eventstream.events where event_type = 'Moved'") == 3
+        assert CANARY not in str(rows(session, "select s::text from eventstream.scheduled_commands s union all select d::text from eventstream.dead_letters d"))
+        # A new one is refused.
+        with pytest.raises(psycopg.Error) as error:
+            session.execute(schedule.format(9), (strays[0],))
+        assert error.value.sqlstate == "ES016"
