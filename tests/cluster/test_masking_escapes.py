@@ -40,6 +40,11 @@ select es_schedule_command('command-1', 'Say', '{{"name": "{CANARY}"}}', '2100-0
 """
 
 
+def all_of(error):
+    diag = error.diag
+    return " ".join(str(part) for part in (diag.sqlstate, diag.message_primary, diag.message_detail, diag.message_hint, diag.context, diag.column_name))
+
+
 class World:
     """A database, and the role's session in it."""
 
@@ -69,8 +74,7 @@ class World:
                         cursor = session.execute(statement)
                         told += [repr(row) for row in cursor.fetchall()] if cursor.description else []
                 except psycopg.Error as error:
-                    diag = error.diag
-                    told.append(" ".join(str(part) for part in (diag.sqlstate, diag.message_primary, diag.message_detail, diag.message_hint, diag.context, diag.column_name)))
+                    told.append(all_of(error))
         return "\n".join(told + self.said)
 
 
@@ -177,21 +181,29 @@ def test_what_a_plan_counts(guessing):
     guessing("explain (analyze, verbose, timing off, summary off) select * from eventstream.events where payload ->> 'name' = 'GUESS'")
 
 
-def test_a_plan_that_workers_share(telling):
-    telling("set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0; set local min_parallel_index_scan_size = 0; set local force_parallel_mode = on",
-            "select payload, metadata from eventstream.events")
+def test_no_worker_of_a_plan_is_asked_what_is_shown(worlds, telling):
+    """It has neither the session's tenant nor its token: what asks stays with the session, also where all that can goes to workers."""
+    name = "debug_parallel_query" if worlds[0].session.info.server_version >= 160000 else "force_parallel_mode"
+    shared = f"set local parallel_setup_cost = 0; set local parallel_tuple_cost = 0; set local min_parallel_table_scan_size = 0; set local min_parallel_index_scan_size = 0; set local {name} = on"
+    assert "Gather" in worlds[0].told(shared, "explain select count(*) from pg_class")
+    telling(shared, "select payload, metadata from eventstream.events", "select jsonb_agg(payload) from eventstream.events")
+    telling(shared, "select payload, metadata from es_read_all()")
+    with worlds[0].database.connect() as owner:
+        asks = rows(owner, "select proname, proparallel from pg_proc where pronamespace = '_eventstream'::regnamespace and proname ~ '^(shown|readable)_'")
+        assert len(asks) >= 5 and {marked for _, marked in asks} <= {"r", "u"}, asks
 
 
 def test_a_plan_that_was_prepared_before_the_rule(worlds):
     hidden, _ = worlds
     with hidden.database.connect() as owner:
         owner.execute("select es_append('late-1', 'Later', %s)", (f'{{"name": "{CANARY}"}}',))
-        for name, statement in (("a", "select payload from es_read('late-1')"), ("b", "select payload from eventstream.events where stream = 'late-1'"), ("c", "select es_simulate('late-1', '[]', fold => 'x')")):
+        for name, statement in (("a", "select payload from es_read('late-1')"), ("b", "select payload from eventstream.events where stream = 'late-1'")):
             hidden.session.execute(f"prepare before_{name} as {statement}")
         hidden.session.execute("set plan_cache_mode = force_generic_plan")
         assert CANARY in hidden.told("execute before_a") and CANARY in hidden.told("execute before_b")
         owner.execute("select es_protect('Later', pointers => '{/name}')")
-        assert CANARY not in hidden.told("execute before_a", "execute before_b", "execute before_c")
+        said = hidden.told("execute before_a", "execute before_b")
+        assert CANARY not in said and said.count("name") == 2, said
     hidden.session.execute("deallocate all; reset plan_cache_mode")
 
 
@@ -209,9 +221,18 @@ def test_a_cursor_that_was_declared_before_the_rule(worlds):
         assert CANARY not in str(rows(other, "select payload from es_read('opened-1')"))
 
 
-def test_a_held_cursor_and_a_copy_of_the_view(telling):
+def test_a_copy_of_the_view(telling):
     telling("create temp table t as select * from eventstream.events", "select * from t", "create materialized view m as select * from eventstream.events", "select * from m")
-    telling("declare h cursor with hold for select payload from eventstream.events", "fetch all from h")
+
+
+def test_a_held_cursor(worlds):
+    """The commit runs it to its end, and keeps the rows."""
+    for number, world in enumerate(worlds):
+        session = world.session
+        session.execute("begin; declare h cursor with hold for select payload, metadata from eventstream.events; declare r cursor with hold for select payload from es_read('customer-1'); commit")
+        told = str(rows(session, "fetch all from h")) + str(rows(session, "fetch all from r"))
+        assert "'n': 1" in told and (CANARY in told) == (number == 1)
+        session.execute("close all")
 
 
 def test_the_size_of_a_document(worlds):
@@ -257,10 +278,28 @@ def test_the_errors_of_rules_of_a_fold(telling):
     telling(register % '{"add": {"/x": "/name"}}', "select es_state('customer-1', fold => 'x')", register % '{"set": {"/x": "/person"}}', "select es_state('customer-1', fold => 'x')")
 
 
-def test_the_errors_of_an_invariant(telling):
-    telling("create function judge(events eventstream.event[]) returns text stable language sql as $$ select string_agg(e.payload::text, ',') from es_read_all() e $$",
-            "select es_register_invariant('j', '{customer}', 'clerk.judge(eventstream.event[])')", "select es_append('customer-3', 'Other', '{}')", "set constraints all immediate",
-            "select string_agg(e.payload::text, ',') from es_read_all() e")
+JUDGES = {
+    "answers with the log": "return (select string_agg(e.payload::text || e.metadata::text, ',') from es_read_all() e);",
+    "answers with what was appended": "return (select string_agg(e.payload::text, ',') from unnest(events) e);",
+    "raises what was appended": "raise 'no: %', events using detail = events[1].payload::text, errcode = 'UE001';",
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_the_errors_of_an_invariant(worlds, judge):
+    """It judges at the commit."""
+    for number, world in enumerate(worlds):
+        session = world.session
+        session.execute(f"create function judge(events eventstream.event[]) returns text stable language plpgsql as $$ begin {JUDGES[judge]} end $$")
+        session.execute("select es_register_invariant('j', '{customer}', 'clerk.judge(eventstream.event[])')")
+        session.execute("begin; select es_append('customer-3', 'Named', %s)".replace("%s", f"""'{{"name": "{CANARY}"}}'"""))
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("commit")
+        assert error.value.sqlstate == ("UE001" if "raises" in judge else "ES019"), error.value
+        said = all_of(error.value)
+        assert "Named" in said or '"n": 1' in said or '"name":' in said, said
+        assert (CANARY in said) == (number == 1), said
+        session.execute("select es_unregister_invariant('j'); drop function judge")
 
 
 # Code of one's own that is given events
@@ -332,12 +371,16 @@ def test_a_temporal_view(telling):
 
 
 def test_a_subscription_and_its_dead_letters(telling):
-    telling("select es_create_subscription('sub')", "select event from es_fetch('sub', 'me')", "select * from eventstream.subscriptions", "select * from eventstream.dead_letters")
+    """Parked, then put aside, with a reason made of what the consumer was given."""
+    nack = ("with batch as materialized (select lease_id, event from es_fetch('sub', 'me', max_count => 1)) select es_nack(lease_id, (event).global_position, (event).payload::text%s) from batch")
+    said = telling("select es_create_subscription('sub', '{customer}')", nack % ", retry_after => '0'", "select * from eventstream.subscriptions", nack % ", dead_letter => true",
+                   "select * from eventstream.subscriptions", "select * from eventstream.dead_letters", "select event from es_fetch('sub', 'me')")
+    assert "ES0" not in said and "'customer-1', 1, 'Named', 2, " in said, said
 
 
 def test_a_dead_letter_of_a_handler_that_raises_what_it_was_given(telling):
     telling("create function see(event eventstream.event) returns void language plpgsql as $$ begin raise 'no: %', event using detail = event.payload::text; end $$",
-            "select es_create_projection('seen', 'clerk.see(eventstream.event)', on_error => 'skip', max_retries => 0)", "select es_run_projection('seen')", "select * from eventstream.dead_letters",
+            "select es_create_projection('seen', 'clerk.see(eventstream.event)', on_error => 'skip', max_retries => 0, categories => '{customer}')", "select es_run_projection('seen')", "select * from eventstream.dead_letters",
             "select * from eventstream.projections", "select * from eventstream.health")
 
 
@@ -404,7 +447,8 @@ def test_copy_of_what_may_be_read(worlds):
 def test_a_dump_by_the_role(worlds):
     for world in worlds:
         done = subprocess.run([BIN / "pg_dump", "-U", "clerk"], env=world.database.server.address(world.database.name), capture_output=True, timeout=60)
-        assert done.returncode != 0 and CANARY.encode() not in done.stdout + done.stderr
+        assert done.returncode != 0 and b"permission denied for schema _eventstream" in done.stderr
+        assert CANARY.encode() not in done.stdout + done.stderr
 
 
 def test_what_an_append_says_of_itself(worlds):
@@ -415,13 +459,36 @@ def test_what_an_append_says_of_itself(worlds):
         assert CANARY not in said and "customer-5" in said
 
 
-def test_notifications(worlds):
-    hidden, _ = worlds
-    with hidden.database.connect(user="clerk") as other, hidden.database.connect() as owner:
-        other.execute("listen eventstream; listen eventstream_default; listen eventstream_events")
-        owner.execute("select es_append('customer-6', 'Named', %s)", (f'{{"name": "{CANARY}"}}',))
-        owner.execute("select es_settled_until()")
-        assert CANARY not in str(list(other.notifies(timeout=0.5)))
+@pytest.fixture
+def workers(worlds):
+    server = worlds[0].database.server
+    server.configure(eventstream__max_workers=2, eventstream__idle_interval="1s")
+    server.reload()
+    yield
+    server.configure(eventstream__max_workers=0, eventstream__idle_interval=None)
+    server.reload()
+
+
+def test_notifications_and_the_lines_of_the_log(worlds, workers):
+    """A handler that raises what it was given stops its projection: that is told on both channels, and in the server's log."""
+    for number, world in enumerate(worlds):
+        session, log = world.session, world.database.server.log
+        begin = len(log.read_text(errors="replace"))
+        session.execute("create function see(event eventstream.event) returns void language plpgsql as $$ begin raise 'no: %', event using detail = event.payload::text; end $$")
+        with world.database.connect(user="clerk") as other:
+            other.execute("listen eventstream; listen eventstream_alert")
+            session.execute("select es_create_projection('seen', 'clerk.see(eventstream.event)', max_retries => 0)")
+            session.execute("select es_append('customer-6', 'Named', '{\"name\": \"" + CANARY + "\"}')")
+            heard = []
+            for notice in other.notifies(timeout=20):
+                heard.append((notice.channel, notice.payload))
+                if ("eventstream_alert", "projection") in heard and "eventstream" in dict(heard):
+                    break
+            assert ("eventstream_alert", "projection") in heard and "eventstream" in dict(heard), heard
+            assert CANARY not in str(heard)
+        told = log.read_text(errors="replace")[begin:]
+        assert f"{world.database.name}" in told and "projection seen" in told and (CANARY in told) == (number == 1), told
+        session.execute("select es_drop_projection('seen'); drop function see")
 
 
 def test_a_rule_that_is_rolled_back_leaves_no_state_behind(worlds):

@@ -13,7 +13,7 @@ import uuid
 
 import psycopg
 import pytest
-from database import Database, rows, value, verify
+from database import Database, near_edge, partitions, rows, value, verify
 from operating import run_psql
 from outside import PROGRAM
 from psycopg.types.json import Jsonb
@@ -466,6 +466,24 @@ def test_no_statistics_hold_values(session):
     assert value(session, found) == 0 and {target for (target,) in rows(session, targets)} == {0}
     session.execute("analyze")
     assert value(session, found) == 0
+
+
+def test_no_statistics_of_a_new_partition_hold_values(quiet):
+    quiet.make_partitions_small()
+    with quiet.connect() as session:
+        append(session)
+        near_edge(session, 10)
+        session.execute("select * from es_maintain()")
+        new = partitions(session)[1:]
+        assert new
+        session.execute("select es_append('customer-2', 'Named', jsonb_build_object('name', 'canary', 'n', n)) from generate_series(1, 30) n")
+        assert value(session, f"select count(*) from _eventstream.{new[0]}") > 0
+        session.execute("analyze")
+        for partition in new:
+            targets = rows(session, "select attname, attstattarget from pg_attribute where attrelid = %s::regclass and attname in ('payload', 'metadata')", f"_eventstream.{partition}")
+            assert sorted(targets) == [("metadata", 0), ("payload", 0)], partition
+        held = "select distinct attname in ('payload', 'metadata') from pg_stats where schemaname = '_eventstream' and tablename = any(%s)"
+        assert rows(session, held, new) == [(False,)]
 
 
 def test_where_there_is_no_rule_nothing_is_looked_at(session):
