@@ -366,3 +366,51 @@ def test_projections_waits_consumers_and_notifications_of_a_tenant_go_on_while_a
         assert value(a, "select es_wait_for('seen', timeout => '10 s')") > 0
         wait_until(lambda: value(a, "select count(*) from seen where tenant = 'a'") == 4)
         assert list(b.notifies(timeout=10, stop_after=1))
+
+
+# --- acts of administration -------------------------------------------------------------------------------------------------------------
+
+KEY = "'\\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a'"
+ACTS = {
+    "es_protect": "select es_protect('Secret', pointers => '{/name}')",
+    "es_unprotect": "select es_protect('Secret', pointers => '{/name}'), es_unprotect('Secret')",
+    "es_add_token_key": f"select es_add_token_key('k2', {KEY}, 'TENANT', 'https://id.example.org')",
+    "es_revoke_token_key": "select es_revoke_token_key('k1', 'TENANT')",
+    "es_require_token": "select es_require_token('WEB')",
+    "es_grant": "select es_grant('WEB', 'append', 'TENANT')",
+    "es_rename_tenant": "select es_rename_tenant('TENANT', 'once')",
+    "es_close_tenant": "select es_close_tenant('TENANT', 'over')",
+}
+#: Those that wait for what is open in their own tenant.
+REST = {"es_protect", "es_unprotect", "es_close_tenant"}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_administration_of_a_tenant_and_appends_of_another_wait_for_each_other_neither_way(two, act):
+    web = two.role(f"web_{two.name[-20:]}")
+    with two.connect() as session:
+        session.execute(f'revoke temp on database "{two.name}" from public')
+        for tenant in "ab":
+            session.execute(f"set eventstream.tenant = '{tenant}'")
+            session.execute(f"select es_add_token_key('k1', {KEY}, '{tenant}', 'https://id.example.org')")
+    statement = {tenant: ACTS[act].replace("TENANT", tenant).replace("WEB", web) for tenant in "ab"}
+    with in_tenant(two, "b", autocommit=False) as open_, in_tenant(two, "a", autocommit=False) as admin:
+        for session in (open_, admin):
+            session.execute("set statement_timeout = '5 s'; set lock_timeout = '5 s'")
+            session.commit()
+        # What waits for its own tenant does so here, and gives up.
+        open_.execute("select es_append('account-1', 'Moved', '{}')")
+        if act in REST:
+            with in_tenant(two, "b") as same, pytest.raises(psycopg.Error):
+                same.execute(f"set statement_timeout = '1 s'; set lock_timeout = '1 s'; {statement['b']}")
+        began = time.monotonic()
+        admin.execute(statement["a"])
+        admin.rollback()
+        open_.rollback()
+        # The other way around.
+        admin.execute(statement["a"])
+        open_.execute("select es_append('account-1', 'Moved', '{}')")
+        open_.commit()
+        admin.commit()
+        assert time.monotonic() - began < 2
+        assert value(open_, "select count(*) from es_read('account-1')") == 1
