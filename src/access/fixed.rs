@@ -125,6 +125,11 @@ pub fn must_be_everywhere() -> Result<()> {
     Err(tokenless(Tokenless::OfEveryTenant { role: server::role_name(role)? }))
 }
 
+/// Whether a tenant holds whoever asks: what is counted of all of them is not told then. Errors: ES042.
+pub fn is_held_to_one() -> Result<bool> {
+    Ok(tenant()?.is_some())
+}
+
 /// For what concerns the tenants' names: under a token none is told of another one, nor makes one. Errors: 42501, ES042.
 pub fn must_be_free() -> Result<()> {
     if tenant()?.is_some() { must_be_everywhere() } else { Ok(()) }

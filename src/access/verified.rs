@@ -8,6 +8,7 @@ use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog;
+use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use crate::shared::token::Token;
@@ -31,7 +32,11 @@ struct Remembered {
     tokens: LruCache<Hash, Rc<Token>>,
 }
 
+/// By tenant and kid; None: there is none.
+type Keys = Known<(String, String), Option<Rc<Key>>>;
+
 thread_local! {
+    static KEYS: RefCell<Keys> = RefCell::default();
     static REMEMBERED: RefCell<Option<Remembered>> = const { RefCell::new(None) };
     static KEY: Plan = const { Plan::new(
         "select t.id, k.public_key, k.issuer from _eventstream.tenants t join _eventstream.token_keys k on k.tenant_id = t.id \
@@ -40,19 +45,28 @@ thread_local! {
     ) };
 }
 
-/// A key of a tenant's, as it is registered.
+/// A key of a tenant's, as it is registered, and what its tokens must say.
 struct Key {
     tenant_id: i64,
     public_key: Vec<u8>,
     issuer: String,
+    audience: String,
 }
 
-fn key_of(db: &Db, tenant: &str, key_id: &str) -> Result<Option<Key>> {
+fn key_of(tenant: &str, key_id: &str) -> Result<Option<Rc<Key>>> {
+    Known::of(&KEYS, catalog::access_generation, (tenant.to_owned(), key_id.to_owned()), || {
+        as_owner(Planning::ByIndex, |db, _| registered(db, tenant, key_id)).map(|key| key.map(Rc::new))
+    })
+}
+
+fn registered(db: &Db, tenant: &str, key_id: &str) -> Result<Option<Key>> {
     let args = [Some(from_text(tenant)?), Some(from_text(key_id)?)];
+    let audience = identity::audience(db)?;
     KEY.with(|plan| {
         plan.first(db, View::Latest, &args, |row| {
             let public_key = row.bytes_opt(1)?.unwrap_or_default().to_vec();
-            Ok(Key { tenant_id: row.int8(0)?, public_key, issuer: row.text(2)?.to_owned() })
+            let (issuer, audience) = (row.text(2)?.to_owned(), audience.clone());
+            Ok(Key { tenant_id: row.int8(0)?, public_key, issuer, audience })
         })
     })
 }
@@ -78,6 +92,7 @@ pub fn known_or_verified(text: &str) -> Result<Result<Rc<Token>, Fault>> {
     let fingerprint = fingerprint(text);
     let generation = catalog::access_generation();
     let known = remembered(generation, |tokens| tokens.get(&fingerprint).cloned());
+    let is_known = known.is_some();
     let token = match known {
         Some(known) => known,
         None => match verified(text, generation)? {
@@ -89,7 +104,7 @@ pub fn known_or_verified(text: &str) -> Result<Result<Rc<Token>, Fault>> {
     if let Err(fault) = is_in_time.and_then(|()| token.claims.check_time(now())) {
         return Ok(Err(fault));
     }
-    if catalog::access_generation() == generation {
+    if !is_known && catalog::access_generation() == generation {
         remembered(generation, |tokens| tokens.put(fingerprint, Rc::clone(&token)));
     }
     Ok(Ok(token))
@@ -100,18 +115,15 @@ fn verified(text: &str, generation: u64) -> Result<Result<Rc<Token>, Fault>> {
         Ok(unverified) => unverified,
         Err(fault) => return Ok(Err(fault)),
     };
-    let (key, audience) = as_owner(Planning::ByIndex, |db, _| {
-        Ok((key_of(db, unverified.tenant(), unverified.key_id())?, identity::audience(db)?))
-    })?;
-    let Some(key) = key else { return Ok(Err(Fault::Key)) };
+    let Some(key) = key_of(unverified.tenant(), unverified.key_id())? else { return Ok(Err(Fault::Key)) };
     let key_id = unverified.key_id().to_owned();
     let claims = unverified.verify(&key.public_key).and_then(|claims| {
-        claims.check(&key.issuer, &audience, settings::token_max_lifetime())?;
+        claims.check(&key.issuer, &key.audience, settings::token_max_lifetime())?;
         Ok(claims)
     });
     Ok(claims.map(|claims| {
-        let Key { tenant_id, public_key, .. } = key;
-        Rc::new(Token { tenant_id, key_id, key: public_key, claims, found_at: Cell::new(generation) })
+        let (tenant_id, key) = (key.tenant_id, key.public_key.clone());
+        Rc::new(Token { tenant_id, key_id, key, claims, found_at: Cell::new(generation) })
     }))
 }
 
@@ -119,12 +131,9 @@ fn verified(text: &str, generation: u64) -> Result<Result<Rc<Token>, Fault>> {
 pub fn must_count(token: &Token) -> Result<()> {
     let generation = catalog::access_generation();
     let is_registered = token.found_at.get() == generation || {
-        let (key, audience) = as_owner(Planning::ByIndex, |db, _| {
-            Ok((key_of(db, &token.claims.tenant, &token.key_id)?, identity::audience(db)?))
-        })?;
-        key.is_some_and(|key| {
+        key_of(&token.claims.tenant, &token.key_id)?.is_some_and(|key| {
             let is_of_it = key.tenant_id == token.tenant_id && key.public_key == token.key;
-            is_of_it && token.claims.check(&key.issuer, &audience, settings::token_max_lifetime()).is_ok()
+            is_of_it && token.claims.check(&key.issuer, &key.audience, settings::token_max_lifetime()).is_ok()
         })
     };
     if is_registered && token.claims.check_time(now()).is_ok() {

@@ -32,7 +32,7 @@ fn set_as_of(args: &Args) -> Returned {
     };
     server::set_locally(c"eventstream.as_of", &text)?;
     let hint = format!("For the whole session: set eventstream.as_of = {};", quote_literal(&text));
-    warn_if_alone(args, "es_set_as_of", &hint)?;
+    warn_if_alone(args, "es_set_as_of", hint)?;
     Ok(Some(Datum::from(end)))
 }
 

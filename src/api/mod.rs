@@ -39,10 +39,12 @@ use crate::access::{Access, everything_or};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::function::{Args, Returned};
-use crate::pg::{error::report, process::server};
+use crate::pg::process::server;
 use crate::projection::progress::veiled;
+use crate::shared::alone;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
+use std::borrow::Cow;
 
 /// Binds a function as `sql_function!` does. Whoever lacks the privilege in every category is told so, and not what is wrong with the arguments.
 /// That costs nothing where nothing is wrong: what is too large is refused before it is copied, so that the order is one of words only.
@@ -98,11 +100,10 @@ fn microseconds(args: &Args, place: usize, argument: &str, least: i64, most: i64
     if (least..=most).contains(&length) { Ok(length) } else { Err(invalid(argument, format!("must be {rule}"))) }
 }
 
-/// A WARNING where what `function` sets until the end of the transaction is over as soon as it is set, as PostgreSQL's SET LOCAL gives.
-fn warn_if_alone(args: &Args, function: &str, hint: &str) -> Result<()> {
-    if !server::ends_with_statement(args.info())? {
-        return Ok(());
+/// A WARNING where what `function` sets until the end of the transaction is over as soon as it is set.
+fn warn_if_alone(args: &Args, function: &'static str, hint: impl Into<Cow<'static, str>>) -> Result<()> {
+    if server::may_end_with_statement(args.info())? {
+        alone::note(function, hint.into());
     }
-    let message = format!("{function} has no effect outside of a transaction: it ends with this statement");
-    report::warning_of("25P01", &message, &format!("Say begin first. {hint}"))
+    Ok(())
 }

@@ -57,7 +57,7 @@ fn use_tenant(args: &Args) -> Returned {
     let tenant = given?;
     access::use_tenant(tenant)?;
     let hint = format!("For the whole session: set eventstream.tenant = {};", quote_literal(tenant));
-    warn_if_alone(args, "es_use_tenant", &hint)?;
+    warn_if_alone(args, "es_use_tenant", hint)?;
     from_text(tenant).map(Some)
 }
 

@@ -165,10 +165,7 @@ pub fn refuse_reserved(metadata: Jsonb) -> Result<()> {
 fn of_session(given: Jsonb) -> Result<Jsonb> {
     // Who has a token is who that says (acting::complete).
     let Some(actor) = metadata::default_of("actor")? else { return Ok(given) };
-    let mut object = ObjectBuilder::begin()?;
-    object.put_all(given)?;
-    object.put("actor", Part::text(&actor))?;
-    object.finish()
+    given.with_text("actor", &actor)
 }
 
 fn actor(metadata: Jsonb<'_>) -> Result<Option<&str>> {

@@ -3,7 +3,8 @@
 //! caused it, and its place among the handler's: the same whenever the handler is given the event again.
 use super::last_append;
 use crate::pg::error::failure::Result;
-use crate::pg::jsonb::{Jsonb, Value};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::process::server;
 use crate::shared::token;
 use eventstream_core::error::Error;
@@ -11,6 +12,9 @@ use eventstream_core::event_id::to_uuid_text;
 use pgrx::pg_sys::Datum;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+const ACTOR: &str = "actor";
+const CORRELATION: &str = "correlation_id";
 
 /// Who acts.
 pub struct Acting {
@@ -174,11 +178,6 @@ pub fn during<T>(acting: &Rc<Acting>, work: impl FnOnce() -> T) -> T {
     last_append::apart(work)
 }
 
-/// Whether [`complete`] has anything to say.
-pub fn completes() -> bool {
-    current().is_some() || token::in_use().is_some()
-}
-
 /// Who is said to act, where a token says that: whatever the call and the session claim.
 fn of_token(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
     match token::in_use() {
@@ -188,11 +187,7 @@ fn of_token(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
 }
 
 fn with_actor<'a>(metadata: Jsonb<'a>, actor: &str) -> Result<Jsonb<'a>> {
-    let own = String::from_utf8_lossy(metadata.text()?);
-    let own = own.strip_suffix('}').unwrap_or("{");
-    let comma = if own == "{" { "" } else { ", " };
-    // Of two members of one name jsonb keeps the later one.
-    Jsonb::parse(&format!("{own}{comma}\"actor\": {}}}", serde_json::Value::from(actor)))
+    if metadata.member_text(ACTOR)? == Some(actor) { Ok(metadata) } else { metadata.with_text(ACTOR, actor) }
 }
 
 /// The metadata of an event that is to be appended, with what a handler left out: actor, causation_id and correlation_id; or with the actor that the session's token names.
@@ -201,30 +196,19 @@ pub fn complete(metadata: Jsonb<'_>) -> Result<Jsonb<'_>> {
     if let Some(actor) = &acting.by_token {
         return with_actor(metadata, actor);
     }
-    let mut added = serde_json::Map::new();
-    added.insert("actor".into(), acting.actor.clone().into());
-    if let Some((event_id, of_event)) = acting.event.get() {
-        added.insert("causation_id".into(), to_uuid_text(&event_id).into());
-        if let Some(of_event) = of_event {
-            Jsonb::of_datum(of_event)?.each(|key, value| {
-                if let ("correlation_id", Value::Text(id)) = (key, value) {
-                    added.insert(key.into(), id.into());
-                }
-                Ok(())
-            })?;
-        }
+    let mut added = ObjectBuilder::begin()?;
+    added.put(ACTOR, Part::text(&acting.actor))?;
+    let caused_by = acting.event.get();
+    let event_id = caused_by.map(|(event_id, _)| to_uuid_text(&event_id));
+    if let Some(event_id) = &event_id {
+        added.put("causation_id", Part::text(event_id))?;
     }
-    metadata.each(|key, _| {
-        added.remove(key);
-        Ok(())
-    })?;
-    if added.is_empty() {
-        return Ok(metadata);
+    if let Some((_, Some(of_event))) = caused_by
+        && let Some(id) = Jsonb::of_datum(of_event)?.member_text(CORRELATION)?
+    {
+        added.put(CORRELATION, Part::text(id))?;
     }
-    // The handler's own members go through as text: a number keeps its value and scale.
-    let added = serde_json::Value::Object(added).to_string();
-    let own = String::from_utf8_lossy(metadata.text()?);
-    let own = own.strip_prefix('{').unwrap_or_default();
-    let comma = if own == "}" { "" } else { ", " };
-    Jsonb::parse(&format!("{}{comma}{own}", added.strip_suffix('}').unwrap_or_default()))
+    // The handler's own members count before these.
+    added.put_all(metadata)?;
+    added.finish()
 }

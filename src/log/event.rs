@@ -112,13 +112,7 @@ impl<'a> NewEvent<'a> {
             Some(metadata) if !metadata.is_object() => {
                 return Err(invalid("metadata", "must be a JSON object"));
             }
-            Some(metadata) => {
-                if acting::completes() {
-                    // Before it is printed for the first time.
-                    print("metadata", metadata)?;
-                }
-                acting::complete(metadata)?
-            }
+            Some(metadata) => acting::complete(metadata)?,
             None => acting::complete(Jsonb::parse("{}")?)?,
         };
         let metadata = metadata::with_defaults(metadata)?;

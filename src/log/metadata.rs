@@ -28,16 +28,7 @@ pub fn with_defaults(given: Jsonb<'_>) -> Result<Jsonb<'_>> {
         }
         .into());
     }
-    // Before it is printed for the first time.
-    let own = print("metadata", given)?;
-    let own = String::from_utf8_lossy(own.text);
-    if own == "{}" {
-        return Jsonb::parse(&defaults);
-    }
-    // Of two members of one name jsonb keeps the later one. Both go through as text: a number keeps its value and scale.
-    let defaults = defaults.trim().strip_suffix('}').unwrap_or_default();
-    let comma = if defaults.trim_end().ends_with('{') { "" } else { ", " };
-    Jsonb::parse(&format!("{defaults}{comma}{}", own.strip_prefix('{').unwrap_or_default()))
+    Jsonb::parse(&defaults)?.under(given)
 }
 
 /// What only es_command writes: who decided, and on what.

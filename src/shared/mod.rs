@@ -1,6 +1,7 @@
 //! What the sessions and workers of a database share, and what each keeps of it: settings, the catalog of our relations, shared memory (open
 //! appends, the board by which processes wake one another, counters, tasks, marks), the ends of transactions. Knows the log only as tenants,
 //! positions and moments; reads no table.
+pub mod alone;
 pub mod board;
 pub mod catalog;
 pub mod counters;

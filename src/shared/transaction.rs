@@ -1,7 +1,7 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
 //! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
-use super::{board, meant, open_appends, settings, token};
+use super::{alone, board, meant, open_appends, settings, token};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
@@ -141,6 +141,7 @@ pub fn note(event: Event) -> Result<()> {
             if let Some(unveiled) = UNVEILED.get() {
                 xact::with_snapshot(unveiled.before_commit)?;
             }
+            alone::warn()?;
             // No user code runs after it that could set another level.
             if APPENDED.get() && settings::is_durability_strict() {
                 xact::wait_for_flush();
@@ -179,6 +180,7 @@ fn finish(end: End) {
     COMMITTING.set(false);
     token::forget();
     meant::end();
+    alone::forget();
     let has_appended = APPENDED.replace(false);
     xact::wait_as_before();
     open_appends::release();

@@ -8,9 +8,11 @@ import os
 import pathlib
 import time
 
+import psycopg
 import pytest
 from database import Database, all_at_once, raised, rows, value, verify
 from debian import unpacked
+from minting import Bank, use
 from psycopg.types.json import Jsonb
 from server import ACCOUNT, WORK
 
@@ -193,3 +195,29 @@ def test_known_at_stays_final_beside_writers_and_a_clock_that_jumps(ticking):
         for until, events in known:
             assert frozenset(rows(session, READ_KNOWN, until)) == events
         assert_times_rise(session)
+
+
+@pytest.mark.parametrize("jump", ["+3600", "-3600"])
+def test_a_token_counts_by_the_servers_clock_wherever_that_jumps(ticking, jump):
+    clock, database = ticking
+    bank = Bank(database)
+    with bank.connect() as session, session.transaction():
+        use(session, bank.token())
+        append(session)
+        session.execute("declare c cursor for select stream from eventstream.events, generate_series(1, 9)")
+        statements = ["fetch 1 from c", "select stream from es_read('account-1')", "table eventstream.events", "select es_last_append()"]
+        for statement in statements:
+            assert len(rows(session, statement)) == 1
+        clock.set(jump)
+        for statement in statements:
+            with pytest.raises(psycopg.Error) as refused, session.transaction():
+                session.execute(statement)
+            assert refused.value.sqlstate == "ES042", statement
+        for token in (bank.token(), bank.token(jti="another")):
+            with pytest.raises(psycopg.Error) as refused, session.transaction():
+                use(session, token)
+            assert refused.value.sqlstate == "ES043"
+        clock.set("+0")
+        # A cursor that was refused is closed.
+        for statement in statements[1:]:
+            assert len(rows(session, statement)) == 1

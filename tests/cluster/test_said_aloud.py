@@ -170,12 +170,21 @@ def test_what_is_set_for_a_transaction(database, call):
 def test_what_is_set_within_a_pipeline_holds_for_the_rest_of_it(database, call):
     with database.connect() as session:
         heard = []
-        session.add_notice_handler(heard.append)
+        session.add_notice_handler(lambda notice: heard.append(notice.sqlstate))
+        for before in [["select 1"], []]:
+            with session.pipeline():
+                for statement in [*before, call]:
+                    session.execute(statement)
+                [setting] = session.execute("select nullif(current_setting('eventstream.tenant') || current_setting('eventstream.as_of'), '') is not null").fetchone()
+            assert setting and heard == []
         with session.pipeline():
-            session.execute("select 1")
             session.execute(call)
-            session.execute("select 2")
-        assert heard == []
+        assert heard == ["25P01"], "a pipeline of it alone"
+        with pytest.raises(psycopg.errors.DivisionByZero), session.pipeline():
+            session.execute(call)
+            session.execute("select 1 / 0")
+        session.execute("select 1")
+        assert len(heard) == 1
 
 
 def test_a_state_table_of_another_shape_has_a_way_to_it(database):

@@ -127,10 +127,12 @@ def test_it_is_over_with_its_transaction(bank):
 def test_several_statements_in_one_query_are_one_transaction_and_the_next_query_is_another(bank):
     token = bank.token()
     with bank.connect() as session:
+        heard = []
+        session.add_notice_handler(heard.append)
         with session.pipeline():
             session.execute("select es_use_token(%s)", (token,))
             got = session.execute("select payload ->> 'mark' from es_read('account-1')")
-        assert {mark for (mark,) in got} == {MARKS["acme"]}
+        assert {mark for (mark,) in got} == {MARKS["acme"]} and heard == []
         with refused("ES042"):
             session.execute("select es_read('account-1'); select 1")
         with refused("ES042"):
@@ -756,6 +758,47 @@ def test_health_goes_on_looking_at_what_the_roles_have(bank):
             assert name == "token role web" and status in ("critical", "warning") and fault in detail
             session.execute(fix)
             assert [row[:2] for row in health(session)] == [("tokens", "ok")], fault
+
+
+def test_health_names_what_is_had_without_a_token(bank):
+    """Tables and members: what a token does not hold. Settings: what each transaction begins with."""
+    bank.database.role("front", "login noinherit")
+    with bank.admin() as session:
+        assert rows(session, "select name from eventstream.health where name ~ 'of role'") == []
+        session.execute("""select es_register_fold('ledger', 'account', rules => '{"on": {"Opened": [{"set": {"/mark": "/mark"}}]}}', initial_state => '{}')""")
+        session.execute("""select es_create_state_table('marks', 'account', '[{"name": "mark", "type": "text", "path": "/mark"}]')""")
+        for statement, problem, named in [
+            ("grant select on marks to web", "may read state tables", "public.marks of tenant acme"),
+            ("grant select (mark) on marks to public", "may read state tables", "public.marks of tenant acme"),
+            ("alter role front inherit; grant web to front", "is had without one by front", "front"),
+        ]:
+            session.execute(statement)
+            ((name, status, detail, fix),) = health(session)
+            assert (name, status) == ("token role web", "warning") and problem in detail and named in detail
+            session.execute(fix)
+            assert [row[:2] for row in health(session)] == [("tokens", "ok")], statement
+        # Whoever works for one tenant alone may have its table, and who needs one may be a member.
+        session.execute("grant select on marks to web; grant web to front")
+        for privilege in ("read", "append", "command", "consume", "manage", "audit"):
+            session.execute(f"select es_revoke('web', '{privilege}', 'bank')")
+        session.execute("revoke web from front")
+        assert [row[:2] for row in health(session)] == [("tokens", "ok")]
+        session.execute("alter role web set statement_timeout = '5s'")
+        ((status, detail),) = rows(session, "select status, detail from eventstream.health where name = 'settings of role web'")
+        assert status == "ok" and detail.endswith("by who administers the database, or by the role itself before it needed one") and "statement_timeout=5s" in detail
+
+
+def test_under_a_token_nothing_is_told_of_what_other_tenants_do(bank):
+    """Health, tasks and whatever else counts."""
+    told = "select name, tenant, detail from eventstream.health"
+    with bank.admin() as admin:
+        names = {name for name, _, _ in rows(admin, told)}
+        admin.execute("select es_create_subscription('s')")
+        assert {"conflicts", "workers", "horizon", "partitions"} <= names
+    with bank.connect() as session, session.transaction():
+        use(session, bank.token())
+        assert {(name, tenant) for name, tenant, _ in rows(session, told)} == {("subscription s", "acme")}
+        assert rows(session, "select name from eventstream.progress") == []
 
 
 def test_refusals_are_counted(bank):

@@ -4,6 +4,7 @@ use crate::log::identity;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::Nullable;
 use crate::shared::session::as_owner;
 use eventstream_core::{counted, quote_identifier};
 use pgrx::pg_sys::{BOOLOID, Datum};
@@ -17,6 +18,34 @@ thread_local! {
          from _eventstream.grants g join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, $1) \
          cross join lateral (select array_agg(f.what), array_agg(distinct f.statement) from _eventstream.token_role_faults(r.oid, $1) f) f (whats, statements) \
          where g.tenant_id = 0 and g.privilege = 'token' order by r.rolname",
+        &[BOOLOID],
+    ) };
+    /// What is had without a token, and what was set for the role: by whoever administers the database, or by itself before it needed one.
+    static HELD: Plan = const { Plan::new(
+        "with needing as ( \
+             select r.oid, r.rolname from _eventstream.grants g join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, $1) \
+             where g.tenant_id = 0 and g.privilege = 'token' \
+         ), granted as ( \
+             select n.oid, g.tenant_id from needing n join _eventstream.grants g on g.privilege <> 'token' and g.role_oid <> 0 \
+                  and pg_has_role(n.oid, _eventstream.role_of(g.role, g.role_oid, $1), 'USAGE') \
+         ), held (role, kind, what, statement) as ( \
+             select n.rolname, 'table', format('%s of tenant %s', p.table_name, t.name), format('revoke select on %s from %I, public', p.table_name, n.rolname) \
+             from needing n join _eventstream.projections p on has_any_column_privilege(n.oid, to_regclass(p.table_name), 'select') \
+             join _eventstream.tenants t on t.id = p.tenant_id \
+             where exists (select from granted g where g.oid = n.oid and g.tenant_id <> p.tenant_id) \
+             union all \
+             select n.rolname, 'member', m.rolname::text, \
+                    case when exists (select from pg_auth_members a where a.roleid = n.oid and a.member = m.oid) then format('revoke %I from %I', n.rolname, m.rolname) \
+                         else ('select pg_get_userbyid(roleid) as role, pg_get_userbyid(member) as member from pg_auth_members') end \
+             from needing n join pg_roles m on m.rolcanlogin and not m.rolsuper and m.oid <> n.oid and pg_has_role(m.oid, n.oid, 'USAGE') \
+             where not exists (select from needing o where o.oid = m.oid) and exists (select from granted g where g.oid = n.oid and g.tenant_id <> 0) \
+             union all \
+             select n.rolname, 'setting', s.setting, null \
+             from needing n join pg_db_role_setting d on d.setrole = n.oid cross join unnest(d.setconfig) s (setting) \
+             where d.setdatabase in (0, (select oid from pg_database where datname = current_database())) and s.setting <> 'track_activities=off' \
+         ) \
+         select h.role::text, h.kind, (array_agg(h.what order by h.what))[:10], (array_agg(h.statement order by h.what))[:10] \
+         from held h group by h.role, h.kind order by h.role, h.kind",
         &[BOOLOID],
     ) };
 }
@@ -49,9 +78,52 @@ pub fn checks() -> Result<Vec<Check>> {
     if roles.is_empty() {
         return Ok(Vec::new());
     }
-    let bad: Vec<Check> = roles.iter().flat_map(of_role).collect();
+    let mut bad: Vec<Check> = roles.iter().flat_map(of_role).collect();
+    let (held, known): (Vec<_>, Vec<_>) = held(&by_oid)?.into_iter().partition(|check| check.level > Level::Ok);
+    bad.extend(held);
     let count = counted(roles.len() as i64, "role needs a token and can", "roles need a token and can");
-    Ok(if bad.is_empty() { vec![Check::ok("tokens", format!("{count} leave nothing behind"))] } else { bad })
+    if bad.is_empty() {
+        bad.push(Check::ok("tokens", format!("{count} leave nothing behind")));
+    }
+    Ok(bad.into_iter().chain(known).collect())
+}
+
+fn held(by_oid: &[Nullable]) -> Result<Vec<Check>> {
+    as_owner(Planning::ByCost, |db, _| {
+        HELD.with(|plan| {
+            plan.rows(db, View::Latest, 0, by_oid, |row| {
+                let (role, kind) = (row.text(0)?, row.text(1)?);
+                let whats = row.text_array_opt(2)?.unwrap_or_default().join(", ");
+                let statements = row.text_array_opt(3)?.unwrap_or_default();
+                Ok(of_held(role, kind, &whats, &statements))
+            })
+        })
+    })
+}
+
+fn of_held(role: &str, kind: &str, whats: &str, statements: &[String]) -> Check {
+    let (problem, detail) = match kind {
+        "table" => (
+            "read without a token",
+            format!(
+                "role {role} needs a token, has rights in several tenants, and may read state tables, which need none: {whats}"
+            ),
+        ),
+        "member" => (
+            "inherited",
+            format!(
+                "role {role} needs a token, and what it was granted in single tenants is had without one by {whats}"
+            ),
+        ),
+        _ => {
+            let detail = format!(
+                "role {role} needs a token, and each of its sessions begins with {whats}: by who administers the database, or by the role itself before it needed one"
+            );
+            return Check::ok(format!("settings of role {role}"), detail);
+        }
+    };
+    let fix: Vec<_> = statements.iter().map(|statement| format!("{statement};")).collect();
+    Check::bad(format!("token role {role}"), Level::Warning, problem, detail, fix.join("\n"))
 }
 
 fn of_role(role: &Role) -> Vec<Check> {

@@ -42,6 +42,22 @@ impl<'a> Jsonb<'a> {
             Ok(Some(string(&*into)))
         }
     }
+
+    /// The object with that text as a member, in the place of one of that name.
+    pub fn with_text<'made>(self, key: &str, text: &str) -> Result<Jsonb<'made>> {
+        let mut object = ObjectBuilder::begin()?;
+        object.put_all(self)?;
+        object.put(key, Part::text(text))?;
+        object.finish()
+    }
+
+    /// The members of both objects: of two of one name that of `over`.
+    pub fn under<'made>(self, over: Jsonb) -> Result<Jsonb<'made>> {
+        let mut object = ObjectBuilder::begin()?;
+        object.put_all(self)?;
+        object.put_all(over)?;
+        object.finish()
+    }
 }
 
 impl<'a> Part<'a> {

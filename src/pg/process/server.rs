@@ -217,9 +217,15 @@ pub fn timeline() -> Result<i32> {
     })
 }
 
-/// Whether what is set until the end of the transaction is forgotten as soon as this call's statement is over: it is a client's own, by itself, outside of
-/// a transaction block. Within a function or procedure of a user's the next of its statements sees it.
-pub fn ends_with_statement(info: pg_sys::FunctionCallInfo) -> Result<bool> {
+/// When the client sent the statement that runs now.
+pub fn statement_sent_at() -> i64 {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
+/// Whether what is set until the end of the transaction may be forgotten as soon as this call's statement is over: it is a client's own, outside of
+/// a transaction block, by itself or the first of a pipeline. Within a function or procedure of a user's the next of its statements sees it.
+pub fn may_end_with_statement(info: pg_sys::FunctionCallInfo) -> Result<bool> {
     // In a pipeline more of the same transaction may follow.
     const PIPELINING: i32 = pg_sys::XACT_FLAGS_PIPELINING as i32;
     catch(|| {
