@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SCRIBES_PATIENCE: Duration = Duration::from_secs(5);
 /// How soon a worker is asked for again, and the longest sleep of who waits for one.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a worker waits for the next page: less than a client needs to begin a statement anew is enough.
+const ATTENDANCE: Duration = Duration::from_millis(100);
 const NO_WORKER: &str = "no worker process was to be had";
 const NOT_THROUGH: &str = "no worker came through with it";
 /// The most of the session's metadata that fits beside the rest.
@@ -67,8 +69,19 @@ pub fn reveal(target: Target, name: &StreamName, reason: &str, range: &StreamRan
 /// Returns when it is on record for ever that these are shown. Errors: ES070, ES008.
 fn record(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) -> Result<()> {
     let request = request(target, name, reason, leaving)?;
-    let asked = requests::ask(&request).ok_or_else(|| Error::PreloadRequired { what: "es_reveal".into() })?;
+    let mut asked = requests::ask(&request).ok_or_else(|| Error::PreloadRequired { what: "es_reveal".into() })?;
     let (began, mut found) = (Instant::now(), NO_WORKER);
+    // Whoever has served the page before this one.
+    if let Some(attendant) = asked.wake_attendant() {
+        let patience = || if asked.is_taken() { SCRIBES_PATIENCE } else { PAUSE };
+        while !asked.is_answered() && asked.is_there(attendant) && began.elapsed() < patience() {
+            sleep()?;
+        }
+        if asked.is_answered() {
+            return Ok(());
+        }
+        asked.again();
+    }
     while began.elapsed() < PATIENCE {
         if let Some(started) = worker::start(SCRIBE, server::database(), asked.arguments())? {
             found = NOT_THROUGH;
@@ -78,6 +91,7 @@ fn record(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) ->
             if asked.is_answered() {
                 return Ok(());
             }
+            asked.again();
         }
         sleep()?;
     }
@@ -123,17 +137,22 @@ fn request(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) -
 
 worker_function!("eventstream_record_access", serve serve);
 
-/// One request, in one transaction. What fails is in the server's log, and whoever waits asks again.
-fn serve(database: Oid, arguments: Arguments) -> Result<()> {
+/// One request, in one transaction, and what the same session asks right after it. What fails is in the server's log, and whoever waits asks again.
+fn serve(database: Oid, mut arguments: Arguments) -> Result<()> {
     life::connect(Some(database))?;
-    let Some(request) = requests::take(arguments) else { return Ok(()) };
-    let done = life::bounded("eventstream scribe", SCRIBES_PATIENCE, || {
-        write_down(&request)?;
-        life::let_cancels_end_it()
-    })?;
-    // What was cut short after the commit was the wait for standbys.
-    if done.is_ok() && !life::must_stop() {
+    while let Some(request) = requests::take(arguments) {
+        let done = life::bounded("eventstream scribe", SCRIBES_PATIENCE, || {
+            write_down(&request)?;
+            life::let_cancels_end_it()
+        })?;
+        // What was cut short after the commit was the wait for standbys.
+        if done.is_err() || life::must_stop() {
+            break;
+        }
         requests::answer(arguments);
+        let Some(next) = requests::next(arguments, database, ATTENDANCE)? else { break };
+        arguments = next;
+        life::reload()?;
     }
     Ok(())
 }

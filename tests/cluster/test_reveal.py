@@ -438,6 +438,42 @@ def test_what_is_on_no_standby_that_must_have_it_is_not_shown(new_server, signal
         assert len(rows(session, REVEAL)) == 3
 
 
+def test_the_pages_of_a_session_are_recorded_by_one_worker_and_no_other_databases(new_server):
+    server = new_server("attended", **{"eventstream.max_workers": 0, "log_min_messages": "debug1"})
+    first, second = Database(server, "attended").create(), Database(server, "beside").create()
+
+    def started():
+        return server.log.read_text(errors="replace").count('starting background worker process "eventstream scribe"')
+
+    with first.connect() as session, second.connect() as beside:
+        for each in (session, beside):
+            fill(each, 1200)
+        started_for = []
+        for _ in range(10):
+            before = started(), records(session)
+            assert len(rows(session, REVEAL)) == 1200 and records(session) >= before[1] + 3
+            started_for.append(started() - before[0])
+            wait_until(lambda: rows(session, SCRIBES) == [], 5, "the scribe to end")
+        # More where the machine is too busy for one to be there in time.
+        assert min(started_for) == 1
+        # It may be ended between any two pages.
+        with session.transaction():
+            session.execute("declare c no scroll cursor for select es_reveal('customer-1', 'CASE-1')")
+            shown = []
+            while page := rows(session, "fetch 500 from c"):
+                shown += page
+                rows(beside, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'eventstream scribe'")
+        assert len(shown) == 1200 and records(session) >= 33
+    # Whoever comes to the place of a session that has gone asks in a database of his own.
+    for database in (first, second) * 3:
+        with database.connect() as session:
+            before = records(session)
+            assert len(rows(session, REVEAL)) == 1200 and records(session) >= before + 3
+    with first.connect() as session, second.connect() as beside:
+        # Where the machine is too busy one that comes late records a page that is recorded again.
+        assert 9 <= records(beside) <= 12 and verify(session) == verify(beside) == []
+
+
 def test_more_sessions_than_worker_slots_are_all_shown_and_recorded(database):
     done, failed = [], []
 
