@@ -8,6 +8,7 @@
 //! its rollback takes nothing back; where standbys are synchronous they have it, too; it says who, of what, why, and no value; whoever stops waiting leaves nothing behind (src/shared/requests.rs).
 use super::write::write;
 use crate::log::event::NewEvent;
+use crate::log::first_append;
 use crate::log::identity;
 use crate::log::read::StreamRange;
 use crate::log::request::Request;
@@ -42,6 +43,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a worker waits for the next page: less than a client needs to begin a statement anew is enough.
 const ATTENDANCE: Duration = Duration::from_millis(100);
 const NO_WORKER: &str = "no worker process was to be had";
+const UNSEEN: &str = "its tenant, or the log's first event, is not committed yet";
 const NOT_THROUGH: &str = "no worker came through with it";
 /// The most of the session's metadata that fits beside the rest.
 const MOST_METADATA_BYTES: usize = 2048;
@@ -74,7 +76,7 @@ fn record(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) ->
     // Whoever has served the page before this one.
     if let Some(attendant) = asked.wake_attendant() {
         let patience = || if asked.is_taken() { SCRIBES_PATIENCE } else { PAUSE };
-        while !asked.is_answered() && asked.is_there(attendant) && began.elapsed() < patience() {
+        while !asked.is_over() && asked.is_there(attendant) && began.elapsed() < patience() {
             sleep()?;
         }
         if asked.is_answered() {
@@ -85,17 +87,21 @@ fn record(target: Target, name: &StreamName, reason: &str, leaving: &Leaving) ->
     while began.elapsed() < PATIENCE {
         if let Some(started) = worker::start(SCRIBE, server::database(), asked.arguments())? {
             found = NOT_THROUGH;
-            while !asked.is_answered() && !started.is_over()? && began.elapsed() < PATIENCE {
+            while !asked.is_over() && !started.is_over()? && began.elapsed() < PATIENCE {
                 sleep()?;
             }
             if asked.is_answered() {
                 return Ok(());
             }
+            if asked.is_refused() {
+                found = UNSEEN;
+                break;
+            }
             asked.again();
         }
         sleep()?;
     }
-    let (stream, waited_ms) = (name.as_str().to_owned(), PATIENCE.as_millis() as u64);
+    let (stream, waited_ms) = (name.as_str().to_owned(), began.elapsed().as_millis() as u64);
     Err(Error::Withheld(Box::new(Withheld::Unrecorded { stream, waited_ms, reason: found })).into())
 }
 
@@ -142,14 +148,17 @@ fn serve(database: Oid, mut arguments: Arguments) -> Result<()> {
     life::connect(Some(database))?;
     while let Some(request) = requests::take(arguments) {
         let done = life::bounded("eventstream scribe", SCRIBES_PATIENCE, || {
-            write_down(&request)?;
-            life::let_cancels_end_it()
+            let is_written = write_down(&request)?;
+            life::let_cancels_end_it()?;
+            Ok(is_written)
         })?;
-        // What was cut short after the commit was the wait for standbys.
-        if done.is_err() || life::must_stop() {
-            break;
+        match done {
+            // What was cut short after the commit was the wait for standbys.
+            _ if life::must_stop() => break,
+            Ok(true) => requests::answer(arguments),
+            Ok(false) => requests::refuse(arguments),
+            Err(_) => break,
         }
-        requests::answer(arguments);
         let Some(next) = requests::next(arguments, database, ATTENDANCE)? else { break };
         arguments = next;
         life::reload()?;
@@ -157,18 +166,23 @@ fn serve(database: Oid, mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-fn write_down(request: &str) -> Result<()> {
+/// False where there is nothing that it could be of, as others see the log: the reader himself has made it.
+fn write_down(request: &str) -> Result<bool> {
+    if !first_append::is_there()? {
+        return Ok(false);
+    }
     // Whatever eventstream.durability leaves to the session.
     server::set_locally(c"synchronous_commit", "on")?;
     let lost = || Error::Internal { what: "a request to record access is none".into() };
     let [tenant_id, recorded_by, metadata, payload] =
         request.split(BETWEEN).collect::<Vec<_>>().try_into().map_err(|_| lost())?;
     let tenant_id: i64 = tenant_id.parse().map_err(|_| lost())?;
-    let [tenant] = identity::tenants(Some(tenant_id), View::Latest)?.try_into().map_err(|_| lost())?;
+    let Some(tenant) = identity::tenants(Some(tenant_id), View::Latest)?.pop() else { return Ok(false) };
     let event = NewEvent::of_act(act::EVENTS_REVEALED, Jsonb::parse(payload)?, Jsonb::parse(metadata)?, recorded_by)?;
     let stream = access_stream_of(&tenant.uuid);
     let stream = StreamName::parse(&stream)?;
     let request =
         Request { stream, expected: ExpectedVersion::Any, events: vec![event], must_exist: false, held: None };
-    write(Target { id: reserved_of(tenant_id), name: &tenant.name }, &mut [request]).map(drop)
+    write(Target { id: reserved_of(tenant_id), name: &tenant.name }, &mut [request])?;
+    Ok(true)
 }

@@ -9,8 +9,8 @@ use std::cell::RefCell;
 struct Alone {
     function: &'static str,
     hint: Cow<'static, str>,
-    /// When the client sent the statement: what it sends next begins later.
-    sent_at: i64,
+    /// When the statement began: what the client sends next begins later.
+    began: i64,
 }
 
 thread_local! {
@@ -19,12 +19,12 @@ thread_local! {
 
 /// This statement has called `function`, outside of a transaction block.
 pub fn note(function: &'static str, hint: Cow<'static, str>) {
-    ALONE.set(Some(Alone { function, hint, sent_at: server::statement_sent_at() }));
+    ALONE.set(Some(Alone { function, hint, began: server::statement_began() }));
 }
 
 /// The transaction commits: a WARNING where nothing came after it, as PostgreSQL's SET LOCAL gives.
 pub fn warn() -> Result<()> {
-    let Some(alone) = ALONE.take().filter(|alone| alone.sent_at == server::statement_sent_at()) else { return Ok(()) };
+    let Some(alone) = ALONE.take().filter(|alone| alone.began == server::statement_began()) else { return Ok(()) };
     let message = format!("{} has no effect outside of a transaction: it ends with this statement", alone.function);
     report::warning_of("25P01", &message, &format!("Say begin first. {}", alone.hint))
 }

@@ -30,6 +30,8 @@ pub struct Place {
     /// What a worker has begun with.
     taken: AtomicI64,
     answered: AtomicI64,
+    /// What no worker can do.
+    refused: AtomicI64,
     /// Whose request it is, and whom its answer wakes.
     database: AtomicU32,
     latch: Latch,
@@ -45,6 +47,7 @@ pub static AREA: Area<Place> = Area::new(c"eventstream requests", backend_slots,
     ticket: AtomicI64::new(0),
     taken: AtomicI64::new(0),
     answered: AtomicI64::new(0),
+    refused: AtomicI64::new(0),
     database: AtomicU32::new(0),
     latch: Latch::none(),
     attendant: AtomicI32::new(0),
@@ -92,6 +95,15 @@ impl Asked {
         self.place.answered.load(SeqCst) == self.ticket
     }
 
+    pub fn is_over(&self) -> bool {
+        self.is_answered() || self.is_refused()
+    }
+
+    /// Whether a worker has found that none can do it.
+    pub fn is_refused(&self) -> bool {
+        self.place.refused.load(SeqCst) == self.ticket
+    }
+
     /// Whether a worker has begun with it.
     pub fn is_taken(&self) -> bool {
         self.place.taken.load(SeqCst) == self.ticket
@@ -135,6 +147,14 @@ pub fn take([number, ticket]: Arguments) -> Option<String> {
 pub fn answer([number, ticket]: Arguments) {
     if let Some(place) = place(number) {
         place.answered.fetch_max(ticket, SeqCst);
+        place.latch.set();
+    }
+}
+
+/// It cannot be done.
+pub fn refuse([number, ticket]: Arguments) {
+    if let Some(place) = place(number) {
+        place.refused.fetch_max(ticket, SeqCst);
         place.latch.set();
     }
 }

@@ -6,6 +6,7 @@ death (kill -9 of the scribe between request and answer, its termination, a canc
 version without preload, verification (chains; acts are another matter), reader of the answer (no value in the record)."""
 
 import threading
+import time
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from server import kill_9, wait_until
 
 REVEAL = "select (e).version, (e).payload from (select es_reveal('customer-1', 'CASE-1') e) r"
 LOG = "select recorded_by, role, actor, function, stream, from_version, to_version, events, reason from eventstream.access_log order by global_position"
+HEALTH = "select status, detail, fix from eventstream.health where name = 'reveals'"
 SCRIBES = "select pid from pg_stat_activity where backend_type = 'eventstream scribe' and datname = current_database()"
 
 
@@ -314,6 +316,26 @@ def test_code_that_runs_for_others_fetches_nothing_of_a_cursor_that_is_open(sess
             there.rollback()
 
 
+def test_what_nobody_else_sees_yet_is_refused_at_once(new_server):
+    """Its record would be of what only this transaction has made."""
+    database = Database(new_server("unseen"), "unseen").create()
+    with database.connect() as session:
+        began = time.monotonic()
+        with session.transaction(force_rollback=True):
+            fill(session)
+            diag = refused(session.execute, REVEAL)
+            assert diag.sqlstate == "ES070" and "not committed yet" in diag.message_detail
+        fill(session)
+        assert len(rows(session, REVEAL)) == 3
+        with session.transaction(force_rollback=True):
+            session.execute("select es_create_tenant('own'), es_use_tenant('own')")
+            fill(session)
+            diag = refused(session.execute, REVEAL)
+            assert diag.sqlstate == "ES070" and "not committed yet" in diag.message_detail
+        assert time.monotonic() - began < 8
+        assert records(session) == 1 and verify(session) == []
+
+
 def test_a_closed_tenant_is_revealed_as_any(session):
     session.execute("select es_create_tenant('b')")
     session.execute("set eventstream.tenant = 'b'")
@@ -347,6 +369,16 @@ def test_without_a_worker_nothing_is_shown(new_server):
         session.execute("set statement_timeout = '1s'")
         assert refused(session.execute, REVEAL).sqlstate == "57014"
         assert records(session) == 0
+        session.execute("set statement_timeout = 0; create role looks")
+        assert rows(session, HEALTH) == []
+        session.execute("select es_grant('looks', 'reveal')")
+        ((status, detail, fix),) = rows(session, HEALTH)
+        assert status == "warning" and "all 1 worker processes" in detail
+        for statement in fix.split(";")[:1]:
+            session.execute(statement)
+        server.restart()
+    with database.connect() as session:
+        assert [row[:1] for row in rows(session, HEALTH)] == [("ok",)] and len(rows(session, REVEAL)) == 3
     unloaded = Database(new_server("unloaded_reveal", preload=False), "unloaded").create()
     with unloaded.connect() as session:
         fill(session)

@@ -53,7 +53,7 @@ impl Withheld {
                 format!("Begin the {what} again, in the tenant that it is for. {renamed}")
             }
             Self::Unrecorded { .. } => {
-                "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken. Where standbys are synchronous, they must have it, too.".to_owned()
+                "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken. What this transaction itself has made, commit first. Where standbys are synchronous, they must have it, too.".to_owned()
             }
         }
     }

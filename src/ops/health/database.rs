@@ -12,6 +12,7 @@ use crate::shared::board;
 use crate::shared::counters;
 use crate::shared::session::as_owner;
 use crate::shared::{live_settings, open_appends};
+use eventstream_core::error::Error;
 use eventstream_core::{counted, quote_literal};
 
 /// How full the newest partition may be where the next one is not there: while workers may still be about to make it (their upkeep comes every minute
@@ -23,7 +24,9 @@ const LATE: f64 = 0.5;
 thread_local! {
     static DATABASE: Plan = const { Plan::new(
         "select current_database()::text, current_setting('max_worker_processes')::int8, \
-                exists (select from _eventstream.subscriptions)",
+                exists (select from _eventstream.subscriptions), exists (select from _eventstream.grants where privilege = 'reveal'), \
+                (select count(*) from pg_stat_activity where backend_type <> all ('{archiver,autovacuum launcher,autovacuum worker,background writer,checkpointer,\
+                 client backend,io worker,slotsync worker,startup,walreceiver,walsender,walsummarizer,walwriter,eventstream scribe,parallel worker}'))",
         &[],
     ) };
 }
@@ -32,6 +35,9 @@ struct Database {
     name: String,
     max_worker_processes: i64,
     has_subscriptions: bool,
+    has_reveal: bool,
+    /// Worker processes that are taken for longer than a moment.
+    taken: i64,
 }
 
 fn database() -> Result<Database> {
@@ -42,11 +48,13 @@ fn database() -> Result<Database> {
                     name: row.text(0)?.to_owned(),
                     max_worker_processes: row.int8(1)?,
                     has_subscriptions: row.boolean(2)?,
+                    has_reveal: row.boolean(3)?,
+                    taken: row.int8(4)?,
                 })
             })
         })
     })?;
-    Ok(found.unwrap_or(Database { name: String::new(), max_worker_processes: 0, has_subscriptions: false }))
+    found.ok_or_else(|| Error::Internal { what: "there is no database".into() }.into())
 }
 
 /// Whether there is a horizon at all.
@@ -119,14 +127,35 @@ pub fn clock(moment: &Moment) -> Result<Check> {
 /// Those of a primary that is preloaded. `has_followers`: there are projections for workers.
 pub fn checks(moment: &Moment, writing: &Writing, has_followers: bool) -> Result<Vec<Check>> {
     let database = database()?;
-    Ok(vec![
+    let mut checks = vec![
         activation(moment, writing, has_followers || database.has_subscriptions),
         workers(&database, has_followers),
         holders(moment),
         partitions(&database, writing)?,
         clock(moment)?,
         snapshots(writing),
-    ])
+    ];
+    checks.extend(reveals(&database));
+    Ok(checks)
+}
+
+/// Where roles may ask for es_reveal: each of its records needs a worker process of its own, for a moment.
+fn reveals(database: &Database) -> Option<Check> {
+    if !database.has_reveal {
+        return None;
+    }
+    let (most, taken) = (database.max_worker_processes, database.taken);
+    if taken < most {
+        return Some(Check::ok(
+            "reveals",
+            format!("{} of {most} worker processes are left for their records", most - taken),
+        ));
+    }
+    let detail = format!(
+        "roles have the privilege reveal, and all {most} worker processes (max_worker_processes) are taken: es_reveal shows nothing where none becomes free within 10 s"
+    );
+    let fix = format!("alter system set max_worker_processes = {};\n-- then restart the server", needed(most) + 1);
+    Some(Check::bad("reveals", Level::Warning, "no worker left", detail, fix))
 }
 
 fn activation(moment: &Moment, writing: &Writing, is_needed: bool) -> Check {
@@ -143,6 +172,15 @@ fn activation(moment: &Moment, writing: &Writing, is_needed: bool) -> Check {
             .into(),
         writing.call(None, "es_activate", ""),
     )
+}
+
+/// How many worker processes there must be.
+fn needed(most: i64) -> i64 {
+    if board::database::is_scheduler_running() {
+        return most + i64::from(board::missing_workers());
+    }
+    // Where nothing runs, it is not known who has the places that there are: the launcher, the scheduler and its runners need new ones.
+    most + 2 + live_settings::max_workers() as i64
 }
 
 fn workers(database: &Database, has_followers: bool) -> Check {
@@ -182,8 +220,7 @@ fn workers(database: &Database, has_followers: bool) -> Check {
         return Check::ok("workers", format!("the scheduler runs, and up to {wanted} runners where they are needed"));
     }
     let most = database.max_worker_processes;
-    // Where nothing runs, it is not known who has the places that there are: the launcher, the scheduler and its runners need new ones.
-    let needed = most + if is_running { missing } else { 2 + wanted as i64 };
+    let needed = needed(most);
     let find = if missing == 1 { "finds" } else { "find" };
     let detail = if is_running {
         format!(

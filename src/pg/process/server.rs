@@ -217,12 +217,6 @@ pub fn timeline() -> Result<i32> {
     })
 }
 
-/// When the client sent the statement that runs now.
-pub fn statement_sent_at() -> i64 {
-    // SAFETY: reads a variable of this backend.
-    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
-}
-
 /// Whether what is set until the end of the transaction may be forgotten as soon as this call's statement is over: it is a client's own, outside of
 /// a transaction block, by itself or the first of a pipeline. Within a function or procedure of a user's the next of its statements sees it.
 pub fn may_end_with_statement(info: pg_sys::FunctionCallInfo) -> Result<bool> {
