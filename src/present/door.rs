@@ -197,31 +197,41 @@ fn another(target: Target) -> Failure {
 
 /// Takes out of an event what is protected of it in the schema version that it is stored in; whether something stood in its way.
 fn hide(protected: &Protected, stored: &mut StoredEvent) -> Result<bool> {
+    let mut is_odd = false;
     for protected in protected.all() {
-        if let Cover::Missing { .. } = protected.events.of(stored.event_type()?, stored.schema_version()) {
-            for place in [field::PAYLOAD, field::METADATA, field::SALT] {
-                stored.unset(place);
+        match protected.events.of(stored.event_type()?, stored.schema_version()) {
+            Cover::Free => {}
+            Cover::Missing { .. } => {
+                for place in [field::PAYLOAD, field::METADATA, field::SALT] {
+                    stored.unset(place);
+                }
             }
+            Cover::By(protection) => is_odd |= take_out(protection, stored)?,
         }
     }
-    hide_named(protected, stored)
+    Ok(is_odd)
 }
 
 /// The same of what the rule of its version names: of an event on its way to newer versions, which was hidden where no rule named what it was.
 fn hide_named(protected: &Protected, stored: &mut StoredEvent) -> Result<bool> {
     let mut is_odd = false;
     for protected in protected.all() {
-        let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) else {
-            continue;
-        };
-        for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
-            let Some(document) = stored.get(place) else { continue };
-            let (shown, stood) = residual(document, of.mask(protection))?;
-            is_odd |= stood;
-            if let Some(shown) = shown {
-                stored.set(place, shown);
-                stored.unset(field::SALT);
-            }
+        if let Cover::By(protection) = protected.events.of(stored.event_type()?, stored.schema_version()) {
+            is_odd |= take_out(protection, stored)?;
+        }
+    }
+    Ok(is_odd)
+}
+
+fn take_out(protection: &Protection, stored: &mut StoredEvent) -> Result<bool> {
+    let mut is_odd = false;
+    for (place, of) in [(field::PAYLOAD, Document::Payload), (field::METADATA, Document::Metadata)] {
+        let Some(document) = stored.get(place) else { continue };
+        let (shown, stood) = residual(document, of.mask(protection))?;
+        is_odd |= stood;
+        if let Some(shown) = shown {
+            stored.set(place, shown);
+            stored.unset(field::SALT);
         }
     }
     Ok(is_odd)

@@ -137,8 +137,14 @@ impl<'a> Container<'a> {
         Some(Value { kind, bytes: self.values.get(begin..end)? })
     }
 
-    fn keys(&self) -> impl Iterator<Item = &'a str> {
-        (0..self.count).map_while(|place| std::str::from_utf8(self.value(place)?.bytes).ok())
+    fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
+        let mut begin = 0;
+        (0..self.count).map_while(move |place| {
+            let end = self.end_from(place, begin)?;
+            let key = self.values.get(begin..end);
+            begin = end;
+            key
+        })
     }
 }
 
@@ -154,7 +160,7 @@ enum Fate<'t> {
 }
 
 enum Step<'d> {
-    Member(&'d str),
+    Member(&'d [u8]),
     Element(usize),
 }
 
@@ -201,7 +207,9 @@ impl<'d> Writer<'d> {
     fn stray<'t>(&mut self, value: &Value) -> Fate<'t> {
         if self.stray.is_none() {
             let step = |step: &Step| match step {
-                Step::Member(key) => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+                Step::Member(key) => {
+                    format!("/{}", String::from_utf8_lossy(key).replace('~', "~0").replace('/', "~1"))
+                }
                 Step::Element(place) => format!("/{place}"),
             };
             let pointer = self.way.iter().map(step).collect();
@@ -216,18 +224,21 @@ impl<'d> Writer<'d> {
         let entries = self.into.len();
         self.into.resize(entries + container.entries() * 4, 0);
         let values = self.into.len();
-        let (mut begin, mut key_begin) = (0, 0);
-        for place in 0..container.entries() {
+        let (mut begin, mut key_begin, mut first) = (0, 0, 0);
+        if container.is_object && container.count > 0 {
+            // Keys are shown as they are, and lie before all values.
+            (first, begin) = (container.count, container.end(container.count - 1)?);
+            self.into.get_mut(entries..entries + first * 4)?.copy_from_slice(container.entries.get(..first * 4)?);
+            self.into.extend(container.values.get(..begin)?);
+        }
+        for place in first..container.entries() {
             let end = container.end_from(place, begin)?;
             let value = container.between(place, begin, end)?;
             begin = end;
             let before = self.into.len();
-            let kind = if container.is_object && place < container.count {
-                self.into.extend(value.bytes);
-                STRING
-            } else if container.is_object {
+            let kind = if container.is_object {
                 let key_end = container.end_from(place - container.count, key_begin)?;
-                let key = std::str::from_utf8(container.values.get(key_begin..key_end)?).ok()?;
+                let key = container.values.get(key_begin..key_end)?;
                 key_begin = key_end;
                 self.value(Step::Member(key), node.member(key), &value)?
             } else {

@@ -104,15 +104,15 @@ impl Node {
 
     /// Of an object, and of an array.
     fn step(&self, token: &Token) -> impl Iterator<Item = &Self> {
-        self.member(token.as_str()).into_iter().chain(token.index().and_then(|place| self.element(place)))
+        self.member(token.as_str().as_bytes()).into_iter().chain(token.index().and_then(|place| self.element(place)))
     }
 
     fn each_member(&self) -> impl Iterator<Item = &Self> {
         self.members.iter().map(|(_, node)| node)
     }
 
-    pub(super) fn member(&self, key: &str) -> Option<&Self> {
-        self.members.iter().find(|(known, _)| known == key).map(|(_, node)| node)
+    pub(super) fn member(&self, key: &[u8]) -> Option<&Self> {
+        self.members.iter().find(|(known, _)| known.as_bytes() == key).map(|(_, node)| node)
     }
 
     pub(super) fn element(&self, place: usize) -> Option<&Self> {
@@ -120,12 +120,15 @@ impl Node {
     }
 
     /// Whether each way goes on through an object with these keys: a key that none of them names must be none that a step through an array could have meant.
-    pub(super) fn leads_through_object<'k>(&self, keys: impl Iterator<Item = &'k str>) -> bool {
+    pub(super) fn leads_through_object<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
+        if !self.leads_through_array() {
+            return self.has_names;
+        }
         let mut leads = self.has_names;
         for key in keys {
             if self.member(key).is_some() {
                 leads = true;
-            } else if self.every.is_some() || !self.places.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit()) {
+            } else if self.every.is_some() || !self.places.is_empty() && key.iter().all(u8::is_ascii_digit) {
                 return false;
             }
         }
