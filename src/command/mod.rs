@@ -38,6 +38,7 @@ mod settle;
 pub mod stored_types;
 pub mod tested;
 mod tried;
+mod uncovered;
 pub mod write;
 
 /// What is done before commits; once a process, from _PG_init.

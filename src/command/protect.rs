@@ -4,7 +4,7 @@
 //! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
 use super::scheduled::ends;
 use super::tried::Tried;
-use super::{agreement, counted};
+use super::{agreement, counted, uncovered};
 use crate::log::dead_letters;
 use crate::log::gate;
 use crate::log::target::Target;
@@ -81,7 +81,8 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
     }
     begin(target, c"es_protect")?;
     must_follow(target, definition)?;
-    if protected::of(target.id)?.names(kind, event_type, schema_version) {
+    let before = uncovered::rule(target, definition)?;
+    if protected::of(target.id)?.hides_some(kind, event_type) {
         keep_until_commit(target)?;
     }
     let tried = if kind == Protects::Event { Some(Tried::before(target, event_type)?) } else { None };
@@ -105,6 +106,10 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
     if !is_new {
         report::notice(&format!("{} version {schema_version} is protected so already", shown(event_type)))?;
         return Ok(false);
+    }
+    match before {
+        Some(before) => uncovered::say(definition, &before)?,
+        None => uncovered::say_unknown(target, definition)?,
     }
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;

@@ -85,10 +85,10 @@ impl Protected {
         own.collect::<String>() + &before
     }
 
-    /// Whether there is a rule of that.
-    pub fn names(&self, kind: Protects, name: &str, schema_version: i32) -> bool {
+    /// Whether there is a rule of that, of whichever version: what no rule names is hidden, too.
+    pub fn hides_some(&self, kind: Protects, name: &str) -> bool {
         let all = if kind == Protects::Event { &self.events } else { &self.commands };
-        matches!(all.of(name, schema_version), Cover::By(_))
+        !matches!(all.of(name, 1), Cover::Free)
     }
 
     /// Whether all of all events is shown.

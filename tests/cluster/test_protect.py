@@ -293,7 +293,7 @@ def test_nothing_is_said_twice_and_a_rule_is_changed_by_another(session):
     session.add_notice_handler(lambda notice: notices.append(notice.message_primary))
     session.execute(PROTECT)
     session.execute(PROTECT)
-    assert notices == ['"Named" version 1 is protected so already']
+    assert notices[1:] == ['"Named" version 1 is protected so already']
     assert value(session, "select count(*) from eventstream.administration where payload ->> 'kind' = 'protection'") == 1
     append(session)
     session.execute("select es_protect('Named', pointers => '{/amount}')")
@@ -662,3 +662,43 @@ def test_the_chains_are_proven_without_a_payload(quiet, session):
     assert code == 0 and "2 of them by their content digests alone" in last
     code, _ = proven(session, "salt, payload, metadata, content_digest", both, lambda text: text.replace(b'""amount"": 1}', b'""amount"": 2}', 1))
     assert code == 1
+
+
+# What is said beside
+
+
+def said(session, statement):
+    """The messages of a statement, with how grave they are."""
+    heard = []
+    handler = lambda notice: heard.append((notice.severity_nonlocalized, notice.message_primary))  # noqa: E731
+    session.add_notice_handler(handler)
+    try:
+        session.execute(statement)
+    finally:
+        session.remove_notice_handler(handler)
+    return heard
+
+
+def test_a_rule_in_anothers_place_says_what_it_uncovers(session):
+    session.execute("select es_append('patient-1', 'PatientNamed', '{\"name\": \"Mia\", \"phone\": \"1\"}')")
+    assert said(session, "select es_protect('PatientNamed', pointers => '{/name}')") == []
+    assert said(session, "select es_protect('PatientNamed', pointers => '{/name,/phone}')") == []
+    gone = 'of "PatientNamed" version 1 no longer protected, in what is stored already, too: '
+    assert said(session, "select es_protect('PatientNamed', pointers => '{/nmae,/phone}')") == [("WARNING", gone + "/name")]
+    assert said(session, "select es_protect('PatientNamed', clear_pointers => '{/nmae}')") == [("WARNING", gone + "/nmae")]
+    assert said(session, "select es_protect('PatientNamed', pointers => '{/name}')") == [("WARNING", gone + "whatever was not clear, but for what is listed now")]
+
+
+def test_a_name_that_nothing_has_is_said(session):
+    ask = "is protected from its first one on, if that is how it is spelt"
+    for kind, what in (("event", "no event of that type is declared, or stored"), ("command", "no decider takes such a command, and no operation has that name")):
+        ((severity, message),) = said(session, f"select es_protect('PatinetNamed', pointers => '{{/name}}', kind => '{kind}')")
+        assert severity == "NOTICE" and message.startswith('"PatinetNamed": ' + what) and ask in message
+    # Stored, declared, taken by a decider, and an operation.
+    session.execute("select es_append('patient-1', 'Stored', '{}')")
+    session.execute("select es_create_event_type('Declared', example => '{\"name\": \"x\"}')")
+    session.execute("create function decide_on(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select null::jsonb $$")
+    session.execute("select es_register_decider('patients', 'patient', 'decide_on(jsonb, eventstream.command)', commands => '{\"Admit\": {}}')")
+    session.execute("select es_begin_command('charge', 'k', '{}')")
+    for name, kind in (("Stored", "event"), ("Declared", "event"), ("Admit", "command"), ("charge", "command")):
+        assert not [message for _, message in said(session, f"select es_protect('{name}', pointers => '{{/name}}', kind => '{kind}')") if "spelt" in message], name

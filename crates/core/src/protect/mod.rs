@@ -3,6 +3,7 @@
 //! Promises: what is protected is never in a residual, whatever the document looks like; what is not stays as it is, to the scale of a number. A value that stands in the way of a pointer, and is
 //! none that the way could lead through, is told, so that nobody stores it, and is not shown either. Keys, lengths of arrays and what is absent stay visible.
 mod binary;
+mod given;
 mod mask;
 mod ways;
 
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::quote::shown;
 use crate::rules::{Pointer, Read, Rules};
 pub use binary::{Residual, Stray, residual};
+pub use given::Given;
 pub use mask::{MOST_POINTERS, Mask};
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,0 +1,94 @@
+//! What es_protect says beside: what a rule that takes another's place no longer protects, which is shown from then on, in what is stored already, too; and that nothing has the name yet.
+use super::counted;
+use super::protect::Definition;
+use crate::log::target::Target;
+use crate::pg::error::failure::Result;
+use crate::pg::error::report;
+use crate::pg::process::session::Planning;
+use crate::pg::query::plan::{Plan, View};
+use crate::pg::value::datum::from_text;
+use crate::shared::session::as_owner;
+use eventstream_core::protect::Given;
+use eventstream_core::shown;
+use eventstream_core::word::Protects;
+use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID};
+
+thread_local! {
+    static RULE: Plan = const { Plan::new(
+        "select pointers, clear_pointers, metadata_pointers from _eventstream.protections \
+         where tenant_id = $1 and kind = $2 and event_type = $3 and schema_version = $4",
+        &[INT8OID, TEXTOID, TEXTOID, INT4OID],
+    ) };
+    static IS_COMMAND: Plan = const { Plan::new(
+        "select from _eventstream.deciders where tenant_id = $1 and (commands is null or commands ? $2) \
+         union all select from _eventstream.operations where tenant_id = $1 and operation = $2 limit 1",
+        &[INT8OID, TEXTOID],
+    ) };
+}
+
+/// The rule that stands now.
+pub fn rule(target: Target, definition: &Definition) -> Result<Option<Given>> {
+    let key = [
+        Some(Datum::from(target.id)),
+        Some(from_text(definition.kind.as_str())?),
+        Some(from_text(definition.event_type)?),
+        Some(Datum::from(definition.schema_version)),
+    ];
+    as_owner(Planning::ByIndex, |db, _| {
+        RULE.with(|plan| {
+            plan.first(db, View::Latest, &key, |row| {
+                Ok(Given {
+                    pointers: row.text_array_opt(0)?,
+                    clear_pointers: row.text_array_opt(1)?,
+                    metadata_pointers: row.text_array_opt(2)?.unwrap_or_default(),
+                })
+            })
+        })
+    })
+}
+
+/// A WARNING of what the rule before protected, and this one does not.
+pub fn say(definition: &Definition, before: &Given) -> Result<()> {
+    let gone = before.uncovered_by(&Given {
+        pointers: definition.pointers.clone(),
+        clear_pointers: definition.clear_pointers.clone(),
+        metadata_pointers: definition.metadata_pointers.clone(),
+    })?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    report::warning(&format!(
+        "of {} version {} no longer protected, in what is stored already, too: {}",
+        shown(definition.event_type),
+        definition.schema_version,
+        gone.join(", ")
+    ))
+}
+
+/// A NOTICE where nothing has that name: a name that is misspelt protects nothing.
+pub fn say_unknown(target: Target, definition: &Definition) -> Result<()> {
+    let name = definition.event_type;
+    let (is_known, what) = match definition.kind {
+        Protects::Event => {
+            let is_declared = !super::schemas::versions(target.id, name)?.is_empty();
+            (
+                is_declared || counted::counts(target.id, None)?.of.contains_key(name),
+                "event of that type is declared, or stored",
+            )
+        }
+        Protects::Command => {
+            let key = [Some(Datum::from(target.id)), Some(from_text(name)?)];
+            let found = as_owner(Planning::ByIndex, |db, _| {
+                IS_COMMAND.with(|plan| plan.first(db, View::Latest, &key, |_| Ok(())))
+            })?;
+            (found.is_some(), "decider takes such a command, and no operation has that name")
+        }
+    };
+    if is_known {
+        return Ok(());
+    }
+    report::notice(&format!(
+        "{}: no {what}, by now: it is protected from its first one on, if that is how it is spelt",
+        shown(name)
+    ))
+}
