@@ -9,6 +9,7 @@ use crate::present::protected;
 use crate::subscription::parked;
 use eventstream_core::argument::Argument;
 use eventstream_core::privilege::Privilege;
+use eventstream_core::protect::Given;
 use eventstream_core::word::Protects;
 use pgrx::pg_sys::Datum;
 
@@ -19,9 +20,11 @@ fn protect_fields(args: &Args) -> Returned {
     let definition = Definition {
         event_type: args.text(0, "event_type")?,
         schema_version: args.int4(1, "schema_version")?,
-        pointers: args.text_array_opt(2, "pointers")?,
-        clear_pointers: args.text_array_opt(3, "clear_pointers")?,
-        metadata_pointers: args.text_array_opt(4, "metadata_pointers")?.unwrap_or_default(),
+        given: Given {
+            pointers: args.text_array_opt(2, "pointers")?,
+            clear_pointers: args.text_array_opt(3, "clear_pointers")?,
+            metadata_pointers: args.text_array_opt(4, "metadata_pointers")?.unwrap_or_default(),
+        },
         kind: kind(args, 5)?,
     };
     let (access, _) = authorize_tenant(None, Privilege::Admin)?;

@@ -23,7 +23,7 @@ use crate::shared::settings;
 use crate::shared::transaction::{self, Due, End};
 use eventstream_core::error::Error;
 use eventstream_core::name::EventType;
-use eventstream_core::protect::{Cover, Protection};
+use eventstream_core::protect::{Cover, Given, Protection};
 use eventstream_core::rules::Rules;
 use eventstream_core::word::Protects;
 use eventstream_core::{quote_literal, shown};
@@ -57,9 +57,7 @@ pub struct Definition<'a> {
     pub kind: Protects,
     pub event_type: &'a str,
     pub schema_version: i32,
-    pub pointers: Option<Vec<String>>,
-    pub clear_pointers: Option<Vec<String>>,
-    pub metadata_pointers: Vec<String>,
+    pub given: Given,
 }
 
 /// Whether it is another rule than there was. Errors: ES005, 55P03.
@@ -68,9 +66,9 @@ pub fn protect(target: Target, definition: &Definition) -> Result<bool> {
 }
 
 fn set(target: Target, definition: &Definition) -> Result<bool> {
-    let Definition { kind, event_type, schema_version, .. } = *definition;
-    let (pointers, clear) = (definition.pointers.as_deref(), definition.clear_pointers.as_deref());
-    let protection = Protection::new(pointers, clear, &definition.metadata_pointers)?;
+    let Definition { kind, event_type, schema_version, ref given } = *definition;
+    let (pointers, clear) = (given.pointers.as_deref(), given.clear_pointers.as_deref());
+    let protection = Protection::new(pointers, clear, &given.metadata_pointers)?;
     check_name(kind, event_type)?;
     check_version(kind, schema_version)?;
     if kind == Protects::Command && !protection.metadata.is_empty() {
@@ -81,7 +79,7 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
     }
     begin(target, c"es_protect")?;
     must_follow(target, definition)?;
-    let before = uncovered::rule(target, definition)?;
+    let before = uncovered::rule(target, kind, event_type, schema_version)?;
     if protected::of(target.id)?.hides_some(kind, event_type) {
         keep_until_commit(target)?;
     }
@@ -94,7 +92,7 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
         Some(Datum::from(schema_version)),
         array(pointers)?,
         array(clear)?,
-        Some(text_array_of(&definition.metadata_pointers)?),
+        Some(text_array_of(&given.metadata_pointers)?),
     ];
     let is_new = as_owner(Planning::ByIndex, |db, catalog| {
         if PROTECT.with(|plan| plan.write(db, &row))? == 0 {
@@ -108,8 +106,8 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
         return Ok(false);
     }
     match before {
-        Some(before) => uncovered::say(definition, &before)?,
-        None => uncovered::say_unknown(target, definition)?,
+        Some(before) => uncovered::say(event_type, schema_version, &before, given)?,
+        None => uncovered::say_unknown(target, kind, event_type)?,
     }
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;

@@ -1,6 +1,5 @@
 //! What es_protect says beside: what a rule that takes another's place no longer protects, which is shown from then on, in what is stored already, too; and that nothing has the name yet.
 use super::counted;
-use super::protect::Definition;
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -27,12 +26,12 @@ thread_local! {
 }
 
 /// The rule that stands now.
-pub fn rule(target: Target, definition: &Definition) -> Result<Option<Given>> {
+pub fn rule(target: Target, kind: Protects, name: &str, schema_version: i32) -> Result<Option<Given>> {
     let key = [
         Some(Datum::from(target.id)),
-        Some(from_text(definition.kind.as_str())?),
-        Some(from_text(definition.event_type)?),
-        Some(Datum::from(definition.schema_version)),
+        Some(from_text(kind.as_str())?),
+        Some(from_text(name)?),
+        Some(Datum::from(schema_version)),
     ];
     as_owner(Planning::ByIndex, |db, _| {
         RULE.with(|plan| {
@@ -48,27 +47,21 @@ pub fn rule(target: Target, definition: &Definition) -> Result<Option<Given>> {
 }
 
 /// A WARNING of what the rule before protected, and this one does not.
-pub fn say(definition: &Definition, before: &Given) -> Result<()> {
-    let gone = before.uncovered_by(&Given {
-        pointers: definition.pointers.clone(),
-        clear_pointers: definition.clear_pointers.clone(),
-        metadata_pointers: definition.metadata_pointers.clone(),
-    })?;
+pub fn say(name: &str, schema_version: i32, before: &Given, now: &Given) -> Result<()> {
+    let gone = before.uncovered_by(now)?;
     if gone.is_empty() {
         return Ok(());
     }
     report::warning(&format!(
-        "of {} version {} no longer protected, in what is stored already, too: {}",
-        shown(definition.event_type),
-        definition.schema_version,
+        "of {} version {schema_version} no longer protected, in what is stored already, too: {}",
+        shown(name),
         gone.join(", ")
     ))
 }
 
 /// A NOTICE where nothing has that name: a name that is misspelt protects nothing.
-pub fn say_unknown(target: Target, definition: &Definition) -> Result<()> {
-    let name = definition.event_type;
-    let (is_known, what) = match definition.kind {
+pub fn say_unknown(target: Target, kind: Protects, name: &str) -> Result<()> {
+    let (is_known, what) = match kind {
         Protects::Event => {
             let is_declared = !super::schemas::versions(target.id, name)?.is_empty();
             (

@@ -235,6 +235,20 @@ def test_a_token_that_leaves_less_than_all_registers_nothing(bank):
             session.execute(f"select {calls[0]}")
 
 
+def test_a_token_that_leaves_less_than_all_gives_nobody_anything(bank):
+    """A key, a grant, a requirement taken back: each would outlive the token, and the person and the minutes with it."""
+    with bank.admin("acme") as session:
+        session.execute("select es_grant('web', 'admin')")
+        own = value(session, "select public_key from _eventstream.token_keys limit 1")
+    calls = ["es_add_token_key('evil', %s, null, 'issuer')", "es_grant('web', 'reveal')", "es_require_token('web', false)", "es_unprotect('Named')", "es_revoke('web', 'read')"]
+    with bank.connect() as session:
+        for narrowing in [{"privileges": ["admin"]}, {"privileges": ["admin", "read", "manage"]}]:
+            for call in calls:
+                with refused("42501"), session.transaction():
+                    use(session, bank.token("acme", **narrowing))
+                    session.execute(f"select {call}", (own,) if "%s" in call else None)
+
+
 def test_a_scheduled_command_is_the_person_s_whom_the_token_named(bank):
     with bank.admin() as session:
         session.execute("create schema code; grant usage on schema code to public")

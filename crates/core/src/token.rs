@@ -321,14 +321,14 @@ impl Narrowing {
         self.privileges.is_none() && self.categories.is_none()
     }
 
-    /// What is left of a grant (its category None: of every one). Where it names categories, what concerns the whole tenant is gone; where it leaves less than all, manage is: what that registers runs with all
-    /// rights of the role, for good.
+    /// What is left of a grant (its category None: of every one). Where it names categories, what concerns the whole tenant is gone; where it leaves less than all, manage and admin are: what they register
+    /// and grant has all rights of the role, or more, for good.
     #[must_use]
     pub fn left(&self, privilege: Privilege, category: Option<&str>) -> Vec<(Privilege, Option<String>)> {
         if self.privileges.as_ref().is_some_and(|privileges| !privileges.contains(&privilege)) {
             return Vec::new();
         }
-        if privilege == Privilege::Manage && !self.is_none() {
+        if matches!(privilege, Privilege::Manage | Privilege::Admin) && !self.is_none() {
             return Vec::new();
         }
         let Some(categories) = &self.categories else { return vec![(privilege, category.map(str::to_owned))] };

@@ -1,5 +1,5 @@
 //! A rule as it was given, and what of it another one in its place leaves out.
-use super::Mask;
+use super::mask::Mask;
 use crate::error::Result;
 use crate::rules::Pointer;
 
