@@ -12,12 +12,12 @@ use crate::shared::catalog;
 use crate::shared::meant;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
+use crate::shared::within;
 use eventstream_core::argument::Argument;
 use eventstream_core::error::Error;
 use eventstream_core::name::is_reserved;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
-use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::{BOOLOID, Datum, OIDOID, Oid, TEXTOID};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -66,6 +66,7 @@ fn current(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<Rc<
     };
     fixed.must_be(tenant)?;
     let access = known((role, Some(fixed.tenant.to_string()), true), privilege, need)?;
+    fixed.must_have_led_to(&access)?;
     Ok(fixed.narrowed(access))
 }
 
@@ -74,8 +75,7 @@ fn as_before(access: Rc<Access>) -> Result<Rc<Access>> {
     if meant::means(&access.tenant, access.tenant_id) {
         return Ok(access);
     }
-    let tenant = access.tenant.clone();
-    Err(Error::Withheld(Box::new(Withheld::TenantChanged { tenant, what: "transaction" })).into())
+    Err(within::changed(&access.tenant))
 }
 
 fn known(key: (Oid, Option<String>, bool), privilege: Privilege, need: Need) -> Result<Rc<Access>> {

@@ -36,6 +36,7 @@ use std::rc::Rc;
 /// The tenant that a call is held to.
 pub struct Fixed {
     pub tenant: Rc<str>,
+    tenant_id: i64,
     /// None: it is that of the work.
     token: Option<Rc<Token>>,
 }
@@ -96,13 +97,14 @@ pub fn tenant() -> Result<Option<Fixed>> {
     if role.is_none() && token.is_none() {
         return Ok(None);
     }
-    if let Some(tenant) = within::tenant() {
-        return Ok(Some(Fixed { tenant, token: None }));
+    if let Some((tenant, tenant_id)) = within::tenant() {
+        return Ok(Some(Fixed { tenant, tenant_id, token: None }));
     }
     match (token, role) {
         (Some(token), _) => {
             must_count(&token)?;
-            Ok(Some(Fixed { tenant: token.claims.tenant.as_str().into(), token: Some(token) }))
+            let (tenant, tenant_id) = (token.claims.tenant.as_str().into(), token.tenant_id);
+            Ok(Some(Fixed { tenant, tenant_id, token: Some(token) }))
         }
         (None, Some(role)) => Err(tokenless(Tokenless::Required { role: server::role_name(role)? })),
         (None, None) => Ok(None),
@@ -143,6 +145,15 @@ impl Fixed {
                 Err(tokenless(Tokenless::OtherTenant { tenant: (&*self.tenant).into(), other: other.into() }))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// That its name has led to it: another one may have got the name since it was looked at. Errors: ES042, ES040.
+    pub fn must_have_led_to(&self, access: &Access) -> Result<()> {
+        match &self.token {
+            _ if access.tenant_id == self.tenant_id => Ok(()),
+            Some(_) => Err(tokenless(Tokenless::Ended)),
+            None => Err(within::changed(&self.tenant)),
         }
     }
 

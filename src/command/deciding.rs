@@ -35,7 +35,7 @@ impl Deciding<'_> {
         let where_it_stands = CString::new(where_it_stands).unwrap_or_default();
         let at = Position::version(&where_it_stands, version);
         let answer = function.as_registrant(Code::Decider, &at, |calls| {
-            within::during(target.name, || {
+            within::during(target.id, target.name, || {
                 before()?;
                 calls.call(arguments)
             })

@@ -241,7 +241,7 @@ impl Judge {
         at.set(position);
         snapshot::of_now(|| {
             function.as_registrant(Code::Invariant, &at, |calls| {
-                within::during(target.name, || {
+                within::during(target.id, target.name, || {
                     self.must_read(target)?;
                     calls.text(&[events]).map(Ok)
                 })

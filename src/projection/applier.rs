@@ -88,7 +88,9 @@ pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let at = Position::global(&what);
     let path = &projection.registrant.search_path;
     let (_, scope) = call::as_registrant(oid, path, Code::Handler, &at, || {
-        within::during(&projection.tenant, || authorize_tenant(Some(&projection.tenant), Privilege::Read))
+        within::during(projection.tenant_id, &projection.tenant, || {
+            authorize_tenant(Some(&projection.tenant), Privilege::Read)
+        })
     })?;
     if let Some(category) = scope.first_missing(projection.categories.as_deref()) {
         return Err(unreadable(projection, category).into());

@@ -20,5 +20,5 @@ pub fn acting(projection: &Projection) -> Rc<Acting> {
 /// Runs the projection's code, inside of `as_registrant`: in the projection's tenant, whatever the session's is, and what it appends is
 /// the registrant's.
 pub fn on_behalf<T>(projection: &Projection, acting: &Rc<Acting>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    within::during(&projection.tenant, || acting::during(acting, work))
+    within::during(projection.tenant_id, &projection.tenant, || acting::during(acting, work))
 }

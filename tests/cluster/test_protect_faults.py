@@ -260,3 +260,17 @@ def test_a_fold_that_fails_with_what_it_is_shown_at_the_commit_says_nothing(sess
         session.execute("select es_unprotect('Named')")
     diag = error.value.diag
     assert CANARY not in str([diag.message_primary, diag.message_detail, diag.message_hint, diag.context, told])
+
+
+def test_what_no_rule_names_stays_hidden_until_the_commit_of_the_one_that_names_it(database):
+    """A rule for such a version that is rolled back was a look at it without a trace."""
+    with database.connect() as session:
+        session.execute("select es_append('p-1', 'Named', '{\"name\": \"Ada\"}')")
+        session.execute("select es_append('p-1', 'Named', '{\"fullname\": \"Bob Secret\"}', schema_version => 2)")
+        session.execute("select es_protect('Named', 1, pointers => '{/name}')")
+        with session.transaction(force_rollback=True):
+            session.execute("select es_protect('Named', 2, pointers => '{}')")
+            assert "Secret" not in str(rows(session, "select payload from es_read('p-1')"))
+            assert "Secret" not in str(rows(session, "select payload from eventstream.events"))
+        session.execute("select es_protect('Named', 2, pointers => '{}')")
+        assert "Secret" in str(rows(session, "select payload from es_read('p-1')"))

@@ -406,7 +406,7 @@ impl Due {
                 };
                 execute(Target { id: access.tenant_id, name: &access.tenant }, &command).map(drop)
             };
-            within::during(&self.tenant, || acting::during(&acting, work))
+            within::during(self.tenant_id, &self.tenant, || acting::during(&acting, work))
         })
     }
 }
