@@ -286,6 +286,40 @@ def test_what_was_written_by_hand_is_found(log, case):
         assert any(told in problem for _, _, problem in found), found
 
 
+OTHER_KEY = "'\\x3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c'"
+#: Of tokens and of protected fields.
+BY_HAND_OF_WALLS = {
+    "a key": (f"update _eventstream.token_keys set public_key = {OTHER_KEY}", "token_key", "other public_key"),
+    "a key's issuer": ("update _eventstream.token_keys set issuer = 'https://other.example.org'", "token_key", "other issuer"),
+    "a key of another tenant": ("update _eventstream.token_keys set tenant_id = 1", "token_key", "by no act"),
+    "a key more": (f"insert into _eventstream.token_keys (tenant_id, kid, public_key, issuer, added_by) select id, 'k2', {OTHER_KEY}, 'x', 'postgres' from _eventstream.tenants where name = 'b'", "token_key", "by no act"),
+    "a key gone": ("delete from _eventstream.token_keys", "token_key", "is gone"),
+    "no token needed": ("delete from _eventstream.grants where privilege = 'token'", "token_role", "is gone"),
+    "a token needed": ("insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('clerk', 'clerk'::regrole, 'token', 0, 'postgres')", "token_role", "by no act"),
+    "every tenant granted": ("insert into _eventstream.grants (role, role_oid, privilege, tenant_id, granted_by) values ('web', 'web'::regrole, 'read', 0, 'postgres')", "token_role", "by no act"),
+    "a rule's pointers": ("update _eventstream.protections set pointers = '{/other}' where kind = 'event'", "protection", "other pointers"),
+    "a rule's metadata": ("update _eventstream.protections set metadata_pointers = '{}' where kind = 'event'", "protection", "other metadata_pointers"),
+    "a rule's form": ("update _eventstream.protections set pointers = null, clear_pointers = '{/name}' where kind = 'event'", "protection", "other "),
+    "a rule for another type": ("update _eventstream.protections set event_type = 'Else' where kind = 'event'", "protection", "is gone"),
+    "a command's rule gone": ("delete from _eventstream.protections where kind = 'command'", "protection", "is gone"),
+}
+
+
+def test_what_was_done_by_hand_to_keys_token_roles_and_protected_fields_is_found(log):
+    log.role("web")
+    with log.connect() as session:
+        session.execute(f"revoke temp on database \"{log.name}\" from public; select es_create_tenant('b'); set eventstream.tenant = 'default'")
+        session.execute("select es_add_token_key('k1', '\\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a', 'b', 'https://id.example.org')")
+        session.execute("select es_require_token('web'), es_protect('Named', pointers => '{/name}', metadata_pointers => '{/note}'), es_protect('Name', pointers => '{/name}', kind => 'command')")
+        for case, (statement, kind, told) in BY_HAND_OF_WALLS.items():
+            assert differences(session) == []
+            with session.transaction(force_rollback=True):
+                by_hand(session, statement)
+                found = differences(session)
+            assert found and {one[0] for one in found} == {kind}, (case, found)
+            assert any(told in problem for _, _, problem in found), (case, found)
+
+
 #: What is written by hand, the legal acts that come after it, on what, and what is told of it.
 LAUNDERED = {
     "a grant whose role's name is corrected": (

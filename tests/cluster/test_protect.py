@@ -540,6 +540,35 @@ def test_commands_go_out_without_what_is_protected_of_them(session, when):
     assert diag.sqlstate == ("ES016") and "the command has a string at its root" in diag.message_primary
 
 
+def test_the_errors_of_a_command_repeat_nothing_of_it_but_what_its_decider_says_to_whoever_sent_it(quiet, session):
+    session.execute(BANK)
+    schema = '{"Pay": {"schema": {"properties": {"amount": {"type": "number"}, "card": {"maxLength": 12, "pattern": "^4"}}}}}'
+    session.execute("select es_register_decider('pays', 'account', 'pay(jsonb, eventstream.command)', commands => %s)", (schema,))
+    session.execute("select es_protect('Pay', pointers => '{/card}', kind => 'command')")
+    # As health asks for.
+    session.execute("set log_parameter_max_length = 0; set log_parameter_max_length_on_error = 0; set log_min_error_statement = panic")
+    begin = len(quiet.server.log.read_text(errors="replace"))
+    ours = [
+        ('{"card": "4111-1111", "amount": "much"}', 0, "ES016"),
+        ('{"card": "4111-1111 4111-1111", "amount": 1}', 0, "ES016"),
+        ('{"card": "x4111-1111", "amount": 1}', 0, "ES016"),
+        (PAY, 7, "ES001"),
+    ]
+    for function in ("es_command", "es_simulate_command"):
+        for payload, expected, state in ours:
+            diag = refused(session.execute, f"select {function}('account-1', 'Pay', %s, %s)", (payload, expected))
+            assert diag.sqlstate == state and "4111" not in f"{diag.message_primary} {diag.message_detail} {diag.message_hint} {diag.context}", diag.message_primary
+    assert "4111" not in quiet.server.log.read_text(errors="replace")[begin:]
+    # Its words are the decider's, and go to who has the card anyhow, under the SQLSTATE that it chose.
+    for state in ("22023", "ES033", "UE001"):
+        diag = refused(session.execute, "select es_command('account-1', 'Pay', %s, command_key => %s)", ('{"card": "4111-1111", "fails": "%s"}' % state, state))
+        assert (diag.sqlstate, diag.message_primary) == (state, "no such card: 4111-1111")
+    # Nothing of them is kept.
+    kept = "select (select count(*) from {0} t where t::text like '%%4111%%')"
+    for table in ("_eventstream.command_answers", "eventstream.dead_letters", "eventstream.health", "eventstream.commands", "eventstream.scheduled_commands"):
+        assert value(session, kept.format(table)) == 0, table
+
+
 def test_a_scheduled_command_is_executed_whole_and_says_nothing_of_it(new_server):
     server = new_server("protect", **{"eventstream.retry_pause": "10ms", "eventstream.max_retry_pause": "20ms"})
     with Database(server, "protect").create().connect() as session:

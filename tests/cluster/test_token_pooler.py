@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 CLIENTS, SESSIONS = 8, 3
 TENANTS = ("north", "east", "south", "west")
-SECONDS = float(os.environ.get("TOKEN_SECONDS", 6))
+#: Each way, with DISCARD ALL and without.
+SECONDS = float(os.environ.get("TOKEN_SECONDS", 3))
 
 
 def canary(tenant: str) -> str:
@@ -45,25 +46,36 @@ class Client:
         self.bank, self.connect, self.tenant = bank, connect, TENANTS[number % len(TENANTS)]
         self.random, self.others = random.Random(number), [canary(tenant) for tenant in TENANTS if tenant != TENANTS[number % len(TENANTS)]]
         self.done, self.refused, self.crossed = 0, 0, []
+        self.ways = [self.append, self.append, self.read, self.read, self.cursor, self.prepared, self.fail, self.without, self.leave, self.steal, self.command, self.consume, self.reveal, self.listen]
+        self.shown, self.heard = set(), 0
 
     def work(self, end: float) -> "Client":
         while time.monotonic() < end:
             try:
                 with self.connect() as session:
+                    session.add_notify_handler(self.hear)
                     while time.monotonic() < end and self.random.random() < 0.97:
                         self.transaction(session)
             except psycopg.OperationalError:
                 pass
         return self
 
-    def look(self, found: list[tuple]) -> None:
+    def hear(self, notice: psycopg.Notify) -> None:
+        """Of a session that LISTENs, whichever client began that: a position, and no word."""
+        self.heard += 1
+        if not notice.payload.isdigit():
+            self.crossed.append(notice.payload)
+
+    def look(self, found: list[tuple], way: str = "") -> None:
         text = repr(found)
+        if canary(self.tenant) in text:
+            self.shown.add(way)
         self.crossed += [word for word in self.others if word in text]
         self.crossed += [row for row in found if len(row) > 1 and row[1] not in (None, self.tenant)]
         self.done += 1
 
     def transaction(self, session: psycopg.Connection) -> None:
-        way = self.random.choice([self.append, self.append, self.read, self.read, self.cursor, self.prepared, self.fail, self.without, self.leave, self.steal])
+        way = self.random.choice(self.ways)
         try:
             way(session)
         except psycopg.Error as error:
@@ -114,6 +126,30 @@ class Client:
         session.execute("""set eventstream.metadata = '{"actor": "left"}'""")
         session.execute("prepare left_behind as select payload::text, tenant from eventstream.events")
 
+    def command(self, session):
+        """Each tenant has the same keys, and what was answered under them."""
+        with session.transaction():
+            self.begin(session)
+            number = self.random.randrange(3)
+            asked = Jsonb({"mark": canary(self.tenant)})
+            self.look(rows(session, "select es_command(%s, 'Do', %s, command_key => %s)::text, null", f"order-{number}", asked, f"k-{number}"), "command")
+
+    def consume(self, session):
+        with session.transaction():
+            self.begin(session)
+            found = rows(session, "select (event).payload::text, (event).tenant, lease_id from es_fetch('sub', 'me', 5)")
+            self.look([row[:2] for row in found], "consume")
+            if found:
+                session.execute("select es_ack(%s)", (found[0][2],))
+
+    def reveal(self, session):
+        with session.transaction():
+            self.begin(session)
+            self.look(rows(session, "select r::text, null from es_reveal('account-0', 'CASE-1', max_count => 3) r"), "reveal")
+
+    def listen(self, session):
+        session.execute("listen eventstream")
+
     def steal(self, session):
         other = self.random.choice([tenant for tenant in TENANTS if tenant != self.tenant])
         with session.transaction():
@@ -125,16 +161,24 @@ class Client:
 def test_nothing_of_another_tenant_is_seen_through_a_pooler(bank, resets):
     for tenant in TENANTS:
         with bank.admin(tenant) as session:
+            session.execute("select es_grant('web', 'reveal'), es_create_subscription('sub')")
+            session.execute("create or replace function public.decide(state jsonb, command eventstream.command) returns jsonb stable language sql as "
+                            "$$ select jsonb_build_object('result', command.payload, 'events', jsonb_build_array(jsonb_build_object('type', 'Done', 'payload', command.payload))) $$")
+            session.execute("""select es_register_fold('order', 'order', rules => '{"on": {}}')""")
+            session.execute("""select es_register_decider('order', 'order', 'public.decide(jsonb, eventstream.command)', commands => '{"Do": {}}')""")
             session.execute("select es_register_fold('mark', 'account', rules => '{\"on\": {\"Opened\": [{\"set\": {\"/mark\": \"/mark\"}}]}}')")
         with bank.connect() as session, session.transaction():
             use(session, bank.token(tenant))
             for number in range(3):
                 session.execute("select es_append(%s, 'Opened', %s)", (f"account-{number}", Jsonb({"mark": canary(tenant)})))
     with pooled(bank.database, bank.role, SESSIONS, resets) as connect, ThreadPoolExecutor(CLIENTS) as threads:
-        end = time.monotonic() + SECONDS / 2
+        end = time.monotonic() + SECONDS
         clients = list(threads.map(lambda number: Client(bank, connect, number).work(end), range(CLIENTS)))
     assert [client.crossed for client in clients if client.crossed] == []
     assert min(client.done for client in clients) > 5 and min(client.refused for client in clients) > 0
+    assert set.union(*(client.shown for client in clients)) >= {"command", "consume", "reveal"}
+    # DISCARD ALL is an UNLISTEN, too.
+    assert resets or sum(client.heard for client in clients) > 0
     print(f"{sum(client.done for client in clients)} looks, {sum(client.refused for client in clients)} refusals, none crossed")
     for tenant in TENANTS:
         with bank.admin(tenant) as session:
