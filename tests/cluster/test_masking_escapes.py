@@ -461,12 +461,15 @@ def test_what_an_append_says_of_itself(worlds):
 
 @pytest.fixture
 def workers(worlds):
-    server = worlds[0].database.server
-    server.configure(eventstream__max_workers=2, eventstream__idle_interval="1s")
-    server.reload()
-    yield
-    server.configure(eventstream__max_workers=0, eventstream__idle_interval=None)
-    server.reload()
+    """As `worlds` ended them."""
+    with worlds[0].database.server.connect("postgres") as admin:
+        admin.execute("alter system set eventstream.max_workers = 2")
+        admin.execute("alter system set eventstream.idle_interval = '1s'")
+        admin.execute("select pg_reload_conf()")
+        yield
+        admin.execute("alter system set eventstream.max_workers = 0")
+        admin.execute("alter system reset eventstream.idle_interval")
+        admin.execute("select pg_reload_conf()")
 
 
 def test_notifications_and_the_lines_of_the_log(worlds, workers):
