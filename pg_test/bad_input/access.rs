@@ -56,7 +56,7 @@ mod tests {
         let names: &[Bad] = &[
             ("null", "ES005", "new_name|must not be NULL"),
             ("''", "ES005", "new_name|empty"),
-            ("'*'", "ES005", "new_name|every tenant"),
+            ("'*'", "ES005", "new_name|one tenant"),
             ("repeat('x', 256)", "ES005", "new_name|255"),
             ("repeat('x', 10000000)", "ES005", "new_name|must be shorter|10000000"),
             ("E'a\nb'", "ES005", "new_name|control"),

@@ -5,7 +5,7 @@ comment on function es_create_tenant(text, bool) is
 $$Creates a tenant (1 to 255 bytes, no control characters) and returns its name. if_not_exists: one that is there already is left alone, with a NOTICE. Superusers, the owner, and roles with admin on the current tenant, which get admin on the new one.
 Example: select es_create_tenant('acme');$$;
 
-create function es_close_tenant(tenant text, reason text) returns timestamptz
+create function es_close_tenant(tenant text, reason text default null) returns timestamptz
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_tenant';
 comment on function es_close_tenant(text, text) is
 $$Ends a tenant, for good: from the commit on nothing is recorded in it any more (ES045), by whatever function; all of it can be read as before, and projections and subscriptions finish. Commands that are scheduled in it are unscheduled. Waits until none of its appends is open (55P03 after eventstream.gate_timeout). reason: a reference of at most 64 bytes without @, kept for ever. Returns when it was closed; again for one that is closed, with a NOTICE. Needs admin there. The tenant default is never closed.
@@ -52,7 +52,7 @@ create function es_add_token_key(kid text, public_key bytea, tenant text, issuer
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_add_token_key';
 comment on function es_add_token_key(text, bytea, text, text) is
 $$Registers a public key of Ed25519 (32 bytes) by which tokens of this issuer are verified that name the tenant; tenant NULL = the current one. Needs admin there. Returns kid. ES005 where the tenant has a key of that kid, or it is no key.
-Example: select es_add_token_key('2026-01', '\xd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a', 'default', 'https://id.example.org');$$;
+Example: select es_add_token_key('2026-01', '\xb62d3b729b327c3c71ea24631a6a09e71c2669676904cb8a7098e1b8da983eb0', 'default', 'https://id.example.org');$$;
 
 create function es_revoke_token_key(kid text, tenant text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_revoke_token_key';

@@ -60,13 +60,13 @@ comment on function es_alter_category(text, jsonb) is
 $$Sets what a category asks of whatever is appended to it, whoever appends it; what breaks a rule is ES017. An object with any of event_types (any, declared: no event of a type that is not declared), expected_version, actor, event_id (optional, required: each append says its expected_version, names an actor in its metadata, gives each event its id), id_pattern (uuid, ulid, or a regular expression that all of a new stream's name after its category must match), foldable (optional, required: what the category's default fold cannot take is not recorded), max_future (an interval such as 24 hours: how far ahead of the clock an event may have occurred) and personal_data (any, refused: no name of a new stream, event type or tag that looks like an e-mail address, a telephone number or the number of a payment card). A key that is left out stays as it is; null takes it back to its default, which asks nothing. Appends that begin after its commit are judged by it; what is stored already is not looked at, and a retry is recognised as ever. Returns the category. Needs the privilege manage for it.
 Example: select es_alter_category('account', '{"event_types": "declared", "expected_version": "required", "max_future": "24 hours"}');$$;
 
-create function es_close_period(categories text[], closed_until timestamptz, reason text, tag text default null) returns timestamptz
+create function es_close_period(categories text[], closed_until timestamptz, reason text default null, tag text default null) returns timestamptz
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_period';
 comment on function es_close_period(text[], timestamptz, text, text) is
 $$Closes a period: once this transaction has committed, and until it is reopened, no event of these categories that says it occurred at or before closed_until can be appended (ES018). closed_until: a moment that has passed, the last one of the period (es_day_end). reason: a reference of at most 64 bytes, such as the number of a ticket, kept for ever. tag: only for events that bear this tag, such as company:1; NULL = all. Returns the known_at to quote as "as reported": all that was recorded of these categories until the closing is known at it, and nothing is recorded at or before it any more, whatever the clock does. Closing up to the same moment again returns what it returned the first time, with a NOTICE; closing up to an earlier one is ES005. Waits for the tenant's open appends, at most eventstream.gate_timeout (55P03), and no other append of the tenant begins before this transaction ends: commit at once. Needs the privilege manage for these categories.
 Example: select es_close_period('{account}', es_day_end('2024-12-31', 'Europe/Vienna'), 'CLOSE-2024-12');$$;
 
-create function es_reopen_period(categories text[], closed_until timestamptz, reason text, tag text default null) returns bigint
+create function es_reopen_period(categories text[], closed_until timestamptz, reason text default null, tag text default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_reopen_period';
 comment on function es_reopen_period(text[], timestamptz, text, text) is
 $$Opens what es_close_period closed after closed_until, which stays closed; NULL = nothing does. tag as in es_close_period: what was closed for a tag is opened by the tag. reason: a reference of at most 64 bytes, kept for ever. Returns how many closings that took back. A category that is not closed after closed_until is ES005. Waits for the tenant's open appends as es_close_period does (55P03). Needs the privilege admin.
@@ -245,14 +245,14 @@ $$Has a command executed later, once, at run_at or soon after it, by a runner, a
 Errors: ES005, ES007, ES016, ES026 in a copy before es_activate, ES030, ES035, ES036, 0A000 in a handler of a projection that is being rebuilt.
 Example: select es_schedule_command('stock-pump', 'Release', '{"reservation": "r-1"}', now() + interval '10 minutes', command_key => 'release-r-1');$$;
 
-create function es_unschedule_command(command_key text, reason text, category text default null) returns text
+create function es_unschedule_command(command_key text, reason text default null, category text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_unschedule_command';
 comment on function es_unschedule_command(text, text, text) is
 $$Has a scheduled command not executed: its stage afterwards. unscheduled: it was not, and will not be; done or refused: it was executed already; dropped; NULL: there is none of that key. While it is being executed this waits for the end of it, and is answered by that. A dead letter of it is gone. category: whose key it is; NULL = the only one of those that the role may command in. reason: 1 to 1,024 bytes, kept with it. Needs the privilege command for the category.
 Errors: ES005, also where the key is scheduled in several categories; 0A000 in a handler of a projection that is being rebuilt.
 Example: select es_unschedule_command('release-r-1', 'the order was paid');$$;
 
-create function es_reveal(stream text, reason text, from_version bigint default 1, max_count bigint default null) returns setof eventstream.event
+create function es_reveal(stream text, reason text default null, from_version bigint default 1, max_count bigint default null) returns setof eventstream.event
 language c volatile parallel unsafe rows 100 as 'MODULE_PATHNAME', 'eventstream_reveal';
 comment on function es_reveal(text, text, bigint, bigint) is
 $$The events of a stream as they are stored, with what is protected in clear, from a version on, for a reason: a reference of at most 64 bytes without @. Before each page goes out, an event of the tenant's stream $access-... says who is shown which events, committed by a worker's own transaction: ROLLBACK takes nothing back, and a read-only transaction may ask (view eventstream.access_log). Where no worker makes the record within 10 s it is ES070, and nothing is shown. Needs reveal, and read, for the category. In FROM at most what fits into work_mem (ES007): in the select list it goes page by page. Not on a standby (ES009).

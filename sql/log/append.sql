@@ -45,7 +45,7 @@ condition: as es_condition gave it before what was decided on was read. ES015 (c
 Errors as es_append; 55P03 where the query has an item without tags, and the tenant's other appends do not come to rest.
 Example: select stream, version from es_append_streams('[{"stream": "account-1", "events": [{"type": "Debited", "payload": {"amount": 5}}]}, {"stream": "account-2", "events": [{"type": "Credited", "payload": {"amount": 5}}]}]');$$;
 
-create function es_close_stream(stream text, reason text) returns bigint
+create function es_close_stream(stream text, reason text default null) returns bigint
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_close_stream';
 comment on function es_close_stream(text, text) is
 $$Appends a last event of type StreamClosed with payload {"reason": …} and returns its version; later appends to the stream are ES003.

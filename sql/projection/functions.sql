@@ -193,7 +193,7 @@ $$Advances a projection (NULL = all asynchronous ones of the tenant) in this tra
 Errors: ES005, ES008, ES009, ES020, ES021 it was stopped before, ES026, 42501; 0A000 in a handler.
 Example: select es_run_projection('turnover');$$;
 
-create function es_skip_event(projection text, global_position bigint, reason text) returns text
+create function es_skip_event(projection text, global_position bigint, reason text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_skip_event';
 comment on function es_skip_event(text, bigint, text) is
 $$Puts the event that a projection fails on among the dead letters, with a reason, and lets the projection go on behind it. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever. Returns the projection's name. Needs the privilege manage.

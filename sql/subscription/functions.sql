@@ -50,7 +50,7 @@ Example: select es_ack('01890a5d-ac96-774b-bcce-b302099a8057');$$;
 create function es_nack(
     lease_id uuid,
     global_position bigint,
-    reason text,
+    reason text default null,
     retry_after interval default null,
     dead_letter bool default false
 ) returns bigint
@@ -74,7 +74,7 @@ $$Takes an event out of the dead letters and gives exactly it once more to where
 Errors: ES005 there is no such dead letter, 42501 without manage; what the handler raises, and then the dead letter stays.
 Example: select es_retry_dead_letter(7);$$;
 
-create function es_drop_dead_letter(id bigint, reason text) returns text
+create function es_drop_dead_letter(id bigint, reason text default null) returns text
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'eventstream_drop_dead_letter';
 comment on function es_drop_dead_letter(bigint, text) is
 $$Forgets a dead letter: the event will not be processed, or the scheduled command not be executed. reason: a reference of at most 64 bytes without @, such as a ticket's number; it stands in the log of acts for ever and, with who said so, in the server's log. The name of the projection or subscription that it belonged to, or the command's key.

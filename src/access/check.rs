@@ -25,6 +25,7 @@ use std::rc::Rc;
 
 /// The tenant `default`, which every log has.
 const FIRST: i64 = 1;
+const DEFAULT: &str = "default";
 
 /// A row of grants that concerns a role.
 struct Granted {
@@ -105,7 +106,7 @@ fn load((role, named, is_fixed): (Oid, Option<&str>, bool), privilege: Privilege
     as_owner(Planning::ByCost, |db, catalog| {
         if server::may_everything(role, catalog.owner)? {
             let (tenant_id, tenant) = any_tenant(db, role, named)?;
-            return Ok(Access { tenant_id, tenant, everything: true, grants: Vec::new() });
+            return Ok(Access::new(tenant_id, tenant, true, Vec::new()));
         }
         let granted = GRANTED.with(|plan| {
             plan.rows(db, View::Latest, 0, &args, |row| {
@@ -141,14 +142,15 @@ fn load((role, named, is_fixed): (Oid, Option<&str>, bool), privilege: Privilege
             }
         };
         let Some((tenant_id, tenant)) = chosen else {
-            return Err(refusal(role, privilege, named.unwrap_or("default"), need)?.into());
+            let tenant = named.unwrap_or(DEFAULT);
+            return Err(refusal(role, privilege, tenant, need, tenant != DEFAULT)?.into());
         };
         let grants = granted
             .into_iter()
             .filter(|grant| grant.tenant.0 == tenant_id)
             .map(|grant| (grant.privilege, grant.category))
             .collect();
-        Ok(Access { tenant_id, tenant, everything: false, grants })
+        Ok(Access::new(tenant_id, tenant, false, grants))
     })
 }
 
@@ -224,7 +226,7 @@ fn anywhere(tenant: Option<&str>, privilege: Privilege, need: Need) -> Result<(R
     let access = current(tenant, privilege, need)?;
     match access.scope(privilege) {
         Some(scope) => Ok((access, scope)),
-        None => Err(refusal(server::current_role(), privilege, &access.tenant, need)?.into()),
+        None => Err(access.refused(privilege, need)?.into()),
     }
 }
 
@@ -280,8 +282,8 @@ pub fn operated_tenant() -> Result<i64> {
 /// What a refusal says where membership in pg_monitor would do, too.
 fn operators(failure: Failure) -> Failure {
     match failure {
-        Failure::Rule(Error::InsufficientPrivilege { role, tenant, category, .. }) => {
-            Error::OperatorRequired { role, tenant, category }.into()
+        Failure::Rule(Error::InsufficientPrivilege { role, tenant, category, is_stranger, .. }) => {
+            Error::OperatorRequired { role, tenant, category, is_stranger }.into()
         }
         other => other,
     }

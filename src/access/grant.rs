@@ -39,6 +39,8 @@ thread_local! {
          on conflict (name) do nothing returning id",
         &[TEXTOID],
     ) };
+    static CLOSED: Plan =
+        const { Plan::new("select closed_at is not null from _eventstream.tenants where name = $1", &[TEXTOID]) };
     static ROLE: Plan = const { Plan::new("select true from pg_roles where rolname = $1", &[TEXTOID]) };
     static GRANT: Plan = const { Plan::new(
         // What a namesake that is gone had of it goes: revoking by the name would else take both.
@@ -73,28 +75,43 @@ pub fn create_tenant(name: &str, if_not_exists: bool) -> Result<()> {
     must_be_free()?;
     let admin = everything_or(Privilege::Admin)?;
     let creator = server::role_name(server::current_role())?;
-    as_owner(Planning::ByIndex, |db, catalog| {
+    let is_made = as_owner(Planning::ByIndex, |db, catalog| {
         let id =
             CREATE_TENANT.with(|plan| plan.first(db, View::Write, &[Some(from_text(name)?)], |row| row.int8(0)))?;
-        let Some(id) = id else {
-            if if_not_exists {
-                return report::notice(&format!("tenant {} is there already", shown(name)));
-            }
-            return Err(invalid(
-                "tenant",
-                format!("must be a new name: there is a tenant {} already", shown(name)),
-                Some(
-                    "In a script that runs again, es_create_tenant(…, if_not_exists => true) leaves it as it is."
-                        .into(),
-                ),
-            ));
-        };
+        let Some(id) = id else { return Ok(false) };
         meant::forget(name);
         if admin.is_some() {
             write(db, &GRANT, &creator, Privilege::Admin, id, None, Some(&creator))?;
         }
-        announce_access_change(catalog)
-    })
+        announce_access_change(catalog)?;
+        Ok(true)
+    })?;
+    if is_made { Ok(()) } else { is_there(name, if_not_exists) }
+}
+
+/// Whether it is closed is told to those that may use it.
+fn is_there(name: &str, is_fine: bool) -> Result<()> {
+    let key = [Some(from_text(name)?)];
+    let is_closed = must_have_any(Some(name)).is_ok()
+        && as_owner(Planning::ByIndex, |db, _| {
+            CLOSED.with(|plan| plan.first(db, View::Latest, &key, |row| row.boolean(0)))
+        })? == Some(true);
+    let (and, hint) = if is_closed {
+        (
+            ", and it is closed",
+            "A closed tenant is not opened again, and has its name until es_rename_tenant gives it another one: take a new name, or rename it first.",
+        )
+    } else {
+        ("", "In a script that runs again, es_create_tenant(…, if_not_exists => true) leaves it as it is.")
+    };
+    if is_fine {
+        return report::notice(&format!("tenant {} is there already{and}", shown(name)));
+    }
+    Err(invalid(
+        "tenant",
+        format!("must be a new name: there is a tenant {} already{and}", shown(name)),
+        Some(hint.into()),
+    ))
 }
 
 /// Uses the tenant until the end of the transaction. Errors: 42501, ES040.

@@ -5,7 +5,9 @@ use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::token::Narrowing;
+use eventstream_core::tokenless::Tokenless;
 use pgrx::pg_sys::Oid;
+use std::rc::Rc;
 
 /// What a role may do in its current tenant.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Access {
     /// Superusers and the owner.
     pub everything: bool,
     pub grants: Vec<(Privilege, Option<String>)>,
+    /// What the role may do without the token that narrowed it to this.
+    whole: Option<Rc<Access>>,
 }
 
 /// The categories that a privilege covers.
@@ -57,6 +61,10 @@ impl Scope {
 }
 
 impl Access {
+    pub fn new(tenant_id: i64, tenant: String, everything: bool, grants: Vec<(Privilege, Option<String>)>) -> Self {
+        Self { tenant_id, tenant, everything, grants, whole: None }
+    }
+
     /// What the privilege covers; None where the role does not have it at all.
     pub fn scope(&self, privilege: Privilege) -> Option<Scope> {
         if self.everything {
@@ -75,20 +83,16 @@ impl Access {
 
     /// The tenant's reserved streams, for whoever may read them all.
     pub fn reserved(&self) -> Self {
-        Self {
-            tenant_id: reserved_of(self.tenant_id),
-            tenant: self.tenant.clone(),
-            everything: true,
-            grants: Vec::new(),
-        }
+        Self::new(reserved_of(self.tenant_id), self.tenant.clone(), true, Vec::new())
     }
 
     /// What a token leaves of it.
-    pub fn narrowed(&self, narrowing: &Narrowing) -> Self {
+    pub fn narrowed(self: &Rc<Self>, narrowing: &Narrowing) -> Self {
         let all = || Privilege::ALL.iter().map(|&privilege| (privilege, None)).collect();
         let held: Vec<(Privilege, Option<String>)> = if self.everything { all() } else { self.grants.clone() };
         let left = held.iter().flat_map(|(privilege, category)| narrowing.left(*privilege, category.as_deref()));
-        Self { tenant_id: self.tenant_id, tenant: self.tenant.clone(), everything: false, grants: left.collect() }
+        let left = Self::new(self.tenant_id, self.tenant.clone(), false, left.collect());
+        Self { whole: Some(Rc::clone(self)), ..left }
     }
 
     pub fn covers(&self, privilege: Privilege, category: &str) -> bool {
@@ -100,7 +104,29 @@ impl Access {
 
     /// That the current role lacks the privilege there, of that category (None: of some that nobody names).
     pub fn refusal(&self, privilege: Privilege, category: Option<&str>) -> Result<Error> {
-        refusal(server::current_role(), privilege, &self.tenant, category.map_or(Need::Every, Need::Of))
+        self.refused(privilege, category.map_or(Need::Every, Need::Of))
+    }
+
+    /// The same of whatever it is needed for; or that its token leaves it out.
+    pub fn refused(&self, privilege: Privilege, need: Need) -> Result<Error> {
+        let role = server::current_role();
+        match &self.whole {
+            Some(whole) if whole.meets(privilege, need) => Ok(Error::Token(Box::new(Tokenless::LeftOut {
+                role: server::role_name(role)?,
+                privilege: privilege.as_str(),
+                tenant: self.tenant.clone(),
+                category: need.category(),
+            }))),
+            _ => refusal(role, privilege, &self.tenant, need, false),
+        }
+    }
+
+    fn meets(&self, privilege: Privilege, need: Need) -> bool {
+        match need {
+            Need::Of(category) => self.covers(privilege, category),
+            Need::Any => self.scope(privilege).is_some(),
+            Need::Every => self.scope(privilege) == Some(Scope::All),
+        }
     }
 }
 
@@ -115,19 +141,24 @@ pub enum Need<'a> {
 }
 
 impl<'a> Need<'a> {
+    fn category(self) -> Option<String> {
+        if let Self::Of(category) = self { Some(category.into()) } else { None }
+    }
+
     /// Of these (None: every one), as far as one can be named.
     pub fn of_all(categories: Option<&'a [String]>) -> Self {
         categories.and_then(|categories| categories.first()).map_or(Self::Every, |category| Self::Of(category))
     }
 }
 
-/// That the role lacks the privilege there.
-pub fn refusal(role: Oid, privilege: Privilege, tenant: &str, need: Need) -> Result<Error> {
+/// That the role lacks the privilege there. `is_stranger`: it has nothing in what it named, which may be no tenant.
+pub fn refusal(role: Oid, privilege: Privilege, tenant: &str, need: Need, is_stranger: bool) -> Result<Error> {
     Ok(Error::InsufficientPrivilege {
         role: server::role_name(role)?,
         privilege: privilege.as_str(),
         tenant: tenant.into(),
-        category: if let Need::Of(category) = need { Some(category.into()) } else { None },
+        category: need.category(),
         any: matches!(need, Need::Any),
+        is_stranger,
     })
 }

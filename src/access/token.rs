@@ -12,7 +12,7 @@ use crate::shared::token as kept;
 use crate::shared::{open_appends, within};
 use eventstream_core::error::Error;
 use eventstream_core::shown;
-use eventstream_core::token::Fault;
+use eventstream_core::token::{Fault, Unverified};
 use eventstream_core::tokenless::Tokenless;
 
 /// No token is shorter: such words are not looked for in a statement.
@@ -27,7 +27,7 @@ pub fn use_token(text: &str) -> Result<String> {
     invalidation::take_in()?;
     let token = match known_or_verified(text)? {
         Ok(token) => token,
-        Err(fault) => return Err(refused(&fault)?),
+        Err(fault) => return Err(refused(text, &fault)?),
     };
     if let Some(first) = kept::first().filter(|first| first.tenant_id != token.tenant_id) {
         let (tenant, other) = (first.claims.tenant.clone(), token.claims.tenant.clone());
@@ -72,10 +72,13 @@ fn refuse_literal(text: &str) -> Result<()> {
     .into())
 }
 
-/// ES043, and in the server's log why.
-fn refused(fault: &Fault) -> Result<Failure> {
+/// ES043, and in the server's log why, with the key and the tenant that it names, as far as it can be read.
+fn refused(text: &str, fault: &Fault) -> Result<Failure> {
     counters::add(Counter::TokensRefused, 1);
     let role = server::role_name(server::session_role())?;
-    report::log_for_server(&format!("a token of role {} is refused: {fault}", shown(&role)))?;
+    let of = Unverified::read(text)
+        .map(|token| format!(", of key {} and tenant {},", shown(token.key_id()), shown(token.tenant())))
+        .unwrap_or_default();
+    report::log_for_server(&format!("a token of role {}{of} is refused: {fault}", shown(&role)))?;
     Ok(tokenless(Tokenless::Refused))
 }

@@ -18,7 +18,7 @@ use pgrx::pg_sys::{BOOLOID, Datum, TEXTOID};
 
 thread_local! {
     static FAULTS: Plan = const { Plan::new(
-        "select f.what, f.statement from pg_roles r left join _eventstream.token_role_faults(r.oid, $2) f on true where r.rolname = $1",
+        "select f.what, f.statement, r.rolsuper from pg_roles r left join _eventstream.token_role_faults(r.oid, $2) f on true where r.rolname = $1",
         &[TEXTOID, BOOLOID],
     ) };
     static HAS_EVERYWHERE: Plan = const { Plan::new(
@@ -72,27 +72,42 @@ fn must_keep_nothing(db: &Db, role: &str, by_oid: bool) -> Result<()> {
     let args = [Some(from_text(role)?), Some(Datum::from(by_oid))];
     let found = FAULTS.with(|plan| {
         plan.rows(db, View::Latest, 0, &args, |row| {
-            Ok((row.text_opt(0)?.map(str::to_owned), row.text_opt(1)?.map(str::to_owned)))
+            Ok((row.text_opt(0)?.map(str::to_owned), row.text_opt(1)?.map(str::to_owned), row.boolean(2)?))
         })
     })?;
     if found.is_empty() {
         return Err(invalid("role", format!("must be an existing role, not {}", shown(role))));
     }
-    let (faults, statements): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let (faults, mut statements): (Vec<_>, Vec<_>) =
-        (faults.into_iter().flatten().collect(), statements.into_iter().flatten().collect());
+    let is_super = found.iter().any(|(_, _, is_super)| *is_super);
+    let faults: Vec<&str> = found.iter().filter_map(|(fault, ..)| fault.as_deref()).collect();
+    let mut statements: Vec<&str> = found.iter().filter_map(|(_, statement, _)| statement.as_deref()).collect();
     if faults.is_empty() {
         return Ok(());
     }
     statements.dedup();
+    let (faults, hint) = if is_super {
+        // It may be the only one: whoever takes that from it locks everybody out.
+        (
+            "is a superuser".to_owned(),
+            "Leave it as it is. What works with tokens has a role of its own: create role … login; and name that one."
+                .to_owned(),
+        )
+    } else {
+        let others = statements.iter().any(|statement| statement.contains(" from public"));
+        let note = if others {
+            " What is revoked from public other roles lose, too: grant it to those that need it."
+        } else {
+            ""
+        };
+        (faults.join(", "), format!("Take that from it first: {};{note}", statements.join("; ")))
+    };
     Err(Error::InvalidArgument {
         argument: "role".into(),
         reason: format!(
-            "must be a role that can leave nothing behind for who comes next, and {} {}",
-            shown(role),
-            faults.join(", ")
+            "must be a role that can leave nothing behind for who comes next, and {} {faults}",
+            shown(role)
         ),
-        hint: Some(format!("Take that from it first: {};", statements.join("; "))),
+        hint: Some(hint),
     }
     .into())
 }

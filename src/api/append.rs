@@ -1,5 +1,5 @@
 //! es_append, es_append_events, es_append_streams, es_close_stream, es_last_append, es_new_event_id.
-use super::{asks, target};
+use super::{asks, reason, target};
 use crate::access::{authorize, authorize_tenant, tenant_id_of_token};
 use crate::command::condition::Given;
 use crate::command::write::{write, write_under};
@@ -111,7 +111,8 @@ fn append_streams(args: &Args) -> Returned {
 
 fn close_stream(args: &Args) -> Returned {
     let stream = StreamName::parse_own(args.text(0, "stream")?)?;
-    let reason = checked_reason(args.text(1, "reason")?)?;
+    let reason =
+        checked_reason(reason(args, 1, "Say why it is closed: it is the payload of the stream's last event.")?)?;
     let access = authorize(Privilege::Append, stream.category())?;
     let payload = Jsonb::parse(&serde_json::json!({ "reason": reason }).to_string())?;
     let events = vec![NewEvent::closing(payload)?];

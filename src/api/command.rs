@@ -1,5 +1,5 @@
 //! es_command, es_simulate_command, es_schedule_command, es_unschedule_command, and what deciders and their tests are written with: es_require, es_make_command, es_make_event.
-use super::{asks, target};
+use super::{asks, reason, target};
 use crate::access::{authorize, authorize_tenant};
 use crate::command::commanded::{Command, Given};
 use crate::command::deciders::undecided;
@@ -50,6 +50,8 @@ sql_function!(
 );
 sql_function!("eventstream_make_event", "text, jsonb, text, text[], text, integer", make_event);
 
+/// What a reason of es_unschedule_command is for.
+const KEPT: &str = "Say why the command is not to be executed any more: it is kept with it.";
 /// The longest message of a refusal, in bytes.
 const MOST_MESSAGE_BYTES: usize = 4 << 10;
 
@@ -108,7 +110,7 @@ fn schedule(args: &Args) -> Returned {
 }
 
 fn unschedule(args: &Args) -> Returned {
-    let (key, reason) = (check_key(args.text(0, "command_key")?)?, check_reason(args.text(1, "reason")?)?);
+    let (key, reason) = (check_key(args.text(0, "command_key")?)?, check_reason(reason(args, 1, KEPT)?)?);
     let (access, category) = match args.text_opt(2)? {
         Some(category) => {
             Category::parse("category", category)?;
@@ -133,10 +135,7 @@ fn require(args: &Args) -> Returned {
     let (code, message) = (check_label("code", args.text(1, "code")?)?, args.text(2, "message")?);
     if is_sqlstate(code) {
         // A test says by one word which error it expects.
-        return Err(invalid(
-            "code",
-            format!("must not be five of 0-9 and A-Z, as an SQLSTATE is, not {}", shown(code)),
-        ));
+        return Err(invalid("code", format!("must not be five of 0-9 and A-Z, as an SQLSTATE is: {}", shown(code))));
     }
     if message.trim().is_empty() || message.len() > MOST_MESSAGE_BYTES {
         let reason = format!("must have 1 to {MOST_MESSAGE_BYTES} bytes, and not only blanks");

@@ -37,11 +37,12 @@ mod view;
 
 use crate::access::{Access, everything_or};
 use crate::log::target::Target;
-use crate::pg::error::failure::{Failure, Result, invalid};
+use crate::pg::error::failure::{Failure, Result, invalid, invalid_with};
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
 use crate::projection::progress::veiled;
 use crate::shared::alone;
+use eventstream_core::audit::{REFERENCE, checked_reference};
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use std::borrow::Cow;
@@ -89,6 +90,16 @@ fn must_have(privilege: Privilege) -> Result<()> {
 /// The tenant as `log` knows it.
 fn target(access: &Access) -> Target<'_> {
     Target { id: access.tenant_id, name: &access.tenant }
+}
+
+/// Why it is done. Errors: ES005, with what it is for.
+fn reason<'a>(args: &Args<'a>, place: usize, hint: &str) -> Result<&'a str> {
+    args.text_opt(place)?.ok_or_else(|| invalid_with("reason", "must not be NULL", Some(hint.into())))
+}
+
+/// The same where it becomes an event of acts, or of accesses.
+fn reference<'a>(args: &Args<'a>, place: usize) -> Result<&'a str> {
+    Ok(checked_reference(reason(args, place, REFERENCE)?)?)
 }
 
 /// An interval in microseconds, which must lie in that range.

@@ -1,10 +1,9 @@
 //! es_close_period, es_reopen_period.
-use super::{asks, target};
+use super::{asks, reference, target};
 use crate::access::{authorize_all, authorize_tenant, notice_of_new_categories};
 use crate::command::period::{self, Asked};
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::function::{Args, Returned};
-use eventstream_core::audit::checked_reference;
 use eventstream_core::command::tags::check_tag;
 use eventstream_core::name::Category;
 use eventstream_core::privilege::Privilege;
@@ -48,7 +47,7 @@ fn asked<'a>(args: &Args<'a>) -> Result<Asked<'a>> {
     }
     categories.sort_unstable();
     categories.dedup();
-    let reason = checked_reference(args.text(2, "reason")?)?;
+    let reason = reference(args, 2)?;
     let tag = args.text_opt(3)?.map(|tag| check_tag("tag", tag)).transpose()?;
     Ok(Asked { categories, tag, reason })
 }

@@ -1,5 +1,5 @@
 //! es_create_projection, es_create_state_table's part, and what steers projections: alter, pause, resume, drop, rebuild, run, skip, wait.
-use super::{asks, asks_outside_of_tests, target, veiled};
+use super::{asks, asks_outside_of_tests, reason, target, veiled};
 use crate::access::{Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories};
 use crate::log::acting;
 use crate::log::activation;
@@ -22,6 +22,7 @@ use crate::projection::steer::{self, Changes};
 use crate::projection::wait::{self, Goal};
 use crate::projection::{projections, run};
 use crate::shared::transaction;
+use eventstream_core::audit::REFERENCE;
 use eventstream_core::error::Error;
 use eventstream_core::name::StreamName;
 use eventstream_core::options::ProjectionSettings;
@@ -213,7 +214,7 @@ fn rebuild_projection(args: &Args) -> Returned {
 
 fn skip_event(args: &Args) -> Returned {
     let name = args.text(0, "projection")?;
-    let (position, reason) = (args.int8(1, "global_position")?, args.text(2, "reason")?);
+    let (position, reason) = (args.int8(1, "global_position")?, reason(args, 2, REFERENCE)?);
     let access = manage(name)?;
     veiled(shows(&access, name)?, || steer::skip(target(&access), name, position, reason))?;
     from_text(name).map(Some)

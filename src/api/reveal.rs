@@ -1,11 +1,10 @@
 //! es_reveal.
-use super::{asks_outside_of_tests, target};
+use super::{asks_outside_of_tests, reference, target};
 use crate::access::authorize;
 use crate::command::reveal;
 use crate::log::read::{Filter, StreamRange};
 use crate::pg::function::{Args, Returned};
 use crate::pg::query::pages;
-use eventstream_core::audit::checked_reference;
 use eventstream_core::name::StreamName;
 use eventstream_core::privilege::Privilege;
 
@@ -18,7 +17,7 @@ fn reveal_stream(args: &Args) -> Returned {
         return Ok(Some(row));
     }
     let name = StreamName::parse_own(args.text(0, "stream")?)?;
-    let reason = checked_reference(args.text(1, "reason")?)?;
+    let reason = reference(args, 1)?;
     let range = StreamRange {
         from_version: Some(args.int8(2, "from_version")?),
         max_count: args.int8_opt(3),

@@ -1,5 +1,5 @@
 //! es_create_subscription and its kin, es_fetch, es_ack, es_nack, es_extend_lease, and the dead letters.
-use super::{asks, asks_outside_of_tests, microseconds, target, veiled};
+use super::{asks, asks_outside_of_tests, microseconds, reason, target, veiled};
 use crate::access::{
     Access, authorize, authorize_all, authorize_tenant, notice_of_new_categories, shown_categories, shown_in,
 };
@@ -20,7 +20,7 @@ use crate::subscription;
 use crate::subscription::fetch::{self, Request};
 use crate::subscription::lease::{self, LONGEST, Nack};
 use crate::subscription::{Definition, dead};
-use eventstream_core::audit::act;
+use eventstream_core::audit::{REFERENCE, act};
 use eventstream_core::name::check_label;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::shown;
@@ -140,7 +140,7 @@ fn ack(args: &Args) -> Returned {
 fn nack(args: &Args) -> Returned {
     authorize_tenant(None, Privilege::Consume)?;
     let position = args.int8(1, "global_position")?;
-    let reason = args.text(2, "reason")?;
+    let reason = reason(args, 2, "Say what went wrong: it is kept with the event until that is acknowledged.")?;
     let is_dead = args.boolean(4, "dead_letter")?;
     if is_dead {
         checked_reason(reason)?;
@@ -186,7 +186,7 @@ fn retry(tenant_id: i64, id: i64) -> Result<String> {
 
 fn drop_dead_letter(args: &Args) -> Returned {
     let id = args.int8(0, "id")?;
-    let reason = args.text(1, "reason")?;
+    let reason = reason(args, 1, REFERENCE)?;
     let access = manage_letter(id)?;
     checked_reason(reason)?;
     let role = server::role_name(server::session_role())?;

@@ -1,5 +1,5 @@
 //! es_create_tenant, es_close_tenant, es_rename_tenant, es_use_tenant, es_grant, es_revoke, es_rotate_page_key.
-use super::{asks, must_have, target, warn_if_alone};
+use super::{asks, must_have, reference, target, warn_if_alone};
 use crate::access;
 use crate::access::{Access, Grant};
 use crate::command::ended;
@@ -7,7 +7,6 @@ use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::value::datum::from_text;
 use eventstream_core::argument::Argument;
-use eventstream_core::audit::checked_reference;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::quote_literal;
 use pgrx::pg_sys::Datum;
@@ -29,7 +28,7 @@ fn create_tenant(args: &Args) -> Returned {
 
 fn close_tenant(args: &Args) -> Returned {
     let access = administered(args)?;
-    let reason = checked_reference(args.text(1, "reason")?)?;
+    let reason = reference(args, 1)?;
     ended::close(target(&access), reason).map(|closed_at| Some(Datum::from(closed_at)))
 }
 

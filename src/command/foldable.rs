@@ -50,8 +50,9 @@ pub fn judge(target: Target, categories: &Categories, requests: &[Request], writ
 /// Whether the caller may.
 pub fn may_read(category: &str) -> Result<bool> {
     match authorize(Privilege::Read, category) {
-        Err(Failure::Rule(Error::InsufficientPrivilege { .. })) => Ok(false),
-        asked => asked.map(|_| true),
+        Ok(_) => Ok(true),
+        Err(Failure::Rule(error)) if error.sqlstate() == "42501" => Ok(false),
+        Err(failure) => Err(failure),
     }
 }
 

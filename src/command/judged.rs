@@ -261,6 +261,7 @@ impl Judge {
             tenant: target.name.into(),
             category: scope.first_missing(Some(&self.categories)).map(Into::into),
             any: false,
+            is_stranger: false,
         }
         .into())
     }

@@ -340,13 +340,13 @@ fn nothing_to_open(category: &str, tag: Option<&str>, stays: Option<i64>, furthe
     let after =
         stays.map(server::print_time_utc).transpose()?.map(|stays| format!(" after {stays}")).unwrap_or_default();
     let what = tag.map(|tag| format!(" for events with the tag {}", shown(tag))).unwrap_or_default();
-    let furthest = match furthest {
-        Some(closing) => format!("only until {}", server::print_time_utc(closing.closed_until)?),
-        None => "not at all".into(),
+    let (is, furthest) = match furthest {
+        Some(closing) => ("is", format!(" only until {}", server::print_time_utc(closing.closed_until)?)),
+        None => ("is not", String::new()),
     };
     Ok(Error::InvalidArgument {
         argument: "categories".into(),
-        reason: format!("must be closed{after}: category {} is closed{what} {furthest}", shown(category)),
+        reason: format!("must be closed{after}: category {} {is} closed{what}{furthest}", shown(category)),
         hint: Some(
             "What is closed: select category, tag, closed_until from eventstream.periods where reopened_at is null;"
                 .into(),

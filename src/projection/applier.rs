@@ -107,6 +107,7 @@ pub fn unreadable(projection: &Projection, category: &str) -> Error {
         tenant: projection.tenant.clone(),
         category: Some(category.into()),
         any: false,
+        is_stranger: false,
     }
 }
 

@@ -101,7 +101,7 @@ CASES = {
                                        "select es_register_invariant('never mind', '{account}', 'never(eventstream.event[])')", passes=True, never=["decider"]),
     "a function of a projection": Case("2BP01", "drop function see(eventstream.event)", HANDLER, passes=True, never=["decider"]),
     "a state table": Case("2BP01", "drop table balances", f"{ACCOUNT}; {TABLE}"),
-    "a tenant that is none": Case("ES040", "set eventstream.tenant = 'other'; select es_stream_version('account-1')", passes=True),
+    "a tenant that is none": Case("ES040", "set eventstream.tenant = 'other'; select es_stream_version('account-1')", shows=True, says="renamed", never=["create"]),
     "an append without the right": Case("42501", APPEND, role="somebody", passes=True),
     "a stream without the right": Case("42501", "select * from es_read('account-1')", APPEND, role="somebody", passes=True, says="'read', tenant => 'default', category => 'account'"),
     "a query without the right": Case("42501", "select * from es_query('{}')", role="somebody", passes=True, says="For one category: the same with category => '<its name>'."),
@@ -155,6 +155,26 @@ def test_a_hint_that_is_followed_does_what_it_says(case, session):
         assert not case.shows or done.fetchall() not in ([], [(None,)]), statement
     if case.passes:
         ask(session, case)
+
+
+def test_a_reason_that_is_left_out_is_asked_for_and_said_what_for(session):
+    """Whichever function wants one: PostgreSQL would else find no such function, and advise a cast."""
+    asking = rows(
+        session,
+        """select proname, pronargs - pronargdefaults, array_position(proargnames, 'reason')
+        from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^es_' and 'reason' = any (proargnames)""",
+    )
+    assert len(asking) >= 9
+    arguments = {"es_close_period": "'{account}', '2020-01-01'", "es_reopen_period": "'{account}', '2020-01-01'", "es_reveal": "'account-1'", "es_close_stream": "'account-1'",
+                 "es_close_tenant": "'acme'", "es_unschedule_command": "'k'", "es_skip_event": "'seen', 1", "es_nack": "gen_random_uuid(), 1", "es_drop_dead_letter": "1"}  # fmt: skip
+    session.execute(f"{HANDLER}; {APPEND}; select es_create_tenant('acme'); set eventstream.tenant = 'default'")
+    for name, needed, place in asking:
+        assert needed < place, f"{name}: reason has a default"
+        with pytest.raises(psycopg.Error) as caught:
+            session.execute(f"select {name}({arguments[name]})")
+        diag = caught.value.diag
+        assert (diag.sqlstate, diag.message_primary) == ("ES005", "reason must not be NULL"), name
+        assert diag.message_hint, name
 
 
 def test_whoever_may_not_read_is_told_no_declared_types(session):

@@ -247,6 +247,39 @@ def test_who_closes_and_what_is_refused(session, database):
     assert rows(session, SHOWN)[1] == ("b", "closed", 0, role, "CHG-2")
 
 
+def test_a_name_that_is_no_tenants_any_more_is_not_said_to_be_free(session, database):
+    """Whoever follows a hint would make an empty ledger under the old name, or be granted it."""
+    role = database.role(f"{database.name[:40]}_r")
+    session.execute("select es_grant(%s, 'read', tenant => 'acme')", (role,))
+    session.execute("select es_rename_tenant('acme', 'acme-ag')")
+    session.execute("set eventstream.tenant = 'acme'")
+    for statement in ("select es_stream_version('account-1')", "select es_close_tenant('acme', 'x')", "select es_rename_tenant('acme', 'x')", "select es_use_tenant('acme')"):
+        diag = refused(session.execute, statement)
+        assert diag.sqlstate == "ES040" and "create" not in diag.message_hint and "renamed" in diag.message_hint, (statement, diag.message_hint)
+        session.execute(diag.message_hint.rpartition(": ")[2])
+    with database.connect(user=role) as there:
+        there.execute("set eventstream.tenant = 'acme'")
+        for statement in ("select es_stream_version('account-1')", "table eventstream.events", "table eventstream.projections"):
+            diag = refused(there.execute, statement)
+            assert diag.sqlstate == "42501" and "renamed" in diag.message_hint, (statement, diag.message_hint)
+
+
+def test_a_closed_tenant_s_name_is_said_to_be_one(session, database):
+    session.execute(CLOSE)
+    diag = refused(session.execute, "select es_create_tenant('acme')")
+    assert diag.sqlstate == "ES005" and "and it is closed" in diag.message_primary and "if_not_exists" not in diag.message_hint
+    said = []
+    session.add_notice_handler(lambda diag: said.append(diag.message_primary))
+    session.execute("select es_create_tenant('acme', if_not_exists => true)")
+    assert said == ['tenant "acme" is there already, and it is closed']
+    role = database.role(f"{database.name[:40]}_r")
+    session.execute("select es_grant(%s, 'admin', tenant => 'default')", (role,))
+    with database.connect(user=role) as there:
+        there.execute("set eventstream.tenant = 'default'")
+        diag = refused(there.execute, "select es_create_tenant('acme')")
+        assert diag.sqlstate == "ES005" and "closed" not in diag.message_primary, "it is another's"
+
+
 def test_a_repetition_is_answered_and_says_which_reason_stays(session):
     said = []
     session.add_notice_handler(lambda diag: said.append(diag.message_primary))

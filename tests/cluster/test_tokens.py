@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import time
 
 import psycopg
@@ -498,6 +499,46 @@ def test_a_token_narrows_and_never_widens(bank):
             session.execute("select es_grant('web', 'admin')")
 
 
+def test_what_a_token_leaves_out_is_not_said_to_lack_a_grant(bank):
+    """Whoever follows the hint gets on: what the role has needs no grant, what it lacks does; a function, a view, a narrowed and a wrong category."""
+    left_out = [
+        ({"privileges": ["read"]}, "select es_append('account-1', 'Opened', '{}')", "append", "account"),
+        ({"privileges": ["append"]}, "select * from es_read('account-1')", "read", "account"),
+        ({"privileges": ["append"]}, "table eventstream.events", "read", None),
+        ({"categories": ["acount"]}, "select es_append('account-1', 'Opened', '{}')", "append", "account"),
+        ({"categories": ["account"]}, "table eventstream.audit", "audit", None),
+        ({"categories": ["account"]}, "select es_create_subscription('s')", "manage", None),
+        ({"privileges": ["manage", "read"]}, "table eventstream.projections", "manage", None),
+    ]
+    with bank.connect() as session:
+        for narrowing, statement, privilege, category in left_out:
+            with refused("42501") as raised, session.transaction():
+                use(session, bank.token("acme", **narrowing))
+                session.execute(statement)
+            diag = raised.value.diag
+            assert diag.message_primary.startswith(f'the token of this transaction leaves out the privilege "{privilege}" of role "web" in tenant "acme"'), diag.message_primary
+            assert json.loads(diag.message_detail) == {"role": "web", "privilege": privilege, "tenant": "acme", "category": category}
+            assert "es_grant" not in diag.message_hint and "new transaction" in diag.message_hint
+        with refused("42501") as raised, session.transaction():
+            use(session, bank.token("acme", privileges=["reveal"]))
+            session.execute("select es_reveal('account-1', 'T-1')")
+        assert raised.value.diag.message_primary == 'role "web" lacks the privilege "reveal" in tenant "acme" for category "account"'
+        assert "es_grant" in raised.value.diag.message_hint
+        with session.transaction():
+            # Whoever may not read is not told what a fold says, and appends as ever.
+            use(session, bank.token("acme", privileges=["append"]))
+            session.execute("select es_append('account-1', 'Opened', '{}')")
+    with bank.admin() as session:
+        session.execute("select es_register_fold('f', 'account', rules => '{\"on\": {\"Opened\": []}, \"otherwise\": \"error\"}', initial_state => '{}'), es_alter_category('account', '{\"foldable\": \"required\"}')")
+    with bank.connect() as session:
+        with session.transaction():
+            use(session, bank.token("acme", privileges=["append"]))
+            session.execute("select es_append('account-1', 'Opened', '{}')")
+        with refused("ES017") as raised, session.transaction():
+            use(session, bank.token("acme", privileges=["append"]))
+            session.execute("select es_append('account-1', 'Other', '{}')")
+
+
 def log_of(bank) -> str:
     return bank.database.server.log.read_text(errors="replace")
 
@@ -536,7 +577,11 @@ def test_a_refused_token_says_nothing_and_the_log_says_why(bank):
                 use(session, token)
             words.add((raised.value.diag.message_primary, raised.value.diag.message_detail, raised.value.diag.message_hint))
             assert not [line for line in told if "refused:" in line], told
-            assert reason in log_of(bank)[before:], reason
+            said = log_of(bank)[before:]
+            assert reason in said, reason
+            if "kid" in reason or "signature" in reason:
+                # By which key to look for, and of whom.
+                assert re.search(r'of key "k\d" and tenant "\w+", is refused: ', said), said
             with refused("ES042"):
                 session.execute("select es_read('account-1')")
         assert len(words) == 1, "all refusals read the same"
@@ -612,6 +657,13 @@ def test_a_role_that_could_leave_something_behind_is_not_let_in(bank, attributes
         with refused("ES005") as raised:
             session.execute("select es_require_token('loose')")
         assert fault in str(raised.value), raised.value
+        hint = raised.value.diag.message_hint
+        if "superuser" in attributes:
+            # It may be the only one.
+            assert "alter role" not in hint and "create role" in hint, hint
+        else:
+            assert hint.startswith("Take that from it first: "), hint
+        assert ("other roles lose" in hint) == ("from public" in hint), hint
         session.execute('drop owned by "loose"')
 
 

@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::error_hints;
 use crate::error_words::{
-    UNWRITTEN_HINT, conflict_hint, gate_hint, grant_hint, holder_hint, in_use_hint, no_fold_hint, no_tenant_hint,
-    operator_hint, period_hint, reused_hint, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
+    UNWRITTEN_HINT, conflict_hint, gate_hint, grant_hint, holder_hint, in_use_hint, no_fold_hint, operator_hint,
+    period_hint, reused_hint, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{EXAMPLE_HINT, MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
 
@@ -62,7 +62,7 @@ impl Error {
             Self::PositionOfAnother { .. } => Some(error_hints::POSITION_OF_ANOTHER.into()),
             Self::NotInSnapshot { .. } => Some(error_hints::NOT_IN_SNAPSHOT.into()),
             Self::MatchesNotInSnapshot => Some(error_hints::MATCHES_NOT_IN_SNAPSHOT.into()),
-            Self::TenantNotFound { tenant } => Some(no_tenant_hint(tenant)),
+            Self::TenantNotFound { .. } => Some(error_hints::TENANT_NOT_FOUND.into()),
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
             Self::Token(tokenless) => Some(tokenless.hint().into()),
             Self::Withheld(withheld) => Some(withheld.hint()),
@@ -72,10 +72,12 @@ impl Error {
             Self::Guarded { .. } => Some(error_hints::GUARDED.into()),
             Self::PositionReused { highest, .. } => Some(reused_hint(*highest)),
             Self::InUse { users, is_table, .. } => Some(in_use_hint(users, *is_table)),
-            Self::InsufficientPrivilege { role, privilege, tenant, category, any } => {
-                Some(grant_hint(role, privilege, tenant, category.as_deref(), *any))
+            Self::InsufficientPrivilege { role, privilege, tenant, category, any, is_stranger } => {
+                Some(grant_hint(role, privilege, tenant, category.as_deref(), (*any, *is_stranger)))
             }
-            Self::OperatorRequired { role, tenant, category } => Some(operator_hint(role, tenant, category.as_deref())),
+            Self::OperatorRequired { role, tenant, category, is_stranger } => {
+                Some(operator_hint(role, tenant, category.as_deref(), *is_stranger))
+            }
             Self::Internal { .. } => Some(error_hints::INTERNAL.into()),
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::name::edge_fault;
-use crate::quote::shown;
 use crate::word::words;
 
 /// The category of acts of administration.
@@ -178,6 +177,10 @@ pub const fn owner_of(id: i64) -> i64 {
     id.abs()
 }
 
+/// What to name as a reference.
+pub const REFERENCE: &str =
+    "It is kept for ever, beside who did it: name a ticket, such as CHG-4711, and say there why.";
+
 /// Why something was done that becomes an event: a reference, such as the number of a ticket, and no free text, which could hold what must be
 /// erased one day.
 ///
@@ -189,17 +192,16 @@ pub fn checked_reference(reason: &str) -> Result<&str> {
     } else if reason.len() > REFERENCE_MAX_BYTES {
         Some(format!("must be a reference of at most {REFERENCE_MAX_BYTES} bytes, not of {}", reason.len()))
     } else if reason.contains(AT_SIGNS) {
-        Some(format!("must be a reference without @, not {}", shown(reason)))
+        // It may be an address: it is not repeated where others read it.
+        Some("must be a reference without @".to_owned())
     } else {
         edge_fault(reason)
     };
     match fault {
         None => Ok(reason),
-        Some(reason) => Err(Error::InvalidArgument {
-            argument: "reason".to_owned(),
-            reason,
-            hint: Some("It is kept for ever in the log of acts: name a ticket, and say there why.".to_owned()),
-        }),
+        Some(reason) => {
+            Err(Error::InvalidArgument { argument: "reason".to_owned(), reason, hint: Some(REFERENCE.to_owned()) })
+        }
     }
 }
 

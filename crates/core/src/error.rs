@@ -261,13 +261,20 @@ pub enum Error {
     #[error("{command} is refused: {object} is used by {}", users.join(" and by "))]
     InUse { command: String, object: String, users: Vec<String>, is_table: bool },
 
-    /// 42501: the role lacks `privilege` in `tenant`, or in one category of it. `any`: it would do for any one category.
+    /// 42501: the role lacks `privilege` in `tenant`, or in one category of it. `any`: it would do for any one category. `is_stranger`: it has nothing in what it named, which may be no tenant.
     #[error(
         "role \"{role}\" lacks the privilege \"{privilege}\" in tenant {}{}",
         shown(tenant),
         in_category(category.as_deref())
     )]
-    InsufficientPrivilege { role: String, privilege: &'static str, tenant: String, category: Option<String>, any: bool },
+    InsufficientPrivilege {
+        role: String,
+        privilege: &'static str,
+        tenant: String,
+        category: Option<String>,
+        any: bool,
+        is_stranger: bool,
+    },
 
     /// 42501: the role lacks manage in `tenant`, and is no member of pg_monitor: either lets it look at how the tenant runs.
     #[error(
@@ -275,7 +282,7 @@ pub enum Error {
         shown(tenant),
         in_category(category.as_deref())
     )]
-    OperatorRequired { role: String, tenant: String, category: Option<String> },
+    OperatorRequired { role: String, tenant: String, category: Option<String>, is_stranger: bool },
 
     /// 55P03: who needs a tenant's appends to be quiet could not have that within `waited_ms`; `holders`: processes that append, and since when.
     #[error("the appends of tenant {} did not come to rest within {waited_ms} ms", shown(tenant))]
@@ -404,7 +411,9 @@ impl Error {
             Self::InsufficientPrivilege { role, privilege, tenant, category, .. } => {
                 facts!(role, privilege, tenant, category)
             }
-            Self::OperatorRequired { role, tenant, category } => facts!(role, privilege = "manage", tenant, category),
+            Self::OperatorRequired { role, tenant, category, .. } => {
+                facts!(role, privilege = "manage", tenant, category)
+            }
             Self::GateBusy { tenant, holders, .. } => facts!(tenant, holders = holders_facts(holders)),
             Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
             Self::FeatureNotSupported { what: reason, .. } | Self::ConditionOfAnother { reason } => facts!(reason),

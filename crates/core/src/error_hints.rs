@@ -70,6 +70,8 @@ pub const PAGE_REFUSED: &str = "A page goes on with the query that gave it: the 
 
 pub const MATCHES_NOT_IN_SNAPSHOT: &str = "Roll back, take the condition before the transaction begins, and read in it. In READ COMMITTED this does not happen.";
 
+pub const TENANT_NOT_FOUND: &str = "Check the name: one that was renamed goes by its new one. Which there are: select tenant, status from eventstream.tenants;";
+
 pub const IMMUTABLE: &str = "Append an event that corrects the earlier one; what was recorded stays.";
 
 pub const FOREIGN: &str = "Call the es_* function that does it. A dump is restored into a database without a log: one that has never \

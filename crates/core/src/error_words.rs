@@ -27,10 +27,6 @@ pub fn conflict_hint(expected: i64, actual: i64, is_closed: bool) -> String {
     }
 }
 
-pub fn no_tenant_hint(tenant: &str) -> String {
-    format!("Check the name, or create it: select es_create_tenant({});", quote_literal(tenant))
-}
-
 pub fn matches_words(after: i64, seen: Option<i64>, matches: i64) -> String {
     let events = |count: i64| counted(count, "event", "events");
     match seen {
@@ -59,8 +55,14 @@ pub fn tenant_hint(tenants: &[String]) -> String {
     }
 }
 
-/// `any`: where no category is named, the privilege for any one of them is enough.
-pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&str>, any: bool) -> String {
+/// `any`: where no category is named, the privilege for any one of them is enough. `is_stranger`: nobody says whether there is such a tenant.
+pub fn grant_hint(
+    role: &str,
+    privilege: &str,
+    tenant: &str,
+    category: Option<&str>,
+    (any, is_stranger): (bool, bool),
+) -> String {
     // Only some privileges may be narrowed; a statement that es_grant refuses would be no help.
     let narrowed = Privilege::named(privilege).is_some_and(Privilege::may_be_narrowed);
     let (category, other) = match category {
@@ -68,8 +70,13 @@ pub fn grant_hint(role: &str, privilege: &str, tenant: &str, category: Option<&s
         None if narrowed && any => (String::new(), " For one category: the same with category => '<its name>'."),
         _ => (String::new(), ""),
     };
+    let who = if is_stranger {
+        "Check the tenant's name: one that was renamed goes by its new one. If it is right, an admin of the tenant can run"
+    } else {
+        "An admin of the tenant can run"
+    };
     format!(
-        "An admin of the tenant can run: select es_grant({}, {}, tenant => {}{category});{other}",
+        "{who}: select es_grant({}, {}, tenant => {}{category});{other}",
         quote_literal(role),
         quote_literal(privilege),
         quote_literal(tenant)
@@ -191,11 +198,11 @@ pub fn gate_hint(holders: &[(i32, String)]) -> String {
 pub const UNWRITTEN_HINT: &str =
     "Give the event another payload, or register a fold that takes such events (rules with a default, or a handler).";
 
-pub fn operator_hint(role: &str, tenant: &str, category: Option<&str>) -> String {
+pub fn operator_hint(role: &str, tenant: &str, category: Option<&str>, is_stranger: bool) -> String {
     format!(
         "To look only, a superuser can run: grant pg_monitor to {}; to steer as well: {}",
         quote_identifier(role),
-        grant_hint(role, "manage", tenant, category, false)
+        grant_hint(role, "manage", tenant, category, (false, is_stranger))
     )
 }
 

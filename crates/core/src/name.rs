@@ -186,11 +186,7 @@ impl<'a> TenantName<'a> {
     /// [`Error::InvalidArgument`] for that argument.
     pub fn parse_as(argument: &str, tenant: &'a str) -> Result<Self> {
         checked(argument, tenant, LABEL_MAX_BYTES, |tenant| {
-            if tenant == EVERY_TENANT {
-                Some("must not be the sign for every tenant".to_owned())
-            } else {
-                edge_fault(tenant)
-            }
+            if tenant == EVERY_TENANT { Some("must be the name of one tenant".to_owned()) } else { edge_fault(tenant) }
         })
         .map(Self)
     }
@@ -249,8 +245,11 @@ fn checked<'a>(
     max_bytes: usize,
     fault: impl FnOnce(&str) -> Option<String>,
 ) -> Result<&'a str> {
-    let reason = length_fault(value, max_bytes)
-        .or_else(|| fault(value).map(|rule| format!("{rule}, not {:?}", shortened(value))));
+    let reason = length_fault(value, max_bytes).or_else(|| {
+        fault(value).map(|rule| {
+            format!("{rule}{} {:?}", if rule.starts_with("must not") { ":" } else { ", not" }, shortened(value))
+        })
+    });
     match reason {
         None => Ok(value),
         Some(reason) => Err(Error::InvalidArgument { argument: argument.to_owned(), reason, hint: None }),

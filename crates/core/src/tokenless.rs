@@ -1,4 +1,5 @@
 //! What a session is told that works, or tries to work, without a token that it needs: the words of ES042, ES043 and ES044, and who may say so. Owns these; [`crate::Error`] carries them.
+use crate::error_words::in_category;
 use crate::quote::shown;
 use serde_json::{Value, json};
 
@@ -22,6 +23,15 @@ pub enum Tokenless {
     #[error("this transaction is of tenant {} by its token, and not of {}", shown(tenant), shown(other))]
     OtherTenant { tenant: String, other: String },
 
+    /// 42501: the role has the privilege, of that category (None: of some that nobody names), and its token leaves it out.
+    #[error(
+        "the token of this transaction leaves out the privilege \"{privilege}\" of role {} in tenant {}{}",
+        shown(role),
+        shown(tenant),
+        in_category(category.as_deref())
+    )]
+    LeftOut { role: String, privilege: &'static str, tenant: String, category: Option<String> },
+
     /// 42501: which roles need a token, and which of them have grants in every tenant, is no tenant's to say.
     #[error("role {} may not decide for every tenant", shown(role))]
     OfEveryTenant { role: String },
@@ -35,7 +45,7 @@ impl Tokenless {
             Self::Required { .. } | Self::Ended => "ES042",
             Self::Refused => "ES043",
             Self::OtherTenant { .. } => "ES044",
-            Self::OfEveryTenant { .. } => "42501",
+            Self::LeftOut { .. } | Self::OfEveryTenant { .. } => "42501",
         }
     }
 
@@ -48,12 +58,15 @@ impl Tokenless {
             Self::Ended => json!({"function": "es_use_token"}),
             Self::Refused => json!({"argument": "token"}),
             Self::OtherTenant { tenant, other } => json!({"tenant": tenant, "other": other}),
+            Self::LeftOut { role, privilege, tenant, category } => {
+                json!({"role": role, "privilege": privilege, "tenant": tenant, "category": category})
+            }
         }
     }
 
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::Required { .. } => {
                 "Begin each transaction with select es_use_token($1), the token bound as a parameter, in the same transaction as what follows."
@@ -63,6 +76,13 @@ impl Tokenless {
             }
             Self::Refused => {
                 "The server's log says why. Have it issued anew, for this log (es_log_info) and this tenant, by an issuer whose key is registered (es_add_token_key)."
+            }
+            // What it registers runs with all rights of the role.
+            Self::LeftOut { privilege: "manage", .. } => {
+                "The role has it, but manage is never left by a token with the claims privileges or categories. Begin a new transaction, with a token that has neither."
+            }
+            Self::LeftOut { .. } => {
+                "The role has it: no grant is missing. The claims privileges and categories of a token say what is left of it. Begin a new transaction, with a token that leaves this."
             }
             Self::OfEveryTenant { .. } => "Superusers and the owner of the log do.",
             Self::OtherTenant { .. } => {

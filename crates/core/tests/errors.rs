@@ -530,7 +530,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "ES040",
             "tenant \"O'Hara\" does not exist",
             json!({"tenant": "O'Hara"}),
-            "select es_create_tenant('O''Hara');",
+            "select tenant, status from eventstream.tenants;",
         ),
         (
             Error::Withheld(Box::new(Withheld::TenantClosed {
@@ -590,6 +590,18 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "the owner of the log",
         ),
         (
+            Error::Token(Box::new(Tokenless::LeftOut {
+                role: "web".into(),
+                privilege: "append",
+                tenant: "acme".into(),
+                category: Some("account".into()),
+            })),
+            "42501",
+            "the token of this transaction leaves out the privilege \"append\" of role \"web\" in tenant \"acme\" for category \"account\"",
+            json!({"role": "web", "privilege": "append", "tenant": "acme", "category": "account"}),
+            "no grant is missing",
+        ),
+        (
             Error::Token(Box::new(Tokenless::Ended)),
             "ES042",
             "the token of this transaction does not count any more",
@@ -618,7 +630,12 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "corrects",
         ),
         (
-            Error::OperatorRequired { role: "b\"ob".into(), tenant: "default".into(), category: None },
+            Error::OperatorRequired {
+                role: "b\"ob".into(),
+                tenant: "default".into(),
+                category: None,
+                is_stranger: false,
+            },
             "42501",
             "role \"b\"ob\" is not a member of pg_monitor and lacks the privilege \"manage\" in tenant \"default\"",
             json!({"role": "b\"ob", "privilege": "manage", "tenant": "default", "category": null}),
@@ -631,6 +648,7 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
                 tenant: "default".into(),
                 category: Some("o'k".into()),
                 any: false,
+                is_stranger: false,
             },
             "42501",
             "role \"bob\" lacks the privilege \"append\" in tenant \"default\" for category \"o'k\"",
@@ -695,16 +713,31 @@ fn the_grant_in_a_hint_is_one_that_es_grant_accepts() {
         tenant: "t".into(),
         category: Some("account".into()),
         any: false,
+        is_stranger: false,
     };
     // audit cannot be narrowed to a category, and a backslash needs the E'' form.
     assert!(error.hint().unwrap().ends_with(r"select es_grant(E'dom\\bob', 'audit', tenant => 't');"));
 }
 
 #[test]
+fn who_has_nothing_in_a_tenant_is_not_told_whether_there_is_one() {
+    let role = || ("bob".to_owned(), "t".to_owned());
+    let hint = |is_stranger| {
+        let (role, tenant) = role();
+        Error::InsufficientPrivilege { role, privilege: "read", tenant, category: None, any: false, is_stranger }.hint()
+    };
+    assert!(hint(true).unwrap().starts_with("Check the tenant's name: one that was renamed"));
+    assert!(hint(false).unwrap().starts_with("An admin of the tenant can run: "));
+    let (role, tenant) = role();
+    let operators = Error::OperatorRequired { role, tenant, category: None, is_stranger: true }.hint().unwrap();
+    assert!(operators.contains("Check the tenant's name"), "{operators}");
+}
+
+#[test]
 fn a_privilege_that_is_enough_for_one_category_is_not_only_to_be_had_for_all() {
     let hint = |privilege, category: Option<&str>, any| {
         let (role, tenant, category) = ("bob".into(), "t".into(), category.map(Into::into));
-        Error::InsufficientPrivilege { role, privilege, tenant, category, any }.hint().unwrap()
+        Error::InsufficientPrivilege { role, privilege, tenant, category, any, is_stranger: false }.hint().unwrap()
     };
     assert!(
         hint("read", None, true).ends_with("tenant => 't'); For one category: the same with category => '<its name>'.")

@@ -160,7 +160,7 @@ fn a_category_is_refused_under_the_name_of_its_argument() {
     assert_eq!(Category::parse("category", "account").unwrap().as_str(), "account");
     assert_eq!(
         argument_refusal(Category::parse("categories[2]", "a-b")),
-        "categories[2] must not contain '-', which ends the category in a stream name, not \"a-b\""
+        "categories[2] must not contain '-', which ends the category in a stream name: \"a-b\""
     );
     assert_eq!(argument_refusal(Category::parse("category", "")), "category must not be empty");
     assert!(argument_refusal(Category::parse("category", " a")).contains("must not start or end with a blank"));
@@ -182,13 +182,10 @@ fn an_event_type_has_1_to_255_bytes_without_control_characters() {
 #[test]
 fn tenants_and_subjects_are_trimmed_labels() {
     assert_eq!(TenantName::parse("default").unwrap().as_str(), "default");
-    assert!(argument_refusal(TenantName::parse("*")).contains("every tenant"));
+    assert!(argument_refusal(TenantName::parse("*")).ends_with("must be the name of one tenant, not \"*\""));
     assert!(TenantName::parse("**").is_ok() && TenantName::parse("*a").is_ok());
     assert_eq!(Subject::parse("person 7").unwrap().as_str(), "person 7");
-    assert_eq!(
-        argument_refusal(TenantName::parse("acme ")),
-        "tenant must not start or end with a blank, not \"acme \""
-    );
+    assert_eq!(argument_refusal(TenantName::parse("acme ")), "tenant must not start or end with a blank: \"acme \"");
     assert_eq!(argument_refusal(Subject::parse("")), "subject must not be empty");
     assert!(argument_refusal(Subject::parse("\u{80}p")).contains("control characters (it has U+0080)"));
     assert!(argument_refusal(TenantName::parse(&"t".repeat(256))).ends_with("at most 255 bytes, not 256"));
