@@ -130,11 +130,14 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
     Ok(changed)
 }
 
-/// A check's name without that of what it is about: its first word, which is all that the server's checks have.
+/// Kinds of checks that have two words.
+const OF_TWO_WORDS: [&str; 6] =
+    ["damaged snapshots", "dead letters", "event types", "protected fields", "scheduled commands", "token role"];
+
+/// A check's name without that of what it is about.
 fn kind(name: &str) -> String {
     let first = || name.split(' ').next().unwrap_or_default();
-    let kind = if name.starts_with("dead letters") { "dead letters" } else { first() };
-    kind.to_owned()
+    OF_TWO_WORDS.into_iter().find(|kind| name.starts_with(kind)).unwrap_or_else(first).to_owned()
 }
 
 fn of((tenant, name): &Name) -> String {

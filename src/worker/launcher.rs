@@ -95,6 +95,9 @@ fn serve(_: Oid, _: Arguments) -> Result<()> {
     loop {
         life::reload()?;
         if board::hall::is_partition_wished() {
+            report::log(
+                "eventstream launcher ends, to make a partition that an append waits for: all of max_worker_processes are taken",
+            )?;
             life::exit_to_be_restarted();
         }
         let nap = look(&mut known)?;

@@ -65,6 +65,14 @@ def test_a_change_of_health_is_told_once(watched):
         assert alerts(listener, 3) == []
 
 
+def test_an_alert_says_the_whole_name_of_a_check_but_for_which_one_it_is_about(watched):
+    with watched.connect() as session, watched.connect() as listener:
+        session.execute("select es_append('account-1', 'Named', '{}')")
+        listener.execute("listen eventstream_alert")
+        session.execute("select es_protect('Named', pointers => '{/name}')")
+        assert alerts(listener, 4) == ["protected fields"]
+
+
 def hold(database: Database, *statements: str) -> psycopg.Connection:
     """An open transaction that has appended."""
     holder = database.connect(autocommit=False)
