@@ -131,8 +131,15 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
 }
 
 /// Kinds of checks that have two words.
-const OF_TWO_WORDS: [&str; 6] =
-    ["damaged snapshots", "dead letters", "event types", "protected fields", "scheduled commands", "token role"];
+const OF_TWO_WORDS: [&str; 7] = [
+    "damaged snapshots",
+    "dead letters",
+    "event types",
+    "protected fields",
+    "protected tables",
+    "scheduled commands",
+    "token role",
+];
 
 /// A check's name without that of what it is about.
 fn kind(name: &str) -> String {
