@@ -78,8 +78,8 @@ impl Tokenless {
                 "The server's log says why. Have it issued anew, for this log (es_log_info) and this tenant, by an issuer whose key is registered (es_add_token_key)."
             }
             // What it registers runs with all rights of the role.
-            Self::LeftOut { privilege: "manage", .. } => {
-                "The role has it, but manage is never left by a token with the claims privileges or categories. Begin a new transaction, with a token that has neither."
+            Self::LeftOut { privilege: "manage" | "admin", .. } => {
+                "The role has it, but manage and admin are never left by a token with the claims privileges or categories. Begin a new transaction, with a token that has neither."
             }
             Self::LeftOut { .. } => {
                 "The role has it: no grant is missing. The claims privileges and categories of a token say what is left of it. Begin a new transaction, with a token that leaves this."
