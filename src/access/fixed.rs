@@ -18,12 +18,13 @@ use crate::pg::guard;
 use crate::pg::left_behind::Left;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::query::estimate;
 use crate::pg::query::fetch::Portion;
 use crate::pg::query::plan::{Plan, View};
-use crate::pg::query::{estimate, fetch};
 use crate::pg::{invalidation, left_behind};
 use crate::shared::catalog;
 use crate::shared::known::Known;
+use crate::shared::portions;
 use crate::shared::session::as_owner;
 use crate::shared::token::{self as kept, Token};
 use crate::shared::within;
@@ -61,7 +62,6 @@ struct Narrowed {
 
 /// Once a process, from _PG_init.
 pub fn init() {
-    fetch::init(fetch::Listener { is_asked: kept::has_had, may_go_on });
     left_behind::init(before_left_behind);
     estimate::hide_values(is_held);
 }
@@ -95,6 +95,7 @@ pub fn needs_token(role: Oid) -> Result<bool> {
 pub fn tenant() -> Result<Option<Fixed>> {
     let (role, token) = (who_needs_one()?, kept::in_use());
     if role.is_none() && token.is_none() {
+        portions::note_free();
         return Ok(None);
     }
     if let Some((tenant, tenant_id)) = within::tenant() {
@@ -171,9 +172,16 @@ impl Fixed {
     }
 }
 
-/// That a statement may give its next rows: only as long as every token counts under which it gave any, and is not rolled back. What it gives without one asks for none: no row of the log is among
-/// that. What users' code runs that is called for a tenant ends as it began. Errors: ES042; 0A000 where the rest would be kept beyond the transaction.
-fn may_go_on(portion: &Portion) -> Result<()> {
+/// That a statement may give its next rows: only as long as every token counts under which it gave any, and is not rolled back, and, where it has read something of a tenant without one, as long as none
+/// is needed. What has read nothing asks for none. What users' code runs that is called for a tenant ends as it began. Errors: ES042; 0A000 where the rest would be kept beyond the transaction.
+pub fn may_go_on(portion: &Portion) -> Result<()> {
+    let is_for_tenant = within::tenant().is_some() || call::is_in_user_code();
+    if !portion.is_first && !is_for_tenant && portions::read(portion.statement).is_free {
+        invalidation::take_in()?;
+        if let Some(role) = who_needs_one()? {
+            return Err(tokenless(Tokenless::Required { role: server::role_name(role)? }));
+        }
+    }
     if portion.is_first {
         kept::note_begin(portion.statement);
     } else if let Some(ran) = kept::ran(portion.statement) {
@@ -183,7 +191,7 @@ fn may_go_on(portion: &Portion) -> Result<()> {
         invalidation::take_in()?;
         ran.tokens().try_for_each(must_count)?;
     }
-    if within::tenant().is_some() || call::is_in_user_code() {
+    if is_for_tenant {
         return Ok(());
     }
     if let Some(token) = kept::in_use() {

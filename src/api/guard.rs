@@ -5,6 +5,7 @@ use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::guard::{self, Guards, Users};
 use crate::pg::process::session::Planning;
 use crate::pg::{process::server, utility};
+use crate::present::cursors;
 use crate::shared::session::as_owner;
 use crate::shared::settings;
 use crate::{projection, proof, usercode};
@@ -32,6 +33,7 @@ static GUARDS: Guards = Guards {
 pub fn init() {
     guard::init(&GUARDS);
     access::init();
+    cursors::init();
 }
 
 /// Once a backend, from _PG_init: a role that is renamed or dropped in this database is seen at once, so that no dump names a namesake.

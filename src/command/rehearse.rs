@@ -37,7 +37,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     let deciding = Deciding { target, command, decider: &decider };
     let bounds = match unless_refused(|| Bounds::of(&deciding))? {
         Ok(bounds) => bounds,
-        Err(refused) => return answer("null", "null", "null", None, Some(&refused)),
+        Err(refused) => return answer("null", "null", "null", None, Some(&told(target, command, refused)?)),
     };
     authorize_all(Privilege::Read, bounds.categories()?.as_deref())?;
     let streams = bounds.look(target)?;
@@ -65,6 +65,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     if let Some(decision) = &mut decision {
         hide(target, command, decision)?;
     }
+    let refused = refused.map(|refused| told(target, command, refused)).transpose()?;
     answer(&boundary, &serde_json::Value::Object(versions).to_string(), &states, decision.as_ref(), refused.as_ref())
 }
 
@@ -78,6 +79,14 @@ fn hide(target: Target, command: &Command, decision: &mut Decision) -> Result<()
         decided.document = covered::decided(target.id, &decided.event, decided.document)?;
     }
     Ok(())
+}
+
+/// A refusal may repeat whatever the decider was given.
+fn told(target: Target, command: &Command, refused: Caught) -> Result<Caught> {
+    if !covered::has_secrets(target.id, command.command_type)? {
+        return Ok(refused);
+    }
+    Ok(Caught { message: covered::WITHHELD.into(), detail: None, ..refused })
 }
 
 /// What `work` makes, or the refusal that it raises; other errors pass.

@@ -10,6 +10,7 @@ use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::catalog;
 use crate::shared::known::Known;
+use crate::shared::portions;
 use crate::shared::session::as_owner;
 use eventstream_core::error::Error;
 use eventstream_core::hash::fingerprint;
@@ -65,6 +66,8 @@ pub struct Protected {
     pub events_since: Option<i64>,
     /// What was protected when this transaction began to take back rules, or to change them: that passes for nobody in it either, or a rollback would leave no trace of who looked.
     pub before: Option<Rc<Protected>>,
+    /// All of that, to be compared.
+    rules: Rc<str>,
 }
 
 impl Protected {
@@ -83,6 +86,11 @@ impl Protected {
         // States that are made meanwhile are nobody else's.
         let before = self.before.as_ref().map_or_else(String::new, |before| format!("before{}", before.definition(of)));
         own.collect::<String>() + &before
+    }
+
+    /// To be called where something is shown by what was found of a tenant in that generation.
+    pub fn note_shown(&self, generation: u64, tenant_id: i64) {
+        portions::note_shown(generation, tenant_id, &self.rules);
     }
 
     /// Whether there is a rule of that, of whichever version: what no rule names is hidden, too.
@@ -123,6 +131,7 @@ pub fn of(tenant_id: i64) -> Result<Rc<Protected>> {
     if found.shows_all_events() && before == catalog::folds_generation() {
         NONE.set((before, tenant_id));
     }
+    found.note_shown(before, tenant_id);
     Ok(found)
 }
 
@@ -136,6 +145,12 @@ pub fn is_newer_than_snapshot(tenant_id: i64) -> Result<bool> {
         SEEN.with(|plan| plan.first(db, View::Caller, &[Some(Datum::from(tenant_id))], |row| Ok(row.int8_opt(0))))
     })?;
     Ok(seen.flatten().is_none_or(|seen| seen < since))
+}
+
+/// How often this session has found what is protected to be another than the same transaction had found before, now that it has looked again.
+pub fn changes() -> Result<u64> {
+    portions::tenants().into_iter().try_for_each(|tenant_id| of(tenant_id).map(|_| ()))?;
+    Ok(portions::changes())
 }
 
 /// To be called before rules of a tenant are taken back, or changed: until the end of the transaction, or [`unveil`], they count as they were, too.
@@ -160,7 +175,8 @@ pub fn unveil() {
 /// Whether no events of the tenant are protected, where that was asked last: for whoever asks row by row.
 pub fn is_known_to_be_none(tenant_id: i64) -> Result<bool> {
     invalidation::take_in()?;
-    Ok(NONE.get() == (catalog::folds_generation(), tenant_id))
+    let generation = catalog::folds_generation();
+    Ok(NONE.get() == (generation, tenant_id) && portions::note_shown_again(generation, tenant_id))
 }
 
 /// What rules a work began under, in this backend, that may yet leave a text behind when its transaction is over.
@@ -220,6 +236,8 @@ fn load(tenant_id: i64) -> Result<Protected> {
     if let Some(before) = &protected.before {
         protected.events_since = protected.events_since.max(before.events_since);
     }
+    let before = protected.before.as_ref().map_or("", |before| &before.rules);
+    protected.rules = format!("{:?}{:?}{before}", protected.events, protected.commands).into();
     Ok(protected)
 }
 

@@ -40,10 +40,13 @@ thread_local! {
 
 /// The upcasters of a tenant.
 pub fn of(tenant_id: i64) -> Result<Rc<Upcasters>> {
-    Known::of(&UPCASTERS_OF, catalog::folds_generation, tenant_id, || {
+    let generation = catalog::folds_generation();
+    let found = Known::of(&UPCASTERS_OF, catalog::folds_generation, tenant_id, || {
         let protected = protected::of(tenant_id)?;
         as_owner(Planning::ByIndex, |db, _| load_upcasters(db, tenant_id, protected).map(Rc::new))
-    })
+    })?;
+    found.protected.note_shown(generation, tenant_id);
+    Ok(found)
 }
 
 /// The filter, with what upcasters turn into the event types that it names.

@@ -14,6 +14,7 @@ pub mod live_settings;
 pub mod meant;
 pub mod notes;
 pub mod open_appends;
+pub mod portions;
 pub mod requests;
 pub mod server_run;
 pub mod session;

@@ -1,7 +1,7 @@
 //! What happens at the end of a transaction that has appended: its commit is durable whatever the session says
 //! (invariant 3), its PREPARE TRANSACTION is refused, the entry is cleared and workers are woken once the end is visible to others, and what was
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
-use super::{alone, board, meant, open_appends, settings, token};
+use super::{alone, board, meant, open_appends, portions, settings, token};
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
@@ -154,6 +154,7 @@ pub fn note(event: Event) -> Result<()> {
         // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
         Event::Prepared => {
             token::forget();
+            portions::forget();
             meant::end();
             board::at_end(false, false);
         }
@@ -179,6 +180,7 @@ fn finish(end: End) {
     ENTERED.set(None);
     COMMITTING.set(false);
     token::forget();
+    portions::forget();
     meant::end();
     alone::forget();
     let has_appended = APPENDED.replace(false);

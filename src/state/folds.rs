@@ -24,6 +24,7 @@ use eventstream_core::word::{Order, Word};
 use pgrx::pg_sys::{Datum, INT8OID, TEXTOID};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::thread::LocalKey;
 
 /// How a fold folds.
 pub enum How {
@@ -60,6 +61,7 @@ impl Fold {
 }
 
 type Key = (i64, String);
+type Folds = Known<Key, Option<Rc<Fold>>>;
 
 columns! {
     mod of_fold, selected;
@@ -82,8 +84,8 @@ macro_rules! select {
 }
 
 thread_local! {
-    static FOLDS_BY_NAME: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
-    static FOLDS_BY_CATEGORY: RefCell<Known<Key, Option<Rc<Fold>>>> = RefCell::default();
+    static FOLDS_BY_NAME: RefCell<Folds> = RefCell::default();
+    static FOLDS_BY_CATEGORY: RefCell<Folds> = RefCell::default();
     static BY_NAME: Plan = const { Plan::new(
         concat!(select!(), "where f.tenant_id = $1 and f.name = $2"),
         &[INT8OID, TEXTOID],
@@ -123,18 +125,29 @@ pub fn is_of_queries(tenant_id: i64, name: &str) -> Result<bool> {
 
 /// The fold of that name, whatever its category.
 pub fn named(tenant_id: i64, name: &str) -> Result<Option<Rc<Fold>>> {
-    Known::of(&FOLDS_BY_NAME, catalog::folds_generation, (tenant_id, name.to_owned()), || {
-        load(tenant_id, name, &BY_NAME)
-    })
+    known(&FOLDS_BY_NAME, tenant_id, name, &BY_NAME)
 }
 
 fn default(tenant_id: i64, category: &str) -> Result<Option<Rc<Fold>>> {
-    Known::of(&FOLDS_BY_CATEGORY, catalog::folds_generation, (tenant_id, category.to_owned()), || {
-        load(tenant_id, category, &DEFAULT)
-    })
+    known(&FOLDS_BY_CATEGORY, tenant_id, category, &DEFAULT)
 }
 
-fn load(tenant_id: i64, key: &str, plan: &'static std::thread::LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {
+fn known(
+    folds: &'static LocalKey<RefCell<Folds>>,
+    tenant_id: i64,
+    key: &str,
+    plan: &'static LocalKey<Plan>,
+) -> Result<Option<Rc<Fold>>> {
+    let generation = catalog::folds_generation();
+    let found =
+        Known::of(folds, catalog::folds_generation, (tenant_id, key.to_owned()), || load(tenant_id, key, plan))?;
+    if let Some(fold) = &found {
+        fold.upcasters.protected.note_shown(generation, tenant_id);
+    }
+    Ok(found)
+}
+
+fn load(tenant_id: i64, key: &str, plan: &'static LocalKey<Plan>) -> Result<Option<Rc<Fold>>> {
     let upcasters = upcasters::of(tenant_id)?;
     as_owner(Planning::ByIndex, |db, _: &Catalog| {
         let args: [Nullable; 2] = [Some(Datum::from(tenant_id)), Some(from_text(key)?)];

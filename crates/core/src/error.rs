@@ -235,7 +235,7 @@ pub enum Error {
     #[error("{0}")]
     Token(Box<Tokenless>),
 
-    /// ES045, ES070: what is no one's to have here and now; see [`Withheld`].
+    /// 40001, ES040, ES045, ES070: what is no one's to have here and now; see [`Withheld`].
     #[error("{0}")]
     Withheld(Box<Withheld>),
 

@@ -18,6 +18,10 @@ pub enum Withheld {
     /// ES070: nobody could write down in time who is shown events of the stream; `reason` reads "no worker …".
     #[error("stream {} is not revealed: no record of it could be made within {waited_ms} ms", shown(stream))]
     Unrecorded { stream: String, waited_ms: u64, reason: &'static str },
+
+    /// 40001: what is protected has changed since a query that gives its rows in portions began to read.
+    #[error("what is protected has changed since this query began to read")]
+    RulesChanged,
 }
 
 impl Withheld {
@@ -28,6 +32,7 @@ impl Withheld {
             Self::TenantClosed { .. } => "ES045",
             Self::TenantChanged { .. } => "ES040",
             Self::Unrecorded { .. } => "ES070",
+            Self::RulesChanged => "40001",
         }
     }
 
@@ -39,6 +44,7 @@ impl Withheld {
             }
             Self::TenantChanged { tenant, .. } => json!({"tenant": tenant}),
             Self::Unrecorded { stream, reason, .. } => json!({"stream": stream, "reason": reason}),
+            Self::RulesChanged => json!({"view": "eventstream.protections"}),
         }
     }
 
@@ -54,6 +60,9 @@ impl Withheld {
             }
             Self::Unrecorded { .. } => {
                 "Nothing was shown. A worker process makes the record: see the server's log, and raise max_worker_processes where all of them are taken. What this transaction itself has made, commit first. Where standbys are synchronous, they must have it, too.".to_owned()
+            }
+            Self::RulesChanged => {
+                "PostgreSQL may have read ahead under the rules of before: run the query again, in a new transaction.".to_owned()
             }
         }
     }

@@ -562,6 +562,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "max_worker_processes",
         ),
         (
+            Error::Withheld(Box::new(Withheld::RulesChanged)),
+            "40001",
+            "what is protected has changed since this query began to read",
+            json!({"view": "eventstream.protections"}),
+            "run the query again",
+        ),
+        (
             Error::LimitExceeded { setting: "work_mem", limit: 64, actual: None, what: "what is revealed".into() },
             "ES007",
             "what is revealed, more than work_mem allows (64)",

@@ -7,22 +7,29 @@ use crate::pg::process::session;
 use pgrx::pg_sys::{self, QueryDesc};
 
 static mut PREVIOUS: pg_sys::ExecutorRun_hook_type = None;
-static mut LISTENER: Listener = Listener { is_asked: || false, may_go_on: |_| Ok(()) };
+static mut LISTENER: Listener = Listener { is_asked: |_| false, may_go_on: |_| Ok([0; 3]), gave: |_, _| () };
 
 /// What a statement is about to give.
 pub struct Portion {
     /// Which statement: no other one that is open has the same number.
     pub statement: usize,
     pub is_first: bool,
+    /// Nothing comes after it, but what is kept of it.
+    pub is_last: bool,
     /// All that is left, kept beyond the transaction's end.
     pub is_kept: bool,
 }
 
+/// What a listener notes before a portion, and is told after it.
+pub type Mark = [u64; 3];
+
 #[derive(Clone, Copy)]
 pub struct Listener {
     /// Whether there is anything to ask now; costs next to nothing, and never panics.
-    pub is_asked: fn() -> bool,
-    pub may_go_on: fn(&Portion) -> Result<()>,
+    pub is_asked: fn(&Portion) -> bool,
+    pub may_go_on: fn(&Portion) -> Result<Mark>,
+    /// It has given what it may; not called where that failed, which ends the statement.
+    pub gave: fn(&Portion, Mark),
 }
 
 /// Sets the hook; once a process, from _PG_init.
@@ -44,12 +51,19 @@ compared! {
 
 /// # Safety
 /// A statement that is about to run.
-unsafe fn portion(query: *mut QueryDesc) -> Portion {
+unsafe fn portion(query: *mut QueryDesc, count: u64) -> Portion {
     // SAFETY: as the caller says; the portal that is at work lives meanwhile. One whose statement still runs has a store only while it is filled for after the end (HoldPortal).
     unsafe {
         let portal = pg_sys::ActivePortal;
-        let is_kept = !portal.is_null() && (*portal).queryDesc == query && !(*portal).holdStore.is_null();
-        Portion { statement: query as usize, is_first: !(*query).already_executed, is_kept }
+        let is_its = !portal.is_null() && (*portal).queryDesc == query;
+        let is_kept = is_its && !(*portal).holdStore.is_null();
+        let goes_back = is_its && (*portal).cursorOptions & pg_sys::CURSOR_OPT_SCROLL as i32 != 0;
+        Portion {
+            statement: query as usize,
+            is_first: !(*query).already_executed,
+            is_last: count == 0 && !goes_back,
+            is_kept,
+        }
     }
 }
 
@@ -65,13 +79,16 @@ macro_rules! hook {
             // SAFETY: the hook's own protocol; nothing is alive here that needs dropping when it raises. Our own statements, in pages, are their caller's matter.
             unsafe {
                 let listener = LISTENER;
-                if (listener.is_asked)() && !session::is_at_work() {
-                    let portion = portion(query);
-                    raising("a statement that goes on", || (listener.may_go_on)(&portion));
-                }
+                let portion = portion(query, count);
+                let is_asked = !session::is_at_work() && (listener.is_asked)(&portion);
+                let mark =
+                    is_asked.then(|| raising("a statement that goes on", || (listener.may_go_on)(&portion)));
                 match PREVIOUS {
                     Some(previous) => previous(query, direction, count $(, $once)?),
                     None => standard_ExecutorRun(query, direction, count $(, $once)?),
+                }
+                if let Some(mark) = mark.filter(|_| !portion.is_last) {
+                    (listener.gave)(&portion, mark);
                 }
             }
         }
