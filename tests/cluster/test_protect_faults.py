@@ -65,6 +65,26 @@ def test_a_cursor_that_only_fetches(quiet, session, view):
         assert len(fetched) == 20 and CANARY not in str(fetched)
 
 
+def test_a_refusal_that_is_told_and_not_raised(session):
+    """By a decider, and by a boundary. What es_command raises is its caller's own."""
+    session.execute("""create function no(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+        perform es_require(false, 'no', 'no ' || (command.payload ->> 'name'), jsonb_build_object('name', command.payload -> 'name')); end $$;
+        create function nowhere(command eventstream.command) returns jsonb stable language plpgsql as $$ begin
+        raise 'no %', command.payload using errcode = 'ES033', detail = json_build_object('code', command.payload ->> 'name'); end $$""")
+    session.execute(KEEP)
+    session.execute("select es_register_decider('no', 'customer', 'no(jsonb, eventstream.command)'), es_register_decider('nowhere', 'customer', 'no(jsonb, eventstream.command)', boundary => 'nowhere(eventstream.command)')")
+    simulated = [f"select es_simulate_command('customer-1', '{{}}', '{{{{\"name\": \"{CANARY}\"}}}}', decider => '{decider}')" for decider in ("no", "nowhere")]
+    for statement in simulated:
+        assert str(value(session, statement.format("Say"))).count(CANARY) > 1
+    session.execute("select es_protect('Say', pointers => '{/name}', kind => 'command')")
+    for statement in simulated:
+        told = value(session, statement.format("Say"))
+        assert CANARY not in str(told) and told["refusal"] == {"code": None, "detail": None, "message": "not told: fields of the command are protected"}
+        assert CANARY in str(value(session, statement.format("Other")))
+    with pytest.raises(psycopg.Error, match=CANARY):
+        session.execute(f"select es_command('customer-1', 'Say', '{{\"name\": \"{CANARY}\"}}', decider => 'no')")
+
+
 def test_a_batch_that_began_before(quiet, session):
     session.execute(NAMED)
     session.execute("""create table seen (said text);
