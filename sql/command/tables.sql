@@ -274,7 +274,8 @@ create table _eventstream.scheduled_commands (
                                                   and (payload is null) = (finished_at is not null) and (metadata is null) = (finished_at is not null))
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 -- Statistics would hold values.
-alter table _eventstream.scheduled_commands alter column payload set statistics 0, alter column metadata set statistics 0;
+alter table _eventstream.scheduled_commands alter column payload set statistics 0, alter column metadata set statistics 0,
+    alter column error_message set statistics 0, alter column error_detail set statistics 0, alter column reason set statistics 0;
 alter table _eventstream.command_answers alter column answer set statistics 0;
 alter table _eventstream.operations alter column result set statistics 0, alter column last_error set statistics 0;
 comment on table _eventstream.scheduled_commands is

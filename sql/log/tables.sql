@@ -170,6 +170,8 @@ create table _eventstream.dead_letters (
     constraint dead_letters_event check ((scheduled_id is null) = (global_position is not null) and (scheduled_id is null) = (version is not null)
                                          and (scheduled_id is null) = (event_type is not null))
 );
+-- Statistics would hold values.
+alter table _eventstream.dead_letters alter column reason set statistics 0, alter column error_detail set statistics 0, alter column outline set statistics 0;
 comment on table _eventstream.dead_letters is
 'Events that a projection or the consumers of a subscription could not process, and that the others went past; scheduled commands that could not be executed.';
 comment on column _eventstream.dead_letters.scheduled_id is 'of a scheduled command, whose stream is the command''s';

@@ -75,6 +75,8 @@ create table _eventstream.projection_progress (
     constraint projection_progress_pkey primary key (projection_id),
     constraint projection_progress_status_check check (status in ('running', 'paused', 'stopped', 'rebuilding'))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+-- Statistics would hold values.
+alter table _eventstream.projection_progress alter column error_message set statistics 0, alter column error_detail set statistics 0;
 comment on table _eventstream.projection_progress is
 'How far each projection is: its checkpoint, which is committed together with its effects, its last failure, and its rebuild. Its row is locked while the projection is advanced.';
 comment on column _eventstream.projection_progress.global_position is 'every event up to here is in the read model, or in the dead letters; of an inline one: where it was paused';
@@ -98,6 +100,8 @@ create table _eventstream.rebuilt_states (
     state jsonb not null,
     constraint rebuilt_states_pkey primary key (projection_id, stream)
 );
+-- Statistics would hold values.
+alter table _eventstream.rebuilt_states alter column state set statistics 0;
 comment on table _eventstream.rebuilt_states is
 'What a rebuild of a state table has folded so far: it becomes visible in the table when it is complete, in one transaction.';
 comment on index _eventstream.rebuilt_states_pkey is 'one row a stream, in the order in which they are written';

@@ -56,6 +56,8 @@ create table _eventstream.snapshots (
     state jsonb not null,
     constraint snapshots_pkey primary key (stream_id, fold, version)
 );
+-- Statistics would hold values.
+alter table _eventstream.snapshots alter column state set statistics 0;
 comment on table _eventstream.snapshots is
 'States at a version, so that a long stream need not be folded from its first event. Each counts only while its checksum, its event''s chain hash and its fold''s fingerprint are what they were; deleting any of them loses nothing.';
 comment on column _eventstream.snapshots.chain_hash is 'of the event at that version';

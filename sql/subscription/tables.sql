@@ -101,6 +101,8 @@ create table _eventstream.subscription_parked (
     parked_at timestamptz not null default pg_catalog.clock_timestamp(),
     constraint subscription_parked_slot_check check (slot between 0 and 63)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- Statistics would hold values.
+alter table _eventstream.subscription_parked alter column reason set statistics 0;
 comment on table _eventstream.subscription_parked is
 'Streams that wait by themselves, because an event of theirs was nacked, and single events that were dead letters and are tried again. Written by whoever holds their slot.';
 comment on column _eventstream.subscription_parked.from_position is 'the slot gives no events of the stream from here on; of a single event: its position';

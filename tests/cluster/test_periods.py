@@ -134,7 +134,7 @@ def test_reopening_says_what_stays_closed(session):
     assert standing(session) == [("account", None, months[0])]
     assert reopen(session) == 1
     diag = refused(reopen, session)
-    assert diag.sqlstate == "ES005" and "not at all" in diag.message_primary
+    assert diag.sqlstate == "ES005" and "is not closed" in diag.message_primary
     assert rows(session, diag.message_hint[diag.message_hint.index("select") :]) == []
     assert append(session, datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)) == 3
     # Once more, after all that.

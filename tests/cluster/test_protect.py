@@ -449,6 +449,18 @@ def test_a_dump_takes_the_rules_along(quiet, session):
         copy.drop()
 
 
+def test_no_column_that_may_repeat_what_events_say_has_statistics(session):
+    """By their names: states, answers, and texts of failures."""
+    columns = "answer error_detail error_message last_error metadata outline payload reason result state".split()
+    found = rows(
+        session,
+        "select c.relname, a.attname, coalesce(a.attstattarget, -1) from pg_class c join pg_attribute a on a.attrelid = c.oid"
+        " where c.relnamespace = '_eventstream'::regnamespace and c.relname <> 'periods' and c.relkind in ('r', 'p') and a.attname = any (%s) order by 1, 2",
+        columns,
+    )
+    assert len(found) > 15 and not [column for *column, target in found if target != 0]
+
+
 def test_no_statistics_hold_values(session):
     append(session)
     targets = ("select coalesce(attstattarget, -1) from pg_attribute where attname in ('payload', 'metadata') and (attrelid = '_eventstream.events'::regclass"

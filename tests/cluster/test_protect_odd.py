@@ -81,14 +81,17 @@ def test_a_fold_that_fails_on_null_is_named(session, said):
 
 
 def test_a_fold_that_nothing_tried_is_told_of(session, said):
+    def of_folds():
+        return [text for text in said if "spelt" not in text]
+
     session.execute("select es_protect('First', pointers => '{/name}')")
-    assert said == []
+    assert of_folds() == []
     session.execute(KEEP)
     session.execute("select es_protect('Second', pointers => '{/name}')")
-    assert said == []
+    assert of_folds() == []
     session.execute("select es_append('other-1', 'Third', '{}'), es_append('customer-1', 'Named', '{}')")
     session.execute("select es_protect('Third', pointers => '{/name}')")
-    assert said == []
+    assert of_folds() == []
     session.execute("select es_protect('Named', pointers => '{/name}')")
     assert [text for text in said if '"Named" version 1 has no example' in text and "folds by functions" in text]
 
@@ -150,7 +153,7 @@ def test_states_of_folds_that_a_type_says_nothing_to_are_kept(session, said):
     before, written = value(session, fingerprint), value(session, "select xmin::text from sums")
     said.clear()
     session.execute("select es_protect('Other', pointers => '{/name}'), es_protect('Called', pointers => '{/name}')")
-    assert said == [] and value(session, fingerprint) == before and value(session, "select xmin::text from sums") == written
+    assert ["spelt" in text for text in said] == [True] and value(session, fingerprint) == before and value(session, "select xmin::text from sums") == written
     assert value(session, "select is_current from eventstream.snapshots") is True
     # What becomes an event of a type that the fold names does.
     session.execute("begin; select es_protect('Old', pointers => '{/card}')")
@@ -181,8 +184,10 @@ def test_texts_are_withheld_from_a_snapshot_that_is_older_than_the_rule(quiet, s
         opened.execute(f"declare c cursor for {letters}")
         assert CANARY in str(opened.execute("fetch 1 from c").fetchall())
         session.execute("select es_protect('Named', pointers => '{/name}')")
-        for told in (rows(reader, letters), rows(reader, projections), opened.execute("fetch all from c").fetchall()):
+        for told in (rows(reader, letters), rows(reader, projections)):
             assert told and CANARY not in str(told) and "not told" in str(told)
+        with pytest.raises(psycopg.errors.SerializationFailure), opened.transaction():
+            opened.execute("fetch all from c")
         # What came since is told.
     session.execute("select es_append('customer-9', 'Other', '{\"n\": \"told\"}')")
     session.execute("select es_run_projection('skips')")

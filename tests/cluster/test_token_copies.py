@@ -107,11 +107,14 @@ def test_a_standby_takes_up_a_rule_and_a_revocation_in_the_middle_of_a_transacti
         replayed(looker)
         for statement in asked:
             assert marks(session, statement) == {None}, statement
-        # What was read is read; the next rows are without it.
-        assert marks(session, "fetch 100 from c") == {None}
+        # PostgreSQL may have read ahead.
+        with refused("40001"), session.transaction():
+            session.execute("fetch 100 from c")
+        session.execute("declare d cursor for select payload ->> 'mark' from eventstream.events")
+        assert marks(session, "fetch 1 from d") == {None}
         owner.execute("select es_revoke_token_key('k1')")
         replayed(looker)
-        for statement in ["fetch 1 from c", *asked]:
+        for statement in ["fetch 1 from d", *asked]:
             with refused("ES042"), session.transaction():
                 session.execute(statement)
         session.execute("rollback")
