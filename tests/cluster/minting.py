@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import time
 
 import psycopg
-from database import Database, value
+import pytest
+from database import Database, rows, value
+from psycopg.types.json import Jsonb
 from server import ROOT
 
 _loader = importlib.machinery.SourceFileLoader("mint_token", str(ROOT / "tools" / "mint-token"))
@@ -15,6 +18,8 @@ mint_token = importlib.util.module_from_spec(importlib.util.spec_from_loader("mi
 _loader.exec_module(mint_token)
 
 ISSUER = "https://id.example.org"
+#: What only the tenant's own events say.
+MARKS = {"acme": "of-acme-4711", "bank": "of-bank-0815"}
 #: crates/core/src/token.rs
 LEEWAY = 30
 
@@ -57,3 +62,25 @@ class Bank:
 
 def use(session: psycopg.Connection, token: str) -> str:
     return value(session, "select es_use_token(%s)", token)
+
+
+def filled(database: Database) -> Bank:
+    """With three events in each tenant."""
+    made = Bank(database)
+    for tenant, mark in MARKS.items():
+        with made.connect() as session, session.transaction():
+            assert use(session, made.token(tenant)) == tenant
+            for n in range(1, 4):
+                session.execute("select es_append('account-1', 'Opened', %s)", (Jsonb({"mark": mark, "n": n}),))
+    return made
+
+
+@contextlib.contextmanager
+def refused(*states: str):
+    with pytest.raises(psycopg.Error) as raised:
+        yield raised
+    assert raised.value.sqlstate in states, raised.value
+
+
+def marks(session: psycopg.Connection, statement: str = "select payload ->> 'mark' from eventstream.events") -> set[str]:
+    return {mark for (mark,) in rows(session, statement)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import psycopg
 import pytest
 from database import Database, rows, value
-from minting import Bank, use
+from minting import Bank, marks, refused, use
 from operating import run_psql
 from psycopg.types.json import Jsonb
 from server import run, wait_until
@@ -27,17 +26,6 @@ def fill(bank: Bank, count: int = 3) -> Bank:
         for n in range(count):
             session.execute("select es_append('account-1', 'Opened', %s)", (Jsonb({"mark": MARK, "n": n}),))
     return bank
-
-
-@contextlib.contextmanager
-def refused(*states: str):
-    with pytest.raises(psycopg.Error) as raised:
-        yield raised
-    assert raised.value.sqlstate in states, raised.value
-
-
-def marks(session: psycopg.Connection, statement: str = "select payload ->> 'mark' from eventstream.events") -> set[str]:
-    return {mark for (mark,) in rows(session, statement)}
 
 
 def health(session: psycopg.Connection) -> list[tuple]:

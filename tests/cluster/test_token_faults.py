@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 
 import psycopg
 import pytest
 from database import rows, value
-from minting import ISSUER, Bank, mint_token, use
-from psycopg.types.json import Jsonb
+from minting import ISSUER, MARKS, Bank, filled, marks, mint_token, refused, use
 
-MARKS = {"acme": "of-acme-4711", "bank": "of-bank-0815"}
 
 
 @pytest.fixture
 def bank(database):
-    made = Bank(database)
-    for tenant, mark in MARKS.items():
-        with made.connect() as session, session.transaction():
-            use(session, made.token(tenant))
-            for n in range(1, 4):
-                session.execute("select es_append('account-1', 'Opened', %s)", (Jsonb({"mark": mark, "n": n}),))
-    return made
-
-
-@contextlib.contextmanager
-def refused(*states: str):
-    with pytest.raises(psycopg.Error) as raised:
-        yield raised
-    assert raised.value.sqlstate in states, raised.value
-
-
-def marks(session: psycopg.Connection, statement: str = "select payload ->> 'mark' from eventstream.events") -> set[str]:
-    return {mark for (mark,) in rows(session, statement)}
+    return filled(database)
 
 
 def plain(bank: Bank, *privileges: str) -> None:

@@ -12,29 +12,15 @@ import time
 import psycopg
 import pytest
 from database import Database, rows, value
-from minting import ISSUER, LEEWAY, Bank, mint_token, use
+from minting import ISSUER, LEEWAY, MARKS, Bank, filled, mint_token, refused, use
 from psycopg.types.json import Jsonb
 from server import PORT
 
-MARKS = {"acme": "of-acme-4711", "bank": "of-bank-0815"}
 
 
 @pytest.fixture
 def bank(database):
-    made = Bank(database)
-    for tenant, mark in MARKS.items():
-        with made.connect() as session, session.transaction():
-            assert use(session, made.token(tenant)) == tenant
-            for version in range(1, 4):
-                session.execute("select es_append('account-1', 'Opened', %s)", (Jsonb({"mark": mark, "n": version}),))
-    return made
-
-
-@contextlib.contextmanager
-def refused(*states: str):
-    with pytest.raises(psycopg.Error) as raised:
-        yield raised
-    assert raised.value.sqlstate in states, raised.value
+    return filled(database)
 
 
 def marks(session: psycopg.Connection, statement: str = "select payload ->> 'mark' from es_read('account-1')") -> set[str]:
