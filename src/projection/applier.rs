@@ -82,7 +82,7 @@ pub fn function(projection: &Projection, purpose: Purpose, name: &str) -> Result
 pub fn filter(projection: &Projection) -> Result<Result<Filter, String>> {
     let role = &projection.registrant.role;
     let Some(oid) = projection.registrant.existing()? else {
-        return Ok(Err(format!("the role {role} that created it does not exist any more")));
+        return Ok(Err(format!("the role {role} that registered it does not exist any more")));
     };
     let what = what(projection);
     let at = Position::global(&what);

@@ -437,7 +437,7 @@ fn prepared(
     };
     let role = registrant
         .existing()?
-        .ok_or_else(|| unusable(format!("the role {} that created it does not exist any more", registrant.role)))?;
+        .ok_or_else(|| unusable(format!("the role {} that registered it does not exist any more", registrant.role)))?;
     test_point("writing rows");
     let found = as_owner(Planning::ByIndex, |db, _| Relation::find_locked(db, &table.name, role))?;
     let relation = found.ok_or_else(|| unusable("it does not exist any more".into()))?;

@@ -552,7 +552,7 @@ def test_a_projection_stops_with_a_reason_where_its_registrant_lost_what_it_need
         said = "may not execute public.h any more"
     else:
         session.execute(f'drop owned by "{role}"; drop role "{role}"')
-        said = f"the role {role} that created it does not exist any more"
+        said = f"the role {role} that registered it does not exist any more"
     if way == "inline":
         with raised("ES021") as error:
             session.execute("select es_append('thing-1', 'Happened', '{}')")
