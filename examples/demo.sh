@@ -67,7 +67,13 @@ heading 'A course with a limited number of places (examples/course)'
 heading 'Stock that is reserved for ten seconds, and comes back by itself (examples/reservation)'
 "$here/reservation/reservation.sh"
 
-heading 'A clerk who is not shown a name (examples/customers/customers.sql)'
+heading 'A card that is charged once, outside of the database (examples/outside/outside.sql)'
+tell "$here/outside/outside.sql"
+
+heading 'What is declared, and what has changed since it was reviewed (examples/definitions/definitions.sql)'
+tell "$here/definitions/definitions.sql"
+
+heading 'A clerk who is not shown a name, and a case worker who is (examples/customers/customers.sql)'
 tell "$here/customers/customers.sql"
 
 heading 'One login, two tenants by token (examples/tokens)'

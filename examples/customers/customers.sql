@@ -21,6 +21,9 @@ begin
     if to_regrole('masked_clerk') is null then
         create role masked_clerk;
     end if;
+    if to_regrole('masked_case_worker') is null then
+        create role masked_case_worker;
+    end if;
 end
 $$;
 select es_grant('masked_clerk', 'read'), es_grant('masked_clerk', 'append');
@@ -35,10 +38,17 @@ select payload from es_read('customer-c18');
 reset role;
 
 -- == A case worker, who says why, and is on record before he sees anything ==
+select es_grant('masked_case_worker', 'read'), es_grant('masked_case_worker', 'reveal');
+set role masked_case_worker;
+select payload from es_read('customer-c17');
 select (e).payload from (select es_reveal('customer-c17', 'CASE-4711') as e) r;
-select stream, events, reason from eventstream.access_log;
+reset role;
+
+-- == Who administers the database sees who looked, at what, and why ==
+select role, stream, events, reason from eventstream.access_log;
 
 -- == Nothing is lost: the chain is as it was ==
 select count(*) as problems from es_verify();
 select es_revoke('masked_clerk', 'read'), es_revoke('masked_clerk', 'append');
-drop role masked_clerk;
+select es_revoke('masked_case_worker', 'read'), es_revoke('masked_case_worker', 'reveal');
+drop role masked_clerk, masked_case_worker;

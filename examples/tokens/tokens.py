@@ -35,6 +35,8 @@ def set_up(owner: psycopg.Connection) -> str:
     owner.execute("select es_require_token(%s)", (ROLE,))
     for privilege in ("read", "append"):
         owner.execute("select es_grant(%s, %s, tenant => '*')", (ROLE, privilege))
+    # There will be several tenants: whoever names none goes on in the first.
+    owner.execute(f"alter database {database} set eventstream.tenant = 'default'")
     for tenant in TENANTS:
         owner.execute("select es_create_tenant(%s)", (tenant,))
         owner.execute("select es_add_token_key('demo', %s, %s, %s)", (mint_token.public(mint_token.kept_key(tenant)), tenant, ISSUER))

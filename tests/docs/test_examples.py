@@ -33,7 +33,7 @@ def told(database, story):
 
 @pytest.mark.parametrize(
     "stories",
-    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables", "customers/customers"]],
+    [["ledger/ledger", "ledger/state"], ["inventory/inventory", "payables/payables", "receivables/receivables", "outside/outside", "definitions/definitions", "customers/customers"]],
     ids=["ledger", "the others in one database"],
 )
 def test_stories_print_what_their_out_files_hold(database, stories):
@@ -69,10 +69,22 @@ def test_the_demo_tells_its_story_and_can_tell_it_again(empty_database):
             "12 accounts with 2,213 transactions: rules = function = sum of the amounts",
             "All 18 balances and 1 stock levels are what es_category_state() folds", " ES021", "select es_resume_projection('revenue');",
             " 2024-06-01 |     1 | 250000.00", " done", "All 18 balances and 20001 stock levels", "6 of 20 enrolled, 14 found it full", "7 of 7 places are taken; 0 free", "3 are available again; release-shelf-pump/o-1 done, release-shelf-pump/o-2 unscheduled",
+            "one key, one intention", '{"receipt": "R-1"}', '"expected_version": "optional"', "masked_case_worker | customer-c17",
             'ERROR ES042: role "ledger_web" needs a token', "account-cash | 12.50 | clerk-ada | bakery", 'ERROR ES044: this transaction is of tenant "bakery" by its token, and not of "brewery"', "ERROR ES043",
         ):
             assert said in done.stdout, f"run {again + 1}: {said!r} is missing in:\n{done.stdout}"
-    assert "The database is docs_" in done.stdout and "_2. Things" in done.stdout
+        database, suggested = suggested_by(done.stdout)
+        assert database == empty_database.name + ("_2" if again else "") and len(suggested) == 4
+        for statement in suggested:
+            # As a newcomer's psql runs it, in the database that the demo names.
+            tried = empty_database.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement, PGDATABASE=database)
+            assert tried.returncode == 0 and tried.stdout.strip(), f"run {again + 1}: {statement}\n{tried.stdout}"
+
+
+def suggested_by(told):
+    """The database that the demo's last chapter names, and the statements to try in it."""
+    last = told[told.index("=== Go on ===") :]
+    return re.search(r"The database is (\S+)\. Things", last)[1], re.findall(r"(?m)^      (\w.*;)$", last)
 
 
 def test_the_demo_takes_a_file_of_the_users_and_fails_with_it(empty_database, tmp_path):
