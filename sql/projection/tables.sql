@@ -86,7 +86,7 @@ comment on column _eventstream.projection_progress.rate is 'events a second in t
 comment on column _eventstream.projection_progress.attempts is 'failed attempts at failed_position in a row';
 comment on column _eventstream.projection_progress.next_batch is 'the most events of the next batch after a failure that could not be told to be of one event; NULL = batch_size';
 comment on column _eventstream.projection_progress.failed_position is 'the event that fails, where it is known';
-comment on column _eventstream.projection_progress.fingerprint is 'of the fold by which a state table was filled';
+comment on column _eventstream.projection_progress.fingerprint is 'of the fold by which a state table was filled; NULL where its rows are not all of one';
 comment on column _eventstream.projection_progress.rebuild_to is 'position up to which a rebuild fills the read model';
 comment on column _eventstream.projection_progress.rebuild_stream is 'id of the last stream that the rebuild of a state table has folded';
 comment on column _eventstream.projection_progress.rebuild_done is 'streams of a state table that are done; a handler''s rebuild is as far as its global_position';

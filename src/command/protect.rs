@@ -170,21 +170,27 @@ fn take_back(target: Target, kind: Protects, event_type: &str) -> Result<i64> {
     }
     if kind == Protects::Event {
         agreement::must_agree(target, event_type)?;
-        say_refolded("filled again", &refold::refold(target)?)?;
     }
     Ok(gone as i64)
 }
 
 /// Alone: no append that was judged by other rules is under way, nor a batch that was shown events under them, and nobody else declares anything of the tenant. The gate last: while
-/// others are waited for, appends go on.
+/// others are waited for, appends go on. Errors: 0A000 where the transaction keeps its snapshot.
 fn begin(target: Target, call: &std::ffi::CStr) -> Result<()> {
     server::must_be_writable(call)?;
+    if server::keeps_its_snapshot() {
+        let what =
+            format!("{} cannot be called in a REPEATABLE READ or SERIALIZABLE transaction", call.to_string_lossy());
+        let hint = "It would not see rows of state tables that came since, which may repeat what is to be protected: call it in a READ COMMITTED one.";
+        return Err(Error::FeatureNotSupported { what, hint: Some(hint.into()) }.into());
+    }
     refold::rest(target)?;
     agreement::begin(target.id, call)?;
     gate::close(target)
 }
 
-/// What was protected is, for this transaction, until nothing that it does can be looked at by itself any more. Then inline state tables are filled by the rules that the others will know.
+/// What was protected is, for this transaction, until its end: whatever code it runs, a trigger of a state table at the commit too, could tell what it is shown (by a sequence, a lock, an SQLSTATE), and a
+/// rollback would leave no trace of that. What others will be shown is looked up last, and by no code of users'.
 fn keep_until_commit(target: Target) -> Result<()> {
     protected::keep_until_commit(target.id)?;
     TAKEN_BACK.with_borrow_mut(|all| {
@@ -198,17 +204,18 @@ fn keep_until_commit(target: Target) -> Result<()> {
             protected::unveil();
         }
     };
-    transaction::call_unveiled_before_commit(Due { before_commit: fill_unveiled, on_end });
+    transaction::call_unveiled_before_commit(Due { before_commit: note_unveiled, on_end });
     Ok(())
 }
 
-fn fill_unveiled() -> Result<()> {
+fn note_unveiled() -> Result<()> {
     protected::unveil();
-    // Users' code may fail with what it is shown now, and the rollback would leave no trace of that: it is told nobody.
-    TAKEN_BACK
-        .take()
-        .iter()
-        .try_for_each(|(id, name)| progress::veiled(false, || refold::refold(Target { id: *id, name }).map(drop)))
+    for (id, name) in TAKEN_BACK.take() {
+        let refolded = refold::refold_showing(Target { id, name: &name })?;
+        say_refolded("filled again", &refolded.filled)?;
+        say_refolded("rows of before, until es_rebuild_projection fills them by what is shown now", &refolded.left)?;
+    }
+    Ok(())
 }
 
 fn check_name(kind: Protects, event_type: &str) -> Result<()> {

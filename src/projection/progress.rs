@@ -19,6 +19,8 @@ use pgrx::pg_sys::{Datum, INT4OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 pub enum Lock {
     Skip,
     Wait,
+    /// As Wait; in a transaction that keeps its snapshot also one that was made, or advanced, since.
+    Latest,
 }
 
 /// A locked row.
@@ -103,6 +105,10 @@ thread_local! {
          where p.tenant_id = $1 and g.projection_id = p.id and g.error_message is not null",
         &[INT8OID, TEXTOID],
     ) };
+    static FORGET_FINGERPRINT: Plan = const { Plan::new(
+        "update _eventstream.projection_progress set fingerprint = null where projection_id = $1",
+        &[INT8OID],
+    ) };
     static FAIL: Plan = const { Plan::new(
         "update _eventstream.projection_progress \
          set attempts = $2, next_batch = $3, failed_position = $4, failed_at = clock_timestamp(), retry_at = $5, \
@@ -127,6 +133,12 @@ thread_local! {
 /// What was said of the last failures of a tenant's projections is not told any more, and `instead` is.
 pub fn withhold(db: &Db, tenant_id: i64, instead: &str) -> Result<()> {
     WITHHOLD.with(|plan| plan.write(db, &[Some(Datum::from(tenant_id)), Some(from_text(instead)?)])).map(drop)
+}
+
+/// The rows of a state table are from now on those of more than one fold: whatever fold comes, they are others.
+pub fn forget_fingerprint(id: i64) -> Result<()> {
+    let key = [Some(Datum::from(id))];
+    as_owner(Planning::ByIndex, |db, _| FORGET_FINGERPRINT.with(|plan| plan.write(db, &key)).map(drop))
 }
 
 fn read(row: &Row) -> Result<Progress> {
@@ -155,7 +167,8 @@ fn read(row: &Row) -> Result<Progress> {
 /// not see what was written. None where somebody else holds the lock ([`Lock::Skip`]), or there is no such row.
 pub fn lock(id: i64, lock: Lock) -> Result<Option<Progress>> {
     let plan = if lock == Lock::Skip { &SKIP } else { &WAIT };
-    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, View::Lock, &[Some(Datum::from(id))], read)))
+    let view = if lock == Lock::Latest { View::Write } else { View::Lock };
+    as_owner(Planning::ByIndex, |db, _| plan.with(|plan| plan.first(db, view, &[Some(Datum::from(id))], read)))
 }
 
 /// As committed by now, without a lock.

@@ -3,12 +3,13 @@
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::function::call::Registrant;
+use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::query::row::Row;
 use crate::pg::value::datum::from_text;
-use crate::shared::catalog;
+use crate::shared::catalog::{self, Catalog};
 use crate::shared::known::Known;
 use crate::shared::session::as_owner;
 use crate::shared::trial;
@@ -115,6 +116,11 @@ thread_local! {
         "select id from _eventstream.projections where tenant_id = $1 and name = $2",
         &[INT8OID, TEXTOID],
     ) };
+}
+
+/// Shared by whoever makes a projection of the tenant, until the end of the transaction; locked by who needs that none comes meanwhile.
+pub fn making(tenant_id: i64) -> Result<LockTag> {
+    Ok(LockTag { table: Catalog::current()?.projections, object: tenant_id, part: 0 })
 }
 
 /// The id of the projection of that name. Errors: ES020.

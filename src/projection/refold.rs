@@ -19,7 +19,6 @@ use crate::pg::process::subtransaction::{attempt, attempt_event};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::from_text;
 use crate::shared::board;
-use crate::shared::catalog::Catalog;
 use crate::shared::session::as_owner;
 use crate::state::folds::{Fold, How};
 use eventstream_core::error::Error;
@@ -81,7 +80,8 @@ pub fn tables_of(tenant_id: i64, fold: &str, by_default: bool) -> Result<Vec<Str
 
 /// Waits until nobody advances a projection of the tenant, and lets nobody begin to, until the end of the transaction; nor make one.
 pub fn rest(target: Target) -> Result<()> {
-    lock::against_writing(Catalog::current()?.projections)?;
+    projections::making(target.id)?.lock()?;
+    invalidation::take_in()?;
     as_owner(Planning::ByIndex, |db, _| {
         REST.with(|plan| plan.rows(db, View::Lock, 0, &[Some(Datum::from(target.id))], |_| Ok(()))).map(drop)
     })
@@ -90,7 +90,7 @@ pub fn rest(target: Target) -> Result<()> {
 /// Begins to fill those of the tenant's state tables again whose states are others now, and names them; one that is paused or stopped is filled
 /// when it goes on.
 pub fn refold(target: Target) -> Result<Vec<String>> {
-    Ok(fill_again(target, None)?.filled)
+    Ok(fill_again(target, Change::Fold)?.filled)
 }
 
 /// What became of state tables whose states are others now.
@@ -99,21 +99,40 @@ pub struct Refolded {
     pub filled: Vec<String>,
     /// They have no rows until they go on.
     pub emptied: Vec<String>,
+    /// Their rows are those of before.
+    pub left: Vec<String>,
+}
+
+/// What has changed states.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    /// How they are folded.
+    Fold,
+    /// A rule hides more of events of these types.
+    Hides(&'a [String]),
+    /// A rule hides less.
+    Shows,
 }
 
 /// The same under a new rule of protected fields of events of these types: what may repeat such a value is gone from the tables at once, and from their statistics. One that cannot be filled
 /// by its fold as it is is left empty and paused.
 pub fn refold_hiding(target: Target, event_types: &[String]) -> Result<Refolded> {
-    fill_again(target, Some(event_types))
+    fill_again(target, Change::Hides(event_types))
 }
 
-fn fill_again(target: Target, hidden: Option<&[String]>) -> Result<Refolded> {
+/// The same where a rule is about to hide less, which nobody is shown before the commit: no code of users' is called. So inline tables keep their rows, each until its stream's next event, or a rebuild,
+/// and it is noted that they are filled by no fold as it is.
+pub fn refold_showing(target: Target) -> Result<Refolded> {
+    fill_again(target, Change::Shows)
+}
+
+fn fill_again(target: Target, change: Change) -> Result<Refolded> {
     let ids = as_owner(Planning::ByIndex, |db, _| {
         TABLES.with(|plan| plan.rows(db, View::Latest, 0, &[Some(Datum::from(target.id))], |row| row.int8(0)))
     })?;
     let mut all = Refolded::default();
     for id in ids {
-        let Some(progress) = progress::lock(id, Lock::Wait)? else { continue };
+        let Some(progress) = progress::lock(id, Lock::Latest)? else { continue };
         invalidation::take_in()?;
         let Some(projection) = projections::by_id(id)? else { continue };
         let Kind::Table(table) = &projection.kind else { continue };
@@ -122,7 +141,12 @@ fn fill_again(target: Target, hidden: Option<&[String]>) -> Result<Refolded> {
         if fold.is_some_and(|fold| progress.fingerprint == Some(fold.fingerprint)) {
             continue;
         }
-        let is_hidden = hidden.is_some_and(|event_types| may_repeat(fold, event_types));
+        if matches!(change, Change::Shows) && (projection.mode, progress.status) == (Mode::Inline, Status::Running) {
+            progress::forget_fingerprint(id)?;
+            all.left.push(projection.name.clone());
+            continue;
+        }
+        let is_hidden = matches!(change, Change::Hides(event_types) if may_repeat(fold, event_types));
         if is_hidden {
             empty(&projection, table)?;
         }

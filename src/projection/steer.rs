@@ -152,6 +152,9 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
     server::must_be_writable(c"a projection")?;
     horizon::must_be_known(c"a projection")?;
     let registrant = Giver::current()?;
+    // Before any other lock: who protects fields meanwhile takes this one first, too, and the gate last.
+    projections::making(target.id)?.share()?;
+    invalidation::take_in()?;
     let id = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;
         if settings.after_position > last_position {

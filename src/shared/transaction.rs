@@ -107,7 +107,7 @@ pub fn call_last_before_commit(due: Due) {
     LAST.set(Some(due));
 }
 
-/// Does that behind even those, when nothing that this transaction does can be looked at by itself any more.
+/// Does that behind even those, when no code of users' runs in this transaction any more; it must call none.
 pub fn call_unveiled_before_commit(due: Due) {
     UNVEILED.set(Some(due));
 }

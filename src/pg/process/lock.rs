@@ -183,12 +183,6 @@ pub fn within<T>(timeout: Duration, work: impl FnOnce() -> Result<T>) -> Result<
     with_lock_timeout(session_timeout().unwrap_or(timeout).min(timeout), work)
 }
 
-/// Keeps everybody from adding, changing and removing rows of the relation until the end of the transaction.
-pub fn against_writing(relation: Oid) -> Result<()> {
-    // SAFETY: locks a relation.
-    catch(|| unsafe { ffi::LockRelationOid(relation, pg_sys::ShareLock as i32) })
-}
-
 /// Keeps everybody from gathering statistics of the relation, until the end of the transaction.
 pub fn against_analyze(relation: Oid) -> Result<()> {
     // SAFETY: locks a relation.
