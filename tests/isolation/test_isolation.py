@@ -16,7 +16,9 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "cluster"))
 
+import minting  # noqa: E402
 import server as servers  # noqa: E402
+from database import value  # noqa: E402
 
 SPECS = sorted(spec.stem for spec in (HERE / "specs").glob("*.spec"))
 
@@ -45,6 +47,20 @@ def test_every_spec_has_expected_output():
     assert SPECS == sorted(out.stem for out in (HERE / "expected").glob("*.out"))
 
 
+def mint(setup):
+    """For specs that use tokens: one for each tenant that permutations make, t1, t2, ..., and the key that speaks for them; and the role that works by them."""
+    key = minting.mint_token.new_key()
+    log = value(setup, "select log_id || '/' || incarnation from es_log_info()")
+    setup.execute("create table minted (tenant text primary key, token text not null, key bytea not null)")
+    for tenant in (f"t{number}" for number in range(1, 51)):
+        claims = {"iss": minting.ISSUER, "aud": log, "tenant": tenant, "sub": "clerk-7"}
+        token = minting.mint_token.mint(key, "k1", 300, **claims)
+        setup.execute("insert into minted values (%s, %s, %s)", (tenant, token, minting.mint_token.public(key)))
+    setup.execute(f"revoke temp on database {setup.info.dbname} from public")
+    setup.execute("create role spec_web login")
+    setup.execute("grant select on minted, runs to spec_web")
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_interleaving(spec, isolation_server):
     database = "spec_" + re.sub(r"\W", "_", spec)
@@ -52,6 +68,8 @@ def test_interleaving(spec, isolation_server):
         admin.execute(f'create database "{database}"')
     with isolation_server.connect(database) as setup:
         setup.execute((HERE / "prelude.sql").read_text())
+        if spec == "tokens":
+            mint(setup)
     done = subprocess.run(
         [
             str(isolation_programs() / "isolationtester"),
