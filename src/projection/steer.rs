@@ -13,13 +13,10 @@ use crate::log::acting::{self, Rebuilding};
 use crate::log::audit;
 use crate::log::dead_letters::{self, Cause, Source};
 use crate::log::horizon;
-use eventstream_core::argument::Argument;
-
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::invalidation;
-
 use crate::pg::process::memory::Scratch;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
@@ -29,6 +26,7 @@ use crate::shared::board;
 use crate::shared::catalog::{self, Catalog};
 use crate::shared::session::as_owner;
 use crate::usercode::handler::{self, Purpose};
+use eventstream_core::argument::Argument;
 use eventstream_core::audit::{act, checked_reference};
 use eventstream_core::error::Error;
 use eventstream_core::name::FoldName;
