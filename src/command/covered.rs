@@ -199,5 +199,11 @@ pub fn has_secrets(tenant_id: i64, command_type: &str) -> Result<bool> {
     Ok(protected::of(tenant_id)?.told_of_command(command_type).is_some())
 }
 
+/// Whether what its decider says is kept out of the server's log: also where events are protected, which it may make of what the command says.
+pub fn is_hushed(tenant_id: i64, command_type: &str) -> Result<bool> {
+    let protected = protected::of(tenant_id)?;
+    Ok(!protected.shows_all_events() || protected.told_of_command(command_type).is_some())
+}
+
 /// What is said instead of them.
 pub const WITHHELD: &str = "not told: fields of the command are protected";

@@ -1,9 +1,11 @@
 //! A decision on its way: the command, its decider, and how the decider's functions are called: as the registrant, in the command's tenant, and so that they may only read.
 use super::commanded::Command;
+use super::covered;
 use super::deciders::{Decider, undecided};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
-use crate::pg::function::call::{Code, Function, Position};
+use crate::pg::error::hushed::Hushing;
+use crate::pg::function::call::{self, Code, Function, Position};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::value::datum::Nullable;
 use crate::shared::within;
@@ -27,20 +29,23 @@ impl Deciding<'_> {
         before: impl FnOnce() -> Result<()>,
         arguments: &[Nullable],
     ) -> Result<Jsonb<'r>> {
-        let Self { target, command, decider } = self;
-        let where_it_stands = format!(
-            "decider \"{}\" of command \"{}\" for stream \"{}\"",
-            decider.name, command.command_type, command.stream
-        );
-        let where_it_stands = CString::new(where_it_stands).unwrap_or_default();
+        let Self { target, command, .. } = self;
+        let where_it_stands = CString::new(self.place()).unwrap_or_default();
         let at = Position::version(&where_it_stands, version);
+        let hushing = covered::is_hushed(target.id, command.command_type)?.then(Hushing::begin);
         let answer = function.as_registrant(Code::Decider, &at, |calls| {
             within::during(target.id, target.name, || {
                 before()?;
+                if hushing.is_some() {
+                    // Workers of a query would write what they fail with on their own.
+                    call::set(c"max_parallel_workers_per_gather", "0")?;
+                }
                 calls.call(arguments)
             })
-        })?;
-        match answer {
+        });
+        let is_hushed = hushing.is_some();
+        drop(hushing);
+        match answer.or_else(|failure| Err(if is_hushed { failure.hushed(&self.place())? } else { failure }))? {
             Some(answer) => Jsonb::of_datum(answer),
             None => {
                 let hint = match what {
@@ -50,6 +55,14 @@ impl Deciding<'_> {
                 Err(self.failed(format!("its {what} is NULL"), Some(hint)))
             }
         }
+    }
+
+    fn place(&self) -> String {
+        let Self { command, decider, .. } = self;
+        format!(
+            "decider \"{}\" of command \"{}\" for stream \"{}\"",
+            decider.name, command.command_type, command.stream
+        )
     }
 
     /// That the decider answered what is no answer. Errors: ES037.
@@ -70,14 +83,19 @@ impl Deciding<'_> {
 
     /// What is wrong with a part of the answer is wrong with the decider, and not with an argument of the caller's.
     pub fn answered(&self, failure: Failure) -> Failure {
-        match failure {
+        let failure = match failure {
             Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
                 self.failed(format!("its {argument} {reason}"), hint.as_deref())
             }
             Failure::Rule(error @ Error::InvalidStreamName { .. }) => {
                 self.failed(format!("its answer has an {error}"), None)
             }
-            other => other,
-        }
+            other => return other,
+        };
+        let hushed = || match covered::is_hushed(self.target.id, self.command.command_type)? {
+            true => failure.hushed(&self.place()),
+            false => Ok(failure),
+        };
+        hushed().unwrap_or_else(|failure| failure)
     }
 }

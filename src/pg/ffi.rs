@@ -347,6 +347,7 @@ compared! {
         level: c_int,
         reload: bool,
     ) -> c_int;
+    pub fn GetConfigOptionResetString(name: *const c_char) -> *const c_char;
     pub fn GetConfigOptionByName(name: *const c_char, canonical: *mut *const c_char, missing_ok: bool) -> *mut c_char;
     pub fn NewGUCNestLevel() -> c_int;
     pub fn AtEOXact_GUC(is_commit: bool, level: c_int);
@@ -474,12 +475,11 @@ unbound! {
 
 // How an error is made, which pgrx keeps to itself; what does not return, which pgrx knows of some versions only; and a setting that it does not bind.
 unsafe extern "C-unwind" {
-    // utils/error/elog.c, storage/ipc/ipc.c
-    pub fn ReThrowError(error: *mut ErrorData) -> !;
+    // storage/ipc/ipc.c, utils/adt/varlena.c
     pub fn proc_exit(code: c_int) -> !;
-    // utils/adt/varlena.c
     pub static mut bytea_output: c_int;
     // utils/error/elog.c
+    pub fn ReThrowError(error: *mut ErrorData) -> !;
     pub fn errstart(elevel: c_int, domain: *const c_char) -> bool;
     pub fn errcode(code: c_int) -> c_int;
     pub fn errmsg(format: *const c_char, ...) -> c_int;

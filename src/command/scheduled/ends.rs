@@ -142,7 +142,9 @@ fn of(tried: &Tried, caught: Option<&Caught>) -> Result<[Nullable; 5]> {
 
 /// A line in the server's log.
 fn tell(tried: &Tried, caught: &Caught, stage: Stage) -> Result<()> {
-    let Tried { key, stream, command_type, attempts, .. } = tried;
+    let Tried { tenant_id, key, stream, command_type, attempts, .. } = tried;
+    let is_hushed = covered::is_hushed(*tenant_id, command_type)?;
+    let said = if is_hushed { covered::WITHHELD } else { shortened(&caught.message) };
     let then = if stage == Stage::Dead { ", and is a dead letter now" } else { "" };
     let message = format!(
         "eventstream{}: scheduled command {} with the key {} for stream {} fails in attempt {attempts}{then}: {}",
@@ -150,7 +152,7 @@ fn tell(tried: &Tried, caught: &Caught, stage: Stage) -> Result<()> {
         shown(command_type),
         shown(key),
         shown(stream),
-        shortened(&caught.message)
+        said
     );
     let detail = serde_json::json!({
         "command_key": key, "stream": stream, "command_type": command_type, "attempts": attempts, "sqlstate": caught.sqlstate,

@@ -24,7 +24,7 @@ pub enum Failure {
 
 /// An error as PostgreSQL made it, in memory that lives as long as the transaction.
 #[derive(Debug)]
-pub struct PgError(*mut pg_sys::ErrorData);
+pub struct PgError(pub(super) *mut pg_sys::ErrorData);
 
 /// An error that was taken back, with what it did: what is left of it are its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +122,7 @@ impl PgError {
     /// Five characters.
     pub fn sqlstate(&self) -> String {
         // SAFETY: a copy that CopyErrorData made, alive until `raise` or `into_caught`.
-        let packed = unsafe { (*self.0).sqlerrcode };
-        (0..5).map(|place| char::from(((packed >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+        unpacked_sqlstate(unsafe { (*self.0).sqlerrcode }).map(char::from).iter().collect()
     }
 
     pub fn into_caught(self) -> Caught {
@@ -186,7 +185,7 @@ unsafe fn home_of_errors() -> pg_sys::MemoryContext {
 }
 
 /// A copy of words for an error, where errors are kept.
-fn at_home(words: &str) -> Result<*const c_char> {
+pub(super) fn at_home(words: &str) -> Result<*const c_char> {
     catch(|| {
         // SAFETY: plain variables; `catch` puts the memory context back after an error.
         unsafe {
@@ -342,6 +341,11 @@ pub fn packed_sqlstate(code: &str) -> c_int {
         .take(5)
         .enumerate()
         .fold(0, |packed, (place, byte)| packed + ((c_int::from(byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)))
+}
+
+/// The same backward.
+pub fn unpacked_sqlstate(packed: c_int) -> [u8; 5] {
+    [0, 1, 2, 3, 4].map(|place| ((packed >> (6 * place)) & 0x3f) as u8 + b'0')
 }
 
 /// `text` as a C string in PostgreSQL's memory, which the end of the transaction frees.
