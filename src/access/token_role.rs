@@ -6,6 +6,7 @@ use super::fixed::must_be_everywhere;
 use super::grant::see_roles;
 use crate::log::identity;
 use crate::pg::error::failure::{Result, invalid};
+use crate::pg::error::report;
 use crate::pg::process::server;
 use crate::pg::process::session::{Db, Planning};
 use crate::pg::query::plan::{Plan, View};
@@ -34,6 +35,11 @@ thread_local! {
         "delete from _eventstream.grants where role = $1 and tenant_id = 0 and privilege = 'token'",
         &[TEXTOID],
     ) };
+    static IS_ELSEWHERE: Plan = const { Plan::new(
+        "select true from pg_roles r join pg_database d on d.datallowconn and d.datname <> current_database() and has_database_privilege(r.oid, d.oid, 'connect') \
+         where r.rolname = $1 and r.rolcanlogin limit 1",
+        &[TEXTOID],
+    ) };
     static SHOW_ACTIVITIES: Plan = const { Plan::new("select _eventstream.show_activities($1, $2)", &[TEXTOID, BOOLOID]) };
 }
 
@@ -49,6 +55,15 @@ pub fn require_token(role: &str, is_required: bool) -> Result<()> {
         if is_required {
             must_keep_nothing(db, role, by_oid)?;
             DEMAND.with(|plan| plan.write(db, &[name, Some(from_text(&by)?)]))?;
+            if IS_ELSEWHERE.with(|plan| plan.first(db, View::Latest, &[name], |_| Ok(())))?.is_some() {
+                report::warning_with(
+                    &format!(
+                        "role {} may connect to other databases of this server, where it may change its own settings and password",
+                        shown(role)
+                    ),
+                    "Take that from it: eventstream.health (token role …) names them, with the statements.",
+                )?;
+            }
         } else {
             if HAS_EVERYWHERE.with(|plan| plan.first(db, View::Latest, &[name], |_| Ok(())))?.is_some() {
                 return Err(Error::InvalidArgument {

@@ -131,12 +131,13 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
 }
 
 /// Kinds of checks that have two words.
-const OF_TWO_WORDS: [&str; 7] = [
+const OF_TWO_WORDS: [&str; 8] = [
     "damaged snapshots",
     "dead letters",
     "event types",
     "protected fields",
     "protected tables",
+    "refused tokens",
     "scheduled commands",
     "token role",
 ];

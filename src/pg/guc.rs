@@ -1,7 +1,9 @@
 //! Settings that are texts, and are looked at when somebody sets them; those that are whole numbers, by a table; and the end of their definition.
 //! Others are pgrx's.
+use super::compat;
 use super::error::entry::silent;
-use super::error::failure::refuse_setting;
+use super::error::failure::{Result, catch, refuse_setting};
+use super::ffi;
 use eventstream_core::error::Error;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::GucSource::{PGC_S_DATABASE_USER, PGC_S_DEFAULT};
@@ -46,6 +48,28 @@ pub fn define_text<T: Text>(short: &'static CStr, long: &'static CStr, setting: 
         );
     }
     DEFINING.set(false);
+}
+
+/// A setting's value as the server's configuration says it, whatever this session has set; None where its role, its database or its client says another one, which hides it here.
+pub fn standing(name: &CStr) -> Result<Option<String>> {
+    catch(|| {
+        // SAFETY: the record of a setting lives as long as the process; its value is copied before anything else is asked.
+        unsafe {
+            let found = compat::find_setting(name);
+            let is_own = found.is_null() || (*found).reset_source > GucSource::PGC_S_ARGV;
+            (!is_own).then(|| ffi::GetConfigOptionResetString(name.as_ptr()))
+        }
+    })
+    // SAFETY: a text of guc.c's, or NULL.
+    .map(|value| {
+        value.map(|value| {
+            if value.is_null() {
+                String::new()
+            } else {
+                unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()
+            }
+        })
+    })
 }
 
 /// A setting that is a whole number.

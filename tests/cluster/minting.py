@@ -60,6 +60,12 @@ class Bank:
         return session
 
 
+def keep_out(session: psycopg.Connection) -> None:
+    """Of all other databases of the server, whoever is no superuser."""
+    for (statement,) in rows(session, "select format('revoke connect on database %I from public', datname) from pg_database where datname <> current_database()"):
+        session.execute(statement)
+
+
 def use(session: psycopg.Connection, token: str) -> str:
     return value(session, "select es_use_token(%s)", token)
 

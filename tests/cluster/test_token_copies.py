@@ -29,13 +29,15 @@ def fill(bank: Bank, count: int = 3) -> Bank:
 
 
 def health(session: psycopg.Connection) -> list[tuple]:
-    return rows(session, "select name, status, detail, fix from eventstream.health where name ~ '^token' order by 1, 2, 3")
+    """What is wrong, but for the other one of the two databases."""
+    look = "select name, status, detail, fix from eventstream.health where name ~ '^token' and status <> 'ok' and detail !~ 'other databases of this server' order by 1, 2, 3"
+    return rows(session, look)
 
 
 def test_a_restored_dump_asks_for_a_token_has_temp_back_and_once_activated_takes_none_of_the_original_s(quiet):
     bank = fill(Bank(quiet))
     with bank.admin() as session:
-        assert [row[:2] for row in health(session)] == [("tokens", "ok")]
+        assert health(session) == []
     copy = Database(quiet.server, quiet.name[:50] + "_copy").create(extension=False)
     try:
         run_psql(copy, run("pg_dump", env=quiet.server.address(quiet.name)))
@@ -52,7 +54,7 @@ def test_a_restored_dump_asks_for_a_token_has_temp_back_and_once_activated_takes
             ((name, status, detail, fix),) = health(owner)
             assert (name, status) == (f"token role {bank.role}", "critical") and f"has TEMP on database {copy.name}" in detail
             owner.execute(fix)
-            assert [row[:2] for row in health(owner)] == [("tokens", "ok")]
+            assert health(owner) == []
             owner.execute("select es_activate()")
         with copy.connect(user=bank.role) as session:
             with refused("ES043"), session.transaction():

@@ -10,6 +10,7 @@ pub mod event_types;
 mod folds;
 mod guards;
 mod invariants;
+mod logged;
 mod protected;
 pub mod scheduled;
 mod stale;
@@ -63,6 +64,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     if !access::is_held_to_one()? {
         checks.extend([database::preload()?, database::log(&writing)?, guards::check()?]);
+        checks.extend(stale::refused_tokens(&moment));
         if open_appends::are_there() && !server::is_standby() {
             let has_followers = projections.iter().any(|projection| !projection.is_inline);
             checks.extend(database::checks(&moment, &writing, has_followers)?);

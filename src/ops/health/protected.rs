@@ -1,7 +1,7 @@
-//! What else shows protected fields: the server's log, which is told values that a statement is given, and literals in statements that fail; and roles that read the tables themselves.
+//! What else shows protected fields: the server's log (logged.rs), and roles that read the tables themselves.
 use super::check::{Check, Level};
+use super::logged;
 use crate::pg::error::failure::Result;
-use crate::pg::process::server;
 use crate::pg::process::session::Planning;
 use crate::pg::query::plan::{Plan, View};
 use crate::shared::session::as_owner;
@@ -26,13 +26,6 @@ thread_local! {
 /// So many roles are named.
 const MOST_NAMED: usize = 20;
 
-/// Settings under which the log holds no values, and what each of them is otherwise.
-const DEMANDED: [(&std::ffi::CStr, &str, &[&str]); 3] = [
-    (c"log_parameter_max_length", "log_parameter_max_length = 0", &["0"]),
-    (c"log_parameter_max_length_on_error", "log_parameter_max_length_on_error = 0", &["0"]),
-    (c"log_min_error_statement", "log_min_error_statement = panic", &["panic", "fatal", "log"]),
-];
-
 /// None where nothing is protected.
 pub fn checks(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     let is_any = as_owner(Planning::ByIndex, |db, _| {
@@ -41,27 +34,7 @@ pub fn checks(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     if is_any != Some(true) {
         return Ok(Vec::new());
     }
-    Ok([log()?].into_iter().chain(readers()?).collect())
-}
-
-fn log() -> Result<Check> {
-    let mut others = Vec::new();
-    for (name, demanded, good) in DEMANDED {
-        if !good.contains(&&*server::setting(name)?) {
-            others.push(demanded);
-        }
-    }
-    if others.is_empty() {
-        return Ok(Check::ok("protected fields", "the server's log is given no values of statements"));
-    }
-    let detail = format!(
-        "the server's log may hold values of protected fields, with statements that are slow or fail: {} is not set. What clients send as literals, and not as parameters, stands in such statements whatever is set but \
-         log_min_error_statement; log_statement and log_min_duration_statement write them, too",
-        others.join(", ")
-    );
-    let set: Vec<_> = others.iter().map(|setting| format!("alter system set {setting};")).collect();
-    let fix = format!("{}\nselect pg_reload_conf();", set.join("\n"));
-    Ok(Check::bad("protected fields", Level::Warning, "values in the log", detail, fix))
+    Ok([logged::check()?].into_iter().chain(readers()?).collect())
 }
 
 /// No row where no role is one.

@@ -1,4 +1,4 @@
-//! What is older than it should be, or happens more often: conflicts, locks on the log, leases, attempts. Warnings: nothing is broken yet.
+//! What is older than it should be, or happens more often: conflicts, refused tokens, locks on the log, leases, attempts. Warnings: nothing is broken yet.
 use super::check::{Check, Level, Writing};
 use crate::access;
 use crate::ops::overview::Moment;
@@ -7,7 +7,7 @@ use crate::pg::process::session::Planning;
 use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::projection::progress::HIDDEN;
-use crate::shared::counters;
+use crate::shared::counters::{self, Counter};
 use crate::shared::live_settings::stale_after;
 use crate::shared::session::as_owner;
 use eventstream_core::{counted, quote_literal};
@@ -16,6 +16,8 @@ use pgrx::pg_sys::{Datum, INT8OID};
 /// Conflicts are many where there were so many of them, and so large a part of all appends was one.
 const MANY: u64 = 60;
 const ONE_IN: u64 = 10;
+/// Tokens that are refused are many from so many on: one that has expired on its way is nobody's fault.
+const MANY_TOKENS: u64 = 60;
 
 columns! {
     /// Of a subscription's old ones.
@@ -166,6 +168,25 @@ fn conflicts(moment: &Moment) -> Check {
         ),
         "select name, value from eventstream.stats where name in ('appends', 'conflicts', 'conditions_failed');".into(),
     )
+}
+
+/// No row before the first that was refused since the server started.
+pub fn refused_tokens(moment: &Moment) -> Option<Check> {
+    if counters::get(Counter::TokensRefused) == 0 {
+        return None;
+    }
+    let recent = counters::recent(moment.now.unsigned_abs());
+    let refused = counted(recent.refused_tokens.try_into().unwrap_or(i64::MAX), "token was", "tokens were");
+    let numbers = format!("{refused} refused (ES043) in the last {} s", recent.seconds);
+    if recent.refused_tokens < MANY_TOKENS {
+        return Some(Check::ok("refused tokens", numbers));
+    }
+    let detail = format!(
+        "{numbers}: a service sends tokens that are expired, of a key that is revoked or of another log, or somebody tries. The server's log says of each why, \
+         with the role, and the key and tenant that it names"
+    );
+    let look = "select name, value from eventstream.stats where name = 'tokens_refused';".into();
+    Some(Check::bad("refused tokens", Level::Warning, "many", detail, look))
 }
 
 fn locks() -> Result<Check> {

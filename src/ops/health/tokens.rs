@@ -12,7 +12,10 @@ use pgrx::pg_sys::{BOOLOID, Datum};
 thread_local! {
     static ROLES: Plan = const { Plan::new(
         "select r.rolname::text, f.whats, f.statements, \
-                exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0 and s.setconfig @> '{track_activities=off}'), \
+                coalesce((select s.setconfig @> '{track_activities=off}' from pg_db_role_setting s \
+                          where s.setrole = r.oid and s.setdatabase in (0, (select oid from pg_database where datname = current_database())) \
+                            and exists (select from unnest(s.setconfig) c (line) where c.line like 'track\\_activities=%') \
+                          order by s.setdatabase desc limit 1), false), \
                 (select count(*) from pg_stat_activity a join pg_stat_ssl l on l.pid = a.pid \
                  where a.usesysid = r.oid and a.client_addr is not null and not l.ssl) \
          from _eventstream.grants g join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, $1) \
@@ -39,6 +42,10 @@ thread_local! {
                          else ('select pg_get_userbyid(roleid) as role, pg_get_userbyid(member) as member from pg_auth_members') end \
              from needing n join pg_roles m on m.rolcanlogin and not m.rolsuper and m.oid <> n.oid and pg_has_role(m.oid, n.oid, 'USAGE') \
              where not exists (select from needing o where o.oid = m.oid) and exists (select from granted g where g.oid = n.oid and g.tenant_id <> 0) \
+             union all \
+             select n.rolname, 'elsewhere', d.datname::text, format('revoke connect on database %I from %I, public', d.datname, n.rolname) \
+             from needing n join pg_roles r on r.oid = n.oid and r.rolcanlogin \
+             join pg_database d on d.datallowconn and d.datname <> current_database() and has_database_privilege(n.oid, d.oid, 'connect') \
              union all \
              select n.rolname, 'setting', s.setting, null \
              from needing n join pg_db_role_setting d on d.setrole = n.oid cross join unnest(d.setconfig) s (setting) \
@@ -113,6 +120,12 @@ fn of_held(role: &str, kind: &str, whats: &str, statements: &[String]) -> Check 
             "inherited",
             format!(
                 "role {role} needs a token, and what it was granted in single tenants is had without one by {whats}"
+            ),
+        ),
+        "elsewhere" => (
+            "connects elsewhere",
+            format!(
+                "role {role} needs a token, and may connect to other databases of this server, where it may change its own settings and password, which count here for who comes next: {whats}"
             ),
         ),
         _ => {
