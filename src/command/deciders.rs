@@ -78,6 +78,17 @@ thread_local! {
         concat!(select!(), "where d.tenant_id = $1 and d.category = $2 and d.is_default"),
         &[INT8OID, TEXTOID],
     ) };
+    static TAKING: Plan = const { Plan::new(
+        "select from _eventstream.deciders where tenant_id = $1 and (commands is null or commands ? $2) limit 1",
+        &[INT8OID, TEXTOID],
+    ) };
+}
+
+/// Whether some decider of the tenant takes commands of that type.
+pub fn is_taken(tenant_id: i64, command_type: &str) -> Result<bool> {
+    let key = [Some(Datum::from(tenant_id)), Some(from_text(command_type)?)];
+    as_owner(Planning::ByIndex, |db, _| TAKING.with(|plan| plan.first(db, View::Latest, &key, |_| Ok(()))))
+        .map(|found| found.is_some())
 }
 
 /// The decider of that name (None: the default one) for streams of the category. Errors: ES036.

@@ -86,6 +86,7 @@ columns! {
 }
 
 thread_local! {
+    static KNOWN: Plan = const { Plan::new("select from _eventstream.operations where tenant_id = $1 and operation = $2 limit 1", &[INT8OID, TEXTOID]) };
     static LOOK: Plan = const { Plan::new(
         concat!("select ", selected!(), " from _eventstream.operations where tenant_id = $1 and operation = $2 and command_key = $3"),
         &[INT8OID, TEXTOID, TEXTOID],
@@ -454,6 +455,13 @@ fn by_token(db: &Db, target: Target, token: &[u8; 16]) -> Result<Found> {
 
 fn lost(token: &[u8; 16], reason: String) -> Failure {
     Error::AttemptLost { attempt_token: to_uuid_text(token), reason }.into()
+}
+
+/// Whether one of that name was begun, and is not forgotten.
+pub fn is_known(tenant_id: i64, operation: &str) -> Result<bool> {
+    let key = [Some(Datum::from(tenant_id)), Some(from_text(operation)?)];
+    as_owner(Planning::ByIndex, |db, _| KNOWN.with(|plan| plan.first(db, View::Latest, &key, |_| Ok(()))))
+        .map(|found| found.is_some())
 }
 
 /// Forgets answers that were to be kept no longer, of a tenant or (None) of all: a bounded number. How many.

@@ -1,5 +1,5 @@
 //! What es_protect says beside: what a rule that takes another's place no longer protects, which is shown from then on, in what is stored already, too; and that nothing has the name yet.
-use super::counted;
+use super::{counted, deciders, operation};
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -17,11 +17,6 @@ thread_local! {
         "select pointers, clear_pointers, metadata_pointers from _eventstream.protections \
          where tenant_id = $1 and kind = $2 and event_type = $3 and schema_version = $4",
         &[INT8OID, TEXTOID, TEXTOID, INT4OID],
-    ) };
-    static IS_COMMAND: Plan = const { Plan::new(
-        "select from _eventstream.deciders where tenant_id = $1 and (commands is null or commands ? $2) \
-         union all select from _eventstream.operations where tenant_id = $1 and operation = $2 limit 1",
-        &[INT8OID, TEXTOID],
     ) };
 }
 
@@ -69,13 +64,10 @@ pub fn say_unknown(target: Target, kind: Protects, name: &str) -> Result<()> {
                 "event of that type is declared, or stored",
             )
         }
-        Protects::Command => {
-            let key = [Some(Datum::from(target.id)), Some(from_text(name)?)];
-            let found = as_owner(Planning::ByIndex, |db, _| {
-                IS_COMMAND.with(|plan| plan.first(db, View::Latest, &key, |_| Ok(())))
-            })?;
-            (found.is_some(), "decider takes such a command, and no operation has that name")
-        }
+        Protects::Command => (
+            deciders::is_taken(target.id, name)? || operation::is_known(target.id, name)?,
+            "decider takes such a command, and no operation has that name",
+        ),
     };
     if is_known {
         return Ok(());
