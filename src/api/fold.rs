@@ -1,7 +1,7 @@
 //! es_register_fold, es_register_upcaster and their opposites.
 use super::asks;
 use crate::access::{Access, authorize, authorize_all, authorize_tenant};
-use crate::command::{agreement, protect};
+use crate::command::{agreement, protect, tried};
 use crate::log::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::error::report;
@@ -76,6 +76,7 @@ fn register_fold(args: &Args) -> Returned {
         must_read_nothing_protected(target.id, &definition)?;
         // No table follows it.
         fold::register(access.tenant_id, &definition)?;
+        tried::of_fold(target, definition.name)?;
         return from_text(definition.name).map(Some);
     }
     refold::prepare(target, Some(definition.category))?;
@@ -87,6 +88,7 @@ fn register_fold(args: &Args) -> Returned {
     let default_before = fold::register(access.tenant_id, &definition)?;
     let changed = refold::refold(target)?;
     let after = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
+    tried::of_fold(target, definition.name)?;
     let name = shown(definition.name);
     if before.is_some() && before != after {
         say_replaced(&format!("fold {name}"), &changed)?;
@@ -103,9 +105,9 @@ fn register_fold(args: &Args) -> Returned {
 
 /// Errors: ES005 where a rule of the fold reads what is protected.
 fn must_read_nothing_protected(tenant_id: i64, definition: &Definition) -> Result<()> {
-    let Some(rules) = definition.rules else { return Ok(()) };
     // What is being protected meanwhile is waited for.
     agreement::begin(tenant_id, c"es_register_fold")?;
+    let Some(rules) = definition.rules else { return Ok(()) };
     let protected = protected::of(tenant_id)?;
     if protected.events.is_empty() {
         return Ok(());

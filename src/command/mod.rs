@@ -37,7 +37,7 @@ pub mod schemas;
 mod settle;
 pub mod stored_types;
 pub mod tested;
-mod tried;
+pub mod tried;
 mod uncovered;
 pub mod write;
 

@@ -3,8 +3,7 @@
 //! Promises: from the commit of es_protect on, nobody is shown what a rule names, by whatever way, and every append that follows is judged by it (covered.rs). A rule that upcasters or folds could
 //! not live with is refused, and so is an upcaster or a fold that could not live with a rule.
 use super::scheduled::ends;
-use super::tried::Tried;
-use super::{agreement, counted, uncovered};
+use super::{agreement, counted, tried, uncovered};
 use crate::log::dead_letters;
 use crate::log::gate;
 use crate::log::target::Target;
@@ -83,7 +82,6 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
     if protected::of(target.id)?.hides_some(kind, event_type) {
         keep_until_commit(target)?;
     }
-    let tried = if kind == Protects::Event { Some(Tried::before(target, event_type)?) } else { None };
     let array = |list: Option<&[String]>| list.map(text_array_of).transpose();
     let row: [Nullable; 7] = [
         Some(Datum::from(target.id)),
@@ -117,7 +115,7 @@ fn set(target: Target, definition: &Definition) -> Result<bool> {
         let refolded = refold::refold_hiding(target, &names)?;
         say_refolded("filled again", &refolded.filled)?;
         say_refolded("emptied, and filled when they go on", &refolded.emptied)?;
-        tried.map_or(Ok(()), |tried| tried.say(schema_version))?;
+        tried::of_rule(target, event_type, schema_version)?;
         say_uncovered(target, event_type)?;
     }
     Ok(true)

@@ -114,6 +114,12 @@ impl<'a> Folding<'a> {
         self.is_imagined = true;
     }
 
+    /// Examples, which are nobody's data, are given whole.
+    pub fn show_examples(&mut self) -> Result<()> {
+        self.door = Door::of_examples(&self.fold.upcasters)?;
+        Ok(())
+    }
+
     /// Leaves a note of an event that cannot be folded, for whoever looks after the database.
     fn note(&self, failure: &Failure, opened: &Opened, version: i64, position: i64) {
         if failure.is_of_event() && !self.is_imagined {

@@ -96,6 +96,49 @@ def test_a_fold_that_nothing_tried_is_told_of(session, said):
     assert [text for text in said if '"Named" version 1 has no example' in text and "folds by functions" in text]
 
 
+#: Kinds of folds: what the function does with an event, or rules; of a category, or for queries. What is said where it fails on null, or cannot be tried.
+FOLDS = {
+    "a function": ("if event.payload ->> 'name' is null then raise division_by_zero; end if;", "'customer'", "fails with null where a value of \"Named\" version 1"),
+    "a function for queries": ("if event.payload ->> 'name' is null then raise division_by_zero; end if;", "null", "fails with null where a value of \"Named\" version 1"),
+    "one that takes null": ("", "'customer'", None),
+    "one that takes nothing": ("raise 'never';", "'customer'", None),
+    "one that fails on metadata": ("if event.metadata ->> 'why' is null then raise division_by_zero; end if;", "'customer'", None),
+    "one of what an upcaster makes": ("if event.event_type = 'Newer' and event.payload ->> 'name' is null then raise division_by_zero; end if;", "'customer'", "of \"Older\" version 1"),
+    "one that meets what was not tried": ("", "'other'", "\"Stored\" version 1 has no example"),
+    "rules": (None, "'customer'", None),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDS)
+def test_the_same_is_said_of_a_fold_whichever_of_the_two_comes_first(quiet, session, said, kind):
+    body, category, expected = FOLDS[kind]
+    session.execute(
+        """create function same(payload jsonb, metadata jsonb) returns jsonb immutable language sql as 'select payload';
+           select es_create_event_type('Named', 1, example => '{"name": "x", "n": 1}'), es_create_event_type('Older', 1, example => '{"name": "x", "n": 1}');
+           select es_register_upcaster('Older', 1, 'same(jsonb, jsonb)', to_event_type => 'Newer');
+           select es_append('other-1', 'Stored', '{}'); select es_maintain()"""
+    )
+    if body is None:
+        how = """rules => '{"on": {"Named": [{"set": {"/n": "/n"}}, {"increment": "/count"}]}}'"""
+    else:
+        session.execute(f"create function folds(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ begin {body} return state || event.payload; end $$")
+        how = "'folds(jsonb, eventstream.event)'" if body is not None else ""
+        how = f"handler => {how}"
+    register = f"select es_register_fold('f', {category}, {how}, initial_state => '{{\"count\": 0}}')"
+    protect = "select es_protect(of, 1, pointers => '{/name}') from unnest('{Older,Newer,Named,Stored}'::text[]) of; select es_protect('Newer', 2, pointers => '{/name}')"
+    told = []
+    for order in ((register, protect), (protect, register)):
+        said.clear()
+        for statement in order:
+            session.execute(statement)
+        of_folds = sorted(text for text in said if "fails with null" in text or "no example" in text)
+        told.append(of_folds)
+        session.execute("select es_unregister_fold('f')")
+        session.execute("select es_unprotect(of) from unnest('{Named,Newer,Stored}'::text[]) of; select es_unprotect('Older')" if order[0] == register else "select 1")
+    assert set(told[0]) == set(told[1])
+    assert any(expected in text for text in told[1]) if expected else told[1] == [], told
+
+
 # What rules read by a key that an event names
 
 

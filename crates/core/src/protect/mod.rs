@@ -143,6 +143,11 @@ impl Protections {
             .filter(|mask| !mask.is_empty())
     }
 
+    /// The types that rules name, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The schema versions of a type that rules name, each in its order.
     pub fn versions(&self, name: &str) -> impl DoubleEndedIterator<Item = (i32, &Rc<Protection>)> {
         self.0.get(name).into_iter().flatten().map(|(&version, protection)| (version, protection))
