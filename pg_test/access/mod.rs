@@ -17,7 +17,7 @@ fn detail(error: &Caught) -> serde_json::Value {
     serde_json::from_str(&error.detail).expect("DETAIL is JSON")
 }
 
-/// Everything that shows or writes something of a tenant, with the privilege that it needs.
+/// Everything that shows or writes something of a tenant, with the privilege that it needs, or of several the one that a refusal names first.
 const CALLS: &[(&str, &str)] = &[
     ("append", "select es_append('a-1', 'T', '{}')"),
     ("append", r#"select es_append_events('a-1', '[{"type": "T", "payload": {}}]')"#),
@@ -57,7 +57,7 @@ const CALLS: &[(&str, &str)] = &[
     ("manage", "select es_create_event_type('Declared', if_not_exists => true)"),
     ("read", "select * from eventstream.categories"),
     ("manage", "select es_alter_category('a', '{\"max_future\": \"24 hours\"}')"),
-    ("read", "select * from eventstream.protections"),
+    ("read or audit", "select * from eventstream.protections"),
     ("admin", "select es_protect('Hidden', pointers => '{/a}')"),
     ("admin", "select es_unprotect('Hidden')"),
     ("read", "select * from eventstream.periods"),

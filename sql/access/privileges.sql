@@ -44,7 +44,7 @@ grant execute on function _eventstream.fold_fingerprint(text), _eventstream.even
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots, eventstream.event_types, eventstream.categories, eventstream.protections, eventstream.periods, eventstream.commands, eventstream.deciders, eventstream.scheduled_commands, eventstream.invariants to public;
 -- These check for manage or pg_monitor themselves.
 grant execute on function _eventstream.operated_categories(), _eventstream.shown_categories() to public;
-grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.projection_states(),
+grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.listed_tenants(), _eventstream.projection_states(),
     _eventstream.subscription_states() to public;
 grant execute on function _eventstream.tasks(), _eventstream.health() to public;
 grant select on eventstream.tenants, eventstream.projections, eventstream.subscriptions, eventstream.dead_letters, eventstream.progress, eventstream.health to public;

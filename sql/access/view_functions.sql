@@ -2,7 +2,7 @@
 create function _eventstream.readable_tenant(privilege text) returns bigint
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_readable_tenant';
 comment on function _eventstream.readable_tenant(text) is
-'Id of the current tenant, where the current role has the privilege there; 42501 otherwise.';
+'Id of the current tenant, where the current role has the privilege there, or one of several ("read or audit"); 42501 otherwise.';
 
 create function _eventstream.administered_tenant() returns bigint
 language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_administered_tenant';

@@ -69,9 +69,9 @@ select
     t.name as tenant
 from _eventstream.protections p
 join _eventstream.tenants t on t.id = p.tenant_id
-where p.tenant_id = (select _eventstream.readable_tenant('read'));
+where p.tenant_id = (select _eventstream.readable_tenant('read or audit'));
 comment on view eventstream.protections is
-'Which fields of the current tenant''s events and commands are protected, as es_protect was told: each is shown as null, to everybody.';
+'Which fields of the current tenant''s events and commands are protected, as es_protect was told: each is shown as null, to everybody. Privilege read, or audit.';
 
 create view eventstream.periods with (security_barrier) as
 select

@@ -25,6 +25,11 @@ language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_operate
 comment on function _eventstream.operated_tenants() is
 'Ids of all tenants for superusers, the owner and members of pg_monitor; else as operated_tenant(), with manage for every category.';
 
+create function _eventstream.listed_tenants() returns bigint[]
+language c stable parallel restricted as 'MODULE_PATHNAME', 'eventstream_listed_tenants';
+comment on function _eventstream.listed_tenants() is
+'As operated_tenants(), and those in which the current role has audit, whichever is chosen.';
+
 create function _eventstream.projection_states(
     out projection_id bigint, out status text, out global_position bigint, out lag bigint, out lag_seconds float8
 ) returns setof record

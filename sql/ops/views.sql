@@ -179,9 +179,9 @@ cross join lateral (
     where c.tenant_id = t.id
     offset 0
 ) n
-where t.id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[]);
+where t.id = any ((select _eventstream.listed_tenants())::pg_catalog.int8[]);
 comment on view eventstream.tenants is
-'Tenants: since when they are there, whether one was closed (es_close_tenant), by whom and for what reason, and how much was recorded in each. events, bytes and last_recorded_at are exact up to the global position counted_to, at which upkeep was at counted_at; what came since is not in them. Superusers, the owner and members of pg_monitor see every tenant, roles with manage the current one.';
+'Tenants: since when they are there, whether one was closed (es_close_tenant), by whom and for what reason, and how much was recorded in each. events, bytes and last_recorded_at are exact up to the global position counted_to, at which upkeep was at counted_at; what came since is not in them. Superusers, the owner and members of pg_monitor see every tenant, roles with manage the current one, and roles with audit those in which they have it.';
 
 create view eventstream.stats with (security_barrier) as
 select s.name, s.value, s.scope, s.meaning

@@ -50,6 +50,12 @@ thread_local! {
          order by t.name",
         &[OIDOID, BOOLOID, BOOLOID],
     ) };
+    static AUDITED: Plan = const { Plan::new(
+        "select t.id from _eventstream.tenants t \
+         where exists (select from _eventstream.grants g where g.tenant_id = t.id and g.privilege = 'audit' \
+                       and (g.role_oid = 0 or pg_has_role($1, _eventstream.role_of(g.role, g.role_oid, $2), 'USAGE')))",
+        &[OIDOID, BOOLOID],
+    ) };
     static TENANTS: Plan = const { Plan::new("select id, name from _eventstream.tenants order by name limit 100", &[]) };
     static TENANT_IDS: Plan = const { Plan::new("select id from _eventstream.tenants order by id", &[]) };
     static TENANT: Plan = const { Plan::new("select id from _eventstream.tenants where name = $1", &[TEXTOID]) };
@@ -307,6 +313,40 @@ pub fn operated_tenant_ids() -> Result<Vec<i64>> {
             TENANT_IDS.with(|plan| plan.rows(db, View::Latest, 0, &[], |row| row.int8(0)))
         }),
     }
+}
+
+/// The same, and those of the tenants in which the role may look at what was done (audit), whichever is chosen. Errors: as of [`operated_tenants`], where there are none.
+pub fn listed_tenant_ids() -> Result<Vec<i64>> {
+    let operated = operated_tenants();
+    if let Ok(None) = operated {
+        return operated_tenant_ids();
+    }
+    let mut listed = if fixed::tenant()?.is_some() {
+        authorize_tenant(None, Privilege::Audit).map_or_else(|_| Vec::new(), |(access, _)| vec![access.tenant_id])
+    } else {
+        let args = [Some(Datum::from(server::current_role())), Some(Datum::from(identity::home()?.is_here))];
+        as_owner(Planning::ByCost, |db, _| {
+            AUDITED.with(|plan| plan.rows(db, View::Latest, 0, &args, |row| row.int8(0)))
+        })?
+    };
+    match operated {
+        Ok(operated) => listed.extend(operated),
+        Err(failure) if listed.is_empty() => return Err(failure),
+        Err(_) => {}
+    }
+    Ok(listed)
+}
+
+/// The current tenant's id, where the role has one of the privileges. Errors: as for the first.
+pub fn readable_tenant(privileges: &[Privilege]) -> Result<i64> {
+    let mut refused = None;
+    for &privilege in privileges {
+        match authorize_tenant(None, privilege) {
+            Ok((access, _)) => return Ok(access.tenant_id),
+            Err(failure) => refused = refused.or(Some(failure)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::Internal { what: "a view asks for no privilege".into() }.into()))
 }
 
 /// The categories whose projections, subscriptions and dead letters the role may look at, after [`operated_tenant`].

@@ -1,6 +1,8 @@
 //! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
 use super::asks_outside_of_tests;
-use crate::access::{everything_or, is_held_to_one, operated_tenant, operated_tenant_ids, operated_tenants};
+use crate::access::{
+    everything_or, is_held_to_one, listed_tenant_ids, operated_tenant, operated_tenant_ids, operated_tenants,
+};
 use crate::log::activation;
 use crate::log::identity;
 use crate::ops::{
@@ -20,6 +22,7 @@ sql_function!("eventstream_is_home", "", is_home);
 sql_function!("eventstream_metrics", "", show_metrics);
 sql_function!("eventstream_operated_tenant", "", one_tenant);
 sql_function!("eventstream_operated_tenants", "", all_tenants);
+sql_function!("eventstream_listed_tenants", "", listed_tenants);
 sql_function!("eventstream_projection_states", "", projection_states);
 sql_function!("eventstream_subscription_states", "", subscription_states);
 sql_function!("eventstream_tasks", "", running_tasks);
@@ -47,6 +50,10 @@ fn one_tenant(_: &Args) -> Returned {
 
 fn all_tenants(_: &Args) -> Returned {
     int8_array_of(&operated_tenant_ids()?).map(Some)
+}
+
+fn listed_tenants(_: &Args) -> Returned {
+    int8_array_of(&listed_tenant_ids()?).map(Some)
 }
 
 fn projection_states(args: &Args) -> Returned {

@@ -1,5 +1,5 @@
 //! What the views ask: of the role that reads them, and of open appends.
-use crate::access::{Scope, authorize_tenant, operated_categories, shown_categories};
+use crate::access::{self, Scope, authorize_tenant, operated_categories, shown_categories};
 use crate::command::covered;
 use crate::log::{horizon, whole};
 use crate::pg::error::failure::Result;
@@ -47,10 +47,11 @@ fn shown(_: &Args) -> Returned {
 }
 
 fn readable_tenant(args: &Args) -> Returned {
-    let privilege = Privilege::parse("privilege", args.text(0, "privilege")?)?;
-    let (access, _) = authorize_tenant(None, privilege)?;
-    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(access.tenant_id)))?;
-    Ok(Some(Datum::from(access.tenant_id)))
+    let named = args.text(0, "privilege")?.split(" or ");
+    let privileges = named.map(|name| Privilege::parse("privilege", name)).collect::<Result<Vec<_>, _>>()?;
+    let tenant_id = access::readable_tenant(&privileges)?;
+    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(tenant_id)))?;
+    Ok(Some(Datum::from(tenant_id)))
 }
 
 fn readable_categories(_: &Args) -> Returned {

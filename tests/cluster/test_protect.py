@@ -286,6 +286,25 @@ def test_only_an_admin_protects_and_everybody_who_reads_sees_the_rules(quiet, se
     acts = rows(session, "select event_type, payload -> 'after' ->> 'event_type' from eventstream.administration where payload ->> 'kind' = 'protection' order by 1")
     assert acts == [("FieldsProtected", "Named"), ("FieldsUnprotected", None), ("ProtectionAltered", "Named")]
     assert rows(session, "select * from es_verify_audit()") == []
+    # Who proves what was recorded is told what is hidden of it, and of no other tenant.
+    session.execute(PROTECT)
+    session.execute("select es_create_tenant('other')")
+    with session.transaction():
+        session.execute("set local eventstream.tenant = 'other'; select es_protect('Else', pointers => '{/name}')")
+    auditor = quiet.role("protect_reviewer")
+    session.execute("set eventstream.tenant = 'default'; select es_grant('protect_reviewer', 'audit')")
+    with quiet.connect(user=auditor) as there:
+        assert rows(there, "select event_type, tenant from eventstream.protections") == [("Named", "default")]
+        assert rows(there, "select tenant, status from eventstream.tenants") == [("default", "open")]
+        there.execute("set eventstream.tenant = 'other'")
+        assert refused(there.execute, "select * from eventstream.protections").sqlstate == "42501"
+        assert rows(there, "select tenant from eventstream.tenants") == [("default",)]
+        session.execute("select es_grant('protect_reviewer', 'audit', 'other')")
+        # He verifies one after the other, and has to know which.
+        there.execute("reset eventstream.tenant")
+        assert rows(there, "select tenant from eventstream.tenants order by 1") == [("default",), ("other",)]
+        there.execute("set eventstream.tenant = 'other'")
+        assert rows(there, "select event_type, tenant from eventstream.protections") == [("Else", "other")]
 
 
 def test_nothing_is_said_twice_and_a_rule_is_changed_by_another(session):
