@@ -162,13 +162,29 @@ pub fn made(text: &str) -> Result<std::result::Result<Schema, Error>> {
 
 /// What of a payload, JSON as text, breaks the schema; the inner error is why it is left undecided. A cancel or a timeout ends it.
 pub fn breach(schema: &Schema, payload: &[u8]) -> Result<std::result::Result<Option<Breach>, Undecided>> {
+    judged(payload, |payload, wants_end| schema.breach(payload, wants_end))
+}
+
+/// All of that which counts ([`Schema::breaches`]).
+pub fn breaches(
+    schema: &Schema,
+    payload: &[u8],
+    counts: impl Fn(&Breach) -> bool,
+) -> Result<std::result::Result<Vec<Breach>, Undecided>> {
+    judged(payload, |payload, wants_end| schema.breaches(payload, wants_end, &counts))
+}
+
+fn judged<T>(
+    payload: &[u8],
+    judge: impl Fn(&str, fn() -> bool) -> std::result::Result<T, Undecided>,
+) -> Result<std::result::Result<T, Undecided>> {
     // What PostgreSQL prints is UTF-8, as its database is.
     let payload = String::from_utf8_lossy(payload);
     for _ in 0..MOST_INTERRUPTIONS {
-        match schema.breach(&payload, server::is_interrupted) {
+        match judge(&payload, server::is_interrupted) {
             Err(Undecided::Ended) => server::check_for_interrupts()?,
             judged => return Ok(judged),
         }
     }
-    Ok(schema.breach(&payload, || false))
+    Ok(judge(&payload, || false))
 }

@@ -124,21 +124,25 @@ fn judge(db: &Db, tenant_id: i64, row: &Row, of: (&str, i32), report: Report) ->
     // What nobody is shown is not judged: a schema that somebody declares would be a question about it.
     let protected = protected::of(tenant_id)?;
     let Some(payload) = protected.unprotected(of.0, of.1, payload)? else { return Ok(()) };
-    let (problem, breach) = match schemas::breach(&schema, payload.text()?)? {
-        Ok(None) => return Ok(()),
-        Ok(Some(breach)) if protected.may_make(of, &breach) => return Ok(()),
-        Ok(Some(breach)) => (format!("the payload breaks its schema: {breach}"), Some(breach)),
-        Err(reason) => (format!("the payload cannot be judged by its schema: {reason}"), None),
+    let found: Vec<_> = match schemas::breaches(&schema, payload.text()?, |breach| !protected.may_make(of, breach))? {
+        Ok(breaches) => {
+            let told = breaches.into_iter();
+            told.map(|breach| (format!("the payload breaks its schema: {breach}"), Some(breach))).collect()
+        }
+        Err(reason) => vec![(format!("the payload cannot be judged by its schema: {reason}"), None)],
     };
+    if found.is_empty() {
+        return Ok(());
+    }
     let id = row.int8(column::STREAM_ID)?;
-    let found = stream::page(db, View::Caller, id - 1, None, 1)?.pop().filter(|(stream, ..)| stream.id == id);
-    let place = Place {
-        stream: found.map(|(_, name, _)| name),
-        version: row.int8(column::VERSION)?,
-        global_position: row.int8(column::GLOBAL_POSITION)?,
-        breach,
-    };
-    report(Found { of: Some(of), problem, count: None, place: Some(place) })
+    let stream = stream::page(db, View::Caller, id - 1, None, 1)?.pop().filter(|(stream, ..)| stream.id == id);
+    let stream = stream.map(|(_, name, _)| name);
+    for (problem, breach) in found {
+        let (version, global_position) = (row.int8(column::VERSION)?, row.int8(column::GLOBAL_POSITION)?);
+        let place = Place { stream: stream.clone(), version, global_position, breach };
+        report(Found { of: Some(of), problem, count: None, place: Some(place) })?;
+    }
+    Ok(())
 }
 
 /// A stored schema version of an event type that is not read in the newest declared one.

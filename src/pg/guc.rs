@@ -52,24 +52,20 @@ pub fn define_text<T: Text>(short: &'static CStr, long: &'static CStr, setting: 
 
 /// A setting's value as the server's configuration says it, whatever this session has set; None where its role, its database or its client says another one, which hides it here.
 pub fn standing(name: &CStr) -> Result<Option<String>> {
-    catch(|| {
-        // SAFETY: the record of a setting lives as long as the process; its value is copied before anything else is asked.
+    let value = catch(|| {
+        // SAFETY: the record of a setting lives as long as the process.
         unsafe {
             let found = compat::find_setting(name);
             let is_own = found.is_null() || (*found).reset_source > GucSource::PGC_S_ARGV;
             (!is_own).then(|| ffi::GetConfigOptionResetString(name.as_ptr()))
         }
-    })
-    // SAFETY: a text of guc.c's, or NULL.
-    .map(|value| {
-        value.map(|value| {
-            if value.is_null() {
-                String::new()
-            } else {
-                unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()
-            }
-        })
-    })
+    })?;
+    let Some(value) = value else { return Ok(None) };
+    if value.is_null() {
+        return Ok(Some(String::new()));
+    }
+    // SAFETY: a text of guc.c's, which stays until another setting is asked for.
+    Ok(Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()))
 }
 
 /// A setting that is a whole number.

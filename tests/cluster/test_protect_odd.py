@@ -165,6 +165,23 @@ SCHEMA = {
 }
 
 
+def test_a_check_of_stored_events_tells_all_that_breaks_the_schema_behind_what_null_made(session):
+    """The first in the schema's order is the protected one, a rule with many parts, a rule of the root, and one of an array's elements; 20 of an event at most, and the first of a large one."""
+    schema = {"properties": {"a": {"type": "string"}, "m": {"type": "integer"}, "z": {"type": "array", "items": {"type": "string"}}}, "required": ["r", "s"]}
+    payloads = ['{"a": "x", "m": "1", "z": ["a", 2, 3], "s": 1}', json.dumps({"a": "x", "m": 1, "z": list(range(30)), "r": 1, "s": 1}), json.dumps({"a": "x", "m": "1", "z": [1], "r": "x" * 70000, "s": 1})]
+    for payload in payloads:
+        session.execute("select es_append('c-1', 'Named', %s::jsonb)", (payload,))
+    session.execute("select es_create_event_type('Named', 1, %s)", (json.dumps(schema),))
+    look = "select version, value, rule from es_check_event_types(thorough => true) where version is not null order by 1, 2"
+    told = rows(session, look)
+    assert {row[1:] for row in told if row[0] == 1} == {("", "/required"), ("/m", "/properties/m/type"), ("/z/1", "/properties/z/items/type"), ("/z/2", "/properties/z/items/type")}
+    assert [row[0] for row in told if row[0] > 1] == [2] * 20 + [3]
+    session.execute("select es_protect('Named', pointers => '{/a}')")
+    assert {row[1] for row in rows(session, look) if row[0] == 1} == {"", "/m", "/z/1", "/z/2"}
+    session.execute("select es_protect('Named', pointers => '{/z}')")
+    assert {row[1] for row in rows(session, look) if row[0] == 1} == {"", "/m"}
+
+
 def test_a_check_of_stored_events_reports_no_breach_that_null_made(session):
     session.execute("select es_create_event_type('Named', 1, %s)", (json.dumps(SCHEMA),))
     session.execute("""select es_append('c-1', 'Named', '{"name": "x", "n": 1, "lines": [{"who": "a"}, {"who": "b"}]}')""")

@@ -10,8 +10,9 @@ use eventstream_core::{quote_identifier, shown};
 use pgrx::pg_sys::{TEXTARRAYOID, TEXTOID};
 use std::ffi::CStr;
 
-/// Settings under which the log holds no values: what each has to be, and which values are that.
-const DEMANDED: [(&CStr, &str, fn(&str) -> bool); 3] = [
+/// A setting under which the log holds no values: what it has to be, and which values are that.
+type Demanded = (&'static CStr, &'static str, fn(&str) -> bool);
+const DEMANDED: [Demanded; 3] = [
     (c"log_parameter_max_length", "0", is_nothing),
     (c"log_parameter_max_length_on_error", "0", is_nothing),
     (c"log_min_error_statement", "panic", |value| ["panic", "fatal", "log"].contains(&value)),

@@ -46,6 +46,9 @@ pub struct Schema {
 impl Schema {
     /// The largest schema, in bytes as text.
     pub const MOST_BYTES: usize = 256 << 10;
+    /// The most breaches of a payload that are told, and the largest payload of which more than the first is, in bytes as text.
+    pub const MOST_BREACHES: usize = 20;
+    const MOST_BYTES_OF_BREACHES: usize = 64 << 10;
 
     /// Reads a schema. `wants_end` is asked now and then whether somebody wants an end of it.
     ///
@@ -83,13 +86,42 @@ impl Schema {
             if self.validator.is_valid(Seen(&value)) {
                 return None;
             }
-            self.validator.validate(Seen(&value)).err().map(|error| Breach {
-                value: self.place(&value, error.instance_path().as_str()),
-                kind: kind_of(error.instance()),
-                rule: error.schema_path().as_str().to_owned(),
-                more: self.more(&error, &value),
-            })
+            self.validator.validate(Seen(&value)).err().map(|error| self.told(&error, &value))
         })
+    }
+
+    /// All of what of a payload breaks the schema, and counts, at most [`Self::MOST_BREACHES`]; the first alone of one that is large: each costs memory.
+    ///
+    /// # Errors
+    /// As [`Self::breach`].
+    pub fn breaches(
+        &self,
+        payload: &str,
+        wants_end: fn() -> bool,
+        counts: impl Fn(&Breach) -> bool,
+    ) -> Result<Vec<Breach>, Undecided> {
+        let first = self.breach(payload, wants_end)?;
+        let is_one = first.is_none() || payload.len() > Self::MOST_BYTES_OF_BREACHES;
+        let first = first.into_iter().filter(&counts).collect();
+        if is_one {
+            return Ok(first);
+        }
+        let value = document::read(payload).map_err(|_| Undecided::Nested)?;
+        let all = fuel::fill(wants_end, self.weights, || {
+            let all = self.validator.iter_errors(Seen(&value)).map(|error| self.told(&error, &value));
+            all.filter(|breach| counts(breach)).take(Self::MOST_BREACHES).collect()
+        });
+        // Where they take too long, one was found.
+        Ok(all.unwrap_or(first))
+    }
+
+    fn told(&self, error: &ValidationError, payload: &Value) -> Breach {
+        Breach {
+            value: self.place(payload, error.instance_path().as_str()),
+            kind: kind_of(error.instance()),
+            rule: error.schema_path().as_str().to_owned(),
+            more: self.more(error, payload),
+        }
     }
 
     /// What the schema itself says about the rule.
