@@ -10,7 +10,7 @@ use crate::log::target::Target;
 use crate::pg::error::failure::{Result, invalid};
 use crate::pg::error::report;
 use crate::pg::process::session::Planning;
-use crate::pg::process::{lock, server};
+use crate::pg::process::{lock, server, xact};
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, text_array_of};
 use crate::present::protected::{self, Protected, WITHHELD};
@@ -207,6 +207,8 @@ fn keep_until_commit(target: Target) -> Result<()> {
 }
 
 fn note_unveiled() -> Result<()> {
+    // Whatever eventstream.durability leaves to the session: a crash, too, would leave no trace of who looked.
+    xact::wait_for_flush();
     protected::unveil();
     for (id, name) in TAKEN_BACK.take() {
         let refolded = refold::refold_showing(Target { id, name: &name })?;

@@ -8,7 +8,7 @@
 //! ```
 //! Promises: who got the gate alone sees, under a new snapshot, all that the tenant's appends wrote, and no other comes before its end; who
 //! enters the gate has heard of whatever was changed behind a closed one. It is the first lock of all: whoever holds a lock of ours that an
-//! append may want takes the gate before.
+//! append may want takes the gate before. What no append wants (a projection's progress) is locked before the gate, by everybody.
 use super::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;

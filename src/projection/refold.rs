@@ -32,8 +32,8 @@ thread_local! {
     ) };
     static REST: Plan = const { Plan::new(
         "select g.projection_id from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
-         where p.tenant_id = $1 order by p.id for update of g",
-        &[INT8OID],
+         where p.tenant_id = $1 and ($2 or p.kind = 'table') order by p.id for update of g",
+        &[INT8OID, BOOLOID],
     ) };
     static FIND: Plan = const { Plan::new("select to_regclass($1)::oid", &[TEXTOID]) };
     static FORGET_STATISTICS: Plan = const { Plan::new(
@@ -54,15 +54,17 @@ thread_local! {
         &[INT8OID, TEXTOID, BOOLOID],
     ) };
     static INLINE: Plan = const { Plan::new(
-        "select exists (select from _eventstream.projections where tenant_id = $1 and kind = 'table' and mode = 'inline' \
-                        and ($2 is null or categories is null or $2 = any (categories)))",
+        "select exists (select from _eventstream.projections p join _eventstream.projection_progress g on g.projection_id = p.id \
+                        where p.tenant_id = $1 and p.kind = 'table' and p.mode = 'inline' \
+                          and ($2 is null or p.categories is null or $2 = any (p.categories) or g.fingerprint is null))",
         &[INT8OID, TEXTOID],
     ) };
 }
 
-/// To be called before a fold for `category`, or (None) an upcaster, is registered: where an inline table may have to be filled again the
-/// tenant's gate is closed first. The definition's row, which an append may want, is locked behind it: never the other way round.
+/// To be called before a fold for `category`, or (None) an upcaster, is registered. State tables are locked first, as by whoever steers one, or protects fields; where an inline one may have to be filled
+/// again, the tenant's gate next. The definition's row, which an append may want, is locked behind it: never the other way round.
 pub fn prepare(target: Target, category: Option<&str>) -> Result<()> {
+    hold(target, false)?;
     let is_inline = as_owner(Planning::ByIndex, |db, _| {
         let args = [Some(Datum::from(target.id)), category.map(from_text).transpose()?];
         INLINE.with(|plan| plan.first(db, View::Latest, &args, |row| row.boolean(0)))
@@ -82,9 +84,13 @@ pub fn tables_of(tenant_id: i64, fold: &str, by_default: bool) -> Result<Vec<Str
 pub fn rest(target: Target) -> Result<()> {
     projections::making(target.id)?.lock()?;
     invalidation::take_in()?;
-    as_owner(Planning::ByIndex, |db, _| {
-        REST.with(|plan| plan.rows(db, View::Lock, 0, &[Some(Datum::from(target.id))], |_| Ok(()))).map(drop)
-    })
+    hold(target, true)
+}
+
+/// Waits until nobody advances, or steers, a state table of the tenant, or `all` projections, and lets nobody begin to, until the end of the transaction.
+fn hold(target: Target, all: bool) -> Result<()> {
+    let which = [Some(Datum::from(target.id)), Some(Datum::from(all))];
+    as_owner(Planning::ByIndex, |db, _| REST.with(|plan| plan.rows(db, View::Write, 0, &which, |_| Ok(()))).map(drop))
 }
 
 /// Begins to fill those of the tenant's state tables again whose states are others now, and names them; one that is paused or stopped is filled

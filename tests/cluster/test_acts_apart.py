@@ -5,7 +5,7 @@ import threading
 
 import psycopg
 import pytest
-from database import rows, value
+from database import all_at_once, raised, rows, value
 from server import wait_until
 from test_tenants_apart import KEY, in_tenant, two  # noqa: F401
 
@@ -111,18 +111,18 @@ def one(quiet):
 
 
 def in_background(database, statement):
-    raised = []
+    errors = []
 
     def work():
         with database.connect() as session:
             try:
                 session.execute(statement)
             except psycopg.Error as error:
-                raised.append(error)
+                errors.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
-    return thread, raised
+    return thread, errors
 
 
 def wait_for_a_waiter(session):
@@ -138,11 +138,11 @@ def test_a_projection_that_is_made_while_a_rule_comes(one, made, first, end):
     begun, late = (PROTECT, make) if first == "the rule" else (make, PROTECT)
     with one.connect() as session, one.connect() as watcher:
         session.execute(f"begin; {begun}")
-        thread, raised = in_background(one, late)
+        thread, errors = in_background(one, late)
         wait_for_a_waiter(watcher)
         session.execute(end)
         thread.join(20)
-        assert not thread.is_alive() and raised == []
+        assert not thread.is_alive() and errors == []
         if end == "rollback" and first == "the rule":
             session.execute(PROTECT)
         name = "t2" if "table" in made else "p"
@@ -181,3 +181,35 @@ def test_a_fold_that_is_registered_under_an_old_snapshot_fills_tables_that_came_
             session.execute(replace)
         session.execute("select es_append('customer-2', 'Other', '{}')")
         assert rows(session, "select stream, name from t2 order by stream") == [("customer-1", CANARY), ("customer-2", "none")]
+
+
+#: Acts of one tenant, there and back.
+BOTH_WAYS = {
+    "es_protect": (PROTECT, "select es_unprotect('Named')"),
+    "es_register_fold, by rules": tuple(f"select es_register_fold('r', 'customer', rules => '{{\"on\": {{\"{on}\": []}}}}', is_default => false)" for on in ("Other", "Another")),
+    "es_register_fold, by a function": tuple(f"select es_register_fold('kept', 'customer', 'keep(jsonb, eventstream.event)', initial_state => '{{\"x\": {x}}}')" for x in (1, 2)),
+    "es_register_upcaster": ("select es_register_upcaster('Old', 1, 'up(jsonb, jsonb)')", "select es_unregister_upcaster('Old', 1)"),
+    "es_create_event_type": ("select es_create_event_type('New', 1)", "select es_drop_event_type('New', 1)"),
+    "es_pause_projection": ("select es_pause_projection('i')", "select es_resume_projection('i')"),
+    "es_rebuild_projection": ("select es_rebuild_projection('i')", "select es_run_projection('a')"),
+    "es_create_projection": ("select es_create_projection('n', 'see(eventstream.event)', mode => 'inline', categories => '{never}')", "select es_drop_projection('n')"),
+    "es_append": ("select es_append('customer-1', 'Named', '{\"name\": \"x\"}')", "select es_append('customer-2', 'Named', '{\"name\": \"x\"}')"),
+}
+
+
+@pytest.mark.parametrize("act", BOTH_WAYS)
+def test_acts_of_one_tenant_come_one_after_the_other_and_to_no_deadlock(one, act):
+    with one.connect() as session:
+        session.execute("create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p $$")
+        session.execute(TABLE.format("i", "inline"))
+        session.execute(TABLE.format("a", "async"))
+        session.execute("select es_run_projection('a')")
+    for other in list(BOTH_WAYS)[: list(BOTH_WAYS).index(act)]:
+
+        def work(number, names=(act, other)):
+            with one.connect() as session:
+                session.execute("set client_min_messages = error; set deadlock_timeout = '100ms'")
+                for statement in BOTH_WAYS[names[number]] * 8:
+                    session.execute(statement)
+
+        assert raised(all_at_once(2, work)) == [], other

@@ -329,6 +329,22 @@ def test_session_durability_is_what_the_superuser_gets_for_asking(crashing):
         assert max(unflushed) > 0
 
 
+@pytest.mark.parametrize("narrower", ["select es_unprotect('Named')", "select es_protect('Named', pointers => '{}')", "savepoint s; select es_unprotect('Named'); release s"])
+def test_what_opens_protected_fields_is_flushed_whatever_durability_says(crashing, narrower):
+    """From the commit on they are shown: a crash that took the act back would leave no trace of who looked."""
+    crashing.server.configure(**{"eventstream.durability": "session", "eventstream.max_workers": 0})
+    crashing.server.reload()
+    with crashing.connect() as session:
+        session.execute("set client_min_messages = error; set synchronous_commit = off")
+        for _ in range(5):
+            session.execute("select es_protect('Named', pointers => '{/name}')")
+            session.execute(f"begin; {narrower}")
+            before = value(session, "select pg_current_wal_insert_lsn()")
+            session.execute("commit")
+            assert value(session, "select pg_current_wal_flush_lsn() > %s", before)
+            assert value(session, "show synchronous_commit") == "off"
+
+
 def test_transactions_that_do_not_append_keep_the_sessions_own_synchronous_commit(crashing):
     """What an append raises for its own commit ends with it, also when that commit failed."""
     with crashing.connect() as session:
