@@ -27,6 +27,7 @@ use crate::pg::error::failure::Result;
 use crate::pg::jsonb::Jsonb;
 use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::process::server;
+use crate::pg::process::test_point::test_point;
 use crate::shared::counters::{self, Counter};
 use eventstream_core::command::key::Repeated;
 use eventstream_core::command::scheduled::REFUSED;
@@ -52,6 +53,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     };
     server::must_be_writable(c"es_command")?;
     let passing = gate::pass(target.id)?;
+    test_point("command at the gate");
     let Some(key) = key else { return decided(target, command, None) };
     match key.take_turn(&repeated, glance)? {
         Turn::Answered((answer, executed_at)) => {
@@ -59,6 +61,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
             covered::answered(target.id, command.command_type, answer, executed_at)
         }
         Turn::Own(reserved) => {
+            test_point("command's turn");
             let kept = reserved.kept.as_ref();
             kept.map_or(Ok(()), |kept| kept.may_be_executed(key.category, key.key))?;
             let is_runners = kept.is_some_and(Kept::is_at_work);
@@ -66,6 +69,7 @@ pub fn execute<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
             let _at_work = kept.map(Kept::at_work);
             let answer = decided(target, command, Some(Once { key, repeated: &repeated, kept, is_runners }))?;
             reserved.let_go()?;
+            test_point("command answered");
             Ok(answer)
         }
     }
@@ -99,6 +103,7 @@ fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<
         judge_names(deciding, streams, &decision)?;
         decision.later.arrange(target, &deciding.decider.name)?;
         let done = append(target, streams, decision.events, once.is_some())?;
+        test_point("command appended");
         // Without a key the ids of its events may make it a retry.
         let replayed = done.streams.iter().any(|last| last.replayed);
         let answer = done.answer(deciding, streams.iter(), result, replayed)?;
@@ -107,6 +112,7 @@ fn decided<'a>(target: Target, command: &Command, once: Option<Once>) -> Result<
         {
             return Ok(Then::Again(in_the_way));
         }
+        test_point("command kept");
         Ok(Then::Done(answer))
     });
     outcome.inspect_err(|failure| {

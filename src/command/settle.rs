@@ -24,6 +24,7 @@ use crate::pg::error::failure::{Failure, Result};
 use crate::pg::invalidation;
 use crate::pg::process::session::Planning;
 use crate::pg::process::subtransaction::attempt_but;
+use crate::pg::process::test_point::test_point;
 use crate::pg::query::plan::View;
 use crate::pg::query::snapshot;
 use crate::shared::session::as_owner;
@@ -134,6 +135,7 @@ impl Rounds<'_> {
             self.beyond.borrow_mut().unnamed = true;
             return Err(self.again(&deciding, Again::Busy));
         };
+        test_point("command locked");
         // Behind the locks: whatever was waited for, what follows is of now.
         invalidation::take_in()?;
         let before = decider;
@@ -154,6 +156,7 @@ impl Rounds<'_> {
             let states = bounds.states(&deciding, &streams, View::Latest)?;
             decide(&deciding, &bounds, &streams, &states)
         })?;
+        test_point("command decided");
         self.lock_beyond(&deciding, &bounds, &decision, &mut streams)?;
         let absent = streams.iter().filter(|(_, held)| held.known.is_none()).map(|(name, _)| name);
         let absent: Vec<(String, bool)> =

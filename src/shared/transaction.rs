@@ -3,6 +3,7 @@
 //! noted for a rolled back (sub)transaction is forgotten. Nothing here raises after the commit.
 use super::{alone, board, meant, open_appends, portions, settings, token};
 use crate::pg::error::failure::{Failure, Result};
+use crate::pg::process::test_point::test_point;
 use crate::pg::process::xact::{self, Event};
 use eventstream_core::error::Error;
 use std::cell::Cell;
@@ -146,10 +147,18 @@ pub fn note(event: Event) -> Result<()> {
             if APPENDED.get() && settings::is_durability_strict() {
                 xact::wait_for_flush();
             }
+            if APPENDED.get() {
+                test_point("append before the flush");
+            }
         }
         Event::BeforePrepare if APPENDED.get() || GATED.get() || has_due() => return Err(refuse_prepare()),
         Event::BeforePrepare => (),
-        Event::Committed => finish(End::Committed),
+        Event::Committed => {
+            if APPENDED.get() {
+                test_point("append committed");
+            }
+            finish(End::Committed);
+        }
         Event::RolledBack => finish(End::RolledBack),
         // What was to be done at the commit is not the session's next transaction's: evict.rs sees to it at COMMIT PREPARED.
         Event::Prepared => {

@@ -1,7 +1,7 @@
 """Real input: 47,527 transactions of a bank as commands through a PL/pgSQL decider, with command keys, from four clients, each sent twice, in random order: one event a transaction, balances to
 the cent, and every second answer is the first.
 
-`EVENTSTREAM_BANK` names the folder or file of the bank's data (transactions.csv), as in test_live_bank.py; without it the same number of accounts and transactions is generated. `COMMANDS` (2,000) takes
+`EVENTSTREAM_BANK` names the folder or file of the bank's data (transactions.csv), as in test_live_bank.py: then the balances are those that the bank printed, too, but for what it rounded. Without it the same number of accounts and transactions is generated. `COMMANDS` (2,000) takes
 fewer or all of them; `tools/proof commands` takes 47,527. Asked of the kinds: load, size, number (exact sums), role (clients that may only send commands)."""
 
 import json
@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from database import Database, all_at_once, gaps, raised, rows, value, verify
 from deciding import FOLD
-from test_live_bank import transactions
+from test_live_bank import ROUNDED, printed_balances, transactions
 
 COMMANDS = int(os.environ.get("COMMANDS", "2000"))
 CLIENTS = 4
@@ -66,7 +66,9 @@ def test_a_banks_transactions_as_commands_each_sent_twice_in_random_order(new_se
         assert value(session, "select count(*) from eventstream.events") == len(booked) == value(session, "select count(*) from _eventstream.command_answers")
         found = {stream: Decimal(balance) for stream, balance in rows(session, "select stream, state ->> 'balance' from es_category_state('account')")}
         assert found == dict(expected)
+        printed = printed_balances(len(booked))
+        assert [account for account, balance in printed.items() if abs(found[f"account-{account}"] - balance) > ROUNDED] == []
         # The last answer of each account tells its balance.
         assert value(session, "select count(*) from eventstream.events where metadata -> 'command' ->> 'key' is null") == 0
         assert verify(session) == [] == gaps(session)
-    print(f"{len(booked)} commands, each sent twice by one of {CLIENTS} clients, in {took:.1f} s: {len(sent) / took:.0f} a second; {len(found)} accounts to the cent")
+    print(f"{len(booked)} commands, each sent twice by one of {CLIENTS} clients, in {took:.1f} s: {len(sent) / took:.0f} a second; {len(found)} accounts to the cent, {len(printed)} as the bank printed them")

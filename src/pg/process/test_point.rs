@@ -1,8 +1,8 @@
-//! Points at which a test ends a worker as kill -9 does, in the middle of what it does, or lets any process panic; compiled for tests only
+//! Points at which a test ends a worker or a session as kill -9 does, in the middle of what it does, or lets any process panic; compiled for tests only
 //! (feature pg_test).
 //!
 //! `eventstream_test.die_at = 'NAME:N'` in postgresql.conf: a background worker dies when it comes to the point NAME for the Nth time
-//! in its life. Other processes pass. `eventstream_test.panic_at = 'NAME'`: a panic where PostgreSQL calls what is named so
+//! in its life. Other processes pass. `set eventstream_test.kill_at = 'NAME'`: the session that says so dies there. `eventstream_test.panic_at = 'NAME'`: a panic where PostgreSQL calls what is named so
 //! ([`crate::pg::error::entry`]), and at the points of that name.
 
 /// This process comes to the point of that name.
@@ -49,6 +49,9 @@ mod at_work {
 
     pub fn test_point(name: &str) {
         panic_point(name);
+        if setting(c"eventstream_test.kill_at").as_deref() == Some(name) {
+            die();
+        }
         // SAFETY: a pointer that is set once, at the start of a background worker.
         if unsafe { pg_sys::MyBgworkerEntry.is_null() } {
             return;
@@ -64,11 +67,15 @@ mod at_work {
             *times
         });
         if nth.parse() == Ok(times) {
-            // SAFETY: our own process, which ends here.
-            unsafe { ffi::kill(std::process::id() as i32, SIGKILL) };
-            loop {
-                std::hint::spin_loop();
-            }
+            die();
+        }
+    }
+
+    fn die() -> ! {
+        // SAFETY: our own process, which ends here.
+        unsafe { ffi::kill(std::process::id() as i32, SIGKILL) };
+        loop {
+            std::hint::spin_loop();
         }
     }
 }
