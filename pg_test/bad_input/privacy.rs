@@ -266,6 +266,7 @@ mod tests {
             // No point of the curve, and one of small order, with which anything may be signed.
             (&ADD_KEY, "public_key", "decode('02' || repeat('00', 31), 'hex')", "public_key|Ed25519"),
             (&ADD_KEY, "public_key", "decode('01' || repeat('00', 31), 'hex')", "public_key|Ed25519"),
+            (&ADD_KEY, "public_key", "decode(repeat('ff', 32), 'hex')", "public_key|Ed25519|canonical"),
             (&ADD_KEY, "public_key", "decode(repeat('00', 10000000), 'hex')", "public_key|must be shorter|10000000"),
             (&REVOKE_KEY, "kid", "null", "kid|must not be NULL"),
             (&REVOKE_KEY, "kid", "''", "kid"),

@@ -114,7 +114,8 @@ as $$
         union all
         select 6, 'owns ' || case when s.dbid in (0, it.database_oid) then pg_describe_object(s.classid, s.objid, s.objsubid)
                                   else format('objects in database %I', d.datname) end,
-               case when s.dbid in (0, it.database_oid) then format('reassign owned by %I to current_user', it.rolname) end
+               case when s.dbid in (0, it.database_oid) then '' else format(E'-- in a session of database %I:\n', d.datname) end
+               || format('reassign owned by %I to current_user', it.rolname)
         from it join pg_shdepend s on s.refclassid = 'pg_authid'::regclass and s.refobjid = it.oid and s.deptype = 'o'
         left join pg_database d on d.oid = s.dbid
         where s.classid <> 'pg_default_acl'::regclass
@@ -125,6 +126,11 @@ as $$
             select from _eventstream.grants n
             where n.tenant_id = 0 and n.privilege = 'token' and _eventstream.role_of(n.role, n.role_oid, by_oid) = g.oid
         )
+        union all
+        select 8, format('may %s parameter %I', case p.privilege when 'set' then 'SET' else 'ALTER SYSTEM SET' end, a.parname),
+               format('revoke %s on parameter %I from public, %I', p.privilege, a.parname, it.rolname)
+        from it, pg_parameter_acl a, unnest(array['set', 'alter system']) p (privilege)
+        where has_parameter_privilege(it.oid, a.parname, p.privilege)
     )
     select f.what, f.statement
     from (select distinct f.place, f.what, f.statement from faults f

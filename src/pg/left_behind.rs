@@ -1,4 +1,4 @@
-//! What a session leaves behind for whoever comes next, in the session or as the same role: cursors WITH HOLD, settings and passwords of roles, default privileges, prepared transactions, large objects.
+//! What a session leaves behind for whoever comes next, in the session or as the same role: cursors WITH HOLD, settings and passwords of roles, settings of the server, default privileges, prepared transactions, large objects.
 //! Whoever must agree is asked before.
 use super::error::entry::raising;
 use super::error::failure::Result;
@@ -57,6 +57,12 @@ unsafe fn of(node: *mut pg_sys::Node) -> Option<Left> {
                     .then_some(Left::Lasting("PREPARE TRANSACTION"))
             }
             NodeTag::T_AlterRoleStmt | NodeTag::T_AlterRoleSetStmt => Some(Left::Lasting("ALTER ROLE")),
+            NodeTag::T_AlterSystemStmt => Some(Left::Lasting("ALTER SYSTEM")),
+            NodeTag::T_GrantStmt
+                if (*node.cast::<pg_sys::GrantStmt>()).objtype == pg_sys::ObjectType::OBJECT_PARAMETER_ACL =>
+            {
+                Some(Left::Lasting("GRANT and REVOKE of a parameter"))
+            }
             NodeTag::T_AlterDefaultPrivilegesStmt => Some(Left::Lasting("ALTER DEFAULT PRIVILEGES")),
             NodeTag::T_DropOwnedStmt => Some(Left::Lasting("DROP OWNED")),
             NodeTag::T_ReassignOwnedStmt => Some(Left::Lasting("REASSIGN OWNED")),

@@ -632,6 +632,8 @@ ROLES = [
     ("login", 'create type public.own as (n int); alter type own owner to "{role}"', "owns type public.own"),
     ("login", 'select lo_create(4711); alter large object 4711 owner to "{role}"', "owns large object 4711"),
     ("login", 'grant create on tablespace pg_default to "{role}"', "has CREATE on tablespace pg_default"),
+    ("login", 'grant set on parameter log_statement to "{role}"', "may SET parameter log_statement"),
+    ("login", 'grant alter system on parameter eventstream.token_max_lifetime to "{role}"', 'may ALTER SYSTEM SET parameter "eventstream.token_max_lifetime"'),
 ]
 
 
@@ -651,7 +653,50 @@ def test_a_role_that_could_leave_something_behind_is_not_let_in(bank, attributes
         else:
             assert hint.startswith("Take that from it first: "), hint
         assert ("other roles lose" in hint) == ("from public" in hint), hint
+        assert empty_statements(session, role) == []
         session.execute('drop owned by "loose"')
+
+
+def empty_statements(session: psycopg.Connection, role: str) -> list[str]:
+    """What the role has for which nobody is told how to take it away."""
+    return [what for what, statement in rows(session, "select what, statement from _eventstream.token_role_faults(%s::regrole, true)", role) if not statement]
+
+
+def test_what_it_has_in_another_database_is_said_with_where_to_take_it_away(bank):
+    role = bank.database.role("elsewhere", "login")
+    other = Database(bank.database.server, "elsewhere").create()
+    with other.connect() as there, bank.admin() as session:
+        there.execute(f"create schema own authorization {role}")
+        with refused("ES005") as raised:
+            session.execute("select es_require_token(%s)", (role,))
+        assert f"owns objects in database {other.name}" in str(raised.value)
+        hint = raised.value.diag.message_hint
+        assert hint == f"Take that from it first: -- in a session of database {other.name}:\nreassign owned by {role} to current_user;"
+        assert empty_statements(session, role) == []
+        there.execute(hint.removeprefix("Take that from it first: "))
+        session.execute("select es_require_token(%s)", (role,))
+        there.execute(f"create schema another authorization {role}")
+        ((_, status, detail, fix),) = [row for row in health(session) if row[0] == f"token role {role}" and row[1] == "critical"]
+        assert other.name in detail and other.name in fix
+        there.execute(fix)
+        assert [row for row in health(session) if row[1] == "critical"] == []
+        session.execute("select es_require_token(%s, required => false)", (role,))
+    other.drop()
+
+
+def test_such_a_role_sets_nothing_for_the_whole_server(bank):
+    with bank.admin() as session:
+        session.execute("grant alter system on parameter log_statement to web with grant option")
+        assert [row[:2] for row in health(session)] == [("token role web", "critical")]
+    with bank.connect() as session:
+        for statement in ("alter system set log_statement = 'all'", "alter system reset all", "grant set on parameter log_statement to public", "revoke set on parameter log_statement from public"):
+            with refused("0A000") as raised:
+                session.execute(statement)
+            assert "where a token is needed" in str(raised.value)
+    with bank.admin() as session:
+        session.execute("revoke alter system on parameter log_statement from web")
+        session.execute("alter system set log_statement = 'none'")
+        session.execute("alter system reset log_statement")
 
 
 def test_a_group_that_needs_one_may_be_a_role_s(bank):
@@ -689,6 +734,32 @@ def test_only_who_may_everything_says_who_needs_one(bank):
         use(session, bank.token("acme", kid="k9", key=bank.keys["bank"]))
         with refused("42501"):
             session.execute("select es_require_token('web', required => false)")
+
+
+def noticed(session: psycopg.Connection) -> list[str]:
+    heard: list[str] = []
+    session.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+    return heard
+
+
+def test_a_key_that_is_another_tenants_too_is_named_to_who_may_see_it(bank):
+    bank.database.role("keys_admin")
+    key = mint_token.public(bank.keys["bank"])
+    add = "select es_add_token_key(%s, %s, %s, %s)"
+    with bank.admin() as session:
+        notices = noticed(session)
+        session.execute(add, ("k7", key, "acme", ISSUER))
+        assert notices == ['key "k7" is registered for tenant "bank", too: whoever has its private half makes tokens of each']
+        notices.clear()
+        # Another key of the tenant's own is nobody else's.
+        session.execute(add, ("k8", mint_token.public(mint_token.new_key()), "acme", ISSUER))
+        session.execute(add, ("k9", key, "default", ISSUER))
+        assert notices == ['key "k9" is registered for tenants "acme", "bank", too: whoever has its private half makes tokens of each']
+        session.execute("select es_grant('keys_admin', 'admin', 'acme')")
+    with bank.database.connect(user="keys_admin") as session:
+        notices = noticed(session)
+        session.execute(add, ("k10", key, None, ISSUER))
+        assert notices == []
 
 
 def test_a_role_is_followed_when_it_is_renamed_and_its_namesake_is_another(bank):
@@ -791,6 +862,8 @@ def test_health_goes_on_looking_at_what_the_roles_have(bank):
             ("create table public.own (); alter table public.own owner to web", "owns table public.own"),
             ("grant group_of_web to web", "is a member of group_of_web, which needs no token"),
             ("alter role web createdb", "has CREATEDB"),
+            ("grant set on parameter log_statement to public", "may SET parameter log_statement"),
+            ("grant alter system on parameter log_statement to web", "may ALTER SYSTEM SET parameter log_statement"),
             ("alter role web reset track_activities", "pg_stat_activity shows what"),
         ]:
             session.execute(statement)

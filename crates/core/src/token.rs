@@ -135,10 +135,11 @@ impl<'a> Unverified<'a> {
 
 const THREE_PARTS: Fault = Fault::Form("does not have three parts with a dot between them");
 
-/// Whether these bytes are a key that signatures can be verified with.
+/// Whether these bytes are a key that signatures can be verified with, and the one form of it (RFC 8032, 5.1.3): one key in two forms would be told apart from itself.
 #[must_use]
 pub fn is_public_key(key: &[u8]) -> bool {
-    public_key(key).is_some()
+    // from_bytes reads a y that is not below the field's prime, and keeps it as it was given.
+    public_key(key).is_some_and(|read| read.to_edwards().compress().as_bytes()[..] == *key)
 }
 
 fn public_key(key: &[u8]) -> Option<VerifyingKey> {

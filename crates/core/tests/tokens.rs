@@ -271,6 +271,21 @@ fn a_signature_in_another_form_and_a_weak_key_are_none() {
 }
 
 #[test]
+fn a_key_has_one_form() {
+    // A y at or above the prime 2^255 - 19, with either sign: the same points as 0 to 18, which begin with their own bytes.
+    let mut taken = 0;
+    for (low, sign) in (0xed..=0xff).flat_map(|low| [(low, 0x7f), (low, 0xff)]) {
+        let mut other = [0xff; 32];
+        (other[0], other[31]) = (low, sign);
+        assert!(!is_public_key(&other), "{low:x} {sign:x}");
+        let mut same = [0; 32];
+        (same[0], same[31]) = (low - 0xed, sign & 0x80);
+        taken += usize::from(is_public_key(&same));
+    }
+    assert!(taken > 5, "{taken}");
+}
+
+#[test]
 fn it_narrows_what_a_role_may_do_and_never_widens_it() {
     let narrowing = |privileges: Value, categories: Value| {
         let mut claims = claims();
