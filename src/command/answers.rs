@@ -6,6 +6,7 @@
 //! ```
 //! Promises: of all calls with a key one executes at a time, and none after one that committed; what is kept commits with the command's events, and is gone with their rollback;
 //! a payload is kept as a salted digest only. SERIALIZABLE notes no dependency on the look: the lock and the unique index are what keeps commands in order.
+use super::covered;
 use super::scheduled::kept::{Kept, Standing, look};
 use crate::log::first_append;
 use crate::log::target::Target;
@@ -24,7 +25,6 @@ use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use crate::shared::{kept_answers, server_run, transaction, trial};
 use eventstream_core::command::key::Repeated;
-use eventstream_core::error::Error;
 use eventstream_core::shown;
 use pgrx::pg_sys::{Datum, Oid};
 use std::cell::RefCell;
@@ -115,8 +115,8 @@ pub enum Turn<'r> {
 /// The same where nobody has been told of it yet.
 enum Found {
     Answered(Stored, i64),
-    /// Of another request.
-    Other,
+    /// Of another request; when, where that is one of the same type for the same stream.
+    Other(Option<i64>),
 }
 
 impl Key<'_> {
@@ -126,7 +126,7 @@ impl Key<'_> {
         match self.found(repeated)? {
             (Presence::Nowhere, _) => Ok(Err(Glance { nowhere_at: kept })),
             (Presence::Coming(_), _) | (_, None) => Ok(Err(Glance { nowhere_at: None })),
-            (Presence::There, Some(found)) => self.told(found).map(Ok),
+            (Presence::There, Some(found)) => self.told(found, repeated).map(Ok),
         }
     }
 
@@ -141,10 +141,15 @@ impl Key<'_> {
             probe.presence(db, Datum::from(self.target.id), bounds, |row| {
                 let salt = row.bytes_opt(kept::SALT)?.unwrap_or_default();
                 let is_same = repeated.has(salt, row.bytes_opt(kept::REQUEST_DIGEST)?, false);
+                let executed_at = row.int8(kept::EXECUTED_AT)?;
                 found = Some(match row.jsonb_opt(kept::ANSWER)? {
                     // Of a row that is left behind with the scan.
-                    Some(answer) if is_same => Found::Answered(Stored::keep(answer), row.int8(kept::EXECUTED_AT)?),
-                    _ => Found::Other,
+                    Some(answer) if is_same => Found::Answered(Stored::keep(answer), executed_at),
+                    _ => {
+                        let differs_in_digest = row.text(kept::STREAM)? == repeated.stream
+                            && row.text(kept::COMMAND_TYPE)? == repeated.command_type;
+                        Found::Other(differs_in_digest.then_some(executed_at))
+                    }
                 });
                 Ok(())
             })
@@ -153,7 +158,7 @@ impl Key<'_> {
     }
 
     /// Errors: ES030.
-    fn told<'r>(&self, found: Found) -> Result<Answer<'r>> {
+    fn told<'r>(&self, found: Found, repeated: &Repeated) -> Result<Answer<'r>> {
         match found {
             Found::Answered(answer, executed_at) => {
                 counters::add(Counter::CommandsReplayed, 1);
@@ -163,10 +168,9 @@ impl Key<'_> {
                 object.put("replayed", Part::boolean(true))?;
                 Ok((object.finish()?, executed_at))
             }
-            Found::Other => {
-                counters::add(Counter::CommandMismatches, 1);
+            Found::Other(executed_at) => {
                 let of = format!("category {}", shown(self.category));
-                Err(Error::CommandKeyReused { of, key: self.key.into() }.into())
+                Err(covered::reused(self.target.id, repeated.command_type, of, self.key, executed_at)?.into())
             }
         }
     }
@@ -194,7 +198,7 @@ impl Key<'_> {
             if let Some(transaction) = coming {
                 lock::wait_for_end_of(transaction)?;
             } else if let Some(found) = found {
-                return self.told(found).map(Turn::Answered);
+                return self.told(found, repeated).map(Turn::Answered);
             }
         }
     }
@@ -210,7 +214,7 @@ impl Key<'_> {
             return Ok(Some(Turn::Own(Reserved { tag, kept: None, _executing: executing })));
         }
         tag.unlock()?;
-        found.map(|found| self.told(found).map(Turn::Answered)).transpose()
+        found.map(|found| self.told(found, repeated).map(Turn::Answered)).transpose()
     }
 
     /// Whether somebody executes a command with it now, or has in a transaction that is open.

@@ -9,6 +9,7 @@ use crate::pg::error::failure::{Failure, Result};
 use crate::pg::jsonb::parts::{ObjectBuilder, Part};
 use crate::pg::jsonb::{Jsonb, Shape};
 use crate::present::protected::{self, Protected};
+use crate::shared::counters::{self, Counter};
 use eventstream_core::error::Error;
 use eventstream_core::protect::{Cover, Mask, Stray};
 use eventstream_core::{quote_literal, shown};
@@ -86,6 +87,16 @@ pub fn compared<'a>(what: &str, tenant_id: i64, name: &str, request: &Document<'
         (Some(shown), _) => shown.text(),
         (None, _) => Ok(request.text),
     }
+}
+
+/// That a key was used for something else. `of`: what it is a key of. `kept_at`: when, where what was kept differs in nothing but what is compared with a digest: by a rule that came since, or
+/// took another's place, that could be of the same request.
+pub fn reused(tenant_id: i64, name: &str, of: String, key: &str, kept_at: Option<i64>) -> Result<Error> {
+    counters::add(Counter::CommandMismatches, 1);
+    let key = key.to_owned();
+    let protected = protected::of(tenant_id)?;
+    let is_hidden = kept_at.is_some_and(|kept_at| protected.is_of_commands_since(name, kept_at));
+    Ok(if is_hidden { Error::CommandKeyHidden { of, key } } else { Error::CommandKeyReused { of, key } })
 }
 
 /// What came of a command, or of an operation outside, as it is told.

@@ -80,6 +80,7 @@ columns! {
     REQUEST_DIGEST = "request_digest",
     IS_RETRYABLE = "is_retryable",
     FORGET_AT = "forget_at",
+    BEGUN_AT = "begun_at",
     RESULT = "result::text",
     LAST_ERROR = "last_error::text",
     CHANGED_BY = "xmax::text::bigint",
@@ -145,6 +146,7 @@ struct Found {
     digest: Vec<u8>,
     is_retryable: bool,
     forget_at: Option<i64>,
+    begun_at: i64,
     result: Option<String>,
     error: Option<String>,
     /// The transaction that has its row in hand, or had.
@@ -161,6 +163,7 @@ fn found(row: &Row) -> Result<Found> {
         digest: row.bytes_opt(of::REQUEST_DIGEST)?.unwrap_or_default().to_vec(),
         is_retryable: row.boolean(of::IS_RETRYABLE)?,
         forget_at: row.int8_opt(of::FORGET_AT),
+        begun_at: row.int8(of::BEGUN_AT)?,
         result: row.text_opt(of::RESULT)?.map(ToOwned::to_owned),
         error: row.text_opt(of::LAST_ERROR)?.map(ToOwned::to_owned),
         changed_by: row.int8(of::CHANGED_BY)?,
@@ -291,9 +294,8 @@ impl Call<'_> {
     fn told(&self, row: &Found, outcome: Outcome) -> Result<Step> {
         match outcome {
             Outcome::Differs => {
-                counters::add(Counter::CommandMismatches, 1);
                 let of = format!("operation {}", shown(self.asked.operation));
-                Err(Error::CommandKeyReused { of, key: self.asked.key.into() }.into())
+                Err(covered::reused(self.target.id, self.asked.operation, of, self.asked.key, Some(row.begun_at))?.into())
             }
             Outcome::Replay => {
                 counters::add(Counter::CommandsReplayed, 1);

@@ -64,6 +64,8 @@ pub struct Protected {
     definitions: Vec<(String, String)>,
     /// When the newest rule of events came that hides anything (microseconds since 2000-01-01 UTC): what was made of events before may repeat what it hides.
     pub events_since: Option<i64>,
+    /// When the rule of each type of commands came, or of each operation outside.
+    commands_since: BTreeMap<String, i64>,
     /// What was protected when this transaction began to take back rules, or to change them: that passes for nobody in it either, or a rollback would leave no trace of who looked.
     pub before: Option<Rc<Protected>>,
     /// All of that, to be compared.
@@ -112,6 +114,11 @@ impl Protected {
     /// What is not told of commands of that type, or of operations outside of that name; None: all is.
     pub fn told_of_command(&self, name: &str) -> Option<&Mask> {
         self.before.as_ref().and_then(|before| before.of_command(name)).or_else(|| self.of_command(name))
+    }
+
+    /// Whether the rule of such commands is newer than what was kept of one at that time: they are not compared as it was.
+    pub fn is_of_commands_since(&self, name: &str, kept_at: i64) -> bool {
+        self.commands_since.get(name).is_some_and(|&since| kept_at <= since)
     }
 
     /// What is protected of commands of that type, or of operations outside of that name; None: nothing.
@@ -225,7 +232,10 @@ fn load(tenant_id: i64) -> Result<Protected> {
                 }
                 let all = match kind {
                     Protects::Event => &mut protected.events,
-                    Protects::Command => &mut protected.commands,
+                    Protects::Command => {
+                        protected.commands_since.insert(name.to_owned(), row.int8(of::CREATED_AT)?);
+                        &mut protected.commands
+                    }
                 };
                 all.add(name.to_owned(), version, protection);
                 Ok(())

@@ -96,3 +96,65 @@ def test_what_was_scheduled_before_a_rule_is_executed_as_it_was_kept(new_server)
         with pytest.raises(psycopg.Error) as error:
             session.execute(schedule.format(9), (strays[0],))
         assert error.value.sqlstate == "ES016"
+
+
+# Keys that were used before
+
+HIDDEN = "was used before fields of such requests were protected as they are now: whether this one is the same cannot be told any more"
+
+
+@pytest.mark.parametrize("change", ["first rule", "another rule"])
+def test_a_key_of_which_a_rule_that_came_since_hides_the_request_is_not_said_to_be_another_ones(session, change):
+    session.execute(DECIDER)
+    protect = "select es_protect(%s, pointers => %s, kind => 'command')"
+    names = ("Say", "Move", "call")
+    if change == "another rule":
+        for name in names:
+            session.execute(protect, (name, ["/n"]))
+    said = {
+        "Say": "select es_command('customer-1', 'Say', '{\"n\": 1, \"why\": \"x\"}', command_key => 'k')",
+        "Move": "select es_schedule_command('customer-1', 'Move', '{\"n\": 1, \"why\": \"x\"}', '2100-01-01Z', 'l')",
+        "call": "select es_begin_command('call', 'm', '{\"n\": 1, \"why\": \"x\"}')",
+    }
+    for statement in said.values():
+        session.execute(statement)
+    for statement in said.values():
+        with pytest.raises(psycopg.Error) as error:
+            session.execute(statement.replace('"n": 1', '"m": 2'))
+        assert error.value.sqlstate == "ES030" and error.value.diag.message_primary.endswith("was used for another request")
+    for name in names:
+        session.execute(protect, (name, ["/why"]))
+    # By whichever way it comes again.
+    ways = [*said.values(), said["Move"].replace("es_schedule_command", "es_command").replace("'2100-01-01Z', 'l'", "command_key => 'l'"),
+            said["Say"].replace("es_command", "es_schedule_command").replace("command_key =>", "'2100-01-01Z',")]  # fmt: skip
+    for statement in ways:
+        with pytest.raises(psycopg.Error) as error:
+            session.execute(statement)
+        assert error.value.sqlstate == "ES030" and error.value.diag.message_primary.endswith(HIDDEN), statement
+        assert error.value.diag.message_hint.startswith("It was not executed again. Look what came of it the first time")
+    # What differs in what everybody sees is another one still, and so is what was kept since.
+    other = {"Say": "customer-2", "Move": "customer-2"}
+    for name, stream in other.items():
+        with pytest.raises(psycopg.Error) as error:
+            session.execute(said[name].replace("customer-1", stream))
+        assert error.value.diag.message_primary.endswith("was used for another request")
+    for statement in said.values():
+        later = statement.replace("'k')", "'k2')").replace("'l')", "'l2')").replace("'m'", "'m2'")
+        session.execute(later)
+        with pytest.raises(psycopg.Error) as error:
+            session.execute(later.replace('"n": 1', '"n": 2'))
+        assert error.value.diag.message_primary.endswith("was used for another request")
+
+
+def test_a_decider_that_schedules_such_a_key_is_told_so(session):
+    session.execute(DECIDER.replace("'payload', '{}'::jsonb, 'command_key'", "'payload', '{\"n\": 1}'::jsonb, 'command_key'"))
+    session.execute("select es_schedule_command('customer-1', 'Later', '{\"n\": 1}', '2100-01-01Z', 'later-customer-1')")
+    session.execute("create function nothing(state jsonb, command eventstream.command) returns jsonb stable language sql as $$ select '[]'::jsonb $$")
+    session.execute("select es_register_decider('nothing', 'customer', 'nothing(jsonb, eventstream.command)', is_default => false)")
+    session.execute("select es_command('customer-2', 'Later', '{\"n\": 1}', command_key => 'later-customer-2', decider => 'nothing')")
+    session.execute("select es_protect('Later', pointers => '{/n}', kind => 'command')")
+    since = "for a request of which fields are protected since, or protected otherwise"
+    for stream, stands in [("customer-1", f"it is scheduled {since} and pending"), ("customer-2", f"it was used {since}")]:
+        with pytest.raises(psycopg.Error) as error:
+            session.execute("select es_command(%s, 'Say', '{}')", (stream,))
+        assert error.value.sqlstate == "ES030" and stands in error.value.diag.message_primary, error.value

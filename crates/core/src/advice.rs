@@ -54,6 +54,7 @@ impl Error {
             Self::WaitTimeout { .. } => Some(error_hints::WAIT_TIMEOUT.into()),
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
             Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
+            Self::CommandKeyHidden { .. } => Some(error_hints::COMMAND_KEY_HIDDEN.into()),
             Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
             Self::PageRefused => Some(error_hints::PAGE_REFUSED.into()),
             Self::Undecided(undecided) => undecided.hint(),

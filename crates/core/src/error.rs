@@ -207,6 +207,10 @@ pub enum Error {
     #[error("command key {} of {of} was used for another request", shown(key))]
     CommandKeyReused { of: String, key: String },
 
+    /// ES030: it was used before a rule that hides of such requests what would tell whether this one is the same.
+    #[error("command key {} of {of} was used before fields of such requests were protected as they are now: whether this one is the same cannot be told any more", shown(key))]
+    CommandKeyHidden { of: String, key: String },
+
     /// ES031: the attempt is not under way any more; `reason` reads "it …".
     #[error("attempt {attempt_token} is not under way: {reason}")]
     AttemptLost { attempt_token: String, reason: String },
@@ -331,7 +335,7 @@ impl Error {
             Self::LeaseLost { .. } => "ES024",
             Self::PositionAhead { .. } | Self::PositionOfAnother { .. } => "ES025",
             Self::NotActivated { .. } => "ES026",
-            Self::CommandKeyReused { .. } => "ES030",
+            Self::CommandKeyReused { .. } | Self::CommandKeyHidden { .. } => "ES030",
             Self::AttemptLost { .. } => "ES031",
             Self::PageRefused => "ES032",
             Self::Undecided(undecided) => undecided.sqlstate(),
@@ -440,7 +444,7 @@ impl Error {
             Self::PeriodClosed { category, tag, closed_until, occurred_at, .. } => {
                 facts!(category, tag, closed_until, occurred_at)
             }
-            Self::CommandKeyReused { of, key } => facts!(of, command_key = key),
+            Self::CommandKeyReused { of, key } | Self::CommandKeyHidden { of, key } => facts!(of, command_key = key),
             Self::AttemptLost { attempt_token, reason } => facts!(attempt_token, reason),
             Self::Undecided(undecided) => undecided.facts(),
             Self::Token(tokenless) => tokenless.facts(),

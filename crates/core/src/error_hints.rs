@@ -47,6 +47,9 @@ pub const LEASE_LOST: &str = "Fetch again: what this lease held is delivered aga
 pub const COMMAND_KEY_REUSED: &str =
     "A key is the name of one intention: send the first request again as it was, or give another one a key of its own.";
 
+pub const COMMAND_KEY_HIDDEN: &str = "It was not executed again. Look what came of it the first time (es_query by the metadata {\"command\": {\"key\": …}}, eventstream.commands, eventstream.scheduled_commands). \
+     What is meant as another request is given a key of its own.";
+
 pub const ATTEMPT_LOST: &str = "Begin again with the same key: es_begin_command says what has become of it, and whether it is to be executed. What this attempt \
      did outside may have been done twice: ask the other side.";
 

@@ -240,6 +240,13 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "a key of its own",
         ),
         (
+            Error::CommandKeyHidden { of: "category \"account\"".into(), key: "k-1".into() },
+            "ES030",
+            "command key \"k-1\" of category \"account\" was used before fields of such requests were protected as they are now: whether this one is the same cannot be told any more",
+            json!({"of": "category \"account\"", "command_key": "k-1"}),
+            "what came of it the first time",
+        ),
+        (
             Error::Undecided(Box::new(Undecided::GivenUp { key: "k-1".into(), category: "stock".into() })),
             "ES030",
             "command key \"k-1\" of category \"stock\" is used up: the command that was scheduled with it is not to be executed any more",

@@ -1,4 +1,5 @@
 //! Which keys are scheduled, for whoever is about to execute a command with one, or to schedule it: a read of one row. What is executed before its time is over then.
+use super::super::covered;
 use super::unwanted::{AtWork, at_work};
 use crate::log::dead_letters;
 use crate::log::target::Target;
@@ -12,7 +13,6 @@ use crate::pg::query::probe::{Bound, Presence, Probe};
 use crate::pg::relation;
 use crate::pg::value::datum::from_text;
 use crate::shared::catalog::Catalog;
-use crate::shared::counters::{self, Counter};
 use crate::shared::session::as_owner;
 use crate::shared::trial;
 use eventstream_core::command::key::Repeated;
@@ -106,7 +106,10 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
             let is_same = repeated.has(salt, row.bytes_opt(scheduled::REQUEST_DIGEST)?, at_work() == id);
             let stage = row.text(scheduled::STAGE)?;
             let is_given_up = [Stage::Unscheduled, Stage::Dropped].iter().any(|given_up| given_up.as_str() == stage);
-            found = Some((is_same, Kept { id, is_given_up }));
+            let differs_in_digest = row.text(scheduled::STREAM)? == repeated.stream
+                && row.text(scheduled::COMMAND_TYPE)? == repeated.command_type;
+            let kept_at = differs_in_digest.then_some(row.int8(scheduled::SCHEDULED_AT)?);
+            found = Some((is_same, kept_at, Kept { id, is_given_up }));
             Ok(())
         })?;
         PROBE.set(Some((table, probe)));
@@ -115,10 +118,10 @@ pub fn look(target: Target, category: &str, key: &str, repeated: &Repeated) -> R
     match (presence, found) {
         (Presence::Coming(transaction), _) => Ok(Standing::Coming(transaction)),
         (_, None) => Ok(Standing::Free),
-        (_, Some((true, kept))) => Ok(Standing::Scheduled(kept)),
-        (_, Some((false, _))) => {
-            counters::add(Counter::CommandMismatches, 1);
-            Err(Error::CommandKeyReused { of: format!("category {}", shown(category)), key: key.into() }.into())
+        (_, Some((true, _, kept))) => Ok(Standing::Scheduled(kept)),
+        (_, Some((false, kept_at, _))) => {
+            let of = format!("category {}", shown(category));
+            Err(covered::reused(target.id, repeated.command_type, of, key, kept_at)?.into())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A command that is to be executed later: checked as it would be now, and kept.
 use super::super::answers::{Key, Turn};
 use super::super::commanded::{Command, Given, refuse_reserved};
-use super::super::{deciders, ended};
+use super::super::{covered, deciders, ended};
 use crate::log::fresh_id::new_event_id;
 use crate::log::target::Target;
 use crate::log::{acting, activation, first_append, gate, metadata};
@@ -32,7 +32,7 @@ thread_local! {
         ],
     ) };
     static LOOK: Plan = const { Plan::new(
-        "select salt, request_digest, stage, run_at from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        "select salt, request_digest, stage, run_at, stream, command_type, scheduled_at from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
 }
@@ -43,8 +43,18 @@ pub struct Wanted<'a> {
     pub run_at: i64,
 }
 
-/// Whether what is scheduled under a key is this request, its stage and its time.
-type Found = (bool, String, i64);
+/// What is scheduled under a key.
+struct Found {
+    /// It is this request.
+    is_same: bool,
+    /// It differs in nothing but a digest; when it was kept.
+    kept_at: Option<i64>,
+    stage: String,
+    run_at: i64,
+}
+
+/// What is not known to be another request, and not to be the same.
+const HIDDEN: &str = "a request of which fields are protected since, or protected otherwise";
 
 fn gone() -> Failure {
     Error::Internal { what: "a scheduled command is gone".into() }.into()
@@ -79,7 +89,7 @@ impl<'a> Wanted<'a> {
         let (category, name) = (self.command.stream.category(), self.checked(target)?);
         let key = Key { target, category, key: &name };
         if let Some(found) = self.look(target, category, &name)? {
-            return self.same_as(&found, decider, &name);
+            return self.same_as(target, &found, decider, &name);
         }
         let turn = match key.try_turn(&self.command.repeated(target)?) {
             Ok(Some(Turn::Answered(_))) => {
@@ -89,6 +99,9 @@ impl<'a> Wanted<'a> {
             Ok(None) => None,
             Err(Failure::Rule(Error::CommandKeyReused { .. })) => {
                 return Err(self.before(decider, &name, "it was used for another request".into(), None));
+            }
+            Err(Failure::Rule(Error::CommandKeyHidden { .. })) => {
+                return Err(self.before(decider, &name, format!("it was used for {HIDDEN}"), None));
             }
             Err(failure) => return Err(failure),
         };
@@ -106,16 +119,21 @@ impl<'a> Wanted<'a> {
             return Ok(());
         }
         let found = self.look(target, category, &name)?;
-        self.same_as(&found.ok_or_else(gone)?, decider, &name)
+        self.same_as(target, &found.ok_or_else(gone)?, decider, &name)
     }
 
     /// Errors: ES030 where what was scheduled before is not the same, pending, and for the same time.
-    fn same_as(&self, (is_same, stage, run_at): &Found, decider: &str, key: &str) -> Result<()> {
-        let request = if *is_same { "" } else { " for another request" };
+    fn same_as(&self, target: Target, found: &Found, decider: &str, key: &str) -> Result<()> {
+        let Found { is_same, stage, run_at, .. } = found;
         let is_pending = stage == Stage::Pending.as_str();
         if is_pending && *is_same && *run_at == self.run_at {
             return Ok(());
         }
+        let request = match (is_same, self.refusal(target, found, key)?) {
+            (true, _) => String::new(),
+            (_, Error::CommandKeyHidden { .. }) => format!(" for {HIDDEN}"),
+            _ => " for another request".into(),
+        };
         let stands = if is_pending {
             format!("it is scheduled{request} and pending, for {}", server::print_time_utc(*run_at)?)
         } else {
@@ -130,8 +148,10 @@ impl<'a> Wanted<'a> {
         Error::Undecided(Box::new(before)).into()
     }
 
-    fn reused(&self, key: String) -> Error {
-        Error::CommandKeyReused { of: format!("category {}", shown(self.command.stream.category())), key }
+    /// Of what is not this request.
+    fn refusal(&self, target: Target, found: &Found, key: &str) -> Result<Error> {
+        let of = format!("category {}", shown(self.command.stream.category()));
+        covered::reused(target.id, self.command.command_type, of, key, found.kept_at)
     }
 
     /// The key. Errors: ES026, ES035, ES036, ES016.
@@ -203,10 +223,12 @@ impl<'a> Wanted<'a> {
 
     /// The stage and the time of what was scheduled under the key before. Errors: ES030.
     fn known(&self, target: Target, category: &str, key: &str) -> Result<(String, i64)> {
-        let found = self.look(target, category, key)?;
-        let (is_same, stage, run_at) = found.ok_or_else(gone)?;
-        counters::add(if is_same { Counter::CommandsReplayed } else { Counter::CommandMismatches }, 1);
-        if is_same { Ok((stage, run_at)) } else { Err(self.reused(key.into()).into()) }
+        let found = self.look(target, category, key)?.ok_or_else(gone)?;
+        if !found.is_same {
+            return Err(self.refusal(target, &found, key)?.into());
+        }
+        counters::add(Counter::CommandsReplayed, 1);
+        Ok((found.stage, found.run_at))
     }
 
     /// Whether what is scheduled under the key is this request, its stage and its time; None: nothing is.
@@ -218,7 +240,10 @@ impl<'a> Wanted<'a> {
             LOOK.with(|plan| {
                 plan.first(db, View::Latest, &row, |row| {
                     let is_same = repeated.has(row.bytes_opt(0)?.unwrap_or_default(), row.bytes_opt(1)?, false);
-                    Ok((is_same, row.text(2)?.to_owned(), row.int8(3)?))
+                    let differs_in_digest =
+                        row.text(4)? == repeated.stream && row.text(5)? == repeated.command_type;
+                    let kept_at = differs_in_digest.then_some(row.int8(6)?);
+                    Ok(Found { is_same, kept_at, stage: row.text(2)?.to_owned(), run_at: row.int8(3)? })
                 })
             })
         })

@@ -1,5 +1,5 @@
 //! What looks like personal data in a name: an e-mail address, a telephone number, the number of a payment card. Names are kept for ever, stand in
-//! indexes and are told in errors, so a category may refuse such ones. It is a guess by the form: what is neither international, nor in brackets, nor called a
+//! indexes and are told in errors, so a category may refuse such ones. It is a guess by the form: what is neither international, nor in brackets, nor in the groups of a number that is dialled within a country, nor called a
 //! telephone number is taken for a number of something else, and identifiers (UUIDs, ULIDs, dates, IBANs, numbers of orders) pass.
 
 use std::fmt;
@@ -169,8 +169,29 @@ fn is_telephone(text: &str) -> bool {
         // Not within a word, as a+1234567.
         let is_sign = word.before.ends_with('+') && (first == 0 || word.before.len() > 1);
         let is_international = is_sign && !word.text.starts_with('0');
-        is_digits(word.text) && DIGITS.contains(&digits) && (is_called || is_bracketed || is_international)
+        let is_national = is_national(words.get(..first).unwrap_or_default(), rest.get(..run).unwrap_or_default());
+        is_digits(word.text)
+            && DIGITS.contains(&digits)
+            && (is_called || is_bracketed || is_international || is_national)
     })
+}
+
+/// As many digits as a number has that is dialled within a country.
+const NATIONAL: std::ops::RangeInclusive<usize> = 9..=13;
+
+/// As 0664 1234567, 0664/1234567 or 06 12 34 56 78: one 0 before a code that a blank or a slash ends. Hyphens and points stand in dates and in numbers of accounts and orders, two zeros before
+/// what was filled up, and more groups before it are those of an IBAN.
+fn is_national(before: &[Word], groups: &[Word]) -> bool {
+    let [code, rest @ ..] = groups else { return false };
+    let has_one_zero = code.text.starts_with('0') && !code.text.starts_with("00");
+    let is_behind_digits = before.last().is_some_and(|word| word.text.bytes().any(|byte| byte.is_ascii_digit()));
+    let digits = groups.iter().map(|word| word.text.len()).sum();
+    let is_coded = (3..=5).contains(&code.text.len())
+        && rest.first().is_some_and(|word| matches!(word.before, " " | "/" | "\u{A0}") && word.text.len() > 2);
+    let is_in_pairs = groups.len() == 5
+        && groups.iter().all(|word| word.text.len() == 2)
+        && rest.iter().all(|word| matches!(word.before, " " | "\u{A0}"));
+    has_one_zero && !is_behind_digits && NATIONAL.contains(&digits) && (is_coded || is_in_pairs)
 }
 
 fn is_between_digits(between: &str) -> bool {
