@@ -131,7 +131,8 @@ fn tell_changes(checks: &[Check]) -> Result<Vec<String>> {
 }
 
 /// Kinds of checks that have two words.
-const OF_TWO_WORDS: [&str; 8] = [
+const OF_TWO_WORDS: [&str; 9] = [
+    "command keys",
     "damaged snapshots",
     "dead letters",
     "event types",

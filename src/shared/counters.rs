@@ -235,8 +235,8 @@ pub struct Block {
     counts: [AtomicU64; COUNTERS],
     failed_snapshots: AtomicU64,
     measured: [Buckets; HISTOGRAMS],
-    /// What was counted at two moments, the older one first: when (µs), appends, conflicts, refused tokens.
-    marks: [[AtomicU64; 4]; 2],
+    /// What was counted at two moments, the older one first: when (µs), appends, conflicts, failed conditions, refused tokens, keys of another request.
+    marks: [[AtomicU64; 6]; 2],
     /// Folds and upcasters that were seen to fail, and of each tenant the damaged snapshot that was met last.
     pub failing_folds: Notes<4>,
     pub failing_upcasters: Notes<4>,
@@ -250,7 +250,7 @@ impl Block {
             counts: [const { AtomicU64::new(0) }; COUNTERS],
             failed_snapshots: AtomicU64::new(0),
             measured: [const { Buckets::new() }; HISTOGRAMS],
-            marks: [const { [const { AtomicU64::new(0) }; 4] }; 2],
+            marks: [const { [const { AtomicU64::new(0) }; 6] }; 2],
             failing_folds: Note::none(),
             failing_upcasters: Note::none(),
             damaged_snapshots: Note::none(),
@@ -369,12 +369,14 @@ pub fn set_failed_snapshots(count: u64) {
     }
 }
 
-/// Appends that were made, and refused for a conflict or a failed condition, and tokens that were refused, in the last minutes.
+/// Appends that were made, and refused for a conflict or a failed condition, and tokens and command keys that were refused, in the last minutes.
 #[derive(Debug, Clone, Copy)]
 pub struct Recent {
     pub appends: u64,
     pub conflicts: u64,
+    pub failed_conditions: u64,
     pub refused_tokens: u64,
+    pub mismatches: u64,
     pub seconds: u64,
 }
 
@@ -386,8 +388,15 @@ const BETWEEN_MARKS: u64 = 60_000_000;
 pub fn recent(now: u64) -> Recent {
     with_block(|block| {
         let count = |counter: Counter| block.counts[counter as usize].load(Relaxed);
-        let conflicts = count(Counter::Conflicts) + count(Counter::ConditionsFailed);
-        let values = [now, count(Counter::Appends), conflicts, count(Counter::TokensRefused)];
+        let counted = [
+            Counter::Appends,
+            Counter::Conflicts,
+            Counter::ConditionsFailed,
+            Counter::TokensRefused,
+            Counter::CommandMismatches,
+        ];
+        let [appends, conflicts, conditions, tokens, mismatches] = counted.map(count);
+        let values = [now, appends, conflicts, conditions, tokens, mismatches];
         let [older, newer] = &block.marks;
         if now.saturating_sub(newer[0].load(Relaxed)) > BETWEEN_MARKS {
             for (place, value) in values.into_iter().enumerate() {
@@ -397,7 +406,14 @@ pub fn recent(now: u64) -> Recent {
         let since = |place: usize| values[place].saturating_sub(older[place].load(Relaxed));
         // Before the first mark, since the server started.
         let seconds = if older[0].load(Relaxed) == 0 { BETWEEN_MARKS } else { since(0) } / 1_000_000;
-        Recent { appends: since(1), conflicts: since(2), refused_tokens: since(3), seconds }
+        Recent {
+            appends: since(1),
+            conflicts: since(2),
+            failed_conditions: since(3),
+            refused_tokens: since(4),
+            mismatches: since(5),
+            seconds,
+        }
     })
 }
 

@@ -20,6 +20,14 @@ from (select distinct on (r.global_position) r.* from jsonb_array_elements(%s) i
 order by 1 limit %s
 """
 
+READ_BACK = """
+select e.global_position, e.event_type, e.payload #>> '{}', e.tags
+from (select distinct on (r.global_position) r.* from jsonb_array_elements(%s) item cross join lateral es_read_backward(
+          before_position => %s, max_count => %s, event_types => (select array_agg(t) from jsonb_array_elements_text(item -> 'event_types') t),
+          tags => (select array_agg(t) from jsonb_array_elements_text(item -> 'tags') t)) r order by r.global_position) e
+order by 1 desc limit %s
+"""
+
 
 def query_of(query: DCBQuery | None) -> dict:
     items = [
@@ -53,6 +61,19 @@ class Recorder(DCBRecorder):
         head = value(self.connection, "select es_horizon()")
         most = min(limit or 100_000, 100_000)
         found = rows(self.connection, READ, Jsonb(query_of(query).get("items", [{}])), after or 0, most, most)
+        events = [DCBSequencedEvent(DCBEvent(type=kind, data=text.encode(), tags=tags or []), position) for position, kind, text, tags in found]
+        return Response(events, events[-1].position if limit and events else head)
+
+    def head(self):
+        """The last position; None of an empty log."""
+        return value(self.connection, "select nullif(es_horizon(), 0)")
+
+    def read_back(self, query=None, *, at=None, limit=None):
+        """The newest first, from that position on, itself included."""
+        if limit == 0:
+            return Response([], None)
+        head, most = self.head(), limit or 100_000
+        found = rows(self.connection, READ_BACK, Jsonb(query_of(query).get("items", [{}])), at and at + 1, most, most)
         events = [DCBSequencedEvent(DCBEvent(type=kind, data=text.encode(), tags=tags or []), position) for position, kind, text, tags in found]
         return Response(events, events[-1].position if limit and events else head)
 

@@ -1,5 +1,6 @@
 """What others ask of an event store with dynamic consistency boundaries: the public suite of Python eventsourcing through a thin recorder over our functions, and the scenarios of
-dcb.events (consistency, positions that rise, appends side by side; from a position, limited, backward, the last position returned)."""
+dcb.events (consistency, positions that rise, appends side by side; from a position, limited, backward, the last position returned), and what the generic test of UmaDB's event stores asks beside
+them: its cases, each against what Python finds in a list."""
 
 import threading
 
@@ -37,6 +38,82 @@ def test_the_suite_of_python_eventsourcing_subscribes(session, suite):
     from dcb_recorder import Recorder
 
     suite._test_append_subscribe(Recorder(session))
+
+
+#: Of each event its type and tags.
+LOG = [
+    ("Offered", ["course:sql"]), ("Joined", ["course:sql", "student:ann"]), ("Joined", ["course:sql", "student:ben"]), ("Offered", ["course:c"]),
+    ("Joined", ["course:c", "student:ann"]), ("Left", ["course:sql", "student:ann"]), ("Closed", []),
+]  # fmt: skip
+#: Of each query its items, as types and tags; None: everything.
+QUERIES = [
+    None, [("Offered",), ()], [("Nothing",), ()], [(), ("course:sql",)], [(), ("course:none",)], [(), ("course:sql", "student:ann")], [(), ("student:ann", "student:ben")],
+    [("Joined",), ("student:ann",)], [("Closed",), ("course:sql",)], [("Joined", "Left"), ("course:sql",)], [(), ("course:c",), ("Left",), ()], [("Joined",), ("course:sql",), ("Joined",), ("student:ann",)],
+]  # fmt: skip
+
+
+def items_of(query):
+    return None if query is None else list(zip(query[::2], query[1::2]))
+
+
+def is_found(query, event) -> bool:
+    kind, tags = event
+    return query is None or any((not types or kind in types) and set(wanted) <= set(tags) for types, wanted in items_of(query))
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one append", "one after the other"])
+def test_reads_by_query_position_limit_and_direction_are_those_of_a_list(session, at_once):
+    pytest.importorskip("eventsourcing.dcb.api", reason="eventsourcing needs Python 3.11")
+    from dcb_recorder import DCBAppendCondition, Recorder
+    from eventsourcing.dcb.api import DCBEvent, DCBQuery, DCBQueryItem
+    from eventsourcing.persistence import IntegrityError
+
+    recorder = Recorder(session)
+
+    def asked(query):
+        return None if query is None else DCBQuery(items=[DCBQueryItem(types=list(types), tags=list(tags)) for types, tags in items_of(query)])
+
+    def read(query, start, limit, backward):
+        """Forward from that position on, itself included, or backward."""
+        if backward:
+            response = recorder.read_back(asked(query), at=start, limit=limit)
+        else:
+            response = recorder.read(asked(query), after=start and start - 1, limit=limit)
+        return [(event.position, event.event.type, sorted(event.event.tags)) for event in response], response.head
+
+    for query in QUERIES:
+        for limit in (None, 0, 1, 10):
+            assert read(query, None, limit, True) == ([], None) and read(query, None, limit, False)[0] == [], "an empty log"
+    assert recorder.head() is None
+    events = [DCBEvent(type=kind, data=b'"x"', tags=tags) for kind, tags in LOG]
+    last = recorder.append(events) if at_once else [recorder.append([event]) for event in events][-1]
+    assert recorder.head() == last
+    positions = [position for position, *_ in read(None, None, None, False)[0]]
+    assert len(positions) == len(LOG) and positions == sorted(positions) and positions[-1] == last
+    log = list(zip(positions, LOG))
+    for query in QUERIES:
+        for backward in (False, True):
+            for start in (None, 1, *positions, *([last + 1000] if backward else [])):
+                for limit in (None, 0, 1, 2, 100):
+                    found = [(position, kind, sorted(tags)) for position, (kind, tags) in log
+                             if is_found(query, (kind, tags)) and (start is None or (position <= start if backward else position >= start))]  # fmt: skip
+                    found = found[::-1] if backward else found
+                    found = found if limit is None else found[:limit]
+                    head = None if limit == 0 else found[-1][0] if limit and found else last
+                    assert read(query, start, limit, backward) == (found, head), (query, start, limit, backward)
+    # A reader of another log, or of one that was cut short, is told so.
+    with pytest.raises(psycopg.Error) as error:
+        read(None, last + 1000, 10, False)
+    assert error.value.sqlstate == "ES025"
+    for query in QUERIES[1:]:
+        for after in (0, *positions):
+            condition = DCBAppendCondition(fail_if_events_match=asked(query), after=after)
+            if any(position > after and is_found(query, event) for position, event in log):
+                with pytest.raises(IntegrityError):
+                    recorder.append([DCBEvent(type="Beside", data=b'"x"', tags=["beside"])], condition)
+            else:
+                recorder.append([DCBEvent(type="Beside", data=b'"x"', tags=["beside"])], condition)
+    assert verify(session) == []
 
 
 def decide(session, stream, tags, query, after, kind="Happened"):

@@ -20,6 +20,32 @@ def conflict(session) -> None:
     assert caught.value.sqlstate == "ES001"
 
 
+def fail_condition(session) -> None:
+    condition = '{"query": {"items": [{"event_types": ["Added"]}]}, "after": 0}'
+    with pytest.raises(psycopg.Error) as caught:
+        session.execute("select es_append_streams('[{\"stream\": \"account-2\", \"events\": [{\"type\": \"Added\", \"payload\": {}}]}]', condition => %s)", (condition,))
+    assert caught.value.sqlstate == "ES015"
+
+
+def test_keys_of_other_requests_are_told_where_they_are_many(new_server):
+    server = new_server("mismatches")
+    database = Database(server, "mismatches").create()
+    begin = "select es_begin_command('charge', 'order-1', %s)"
+    with database.connect() as session:
+        session.execute(begin, ('{"amount": 1}',))
+        assert check(session, "command keys") is None
+        for number in range(2, 22):
+            with pytest.raises(psycopg.Error) as caught:
+                session.execute(begin, (f'{{"amount": {number}}}',))
+            assert caught.value.sqlstate == "ES030"
+            if number == 2:
+                told = check(session, "command keys")
+                assert told.status == "ok" and "1 command was refused" in told.detail and "ES030" in told.detail
+        told = check(session, "command keys")
+        assert told.status == "warning" and "20 commands were refused" in told.detail
+        assert "20" in run_psql(database, told.fix)
+
+
 def test_conflicts_are_counted_and_not_logged(new_server):
     server = new_server("conflicts")
     database = Database(server, "conflicts").create()
@@ -31,8 +57,20 @@ def test_conflicts_are_counted_and_not_logged(new_server):
         assert value(session, "select value from eventstream.stats where name = 'conflicts'") == 70
         assert "ES001" not in server.log.read_text() and "account-1" not in server.log.read_text()
         found = check(session, "conflicts")
-        assert found.status == "warning" and "70 of 71 appends" in found.detail
+        assert found.status == "warning" and "70 of 71 appends were refused for a conflict (ES001), and 0 for a condition" in found.detail
+        # What helps against conflicts on streams does not against conditions, and the other way round.
+        assert "for_update" in found.detail and "tags" not in found.detail
         run_psql(database, found.fix)
+        for _ in range(700):
+            fail_condition(session)
+        found = check(session, "conflicts")
+        assert found.status == "warning" and "70 of 771 appends were refused for a conflict (ES001), and 700 for a condition" in found.detail
+        assert "for_update" not in found.detail and "the rarest among them" in found.detail
+        for _ in range(10):
+            conflict(session)
+        found = check(session, "conflicts")
+        assert "for_update" in found.detail and "the rarest among them" in found.detail
+        assert "ES015" not in server.log.read_text()
         session.execute("set eventstream.log_conflicts = on")
         conflict(session)
         assert "account-1" in server.log.read_text()

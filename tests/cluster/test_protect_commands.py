@@ -158,3 +158,20 @@ def test_a_decider_that_schedules_such_a_key_is_told_so(session):
         with pytest.raises(psycopg.Error) as error:
             session.execute("select es_command(%s, 'Say', '{}')", (stream,))
         assert error.value.sqlstate == "ES030" and stands in error.value.diag.message_primary, error.value
+
+
+# The server's log
+
+
+@pytest.mark.parametrize("verbosity", ["default", "terse"])
+def test_a_parameter_that_is_no_json_stands_in_the_context_of_its_error(quiet, session, verbosity):
+    """PostgreSQL's own words, as the page on masking says."""
+    session.execute("select es_protect('Named', pointers => '{/name}')")
+    session.execute("set log_parameter_max_length = 0; set log_parameter_max_length_on_error = 0; set log_min_error_statement = panic")
+    session.execute(f"set log_error_verbosity = {verbosity}")
+    begin = len(quiet.server.log.read_text(errors="replace"))
+    with pytest.raises(psycopg.Error) as error:
+        session.execute("select es_append('customer-1', 'Named', %s)", ('{"name": "Mia Q. Canary",}',))
+    assert error.value.sqlstate == "22P02"
+    said = quiet.server.log.read_text(errors="replace")[begin:]
+    assert "invalid input syntax for type json" in said and (CANARY in said) == (verbosity == "default"), said

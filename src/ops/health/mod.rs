@@ -65,6 +65,7 @@ pub fn look(tenant_id: Option<i64>) -> Result<Vec<Check>> {
     if !access::is_held_to_one()? {
         checks.extend([database::preload()?, database::log(&writing)?, guards::check()?]);
         checks.extend(stale::refused_tokens(&moment));
+        checks.extend(stale::mismatches(&moment));
         if open_appends::are_there() && !server::is_standby() {
             let has_followers = projections.iter().any(|projection| !projection.is_inline);
             checks.extend(database::checks(&moment, &writing, has_followers)?);

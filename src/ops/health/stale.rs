@@ -1,4 +1,4 @@
-//! What is older than it should be, or happens more often: conflicts, refused tokens, locks on the log, leases, attempts. Warnings: nothing is broken yet.
+//! What is older than it should be, or happens more often: conflicts, refused tokens and command keys, locks on the log, leases, attempts. Warnings: nothing is broken yet.
 use super::check::{Check, Level, Writing};
 use crate::access;
 use crate::ops::overview::Moment;
@@ -18,6 +18,8 @@ const MANY: u64 = 60;
 const ONE_IN: u64 = 10;
 /// Tokens that are refused are many from so many on: one that has expired on its way is nobody's fault.
 const MANY_TOKENS: u64 = 60;
+/// Each is a mistake of a program's, and that many are one that goes on.
+const MANY_MISMATCHES: u64 = 10;
 
 columns! {
     /// Of a subscription's old ones.
@@ -150,22 +152,27 @@ fn micros() -> Option<Datum> {
 
 fn conflicts(moment: &Moment) -> Check {
     let recent = counters::recent(moment.now.unsigned_abs());
-    let all = recent.appends + recent.conflicts;
+    let refused = recent.conflicts + recent.failed_conditions;
+    let all = recent.appends + refused;
     let numbers = format!(
-        "{} of {all} appends were refused for a conflict (ES001), or a condition that did not hold any more (ES015), in the last {} s",
-        recent.conflicts, recent.seconds
+        "{} of {all} appends were refused for a conflict (ES001), and {} for a condition that did not hold any more (ES015), in the last {} s",
+        recent.conflicts, recent.failed_conditions, recent.seconds
     );
-    if recent.conflicts < MANY || recent.conflicts * ONE_IN < all {
+    if refused < MANY || refused * ONE_IN < all {
         return Check::ok("conflicts", numbers);
     }
+    // Of the two what happens often: each is mended otherwise.
+    let of_streams = "several writers decide on the same streams at a time. Load with es_load(…, for_update => true), or make the streams smaller";
+    let of_conditions = "several writers decide on the same tags at a time, or on more than their decisions need. Look with items of few event types and of all tags that the decision \
+                         is about, the rarest among them (a course's seat, and not the whole school), and append soon after es_condition";
+    let often = [(recent.conflicts, of_streams), (recent.failed_conditions, of_conditions)];
+    let advice: Vec<_> =
+        often.into_iter().filter(|(count, _)| count * ONE_IN >= refused).map(|(_, advice)| advice).collect();
     Check::bad(
         "conflicts",
         Level::Warning,
         "many",
-        format!(
-            "{numbers}: several writers decide on the same streams at a time. Load with es_load(…, for_update => true), or make the streams smaller; \
-             set eventstream.log_conflicts = on shows which"
-        ),
+        format!("{numbers}: {}; set eventstream.log_conflicts = on shows which", advice.join("; and ")),
         "select name, value from eventstream.stats where name in ('appends', 'conflicts', 'conditions_failed');".into(),
     )
 }
@@ -187,6 +194,28 @@ pub fn refused_tokens(moment: &Moment) -> Option<Check> {
     );
     let look = "select name, value from eventstream.stats where name = 'tokens_refused';".into();
     Some(Check::bad("refused tokens", Level::Warning, "many", detail, look))
+}
+
+/// No row before the first key that was refused since the server started.
+pub fn mismatches(moment: &Moment) -> Option<Check> {
+    if counters::get(Counter::CommandMismatches) == 0 {
+        return None;
+    }
+    let recent = counters::recent(moment.now.unsigned_abs());
+    let refused = counted(recent.mismatches.try_into().unwrap_or(i64::MAX), "command was", "commands were");
+    let numbers = format!(
+        "{refused} refused in the last {} s because the key was used for another request (ES030)",
+        recent.seconds
+    );
+    if recent.mismatches < MANY_MISMATCHES {
+        return Some(Check::ok("command keys", numbers));
+    }
+    let detail = format!(
+        "{numbers}: a program takes keys that are no names of one intention (a number that begins anew, the name of a customer), or changes the request when it repeats it (a time, the \
+         scale of a number). The server's log has each that nobody caught, with its key"
+    );
+    let look = "select name, value from eventstream.stats where name in ('command_mismatches', 'commands_replayed');".into();
+    Some(Check::bad("command keys", Level::Warning, "many", detail, look))
 }
 
 fn locks() -> Result<Check> {
