@@ -687,7 +687,7 @@ def test_what_it_has_in_another_database_is_said_with_where_to_take_it_away(bank
 def test_such_a_role_sets_nothing_for_the_whole_server(bank):
     with bank.admin() as session:
         session.execute("grant alter system on parameter log_statement to web with grant option")
-        assert [row[:2] for row in health(session)] == [("token role web", "critical")]
+        assert [row[0] for row in health(session) if row[1] == "critical"] == ["token role web"]
     with bank.connect() as session:
         for statement in ("alter system set log_statement = 'all'", "alter system reset all", "grant set on parameter log_statement to public", "revoke set on parameter log_statement from public"):
             with refused("0A000") as raised:
