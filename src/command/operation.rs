@@ -295,7 +295,8 @@ impl Call<'_> {
         match outcome {
             Outcome::Differs => {
                 let of = format!("operation {}", shown(self.asked.operation));
-                Err(covered::reused(self.target.id, self.asked.operation, of, self.asked.key, Some(row.begun_at))?.into())
+                Err(covered::reused(self.target.id, self.asked.operation, of, self.asked.key, Some(row.begun_at))?
+                    .into())
             }
             Outcome::Replay => {
                 counters::add(Counter::CommandsReplayed, 1);

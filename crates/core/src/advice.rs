@@ -53,8 +53,7 @@ impl Error {
             Self::WaitTimeout { holder: Some(pid), .. } => Some(holder_hint(*pid)),
             Self::WaitTimeout { .. } => Some(error_hints::WAIT_TIMEOUT.into()),
             Self::LeaseLost { .. } => Some(error_hints::LEASE_LOST.into()),
-            Self::CommandKeyReused { .. } => Some(error_hints::COMMAND_KEY_REUSED.into()),
-            Self::CommandKeyHidden { .. } => Some(error_hints::COMMAND_KEY_HIDDEN.into()),
+            Self::CommandKeyReused { .. } | Self::CommandKeyHidden { .. } => Some(self.key_hint().into()),
             Self::AttemptLost { .. } => Some(error_hints::ATTEMPT_LOST.into()),
             Self::PageRefused => Some(error_hints::PAGE_REFUSED.into()),
             Self::Undecided(undecided) => undecided.hint(),
@@ -80,6 +79,13 @@ impl Error {
                 Some(operator_hint(role, tenant, category.as_deref(), *is_stranger))
             }
             Self::Internal { .. } => Some(error_hints::INTERNAL.into()),
+        }
+    }
+
+    fn key_hint(&self) -> &'static str {
+        match self {
+            Self::CommandKeyHidden { .. } => error_hints::COMMAND_KEY_HIDDEN,
+            _ => error_hints::COMMAND_KEY_REUSED,
         }
     }
 }

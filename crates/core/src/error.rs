@@ -208,7 +208,10 @@ pub enum Error {
     CommandKeyReused { of: String, key: String },
 
     /// ES030: it was used before a rule that hides of such requests what would tell whether this one is the same.
-    #[error("command key {} of {of} was used before fields of such requests were protected as they are now: whether this one is the same cannot be told any more", shown(key))]
+    #[error(
+        "command key {} of {of} was used before fields of such requests were protected as they are now: whether this one is the same cannot be told any more",
+        shown(key)
+    )]
     CommandKeyHidden { of: String, key: String },
 
     /// ES031: the attempt is not under way any more; `reason` reads "it …".

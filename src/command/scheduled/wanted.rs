@@ -8,6 +8,7 @@ use crate::log::{acting, activation, first_append, gate, metadata};
 use crate::pg::error::failure::{Failure, Result, invalid};
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
+use crate::pg::query::columns::columns;
 use crate::pg::query::plan::{Plan, View};
 use crate::pg::value::datum::{Nullable, from_text, varlena};
 use crate::shared::board;
@@ -21,6 +22,17 @@ use eventstream_core::shown;
 use eventstream_core::undecided::Undecided;
 use pgrx::pg_sys::{BYTEAOID, Datum, INT8OID, JSONBOID, OIDOID, TEXTOID, TIMESTAMPTZOID};
 
+columns! {
+    mod of, selected;
+    SALT = "salt",
+    REQUEST_DIGEST = "request_digest",
+    STAGE = "stage",
+    RUN_AT = "run_at",
+    STREAM = "stream",
+    COMMAND_TYPE = "command_type",
+    SCHEDULED_AT = "scheduled_at",
+}
+
 thread_local! {
     static INSERT: Plan = const { Plan::new(
         "insert into _eventstream.scheduled_commands (tenant_id, command_key, category, stream, command_type, salt, request_digest, payload, metadata, \
@@ -32,7 +44,9 @@ thread_local! {
         ],
     ) };
     static LOOK: Plan = const { Plan::new(
-        "select salt, request_digest, stage, run_at, stream, command_type, scheduled_at from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3",
+        concat!(
+            "select ", selected!(), " from _eventstream.scheduled_commands where tenant_id = $1 and command_key = $2 and category = $3"
+        ),
         &[INT8OID, TEXTOID, TEXTOID],
     ) };
 }
@@ -239,11 +253,20 @@ impl<'a> Wanted<'a> {
         as_owner(Planning::ByIndex, |db, _| {
             LOOK.with(|plan| {
                 plan.first(db, View::Latest, &row, |row| {
-                    let is_same = repeated.has(row.bytes_opt(0)?.unwrap_or_default(), row.bytes_opt(1)?, false);
-                    let differs_in_digest =
-                        row.text(4)? == repeated.stream && row.text(5)? == repeated.command_type;
-                    let kept_at = differs_in_digest.then_some(row.int8(6)?);
-                    Ok(Found { is_same, kept_at, stage: row.text(2)?.to_owned(), run_at: row.int8(3)? })
+                    let is_same = repeated.has(
+                        row.bytes_opt(of::SALT)?.unwrap_or_default(),
+                        row.bytes_opt(of::REQUEST_DIGEST)?,
+                        false,
+                    );
+                    let differs_in_digest = row.text(of::STREAM)? == repeated.stream
+                        && row.text(of::COMMAND_TYPE)? == repeated.command_type;
+                    let kept_at = differs_in_digest.then_some(row.int8(of::SCHEDULED_AT)?);
+                    Ok(Found {
+                        is_same,
+                        kept_at,
+                        stage: row.text(of::STAGE)?.to_owned(),
+                        run_at: row.int8(of::RUN_AT)?,
+                    })
                 })
             })
         })

@@ -214,7 +214,8 @@ pub fn mismatches(moment: &Moment) -> Option<Check> {
         "{numbers}: a program takes keys that are no names of one intention (a number that begins anew, the name of a customer), or changes the request when it repeats it (a time, the \
          scale of a number). The server's log has each that nobody caught, with its key"
     );
-    let look = "select name, value from eventstream.stats where name in ('command_mismatches', 'commands_replayed');".into();
+    let look =
+        "select name, value from eventstream.stats where name in ('command_mismatches', 'commands_replayed');".into();
     Some(Check::bad("command keys", Level::Warning, "many", detail, look))
 }
 
