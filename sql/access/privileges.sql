@@ -28,8 +28,7 @@ $$;
 
 grant usage on schema eventstream, eventstream_pinned to public;
 -- Views check the role that reads them.
-grant execute on function _eventstream.readable_tenant(text) to public;
-grant execute on function _eventstream.readable_categories(), _eventstream.administered_tenant() to public;
+grant execute on function _eventstream.readable(text) to public;
 -- What they show of an event that it lets through.
 grant execute on function _eventstream.shown_payload(bigint, text, int, jsonb), _eventstream.shown_metadata(bigint, text, int, jsonb),
     _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, bytea),
@@ -40,12 +39,11 @@ grant execute on function _eventstream.content_digest(bytea, jsonb, jsonb) to pu
 grant select on eventstream.proof to public;
 grant execute on function _eventstream.is_home(), _eventstream.role_of(text, oid, bool) to public;
 grant select on eventstream.events, eventstream.streams, eventstream.stream_names, eventstream.audit, eventstream.administration, eventstream.access_log, eventstream.grants to public;
-grant execute on function _eventstream.fold_fingerprint(text), _eventstream.event_counts(), _eventstream.category_settings() to public;
+grant execute on function _eventstream.fold_fingerprint(bigint, text), _eventstream.event_counts(bigint), _eventstream.category_settings(bigint) to public;
 grant select on eventstream.folds, eventstream.upcasters, eventstream.snapshots, eventstream.event_types, eventstream.categories, eventstream.protections, eventstream.periods, eventstream.commands, eventstream.deciders, eventstream.scheduled_commands, eventstream.invariants to public;
 -- These check for manage or pg_monitor themselves.
-grant execute on function _eventstream.operated_categories(), _eventstream.shown_categories() to public;
-grant execute on function _eventstream.operated_tenant(), _eventstream.operated_tenants(), _eventstream.listed_tenants(), _eventstream.projection_states(),
-    _eventstream.subscription_states() to public;
+grant execute on function _eventstream.operated(), _eventstream.operated_tenants(), _eventstream.listed_tenants(), _eventstream.projection_states(bigint),
+    _eventstream.subscription_states(bigint) to public;
 grant execute on function _eventstream.tasks(), _eventstream.health() to public;
 grant select on eventstream.tenants, eventstream.projections, eventstream.subscriptions, eventstream.dead_letters, eventstream.progress, eventstream.health to public;
 grant execute on function _eventstream.stats() to pg_monitor;

@@ -1,5 +1,6 @@
 -- What was granted in the current tenant.
 create view eventstream.grants with (security_barrier) as
+with reader as materialized (select w.tenant_id from _eventstream.readable('audit') w)
 select
     coalesce(r.rolname::text, g.role) as role,
     g.privilege,
@@ -11,7 +12,7 @@ select
 from _eventstream.grants g
 join _eventstream.tenants t on t.id = g.tenant_id
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home()))
-where g.tenant_id = (select _eventstream.readable_tenant('audit'))
+where g.tenant_id = (select w.tenant_id from reader w)
 union all
 select
     coalesce(r.rolname::text, g.role),
@@ -23,6 +24,6 @@ select
     g.granted_at
 from _eventstream.grants g
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, (select _eventstream.is_home()))
-where g.tenant_id = 0 and (select _eventstream.readable_tenant('audit')) is not null;
+where g.tenant_id = 0 and (select w.tenant_id from reader w) is not null;
 comment on view eventstream.grants is
 'What es_grant allowed in the current tenant, and in every one (tenant *); privilege token: that the role needs one (es_require_token). category NULL = all. role_exists: false where the role is gone, and the grant with it, also where another role has its name by now. Privilege audit.';

@@ -1,15 +1,16 @@
 -- What is declared, for people, and how much of it there is.
 create function _eventstream.event_counts(
-    out event_type text, out schema_version int, out events bigint, out last_recorded_at timestamptz, out counted_to bigint
+    tenant_id bigint, out event_type text, out schema_version int, out events bigint, out last_recorded_at timestamptz, out counted_to bigint
 ) returns setof record
 language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_event_counts';
-comment on function _eventstream.event_counts() is
-'How many events of each type and schema version there are in the categories of the current tenant that the current role may read, and when the newest was recorded; last a row without a type, with the position up to which they are counted (NULL: all are). None where no event type is declared. Privilege read.';
+comment on function _eventstream.event_counts(bigint) is
+'How many events of each type and schema version there are in the categories of that tenant, the current one, that the current role may read, and when the newest was recorded; last a row without a type, with the position up to which they are counted (NULL: all are). None where no event type is declared. Privilege read. ES040 where the current tenant is another by now.';
 
 create view eventstream.event_types with (security_barrier) as
-with counted as materialized (
+with reader as materialized (select w.tenant_id from _eventstream.readable('read') w),
+counted as materialized (
     select c.event_type, c.schema_version, c.events, c.last_recorded_at, c.counted_to
-    from _eventstream.event_counts() c
+    from _eventstream.event_counts((select w.tenant_id from reader w)) c
 )
 select
     e.event_type,
@@ -31,16 +32,17 @@ left join (
     from counted c
     group by c.event_type, c.schema_version
 ) n on n.event_type = e.event_type and n.schema_version = e.schema_version
-where e.tenant_id = (select _eventstream.readable_tenant('read'));
+where e.tenant_id = (select w.tenant_id from reader w);
 comment on view eventstream.event_types is
 'The declared schema versions of event types of the current tenant: what a payload of each must look like, whether it may still be appended, how many events of it there are in the categories that the role may read, and when the newest was recorded. Upkeep keeps the counts; what came since is counted when the view is read, 100,000 events at most: counted_to is the position up to which the counts go, NULL where they are complete.';
 
-create function _eventstream.category_settings(out category text, out settings jsonb) returns setof record
+create function _eventstream.category_settings(tenant_id bigint, out category text, out settings jsonb) returns setof record
 language c stable parallel restricted rows 100 as 'MODULE_PATHNAME', 'eventstream_category_settings';
-comment on function _eventstream.category_settings() is
-'The categories of the current tenant that the current role may read, those with streams and those with rules, and what was set of each; NULL: nothing. It goes from one category to the next, however many streams each has. Privilege read.';
+comment on function _eventstream.category_settings(bigint) is
+'The categories of that tenant, the current one, that the current role may read, those with streams and those with rules, and what was set of each; NULL: nothing. It goes from one category to the next, however many streams each has. Privilege read. ES040 where the current tenant is another by now.';
 
 create view eventstream.categories with (security_barrier) as
+with reader as materialized (select w.tenant_id from _eventstream.readable('read') w)
 select
     c.category,
     coalesce(c.settings ->> 'event_types', 'any') as event_types,
@@ -52,12 +54,13 @@ select
     (c.settings ->> 'max_future')::pg_catalog.interval as max_future,
     coalesce(c.settings ->> 'personal_data', 'any') as personal_data,
     t.name as tenant
-from _eventstream.category_settings() c
-join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('read'));
+from _eventstream.category_settings((select w.tenant_id from reader w)) c
+join _eventstream.tenants t on t.id = (select w.tenant_id from reader w);
 comment on view eventstream.categories is
 'The categories of the current tenant that the role may read: those that have streams, and those that have rules. What each asks of whatever is appended to it, as es_alter_category sets it; any, optional and NULL ask nothing.';
 
 create view eventstream.protections with (security_barrier) as
+with reader as materialized (select w.tenant_id from _eventstream.readable('read or audit') w)
 select
     p.kind,
     p.event_type,
@@ -69,11 +72,12 @@ select
     t.name as tenant
 from _eventstream.protections p
 join _eventstream.tenants t on t.id = p.tenant_id
-where p.tenant_id = (select _eventstream.readable_tenant('read or audit'));
+where p.tenant_id = (select w.tenant_id from reader w);
 comment on view eventstream.protections is
 'Which fields of the current tenant''s events and commands are protected, as es_protect was told: each is shown as null, to everybody. Privilege read, or audit.';
 
 create view eventstream.periods with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     p.period_id as id,
     p.category,
@@ -89,9 +93,9 @@ select
     t.name as tenant
 from _eventstream.periods p
 join _eventstream.tenants t on t.id = p.tenant_id
-where p.tenant_id = (select _eventstream.readable_tenant('read'))
-  and ((select _eventstream.readable_categories()) is null
-       or p.category = any ((select _eventstream.readable_categories())::text[]));
+where p.tenant_id = (select w.tenant_id from reader w)
+  and ((select w.categories from reader w) is null
+       or p.category = any ((select w.categories from reader w)::text[]));
 comment on view eventstream.periods is
 'What was closed in the current tenant, for categories that the role may read: no event may say that it occurred at or before closed_until, unless it was reopened.';
 
@@ -121,6 +125,7 @@ comment on function _eventstream.shown_answer(bigint, text, jsonb, timestamptz) 
 'What was answered to a command of that type, as views show it: its result without what is protected of such commands.';
 
 create view eventstream.commands with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     o.operation,
     o.command_key,
@@ -138,11 +143,12 @@ select
     t.name as tenant
 from _eventstream.operations o
 join _eventstream.tenants t on t.id = o.tenant_id
-where o.tenant_id = (select _eventstream.readable_tenant('read')) and (select _eventstream.readable_categories()) is null;
+where o.tenant_id = (select w.tenant_id from reader w) and (select w.categories from reader w) is null;
 comment on view eventstream.commands is
 'The operations of the current tenant that programs execute outside of the database, once a key: how far each is; for roles that may read all categories. What came of it is given by es_begin_command.';
 
 create view eventstream.deciders with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     d.name,
     d.category,
@@ -159,13 +165,14 @@ select
 from _eventstream.deciders d
 join _eventstream.tenants t on t.id = d.tenant_id
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(d.registrant, d.registrant_oid, (select _eventstream.is_home()))
-where d.tenant_id = (select _eventstream.readable_tenant('read'))
-  and ((select _eventstream.readable_categories()) is null
-       or d.category = any ((select _eventstream.readable_categories())::text[]));
+where d.tenant_id = (select w.tenant_id from reader w)
+  and ((select w.categories from reader w) is null
+       or d.category = any ((select w.categories from reader w)::text[]));
 comment on view eventstream.deciders is
 'The deciders of the current tenant, for categories that the role may read: which function decides, on which commands, and whose rights and search path it runs with.';
 
 create view eventstream.invariants with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     i.name,
     i.categories,
@@ -181,13 +188,14 @@ select
 from _eventstream.invariants i
 join _eventstream.tenants t on t.id = i.tenant_id
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(i.registrant, i.registrant_oid, (select _eventstream.is_home()))
-where i.tenant_id = (select _eventstream.readable_tenant('read'))
-  and ((select _eventstream.readable_categories()) is null
-       or i.categories <@ (select _eventstream.readable_categories())::text[]);
+where i.tenant_id = (select w.tenant_id from reader w)
+  and ((select w.categories from reader w) is null
+       or i.categories <@ (select w.categories from reader w)::text[]);
 comment on view eventstream.invariants is
 'The invariants of the current tenant, those all of whose categories the role may read: what must hold of events at the commit, or of states after each append, and whose rights and search path a function runs with.';
 
 create view eventstream.scheduled_commands with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     s.command_key,
     s.category,
@@ -215,8 +223,8 @@ join _eventstream.tenants t on t.id = s.tenant_id
 left join _eventstream.command_answers a
     on s.stage = 'done' and a.tenant_id = s.tenant_id and a.category = s.category and a.command_key = s.command_key
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(s.registrant, s.registrant_oid, (select _eventstream.is_home()))
-where s.tenant_id = (select _eventstream.readable_tenant('read'))
-  and ((select _eventstream.readable_categories()) is null
-       or s.category = any ((select _eventstream.readable_categories())::text[]));
+where s.tenant_id = (select w.tenant_id from reader w)
+  and ((select w.categories from reader w) is null
+       or s.category = any ((select w.categories from reader w)::text[]));
 comment on view eventstream.scheduled_commands is
 'Commands of the current tenant that are to be executed later, or were, for categories that the role may read. stage: pending; done (answer: as es_command''s); refused by its decider; dead: it failed too often, and es_retry_dead_letter or es_drop_dead_letter decide; unscheduled; dropped. due_at: when it is executed, or tried again.';

@@ -19,6 +19,7 @@ comment on function _eventstream.shown_salt(bigint, text, int, jsonb, jsonb, byt
 'The salt of an event as the views show it: not where something of the event is protected, because a value that is short is found by trying where salt and hash are known.';
 
 create view eventstream.events with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     e.global_position,
     s.name as stream,
@@ -40,14 +41,15 @@ select
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = s.tenant_id
-where s.tenant_id = (select _eventstream.readable_tenant('read'))
+where s.tenant_id = (select w.tenant_id from reader w)
   and e.tenant_id = s.tenant_id
-  and ((select _eventstream.readable_categories()) is null
-       or s.category = any ((select _eventstream.readable_categories())::text[]));
+  and ((select w.categories from reader w) is null
+       or s.category = any ((select w.categories from reader w)::text[]));
 comment on view eventstream.events is
 'Every event of the current tenant that the role may read, with payloads as stored, without what is protected. The columns of type eventstream.event.';
 
 create view eventstream.streams with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.categories from _eventstream.readable('read') w)
 select
     s.name as stream,
     s.category,
@@ -72,13 +74,14 @@ cross join lateral (
     order by e.version desc
     limit 1
 ) h
-where s.tenant_id = (select _eventstream.readable_tenant('read'))
-  and ((select _eventstream.readable_categories()) is null
-       or s.category = any ((select _eventstream.readable_categories())::text[]));
+where s.tenant_id = (select w.tenant_id from reader w)
+  and ((select w.categories from reader w) is null
+       or s.category = any ((select w.categories from reader w)::text[]));
 comment on view eventstream.streams is
 'Every stream of the current tenant that the role may read: version, first and last position, last times, closed or not.';
 
 create view eventstream.audit with (security_barrier) as
+with reader as materialized (select w.tenant_id from _eventstream.readable('audit') w)
 select
     e.global_position,
     s.name as stream,
@@ -99,12 +102,13 @@ select
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
 join _eventstream.tenants t on t.id = s.tenant_id
-where s.tenant_id = (select _eventstream.readable_tenant('audit'))
+where s.tenant_id = (select w.tenant_id from reader w)
   and e.tenant_id = s.tenant_id;
 comment on view eventstream.audit is
 'Who recorded what, when, from where and on whose behalf; no payloads. Privilege audit.';
 
 create view eventstream.administration with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.administered_id from _eventstream.readable('audit') w)
 select
     e.global_position,
     s.name as stream,
@@ -125,14 +129,15 @@ select
     e.tags
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
-join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
-where s.tenant_id = (select _eventstream.administered_tenant())
+join _eventstream.tenants t on t.id = (select w.tenant_id from reader w)
+where s.tenant_id = (select w.administered_id from reader w)
   and e.tenant_id = s.tenant_id
   and s.category = '$audit';
 comment on view eventstream.administration is
 'Every act of administration of the current tenant: who granted, registered, created, altered, paused or dropped what, with what it was before and is after. The columns of eventstream.events. Privilege audit.';
 
 create view eventstream.access_log with (security_barrier) as
+with reader as materialized (select w.tenant_id, w.administered_id from _eventstream.readable('audit') w)
 select
     e.global_position,
     e.recorded_at,
@@ -148,8 +153,8 @@ select
     t.name as tenant
 from _eventstream.events e
 join _eventstream.streams s on s.id = e.stream_id
-join _eventstream.tenants t on t.id = (select _eventstream.readable_tenant('audit'))
-where s.tenant_id = (select _eventstream.administered_tenant())
+join _eventstream.tenants t on t.id = (select w.tenant_id from reader w)
+where s.tenant_id = (select w.administered_id from reader w)
   and e.tenant_id = s.tenant_id
   and s.category = '$access';
 comment on view eventstream.access_log is

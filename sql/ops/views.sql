@@ -1,5 +1,6 @@
 -- What an operator looks at: projections and subscriptions first.
 create view eventstream.projections with (security_barrier) as
+with operator as materialized (select w.tenant_id, w.categories, w.shown_categories from _eventstream.operated() w)
 select
     p.name,
     p.kind,
@@ -41,17 +42,18 @@ cross join lateral (
     offset 0
 ) g
 left join pg_catalog.pg_roles r on r.oid = _eventstream.role_of(p.registrant, p.registrant_oid, (select _eventstream.is_home()))
-left join _eventstream.projection_states() l on l.projection_id = p.id
+left join _eventstream.projection_states((select w.tenant_id from operator w)) l on l.projection_id = p.id
 cross join lateral (
-    select (select _eventstream.shown_categories()) is null
-           or coalesce(p.categories <@ (select _eventstream.shown_categories()), false) as shows_errors
+    select (select w.shown_categories from operator w) is null
+           or coalesce(p.categories <@ (select w.shown_categories from operator w), false) as shows_errors
 ) x
-where p.tenant_id = (select _eventstream.operated_tenant())
-  and ((select _eventstream.operated_categories()) is null or p.categories <@ (select _eventstream.operated_categories()));
+where p.tenant_id = (select w.tenant_id from operator w)
+  and ((select w.categories from operator w) is null or p.categories <@ (select w.categories from operator w));
 comment on view eventstream.projections is
 'The projections of the current tenant, for superusers, roles with manage and members of pg_monitor. kind: event, batch (what the handler takes) or table (a state table). mode: async or inline. status: running, rebuilding, retrying (after a failure, until retry_at), waiting for activation, paused, stopped. global_position: the checkpoint. lag: settled positions behind it (0 where none of them is an event for this projection); lag_seconds: since the first event that was not processed was recorded, 0 where there is none. events_per_second: of the last 5 seconds or more in which it moved, 0 where it has not moved for 30. failed_position, failed_at, error_sqlstate, error_message, error_detail: the last failure, which is past where attempts is 0; message and detail only for roles that may read what it is shown, because payloads stand in them. A role whose manage is narrowed sees what concerns its categories only.';
 
 create view eventstream.subscriptions with (security_barrier) as
+with operator as materialized (select w.tenant_id, w.categories from _eventstream.operated() w)
 select
     s.name,
     l.global_position,
@@ -71,13 +73,14 @@ select
     t.name as tenant
 from _eventstream.subscriptions s
 join _eventstream.tenants t on t.id = s.tenant_id
-left join _eventstream.subscription_states() l on l.subscription_id = s.id
-where s.tenant_id = (select _eventstream.operated_tenant())
-  and ((select _eventstream.operated_categories()) is null or s.categories <@ (select _eventstream.operated_categories()));
+left join _eventstream.subscription_states((select w.tenant_id from operator w)) l on l.subscription_id = s.id
+where s.tenant_id = (select w.tenant_id from operator w)
+  and ((select w.categories from operator w) is null or s.categories <@ (select w.categories from operator w));
 comment on view eventstream.subscriptions is
 'The subscriptions of the current tenant, for superusers, roles with manage and members of pg_monitor. global_position: everything up to here is acknowledged, dead or parked; newest_position: the same of the part of its streams that is furthest. lag: settled positions behind global_position (0 where none of them is an event for it); lag_seconds: since the first event that is not acknowledged was recorded. consumers: how many were seen lately; events_leased: delivered and neither acknowledged nor given back yet; parked: streams that wait for another try; redeliveries: how often the next events were delivered in vain, where that was most often.';
 
 create view eventstream.dead_letters with (security_barrier) as
+with operator as materialized (select w.tenant_id, w.categories, w.shown_categories from _eventstream.operated() w)
 select
     d.id,
     p.name as projection,
@@ -102,18 +105,19 @@ left join _eventstream.projections p on p.id = d.projection_id and p.tenant_id =
 left join _eventstream.subscriptions s on s.id = d.subscription_id and s.tenant_id = d.tenant_id
 left join _eventstream.scheduled_commands c on c.id = d.scheduled_id and c.tenant_id = d.tenant_id
 cross join lateral (
-    select (select _eventstream.shown_categories()) is null
-           or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.shown_categories())::text[]) as shows_errors
+    select (select w.shown_categories from operator w) is null
+           or pg_catalog.split_part(d.stream, '-', 1) = any ((select w.shown_categories from operator w)::text[]) as shows_errors
 ) x
 -- Alone it is asked before anything is read: who may not see them is told so also where there is none.
-where (select _eventstream.operated_tenant()) is not null
-  and d.tenant_id = (select _eventstream.operated_tenant())
-  and ((select _eventstream.operated_categories()) is null
-       or pg_catalog.split_part(d.stream, '-', 1) = any ((select _eventstream.operated_categories())::text[]));
+where (select w.tenant_id from operator w) is not null
+  and d.tenant_id = (select w.tenant_id from operator w)
+  and ((select w.categories from operator w) is null
+       or pg_catalog.split_part(d.stream, '-', 1) = any ((select w.categories from operator w)::text[]));
 comment on view eventstream.dead_letters is
 'Events of the current tenant that a projection, or the consumers of a subscription, could not process and went past, and scheduled commands that could not be executed: es_retry_dead_letter(id) tries one again, es_drop_dead_letter(id, reason) gives it up. reason and error_detail: only for roles that may read the event; to others, reason says of a state table''s stream whether it cannot be folded or which column or constraint refuses its row, without the value. For superusers, roles with manage and members of pg_monitor.';
 
 create view eventstream.progress with (security_barrier) as
+with operator as materialized (select _eventstream.operated_tenants() as tenant_ids)
 select
     w.task,
     w.name,
@@ -142,8 +146,8 @@ from (
         offset 0
     ) g
     where g.status = 'rebuilding'
-      and p.tenant_id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
-      and t.id = any ((select _eventstream.operated_tenants())::pg_catalog.int8[])
+      and p.tenant_id = any ((select w.tenant_ids from operator w)::pg_catalog.int8[])
+      and t.id = any ((select w.tenant_ids from operator w)::pg_catalog.int8[])
     union all
     select v.task, null, null, v.pid, v.done, v.total, 'positions', v.began_at
     from _eventstream.tasks() v

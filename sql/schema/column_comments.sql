@@ -44,6 +44,7 @@ comment on column eventstream.streams.closed is 'whether es_close_stream ended i
 comment on column eventstream.streams.tenant is 'whose it is';
 comment on column eventstream.stream_names.stream is 'category-id';
 comment on column eventstream.stream_names.category is 'the name before its first -';
+comment on column eventstream.stream_names.tenant is 'whose it is';
 comment on column eventstream.audit.global_position is 'place in the log';
 comment on column eventstream.audit.stream is 'category-id';
 comment on column eventstream.audit.version is 'within the stream';

@@ -7,23 +7,24 @@ comment on function eventstream.check_temporal_view(text, text) is
 -- Rows and cost of the next two: how many streams a category has is said to the planner by src/pg/query/estimate.rs. Where the library is not loaded yet,
 -- it may take a whole category for one row, and would ask the second of two views that are joined once for each row of the first. Said to give
 -- a thousand rows, each as dear as a fold is, they are asked once for each stream, whatever is known of the streams.
-create function eventstream.temporal_state(stream text, fold text, columns text default null) returns table (version bigint, state jsonb, problem text)
+create function eventstream.temporal_state(stream text, fold text, columns text default null, tenant text default null) returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state';
-comment on function eventstream.temporal_state(text, text, text) is
-'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts. columns: as es_create_temporal_view was given them; ES013 where the state does not fit them.';
+comment on function eventstream.temporal_state(text, text, text, text) is
+'Part of temporal views: the state of a stream at the moment of eventstream.as_of and eventstream.known_at; no row where no event counts. columns: as es_create_temporal_view was given them; ES013 where the state does not fit them. tenant: in which the stream was found; ES040 where the current one is another by now.';
 
-create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text, columns text default null)
+create function eventstream.temporal_state_at(stream text, fold text, as_of text, known_at text, on_error text, columns text default null, tenant text default null)
 returns table (version bigint, state jsonb, problem text)
 language c stable parallel unsafe cost 1000 rows 1000 as 'MODULE_PATHNAME', 'eventstream_temporal_state_at';
-comment on function eventstream.temporal_state_at(text, text, text, text, text, text) is
-'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state, also where the state does not fit the columns.';
+comment on function eventstream.temporal_state_at(text, text, text, text, text, text, text) is
+'Part of the functions beside temporal views: the state of a stream at a moment; no row where no event counts. on_error: as in es_category_state, also where the state does not fit the columns. tenant: as in temporal_state.';
 
 -- coalesce is what `is null or … = any (…)` is, too, but a planner takes that for one row in two hundred.
 create view eventstream.stream_names with (security_barrier) as
-select s.name as stream, s.category
+with reader as materialized (select w.tenant_id, w.categories, w.tenant from _eventstream.readable('read') w)
+select s.name as stream, s.category, (select w.tenant from reader w) as tenant
 from _eventstream.streams s
-where s.tenant_id = (select _eventstream.readable_tenant('read'))
-  and coalesce(s.category = any ((select _eventstream.readable_categories())::text[]), true);
+where s.tenant_id = (select w.tenant_id from reader w)
+  and coalesce(s.category = any ((select w.categories from reader w)::text[]), true);
 comment on view eventstream.stream_names is
 'The names of the streams of the current tenant that the role may read: what temporal views look streams up in.';
 
@@ -259,8 +260,8 @@ begin
     source := format(
         E'select s.stream, t.version%s,\n    t.problem\nfrom eventstream.stream_names s\ncross join lateral eventstream.%%s t\nwhere s.category = %L',
         replace(expressions, '%', '%%'), replace(category, '%', '%%'));
-    of_view := format(source, format('temporal_state(s.stream, %L::pg_catalog.text, %L::pg_catalog.text)', fold, columns::text));
-    of_function := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4, %L::pg_catalog.text)', fold, columns::text));
+    of_view := format(source, format('temporal_state(s.stream, %L::pg_catalog.text, %L::pg_catalog.text, s.tenant)', fold, columns::text));
+    of_function := format(source, format('temporal_state_at(s.stream, %L::pg_catalog.text, $1, $2, $4, %L::pg_catalog.text, s.tenant)', fold, columns::text));
 end
 $$;
 comment on function eventstream.temporal_view_queries(text, jsonb, text) is

@@ -271,15 +271,15 @@ fn may_monitor() -> Result<bool> {
     Ok(fixed::tenant()?.is_none() && server::may_monitor()?)
 }
 
-/// The current tenant's id, for those who may look at how it runs: privilege manage, or membership in pg_monitor. Errors: 42501,
-/// ES040, ES041.
-pub fn operated_tenant() -> Result<i64> {
+/// The current tenant, for those who may look at how it runs: privilege manage, or membership in pg_monitor. Errors: 42501, ES040, ES041.
+fn operated_tenant() -> Result<(i64, String)> {
     match authorize_tenant(None, Privilege::Manage) {
-        Ok((access, _)) => Ok(access.tenant_id),
+        Ok((access, _)) => Ok((access.tenant_id, access.tenant.clone())),
         Err(Failure::Rule(Error::InsufficientPrivilege { .. })) if may_monitor()? => {
             let named = settings::tenant();
             let role = server::current_role();
-            as_owner(Planning::ByCost, |db, _| any_tenant(db, role, named.as_deref())).map(|(id, _)| id)
+            let (id, tenant) = as_owner(Planning::ByCost, |db, _| any_tenant(db, role, named.as_deref()))?;
+            if meant::means(&tenant, id) { Ok((id, tenant)) } else { Err(within::changed(&tenant)) }
         }
         Err(failure) => Err(operators(failure)),
     }
@@ -337,24 +337,30 @@ pub fn listed_tenant_ids() -> Result<Vec<i64>> {
     Ok(listed)
 }
 
-/// The current tenant's id, where the role has one of the privileges. Errors: as for the first.
-pub fn readable_tenant(privileges: &[Privilege]) -> Result<i64> {
+/// The current tenant, and the categories, where the role has one of the privileges. Errors: as for the first.
+pub fn authorize_one_of(privileges: &[Privilege]) -> Result<(Rc<Access>, Scope)> {
     let mut refused = None;
     for &privilege in privileges {
         match authorize_tenant(None, privilege) {
-            Ok((access, _)) => return Ok(access.tenant_id),
             Err(failure) => refused = refused.or(Some(failure)),
+            found => return found,
         }
     }
     Err(refused.unwrap_or_else(|| Error::Internal { what: "a view asks for no privilege".into() }.into()))
 }
 
-/// The categories whose projections, subscriptions and dead letters the role may look at, after [`operated_tenant`].
-pub fn operated_categories() -> Result<Scope> {
-    if may_monitor()? {
-        return Ok(Scope::All);
-    }
-    authorize_tenant(None, Privilege::Manage).map(|(_, scope)| scope)
+/// The current tenant's id, for those of [`operated_tenant`]; the categories whose projections, subscriptions and dead letters the role may look at; and
+/// [`shown_categories`]. All of one moment.
+pub fn operated() -> Result<(i64, Scope, Scope)> {
+    let (tenant_id, _) = operated_tenant()?;
+    let scope = if may_monitor()? { Scope::All } else { authorize_tenant(None, Privilege::Manage)?.1 };
+    Ok((tenant_id, scope, shown_categories()?))
+}
+
+/// That those of [`operated_tenant`] have that tenant still. Errors: as there.
+pub fn operated_in(tenant_id: i64) -> Result<()> {
+    let (id, tenant) = operated_tenant()?;
+    Access::new(id, tenant, false, Vec::new()).must_be(tenant_id)
 }
 
 /// The categories whose payloads the role may be shown, in the text of errors, too: none, where it may not read.

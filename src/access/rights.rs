@@ -1,11 +1,12 @@
 //! What a role may do in a tenant: its grants, and which categories they cover.
-use crate::pg::error::failure::Result;
+use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
 use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::token::Narrowing;
 use eventstream_core::tokenless::Tokenless;
+use eventstream_core::withheld::Withheld;
 use pgrx::pg_sys::Oid;
 use std::rc::Rc;
 
@@ -93,6 +94,21 @@ impl Access {
         let left = held.iter().flat_map(|(privilege, category)| narrowing.left(*privilege, category.as_deref()));
         let left = Self::new(self.tenant_id, self.tenant.clone(), false, left.collect());
         Self { whole: Some(Rc::clone(self)), ..left }
+    }
+
+    /// Errors: ES040 where a statement has begun to read that tenant, and another one was chosen meanwhile.
+    pub fn must_be(&self, tenant_id: i64) -> Result<()> {
+        if self.tenant_id == tenant_id { Ok(()) } else { Err(self.chosen_meanwhile()) }
+    }
+
+    /// The same of a tenant by its name.
+    pub fn must_be_named(&self, tenant: &str) -> Result<()> {
+        if self.tenant == tenant { Ok(()) } else { Err(self.chosen_meanwhile()) }
+    }
+
+    fn chosen_meanwhile(&self) -> Failure {
+        let tenant = self.tenant.clone();
+        Error::Withheld(Box::new(Withheld::TenantChanged { tenant, what: "statement" })).into()
     }
 
     pub fn covers(&self, privilege: Privilege, category: &str) -> bool {

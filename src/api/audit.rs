@@ -1,18 +1,14 @@
-//! es_verify_audit, and what the triggers of the registers and the view of acts ask.
+//! es_verify_audit, and what the triggers of the registers ask.
 use super::asks_outside_of_tests;
-use crate::access::{authorize_tenant, everything_or};
+use crate::access::everything_or;
 use crate::log::audit::{self, Kind};
-use crate::log::whole;
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::Jsonb;
-use crate::pg::process::session::Planning;
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::from_text;
 use crate::proof;
-use crate::shared::session::as_owner;
 use crate::shared::transaction;
-use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
 use eventstream_core::word::Word as _;
@@ -20,7 +16,6 @@ use pgrx::pg_sys::Datum;
 
 asks_outside_of_tests!("es_verify_audit", Audit, "eventstream_verify_audit", "", verify);
 sql_function!("eventstream_note_act", "text, bigint, jsonb, jsonb", note);
-sql_function!("eventstream_administered_tenant", "", administered_tenant);
 
 fn verify(args: &Args) -> Returned {
     let access = everything_or(Privilege::Audit)?;
@@ -54,12 +49,4 @@ fn note(args: &Args) -> Returned {
     };
     audit::note_definition(kind, args.int8(1, "tenant_id")?, text(2)?.as_deref(), text(3)?.as_deref())?;
     Ok(None)
-}
-
-/// Under which id the acts of the current tenant stand, where the current role may see them.
-fn administered_tenant(_: &Args) -> Returned {
-    let (access, _) = authorize_tenant(None, Privilege::Audit)?;
-    let id = reserved_of(access.tenant_id);
-    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(id)))?;
-    Ok(Some(Datum::from(id)))
 }

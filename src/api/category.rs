@@ -12,7 +12,7 @@ use eventstream_core::options::CategorySettings;
 use eventstream_core::privilege::Privilege;
 
 asks!(Manage, "eventstream_alter_category", "text, jsonb", alter);
-sql_function!("eventstream_category_settings", "", settings_of_all);
+sql_function!("eventstream_category_settings", "bigint", settings_of_all);
 
 fn alter(args: &Args) -> Returned {
     let category = Category::parse("category", args.text(0, "category")?)?.as_str();
@@ -31,6 +31,7 @@ fn settings(given: Jsonb) -> Result<CategorySettings> {
 
 fn settings_of_all(args: &Args) -> Returned {
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    access.must_be(args.int8(0, "tenant_id")?)?;
     let store = Store::begin(args)?;
     category::settings(access.tenant_id, scope.narrow(None), &mut |category, settings| {
         store.put(&[Some(from_text(category)?), settings.map(Jsonb::datum)])

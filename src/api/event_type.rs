@@ -16,7 +16,7 @@ asks!(Manage, "eventstream_create_event_type", "text, integer, jsonb, text, json
 asks!(Manage, "eventstream_alter_event_type", "text, integer, jsonb", alter);
 asks!(Manage, "eventstream_drop_event_type", "text, integer", drop_one);
 asks_outside_of_tests!("es_check_event_types", Read, "eventstream_check_event_types", "boolean", check);
-sql_function!("eventstream_event_counts", "", counts);
+sql_function!("eventstream_event_counts", "bigint", counts);
 
 fn create(args: &Args) -> Returned {
     let definition = Definition {
@@ -81,6 +81,7 @@ fn check(args: &Args) -> Returned {
 
 fn counts(args: &Args) -> Returned {
     let (access, scope) = authorize_tenant(None, Privilege::Read)?;
+    access.must_be(args.int8(0, "tenant_id")?)?;
     let store = Store::begin(args)?;
     if !counted::is_counted(access.tenant_id)? {
         return Ok(None);

@@ -35,11 +35,12 @@ mod trigger;
 mod verify;
 mod view;
 
-use crate::access::{Access, everything_or};
+use crate::access::{Access, Scope, everything_or};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result, invalid, invalid_with};
 use crate::pg::function::{Args, Returned};
 use crate::pg::process::server;
+use crate::pg::value::datum::text_array_of;
 use crate::projection::progress::veiled;
 use crate::shared::alone;
 use eventstream_core::audit::{REFERENCE, checked_reference};
@@ -68,6 +69,14 @@ macro_rules! asks_outside_of_tests {
     };
 }
 use asks_outside_of_tests;
+
+/// As views take it: NULL = all.
+fn listed(scope: Scope) -> Returned {
+    match scope {
+        Scope::All => Ok(None),
+        Scope::Categories(categories) => text_array_of(&categories).map(Some),
+    }
+}
 
 fn rights_first(privilege: Privilege, returned: Returned) -> Returned {
     if let Err(Failure::Rule(error)) = &returned {

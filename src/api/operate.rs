@@ -1,8 +1,6 @@
 //! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
-use super::asks_outside_of_tests;
-use crate::access::{
-    everything_or, is_held_to_one, listed_tenant_ids, operated_tenant, operated_tenant_ids, operated_tenants,
-};
+use super::{asks_outside_of_tests, listed};
+use crate::access::{everything_or, is_held_to_one, listed_tenant_ids, operated, operated_in, operated_tenant_ids, operated_tenants};
 use crate::log::activation;
 use crate::log::identity;
 use crate::ops::{
@@ -10,7 +8,7 @@ use crate::ops::{
     overview::{self, subscriptions},
 };
 use crate::pg::function::{Args, Returned, sql_function};
-use crate::pg::query::store::Store;
+use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::{from_float, from_text, int8_array_of};
 use crate::pg::{function::call, process::server};
 use crate::shared::{tasks, trial};
@@ -20,11 +18,11 @@ use pgrx::pg_sys::Datum;
 asks_outside_of_tests!("es_activate", Admin, "eventstream_activate", "", activate);
 sql_function!("eventstream_is_home", "", is_home);
 sql_function!("eventstream_metrics", "", show_metrics);
-sql_function!("eventstream_operated_tenant", "", one_tenant);
+sql_function!("eventstream_operated", "", one_tenant);
 sql_function!("eventstream_operated_tenants", "", all_tenants);
 sql_function!("eventstream_listed_tenants", "", listed_tenants);
-sql_function!("eventstream_projection_states", "", projection_states);
-sql_function!("eventstream_subscription_states", "", subscription_states);
+sql_function!("eventstream_projection_states", "bigint", projection_states);
+sql_function!("eventstream_subscription_states", "bigint", subscription_states);
 sql_function!("eventstream_tasks", "", running_tasks);
 sql_function!("eventstream_health", "", checks);
 
@@ -44,8 +42,9 @@ fn show_metrics(_: &Args) -> Returned {
     from_text(&metrics::page()?).map(Some)
 }
 
-fn one_tenant(_: &Args) -> Returned {
-    Ok(Some(Datum::from(operated_tenant()?)))
+fn one_tenant(args: &Args) -> Returned {
+    let (tenant_id, categories, shown) = operated()?;
+    composite(args, &[Some(Datum::from(tenant_id)), listed(categories)?, listed(shown)?]).map(Some)
 }
 
 fn all_tenants(_: &Args) -> Returned {
@@ -57,7 +56,8 @@ fn listed_tenants(_: &Args) -> Returned {
 }
 
 fn projection_states(args: &Args) -> Returned {
-    let tenant_id = operated_tenant()?;
+    let tenant_id = args.int8(0, "tenant_id")?;
+    operated_in(tenant_id)?;
     let store = Store::begin(args)?;
     for projection in overview::projections(&overview::Moment::look()?, Some(tenant_id))? {
         store.put(&[
@@ -72,7 +72,8 @@ fn projection_states(args: &Args) -> Returned {
 }
 
 fn subscription_states(args: &Args) -> Returned {
-    let tenant_id = operated_tenant()?;
+    let tenant_id = args.int8(0, "tenant_id")?;
+    operated_in(tenant_id)?;
     let store = Store::begin(args)?;
     let moment = overview::Moment::look()?;
     for subscription in subscriptions::subscriptions(&moment, Some(tenant_id))? {

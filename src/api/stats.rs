@@ -9,7 +9,7 @@ use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
 sql_function!("eventstream_stats", "", stats);
-sql_function!("eventstream_fold_fingerprint", "text", fold_fingerprint);
+sql_function!("eventstream_fold_fingerprint", "bigint, text", fold_fingerprint);
 
 fn stats(args: &Args) -> Returned {
     let store = Store::begin(args)?;
@@ -44,7 +44,8 @@ fn stats(args: &Args) -> Returned {
 }
 
 fn fold_fingerprint(args: &Args) -> Returned {
-    let name = args.text(0, "fold")?;
+    let name = args.text(1, "fold")?;
     let (access, _) = authorize_tenant(None, Privilege::Read)?;
+    access.must_be(args.int8(0, "tenant_id")?)?;
     folds::named(access.tenant_id, name)?.map(|fold| varlena(&fold.fingerprint)).transpose()
 }

@@ -27,8 +27,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 asks!(Manage, "eventstream_check_temporal_view", "text, text", check);
-asks!(Read, "eventstream_temporal_state", "text, text, text", at_sessions_moment);
-asks!(Read, "eventstream_temporal_state_at", "text, text, text, text, text, text", at_given_moment);
+asks!(Read, "eventstream_temporal_state", "text, text, text, text", at_sessions_moment);
+asks!(Read, "eventstream_temporal_state_at", "text, text, text, text, text, text, text", at_given_moment);
 
 /// Whether the role may manage, and there is such a fold. Errors: 42501, ES005, ES010.
 fn check(args: &Args) -> Returned {
@@ -54,9 +54,12 @@ fn at_given_moment(args: &Args) -> Returned {
     state(args, Moment { as_of, known_at, version: None }, Some(4), 5)
 }
 
-/// One row, or none where no event counts. `on_error`, `columns`: the arguments' places; who may not read learns nothing of them.
+/// One row, or none where no event counts. `on_error`, `columns`: the arguments' places, behind which the tenant has its own; who may not read learns nothing of them.
 fn state(args: &Args, moment: Moment, on_error: Option<usize>, columns: usize) -> Returned {
     let asked = Asked::read(args, 0, 1)?;
+    if let Some(tenant) = args.text_opt(columns + 1)? {
+        asked.access.must_be_named(tenant)?;
+    }
     let on_error = match on_error {
         Some(place) => Unfoldable::parse("on_error", args.text(place, "on_error")?)?,
         None => Unfoldable::Fail,

@@ -1,25 +1,24 @@
 //! What the views ask: of the role that reads them, and of open appends.
-use crate::access::{self, Scope, authorize_tenant, operated_categories, shown_categories};
+use super::listed;
+use crate::access::authorize_one_of;
 use crate::command::covered;
 use crate::log::{horizon, whole};
 use crate::pg::error::failure::Result;
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::session::Planning;
-use crate::pg::query::store::Store;
-use crate::pg::value::datum::{Nullable, from_text, text_array_of};
+use crate::pg::query::store::{Store, composite};
+use crate::pg::value::datum::{Nullable, from_text};
 use crate::present::door::{self, Document};
 use crate::present::protected;
 use crate::shared::open_appends::{self, Whose};
 use crate::shared::session::as_owner;
 use eventstream_core::argument::Argument;
+use eventstream_core::audit::reserved_of;
 use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
-sql_function!("eventstream_readable_tenant", "text", readable_tenant);
-sql_function!("eventstream_readable_categories", "", readable_categories);
-sql_function!("eventstream_operated_categories", "", operated);
-sql_function!("eventstream_shown_categories", "", shown);
+sql_function!("eventstream_readable", "text", readable);
 sql_function!("eventstream_shown_payload", "bigint, text, integer, jsonb", shown_payload);
 sql_function!("eventstream_shown_metadata", "bigint, text, integer, jsonb", shown_metadata);
 sql_function!("eventstream_shown_salt", "bigint, text, integer, jsonb, jsonb, bytea", shown_salt);
@@ -31,34 +30,19 @@ sql_function!("eventstream_shown_command_text", "bigint, text, text", shown_comm
 sql_function!("eventstream_shown_text", "bigint, text", shown_text);
 sql_function!("eventstream_horizon_holders", "", horizon_holders);
 
-fn listed(scope: Scope) -> Returned {
-    match scope {
-        Scope::All => Ok(None),
-        Scope::Categories(categories) => text_array_of(&categories).map(Some),
-    }
-}
-
-fn operated(_: &Args) -> Returned {
-    listed(operated_categories()?)
-}
-
-fn shown(_: &Args) -> Returned {
-    listed(shown_categories()?)
-}
-
-fn readable_tenant(args: &Args) -> Returned {
+fn readable(args: &Args) -> Returned {
     let named = args.text(0, "privilege")?.split(" or ");
     let privileges = named.map(|name| Privilege::parse("privilege", name)).collect::<Result<Vec<_>, _>>()?;
-    let tenant_id = access::readable_tenant(&privileges)?;
-    as_owner(Planning::ByIndex, |db, catalog| whole::must_be_shown(db, catalog, Some(tenant_id)))?;
-    Ok(Some(Datum::from(tenant_id)))
-}
-
-fn readable_categories(_: &Args) -> Returned {
-    match authorize_tenant(None, Privilege::Read)?.1 {
-        Scope::All => Ok(None),
-        Scope::Categories(categories) => text_array_of(&categories).map(Some),
-    }
+    let (access, scope) = authorize_one_of(&privileges)?;
+    let administered_id = (privileges == [Privilege::Audit]).then(|| reserved_of(access.tenant_id));
+    as_owner(Planning::ByIndex, |db, catalog| {
+        let mut read = [Some(access.tenant_id), administered_id].into_iter().flatten();
+        read.try_for_each(|tenant_id| whole::must_be_shown(db, catalog, Some(tenant_id)))
+    })?;
+    let tenant = from_text(&access.tenant)?;
+    let row =
+        [Some(Datum::from(access.tenant_id)), listed(scope)?, administered_id.map(Datum::from), Some(tenant)];
+    composite(args, &row).map(Some)
 }
 
 fn shown_payload(args: &Args) -> Returned {

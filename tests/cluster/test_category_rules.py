@@ -430,7 +430,7 @@ def test_tenants_and_rights(database):
             assert refused(there.execute, "select * from eventstream.categories").sqlstate == "42501"
         with database.connect(user=keeper) as there:
             alter(there, "other", actor="required")
-            for table in ("select * from _eventstream.category_rules", "select * from _eventstream.category_settings()"):
+            for table in ("select * from _eventstream.category_rules", "select * from _eventstream.category_settings(1)"):
                 assert refused(there.execute, table).sqlstate == "42501"
         with database.connect(user=clerk) as there:
             append(there, stream="third-1")

@@ -295,7 +295,7 @@ def test_roles_see_the_counts_of_what_they_may_read(database):
                     assert rows(there, "select event_type, events from es_check_event_types(true)") == problems
             for role in (nobody, keeper):
                 with database.connect(user=role) as there:
-                    for ask in ("select * from eventstream.event_types", "select * from _eventstream.event_counts()", "select * from es_check_event_types()",
+                    for ask in ("select * from eventstream.event_types", "select * from _eventstream.event_counts(1)", "select * from es_check_event_types()",
                                 "select * from _eventstream.event_counts"):  # fmt: skip
                         assert refused(there.execute, ask).sqlstate == "42501", ask
             maintain(session)

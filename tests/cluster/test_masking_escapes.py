@@ -189,7 +189,7 @@ def test_no_worker_of_a_plan_is_asked_what_is_shown(worlds, telling):
     telling(shared, "select payload, metadata from eventstream.events", "select jsonb_agg(payload) from eventstream.events")
     telling(shared, "select payload, metadata from es_read_all()")
     with worlds[0].database.connect() as owner:
-        asks = rows(owner, "select proname, proparallel from pg_proc where pronamespace = '_eventstream'::regnamespace and proname ~ '^(shown|readable)_'")
+        asks = rows(owner, "select proname, proparallel from pg_proc where pronamespace = '_eventstream'::regnamespace and proname ~ '^(shown|readable|operated)'")
         assert len(asks) >= 5 and {marked for _, marked in asks} <= {"r", "u"}, asks
 
 

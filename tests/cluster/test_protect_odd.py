@@ -209,7 +209,7 @@ def test_states_of_folds_that_a_type_says_nothing_to_are_kept(session, said):
         select es_register_upcaster('Old', 1, 'same(jsonb, jsonb)', to_event_type => 'Paid');
         select es_append('customer-1', 'Paid', '{"amount": 5, "card": "x"}'), es_append('customer-1', 'Called', '{"name": "Mia"}'), es_append('customer-1', 'Old', '{"amount": 7, "card": "x"}');""")
     session.execute("select es_snapshot('customer-1')")
-    fingerprint = "select _eventstream.fold_fingerprint('sums')"
+    fingerprint = "select _eventstream.fold_fingerprint(1, 'sums')"
     before, written = value(session, fingerprint), value(session, "select xmin::text from sums")
     said.clear()
     session.execute("select es_protect('Other', pointers => '{/name}'), es_protect('Called', pointers => '{/name}')")

@@ -15,7 +15,7 @@ OF_FILE = {
 #: Whose the others are: views, functions that are written in SQL, those that stand among others in src/api, and what is written under another name
 #: than its own (partitions, sequences).
 OF_NAME = {
-    "access": "administered_tenant bind_roles grants is_home role_of see_roles show_activities tenant_ids tenant_uuids token_role_faults",
+    "access": "bind_roles grants is_home role_of see_roles show_activities tenant_ids tenant_uuids token_role_faults",
     "log": """access_log administration audit definition_key definition_of definitions event_tags events forget_values home_of_log horizon_holders make_partition note_act note_definition positions
               recorded_floor shown_metadata shown_payload shown_salt stream_ids stream_segments streams tag_partitions this_log""",
     "state": """column_expressions comment_columns is_of_this_session differing_parts fold_fingerprint folds make_temporal_view misfit relation_asked_for
@@ -24,7 +24,7 @@ OF_NAME = {
     "projection": "drop_state_table es_create_state_table es_drop_projection make_state_table projection_ids state_table_statements",
     "subscription": "subscription_ids",
     "proof": "broken_guards content_digest enabling_guards proof",
-    "ops": "dead_letters health operated_categories progress projections shown_categories shown_text stats subscriptions tenants",
+    "ops": "dead_letters health progress projections shown_text stats subscriptions tenants",
     "schema": "command delivery event stream_info",
 }
 ROOM_OF = {word: room for room, words in OF_NAME.items() for word in words.split()} | {"dead_letter_ids": "log"}
