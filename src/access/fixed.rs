@@ -133,6 +133,11 @@ pub fn is_held_to_one() -> Result<bool> {
     Ok(tenant()?.is_some())
 }
 
+/// For what tells of every tenant, whoever may call it. Errors: 42501 where a tenant holds whoever asks, ES042.
+pub fn must_not_be_held(what: &'static str) -> Result<()> {
+    if is_held_to_one()? { Err(tokenless(Tokenless::TellsOfAll { what })) } else { Ok(()) }
+}
+
 /// For what concerns the tenants' names: under a token none is told of another one, nor makes one. Errors: 42501, ES042.
 pub fn must_be_free() -> Result<()> {
     if tenant()?.is_some() { must_be_everywhere() } else { Ok(()) }

@@ -1,6 +1,7 @@
 //! What a role may do in a tenant: its grants, and which categories they cover.
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::process::server;
+use crate::shared::token;
 use eventstream_core::audit::reserved_of;
 use eventstream_core::error::Error;
 use eventstream_core::privilege::Privilege;
@@ -133,6 +134,10 @@ impl Access {
                 tenant: self.tenant.clone(),
                 category: need.category(),
             }))),
+            _ if privilege == Privilege::Admin && token::in_use().is_some() => {
+                let (role, tenant) = (server::role_name(role)?, self.tenant.clone());
+                Ok(Error::Token(Box::new(Tokenless::NoAdmin { role, tenant })))
+            }
             _ => refusal(role, privilege, &self.tenant, need, false),
         }
     }

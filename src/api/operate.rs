@@ -1,6 +1,9 @@
 //! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
 use super::{asks_outside_of_tests, listed};
-use crate::access::{everything_or, is_held_to_one, listed_tenant_ids, operated, operated_in, operated_tenant_ids, operated_tenants};
+use crate::access::{
+    is_held_to_one, listed_tenant_ids, must_be_everywhere, must_not_be_held, operated, operated_in, operated_tenant_ids,
+    operated_tenants,
+};
 use crate::log::activation;
 use crate::log::identity;
 use crate::ops::{
@@ -12,7 +15,6 @@ use crate::pg::query::store::{Store, composite};
 use crate::pg::value::datum::{from_float, from_text, int8_array_of};
 use crate::pg::{function::call, process::server};
 use crate::shared::{tasks, trial};
-use eventstream_core::privilege::Privilege;
 use pgrx::pg_sys::Datum;
 
 asks_outside_of_tests!("es_activate", Admin, "eventstream_activate", "", activate);
@@ -28,7 +30,7 @@ sql_function!("eventstream_health", "", checks);
 
 fn activate(_: &Args) -> Returned {
     server::must_be_writable(c"es_activate")?;
-    everything_or(Privilege::Admin)?;
+    must_be_everywhere()?;
     from_text(&activation::activate()?).map(Some)
 }
 
@@ -39,6 +41,7 @@ fn is_home(_: &Args) -> Returned {
 fn show_metrics(_: &Args) -> Returned {
     call::refuse_in_user_code()?;
     trial::refuse("es_metrics")?;
+    must_not_be_held("es_metrics()")?;
     from_text(&metrics::page()?).map(Some)
 }
 

@@ -1,5 +1,5 @@
 //! What the views eventstream.stats and eventstream.snapshots ask.
-use crate::access::authorize_tenant;
+use crate::access::{authorize_tenant, must_not_be_held};
 use crate::pg::function::{Args, Returned, sql_function};
 use crate::pg::query::store::Store;
 use crate::pg::value::datum::{from_text, varlena};
@@ -12,6 +12,7 @@ sql_function!("eventstream_stats", "", stats);
 sql_function!("eventstream_fold_fingerprint", "bigint, text", fold_fingerprint);
 
 fn stats(args: &Args) -> Returned {
+    must_not_be_held("eventstream.stats")?;
     let store = Store::begin(args)?;
     let put = |name: &str, value: u64, scope: &str, meaning: &str| {
         store.put(&[

@@ -1,6 +1,6 @@
 //! What the views ask: of the role that reads them, and of open appends.
 use super::listed;
-use crate::access::authorize_one_of;
+use crate::access::{authorize_one_of, must_not_be_held};
 use crate::command::covered;
 use crate::log::{horizon, whole};
 use crate::pg::error::failure::Result;
@@ -116,6 +116,7 @@ fn event<'a>(args: &Args<'a>) -> Result<(&'a str, i32)> {
 }
 
 fn horizon_holders(args: &Args) -> Returned {
+    must_not_be_held("eventstream.horizon_holders")?;
     // Without entries, no row would not mean that nobody holds it.
     horizon::must_be_known(c"eventstream.horizon_holders")?;
     let store = Store::begin(args)?;

@@ -28,8 +28,11 @@ fn may_go_on(portion: &Portion) -> Result<Mark> {
         portions::note_begin(portion.statement);
     }
     access::may_go_on(portion)?;
-    if let Some(changes) = portions::read(portion.statement).under
-        && protected::changes()? != changes
+    let under = portions::read(portion.statement).under;
+    // Also at the first portion: rules of before it began are none that changed since.
+    if (under.is_some() || portion.is_first && !portion.is_last)
+        && let changes = protected::changes()?
+        && under.is_some_and(|under| under != changes)
     {
         return Err(Error::Withheld(Box::new(Withheld::RulesChanged)).into());
     }

@@ -169,6 +169,7 @@ pub fn note(event: Event) -> Result<()> {
         }
         Event::SubtransactionRolledBack(this) => {
             token::roll_back(this);
+            meant::roll_back(this);
             if ENTERED.get().is_some_and(|(_, entered_in)| entered_in >= this) {
                 ENTERED.set(None);
             }

@@ -138,6 +138,19 @@ def test_what_reads_nothing_of_it_and_what_nothing_changed_for_goes_on(database)
             rows(reader, "fetch all from page")
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read"])
+def test_what_begins_after_the_rule_goes_on(database, level):
+    """The transaction has shown something under the rules of before; the session has not looked again since."""
+    with database.connect() as owner, database.connect() as reader, reader.transaction():
+        reader.execute(f"set transaction isolation level {level}")
+        rows(reader, "select payload from es_read('customer-1', max_count => 1)")
+        owner.execute(PROTECT)
+        for place, source in enumerate(SOURCES.values()):
+            reader.execute(f"declare c{place} cursor for {source}")
+            assert CANARY not in str(rows(reader, f"fetch 1 from c{place}") + rows(reader, f"fetch 1 from c{place}")) or "scheduled" in source
+        reader.execute("do $$ declare p jsonb; n int := 0; begin for p in select payload from es_read('customer-1') loop n := n + 1; end loop; assert n = 1500; end $$")
+
+
 def test_rules_of_the_transaction_itself(database):
     with database.connect() as owner:
         owner.execute("begin; declare c cursor for select es_read('customer-1'); fetch 1 from c")

@@ -213,6 +213,35 @@ def test_a_transaction_that_gives_the_name_away_itself_goes_on_with_the_new_one(
         assert append(session) == 1
 
 
+#: Each gives names away and takes that back.
+TAKEN_BACK = {
+    "a savepoint": "savepoint s; select es_rename_tenant('acme', 'zz'); rollback to s",
+    "one within another that is kept": "savepoint s; savepoint t; select es_rename_tenant('acme', 'zz'); release t; rollback to s",
+    "what is read in between": "savepoint s; select es_rename_tenant('acme', 'zz'); select es_rename_tenant('bank', 'acme'); select es_stream_version('account-1'); rollback to s",
+    "a block of PL/pgSQL": "do $$ begin perform es_rename_tenant('acme', 'zz'); raise sqlstate '22012'; exception when division_by_zero then null; end $$",
+}
+
+
+@pytest.mark.parametrize("way", TAKEN_BACK)
+@pytest.mark.parametrize("read", ["before", "after"])
+def test_a_name_that_was_given_away_and_is_not_means_what_it_did(session, database, way, read):
+    session.execute("select es_create_tenant('bank')")
+    for tenant, count in (("bank", 2), ("acme", 1)):
+        session.execute(f"set eventstream.tenant = '{tenant}'")
+        for _ in range(count):
+            append(session)
+    version = "select es_stream_version('account-1')"
+    with database.connect(autocommit=False) as other:
+        other.execute("set client_min_messages = warning; set eventstream.tenant = 'acme'")
+        if read == "before":
+            assert value(other, version) == 1
+        other.execute(TAKEN_BACK[way])
+        if read == "after":
+            assert value(other, version) == 1
+        session.execute("select es_rename_tenant('acme', 'x'); select es_rename_tenant('bank', 'acme')")
+        assert refused(other.execute, version).sqlstate == "ES040"
+
+
 @pytest.mark.parametrize("asked", ["es_read('account-1')", "es_reveal('account-1', 'CASE-1')"])
 def test_no_page_is_another_tenants(session, asked):
     session.execute("select es_create_tenant('b')")

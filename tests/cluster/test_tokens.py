@@ -915,6 +915,30 @@ def test_under_a_token_nothing_is_told_of_what_other_tenants_do(bank):
         assert rows(session, "select name from eventstream.progress") == []
 
 
+def test_what_tells_of_every_tenant_is_not_for_who_is_held_to_one(bank):
+    """Also where somebody granted everything there is; a superuser that uses a token is held to it, too."""
+    asks = ["select es_metrics()", "select es_activate()", "select es_require_token('postgres')", "table eventstream.stats", "table eventstream.horizon_holders"]
+    with bank.admin() as owner:
+        owner.execute(f"grant execute on all functions in schema public, _eventstream to {bank.role}; grant select on all tables in schema eventstream to {bank.role}")
+    for connect in (bank.connect, bank.admin):
+        for ask in asks:
+            with connect() as session, refused("42501") as caught, session.transaction():
+                use(session, bank.token())
+                session.execute(ask)
+            assert "every tenant" in caught.value.diag.message_primary, ask
+    with bank.connect() as session:
+        for ask in asks:
+            with refused("ES042"):
+                session.execute(ask)
+
+
+def test_nobody_is_told_to_make_an_admin_of_a_login_that_needs_a_token(bank):
+    with bank.connect() as session, refused("42501") as caught, session.transaction():
+        use(session, bank.token())
+        session.execute("select es_grant('postgres', 'read')")
+    assert "es_grant" not in caught.value.diag.message_hint and "needs no token" in caught.value.diag.message_hint
+
+
 def test_refusals_are_counted(bank):
     with bank.admin() as session:
         counted = "select value from eventstream.stats where name = 'tokens_refused'"

@@ -35,6 +35,14 @@ pub enum Tokenless {
     /// 42501: which roles need a token, and which of them have grants in every tenant, is no tenant's to say.
     #[error("role {} may not decide for every tenant", shown(role))]
     OfEveryTenant { role: String },
+
+    /// 42501: what tells of every tenant, by its name in SQL, is not for who is held to one.
+    #[error("{what} tells of every tenant, and this session is held to one by a token")]
+    TellsOfAll { what: &'static str },
+
+    /// 42501: the role has no privilege admin there, and one that works with tokens is to have none.
+    #[error("role {} lacks the privilege \"admin\" in tenant {}", shown(role), shown(tenant))]
+    NoAdmin { role: String, tenant: String },
 }
 
 impl Tokenless {
@@ -45,7 +53,7 @@ impl Tokenless {
             Self::Required { .. } | Self::Ended => "ES042",
             Self::Refused => "ES043",
             Self::OtherTenant { .. } => "ES044",
-            Self::LeftOut { .. } | Self::OfEveryTenant { .. } => "42501",
+            Self::LeftOut { .. } | Self::OfEveryTenant { .. } | Self::TellsOfAll { .. } | Self::NoAdmin { .. } => "42501",
         }
     }
 
@@ -55,6 +63,8 @@ impl Tokenless {
         match self {
             Self::Required { role } => json!({"role": role, "function": "es_use_token"}),
             Self::OfEveryTenant { role } => json!({"role": role}),
+            Self::TellsOfAll { what } => json!({"function": what.trim_end_matches("()")}),
+            Self::NoAdmin { role, tenant } => json!({"role": role, "privilege": "admin", "tenant": tenant, "category": null}),
             Self::Ended => json!({"function": "es_use_token"}),
             Self::Refused => json!({"argument": "token"}),
             Self::OtherTenant { tenant, other } => json!({"tenant": tenant, "other": other}),
@@ -85,6 +95,10 @@ impl Tokenless {
                 "The role has it: no grant is missing. The claims privileges and categories of a token say what is left of it. Begin a new transaction, with a token that leaves this."
             }
             Self::OfEveryTenant { .. } => "Superusers and the owner of the log do.",
+            Self::TellsOfAll { .. } => "Ask as a role that needs no token, and uses none, in pg_monitor.",
+            Self::NoAdmin { .. } => {
+                "Have it done by a role that is admin and needs no token: what admin grants, and whose keys it adds, outlives every token, so no login that needs one is to have it."
+            }
             Self::OtherTenant { .. } => {
                 "A transaction has one tenant: do the rest in another one, with a token of its own."
             }

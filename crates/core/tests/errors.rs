@@ -604,6 +604,20 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "the owner of the log",
         ),
         (
+            Error::Token(Box::new(Tokenless::TellsOfAll { what: "es_metrics()" })),
+            "42501",
+            "es_metrics() tells of every tenant, and this session is held to one by a token",
+            json!({"function": "es_metrics"}),
+            "in pg_monitor",
+        ),
+        (
+            Error::Token(Box::new(Tokenless::NoAdmin { role: "web".into(), tenant: "acme".into() })),
+            "42501",
+            "role \"web\" lacks the privilege \"admin\" in tenant \"acme\"",
+            json!({"role": "web", "privilege": "admin", "tenant": "acme", "category": null}),
+            "a role that is admin and needs no token",
+        ),
+        (
             Error::Token(Box::new(Tokenless::LeftOut {
                 role: "web".into(),
                 privilege: "append",

@@ -163,6 +163,9 @@ fn claims_that_are_missing_or_of_another_kind_are_refused() {
         ("privileges", json!("read")),
         ("privileges", json!(["read", "everything"])),
         ("privileges", json!([null])),
+        // Null is no claim that was left out, which leaves everything.
+        ("privileges", json!(null)),
+        ("nbf", json!(null)),
         ("categories", json!({"a": 1})),
         ("categories", json!([1])),
         ("categories", json!(["a-1"])),
