@@ -1,8 +1,8 @@
 //! es_activate, es_metrics, and what the views of sql/ops/views.sql ask.
 use super::{asks_outside_of_tests, listed};
 use crate::access::{
-    is_held_to_one, listed_tenant_ids, must_be_everywhere, must_not_be_held, operated, operated_in, operated_tenant_ids,
-    operated_tenants,
+    is_held_to_one, listed_tenant_ids, must_be_everywhere, must_not_be_held, operated, operated_in,
+    operated_tenant_ids, operated_tenants,
 };
 use crate::log::activation;
 use crate::log::identity;

@@ -40,8 +40,7 @@ fn readable(args: &Args) -> Returned {
         read.try_for_each(|tenant_id| whole::must_be_shown(db, catalog, Some(tenant_id)))
     })?;
     let tenant = from_text(&access.tenant)?;
-    let row =
-        [Some(Datum::from(access.tenant_id)), listed(scope)?, administered_id.map(Datum::from), Some(tenant)];
+    let row = [Some(Datum::from(access.tenant_id)), listed(scope)?, administered_id.map(Datum::from), Some(tenant)];
     composite(args, &row).map(Some)
 }
 

@@ -53,7 +53,9 @@ impl Tokenless {
             Self::Required { .. } | Self::Ended => "ES042",
             Self::Refused => "ES043",
             Self::OtherTenant { .. } => "ES044",
-            Self::LeftOut { .. } | Self::OfEveryTenant { .. } | Self::TellsOfAll { .. } | Self::NoAdmin { .. } => "42501",
+            Self::LeftOut { .. } | Self::OfEveryTenant { .. } | Self::TellsOfAll { .. } | Self::NoAdmin { .. } => {
+                "42501"
+            }
         }
     }
 
@@ -64,7 +66,9 @@ impl Tokenless {
             Self::Required { role } => json!({"role": role, "function": "es_use_token"}),
             Self::OfEveryTenant { role } => json!({"role": role}),
             Self::TellsOfAll { what } => json!({"function": what.trim_end_matches("()")}),
-            Self::NoAdmin { role, tenant } => json!({"role": role, "privilege": "admin", "tenant": tenant, "category": null}),
+            Self::NoAdmin { role, tenant } => {
+                json!({"role": role, "privilege": "admin", "tenant": tenant, "category": null})
+            }
             Self::Ended => json!({"function": "es_use_token"}),
             Self::Refused => json!({"argument": "token"}),
             Self::OtherTenant { tenant, other } => json!({"tenant": tenant, "other": other}),
