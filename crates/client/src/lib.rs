@@ -26,5 +26,6 @@ pub mod scope;
 pub use command::{Answer, Command};
 pub use error::{Error, Kind, Refusal, Result};
 pub use event::{Append, Appended, Delivery, Event, Expected, NewEvent};
+pub use jiff::Timestamp;
 pub use json::Json;
 pub use log::{Filter, Log, Page};

@@ -60,29 +60,41 @@ impl Scope {
 
     /// A transaction around one statement, in one round trip: `statement` must send all that it sends when it is first polled, as each call of [`crate::Log`] does.
     pub async fn one<T>(&self, client: &impl GenericClient, statement: impl Future<Output = Result<T>>) -> Result<T> {
-        let (begun, entered, tokened, answer, ended) = tokio::join!(
-            biased;
-            simple(client, self.begin()),
-            self.enter(client),
-            self.use_token(client),
-            statement,
-            // Of a transaction in which something failed this is its rollback.
-            simple(client, "commit"),
-        );
-        let opened = begun.and(entered).and(tokened);
-        first_cause(opened, answer).and_then(|answer| ended.map(|()| answer))
+        one(client, self.begin(), self.open(client), statement).await
     }
 
     /// A transaction around whatever `work` sends, which commits if that succeeds.
     ///
     /// A future that is dropped before its end leaves the transaction open: give the connection up then.
     pub async fn around<T>(&self, client: &impl GenericClient, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let (begun, entered, tokened, answer) =
-            tokio::join!(biased; simple(client, self.begin()), self.enter(client), self.use_token(client), work);
-        let done = first_cause(begun.and(entered).and(tokened), answer);
+        let (begun, opened, answer) = tokio::join!(biased; simple(client, self.begin()), self.open(client), work);
+        let done = first_cause(begun.and(opened), answer);
         simple(client, if done.is_ok() { "commit" } else { "rollback" }).await?;
         done
     }
+
+    async fn open(&self, client: &impl GenericClient) -> Result<()> {
+        let (entered, tokened) = tokio::join!(biased; self.enter(client), self.use_token(client));
+        entered.and(tokened)
+    }
+}
+
+/// A transaction around one statement, in one round trip, that `opening` opens: both must send all that they send when they are first polled.
+pub async fn one<T>(
+    client: &impl GenericClient,
+    begin: &str,
+    opening: impl Future<Output = Result<()>>,
+    statement: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (begun, opened, answer, ended) = tokio::join!(
+        biased;
+        simple(client, begin),
+        opening,
+        statement,
+        // Of a transaction in which something failed this is its rollback.
+        simple(client, "commit"),
+    );
+    first_cause(begun.and(opened), answer).and_then(|answer| ended.map(|()| answer))
 }
 
 /// What failed first: behind it every statement fails with nothing to say.

@@ -1,0 +1,149 @@
+//! Appending: events to one stream, to several, and conditions over what was seen.
+use super::call::{Argument, Statement, ask, respond};
+use super::query::{Query, document};
+use super::read::Answer;
+use crate::precondition;
+use crate::problem::Problem;
+use crate::serve::App;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use eventstream_client::{Expected, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub async fn to_one(
+    State(app): State<Arc<App>>,
+    Path(stream): Path<String>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let query = Query::of(raw.as_deref(), &[])?;
+    append(&app, &headers, &stream, &query, &body).await
+}
+
+pub async fn to_one_of(
+    State(app): State<Arc<App>>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let query = Query::of(raw.as_deref(), &["stream"])?;
+    append(&app, &headers, query.required("stream")?, &query, &body).await
+}
+
+/// What was appended, and whether it had been before.
+const APPENDED: &str = "select json_build_object('stream', l.stream, 'version', l.version, 'positions', l.positions, 'event_ids', l.event_ids, 'replayed', l.replayed), l.version \
+     from (select es_append_events($1, $2, $3, $4) as version offset 0) a, lateral (select (es_last_append()).*, a.version as of_this offset 0) l";
+
+/// The members of an event that is appended. Numbers in them stay text.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+async fn append(app: &Arc<App>, headers: &HeaderMap, stream: &str, query: &Query, body: &[u8]) -> Answer {
+    let expected = precondition::expected(headers)?;
+    let events = events(document(body)?, precondition::key(headers)?.as_deref(), stream)?;
+    let version = match expected {
+        Expected::Any | Expected::Exists => None,
+        Expected::NoStream => Some(0),
+        Expected::Version(version) => Some(version),
+    };
+    let arguments = vec![
+        Argument::text(stream),
+        Argument::Document(Some(events)),
+        Argument::Integer(version),
+        Argument::Flag(expected == Expected::Exists),
+    ];
+    let statement = Statement::writing(APPENDED, arguments).under(version.is_some());
+    let answered = ask(app, headers, statement).await?;
+    let is_replayed = answered.document.at("/replayed").is_some_and(|replayed| replayed.as_str() == "true");
+    respond(if is_replayed { StatusCode::OK } else { StatusCode::CREATED }, answered, query)
+}
+
+/// The events of a body, an object or an array of them, as es_append_events takes them; with ids made of the key where there is one.
+fn events(body: Json, key: Option<&str>, stream: &str) -> Result<Json, Problem> {
+    let is_one = body.as_str().trim_start().starts_with('{');
+    let events = if is_one { format!("[{body}]") } else { body.as_str().to_owned() };
+    let Some(key) = key else { return parsed(events) };
+    let mut events: Vec<Members> = serde_json::from_str(&events).map_err(|_| {
+        Problem::bad_request("the body must be an event, or an array of events: {\"type\", \"payload\", …}")
+    })?;
+    for (n, event) in events.iter_mut().enumerate() {
+        if !event.contains_key("event_id") {
+            let id = precondition::event_id(key, stream, n).to_string();
+            event.insert("event_id".to_owned(), written(&id)?);
+        }
+    }
+    Json::of(&events).map_err(|cause| Problem::bad_request(cause.to_string()))
+}
+
+fn parsed(text: String) -> Result<Json, Problem> {
+    Json::parse_text(text).map_err(|cause| Problem::bad_request(cause.to_string()))
+}
+
+fn written(value: &impl Serialize) -> Result<Box<RawValue>, Problem> {
+    serde_json::value::to_raw_value(value).map_err(|cause| Problem::bad_request(cause.to_string()))
+}
+
+/// Several streams, all or nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    appends: Box<RawValue>,
+    #[serde(default)]
+    condition: Option<Box<RawValue>>,
+    #[serde(default)]
+    must_exist: bool,
+}
+
+pub async fn to_several(
+    State(app): State<Arc<App>>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let query = Query::of(raw.as_deref(), &[])?;
+    let several: Several = document(&body)?.read().map_err(|cause| {
+        Problem::bad_request(format!("the body must be {{\"appends\": […], \"condition\"?, \"must_exist\"?}}: {cause}"))
+    })?;
+    let mut appends = parsed(several.appends.get().to_owned())?;
+    if let Some(key) = precondition::key(&headers)? {
+        appends = with_ids(&appends, &key)?;
+    }
+    let condition = several.condition.map(|condition| parsed(condition.get().to_owned())).transpose()?;
+    let is_conditional = condition.is_some() || appends.as_str().contains("\"expected_version\"");
+    let sql = "select json_build_object('streams', coalesce(json_agg(a), '[]')) from es_append_streams($1, $2, $3) a";
+    let arguments =
+        vec![Argument::Document(Some(appends)), Argument::Flag(several.must_exist), Argument::Document(condition)];
+    let answered = ask(&app, &headers, Statement::writing(sql, arguments).under(is_conditional)).await?;
+    respond(StatusCode::CREATED, answered, &query)
+}
+
+/// The appends to several streams, their events with ids made of the key.
+fn with_ids(appends: &Json, key: &str) -> Result<Json, Problem> {
+    let wrong =
+        || Problem::bad_request("appends must be an array of {\"stream\", \"expected_version\"?, \"events\": […]}");
+    let mut elements: Vec<Members> = appends.read().map_err(|_| wrong())?;
+    for element in &mut elements {
+        let stream: String =
+            element.get("stream").and_then(|stream| serde_json::from_str(stream.get()).ok()).ok_or_else(wrong)?;
+        let given = element.get("events").ok_or_else(wrong)?;
+        let filled = events(parsed(given.get().to_owned())?, Some(key), &stream)?;
+        element.insert("events".to_owned(), written(&filled)?);
+    }
+    Json::of(&elements).map_err(|cause| Problem::bad_request(cause.to_string()))
+}
+
+/// What was seen, for an append under it.
+pub async fn condition(
+    State(app): State<Arc<App>>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let query = Query::of(raw.as_deref(), &[])?;
+    let statement = Statement::writing("select es_condition($1)", vec![Argument::Document(Some(document(&body)?))]);
+    respond(StatusCode::OK, ask(&app, &headers, statement).await?, &query)
+}
