@@ -14,14 +14,29 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// How long a request waits for a connection of the pool.
 const MOST_WAITED: Duration = Duration::from_secs(5);
 
+/// TLS by rustls. tokio-postgres asks for a connector also where there is no host, for a unix socket, and then does not use it.
+#[derive(Clone)]
+pub struct Tls(MakeRustlsConnect);
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let host = if host.is_empty() { "localhost" } else { host };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, host)
+    }
+}
+
 /// What reads and writes the socket of a connection.
-pub type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+pub type Driver = Connection<Socket, <Tls as MakeTlsConnect<Socket>>::Stream>;
 
 #[derive(Clone)]
 pub struct Connections {
     pool: Pool,
     config: tokio_postgres::Config,
-    tls: MakeRustlsConnect,
+    tls: Tls,
     pub statement_timeout: Duration,
 }
 
@@ -64,7 +79,7 @@ impl Connections {
     }
 }
 
-fn tls(settings: &Database) -> Result<MakeRustlsConnect, Failure> {
+fn tls(settings: &Database) -> Result<Tls, Failure> {
     let mut roots = rustls::RootCertStore::empty();
     match &settings.root_certificates {
         Some(path) => {
@@ -85,5 +100,5 @@ fn tls(settings: &Database) -> Result<MakeRustlsConnect, Failure> {
         .map_err(|said| Failure::Setting { path: "TLS".into(), said: said.to_string() })?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Tls(MakeRustlsConnect::new(config)))
 }

@@ -103,6 +103,10 @@ impl Problem {
 fn foreign(refusal: &Refusal) -> &'static str {
     match (refusal.kind, refusal.sqlstate.as_str()) {
         (_, "42501") => "the role of this request may not do that",
+        (_, "22P05" | "22021") => {
+            "PostgreSQL keeps no text with the character NUL (\\u0000), and no other that it cannot write as UTF-8"
+        }
+        (_, "54001") => "a document is nested too deeply",
         (_, "57014") => "it took longer than a request may",
         (Kind::Contention, _) => "other transactions were in the way",
         (Kind::Unavailable, _) => "the database cannot serve it now",
@@ -125,6 +129,7 @@ fn status_of(sqlstate: &str, is_conditional: bool) -> StatusCode {
         "ES042" | "ES043" => StatusCode::UNAUTHORIZED,
         "ES025" => StatusCode::GONE,
         "57014" => StatusCode::GATEWAY_TIMEOUT,
+        "22P05" | "22021" | "54001" => StatusCode::BAD_REQUEST,
         other => match Kind::of(other) {
             Kind::Unavailable | Kind::Contention => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -113,6 +113,10 @@ impl Database {
             config.password(read(path)?.trim_end_matches(['\r', '\n']));
         }
         config.application_name("eventstream");
+        if config.get_hosts().iter().all(|host| matches!(host, tokio_postgres::config::Host::Unix(_))) {
+            // As libpq has it: TLS is for the network.
+            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        }
         // Answers are the same whatever the role, or the database, has set for people.
         config.options(
             "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1 -c search_path=public",

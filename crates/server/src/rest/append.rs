@@ -1,12 +1,12 @@
 //! Appending: events to one stream, to several, and conditions over what was seen.
 use super::call::{Argument, Statement, ask, respond};
+use super::given::{Body, Named};
 use super::query::{Query, document};
 use super::read::Answer;
 use crate::precondition;
 use crate::problem::Problem;
 use crate::serve::App;
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use eventstream_client::{Expected, Json};
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 pub async fn to_one(
     State(app): State<Arc<App>>,
-    Path(stream): Path<String>,
+    Named(stream): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     append(&app, &headers, &stream, &query, &body).await
@@ -29,7 +29,7 @@ pub async fn to_one_of(
     State(app): State<Arc<App>>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &["stream"])?;
     append(&app, &headers, query.required("stream")?, &query, &body).await
@@ -102,7 +102,7 @@ pub async fn to_several(
     State(app): State<Arc<App>>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     let several: Several = document(&body)?.read().map_err(|cause| {
@@ -141,7 +141,7 @@ pub async fn condition(
     State(app): State<Arc<App>>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     let statement = Statement::writing("select es_condition($1)", vec![Argument::Document(Some(document(&body)?))]);

@@ -1,12 +1,12 @@
 //! Commands: the payload is the body, the key is Idempotency-Key, the version that was decided upon is If-Match.
 use super::call::{Argument, Statement, ask, respond};
+use super::given::{Body, Named};
 use super::query::{Query, document};
 use super::read::Answer;
 use crate::precondition;
 use crate::problem::Problem;
 use crate::serve::App;
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use eventstream_client::{Expected, Json};
 use std::collections::BTreeMap;
@@ -16,10 +16,10 @@ const KNOWN: [&str; 3] = ["occurred_at", "decider", "subject"];
 
 pub async fn send(
     State(app): State<Arc<App>>,
-    Path((stream, command_type)): Path<(String, String)>,
+    Named((stream, command_type)): Named<(String, String)>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &KNOWN)?;
     sent(&app, &headers, (&stream, &command_type), &query, &body).await
@@ -27,10 +27,10 @@ pub async fn send(
 
 pub async fn send_of(
     State(app): State<Arc<App>>,
-    Path(command_type): Path<String>,
+    Named(command_type): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let known: Vec<_> = KNOWN.into_iter().chain(["stream"]).collect();
     let query = Query::of(raw.as_deref(), &known)?;

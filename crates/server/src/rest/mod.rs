@@ -2,6 +2,7 @@
 mod append;
 mod call;
 mod command;
+mod given;
 mod log;
 mod query;
 mod read;

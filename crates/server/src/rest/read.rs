@@ -1,10 +1,11 @@
 //! Reading: the events, states and histories of streams, the states of categories, searches.
 use super::call::{Argument, Statement, ask, respond};
+use super::given::{Body, Named};
 use super::query::{Query, document};
 use crate::problem::Problem;
 use crate::serve::App;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, State};
+use axum::body::Body as Sent;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const EVENTS_A_PAGE: i64 = 100;
 /// The most of one page: it is made in memory, here and in the database.
 pub const MOST_A_PAGE: i64 = 10_000;
 
-pub type Answer = Result<Response<Body>, Problem>;
+pub type Answer = Result<Response<Sent>, Problem>;
 
 /// How many are wanted.
 pub fn count(query: &Query) -> Result<i64, Problem> {
@@ -33,7 +34,7 @@ const OF_EVENTS: [&str; 4] = ["from_version", "max_count", "backward", "until"];
 
 pub async fn events(
     State(app): State<Arc<App>>,
-    Path(stream): Path<String>,
+    Named(stream): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
@@ -70,7 +71,7 @@ const OF_STATE: [&str; 4] = ["as_of", "known_at", "version", "fold"];
 
 pub async fn state(
     State(app): State<Arc<App>>,
-    Path(stream): Path<String>,
+    Named(stream): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
@@ -109,7 +110,7 @@ const OF_HISTORY: [&str; 3] = ["from_version", "max_count", "fold"];
 
 pub async fn history(
     State(app): State<Arc<App>>,
-    Path(stream): Path<String>,
+    Named(stream): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
@@ -136,7 +137,7 @@ async fn history_in(app: &Arc<App>, headers: &HeaderMap, stream: &str, query: &Q
 /// The states of all streams of a category: the balance sheet.
 pub async fn states(
     State(app): State<Arc<App>>,
-    Path(category): Path<String>,
+    Named(category): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Answer {
@@ -154,7 +155,12 @@ pub async fn states(
 }
 
 /// `es_query`: the criteria are the body.
-pub async fn search(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn search(
+    State(app): State<Arc<App>>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Answer {
     let query = Query::of(raw.as_deref(), &["max_count", "page"])?;
     let sql = format!(
         "select json_build_object('events', coalesce(json_agg({EVENT} order by n), '[]'), 'next', (array_agg(page order by n desc))[1]) \
@@ -171,6 +177,6 @@ pub async fn search(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, header
 /// Who the request is, as the database sees it.
 pub async fn me(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, headers: HeaderMap) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
-    let sql = "select json_build_object('role', current_user, 'tenant', current_setting('eventstream.tenant', true), 'log_id', log_id, 'incarnation', incarnation) from es_log_info()";
+    let sql = "select json_build_object('role', current_user, 'tenant', (select t.tenant from eventstream.tenants t where t.uuid = i.tenant_uuid), 'log_id', i.log_id, 'incarnation', i.incarnation) from es_log_info() i";
     respond(StatusCode::OK, ask(&app, &headers, Statement::reading(sql, vec![])).await?, &query)
 }

@@ -1,11 +1,11 @@
 //! Subscriptions over HTTP: fetch, acknowledge, give back.
 use super::call::{Argument, Statement, ask, respond};
+use super::given::{Body, Named};
 use super::query::{Query, document};
 use super::read::{Answer, EVENT};
 use crate::problem::Problem;
 use crate::serve::App;
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -69,10 +69,10 @@ fn seconds(value: f64, name: &str) -> Result<String, Problem> {
 
 pub async fn fetch(
     State(app): State<Arc<App>>,
-    Path(subscription): Path<String>,
+    Named(subscription): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     let fetch: Fetch = read(&body, "{\"consumer\", \"max_count\"?, \"lease_seconds\"?, \"wait_seconds\"?}")?;
@@ -93,10 +93,10 @@ pub async fn fetch(
 
 pub async fn ack(
     State(app): State<Arc<App>>,
-    Path(_): Path<String>,
+    Named(_): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     let ack: Ack = read(&body, "{\"lease_id\", \"up_to\"?}")?;
@@ -107,10 +107,10 @@ pub async fn ack(
 
 pub async fn nack(
     State(app): State<Arc<App>>,
-    Path(_): Path<String>,
+    Named(_): Named<String>,
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let query = Query::of(raw.as_deref(), &[])?;
     let nack: Nack =
