@@ -25,6 +25,14 @@ install: ## install it into the server that pg_config (or PG_CONFIG=…) names
 uninstall: ## remove it from the server that pg_config (or PG_CONFIG=…) names
 	@tools/install --remove $(PG_CONFIG)
 
+.PHONY: server
+server: ## build the companion program, eventstream: REST and live streams (docs/run-the-server.md)
+	@tools/companion build
+
+.PHONY: install-server
+install-server: ## install it: PREFIX/bin/eventstream (/usr/local), a systemd unit, an example of its configuration
+	@tools/companion install $(or $(PREFIX),/usr/local)
+
 .PHONY: venv
 venv: ## make target/venv, the Python that the tests use
 	@tools/venv
@@ -33,7 +41,7 @@ venv: ## make target/venv, the Python that the tests use
 test: ## run all tests on PG
 	@tools/test $(PG)
 
-.PHONY: test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify
+.PHONY: test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion
 test-core: ## …only the pure rules of crates/core, without a database
 test-backend: ## …only the tests inside a backend (pg_test/)
 test-regress: ## …only golden SQL output (tests/regress)
@@ -42,7 +50,8 @@ test-cluster: ## …only whole servers: crash, standby, dump, tailing (tests/clu
 test-docs: ## …only the SQL in README and docs (tests/docs)
 test-tidy: ## …only the rules of how the code is laid out (tests/tidy)
 test-verify: ## …only the verifier outside the database, tools/verify.py
-test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify:
+test-companion: ## …only the companion program and its client library
+test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion:
 	@tools/test $(PG) $(@:test-%=%)
 
 .PHONY: accept

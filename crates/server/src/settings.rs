@@ -36,8 +36,6 @@ pub struct Serve {
     pub max_body_bytes: usize,
     /// How many live streams at once.
     pub max_live_streams: usize,
-    /// What the log is called in CloudEvents and problem documents: an address, or a URN. The log's id where there is none.
-    pub public_name: Option<String>,
     /// How long open requests may go on after SIGTERM, in seconds.
     pub drain_seconds: u64,
 }
@@ -66,7 +64,6 @@ impl Default for Serve {
             listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
             max_body_bytes: 8 << 20,
             max_live_streams: 1_000,
-            public_name: None,
             drain_seconds: 10,
         }
     }

@@ -9,8 +9,7 @@ use crate::serve::App;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use eventstream_client::{Expected, Json};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,7 +39,7 @@ const APPENDED: &str = "select json_build_object('stream', l.stream, 'version', 
      from (select es_append_events($1, $2, $3, $4) as version offset 0) a, lateral (select (es_last_append()).*, a.version as of_this offset 0) l";
 
 /// The members of an event that is appended. Numbers in them stay text.
-type Members = BTreeMap<String, Box<RawValue>>;
+type Members = BTreeMap<String, Json>;
 
 async fn append(app: &Arc<App>, headers: &HeaderMap, stream: &str, query: &Query, body: &[u8]) -> Answer {
     let expected = precondition::expected(headers)?;
@@ -65,35 +64,34 @@ async fn append(app: &Arc<App>, headers: &HeaderMap, stream: &str, query: &Query
 /// The events of a body, an object or an array of them, as es_append_events takes them; with ids made of the key where there is one.
 fn events(body: Json, key: Option<&str>, stream: &str) -> Result<Json, Problem> {
     let is_one = body.as_str().trim_start().starts_with('{');
-    let events = if is_one { format!("[{body}]") } else { body.as_str().to_owned() };
-    let Some(key) = key else { return parsed(events) };
-    let mut events: Vec<Members> = serde_json::from_str(&events).map_err(|_| {
-        Problem::bad_request("the body must be an event, or an array of events: {\"type\", \"payload\", …}")
-    })?;
+    let events = if is_one { parsed(format!("[{body}]"))? } else { body };
+    let Some(key) = key else { return Ok(events) };
+    let wrong =
+        |_| Problem::bad_request("the body must be an event, or an array of events: {\"type\", \"payload\", …}");
+    let mut events: Vec<Members> = events.read().map_err(wrong)?;
     for (n, event) in events.iter_mut().enumerate() {
         if !event.contains_key("event_id") {
-            let id = precondition::event_id(key, stream, n).to_string();
-            event.insert("event_id".to_owned(), written(&id)?);
+            event.insert("event_id".to_owned(), written(&precondition::event_id(key, stream, n))?);
         }
     }
-    Json::of(&events).map_err(|cause| Problem::bad_request(cause.to_string()))
+    written(&events)
 }
 
 fn parsed(text: String) -> Result<Json, Problem> {
     Json::parse_text(text).map_err(|cause| Problem::bad_request(cause.to_string()))
 }
 
-fn written(value: &impl Serialize) -> Result<Box<RawValue>, Problem> {
-    serde_json::value::to_raw_value(value).map_err(|cause| Problem::bad_request(cause.to_string()))
+fn written(value: &impl serde::Serialize) -> Result<Json, Problem> {
+    Json::of(value).map_err(|cause| Problem::bad_request(cause.to_string()))
 }
 
 /// Several streams, all or nothing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Several {
-    appends: Box<RawValue>,
+    appends: Json,
     #[serde(default)]
-    condition: Option<Box<RawValue>>,
+    condition: Option<Json>,
     #[serde(default)]
     must_exist: bool,
 }
@@ -108,11 +106,11 @@ pub async fn to_several(
     let several: Several = document(&body)?.read().map_err(|cause| {
         Problem::bad_request(format!("the body must be {{\"appends\": […], \"condition\"?, \"must_exist\"?}}: {cause}"))
     })?;
-    let mut appends = parsed(several.appends.get().to_owned())?;
+    let mut appends = several.appends;
     if let Some(key) = precondition::key(&headers)? {
         appends = with_ids(&appends, &key)?;
     }
-    let condition = several.condition.map(|condition| parsed(condition.get().to_owned())).transpose()?;
+    let condition = several.condition;
     let is_conditional = condition.is_some() || appends.as_str().contains("\"expected_version\"");
     let sql = "select json_build_object('streams', coalesce(json_agg(a), '[]')) from es_append_streams($1, $2, $3) a";
     let arguments =
@@ -127,13 +125,11 @@ fn with_ids(appends: &Json, key: &str) -> Result<Json, Problem> {
         || Problem::bad_request("appends must be an array of {\"stream\", \"expected_version\"?, \"events\": […]}");
     let mut elements: Vec<Members> = appends.read().map_err(|_| wrong())?;
     for element in &mut elements {
-        let stream: String =
-            element.get("stream").and_then(|stream| serde_json::from_str(stream.get()).ok()).ok_or_else(wrong)?;
-        let given = element.get("events").ok_or_else(wrong)?;
-        let filled = events(parsed(given.get().to_owned())?, Some(key), &stream)?;
-        element.insert("events".to_owned(), written(&filled)?);
+        let stream: String = element.get("stream").and_then(|stream| stream.read().ok()).ok_or_else(wrong)?;
+        let given = element.get("events").ok_or_else(wrong)?.clone();
+        element.insert("events".to_owned(), events(given, Some(key), &stream)?);
     }
-    Json::of(&elements).map_err(|cause| Problem::bad_request(cause.to_string()))
+    written(&elements)
 }
 
 /// What was seen, for an append under it.

@@ -39,7 +39,7 @@ impl Argument {
 
 /// A statement whose first column is the document, as json or jsonb, and whose second, if any, is the version for the ETag; and its arguments.
 pub struct Statement {
-    pub sql: String,
+    pub text: String,
     pub arguments: Vec<Argument>,
     /// Whether it only reads.
     pub is_read_only: bool,
@@ -54,12 +54,12 @@ pub struct Answered {
 }
 
 impl Statement {
-    pub fn reading(sql: impl Into<String>, arguments: Vec<Argument>) -> Self {
-        Self { sql: sql.into(), arguments, is_read_only: true, is_conditional: false }
+    pub fn reading(text: impl Into<String>, arguments: Vec<Argument>) -> Self {
+        Self { text: text.into(), arguments, is_read_only: true, is_conditional: false }
     }
 
-    pub fn writing(sql: impl Into<String>, arguments: Vec<Argument>) -> Self {
-        Self { sql: sql.into(), arguments, is_read_only: false, is_conditional: false }
+    pub fn writing(text: impl Into<String>, arguments: Vec<Argument>) -> Self {
+        Self { text: text.into(), arguments, is_read_only: false, is_conditional: false }
     }
 
     pub fn under(self, is_conditional: bool) -> Self {
@@ -102,7 +102,7 @@ async fn once(
 ) -> Result<Answered, Error> {
     let arguments: Vec<_> = statement.arguments.iter().map(Argument::typed).collect();
     let call = async {
-        let rows = client.query_typed(&statement.sql, &arguments).await?;
+        let rows = client.query_typed(&statement.text, &arguments).await?;
         let row = rows.first().ok_or_else(|| Error::Argument("the database answered no row".into()))?;
         let version = if row.len() > 1 { row.try_get(1)? } else { None };
         Ok(Answered { document: row.try_get(0)?, version })
