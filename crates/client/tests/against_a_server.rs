@@ -100,12 +100,13 @@ async fn a_scope_has_the_rights_of_its_role_and_leaves_nothing() {
     assert!(log.read("scoped-1", 1, 1).await.unwrap().is_empty());
     let reading = Scope { is_read_only: true, ..Scope::default() };
     assert!(reading.one(client, log.append("scoped-1", &[event("{}")], Expected::Any)).await.is_err());
-    let done = Scope::default().around(client, async {
+    let plain = Scope::default();
+    let done = plain.around(client, async {
         let version = log.append("scoped-1", &[event("{}")], Expected::NoStream).await?;
         log.append("scoped-1", &[event("{}")], Expected::Version(version)).await
     });
     assert_eq!(done.await.unwrap(), 2);
-    let undone = Scope::default().around(client, async {
+    let undone = plain.around(client, async {
         log.append("scoped-1", &[event("{}")], Expected::Version(2)).await?;
         log.append("scoped-1", &[event("{}")], Expected::Version(2)).await
     });
