@@ -122,7 +122,7 @@ def declared(sources: dict[str, str]) -> set[str]:
 def test_every_rust_file_is_named_by_a_module():
     sources = {name(path): path.read_text() for path in files(".rs", "src", "crates", "pg_test")}
     found = declared(sources)
-    roots = r"(.*/)?src/(lib|main)\.rs|crates/\w+/(build|(tests|benches)/\w+)\.rs"
+    roots = r"(.*/)?src/(lib|main)\.rs|crates/\w+/(build|(tests|benches|examples)/\w+)\.rs"
     assert not [path for path in sources if path not in found and not re.fullmatch(roots, path)]
 
 

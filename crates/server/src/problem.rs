@@ -9,7 +9,8 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    said: Said,
+    /// Boxed: it is the rare way of every function that may fail.
+    said: Box<Said>,
     retry_after_seconds: Option<u32>,
 }
 
@@ -40,7 +41,7 @@ impl Problem {
             facts: None,
             hint: None,
         };
-        Self { status, said, retry_after_seconds: None }
+        Self { status, said: Box::new(said), retry_after_seconds: None }
     }
 
     /// The request itself is wrong.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub database: Database,
@@ -38,12 +38,6 @@ pub struct Serve {
     pub max_live_streams: usize,
     /// How long open requests may go on after SIGTERM, in seconds.
     pub drain_seconds: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { database: Database::default(), serve: Serve::default() }
-    }
 }
 
 impl Default for Database {
