@@ -41,7 +41,7 @@ venv: ## make target/venv, the Python that the tests use
 test: ## run all tests on PG
 	@tools/test $(PG)
 
-.PHONY: test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion
+.PHONY: test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion test-clients
 test-core: ## …only the pure rules of crates/core, without a database
 test-backend: ## …only the tests inside a backend (pg_test/)
 test-regress: ## …only golden SQL output (tests/regress)
@@ -50,8 +50,9 @@ test-cluster: ## …only whole servers: crash, standby, dump, tailing (tests/clu
 test-docs: ## …only the SQL in README and docs (tests/docs)
 test-tidy: ## …only the rules of how the code is laid out (tests/tidy)
 test-verify: ## …only the verifier outside the database, tools/verify.py
+test-clients: ## …only the clients for Python and Node (clients/), as they are installed
 test-companion: ## …only the companion program and its client library
-test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion:
+test-core test-backend test-regress test-isolation test-cluster test-docs test-tidy test-verify test-companion test-clients:
 	@tools/test $(PG) $(@:test-%=%)
 
 .PHONY: accept

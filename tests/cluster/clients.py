@@ -51,8 +51,9 @@ PROGRAMS = {
 
 
 def snippets(fence: str, page: pathlib.Path = PAGE) -> list[str]:
-    """A page's blocks of that language, in order."""
-    return re.findall(rf"^```{fence}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    """A page's blocks of that language, in order: those on a driver alone. clients/tests runs those with the client."""
+    found = re.findall(rf"^```{fence}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for text in found if not re.search("eventstream[_-]client", text)]
 
 
 def program_of(language: str) -> str:

@@ -12,7 +12,8 @@ FILE = re.compile(r"(?<![\w/.*<>{}$%~-])(?:[\w-]+/)*[\w.-]*\w\.(?:rs|sql|py|md|s
 OTHERS = {
     "self.sql": "a field in Rust", "target/bench/last.md": "written by each run of bench/",
     "payments.py": "a program of the reader's", "charge.py": "a program of the reader's", "consumer.py": "a program of the reader's", "tail.py": "a program of the reader's",
-    "metrics.py": "a program of the reader's", "R__folds.sql": "a migration of the reader's, named as Flyway wants it",
+    "metrics.py": "a program of the reader's", "bank.py": "a program of the reader's", "mailer.py": "a program of the reader's", "_sync.py": "made by clients/python/setup.py",
+    "R__folds.sql": "a migration of the reader's, named as Flyway wants it",
 }  # fmt: skip
 #: What says nothing but to people, or in messages: all of it is read; of the others their comments.
 WHOLE = {".md", ".rs", ".sql", ".spec"}
