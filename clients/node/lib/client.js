@@ -210,8 +210,9 @@ export class Client extends Calls {
   async _ask(sql, values, again = true) {
     const end = Date.now() + 1000 * this._patience;
     for (let pause = 50; ; pause = Math.min(2 * pause, 2000)) {
+      const statements = [...(await this._first()), [sql, values]];
       try {
-        return await lent(this._pool, async (connection) => send(connection, [...(await this._first()), [sql, values]]));
+        return await lent(this._pool, (connection) => send(connection, statements));
       } catch (error) {
         const isWorthwhile = isUndone(error) || (again && isLost(error) && !this._pool.ended);
         if (!isWorthwhile || Date.now() + pause > end) throw told(error);

@@ -86,7 +86,6 @@ export class Consumer {
       let place, failure;
       try {
         await this._handler(batch);
-        if (batch.taken === 0) throw new Error("the handler took none of its events");
         place = batch.taken;
       } catch (error) {
         if (error === beat.lost) throw error;
@@ -99,6 +98,7 @@ export class Consumer {
         if (place < 0) throw new RangeError("Reject names an event that the handler does not have", { cause: error });
         failure = { error };
       }
+      if (!failure && place === 0) throw new RangeError("the handler took none of its events");
       processed += place;
       left = failure ? await this._putAside(left.slice(place), failure.error) : left.slice(place);
     }
@@ -115,8 +115,8 @@ export class Consumer {
     try {
       await this._client._one(nack, [leaseId, event.globalPosition, reason, pause, isAsked && failure.deadLetter]);
     } catch (error) {
-      if (!(error instanceof Invalid)) throw error; // the lease does not hold it any more, after a nack whose answer was lost
-      this._log(error.message);
+      if (!(error instanceof Invalid && error.detail.argument === "global_position")) throw error;
+      this._log(error.message); // the lease does not hold it any more, after a nack whose answer was lost
     }
     return rest.filter((one) => one.event.stream !== event.stream);
   }

@@ -52,6 +52,21 @@ test("a pool of the caller's is used and left open", async () => {
   assert.deepEqual(asked, [false]);
 });
 
+test("a connection of which nobody knows what it does does not go back to its pool", async () => {
+  const released = [];
+  const query = (exchange) => exchange.handleError(new Error("Query read timeout")); // of pg's query_timeout: the server still works, perhaps within a transaction
+  const connection = { on() {}, removeListener() {}, release: (broken) => released.push(broken), query };
+  const client = new Client({ connect: async () => connection }, { patience: 0 });
+  await assert.rejects(client.horizon(), /read timeout/);
+  await assert.rejects(client.transaction(async (transaction) => transaction.horizon()), /read timeout/);
+  assert.deepEqual(released, [true, true]);
+});
+
+test("a token that cannot be had is told at once", async () => {
+  const client = new Client({ connect: () => assert.fail("nothing is asked") }).acting({ token: async () => { throw new Error("the issuer is away"); } });
+  await assert.rejects(client.horizon(), /issuer is away/);
+});
+
 test("ids are derived as in the other languages", () => {
   assert.equal(derivedId("account-1", "order-1", 1), "ea7288ef-7ebd-587f-858b-224706dbefc7");
 });

@@ -50,14 +50,16 @@ const transaction = (acting, { calls, breaks }) =>
     return answers;
   });
 
-async function consume(acting, { subscription, work_seconds: seconds = 0, takes_all: takesAll = false, ...more }) {
+async function consume(acting, { subscription, work_seconds: seconds = 0, takes_all: takesAll = false, takes_none: takesNone = false, ...more }) {
   const handler = async (batch) => {
+    if (takesNone) return;
     for (const delivery of takesAll ? [...batch] : batch) {
       const { event, attempt } = delivery;
       if (event.payload?.fails && attempt === 1) {
         if (event.payload.fails === "dead") throw new es.Reject("for good", { deadLetter: true, event: takesAll ? delivery : null });
         if (event.payload.fails === "later") throw new es.Reject("later", { retryAfter: 1 });
-        throw new Error("it fails the first time");
+        if (event.payload.fails === "unsaid") throw new es.Reject("");
+        throw new Error("it fails the first time \udc80");
       }
       say({ event: [event.globalPosition, event.stream, event.version, attempt] });
       await sleep(1000 * seconds);
@@ -80,7 +82,7 @@ async function answer({ call: name, acting, given }) {
       const { sqlstate, message, detail, hint, stream, expected, actual, code } = error;
       return { error: { kind: error.name, sqlstate, message, detail, hint, stream, expected, actual, code } };
     }
-    if (error.severity || !(error instanceof TypeError || error instanceof RangeError || error.message === "it breaks"))
+    if (error.severity || !(error instanceof TypeError || error instanceof RangeError || /it breaks|none of its events/.test(error.message)))
       return { error: { kind: "driver", sqlstate: error.code ?? null, message: error.message } };
     return { error: { kind: "mistake", message: error.message } };
   }

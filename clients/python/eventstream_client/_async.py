@@ -393,8 +393,6 @@ class AsyncConsumer:
             batch = AsyncBatch(left[:at_once], beat)
             try:
                 await self._handler(batch)
-                if batch.taken == 0:
-                    raise RuntimeError("the handler took none of its events")
                 place, failure = batch.taken, None
             except Exception as error:
                 if error is beat.lost:
@@ -404,6 +402,8 @@ class AsyncConsumer:
                     at_once = 1
                     continue
                 place, failure = left.index(named) if named else max(batch.taken - 1, 0), error
+            if failure is None and place == 0:
+                raise RuntimeError("the handler took none of its events")
             processed += place
             left = left[place:] if failure is None else await self._put_aside(left[place:], failure)
         return processed > 0
@@ -416,12 +416,14 @@ class AsyncConsumer:
         if pause is None and self._retry_after:
             pause = self._retry_after[min(delivery.attempt, len(self._retry_after)) - 1]
         log.warning("%s, version %s, attempt %s: %r", event.stream, event.version, delivery.attempt, failure, exc_info=None if is_asked else failure)
-        reason = (str(failure) if is_asked else repr(failure)).replace("\0", "")
+        reason = (str(failure) if is_asked else repr(failure)).replace("\0", "").encode(errors="backslashreplace").decode()
         nack = "select es_nack($1::uuid, $2::bigint, $3, make_interval(secs => $4::float8), $5)"
         try:
             await self._client._one(nack, delivery.lease_id, event.global_position, reason, pause, dead_letter)
-        except Invalid as error:  # the lease does not hold it any more, after a nack whose answer was lost
-            log.warning("%s", error)
+        except Invalid as error:
+            if error.detail.get("argument") != "global_position":
+                raise
+            log.warning("%s", error)  # the lease does not hold it any more, after a nack whose answer was lost
         return [one for one in left[1:] if one.event.stream != event.stream]
 
 

@@ -92,16 +92,20 @@ class Worker:
                 raise es.Reject("for good", dead_letter=True, event=delivery if takes_all else None)
             if payload["fails"] == "later":
                 raise es.Reject("later", retry_after=1)
-            raise RuntimeError("it fails the first time")
+            raise es.Reject("") if payload["fails"] == "unsaid" else RuntimeError("it fails the first time \udc80")
         say(event=[delivery.event.global_position, delivery.event.stream, delivery.event.version, delivery.attempt])
         time.sleep(work_seconds if not self.is_async else 0)
 
-    async def consume(self, client, subscription, work_seconds=0, takes_all=False, **more):
+    async def consume(self, client, subscription, work_seconds=0, takes_all=False, takes_none=False, **more):
         def handler(batch):
+            if takes_none:
+                return
             for delivery in list(batch) if takes_all else batch:
                 self.handle(float(work_seconds), takes_all, delivery)
 
         async def async_handler(batch):
+            if takes_none:
+                return
             for delivery in list(batch) if takes_all else batch:
                 self.handle(float(work_seconds), takes_all, delivery)
                 await asyncio.sleep(float(work_seconds))
