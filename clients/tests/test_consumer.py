@@ -46,6 +46,29 @@ def test_what_fails_is_put_aside_with_its_stream_and_comes_again(face, mail, tak
     assert any("it fails the first time" in line for line in face.errors)
 
 
+@pytest.mark.parametrize("payload", ['{"fails": "once"}', '{"fails": "unsaid"}'])
+def test_a_mistake_in_giving_back_skips_nothing(face, mail, payload):
+    """A pause that is none, or a reason without words: the event is not acknowledged for it."""
+    append(mail, "account-1", payload, '{"n": 2}')
+    append(mail, "account-2", '{"n": 1}')
+    face.send("consume", subscription="mailer", wait=1, lease=1, retry_after=[-1] if "once" in payload else [0.1])
+    if "once" in payload:
+        with pytest.raises(Refused) as error:
+            face.answer(20)
+        assert error.value.kind == "Invalid"
+        face.send("consume", subscription="mailer", wait=1, retry_after=[0.1])
+    wait_until(lambda: {("account-1", 1), ("account-1", 2), ("account-2", 1)} == set(seen(face)), 20, f"all of it; {face.events}, {face.errors[-4:]}")
+    assert face.stop() == 0
+
+
+def test_a_handler_that_takes_nothing_ends_it(face, mail):
+    append(mail, "account-1", '{"n": 1}')
+    with pytest.raises(Refused, match="none of its events"):
+        face.call("consume", subscription="mailer", takes_none=True)
+    with mail.connect() as session:
+        assert rows(session, "select from eventstream.dead_letters") == []
+
+
 def test_a_pause_that_the_handler_asks_for_is_kept(face, mail):
     append(mail, "account-1", '{"fails": "later"}')
     face.send("consume", subscription="mailer", wait=1, retry_after=[0.1])

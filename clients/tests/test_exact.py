@@ -77,7 +77,7 @@ def hostile():
         "E'\\x41'", "x" * 600, "<script>alert(1)</script>", "&amp;", "__proto__", "constructor", "toString", "\U0010ffff",
     ]  # fmt: skip
     chance = random.Random(11)
-    return fixed + ["".join(chr(chance.choice([chance.randrange(1, 128), chance.randrange(160, 0x2FFF), chance.randrange(0x10000, 0x10FFFF)])) for _ in range(9)) for _ in range(20)]
+    return fixed + ["".join(chr(chance.choice([chance.randrange(1, 128), chance.randrange(160, 0x2FFF), chance.randrange(0x10000, 0x10FFFF)])) for _ in range(9)) for _ in range(8)]
 
 
 #: Calls in which each text may be anything: what is stored, or looked for, is the same text, or it is refused by the database as it would be in SQL.
