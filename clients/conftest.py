@@ -19,7 +19,7 @@ cluster_fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cluster_fixtures)
 pytest_sessionstart = cluster_fixtures.pytest_sessionstart
 pytest_runtest_makereport = cluster_fixtures.pytest_runtest_makereport
-bounded, shared_server, database, new_server = (getattr(cluster_fixtures, name) for name in ("bounded", "shared_server", "database", "new_server"))
+bounded, shared_server, database = (getattr(cluster_fixtures, name) for name in ("bounded", "shared_server", "database"))
 
 
 @pytest.fixture(params=COMMANDS)
