@@ -1,8 +1,11 @@
 """A session that dies with kill -9 at any step of es_command, from its begin to its commit: whoever sends the command again is answered once and for all, and it was executed once.
 
-The server is the build with test points (src/pg/process/test_point.rs). Asked of the kinds: death (each step, by itself and among other statements of a transaction), transaction, verification."""
+The server is the build with test points (src/pg/process/test_point.rs). `KILLS` (22) sessions die, and as many more as make each step's turn whole. Asked of the kinds: death (each step, by itself and among other statements of a transaction), transaction, verification."""
 
 from __future__ import annotations
+
+import itertools
+import os
 
 import psycopg
 import pytest
@@ -26,6 +29,8 @@ STEPS = {
     "append before the flush": False,
     "append committed": True,
 }
+
+KILLS = int(os.environ.get("KILLS", "1"))
 
 #: How the command is sent: in a transaction of its own, or among others.
 WAYS = {"by itself": False, "in a transaction": True}
@@ -57,11 +62,12 @@ def test_a_command_is_executed_once_at_whatever_step_its_session_dies(new_server
         session.execute(TRANSFER)
         session.execute("create table beside (key text primary key)")
         for stream in ("account-1", "account-2"):
-            send(session, payload={"amount": 100}, stream=stream)
+            send(session, payload={"amount": 1000}, stream=stream)
     died = 0
-    for step, is_executed in STEPS.items():
+    rounds = -(-KILLS // (len(STEPS) * len(WAYS)))
+    for number, (step, is_executed) in itertools.product(range(rounds), STEPS.items()):
         for way, is_among_others in WAYS.items():
-            key, before = f"{step} {way}", deaths(server)
+            key, before = f"{step} {way} {number}", deaths(server)
             killed(database, step, key, is_among_others)
             wait_until(lambda before=before: deaths(server) > before, 60, f"the session to die at {step!r}")
             assert survives(database, lambda session, key=key: value(session, "select count(*) from _eventstream.command_answers where command_key = %s", key)) == is_executed, key
@@ -77,8 +83,9 @@ def test_a_command_is_executed_once_at_whatever_step_its_session_dies(new_server
                 assert answer["versions"] == {"account-1": died + 1, "account-2": died + 1}
                 # What stands beside it in its transaction is there with it, or gone.
                 assert value(session, "select count(*) from beside where key = %s", key) == (is_executed and is_among_others), key
-    assert died == len(STEPS) * len(WAYS) == deaths(server)
+    assert died == rounds * len(STEPS) * len(WAYS) == deaths(server)
+    print(f"{died} sessions died")
     with database.connect() as session:
         balances = rows(session, "select stream, (state ->> 'balance')::int from es_category_state('account') order by 1")
-        assert balances == [("account-1", 100 - died), ("account-2", 100 + died)]
+        assert balances == [("account-1", 1000 - died), ("account-2", 1000 + died)]
         assert verify(session) == []
