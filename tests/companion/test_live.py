@@ -125,3 +125,47 @@ def test_another_logs_place_is_gone(ledger):
     answer = ledger.companion.request("GET", "/v1/log/live", token=ledger.token(), Last_Event_ID="00000000-0000-4000-8000-000000000000:5")
     assert answer.status == 410 and answer.json["code"] == "ES025", answer
     assert value(ledger.admin(), "select 1") == 1
+
+def test_nothing_is_skipped_while_many_commit_at_once(ledger):
+    """A look that took the horizon after its snapshot would go on behind events that it had not seen."""
+    writers, each = 6, 150
+    follower = Follower(lambda: ledger.companion.address, ledger.token, "after=0&event_type=Rare")
+    follower.start()
+    wait_until(lambda: follower.connections == 1)
+    pages: list[int] = []
+    done = threading.Event()
+
+    def page():
+        position = 0
+        while True:
+            is_last = done.is_set()
+            found = ledger.get(f"/v1/log?after={position}&event_type=Rare&max_count=50").json
+            pages.extend(event["global_position"] for event in found["events"])
+            position = found["next"]
+            if is_last and not found["events"]:
+                return
+
+    def write(number):
+        with ledger.connect() as session:
+            for n in range(each):
+                with session.transaction():
+                    session.execute("select es_use_token(%s)", (ledger.token(),))
+                    session.execute("select es_append(%s, %s, '{}')", (f"crowd-{number}", "Rare" if n % 3 else "Common"))
+
+    paging = threading.Thread(target=page)
+    writing = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
+    paging.start()
+    for thread in writing:
+        thread.start()
+    for thread in writing:
+        thread.join()
+    done.set()
+    paging.join()
+    with ledger.admin() as session:
+        wanted = [row[0] for row in session.execute("select global_position from eventstream.events where event_type = 'Rare' order by 1")]
+    try:
+        wait_until(lambda: len(follower.seen) >= len(wanted))
+    finally:
+        follower.goes_on = False
+    assert [seen["global_position"] for seen in follower.seen] == wanted
+    assert pages == wanted

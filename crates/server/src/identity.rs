@@ -19,6 +19,30 @@ pub struct Bearer {
     claims: Json,
 }
 
+/// What a transaction is for. At READ COMMITTED whatever the role has set: each statement sees what was committed before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transaction {
+    Writing,
+    Reading,
+    /// Reads the log up to its horizon, which is taken by a statement before: one that took it itself would take it after its snapshot, and go on behind events that it did not see.
+    OfLog,
+}
+
+impl Transaction {
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Writing => "begin isolation level read committed",
+            Self::Reading | Self::OfLog => "begin isolation level read committed read only",
+        }
+    }
+}
+
+/// What [`HORIZON`] gives.
+const LOOK: &str = "select set_config('eventstream_server.horizon', es_horizon()::text, true)";
+
+/// The horizon, in a statement of [`Transaction::OfLog`].
+pub const HORIZON: &str = "current_setting('eventstream_server.horizon')::bigint";
+
 /// The role first: es_use_token asks whether that one needs a token.
 const ENTER: &str =
     "select set_config('statement_timeout', $3, true), set_config('role', eventstream_server.role_of($1, $2), true)";
@@ -48,10 +72,9 @@ impl Bearer {
         &self,
         client: &impl GenericClient,
         timeout: std::time::Duration,
-        is_read_only: bool,
+        kind: Transaction,
         statement: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let begin = if is_read_only { "begin read only" } else { "begin" };
         let timeout = timeout.as_millis().to_string();
         let opening = async {
             let role: [(&(dyn ToSql + Sync), Type); 3] =
@@ -59,12 +82,18 @@ impl Bearer {
             let token: [(&(dyn ToSql + Sync), Type); 1] = [(&self.token, Type::TEXT)];
             let enter = client.query_typed(ENTER, &role);
             let take = client.query_typed("select es_use_token($1)", &token);
-            let (entered, taken) = tokio::join!(biased; enter, take);
+            let look = async {
+                if kind == Transaction::OfLog {
+                    client.batch_execute(LOOK).await?;
+                }
+                Ok(())
+            };
+            let (entered, taken, looked) = tokio::join!(biased; enter, take, look);
             entered.map_err(Error::from)?;
             taken.map_err(Error::from)?;
-            Ok(())
+            looked.map_err(|failure: tokio_postgres::Error| Error::from(failure))
         };
-        scope::one(client, begin, opening, statement).await
+        scope::one(client, kind.begin(), opening, statement).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! A call of the database for a request: a transaction of the bearer's around one statement, that answers one document; tried again where other transactions were in the way.
 use super::query::Query;
-use crate::identity::Bearer;
+use crate::identity::{Bearer, Transaction};
 use crate::numbers;
 use crate::problem::Problem;
 use crate::serve::App;
@@ -41,8 +41,7 @@ impl Argument {
 pub struct Statement {
     pub text: String,
     pub arguments: Vec<Argument>,
-    /// Whether it only reads.
-    pub is_read_only: bool,
+    pub kind: Transaction,
     /// Whether the request named the version or the condition that must hold.
     pub is_conditional: bool,
 }
@@ -55,11 +54,15 @@ pub struct Answered {
 
 impl Statement {
     pub fn reading(text: impl Into<String>, arguments: Vec<Argument>) -> Self {
-        Self { text: text.into(), arguments, is_read_only: true, is_conditional: false }
+        Self { text: text.into(), arguments, kind: Transaction::Reading, is_conditional: false }
+    }
+
+    pub fn of_log(text: impl Into<String>, arguments: Vec<Argument>) -> Self {
+        Self { kind: Transaction::OfLog, ..Self::reading(text, arguments) }
     }
 
     pub fn writing(text: impl Into<String>, arguments: Vec<Argument>) -> Self {
-        Self { text: text.into(), arguments, is_read_only: false, is_conditional: false }
+        Self { text: text.into(), arguments, kind: Transaction::Writing, is_conditional: false }
     }
 
     pub fn under(self, is_conditional: bool) -> Self {
@@ -107,7 +110,7 @@ async fn once(
         let version = if row.len() > 1 { row.try_get(1)? } else { None };
         Ok(Answered { document: row.try_get(0)?, version })
     };
-    bearer.one(client, app.connections.statement_timeout, statement.is_read_only, call).await
+    bearer.one(client, app.connections.statement_timeout, statement.kind, call).await
 }
 
 /// A document as a response.

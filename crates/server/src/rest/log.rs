@@ -5,6 +5,7 @@
 use super::call::{Argument, Statement, ask, respond};
 use super::query::Query;
 use super::read::{Answer, EVENT, count};
+use crate::identity::HORIZON;
 use crate::problem::Problem;
 use crate::serve::App;
 use axum::body::{Body, Bytes};
@@ -31,13 +32,13 @@ pub async fn page(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, headers:
         log_id: log_id(query.text("log_id")?)?,
     };
     let sql = format!(
-        "with known as materialized (select es_horizon() as horizon, (select log_id from es_log_info()) as log_id), \
+        "with known as materialized (select {HORIZON} as horizon, (select log_id from es_log_info()) as log_id), \
          page as materialized (select e.global_position, {EVENT} as event from known, lateral es_read_all($1, $2, $3, $4, known.horizon, $5::uuid) e) \
          select json_build_object('log_id', log_id, 'events', coalesce((select json_agg(event) from page), '[]'), \
          'next', case when (select count(*) from page) = $2 then (select max(global_position) from page) else greatest(horizon, $1) end) from known"
     );
     let most = count(&query)?;
-    respond(StatusCode::OK, ask(&app, &headers, Statement::reading(sql, asked.arguments(most))).await?, &query)
+    respond(StatusCode::OK, ask(&app, &headers, Statement::of_log(sql, asked.arguments(most))).await?, &query)
 }
 
 /// Where to go on, and with what.
@@ -118,16 +119,15 @@ struct Seen {
     events: Vec<(i64, Box<RawValue>)>,
 }
 
-const LOOK_FROM: &str = "with known as materialized (select es_horizon() as horizon, (select log_id from es_log_info()) as log_id), \
-     at as materialized (select least($1, case when $1 = 9223372036854775807 then horizon end) as after, horizon, log_id from known)";
-
 async fn look(app: &Arc<App>, headers: &HeaderMap, asked: &Asked) -> Result<Seen, Problem> {
     let sql = format!(
-        "{LOOK_FROM}, page as materialized (select e.global_position, {EVENT} as event from at, lateral es_read_all(at.after, $2, $3, $4, at.horizon, $5::uuid) e) \
+        "with known as materialized (select {HORIZON} as horizon, (select log_id from es_log_info()) as log_id), \
+         at as materialized (select least($1, case when $1 = 9223372036854775807 then horizon end) as after, horizon, log_id from known), \
+         page as materialized (select e.global_position, {EVENT} as event from at, lateral es_read_all(at.after, $2, $3, $4, at.horizon, $5::uuid) e) \
          select json_build_object('log_id', log_id, 'events', coalesce((select json_agg(json_build_array(global_position, event)) from page), '[]'), \
          'up_to', case when (select count(*) from page) = $2 then (select max(global_position) from page) else greatest(horizon, after) end) from at"
     );
-    let answered = ask(app, headers, Statement::reading(sql, asked.arguments(BATCH))).await?;
+    let answered = ask(app, headers, Statement::of_log(sql, asked.arguments(BATCH))).await?;
     answered.document.read().map_err(|failure| Problem::of(failure, false))
 }
 
