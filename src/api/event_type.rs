@@ -52,7 +52,7 @@ fn settings(given: Jsonb) -> Result<EventTypeSettings<Jsonb>> {
 fn drop_one(args: &Args) -> Returned {
     let event_type = args.text(0, "event_type")?;
     let access = authorize_all(Privilege::Manage, None)?;
-    event_type::drop(access.tenant_id, event_type, args.int4_opt(1))?;
+    event_type::drop(target(&access), event_type, args.int4_opt(1))?;
     from_text(event_type).map(Some)
 }
 

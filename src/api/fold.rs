@@ -73,14 +73,14 @@ fn register_fold(args: &Args) -> Returned {
     may_replace(access.tenant_id, definition.name)?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     if category.is_none() {
-        must_read_nothing_protected(target.id, &definition)?;
+        must_read_nothing_protected(target, &definition)?;
         // No table follows it.
         fold::register(access.tenant_id, &definition)?;
         tried::of_fold(target, definition.name)?;
         return from_text(definition.name).map(Some);
     }
     refold::prepare(target, Some(definition.category))?;
-    must_read_nothing_protected(target.id, &definition)?;
+    must_read_nothing_protected(target, &definition)?;
     let before = folds::named(target.id, definition.name)?.map(|fold| fold.fingerprint);
     if !definition.is_default {
         keep_default(target.id, definition.name)?;
@@ -104,11 +104,11 @@ fn register_fold(args: &Args) -> Returned {
 }
 
 /// Errors: ES005 where a rule of the fold reads what is protected.
-fn must_read_nothing_protected(tenant_id: i64, definition: &Definition) -> Result<()> {
+fn must_read_nothing_protected(target: Target, definition: &Definition) -> Result<()> {
     // What is being protected meanwhile is waited for.
-    agreement::begin(tenant_id, c"es_register_fold")?;
+    agreement::begin(target, c"es_register_fold")?;
     let Some(rules) = definition.rules else { return Ok(()) };
-    let protected = protected::of(tenant_id)?;
+    let protected = protected::of(target.id)?;
     if protected.events.is_empty() {
         return Ok(());
     }
@@ -176,7 +176,7 @@ fn register_upcaster(args: &Args) -> Returned {
     let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
-    agreement::begin(target.id, c"es_register_upcaster")?;
+    agreement::begin(target, c"es_register_upcaster")?;
     let key = (definition.event_type, definition.from_schema_version);
     let before = upcasters::of(target.id)?;
     fold::register_upcaster(access.tenant_id, &definition)?;
@@ -195,7 +195,7 @@ fn unregister_upcaster(args: &Args) -> Returned {
     let access = manage_what_all_read()?;
     let target = Target { id: access.tenant_id, name: &access.tenant };
     refold::prepare(target, None)?;
-    agreement::begin(target.id, c"es_unregister_upcaster")?;
+    agreement::begin(target, c"es_unregister_upcaster")?;
     agreement::must_not_rest(target.id, event_type, from_schema_version)?;
     fold::unregister_upcaster(access.tenant_id, event_type, from_schema_version)?;
     refold::refold(target)?;

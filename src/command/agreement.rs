@@ -5,6 +5,7 @@
 //! upcasters to the next one. That is judged anew whenever a schema, an example or an upcaster changes, and what breaks it is refused.
 use super::declared::{self, Listed};
 use super::{ruling, schemas};
+use crate::log::acts;
 use crate::log::event::{NewEvent, Parts};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
@@ -70,11 +71,11 @@ impl EventTypes for Known {
 }
 
 /// To be called before anything is judged that is declared, and behind the gate where that is closed: nobody else of the tenant declares an event type, or
-/// registers an upcaster, before the transaction ends, and what others did is known.
-pub fn begin(tenant_id: i64, call: &CStr) -> Result<()> {
+/// registers an upcaster, before the transaction ends, and what others did is known. Errors: 55P03.
+pub fn begin(target: Target, call: &CStr) -> Result<()> {
     server::must_be_writable(call)?;
     // Part 0 is that of who counts events (counted.rs).
-    LockTag { table: Catalog::current()?.event_types, object: tenant_id, part: 1 }.lock()?;
+    acts::lock(target, LockTag { table: Catalog::current()?.event_types, object: target.id, part: 1 })?;
     invalidation::take_in()
 }
 

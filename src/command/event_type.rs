@@ -59,7 +59,7 @@ pub fn create(target: Target, definition: &Definition) -> Result<()> {
     let Definition { event_type, schema_version, .. } = *definition;
     check_key(event_type, Some(schema_version))?;
     check_parts(definition.json_schema, definition.description, definition.example)?;
-    agreement::begin(target.id, c"es_create_event_type")?;
+    agreement::begin(target, c"es_create_event_type")?;
     let row: [Nullable; 7] = [
         Some(Datum::from(target.id)),
         Some(from_text(event_type)?),
@@ -121,7 +121,7 @@ pub fn alter(target: Target, event_type: &str, schema_version: i32, settings: &E
     check_key(event_type, Some(schema_version))?;
     check_parts(settings.json_schema.flatten(), settings.description.flatten(), settings.example.flatten())
         .map_err(|failure| failure.within(|| "settings".into()))?;
-    agreement::begin(target.id, c"es_alter_event_type")?;
+    agreement::begin(target, c"es_alter_event_type")?;
     as_owner(Planning::ByIndex, |db, catalog| {
         let row: [Nullable; 10] = [
             Some(Datum::from(target.id)),
@@ -144,11 +144,11 @@ pub fn alter(target: Target, event_type: &str, schema_version: i32, settings: &E
 }
 
 /// Errors: ES005 where it is not declared.
-pub fn drop(tenant_id: i64, event_type: &str, schema_version: Option<i32>) -> Result<()> {
+pub fn drop(target: Target, event_type: &str, schema_version: Option<i32>) -> Result<()> {
     check_key(event_type, schema_version)?;
-    agreement::begin(tenant_id, c"es_drop_event_type")?;
+    agreement::begin(target, c"es_drop_event_type")?;
     as_owner(Planning::ByIndex, |db, catalog| {
-        let key = [Some(Datum::from(tenant_id)), Some(from_text(event_type)?), schema_version.map(Datum::from)];
+        let key = [Some(Datum::from(target.id)), Some(from_text(event_type)?), schema_version.map(Datum::from)];
         if DROP.with(|plan| plan.write(db, &key))? == 0 {
             return Err(not_declared(event_type, schema_version));
         }

@@ -183,7 +183,7 @@ fn begin(target: Target, call: &std::ffi::CStr) -> Result<()> {
         return Err(Error::FeatureNotSupported { what, hint: Some(hint.into()) }.into());
     }
     refold::rest(target)?;
-    agreement::begin(target.id, call)?;
+    agreement::begin(target, call)?;
     gate::close(target)
 }
 

@@ -9,31 +9,17 @@
 //! Promises: who got the gate alone sees, under a new snapshot, all that the tenant's appends wrote, and no other comes before its end; who
 //! enters the gate has heard of whatever was changed behind a closed one. It is the first lock of all: whoever holds a lock of ours that an
 //! append may want takes the gate before. What no append wants (a projection's progress) is locked before the gate, by everybody.
+use super::acts;
 use super::target::Target;
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
-use crate::pg::process::lock::{self, LockTag};
+use crate::pg::process::lock::LockTag;
 use crate::pg::process::server;
-use crate::pg::process::session::Planning;
-use crate::pg::query::plan::{Plan, View};
 use crate::shared::catalog::Catalog;
-use crate::shared::session::as_owner;
 use crate::shared::settings;
 use crate::shared::transaction;
 use eventstream_core::error::Error;
-use pgrx::pg_sys::{Datum, OIDOID, Oid};
 use std::time::Instant;
-
-thread_local! {
-    static HOLDERS: Plan = const { Plan::new(
-        "select l.pid, a.xact_start \
-         from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid \
-         where l.locktype = 'object' and l.classid = $1 and l.objid = $2 and l.objsubid = 0 and l.granted \
-         and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) \
-         and l.pid <> pg_catalog.pg_backend_pid() order by a.xact_start limit 10",
-        &[OIDOID, OIDOID],
-    ) };
-}
 
 fn tag(catalog: &Catalog, tenant_id: i64) -> LockTag {
     LockTag { table: catalog.tenants, object: tenant_id, part: 0 }
@@ -72,31 +58,18 @@ impl Passing {
 pub fn close(target: Target) -> Result<()> {
     let tag = tag(&Catalog::current()?, target.id);
     let (wait, begun) = (settings::gate_wait(), Instant::now());
-    let most = lock::session_timeout().unwrap_or(settings::gate_timeout()).min(settings::gate_timeout());
+    let most = acts::patience();
     while !tag.lock_within(wait.min(most.saturating_sub(begun.elapsed())))? {
         let left = most.saturating_sub(begun.elapsed());
         if left.is_zero() {
             let (tenant, waited_ms) = (target.name.to_owned(), most.as_millis() as u64);
-            return Err(Error::GateBusy { tenant, waited_ms, holders: holders(target.id)? }.into());
+            return Err(Error::GateBusy { tenant, waited_ms, holders: acts::holders(tag)? }.into());
         }
         server::pause(wait.min(left))?;
     }
     transaction::note_gate();
     end_when_idle()?;
     invalidation::take_in()
-}
-
-/// The longest first: processes, and since when their transactions are open.
-fn holders(tenant_id: i64) -> Result<Vec<(i32, String)>> {
-    as_owner(Planning::ByIndex, |db, catalog| {
-        let key = [Some(Datum::from(catalog.tenants)), Some(Datum::from(Oid::from(tenant_id as u32)))];
-        HOLDERS.with(|plan| {
-            plan.rows(db, View::Latest, 0, &key, |row| {
-                let since = row.int8_opt(1).map_or_else(|| Ok("a while ago".to_owned()), server::print_time)?;
-                Ok((row.int4(0)?, since))
-            })
-        })
-    })
 }
 
 /// A session that has the gate alone and idles stops its tenant's appends for nothing.

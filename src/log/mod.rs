@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md says what each file is for.
 pub mod acting;
 pub mod activation;
+pub mod acts;
 pub mod analyze;
 pub mod append;
 pub mod audit;

@@ -10,7 +10,7 @@ use super::rebuild;
 use super::state_table::{self, StateTable};
 use crate::log::acting::Rebuilding;
 use crate::log::target::Target;
-use crate::log::{gate, horizon};
+use crate::log::{acts, gate, horizon};
 use crate::pg::error::failure::Result;
 use crate::pg::invalidation;
 use crate::pg::process::lock;
@@ -61,7 +61,8 @@ thread_local! {
     ) };
 }
 
-/// To be called before a fold for `category`, or (None) an upcaster, is registered. State tables are locked first, as by whoever steers one, or protects fields; where an inline one may have to be filled
+/// To be called before a fold for `category`, or (None) an upcaster, is registered. That none is made meanwhile comes first, as for whoever protects fields: its row would be wanted by others who hold what is waited
+/// for next. Then state tables are locked, as by whoever steers one; where an inline one may have to be filled
 /// again, the tenant's gate next. The definition's row, which an append may want, is locked behind it: never the other way round.
 pub fn prepare(target: Target, category: Option<&str>) -> Result<()> {
     hold(target, false)?;
@@ -82,15 +83,19 @@ pub fn tables_of(tenant_id: i64, fold: &str, by_default: bool) -> Result<Vec<Str
 
 /// Waits until nobody advances a projection of the tenant, and lets nobody begin to, until the end of the transaction; nor make one.
 pub fn rest(target: Target) -> Result<()> {
-    projections::making(target.id)?.lock()?;
-    invalidation::take_in()?;
     hold(target, true)
 }
 
-/// Waits until nobody advances, or steers, a state table of the tenant, or `all` projections, and lets nobody begin to, until the end of the transaction.
+/// Waits until nobody makes a projection of the tenant, nor advances, or steers, a state table, or one of `all`, and lets nobody begin to, until the end of the transaction. Errors: 55P03.
 fn hold(target: Target, all: bool) -> Result<()> {
+    acts::lock(target, projections::making(target.id)?)?;
+    invalidation::take_in()?;
     let which = [Some(Datum::from(target.id)), Some(Datum::from(all))];
-    as_owner(Planning::ByIndex, |db, _| REST.with(|plan| plan.rows(db, View::Write, 0, &which, |_| Ok(()))).map(drop))
+    acts::wait_for_progress(target, all, || {
+        as_owner(Planning::ByIndex, |db, _| {
+            REST.with(|plan| plan.rows(db, View::Write, 0, &which, |_| Ok(()))).map(drop)
+        })
+    })
 }
 
 /// Begins to fill those of the tenant's state tables again whose states are others now, and names them; one that is paused or stopped is filled

@@ -10,10 +10,9 @@ use super::projections::{self, Kind, Projection};
 use super::rebuild;
 use super::state_table::Relation;
 use crate::log::acting::{self, Rebuilding};
-use crate::log::audit;
 use crate::log::dead_letters::{self, Cause, Source};
-use crate::log::horizon;
 use crate::log::target::Target;
+use crate::log::{acts, audit, horizon};
 use crate::pg::error::failure::Result;
 use crate::pg::error::failure::invalid;
 use crate::pg::invalidation;
@@ -151,7 +150,7 @@ pub fn create(target: Target, settings: &Settings, what: &What) -> Result<()> {
     horizon::must_be_known(c"a projection")?;
     let registrant = Giver::current()?;
     // Before any other lock: who protects fields meanwhile takes this one first, too, and the gate last.
-    projections::making(target.id)?.share()?;
+    acts::share(target, projections::making(target.id)?)?;
     invalidation::take_in()?;
     let id = as_owner(Planning::ByIndex, |db, catalog| {
         let last_position = horizon::last_position(catalog)?;

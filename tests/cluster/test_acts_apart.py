@@ -1,6 +1,7 @@
 """No act of administration of a tenant waits for one of another, whichever of them is open: what they lock is the tenant's own. Acts of one tenant that would judge by what the other changes do wait, and whichever
 comes first, what is kept is right."""
 
+import json
 import threading
 
 import psycopg
@@ -213,3 +214,70 @@ def test_acts_of_one_tenant_come_one_after_the_other_and_to_no_deadlock(one, act
                     session.execute(statement)
 
         assert raised(all_at_once(2, work)) == [], other
+
+
+UP = "select es_register_upcaster('{}', 1, 'up(jsonb, jsonb)')"
+FOLD = "select es_register_fold('{}', 'customer', 'keep(jsonb, eventstream.event)', is_default => false)"
+FIRST = {"es_register_upcaster": UP.format("Old"), "es_register_fold": FOLD.format("first")}
+LAST = {"es_protect": PROTECT, "es_register_upcaster": UP.format("Other"), "es_register_fold": FOLD.format("last")}
+
+
+def up(session):
+    session.execute("create function up(p jsonb, m jsonb) returns jsonb immutable language sql as $$ select p $$")
+
+
+@pytest.mark.parametrize("mode", ["async", "inline"])
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("first", FIRST)
+def test_a_table_that_is_made_while_acts_wait_for_each_other_leads_to_no_deadlock(one, first, last, mode):
+    """Its row of progress is one that the last act has and the first one does not."""
+    with one.connect() as session, one.connect() as watcher:
+        up(session)
+        session.execute("begin; select es_create_event_type('New', 1)")
+        all_, waiting = [], "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        for statement in (FIRST[first], TABLE.format("t2", mode), LAST[last]):
+            all_.append(in_background(one, statement))
+            wait_until(lambda: value(watcher, waiting) == sum(thread.is_alive() for thread, _ in all_))
+        session.execute("commit")
+        for thread, errors in all_:
+            thread.join(20)
+            assert not thread.is_alive() and errors == []
+        if mode == "async":
+            session.execute("select es_run_projection('t2')")
+        assert rows(session, "select name, status from eventstream.projections") == [("t2", "running")]
+
+
+#: What an open transaction has done, and what waits for it.
+BEHIND = {
+    "select es_create_projection('p', 'see(eventstream.event)')": (PROTECT, "select es_unprotect('Old')", FIRST["es_register_fold"], FIRST["es_register_upcaster"], "select es_unregister_upcaster('Older', 1)"),
+    "select es_create_event_type('New', 1)": (
+        *(PROTECT, "select es_unprotect('Old')", FIRST["es_register_fold"], FIRST["es_register_upcaster"], "select es_unregister_upcaster('Older', 1)"),
+        *("select es_create_event_type('Newer', 1)", "select es_alter_event_type('Old', 1, '{}')", "select es_drop_event_type('Old', 1)"),
+    ),
+    "select es_pause_projection('i')": (PROTECT, "select es_unprotect('Old')", FIRST["es_register_fold"], FIRST["es_register_upcaster"], "select es_unregister_upcaster('Older', 1)"),
+    "select es_run_projection('a')": (PROTECT, FIRST["es_register_fold"]),
+    FIRST["es_register_fold"]: ("select es_create_projection('p', 'see(eventstream.event)')", TABLE.format("t2", "async"), PROTECT),
+}
+
+
+@pytest.mark.parametrize("held", BEHIND)
+def test_an_act_waits_for_another_as_long_as_for_the_gate_and_says_who_it_is(one, held):
+    with one.connect() as session, one.connect() as other:
+        up(session)
+        session.execute("select es_create_event_type('Old', 1), es_protect('Old', pointers => '{/name}')")
+        session.execute(UP.format("Older"))
+        session.execute(TABLE.format("i", "async") + "; " + TABLE.format("a", "async"))
+        session.execute(f"begin; {held}")
+        other.execute("set eventstream.gate_timeout = '300ms'; set statement_timeout = '20s'")
+        for own, most in (("0", 300), ("150ms", 150)):
+            other.execute(f"set lock_timeout = '{own}'")
+            for act in BEHIND[held]:
+                with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
+                    other.execute(act)
+                said = refused.value.diag
+                assert said.message_primary == f'other acts of administration of tenant "default", or batches of its projections, did not end within {most} ms', act
+                assert [holder["pid"] for holder in json.loads(said.message_detail)["holders"]] == [session.info.backend_pid], act
+                assert f"pg_terminate_backend({session.info.backend_pid})" in said.message_hint and value(other, "show lock_timeout") == own
+        session.execute("rollback")
+        for act in BEHIND[held]:
+            other.execute(act)

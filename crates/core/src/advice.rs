@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::error_hints;
 use crate::error_words::{
-    UNWRITTEN_HINT, conflict_hint, gate_hint, grant_hint, holder_hint, in_use_hint, no_fold_hint, operator_hint,
+    UNWRITTEN_HINT, conflict_hint, grant_hint, holder_hint, holders_hint, in_use_hint, no_fold_hint, operator_hint,
     period_hint, reused_hint, state_limit_hint, states_failed_hint, stopped_hint, tenant_hint,
 };
 use crate::hint::{EXAMPLE_HINT, MISFIT_HINT, fold_hint, schema_hint, table_hint, upcast_hint};
@@ -66,7 +66,7 @@ impl Error {
             Self::TenantRequired { tenants, .. } => Some(tenant_hint(tenants)),
             Self::Token(tokenless) => Some(tokenless.hint().into()),
             Self::Withheld(withheld) => Some(withheld.hint()),
-            Self::GateBusy { holders, .. } => Some(gate_hint(holders)),
+            Self::GateBusy { holders, .. } | Self::ActsBusy { holders, .. } => Some(self.busy_hint(holders)),
             Self::Immutable { .. } => Some(error_hints::IMMUTABLE.into()),
             Self::Foreign { .. } => Some(error_hints::FOREIGN.into()),
             Self::Guarded { .. } => Some(error_hints::GUARDED.into()),
@@ -79,6 +79,13 @@ impl Error {
                 Some(operator_hint(role, tenant, category.as_deref(), *is_stranger))
             }
             Self::Internal { .. } => Some(error_hints::INTERNAL.into()),
+        }
+    }
+
+    fn busy_hint(&self, holders: &[(i32, String)]) -> String {
+        match self {
+            Self::GateBusy { .. } => holders_hint(holders, "call again when fewer append"),
+            _ => holders_hint(holders, "call again then"),
         }
     }
 

@@ -295,6 +295,13 @@ pub enum Error {
     #[error("the appends of tenant {} did not come to rest within {waited_ms} ms", shown(tenant))]
     GateBusy { tenant: String, waited_ms: u64, holders: Vec<(i32, String)> },
 
+    /// 55P03: who must not meet another act of the tenant, or batches of its projections, waited `waited_ms` for them in vain.
+    #[error(
+        "other acts of administration of tenant {}, or batches of its projections, did not end within {waited_ms} ms",
+        shown(tenant)
+    )]
+    ActsBusy { tenant: String, waited_ms: u64, holders: Vec<(i32, String)> },
+
     /// 0A000: a use of PostgreSQL that cannot be made safe, such as PREPARE TRANSACTION after an append.
     #[error("{what}")]
     FeatureNotSupported { what: String, hint: Option<String> },
@@ -352,7 +359,7 @@ impl Error {
             Self::PositionReused { .. } => "ES052",
             Self::InUse { .. } => "2BP01",
             Self::InsufficientPrivilege { .. } | Self::OperatorRequired { .. } => "42501",
-            Self::GateBusy { .. } => "55P03",
+            Self::GateBusy { .. } | Self::ActsBusy { .. } => "55P03",
             Self::TableUnusable { .. } => "55000",
             Self::FeatureNotSupported { .. } => "0A000",
             Self::Internal { .. } => "XX000",
@@ -421,7 +428,9 @@ impl Error {
             Self::OperatorRequired { role, tenant, category, .. } => {
                 facts!(role, privilege = "manage", tenant, category)
             }
-            Self::GateBusy { tenant, holders, .. } => facts!(tenant, holders = holders_facts(holders)),
+            Self::GateBusy { tenant, holders, .. } | Self::ActsBusy { tenant, holders, .. } => {
+                facts!(tenant, holders = holders_facts(holders))
+            }
             Self::TableUnusable { projection, table, reason } => facts!(projection, table, reason),
             Self::FeatureNotSupported { what: reason, .. } | Self::ConditionOfAnother { reason } => facts!(reason),
             Self::MatchesNotInSnapshot => facts!(reason = "events that match came since the snapshot was taken"),

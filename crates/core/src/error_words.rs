@@ -184,14 +184,13 @@ fn ending_of(user: &str, is_table: bool) -> Option<String> {
     Some(format!("{place}select {call};"))
 }
 
-pub fn gate_hint(holders: &[(i32, String)]) -> String {
-    let again = "call again when fewer append, or raise eventstream.gate_timeout";
+pub fn holders_hint(holders: &[(i32, String)], again: &str) -> String {
     match holders.first() {
         Some((pid, since)) => format!(
             "Process {pid} has a transaction open since {since}: wait for its end, or look at it in pg_stat_activity and end its \
-             session (select pg_terminate_backend({pid});). Nothing was changed: {again}."
+             session (select pg_terminate_backend({pid});). Nothing was changed: {again}, or raise eventstream.gate_timeout."
         ),
-        None => format!("Nothing was changed: {again}."),
+        None => format!("Nothing was changed: {again}, or raise eventstream.gate_timeout."),
     }
 }
 

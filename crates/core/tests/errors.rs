@@ -695,6 +695,17 @@ fn every_error() -> Vec<(Error, &'static str, &'static str, serde_json::Value, &
             "select pg_terminate_backend(7);",
         ),
         (
+            Error::ActsBusy {
+                tenant: "acme".into(),
+                waited_ms: 50,
+                holders: vec![(7, "2024-01-01 00:00:00+00".into())],
+            },
+            "55P03",
+            "other acts of administration of tenant \"acme\", or batches of its projections, did not end within 50 ms",
+            json!({"tenant": "acme", "holders": [{"pid": 7, "since": "2024-01-01 00:00:00+00"}]}),
+            "select pg_terminate_backend(7);). Nothing was changed: call again then, or raise",
+        ),
+        (
             Error::FeatureNotSupported {
                 what: "PREPARE TRANSACTION after an append is not supported".into(),
                 hint: Some("Commit instead.".into()),

@@ -103,6 +103,13 @@ impl Writing {
     }
 }
 
+/// The first of a fix's statements, where they are many.
+pub fn first_lines(statements: impl ExactSizeIterator<Item = String>, most: usize) -> Vec<String> {
+    let more = statements.len().saturating_sub(most);
+    let note = (more > 0).then(|| format!("-- and {more} more: look again then, and the next ones are named"));
+    statements.take(most).chain(note).collect()
+}
+
 /// "12.3 s", for people.
 pub fn seconds(seconds: f64) -> String {
     format!("{seconds:.1} s")

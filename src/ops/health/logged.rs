@@ -1,5 +1,5 @@
 //! What the server's log is told of values that a statement is given: by the settings that sessions of this database begin with, each role's own included, and not by those of whoever asks.
-use super::check::{Check, Level};
+use super::check::{Check, Level, first_lines};
 use crate::pg::error::failure::Result;
 use crate::pg::guc;
 use crate::pg::process::session::Planning;
@@ -29,24 +29,29 @@ const ALL_ROLES: i32 = 1;
 const DATABASE: i32 = 3;
 const ROLE: i32 = 5;
 
-/// So many roles are named.
+/// So many settings of roles are named.
 const MOST_NAMED: usize = 20;
 
 thread_local! {
-    /// What a session begins with: of those who have nothing of their own (whose name is NULL), and of each role that has.
+    /// What a session begins with: of those who have nothing of their own (whose name is NULL), and of each role that has. Each role is looked up by itself,
+    /// whatever was known of their number when the plan was made.
     static BEGINNINGS: Plan = const { Plan::new(
         "with said (role, place, name, value) as ( \
              select s.setrole, (s.setrole <> 0)::int * 4 + (s.setdatabase <> 0)::int * 2 + 1, split_part(c.line, '=', 1), lower(substr(c.line, strpos(c.line, '=') + 1)) \
              from pg_db_role_setting s cross join unnest(s.setconfig) c (line) \
-             where s.setdatabase in (0, (select oid from pg_database where datname = current_database())) \
+             where s.setdatabase in (0, (select oid from pg_database where datname = current_database())) and split_part(c.line, '=', 1) = any ($1) \
+         ), of_all (name, place, value) as ( \
+             select distinct on (v.name) v.name, v.place, v.value \
+             from (select s.name, s.place, s.value from said s where s.role = 0 \
+                   union all select p.name, 0, lower(p.value) from unnest($1, $2) p (name, value)) v order by v.name, v.place desc \
+         ), own (role, name, place, value) as ( \
+             select distinct on (s.role, s.name) s.role, s.name, s.place, s.value from said s where s.role <> 0 order by s.role, s.name, s.place desc \
          ) \
-         select p.name, w.name, v.place, v.value, current_database()::text \
-         from unnest($1, $2) p (name, value) \
-         cross join (select 0::oid, null::text union all \
-                     select r.oid, r.rolname::text from pg_roles r where r.rolcanlogin and r.oid in (select role from said)) w (oid, name) \
-         cross join lateral (select c.place, c.value from (select s.place, s.value from said s where s.name = p.name and s.role in (0, w.oid) \
-                                                           union all select 0, lower(p.value)) c order by c.place desc limit 1) v \
-         where w.name is null or v.place >= 5 order by w.name nulls first, p.name",
+         select a.name, null as role, a.place, a.value, current_database()::text from of_all a \
+         union all \
+         select o.name, r.name, o.place, o.value, current_database()::text \
+         from own o cross join lateral (select r.rolname::text as name from pg_roles r where r.oid = o.role and r.rolcanlogin offset 0) r \
+         order by role nulls first, name",
         &[TEXTARRAYOID, TEXTARRAYOID],
     ) };
     /// By the files and what PostgreSQL itself begins with.
@@ -95,7 +100,9 @@ pub fn check() -> Result<Check> {
          log_min_error_statement; log_statement and log_min_duration_statement write them, too",
         found.join("; ")
     );
-    let fix: Vec<_> = others.iter().map(Other::fix).chain(["select pg_reload_conf();".to_owned()]).collect();
+    let mut fix: Vec<_> = of_all.into_iter().map(Other::fix).collect();
+    fix.extend(first_lines(of_role.into_iter().map(Other::fix), MOST_NAMED));
+    fix.push("select pg_reload_conf();".to_owned());
     Ok(Check::bad("protected fields", Level::Warning, "values in the log", detail, fix.join("\n")))
 }
 
@@ -117,7 +124,7 @@ fn others() -> Result<Vec<Other>> {
     let names: Vec<_> = DEMANDED.iter().map(|(name, ..)| name.to_string_lossy().into_owned()).collect();
     let values: Vec<_> = DEMANDED.iter().map(|(name, ..)| standing(name)).collect::<Result<_>>()?;
     let arguments = [Some(text_array_of(&names)?), Some(text_array_of(&values)?)];
-    as_owner(Planning::ByCost, |db, _| {
+    as_owner(Planning::ByIndex, |db, _| {
         BEGINNINGS.with(|plan| {
             let mut others = Vec::new();
             plan.rows(db, View::Latest, 0, &arguments, |row| {

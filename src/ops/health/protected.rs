@@ -1,5 +1,5 @@
 //! What else shows protected fields: the server's log (logged.rs), and roles that read the tables themselves.
-use super::check::{Check, Level};
+use super::check::{Check, Level, first_lines};
 use super::logged;
 use crate::pg::error::failure::Result;
 use crate::pg::process::session::Planning;
@@ -16,9 +16,13 @@ thread_local! {
     ) };
     /// By which of its direct members each role that can log in is one of pg_read_all_data.
     static READERS: Plan = const { Plan::new(
-        "select r.rolname::text, array_agg(m.rolname::text order by m.rolname) \
-         from pg_roles r join pg_auth_members a on a.roleid = 'pg_read_all_data'::regrole join pg_roles m on m.oid = a.member \
-         where r.rolcanlogin and not r.rolsuper and pg_has_role(r.oid, m.oid, 'member') group by r.rolname order by r.rolname",
+        "with recursive reach (direct, member) as ( \
+             select a.member, a.member from pg_auth_members a where a.roleid = 'pg_read_all_data'::regrole \
+             union select r.direct, a.member from reach r join pg_auth_members a on a.roleid = r.member \
+         ) \
+         select r.rolname::text, array_agg(d.rolname::text order by d.rolname) \
+         from reach join pg_roles r on r.oid = reach.member join pg_roles d on d.oid = reach.direct \
+         where r.rolcanlogin and not r.rolsuper group by r.rolname order by r.rolname",
         &[],
     ) };
 }
@@ -57,7 +61,9 @@ fn readers() -> Result<Option<Check>> {
         named.join(", ")
     );
     let members: BTreeSet<_> = found.iter().flat_map(|(_, members)| members).collect();
-    let fix: Vec<_> =
-        members.iter().map(|member| format!("revoke pg_read_all_data from {};", quote_identifier(member))).collect();
+    let fix = first_lines(
+        members.iter().map(|member| format!("revoke pg_read_all_data from {};", quote_identifier(member))),
+        MOST_NAMED,
+    );
     Ok(Some(Check::bad("protected tables", Level::Warning, "read in clear", detail, fix.join("\n"))))
 }

@@ -23,25 +23,34 @@ thread_local! {
          where g.tenant_id = 0 and g.privilege = 'token' order by r.rolname",
         &[BOOLOID],
     ) };
-    /// What is had without a token, and what was set for the role: by whoever administers the database, or by itself before it needed one.
+    /// What is had without a token, and what was set for the role: by whoever administers the database, or by itself before it needed one. Who has a role is looked for among its members, and theirs: to ask of each
+    /// role of the server costs as many questions as there are pairs. (What a superuser, or the database's owner, has beyond is told by token_role_faults.)
     static HELD: Plan = const { Plan::new(
-        "with needing as ( \
+        "with recursive needing as ( \
              select r.oid, r.rolname from _eventstream.grants g join pg_roles r on r.oid = _eventstream.role_of(g.role, g.role_oid, $1) \
              where g.tenant_id = 0 and g.privilege = 'token' \
-         ), granted as ( \
-             select n.oid, g.tenant_id from needing n join _eventstream.grants g on g.privilege <> 'token' and g.role_oid <> 0 \
-                  and pg_has_role(n.oid, _eventstream.role_of(g.role, g.role_oid, $1), 'USAGE') \
+         ), has (oid, role) as ( \
+             select n.oid, n.oid from needing n union select h.oid, a.roleid from has h join pg_auth_members a on a.member = h.role \
+         ), had (oid, member) as ( \
+             select n.oid, n.oid from needing n union select h.oid, a.member from had h join pg_auth_members a on a.roleid = h.member \
+         ), given (tenant_id, role) as materialized ( \
+             select distinct g.tenant_id, _eventstream.role_of(g.role, g.role_oid, $1) from _eventstream.grants g where g.privilege <> 'token' and g.role_oid <> 0 \
+         ), granted (oid, lowest, highest) as ( \
+             select h.oid, min(g.tenant_id), max(g.tenant_id) from has h join given g on g.role = h.role where pg_has_role(h.oid, h.role, 'USAGE') group by h.oid \
+         ), tables as materialized ( \
+             select p.tenant_id, t.name, p.table_name, to_regclass(p.table_name) as relation \
+             from _eventstream.projections p join _eventstream.tenants t on t.id = p.tenant_id where p.kind = 'table' \
          ), held (role, kind, what, statement) as ( \
-             select n.rolname, 'table', format('%s of tenant %s', p.table_name, t.name), format('revoke select on %s from %I, public', p.table_name, n.rolname) \
-             from needing n join _eventstream.projections p on has_any_column_privilege(n.oid, to_regclass(p.table_name), 'select') \
-             join _eventstream.tenants t on t.id = p.tenant_id \
-             where exists (select from granted g where g.oid = n.oid and g.tenant_id <> p.tenant_id) \
+             select n.rolname, 'table', format('%s of tenant %s', t.table_name, t.name), format('revoke select on %s from %I, public', t.table_name, n.rolname) \
+             from needing n join granted g on g.oid = n.oid \
+             join tables t on (g.lowest <> t.tenant_id or g.highest <> t.tenant_id) and has_any_column_privilege(n.oid, t.relation, 'select') \
              union all \
              select n.rolname, 'member', m.rolname::text, \
                     case when exists (select from pg_auth_members a where a.roleid = n.oid and a.member = m.oid) then format('revoke %I from %I', n.rolname, m.rolname) \
                          else ('select pg_get_userbyid(roleid) as role, pg_get_userbyid(member) as member from pg_auth_members') end \
-             from needing n join pg_roles m on m.rolcanlogin and not m.rolsuper and m.oid <> n.oid and pg_has_role(m.oid, n.oid, 'USAGE') \
-             where not exists (select from needing o where o.oid = m.oid) and exists (select from granted g where g.oid = n.oid and g.tenant_id <> 0) \
+             from needing n join granted g on g.oid = n.oid and g.highest <> 0 join had h on h.oid = n.oid and h.member <> n.oid \
+             join pg_roles m on m.oid = h.member and m.rolcanlogin and not m.rolsuper and pg_has_role(m.oid, n.oid, 'USAGE') \
+             where m.oid not in (select o.oid from needing o) \
              union all \
              select n.rolname, 'elsewhere', d.datname::text, format('revoke connect on database %I from %I, public', d.datname, n.rolname) \
              from needing n join pg_roles r on r.oid = n.oid and r.rolcanlogin \

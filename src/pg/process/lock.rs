@@ -112,16 +112,25 @@ impl LockTag {
 
     /// Waits for it so long at most; whether it was had. To be called outside of [`super::session::as_owner`].
     pub fn lock_within(self, patience: Duration) -> Result<bool> {
+        self.acquire_within(patience, MODE)
+    }
+
+    /// The same as one of many.
+    pub fn share_within(self, patience: Duration) -> Result<bool> {
+        self.acquire_within(patience, SHARED)
+    }
+
+    fn acquire_within(self, patience: Duration, mode: i32) -> Result<bool> {
         let tag = self.tag();
         let waited = with_lock_timeout(patience, || {
             // What a timeout leaves of the wait goes with the subtransaction.
-            attempt(|| acquire(&tag, MODE, true))
+            attempt(|| acquire(&tag, mode, true))
         })?;
         match waited {
             Ok(_) => Ok(true),
             Err(caught) if caught.sqlstate == LOCK_NOT_AVAILABLE => Ok(false),
             // What stands in the way of any lock (53200) is raised by this one, whole.
-            Err(_) => self.try_lock(),
+            Err(_) => acquire(&tag, mode, false),
         }
     }
 
