@@ -52,9 +52,10 @@ impl Bounds {
         let Some(mut function) = deciding.decider.boundary()? else { return Ok(bounds) };
         let command = deciding.command.value(deciding.target, None)?;
         let answer = snapshot::of_now(|| deciding.call(&mut function, ("boundary", 0), || Ok(()), &[Some(command)]))?;
-        bounds
-            .add(deciding.target.id, answer)
-            .map_err(|failure| deciding.answered(failure.within(|| "boundary".into())))?;
+        deciding.after(|| {
+            let added = bounds.add(deciding.target.id, answer);
+            added.map_err(|failure| deciding.answered(failure.within(|| "boundary".into())))
+        })?;
         Ok(bounds)
     }
 

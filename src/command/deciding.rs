@@ -5,7 +5,7 @@ use super::deciders::{Decider, undecided};
 use crate::log::target::Target;
 use crate::pg::error::failure::{Failure, Result};
 use crate::pg::error::hushed::Hushing;
-use crate::pg::function::call::{self, Code, Function, Position};
+use crate::pg::function::call::{Code, Function, Position};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::value::datum::Nullable;
 use crate::shared::within;
@@ -29,23 +29,19 @@ impl Deciding<'_> {
         before: impl FnOnce() -> Result<()>,
         arguments: &[Nullable],
     ) -> Result<Jsonb<'r>> {
-        let Self { target, command, .. } = self;
+        let target = self.target;
         let where_it_stands = CString::new(self.place()).unwrap_or_default();
         let at = Position::version(&where_it_stands, version);
-        let hushing = covered::is_hushed(target.id, command.command_type)?.then(Hushing::begin);
-        let answer = function.as_registrant(Code::Decider, &at, |calls| {
-            within::during(target.id, target.name, || {
-                before()?;
-                if hushing.is_some() {
-                    // Workers of a query would write what they fail with on their own.
-                    call::set(c"max_parallel_workers_per_gather", "0")?;
-                }
-                calls.call(arguments)
+        let answer = self.hush(|is_hushed| {
+            let _hushing = is_hushed.then(Hushing::begin);
+            function.as_registrant(Code::Decider, &at, |calls| {
+                within::during(target.id, target.name, || {
+                    before()?;
+                    calls.call(arguments)
+                })
             })
-        });
-        let is_hushed = hushing.is_some();
-        drop(hushing);
-        match answer.or_else(|failure| Err(if is_hushed { failure.hushed(&self.place())? } else { failure }))? {
+        })?;
+        match answer {
             Some(answer) => Jsonb::of_datum(answer),
             None => {
                 let hint = match what {
@@ -55,6 +51,22 @@ impl Deciding<'_> {
                 Err(self.failed(format!("its {what} is NULL"), Some(hint)))
             }
         }
+    }
+
+    /// What is done with an answer of the decider's: what that fails with may repeat it, and is kept out of the server's log as the decider's own words are.
+    pub fn after<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.hush(|_| work())
+    }
+
+    /// The same of what is done with its boundary; where it has none nothing was answered yet.
+    pub fn after_boundary<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.decider.has_boundary() { self.after(work) } else { work() }
+    }
+
+    fn hush<T>(&self, work: impl FnOnce(bool) -> Result<T>) -> Result<T> {
+        // Asked before: after an error nothing can be looked up.
+        let is_hushed = covered::is_hushed(self.target.id, self.command.command_type)?;
+        work(is_hushed).or_else(|failure| Err(if is_hushed { failure.hushed(&self.place())? } else { failure }))
     }
 
     fn place(&self) -> String {
@@ -83,19 +95,14 @@ impl Deciding<'_> {
 
     /// What is wrong with a part of the answer is wrong with the decider, and not with an argument of the caller's.
     pub fn answered(&self, failure: Failure) -> Failure {
-        let failure = match failure {
+        match failure {
             Failure::Rule(Error::InvalidArgument { argument, reason, hint }) => {
                 self.failed(format!("its {argument} {reason}"), hint.as_deref())
             }
             Failure::Rule(error @ Error::InvalidStreamName { .. }) => {
                 self.failed(format!("its answer has an {error}"), None)
             }
-            other => return other,
-        };
-        let hushed = || match covered::is_hushed(self.target.id, self.command.command_type)? {
-            true => failure.hushed(&self.place()),
-            false => Ok(failure),
-        };
-        hushed().unwrap_or_else(|failure| failure)
+            other => other,
+        }
     }
 }

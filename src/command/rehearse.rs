@@ -12,7 +12,7 @@ use crate::pg::error::failure::{Caught, Failure, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::process::server;
 use crate::pg::process::session::Planning;
-use crate::pg::process::subtransaction::{attempt_but, undone};
+use crate::pg::process::subtransaction::{attempt_told, undone};
 use crate::pg::query::plan::View;
 use crate::shared::session::as_owner;
 use eventstream_core::command::boundary::{Dependency, Found, Role};
@@ -39,16 +39,23 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
         Ok(bounds) => bounds,
         Err(refused) => return answer("null", "null", "null", None, Some(&told(target, command, refused)?)),
     };
+    deciding.after_boundary(|| looked_beyond(&deciding, &bounds))
+}
+
+fn looked_beyond<'a>(deciding: &Deciding, bounds: &Bounds) -> Result<Jsonb<'a>> {
+    let Deciding { target, command, .. } = *deciding;
     authorize_all(Privilege::Read, bounds.categories()?.as_deref())?;
     let streams = bounds.look(target)?;
     let version = streams.get(command.stream.as_str()).map_or(0, |held| held.version());
     let dependency = Dependency { stream: command.stream.as_str(), expected: command.expected, role: Role::Checked };
     dependency.judge(Found { version, is_closed: false })?;
-    let states = bounds.states(&deciding, &streams, View::Caller)?;
-    let decided = unless_refused(|| decide(&deciding, &bounds, &streams, &states))?;
+    let states = bounds.states(deciding, &streams, View::Caller)?;
+    let decided = unless_refused(|| deciding.after(|| decide(deciding, bounds, &streams, &states)))?;
     if let Ok(decision) = &decided {
-        stays_inside(&deciding, &bounds, decision)?;
-        decision.later.authorize()?;
+        deciding.after(|| {
+            stays_inside(deciding, bounds, decision)?;
+            decision.later.authorize()
+        })?;
     }
     let writes: Vec<_> = bounds.all.difference(&bounds.read).collect();
     let mut boundary = json!({"streams": bounds.read, "writes": writes});
@@ -63,7 +70,7 @@ fn looked_ahead<'a>(target: Target, command: &Command) -> Result<Jsonb<'a>> {
     let (mut decision, refused) =
         decided.map_or_else(|refused| (None, Some(refused)), |decision| (Some(decision), None));
     if let Some(decision) = &mut decision {
-        hide(target, command, decision)?;
+        deciding.after(|| hide(target, command, decision))?;
     }
     let refused = refused.map(|refused| told(target, command, refused)).transpose()?;
     answer(&boundary, &serde_json::Value::Object(versions).to_string(), &states, decision.as_ref(), refused.as_ref())
@@ -95,7 +102,7 @@ fn unless_refused<T>(work: impl FnOnce() -> Result<T>) -> Result<std::result::Re
         Failure::Postgres(error) => error.sqlstate() != REFUSED,
         Failure::Rule(error) => error.sqlstate() != REFUSED,
     };
-    attempt_but(passes, work)
+    attempt_told(passes, work)
 }
 
 /// Errors: 42501, ES034.

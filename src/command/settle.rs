@@ -12,7 +12,7 @@
 use super::bounds::{Bounds, Streams};
 use super::commanded::Command;
 use super::decide::{Decision, decide};
-use super::deciders;
+use super::deciders::{self, Decider};
 use super::deciding::Deciding;
 use super::scheduled::kept::InTheWay;
 use crate::access::authorize;
@@ -126,26 +126,35 @@ pub fn settle<'a, T>(
 impl Rounds<'_> {
     fn once<T>(&self, then: impl Fn(&Deciding, &Streams, Decision) -> Result<Then<T>>) -> Result<T> {
         let Self { target, command, .. } = *self;
-        let of_now = || deciders::of(target.id, command.stream.category(), command.decider);
-        let decider = of_now()?;
+        let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
         decider.must_take(command.command_type, command.payload.text)?;
         let deciding = Deciding { target, command, decider: &decider };
         let bounds = Bounds::of(&deciding)?;
-        let Some(mut streams) = self.lock(&deciding, &bounds)? else {
+        deciding.after_boundary(|| self.behind_locks(&decider, &bounds, then))
+    }
+
+    fn behind_locks<T>(
+        &self,
+        before: &Rc<Decider>,
+        bounds: &Bounds,
+        then: impl Fn(&Deciding, &Streams, Decision) -> Result<Then<T>>,
+    ) -> Result<T> {
+        let Self { target, command, .. } = *self;
+        let deciding = Deciding { target, command, decider: before };
+        let Some(streams) = self.lock(&deciding, bounds)? else {
             self.beyond.borrow_mut().unnamed = true;
             return Err(self.again(&deciding, Again::Busy));
         };
         test_point("command locked");
         // Behind the locks: whatever was waited for, what follows is of now.
         invalidation::take_in()?;
-        let before = decider;
-        let decider = of_now()?;
-        let is_another = !Rc::ptr_eq(&before, &decider);
+        let decider = deciders::of(target.id, command.stream.category(), command.decider)?;
+        let is_another = !Rc::ptr_eq(before, &decider);
         let deciding = Deciding { target, command, decider: &decider };
         if is_another {
             decider.must_take(command.command_type, command.payload.text)?;
         }
-        if (is_another || decider.looks_for_its_boundary()) && bounds != Bounds::of(&deciding)? {
+        if (is_another || decider.looks_for_its_boundary()) && *bounds != Bounds::of(&deciding)? {
             return Err(self.again(&deciding, Again::Moved));
         }
         let version = streams.get(command.stream.as_str()).map_or(0, Held::version);
@@ -154,22 +163,33 @@ impl Rounds<'_> {
         dependency.judge(Found { version, is_closed: false })?;
         let decision = snapshot::of_now(|| {
             let states = bounds.states(&deciding, &streams, View::Latest)?;
-            decide(&deciding, &bounds, &streams, &states)
+            deciding.after(|| decide(&deciding, bounds, &streams, &states))
         })?;
         test_point("command decided");
-        self.lock_beyond(&deciding, &bounds, &decision, &mut streams)?;
+        deciding.after(|| self.done(&deciding, bounds, streams, decision, then))
+    }
+
+    fn done<T>(
+        &self,
+        deciding: &Deciding,
+        bounds: &Bounds,
+        mut streams: Streams,
+        decision: Decision,
+        then: impl Fn(&Deciding, &Streams, Decision) -> Result<Then<T>>,
+    ) -> Result<T> {
+        self.lock_beyond(deciding, bounds, &decision, &mut streams)?;
         let absent = streams.iter().filter(|(_, held)| held.known.is_none()).map(|(name, _)| name);
         let absent: Vec<(String, bool)> =
             absent.map(|name| (name.clone(), bounds.all.contains(name) && !decision.is_of(name))).collect();
         // Streams that were locked for an earlier decision, and are not of this one.
         streams.retain(|name, held| bounds.all.contains(name) || held.known.is_none() && decision.is_of(name));
-        let done = match then(&deciding, &streams, decision)? {
+        let done = match then(deciding, &streams, decision)? {
             Then::Done(done) => done,
-            Then::Again(in_the_way) => return Err(self.again(&deciding, Again::Taken(in_the_way))),
+            Then::Again(in_the_way) => return Err(self.again(deciding, Again::Taken(in_the_way))),
         };
         as_owner(Planning::ByIndex, |_, catalog| {
             let absent = absent.iter().map(|(name, is_needed)| (name.as_str(), *is_needed));
-            held::let_names_go(catalog, target.id, absent, self.keeps_unnamed_out.get())
+            held::let_names_go(catalog, self.target.id, absent, self.keeps_unnamed_out.get())
         })?;
         Ok(done)
     }

@@ -21,7 +21,7 @@ use crate::pg::error::failure::{Caught, Result, invalid};
 use crate::pg::function::call;
 use crate::pg::jsonb::{Jsonb, Shape, Value};
 use crate::pg::process::session::{Planning, on_behalf_of, with_settings_put_back};
-use crate::pg::process::subtransaction::{attempt, undone};
+use crate::pg::process::subtransaction::{attempt, attempt_told, undone};
 use crate::pg::process::{sequence, server};
 use crate::pg::query::plan::View;
 use crate::pg::query::spoken;
@@ -181,15 +181,18 @@ impl Test<'_> {
         let protected = protected::of(access.tenant_id)?;
         let is_protected =
             command.as_ref().is_some_and(|given| protected.told_of_command(given.command_type).is_some());
-        let acted = attempt(|| {
-            // What the statements set (a tenant, a role, strings) is theirs: what comes of them is compared as it would be without.
-            with_settings_put_back(|| {
-                noted::judged(|| match self.role {
-                    Some(role) => on_behalf_of(role, || self.act(command)),
-                    None => self.act(command),
+        let acted = attempt_told(
+            |_| false,
+            || {
+                // What the statements set (a tenant, a role, strings) is theirs: what comes of them is compared as it would be without.
+                with_settings_put_back(|| {
+                    noted::judged(|| match self.role {
+                        Some(role) => on_behalf_of(role, || self.act(command)),
+                        None => self.act(command),
+                    })
                 })
-            })
-        })?;
+            },
+        )?;
         compared::compare(&self.expected, &Outcome { acted, begun, is_protected }, &mut differences)?;
         Ok(differences)
     }

@@ -1,5 +1,5 @@
 """What a decider says of a command whose fields, or the tenant's events', are protected: its caller is told each word of it, and the server's log none, by whatever way it is said and comes out.
-The log says that it failed, with its SQLSTATE and which decider it was. Without a rule the log has all of it, as ever."""
+The log says that it failed, with its SQLSTATE and which decider it was, and what PostgreSQL itself says of corruption, waits and limits. Without a rule the log has all of it, as ever."""
 
 import psycopg
 import pytest
@@ -129,7 +129,7 @@ def test_what_a_decider_says_goes_to_its_caller_and_not_to_the_log(hushed, rule,
             assert CANARY in told(raised), (how, way)
             # That it failed is said, and by whom; an expected outcome is counted.
             is_quiet = conflicts == "off" and how == "require"
-            line = f'error {code} of decider "{decider(how)}" of command "{how}" for stream "customer-1"'
+            line = f'ERROR:  error {code} of decider "{decider(how)}" of command "{how}" for stream "customer-1"'
             assert (line in written) != is_quiet, (how, way, written)
             assert written.count("\n") == 0 or "CONTEXT" not in written and "STATEMENT" not in written and "DETAIL" not in written
     command = f"'customer-1', 'message', '{{\"name\": \"{CANARY}\"}}'"
@@ -244,3 +244,144 @@ def test_the_end_of_a_session_within_a_decider_is_written(hushed):
     sleeper.join(20)
     wait_until(lambda: "terminating connection" in server.log.read_text(), 10, "the line")
     assert "Canary" not in server.log.read_text()
+
+
+def protected_decider(session, name: str, body: str, settings: str = "", commands: tuple = ()) -> str:
+    """A decider, and the statement that calls it with the value."""
+    session.execute(
+        f"""create or replace function d_{name}(state jsonb, command eventstream.command) returns jsonb stable {settings} language plpgsql as $f$
+            declare name text := command.payload ->> 'name'; begin {body}; return '[]'; end $f$"""
+    )
+    kinds = ", ".join('"%s": {}' % kind for kind in (name, *commands))
+    session.execute(f"select es_register_decider('{name}', 'customer', 'd_{name}(jsonb, eventstream.command)', commands => '{{{kinds}}}', is_default => false)")
+    session.execute(f"select es_protect('{name}', pointers => '{{/name}}', kind => 'command')")
+    return f"select es_command('customer-1', '{name}', '{{\"name\": \"{CANARY}\"}}', decider => '{name}')"
+
+
+#: What PostgreSQL says of itself while a decider works: its SQLSTATE, and a part of its words.
+OWN = {
+    "timeout": ("execute format('select %L, pg_sleep(20)', name)", "57014", "canceling statement due to statement timeout"),
+    "lock": ("execute format('select %L from locked', name)", "55P03", "canceling statement due to lock timeout"),
+    "depth": ("perform (repeat('[', 1000000) || name)::jsonb", "54001", "stack depth limit exceeded"),
+    "broken": ("execute format('select %L from broken', name)", "XX001", "invalid page in block 0 of relation base/"),
+}
+
+
+def test_what_the_server_says_of_itself_is_written(hushed):
+    server, session = hushed
+    make(session)
+    session.execute("create table locked (a int); create table broken as select 1 as a; grant select on locked, broken to public; checkpoint")
+    file = value(session, "select pg_relation_filepath('broken')")
+    commands = {how: protected_decider(session, how, body) for how, (body, _, _) in OWN.items()}
+    lies = {code: protected_decider(session, f"lies_{code.lower()}", f"raise exception '%', name using errcode = '{code}'") for code in ("XX001", "57014", "53100")}
+    files = protected_decider(session, "files", "execute format('select count(*) from (select distinct g, %L from generate_series(1, 30000) g) t', name)")
+    info = session.info.dsn
+    server.stop()
+    with open(server.data / file, "r+b") as broken:
+        broken.write(b"\xff" * 8192)
+    server.start()
+    with psycopg.connect(info, autocommit=True) as session, psycopg.connect(info, autocommit=True) as other:
+        session.execute("set statement_timeout = '3s'; set lock_timeout = '500ms'; set deadlock_timeout = '50ms'; set log_lock_waits = on; set log_temp_files = 0; set work_mem = '64kB'")
+        other.execute("begin; lock table locked")
+        for how, (_, code, words) in OWN.items():
+            before = len(server.log.read_text())
+            raised = run(session, [commands[how]])
+            written = server.log.read_text()[before:]
+            assert raised is not None and raised.sqlstate == code, (how, raised)
+            assert "Canary" not in written, (how, written)
+            assert f'ERROR:  error {code} of decider "{how}" of command "{how}" for stream "customer-1": {words}' in written, (how, written)
+            if how == "lock":
+                assert "still waiting for AccessShareLock on relation" in written, written
+        for code, command in lies.items():
+            raised = run(session, [command])
+            assert raised is not None and raised.sqlstate == code and CANARY in told(raised)
+        before = len(server.log.read_text())
+        assert run(session, [files]) is None
+        assert "temporary file: path" in server.log.read_text()[before:]
+        assert "Canary" not in server.log.read_text()
+
+
+WORD = "MiaQCanary"
+
+#: What eventstream says of what deciders answer: an answer, or a boundary.
+ANSWERS = {
+    "begun": (f"return jsonb_build_array(jsonb_build_object('type', 'Moved', 'payload', '{{}}'::jsonb, 'stream', 'customer-{WORD}'))", "ES034"),
+    "foreign": (f"return jsonb_build_array(jsonb_build_object('type', 'Moved', 'payload', '{{}}'::jsonb, 'stream', '{WORD}-1'))", "42501"),
+    "scheduled": (f"return jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object('stream', '{WORD}-1', 'command_type', 'x', 'payload', '{{}}'::jsonb, 'run_at', now() + interval '1 day', 'command_key', 'k')))", "42501"),
+    "bounded": (f"return jsonb_build_object('streams', jsonb_build_array('{WORD}-1'))", "ES010"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_said_of_an_answer_goes_to_its_caller_and_not_to_the_log(hushed, rule):
+    server, session = hushed
+    session.execute(DECIDERS)
+    session.execute(f"select es_append('customer-{WORD}', 'Begun', '{{}}'); create role clerk login")
+    session.execute("select es_grant('clerk', privilege, category => 'customer') from unnest('{read,command,append}'::text[]) privilege")
+    for how, (body, _) in ANSWERS.items():
+        is_boundary = how == "bounded"
+        own, bounds = ("return '[]'", body) if is_boundary else (body, "return '{}'")
+        session.execute(f"create function a_{how}(state jsonb, command eventstream.command) returns jsonb stable language plpgsql as $f$ begin {own}; end $f$")
+        session.execute(f"create function b_{how}(command eventstream.command) returns jsonb stable language plpgsql as $f$ begin {bounds}; end $f$")
+        boundary = f", boundary => 'b_{how}(eventstream.command)'" if is_boundary else ""
+        session.execute(f"select es_register_decider('{how}', 'customer', 'a_{how}(jsonb, eventstream.command)', commands => '{{\"{how}\": {{}}}}', is_default => false{boundary})")
+    session.execute(rule, (list(ANSWERS),))
+    session.execute("set log_min_error_statement = panic; set eventstream.log_conflicts = on; set role clerk")
+    for how, (_, code) in ANSWERS.items():
+        for act in ("es_command", "es_simulate_command"):
+            before = len(server.log.read_text())
+            raised = run(session, [f"select {act}('customer-1', '{how}', '{{\"name\": \"{WORD}\"}}', decider => '{how}')"])
+            written = server.log.read_text()[before:]
+            # Whose states the caller may not read he is not shown: the right is asked first there.
+            expected = "42501" if (how, act) == ("bounded", "es_simulate_command") else code
+            assert raised is not None and raised.sqlstate == expected, (how, act, raised)
+            assert WORD in told(raised), (how, act, raised)
+            assert WORD not in written and f'ERROR:  error {expected} of decider "{how}" of command "{how}"' in written, (how, act, raised, written)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_what_a_worker_keeps_of_a_command_that_its_handler_executes(hushed, on_error):
+    server, session = hushed
+    make(session)
+    session.execute(RULES[0], (list(SAYS),))
+    session.execute(
+        """create function issues(event eventstream.event) returns void language plpgsql as $$ begin
+               perform es_command('customer-9', 'detail', jsonb_build_object('name', event.payload ->> 'name'), decider => '%s'); end $$"""
+        % decider("detail")
+    )
+    session.execute(f"select es_create_projection('issues', 'issues(eventstream.event)', categories => '{{asked}}', max_retries => 0, on_error => '{on_error}')")
+    session.execute(f"select es_append('asked-1', 'Asked', '{{\"name\": \"{CANARY}\"}}')")
+    what = "select status from eventstream.projections" if on_error == "stop" else "select count(*) from eventstream.dead_letters"
+    wait_until(lambda: value(session, what) in ("stopped", 1), 20, "a failure")
+    session.execute("set log_min_error_statement = panic")
+    kept = [str(rows(session, f"select * from eventstream.{view}")) for view in ("projections", "dead_letters", "health")]
+    assert "Canary" not in str(kept), kept
+    assert f'decider "{decider("detail")}" of command "detail"' in str(kept), kept
+    assert "BK007" in str(kept), kept
+    run(session, ["select es_run_projection('issues')"])
+    written = server.log.read_text()
+    assert "Canary" not in written and 'fails on stream "asked-1"' in written, written
+
+
+PARALLEL = """set parallel_leader_participation = off; set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
+    set plan_cache_mode = force_generic_plan; set log_min_error_statement = panic"""
+
+
+def test_no_parallel_worker_says_it_whatever_was_planned(hushed):
+    server, session = hushed
+    make(session)
+    session.execute("create table big as select g from generate_series(1, 2000) g; grant select on big to public; analyze big")
+    session.execute(PARALLEL)
+    body = "perform count(*) from big where shouts(name || g)"
+    cached = protected_decider(session, "cached", body, commands=("open",))
+    for _ in range(3):
+        raised = run(session, ["select es_command('customer-1', 'open', '{\"name\": \"harmless\"}', decider => 'cached')"])
+    assert "parallel worker" in told(raised)
+    set_for_it = protected_decider(session, "set_for_it", body, "set max_parallel_workers_per_gather = 2")
+    set_within = protected_decider(session, "set_within", f"perform set_config('max_parallel_workers_per_gather', '2', true); {body}")
+    in_a_loop = protected_decider(session, "in_a_loop", "for name in select name || g from big where shouts(name || g) loop null; end loop")
+    for command in (cached, set_for_it, set_within, in_a_loop):
+        raised = run(session, [command])
+        assert raised is not None and CANARY in told(raised), raised
+    written = server.log.read_text()
+    assert "harmless" in written and "Canary" not in written, written

@@ -35,6 +35,7 @@ pub mod near;
 pub mod newest;
 pub mod number;
 pub mod options;
+pub mod own_words;
 pub mod partition;
 pub mod privilege;
 pub mod protect;

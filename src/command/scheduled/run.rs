@@ -21,7 +21,7 @@ use crate::pg::function::call::{self, Code, Position, Registrant};
 use crate::pg::jsonb::{Stored, Value};
 use crate::pg::process::lock::LockTag;
 use crate::pg::process::session::Planning;
-use crate::pg::process::subtransaction::{attempt_but, undone};
+use crate::pg::process::subtransaction::{attempt_told, undone};
 use crate::pg::process::test_point::test_point;
 use crate::pg::process::{life, server};
 use crate::pg::query::columns::columns;
@@ -344,7 +344,7 @@ impl Due {
             }
             ends::done(&tried)
         };
-        match attempt_but(|_| false, work)? {
+        match attempt_told(|_| false, work)? {
             Ok(()) => {
                 let late = server::clock().saturating_sub(self.run_at).max(0);
                 counters::observe(Histogram::ScheduledDelay, Duration::from_micros(late.unsigned_abs()));

@@ -203,6 +203,7 @@ fn abort(what: &str, failure: Failure) -> Result<Caught> {
         // SAFETY: the top context outlives the abort, which frees the transaction's.
         unsafe { pg_sys::CurrentMemoryContext = ROUND.get() }
     })?;
+    let failure = failure.withheld()?;
     log(&failure, &format!("{what}{}", in_database()))?;
     let caught = failure.into_caught();
     catch(|| {

@@ -30,10 +30,26 @@ pub fn attempt_but<T>(
     passes: impl FnOnce(&Failure) -> bool,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<std::result::Result<T, Caught>> {
+    caught(passes, work, |failure| failure.withheld().map(Failure::into_caught))
+}
+
+/// As [`attempt_but`], for whoever tells it to who has called: also the words of what is hushed.
+pub fn attempt_told<T>(
+    passes: impl FnOnce(&Failure) -> bool,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<std::result::Result<T, Caught>> {
+    caught(passes, work, |failure| Ok(failure.into_caught()))
+}
+
+fn caught<T>(
+    passes: impl FnOnce(&Failure) -> bool,
+    work: impl FnOnce() -> Result<T>,
+    words: impl FnOnce(Failure) -> Result<Caught>,
+) -> Result<std::result::Result<T, Caught>> {
     match inside(true, work)? {
         Ok(made) => Ok(Ok(made)),
         Err(failure) if ends_transaction(&failure) || passes(&failure) => Err(failure),
-        Err(failure) => Ok(Err(failure.into_caught())),
+        Err(failure) => words(failure).map(Err),
     }
 }
 

@@ -2,6 +2,7 @@
 //! is asked before each portion.
 use crate::pg::error::entry::raising;
 use crate::pg::error::failure::Result;
+use crate::pg::error::hushed;
 use crate::pg::ffi::compared;
 use crate::pg::process::session;
 use pgrx::pg_sys::{self, QueryDesc};
@@ -83,6 +84,11 @@ macro_rules! hook {
                 let is_asked = !session::is_at_work() && (listener.is_asked)(&portion);
                 let mark =
                     is_asked.then(|| raising("a statement that goes on", || (listener.may_go_on)(&portion)));
+                $(let $once = $once && !hushed::is_on();)?
+                if hushed::is_on() {
+                    // No parallel workers, whatever was planned: they would write what they fail with into the log on their own. What has been executed in part has none.
+                    (*query).already_executed = true;
+                }
                 match PREVIOUS {
                     Some(previous) => previous(query, direction, count $(, $once)?),
                     None => standard_ExecutorRun(query, direction, count $(, $once)?),
