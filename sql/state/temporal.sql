@@ -216,7 +216,7 @@ as $$
 #variable_conflict error
 declare
     probe text := format('%I.%I', schema, 'eventstream_asked_' || md5(random()::text));
-    listed constant text := ', E?''\[([^'']|'''')*\]''::text\)';
+    listed constant text := ', E?''\[([^'']|'''')*\]''::text, s\.tenant\)';
     there text[];
     asked text[];
 begin

@@ -183,3 +183,42 @@ def test_a_role_that_needs_a_token_since(database, level):
             assert len(rows(late, f"fetch all from c{len(sources)}")) == 99
             late.execute("rollback")
         owner.execute("select es_require_token('late', false)")
+
+
+SLOW = {
+    "a loop": "for n in select generate_series(1, 3) loop state := state || jsonb_build_object('n', n); end loop;",
+    "a SQL function": "state := one_of(state);",
+    "a query": "state := (select jsonb_build_object('n', count(*)) from pg_class);",
+}
+
+
+@pytest.mark.parametrize("body", SLOW.values(), ids=SLOW)
+def test_a_fold_that_hears_of_new_rules_while_it_works_goes_on(database, body):
+    """It was refused as if it had called an es_ function: the hook looked the new rules up inside of it."""
+    with database.connect() as owner, database.connect() as session:
+        owner.execute("""select es_append('slow-1', 'Happened', '{}');
+            create function one_of(state jsonb) returns jsonb stable language sql as $$ select state || '{"n": 1}' from generate_series(1, 3) $$""")
+        # Whatever it looks at in the catalog has it hear what others have committed.
+        owner.execute(f"""create function slow(state jsonb, event eventstream.event) returns jsonb immutable language plpgsql as $$ declare n int; begin
+            perform pg_sleep(1.5);
+            execute 'select count(*) from pg_description';
+            {body}
+            return state;
+            end $$;
+            select es_register_fold('slow', 'slow', 'slow(jsonb, eventstream.event)')""")
+        session.execute("select es_read('customer-1', 1, 1)")
+        found = []
+        folding = threading.Thread(target=lambda: found.append(outcome_of(session, "select es_state('slow-1')")))
+        folding.start()
+        wait_until(lambda: value(owner, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == 1, 10, "the fold at work")
+        protect(owner)
+        folding.join()
+        assert found == ["answered"]
+
+
+def outcome_of(session, statement: str) -> str:
+    try:
+        session.execute(statement).fetchall()
+    except psycopg.Error as error:
+        return f"{error.sqlstate} {error}"
+    return "answered"
